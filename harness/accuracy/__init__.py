@@ -1,0 +1,1 @@
+"""Comparing outputs with the reference: metrics, tolerances, and words for what differs."""

@@ -1,0 +1,91 @@
+"""The one tree of errors. Each message says what happened, to what, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class UsageError(HarnessError):
+    """The command, an option or a configuration value can't be honoured as written."""
+
+
+class NameGrammarError(UsageError):
+    """A model, variant or provider name doesn't follow the grammar of ids."""
+
+
+class CardError(UsageError):
+    """A model card is malformed: an unknown key, a wrong type, a missing source."""
+
+
+class ModelError(HarnessError):
+    """A model file can't be read: not ONNX, truncated, external data missing or outside its folder."""
+
+
+class FetchError(HarnessError):
+    """A zoo model can't be fetched or isn't the file its card promises."""
+
+
+class InputError(HarnessError):
+    """No valid value can be generated for an input of the model."""
+
+
+class TransformError(HarnessError):
+    """A transform can't be found, or refuses its options."""
+
+
+class NotApplicable(HarnessError):
+    """A transform has nothing to say about this model; the reason is the message."""
+
+
+class ProviderError(HarnessError):
+    """An execution provider can't be used here, or didn't execute what it was asked to."""
+
+
+class ResultsError(HarnessError):
+    """A results file or the history can't be read or written."""
+
+
+class WorkerDied(HarnessError):
+    """The worker process ended, or was ended, before it answered.
+
+    Attributes:
+        stage: what the worker had last said it was doing; empty when it had said nothing.
+        what: the manner of death, such as ``killed by SIGSEGV (signal 11)``.
+    """
+
+    def __init__(self, what: str, stage: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, str]]:
+        return type(self), (self.what, self.stage)
+
+
+class WorkerCrashed(WorkerDied):
+    """The worker died of a signal or left with an exit code of its own."""
+
+
+class WorkerTimedOut(WorkerDied):
+    """The worker used up its time and was ended."""
+
+
+class WorkerOutOfMemory(WorkerDied):
+    """The worker used up its memory and was ended."""
+
+
+def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
+    """One sentence for an unknown ``word``: the nearest known one if any is near, then the known ones.
+
+    Returns:
+        For example ``Did you mean 'cuda'? Known: cpu, cuda, tensorrt.`` At most ``most`` names are listed.
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {listed}."

@@ -1,0 +1,1 @@
+"""Random inputs for any model: what its graph and its card allow, seeded."""

@@ -1,0 +1,1 @@
+"""Paired timing of a variant against the baseline."""

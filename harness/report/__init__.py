@@ -1,0 +1,1 @@
+"""Showing results; computes none."""

@@ -1,0 +1,152 @@
+"""The record of one cell, as it travels between processes and into results.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a cell ended. ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    ERROR = "error"
+    NOT_APPLICABLE = "not_applicable"
+    KNOWN_FAILURE = "known_failure"
+
+
+class Stage(StrEnum):
+    """The way of one cell, in order."""
+
+    LOAD = "load"
+    TRANSFORM = "transform"
+    CHECK = "check"
+    SESSION = "session"
+    PLACEMENT = "placement"
+    RUN = "run"
+    COMPARE = "compare"
+    LATENCY = "latency"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphChange:
+    """What the transforms did to the graph. Bytes count external data."""
+
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    transform_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """Which provider executes how many nodes, from ONNX Runtime's own record.
+
+    Attributes:
+        requested: ONNX Runtime's name of the provider asked for.
+        nodes: node count by ONNX Runtime provider name.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts.
+        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are none.
+    """
+
+    requested: str
+    nodes: dict[str, int]
+    off_provider_ops: dict[str, int]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAccuracy:
+    """One output's distance from the reference, the worst over all input sets.
+
+    Figures that don't exist (a relative error of text, the cosine of an empty tensor) or aren't finite are None.
+
+    Attributes:
+        max_abs: greatest absolute difference.
+        max_rel: greatest relative difference where the reference isn't 0.
+        rel_l2: ||candidate - reference|| / ||reference||.
+        cosine: cosine of the angle between the two, flattened.
+        sqnr_db: 10 log10(||reference||^2 / ||candidate - reference||^2); None when they are equal.
+        nonfinite: elements where one is NaN or infinite and the other isn't the same.
+        minimum_tolerance: the smallest rtol that would pass, atol scaled along with it; None when none would.
+        rtol: relative tolerance used.
+        atol: absolute tolerance used.
+        vacuous: why the comparison could not have failed, or None.
+    """
+
+    max_abs: float | None
+    max_rel: float | None
+    rel_l2: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    nonfinite: int
+    minimum_tolerance: float | None
+    rtol: float
+    atol: float
+    vacuous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRecord:
+    """All outputs of a cell. Nested outputs are flattened: ``probs[0]``, ``probs[0]['cat']``."""
+
+    input_sets: int
+    outputs: dict[str, OutputAccuracy]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecord:
+    """Steady-state latency, paired with the baseline's. Times in milliseconds, ratios without unit.
+
+    Attributes:
+        samples: timed runs of the variant.
+        pairs: fresh pairs of sessions, the replicates of the interval.
+        speedup: baseline over variant, median over pairs; above 1 the variant is faster.
+        speedup_ci95: 95% interval over the pairs; None when there are too few of them.
+        session_ms: creating the variant's session, median over pairs.
+        first_run_ms: its first run, median over pairs.
+        threads: intra-op threads of both sessions.
+    """
+
+    median_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    baseline_median_ms: float
+    speedup: float
+    speedup_ci95: tuple[float, float] | None
+    samples: int
+    pairs: int
+    session_ms: float
+    first_run_ms: float
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """The verdict of a cell with all its numbers; the fields of ``cells[]`` in results.json.
+
+    Attributes:
+        stage: where it ended; ``done`` when it went all the way that was asked.
+        reason: None or one sentence.
+        detail: further lines for a person: every failing output, the command that runs the cell alone.
+        notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
+    """
+
+    id: str
+    model: str
+    model_sha256: str
+    variant: str
+    provider: str
+    status: Status
+    stage: Stage
+    reason: str | None = None
+    graph: GraphChange | None = None
+    placement: PlacementRecord | None = None
+    accuracy: AccuracyRecord | None = None
+    latency: LatencyRecord | None = None
+    detail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)

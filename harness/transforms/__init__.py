@@ -1,0 +1,121 @@
+"""Steps that turn a model into another: one file each, declared here, loaded when asked for.
+
+Importing this package or any file in it imports neither onnx nor onnxruntime: collection stays cheap. A file does
+its heavy imports inside ``apply``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.errors import UsageError, did_you_mean
+from harness.names import OptionValue, Step
+
+if TYPE_CHECKING:
+    import onnx
+
+ENTRY_POINTS = "onnx_harness.transforms"
+
+
+class Precision(StrEnum):
+    """The arithmetic that a transform leaves behind: what decides the tolerance. Loosest last."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Apply(Protocol):
+    """What a transform does: a checked ModelProto in, another out; the one passed in may be changed."""
+
+    def __call__(self, model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+        """Return the transformed model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What a transform file declares as ``TRANSFORM``.
+
+    Attributes:
+        summary: one line for listings.
+        apply: the function.
+        forms: step names, each with the options that it presets: ``{"fp16.io32": {"keep_io_types": True}}``.
+        options: names and types of the options a user may write in parentheses.
+        requires: distributions whose versions decide the result, and which must be installed.
+        precision: of the result.
+        float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
+        session: the step is an option of the session, not a change of the model: ``apply`` is never called.
+        groups: the variant groups that all forms belong to.
+    """
+
+    summary: str
+    apply: Apply
+    forms: Mapping[str, Mapping[str, OptionValue]]
+    options: Mapping[str, type] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    precision: Precision = Precision.FP32
+    float_io: str | None = None
+    session: bool = False
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BoundStep:
+    """A step, looked up: the transform and all its options, presets and written ones merged."""
+
+    name: str
+    transform: Transform
+    options: Mapping[str, OptionValue]
+
+    def __call__(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """Apply the transform with its options; ``model`` may be changed."""
+        return self.transform.apply(model, **self.options)
+
+
+@cache
+def registry() -> Mapping[str, Transform]:
+    """Every transform by step name, those of other packages (entry point ``onnx_harness.transforms``) included.
+
+    Raises:
+        UsageError: two transforms claim one step name.
+    """
+    found: dict[str, Transform] = {}
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    declared = [module.TRANSFORM for module in modules if hasattr(module, "TRANSFORM")]
+    declared += [point.load().TRANSFORM for point in entry_points(group=ENTRY_POINTS)]
+    for transform in declared:
+        for name in transform.forms:
+            if name in found:
+                raise UsageError(f"two transforms are called '{name}': {found[name].summary!r}, {transform.summary!r}")
+            found[name] = transform
+    return found
+
+
+def bind(step: Step) -> BoundStep:
+    """Look a step up and check its options.
+
+    Raises:
+        UsageError: there's no such step or option, or a value is of the wrong type.
+    """
+    transform = registry().get(step.name)
+    if transform is None:
+        raise UsageError(f"there is no transform '{step.name}'. {did_you_mean(step.name, registry())}")
+    options = dict(transform.forms[step.name])
+    for key, value in step.options:
+        wanted = transform.options.get(key)
+        if wanted is None:
+            known = did_you_mean(key, transform.options) if transform.options else "It has none."
+            raise UsageError(f"transform '{step.name}' has no option '{key}'. {known}")
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not wanted:
+            raise UsageError(f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} isn't one")
+        options[key] = value
+    return BoundStep(step.name, transform, options)
