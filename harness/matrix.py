@@ -1,0 +1,131 @@
+"""Which cells a run has: models by variants by providers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from harness import cards, providers, transforms
+from harness.cards import Card, KnownFailure, PathSource
+from harness.errors import UsageError, did_you_mean
+from harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, model_name, parse_variant
+
+DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
+GROUPS = ("default", "passes", "ort", "fp16", "int8", "peers", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model in one variant on one provider."""
+
+    card: Card
+    variant: Variant
+    provider: str
+
+    @property
+    def id(self) -> str:
+        """The key of its history."""
+        return cell_id(self.card.name, self.variant.id, self.provider)
+
+    @property
+    def known_failure(self) -> KnownFailure | None:
+        """The card's entry for this cell, if it has one."""
+        for entry in self.card.known_failures:
+            if self.variant.id in entry.variants and (not entry.providers or self.provider in entry.providers):
+                return entry
+        return None
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether ``path`` is named as a model or a card."""
+    return path.name.endswith((".onnx", CARD_SUFFIX))
+
+
+def card_for(path: Path) -> Card:
+    """The card of a model file: itself, the one beside a ``.onnx``, or a blank one.
+
+    Raises:
+        CardError: the card can't be read.
+    """
+    if path.name.endswith(CARD_SUFFIX):
+        return cards.read(path)
+    beside = path.with_name(path.name.removesuffix(".onnx") + CARD_SUFFIX)
+    if beside.is_file():
+        return cards.read(beside)
+    return Card(path=path, name=model_name(path), source=PathSource(path))
+
+
+def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Variant, ...]:
+    """The variants that ``words`` ask for, each once, in order.
+
+    Args:
+        words: variants, names of ``named`` ones, and groups.
+        named: the project's own variants.
+
+    Raises:
+        UsageError: a word is none of these, needs a library that isn't installed, or names an empty group.
+    """
+    found: dict[str, Variant] = {}
+    for word in words:
+        if word in GROUPS:
+            chosen = _group(word, named)
+            if not chosen:
+                raise UsageError(f"the group '{word}' has no variant that can run here")
+        else:
+            chosen = [_variant(word, named)]
+            _refuse_uninstalled(chosen[0])
+        found.update((variant.id, variant) for variant in chosen)
+    return tuple(found.values())
+
+
+def check_providers(names: Iterable[str]) -> tuple[str, ...]:
+    """The provider names, each once, in order.
+
+    Raises:
+        UsageError: there's no such provider.
+    """
+    return tuple(dict.fromkeys(providers.get(name).name for name in names))
+
+
+def _variant(word: str, named: Mapping[str, str]) -> Variant:
+    variant = parse_variant(named[word], id=word) if word in named else parse_variant(word)
+    known = transforms.registry()
+    for step in variant.steps:
+        if step.name not in known and len(variant.steps) == 1 and not step.options:
+            everything = {*known, *named, *GROUPS, ORIGINAL}
+            raise UsageError(f"there is no variant or group '{word}'. {did_you_mean(word, everything)}")
+        transforms.bind(step)
+    return variant
+
+
+def _group(group: str, named: Mapping[str, str]) -> list[Variant]:
+    if group == "all":
+        words = [*DEFAULT, *transforms.registry(), *named]
+    elif group == "default":
+        words = [*DEFAULT]
+    else:
+        words = [name for name, transform in transforms.registry().items() if group in transform.groups]
+    variants = [_variant(word, named) for word in dict.fromkeys(words)]
+    return [variant for variant in variants if not _uninstalled(variant)]
+
+
+def _uninstalled(variant: Variant) -> list[str]:
+    missing = []
+    for step in variant.steps:
+        for distribution in transforms.registry()[step.name].requires:
+            try:
+                version(distribution)
+            except PackageNotFoundError:
+                missing.append(distribution)
+    return missing
+
+
+def _refuse_uninstalled(variant: Variant) -> None:
+    missing = _uninstalled(variant)
+    if missing:
+        raise UsageError(
+            f"variant '{variant.id}' needs {', '.join(missing)}, which isn't installed. "
+            "Mend: pip install 'onnx-harness[peers]'"
+        )
