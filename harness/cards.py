@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-Scalar = bool | int | float | str
+from harness.errors import CardError, NameGrammarError, did_you_mean
+from harness.names import CARD_SUFFIX, model_name
+from harness.strict_toml import Scalar, Section, read_toml
+
+# The stages of harness.results.cells.Stage that a cell can fail in. That room is on this one's floor; a test
+# holds the two together.
+FAILING_STAGES = ("load", "transform", "check", "session", "placement", "run", "compare", "latency")
+
+# The keys that go with each kind of source.
+_SOURCE_KEYS = {"wheel": {"member", "sha256"}, "builder": set[str](), "path": {"sha256"}}
+
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,143 @@ class Card:
 def read(path: Path) -> Card:
     """Read the card in ``path``.
 
+    Whether the model is there, and whether its inputs and outputs have the names that the card uses, is for later:
+    a card is read while tests are collected, when nothing may be opened but the card.
+
     Raises:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
-    raise NotImplementedError
+    card = read_toml(path)
+    card.allow("model", "source", "inputs", "tolerance", "known_failure")
+    model = card.section("model")
+    model.allow("summary", "license")
+    inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
+    _check_sizes_by(card.section("inputs"), inputs)
+    try:
+        name = model_name(path)
+    except NameGrammarError as error:
+        raise CardError(f"card {path}: {error}") from None
+    return Card(
+        path=path,
+        name=name,
+        source=_source(card.section("source"), path),
+        summary=model.text("summary") or "",
+        license=model.text("license") or "",
+        inputs=inputs,
+        tolerance={section.key: _tolerance(section) for section in card.section("tolerance").sections()},
+        known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
+    )
+
+
+def _source(section: Section, card: Path) -> PathSource | WheelSource | BuilderSource:
+    section.allow("wheel", "member", "builder", "path", "sha256")
+    kinds = [kind for kind in _SOURCE_KEYS if kind in section.data]
+    if len(kinds) > 1:
+        raise section.error(kinds[1], f"names {len(kinds)} sources ({', '.join(kinds)}): keep one")
+    kind = kinds[0] if kinds else "path"
+    if not kinds and section.data and section.data.keys() != {"sha256"}:
+        raise section.error(None, "names no source: it needs one of wheel, builder, path")
+    for key in section.data.keys() - _SOURCE_KEYS[kind] - {kind}:
+        raise section.error(key, f"has no effect beside '{kind}': remove it")
+    if kind == "wheel":
+        return _wheel(section)
+    if kind == "builder":
+        return _builder(section, card)
+    default = card.name.removesuffix(CARD_SUFFIX) + ".onnx"
+    return PathSource(card.parent / (section.text("path") or default), _sha256(section))
+
+
+def _wheel(section: Section) -> WheelSource:
+    requirement, member = section.needed_text("wheel"), section.needed_text("member")
+    if not _PINNED.fullmatch(requirement):
+        raise section.error("wheel", f'is {requirement!r}, but should pin one version, such as "silero-vad==6.2.3"')
+    if member.startswith("/") or ".." in member.split("/") or member.endswith("/"):
+        raise section.error("member", f"is {member!r}, but should be the path of a file within the wheel")
+    section.needed_text("sha256")
+    return WheelSource(requirement, member, _sha256(section) or "")
+
+
+def _builder(section: Section, card: Path) -> BuilderSource:
+    file, colon, function = section.needed_text("builder").rpartition(":")
+    if not colon or not file.endswith(".py") or not function.isidentifier():
+        raise section.error("builder", 'should name a file and a function, such as "builders.py:bn_cnn"')
+    return BuilderSource(card.parent / file, function)
+
+
+def _sha256(section: Section) -> str | None:
+    digest = section.text("sha256")
+    if digest is not None and not _SHA256.fullmatch(digest.lower()):
+        raise section.error("sha256", f"is {digest!r}, but should be 64 hexadecimal digits")
+    return digest.lower() if digest else None
+
+
+def _input(section: Section) -> InputSpec:
+    section.allow("generator", "values", "low", "high", "shapes", "sizes", "by")
+    spec = InputSpec(
+        generator=section.text("generator"),
+        values=section.scalars("values"),
+        low=section.number("low"),
+        high=section.number("high"),
+        shapes=section.shapes("shapes"),
+        sizes={size.key: size.whole_numbers() for size in section.section("sizes").entries()},
+        by=section.text("by"),
+    )
+    if spec.values:
+        for key in ("generator", "low", "high"):
+            if key in section.data:
+                raise section.error(key, "has no effect beside 'values': remove one of them")
+    if spec.shapes and spec.sizes:
+        raise section.error("sizes", "has no effect beside 'shapes': remove one of them")
+    if spec.by is not None and not spec.sizes:
+        raise section.error("by", f"has no effect without 'sizes': say which size each value of {spec.by!r} means")
+    if spec.low is not None and spec.high is not None and spec.low > spec.high:
+        raise section.error("low", f"is {spec.low:g}, above high = {spec.high:g}")
+    return spec
+
+
+def _check_sizes_by(section: Section, inputs: Mapping[str, InputSpec]) -> None:
+    """A size is looked up by the other input's value, so each of its values has to have one."""
+    for name, spec in inputs.items():
+        if spec.by is None:
+            continue
+        this = section.section(name)
+        if spec.by == name or spec.by not in inputs or not inputs[spec.by].values:
+            raise this.error("by", f"is {spec.by!r}, which has to be another input of this card, with 'values'")
+        values = {str(value) for value in inputs[spec.by].values}
+        for key in sorted(values ^ set(spec.sizes)):
+            gap = "has no size for it" if key in values else "isn't one of its values"
+            raise this.error("sizes", f"and the values of {spec.by!r} don't match: {key} {gap}")
+
+
+def _tolerance(section: Section) -> ToleranceSpec:
+    section.allow("rtol", "atol", "sqnr_db", "signed_zero")
+    spec = ToleranceSpec(
+        rtol=section.number("rtol"),
+        atol=section.number("atol"),
+        sqnr_db=section.number("sqnr_db"),
+        signed_zero=section.flag("signed_zero"),
+    )
+    for key, value in (("rtol", spec.rtol), ("atol", spec.atol)):
+        if value is not None and value < 0:
+            raise section.error(key, f"is {value:g}, but a tolerance can't be negative")
+    return spec
+
+
+def _known_failure(section: Section) -> KnownFailure:
+    section.allow("variants", "providers", "stage", "reason", "versions")
+    stage = section.needed_text("stage")
+    if stage not in FAILING_STAGES:
+        raise section.error("stage", f"is {stage!r}. {did_you_mean(stage, FAILING_STAGES)}")
+    variants = section.names("variants")
+    if not variants:
+        raise section.error("variants", "is missing: name the variants that fail")
+    versions = {version.key: version.own_text() for version in section.section("versions").entries()}
+    if not versions:
+        raise section.error("versions", "is missing: name the distribution and the version that it was seen in")
+    return KnownFailure(
+        variants=variants,
+        stage=stage,
+        reason=section.needed_text("reason"),
+        versions=versions,
+        providers=section.names("providers"),
+    )
