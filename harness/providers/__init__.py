@@ -22,6 +22,19 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something can't be used here.
+
+    Attributes:
+        reason: a clause that can follow a colon, without its full stop.
+        mend: the command or the act that would mend it; None when nothing is known that would.
+    """
+
+    reason: str
+    mend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """What a provider's file declares as ``PROVIDER``.
 
@@ -35,11 +48,14 @@ class Provider:
         fallback: ONNX Runtime names listed behind it, in order.
         min_share: of the nodes that aren't allowed on the CPU, the share that it must own, in [0, 1].
         cpu_ops: op types of the standard domain that ONNX Runtime puts on the CPU on purpose (shape arithmetic).
+        thread_option: the provider option that takes the number of threads, where the session's own doesn't reach.
         environment: variables that must be set before the process opens its first session.
         device_bound: timed outputs may stay in device memory because a run waits for the device (CUDA, TensorRT).
+        device: ONNX Runtime's name of the device whose memory those outputs stay in: ``cuda``.
         native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32 kernels with Casts.
-        load: run once per process, before the first session (registering a plugin library, preloading DLLs).
-        diagnose: without opening a session, the reason why it can't be loaded, in a sentence, or None.
+        load: run once per process, before the first session (registering a plugin library, preloading shared
+            libraries). Must not raise for what ``diagnose`` explains better.
+        diagnose: after ``load`` and without opening a session, why the provider can't be used, or None.
     """
 
     name: str
@@ -51,11 +67,13 @@ class Provider:
     fallback: tuple[str, ...] = ("CPUExecutionProvider",)
     min_share: float = 1.0
     cpu_ops: frozenset[str] = frozenset()
+    thread_option: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     device_bound: bool = False
+    device: str = "cpu"
     native_fp16: bool = False
     load: Callable[[], None] = _nothing
-    diagnose: Callable[[], str | None] = _nothing
+    diagnose: Callable[[], Problem | None] = _nothing
 
 
 @cache
