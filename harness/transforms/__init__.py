@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError, did_you_mean
 from harness.names import OptionValue, Step
@@ -32,16 +32,13 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-class Apply(Protocol):
-    """What a transform does: a checked ModelProto in, another out; the one passed in may be changed."""
-
-    def __call__(self, model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
-        """Return the transformed model."""
+# What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed in may be changed.
+Apply = Callable[..., "onnx.ModelProto"]
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What a transform file declares as ``TRANSFORM``.
+    """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more than options.
 
     Attributes:
         summary: one line for listings.
@@ -53,6 +50,8 @@ class Transform:
         float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
+        check: called with the options when a step is bound, so that a value that can't be honoured is refused before
+            anything runs: it raises ValueError.
     """
 
     summary: str
@@ -64,6 +63,7 @@ class Transform:
     float_io: str | None = None
     session: bool = False
     groups: tuple[str, ...] = ()
+    check: Callable[..., object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,18 @@ def registry() -> Mapping[str, Transform]:
     """
     found: dict[str, Transform] = {}
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    declared = [module.TRANSFORM for module in modules if hasattr(module, "TRANSFORM")]
-    declared += [point.load().TRANSFORM for point in entry_points(group=ENTRY_POINTS)]
-    for transform in declared:
+    modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    for transform in (transform for module in modules for transform in _declared(module)):
         for name in transform.forms:
             if name in found:
                 raise UsageError(f"two transforms are called '{name}': {found[name].summary!r}, {transform.summary!r}")
             found[name] = transform
     return found
+
+
+def _declared(module: object) -> Iterable[Transform]:
+    declared: Transform | tuple[Transform, ...] = getattr(module, "TRANSFORM", ())
+    return (declared,) if isinstance(declared, Transform) else declared
 
 
 def bind(step: Step) -> BoundStep:
@@ -118,4 +122,9 @@ def bind(step: Step) -> BoundStep:
         if type(value) is not wanted:
             raise UsageError(f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} isn't one")
         options[key] = value
+    if transform.check is not None:
+        try:
+            transform.check(**options)
+        except ValueError as error:
+            raise UsageError(f"step '{step}' can't be honoured: {error}") from None
     return BoundStep(step.name, transform, options)
