@@ -216,7 +216,7 @@ class Cache:
     def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="onnx-harness-"))
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+            weakref.finalize(self, _remove_scratch, self._scratch, os.getpid())
         folder = self._scratch / kind / key
         if folder.exists():
             return folder
@@ -262,6 +262,11 @@ class _Entry(NamedTuple):
     path: Path
     used: float
     size: int
+
+
+def _remove_scratch(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # A forked worker has a copy of the cache, and mustn't tidy up for everybody.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 
 from harness.errors import ResultsError
@@ -53,20 +52,12 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: it can't be written; the old file is untouched.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        # Not NamedTemporaryFile, which makes private files: a report is as readable as the user's other files.
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
-            # mkstemp makes a private file; a report is as readable as anything else that the user writes.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    """The process's umask. Reading it means setting it; workers and threads aren't started meanwhile."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask

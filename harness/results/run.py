@@ -1,0 +1,114 @@
+"""What is known about a run as a whole: when, where, with which versions, by which command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+DISTRIBUTIONS = (
+    "onnx-harness",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-ep-webgpu",
+    "tensorrt-cu13",
+    "onnx-ir",
+    "onnxconverter-common",
+    "onnxmltools",
+    "onnxoptimizer",
+    "onnxscript",
+    "onnxsim",
+    "onnxslim",
+    "polygraphy",
+    "skl2onnx",
+    "numpy",
+    "pytest",
+    "pytest-benchmark",
+)
+"""What a verdict may depend on. Those that aren't installed are left out of a run's versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """The machine.
+
+    Attributes:
+        cpu: the processor's name.
+        cores: logical cores that this process may use.
+        memory_bytes: physical memory; 0 when unknown.
+        os: such as ``Linux-6.1.0-x86_64``.
+    """
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    os: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """The head of results.json.
+
+    Attributes:
+        id: sorts by time and is unique across machines, such as ``20261104t021503z-9f3a61c2``.
+        started: ISO 8601, UTC.
+        command: what was typed, quoted for a shell.
+        versions: ``python`` and distribution names to versions.
+    """
+
+    id: str
+    started: str
+    command: str
+    seed: int
+    host: HostInfo
+    versions: dict[str, str]
+
+
+def gather(command: str, seed: int) -> RunInfo:
+    """Describe a run that starts now. Imports none of the libraries whose versions it names."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return RunInfo(
+        id=f"{now:%Y%m%dt%H%M%Sz}-{secrets.token_hex(4)}",
+        started=now.isoformat(),
+        command=command,
+        seed=seed,
+        host=HostInfo(_processor(), _cores(), _memory_bytes(), platform.platform()),
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
+    return next(names, "") or platform.processor() or platform.machine() or "unknown"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
