@@ -1,0 +1,281 @@
+"""Comparing a variant's outputs with the reference's: every check, in order, on every output and input set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.accuracy.failures import (
+    Check,
+    OutputFailure,
+    detail_lines,
+    element,
+    listed,
+    merged,
+    pair,
+    place,
+    reason,
+    share,
+)
+from harness.accuracy.measure import Array, Measured, extent, is_float, is_text, measure
+from harness.accuracy.tolerance import Tolerance
+from harness.accuracy.totals import Total
+from harness.accuracy.values import Leaf, Mismatch, Value, walk
+from harness.results.cells import AccuracyRecord
+
+Outputs = Mapping[str, Value]
+"""The outputs of one run by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        record: the distance of every output of the reference, the worst over the input sets.
+        failures: one for each output and check that failed, worst first.
+        notes: outputs on which the comparison proves nothing.
+    """
+
+    record: AccuracyRecord
+    failures: tuple[OutputFailure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output passed every check in every input set."""
+        return not self.failures
+
+    def reason(self) -> str | None:
+        """One sentence on the worst failure and how many outputs fail; None when none does."""
+        return reason(self.failures)
+
+    def lines(self) -> tuple[str, ...]:
+        """The failures for a person, on at most a screen: the worst in full, the others by name."""
+        return detail_lines(self.failures)
+
+
+def compare(
+    reference: Sequence[Outputs],
+    candidate: Sequence[Outputs],
+    tolerance_for: Callable[[str], Tolerance],
+    *,
+    set_names: Sequence[str],
+    float_io: str | None = None,
+    inputs_differ: bool = True,
+) -> Comparison:
+    """Compare a variant's outputs with the reference's.
+
+    Names come first, then each output's kind, dtype and shape, then its values: NaN and infinity, the sign of zero,
+    the tolerance. Values are compared where everything before them agrees, in float64.
+
+    Args:
+        reference: the reference's outputs in each input set. Strings are arrays of objects.
+        candidate: the variant's, in the same order.
+        tolerance_for: the tolerance of a graph output, by its name (not by the flattened one of what is nested in it).
+        set_names: what each input set is, for people.
+        float_io: the dtype that float32 outputs may have changed to, such as ``"float16"``; None: none may change.
+        inputs_differ: whether the input sets differ, so that an output which never changes ignores them.
+
+    Raises:
+        ValueError: the numbers of input sets differ, or there is none.
+    """
+    if not len(reference) == len(candidate) == len(set_names) or not reference:
+        raise ValueError(
+            f"a comparison needs the same input sets on both sides, at least one: "
+            f"{len(reference)} of the reference, {len(candidate)} of the candidate, {len(set_names)} names"
+        )
+    totals: dict[str, Total] = {}
+    failures: list[OutputFailure] = []
+    for number, (left, right) in enumerate(zip(reference, candidate, strict=True), 1):
+        where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
+        found = list(_compare_set(left, right, tolerance_for, float_io, totals))
+        failures += [replace(failure, input_set=where) for failure in found]
+    vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
+    record = AccuracyRecord(
+        input_sets=len(reference),
+        outputs={name: total.accuracy(vacuous[name]) for name, total in totals.items()},
+    )
+    failures = [
+        replace(failure, atol=totals[failure.output].greatest_atol) if failure.check is Check.ELEMENTS else failure
+        for failure in failures
+    ]
+    return Comparison(record, merged(failures), _notes(vacuous))
+
+
+# The checks. Each gives a failure or None, and knows nothing of the others.
+
+
+def check_names(reference: Outputs, candidate: Outputs) -> list[OutputFailure]:
+    """Outputs that are missing, and outputs that the reference doesn't have."""
+    missing = [OutputFailure(n, Check.NAMES, "is missing") for n in reference if n not in candidate]
+    extra = [OutputFailure(n, Check.NAMES, "is new: the reference has no such output")
+             for n in candidate if n not in reference]  # fmt: skip
+    return missing + extra
+
+
+def check_kind(found: Mismatch) -> OutputFailure | None:
+    """A tensor, a sequence, a map or nothing: both sides the same."""
+    if not found.kind:
+        return None
+    return OutputFailure(found.name, Check.KIND, f"is {found.candidate}; the reference is {found.reference}")
+
+
+def check_length(found: Mismatch) -> OutputFailure | None:
+    """Sequences have one length and maps have one set of keys."""
+    if found.kind:
+        return None
+    return OutputFailure(found.name, Check.SHAPE, f"has {found.candidate}; the reference has {found.reference}")
+
+
+def check_dtype(name: str, reference: Array, candidate: Array, float_io: str | None) -> OutputFailure | None:
+    """The dtype is the reference's, or the one that float32 may have changed to."""
+    if reference.dtype == candidate.dtype or (is_text(reference) and is_text(candidate)):
+        return None
+    if reference.dtype == "float32" and candidate.dtype.name == float_io:
+        return None
+    what = f"is {candidate.dtype.name}; the reference is {reference.dtype.name}"
+    return OutputFailure(name, Check.DTYPE, what)
+
+
+def check_shape(name: str, reference: Array, candidate: Array) -> OutputFailure | None:
+    """The shapes are equal; a dimension of 1 counts."""
+    if reference.shape == candidate.shape:
+        return None
+    what = f"has shape {list(candidate.shape)}; the reference has {list(reference.shape)}"
+    return OutputFailure(name, Check.SHAPE, what)
+
+
+def check_nonfinite(name: str, reference: Array, candidate: Array, found: Measured) -> OutputFailure | None:
+    """NaN where the reference has NaN, infinity where it has infinity of that sign, and nowhere else."""
+    if found.nonfinite_at is None:
+        return None
+    what = (
+        f"{share(found.nonfinite, found.size)} differ in NaN or infinity; "
+        f"the first{place(reference, found.nonfinite_at)} ({pair(reference, candidate, found.nonfinite_at)})"
+    )
+    return OutputFailure(name, Check.NONFINITE, what, severity=found.nonfinite / found.size)
+
+
+def check_signed_zero(
+    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance
+) -> OutputFailure | None:
+    """A zero has the reference's sign: 1/x and atan2 downstream tell them apart."""
+    if found.signed_zero_at is None or not tolerance.signed_zero:
+        return None
+    what = (
+        f"{share(found.signed_zero, found.size)} are zero with the other sign; "
+        f"the first{place(reference, found.signed_zero_at)} ({pair(reference, candidate, found.signed_zero_at)})"
+    )
+    return OutputFailure(name, Check.SIGNED_ZERO, what, severity=found.signed_zero / found.size)
+
+
+def check_elements(
+    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance
+) -> OutputFailure | None:
+    """No element is beyond ``rtol * |reference| + atol``; integers as the card says, text and booleans equal."""
+    if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
+        return None
+    at = found.worst_at
+    what = f"{share(found.beyond, found.size)} "
+    if is_text(reference) or reference.dtype.kind == "b":
+        what += f"differ; the first{place(reference, at)} ({pair(reference, candidate, at)})"
+        return OutputFailure(name, Check.ELEMENTS, what, severity=found.beyond / found.size)
+    number = int if reference.dtype.kind in "iu" else float
+    left, right = number(element(reference, at)), number(element(candidate, at))
+    gap, allowed = abs(right - left), found.rtol * abs(left) + found.atol
+    what += (
+        f"beyond the tolerance; worst {gap:.3g}{place(reference, at)} "
+        f"({pair(reference, candidate, at)}, allowed {allowed:.2g})"
+    )
+    return OutputFailure(
+        name, Check.ELEMENTS, what,
+        severity=found.worst, minimum_tolerance=found.minimum_tolerance, rtol=found.rtol, atol=found.atol,
+        max_rel=found.max_rel,
+    )  # fmt: skip
+
+
+def check_sqnr(name: str, reference: Array, found: Measured, tolerance: Tolerance) -> OutputFailure | None:
+    """The signal is at least the demanded number of decibels above the noise, over the whole output."""
+    if tolerance.sqnr_db is None or not is_float(reference) or found.error == 0:
+        return None
+    sqnr = found.sqnr_db
+    if sqnr is not None and sqnr >= tolerance.sqnr_db:
+        return None
+    ratio = "no signal at all, only noise" if sqnr is None else f"a signal {sqnr:.3g} dB above its noise"
+    what = f"has {ratio}, and {tolerance.sqnr_db:.3g} dB are asked for; greatest difference {found.max_abs:.3g}"
+    # Beside an element-wise rule, no rtol mends this one.
+    return OutputFailure(
+        name, Check.SQNR, what, severity=found.rel_l2 or 0.0, sqnr_db=sqnr,
+        minimum_tolerance=None if tolerance.elementwise else found.rel_l2,
+    )  # fmt: skip
+
+
+def _notes(vacuous: Mapping[str, str | None]) -> tuple[str, ...]:
+    """A remark for each way of being vacuous, with the outputs that are."""
+    names: dict[str, list[str]] = {}
+    for name, why in vacuous.items():
+        if why is not None:
+            names.setdefault(why, []).append(name)
+    return tuple(f"comparing {listed(found)} proves nothing: each {why}" if len(found) > 1
+                 else f"comparing {found[0]} proves nothing: it {why}" for why, found in names.items())  # fmt: skip
+
+
+def _compare_set(
+    reference: Outputs,
+    candidate: Outputs,
+    tolerance_for: Callable[[str], Tolerance],
+    float_io: str | None,
+    totals: dict[str, Total],
+) -> Iterator[OutputFailure]:
+    """Compare the outputs of one input set and add what was measured to ``totals``."""
+    yield from check_names(reference, candidate)
+    for output, value in reference.items():
+        tolerance = tolerance_for(output)
+        if output not in candidate:
+            totals.setdefault(output, Total(tolerance)).mismatched = True
+            continue
+        found = list(walk(output, value, candidate[output]))
+        # The scores of a map are one vector spelt out: a class with a score of 1e-9 isn't judged by that.
+        in_maps = [extent(leaf.reference)[0] for leaf in found
+                   if isinstance(leaf, Leaf) and leaf.in_map and leaf.reference is not None]  # fmt: skip
+        for part in found:
+            total = totals.setdefault(part.name, Total(tolerance))
+            if isinstance(part, Mismatch):
+                total.mismatched = True
+                problems = [check_kind(part), check_length(part)]
+            elif part.reference is None or part.candidate is None:
+                total.absent += 1
+                problems = []
+            else:
+                problems = _compare_tensors(part.name, part.reference, part.candidate, total,
+                                            float_io, max(in_maps) if part.in_map else None)  # fmt: skip
+            yield from (problem for problem in problems if problem is not None)
+
+
+def _compare_tensors(
+    name: str, reference: Array, candidate: Array, total: Total, float_io: str | None, scale: float | None
+) -> list[OutputFailure | None]:
+    """Run every check of a tensor, the values' only where dtype and shape agree."""
+    own_scale, constant = extent(reference)
+    total.see(reference, own_scale, constant)
+    before: list[OutputFailure | None] = [
+        check_dtype(name, reference, candidate, float_io),
+        check_shape(name, reference, candidate),
+    ]
+    if any(before) or reference.size != candidate.size:
+        total.mismatched = total.mismatched or any(before)
+        return before
+    tolerance = total.tolerance
+    rtol, atol = tolerance.bounds(own_scale if scale is None else scale)
+    if not is_float(reference):
+        rtol, atol = 0.0, (0.0 if reference.dtype.kind == "b" else tolerance.integer_atol)
+    found = measure(reference, candidate, rtol=rtol, atol=atol)
+    problems = [
+        check_nonfinite(name, reference, candidate, found),
+        check_signed_zero(name, reference, candidate, found, tolerance),
+        check_elements(name, reference, candidate, found, tolerance),
+        check_sqnr(name, reference, found, tolerance),
+    ]
+    total.add(reference, found, hopeless=any(p is not None and p.minimum_tolerance is None for p in problems))
+    return problems

@@ -1,0 +1,275 @@
+"""The distance between two arrays of one shape, in one pass of cache-sized pieces."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Float64s = NDArray[np.float64]
+
+# Elements worked on at a time: their few float64 copies stay in a core's cache, however large the output.
+CHUNK = 1 << 15
+# A rounding of the division and one of the product: what keeps `minimum_tolerance` on the passing side.
+_ROUNDING = 1 + 8 * float(np.finfo(np.float64).eps)
+
+
+@dataclass(slots=True)
+class Measured:
+    """Sums, extremes and counts over the elements of a pair of arrays. Positions are flat indexes.
+
+    Sums and differences are over the elements that are finite on both sides.
+
+    Attributes:
+        size: elements.
+        finite: elements finite on both sides.
+        max_abs: greatest absolute difference.
+        max_rel: greatest relative difference where the reference isn't 0.
+        error: sum of squared differences.
+        signal: sum of squared reference elements.
+        candidate: sum of squared candidate elements.
+        product: sum of the products of the two.
+        nonfinite: elements where one side is NaN or infinite and the other isn't the same.
+        nonfinite_at: the first of them.
+        signed_zero: elements that are zero on both sides with different signs.
+        signed_zero_at: the first of them.
+        beyond: elements beyond the bounds.
+        worst: greatest difference in units of what is allowed there.
+        worst_at: where that is.
+        rtol: relative bound that `beyond` was counted with.
+        atol: absolute bound.
+        equal: the two have the same bits.
+    """
+
+    size: int
+    rtol: float
+    atol: float
+    finite: int = 0
+    max_abs: float = 0.0
+    max_rel: float | None = None
+    error: float = 0.0
+    signal: float = 0.0
+    candidate: float = 0.0
+    product: float = 0.0
+    nonfinite: int = 0
+    nonfinite_at: int | None = None
+    signed_zero: int = 0
+    signed_zero_at: int | None = None
+    beyond: int = 0
+    worst: float = 0.0
+    worst_at: int | None = None
+    equal: bool = False
+
+    @property
+    def rel_l2(self) -> float | None:
+        """||candidate - reference|| / ||reference||; None where the reference is zero and the candidate isn't."""
+        if self.error == 0:
+            return 0.0
+        return _finite(math.sqrt(self.error / self.signal)) if self.signal > 0 else None
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the angle between the two; None where one of them is zero."""
+        if self.equal and self.signal > 0:
+            return 1.0
+        length = math.sqrt(self.signal) * math.sqrt(self.candidate)
+        return _finite(min(1.0, max(-1.0, self.product / length))) if length > 0 else None
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """10 log10(||reference||^2 / ||candidate - reference||^2); None when they're equal or the reference is zero."""
+        if self.error == 0 or self.signal == 0:
+            return None
+        return _finite(10 * (math.log10(self.signal) - math.log10(self.error)))
+
+    @property
+    def minimum_tolerance(self) -> float | None:
+        """The smallest rtol that no element is beyond, atol scaled in proportion: ``rtol * max(|d| / allowed)``.
+
+        Where rtol is 0 there's nothing to scale, and it's the smallest atol instead. None when none is large enough.
+        """
+        if self.rtol == 0:
+            return _finite(self.max_abs)
+        if self.beyond == 0:
+            return min(self.rtol, self.rtol * self.worst * _ROUNDING)
+        return _finite(self.rtol * self.worst * _ROUNDING)
+
+
+def is_text(array: Array) -> bool:
+    """Whether the elements are strings, or objects that only equality means something for."""
+    return array.dtype.kind in "OUST"
+
+
+def is_float(array: Array) -> bool:
+    """Whether the elements are floating-point, of numpy's own dtypes or of those added to it (bfloat16, float8)."""
+    return array.dtype.kind in "fc" or (array.dtype.kind == "V" and "float" in array.dtype.name)
+
+
+def extent(array: Array) -> tuple[float, bool]:
+    """The greatest finite magnitude in an array, and whether all its elements are one and the same.
+
+    Returns:
+        (0.0, ...) for text, and where nothing is finite.
+    """
+    flat = array.reshape(-1)
+    if flat.size == 0:
+        return 0.0, False
+    if is_text(flat):
+        return 0.0, bool(np.all(flat == flat[0]))
+    if flat.dtype.kind in "cV" or flat.dtype == np.float16:
+        flat = _real(flat)
+    low, high = flat.min(), flat.max()
+    constant = bool(low == high) or bool(flat[0] != flat[0] and np.isnan(flat).all())
+    if flat.dtype.kind == "f" and not (math.isfinite(low) and math.isfinite(high)):
+        finite = flat[np.isfinite(flat)]
+        if finite.size == 0:
+            return 0.0, constant
+        low, high = finite.min(), finite.max()
+    # By way of Python's numbers: the magnitude of the least int8 isn't an int8.
+    return float(max(abs(low.item()), abs(high.item()))), constant
+
+
+def same_bits(left: Array, right: Array) -> bool:
+    """Whether two arrays have one dtype, one shape and one content, NaN payloads and signs of zero included."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if is_text(left):
+        return bool(np.all(left == right))
+    left_bits, right_bits = _bits(left), _bits(right)
+    step = 8 * CHUNK
+    for start in range(0, left_bits.size, step):
+        if not np.array_equal(left_bits[start : start + step], right_bits[start : start + step]):
+            return False
+    return True
+
+
+def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Measured:
+    """Measure ``candidate`` against ``reference``, which has as many elements.
+
+    Args:
+        reference: numbers or text of any dtype and shape.
+        candidate: the same number of elements; they're paired in C order.
+        rtol: relative bound of an element.
+        atol: absolute bound of an element.
+    """
+    result = Measured(size=reference.size, rtol=rtol, atol=atol)
+    if is_text(reference) or is_text(candidate):
+        _measure_text(result, reference.reshape(-1), candidate.reshape(-1))
+        return result
+    if same_bits(reference, candidate):
+        scale, _ = extent(reference)
+        result.equal = True
+        result.finite = reference.size
+        result.max_rel = 0.0 if scale > 0 else None
+        # A stand-in for the three sums: all that is read of them is whether they are 0, so they needn't be computed.
+        result.signal = result.candidate = result.product = scale
+        return result
+    left, right = reference.reshape(-1), candidate.reshape(-1)
+    if reference.dtype.kind == "c" or candidate.dtype.kind == "c":
+        left, right = _real(left), _real(right)
+    with np.errstate(all="ignore"):  # overflow and 0/0 are expected here, and dealt with by value
+        for start in range(0, left.size, CHUNK):
+            _measure_chunk(result, start, left[start : start + CHUNK], right[start : start + CHUNK])
+    return result
+
+
+def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> None:
+    """Add one piece to ``result``."""
+    reference, candidate = left.astype(np.float64), right.astype(np.float64)
+    positions: NDArray[np.intp] | None = None
+    signal, power = _dot(reference, reference), _dot(candidate, candidate)
+    if not (math.isfinite(signal) and math.isfinite(power)):
+        finite = np.isfinite(reference) & np.isfinite(candidate)
+        same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
+        wrong = np.flatnonzero(~(finite | same))
+        if wrong.size:
+            result.nonfinite += wrong.size
+            if result.nonfinite_at is None:
+                result.nonfinite_at = start + int(wrong[0])
+        positions = np.flatnonzero(finite)
+        left, right = left[positions], right[positions]
+        reference, candidate = reference[positions], candidate[positions]
+        signal, power = _dot(reference, reference), _dot(candidate, candidate)
+    if reference.size == 0:
+        return
+
+    def place(index: int) -> int:
+        return start + (index if positions is None else int(positions[index]))
+
+    result.finite += reference.size
+    result.signal += signal
+    result.candidate += power
+    result.product += _dot(reference, candidate)
+    difference = _difference(left, right, reference, candidate)
+    result.error += _dot(difference, difference)
+    np.abs(difference, out=difference)
+    result.max_abs = max(result.max_abs, float(difference.max()))
+    if is_float(left) and np.count_nonzero(difference) < difference.size:
+        flipped = np.flatnonzero((difference == 0) & (np.signbit(reference) != np.signbit(candidate)))
+        if flipped.size:
+            result.signed_zero += flipped.size
+            if result.signed_zero_at is None:
+                result.signed_zero_at = place(int(flipped[0]))
+
+    magnitude = np.abs(reference, out=reference)
+    allowed = np.multiply(magnitude, result.rtol, out=candidate)
+    allowed += result.atol
+    result.beyond += int(np.count_nonzero(difference > allowed))
+    nonzero = np.count_nonzero(magnitude)
+    if nonzero:
+        if nonzero < magnitude.size:
+            magnitude[magnitude == 0] = math.inf
+        greatest = float(np.divide(difference, magnitude, out=magnitude).max())
+        result.max_rel = max(result.max_rel or 0.0, greatest)
+    # With both bounds 0 every difference is infinitely beyond them: the greatest is then the worst.
+    exact = result.rtol == 0 and result.atol == 0
+    ratio = difference if exact else np.divide(difference, allowed, out=allowed)
+    if not exact and result.atol == 0:
+        ratio[difference == 0] = 0.0
+    index = int(ratio.argmax())
+    if ratio[index] > result.worst:
+        result.worst = float(ratio[index])
+        result.worst_at = place(index)
+
+
+def _measure_text(result: Measured, reference: Array, candidate: Array) -> None:
+    unequal = np.flatnonzero(reference.astype(object) != candidate.astype(object))
+    result.equal = unequal.size == 0
+    result.beyond = unequal.size
+    if unequal.size:
+        result.worst = math.inf
+        result.worst_at = int(unequal[0])
+
+
+def _difference(left: Array, right: Array, reference: Float64s, candidate: Float64s) -> Float64s:
+    """The candidate less the reference; for 64-bit integers its magnitude, which float64 copies can't give."""
+    if left.dtype == right.dtype and left.dtype.kind in "iu" and left.dtype.itemsize == 8:
+        gap = np.maximum(left, right) - np.minimum(left, right)
+        return gap.view(np.uint64).astype(np.float64)
+    return np.subtract(candidate, reference)
+
+
+def _dot(left: Float64s, right: Float64s) -> float:
+    # Not `@`: BLAS would start its own threads, and they'd still be spinning when the latency stage begins.
+    return float(np.einsum("i,i->", left, right))
+
+
+def _bits(array: Array) -> Array:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view({1: np.uint8, 2: np.uint16, 4: np.uint32}.get(flat.dtype.itemsize, np.uint64))
+
+
+def _real(flat: Array) -> Array:
+    """Complex numbers as pairs of reals, anything else as float64 (float16: float32, which is enough and cheaper)."""
+    if flat.dtype.kind == "c":
+        flat = np.ascontiguousarray(flat)
+        return flat.view(flat.real.dtype)
+    return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

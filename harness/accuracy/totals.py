@@ -1,0 +1,125 @@
+"""One output's distance from the reference, gathered over the input sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
+from harness.accuracy.tolerance import Tolerance
+from harness.results.cells import OutputAccuracy
+
+
+@dataclass(slots=True)
+class Total:
+    """The worst figures so far of one flattened output, and whether comparing it could have failed.
+
+    Attributes:
+        mismatched: in some set it couldn't be compared: missing, or another kind, dtype or shape.
+        absent: sets in which it's an absent optional on both sides.
+        greatest_atol: over the sets; what a single atol for all of them would have to be.
+    """
+
+    tolerance: Tolerance
+    mismatched: bool = False
+    absent: int = 0
+    greatest_atol: float = 0.0
+    _max_abs: float | None = None
+    _max_rel: float | None = None
+    _rel_l2: float | None = 0.0
+    _cosine: float | None = None
+    _sqnr_db: float | None = None
+    _nonfinite: int = 0
+    _minimum: float = 0.0
+    _bounds: tuple[float, float] | None = None
+    _seen: int = 0
+    _first: Array | None = None
+    _moves: bool = False
+    _empty: int = 0
+    _constant: int = 0
+    _nowhere_finite: int = 0
+
+    def see(self, reference: Array, scale: float, constant: bool) -> None:
+        """Look at the reference's tensor in one more set: does it say anything?"""
+        self._seen += 1
+        if self._first is None:
+            self._first = reference
+        elif not self._moves:
+            self._moves = not same_bits(self._first, reference)
+        self._empty += reference.size == 0
+        self._constant += constant and reference.size > 1
+        self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
+
+    def add(self, reference: Array, found: Measured, *, hopeless: bool) -> None:
+        """Take the figures of one more set; ``hopeless``: a check failed in it that no tolerance would mend."""
+        self._nonfinite += found.nonfinite
+        self.greatest_atol = max(self.greatest_atol, found.atol)
+        by_norm = is_float(reference) and not self.tolerance.elementwise
+        minimum = found.rel_l2 if by_norm else found.minimum_tolerance
+        minimum = math.inf if hopeless or minimum is None else minimum
+        if self._bounds is None or minimum > self._minimum:
+            self._minimum = minimum
+            self._bounds = self._norm_bounds() if by_norm else (found.rtol, found.atol)
+        if found.finite == 0 or is_text(reference):
+            return
+        self._max_abs = _worst(self._max_abs, found.max_abs)
+        self._max_rel = _worst(self._max_rel, found.max_rel)
+        # A relative error that doesn't exist in one set is worse than any that does.
+        self._rel_l2 = None if self._rel_l2 is None or found.rel_l2 is None else max(self._rel_l2, found.rel_l2)
+        self._cosine = _least(self._cosine, found.cosine)
+        self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
+
+    def accuracy(self, vacuous: str | None) -> OutputAccuracy:
+        """The record of this output."""
+        measured = self._max_abs is not None
+        minimum = self._minimum if not self.mismatched and math.isfinite(self._minimum) else None
+        rtol, atol = self._bounds or (self.tolerance.rtol, self.tolerance.atol or 0.0)
+        return OutputAccuracy(
+            max_abs=_finite(self._max_abs),
+            max_rel=_finite(self._max_rel),
+            rel_l2=self._rel_l2 if measured else None,
+            cosine=self._cosine,
+            sqnr_db=self._sqnr_db,
+            nonfinite=self._nonfinite,
+            minimum_tolerance=minimum,
+            rtol=rtol,
+            atol=atol,
+            vacuous=vacuous,
+        )
+
+    def vacuous(self, input_sets: int, inputs_differ: bool) -> str | None:
+        """Why comparing this output couldn't have failed, as a predicate; None if it could."""
+        everywhere = "in every input set" if input_sets > 1 else "in the one input set"
+        if self._seen == 0:
+            return f"is absent {everywhere}" if self.absent else None
+        if self._empty == self._seen:
+            return f"is empty {everywhere}"
+        if self._nowhere_finite == self._seen:
+            return f"is NaN or infinite throughout {everywhere}"
+        if self._seen > 1 and not self._moves and inputs_differ:
+            return f"is identical for all {self._seen} input sets"
+        if self._constant == self._seen:
+            return f"has one and the same value throughout {everywhere}"
+        return None
+
+    def _norm_bounds(self) -> tuple[float, float]:
+        """A demand in decibels as what it is: a bound on the relative L2 error, 10^(-dB/20)."""
+        return 10 ** (-(self.tolerance.sqnr_db or 0.0) / 20), 0.0
+
+
+def _any_finite(array: Array) -> bool:
+    return bool(np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)).any())
+
+
+def _worst(known: float | None, new: float | None) -> float | None:
+    return new if known is None else known if new is None else max(known, new)
+
+
+def _least(known: float | None, new: float | None) -> float | None:
+    return new if known is None else known if new is None else min(known, new)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
