@@ -1,0 +1,32 @@
+"""onnxruntime-gpu on a machine without CUDA's libraries: it must refuse and say why. Needs .venv-gpu."""
+
+import pytest
+from tests.providers.small_models import cnn
+
+from harness.errors import ProviderError
+from harness.providers import get
+from harness.providers.probe import probe, refusal
+from harness.providers.sessions import Purpose, open_session
+
+pytestmark = pytest.mark.providers
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_the_missing_library_is_named_with_what_brings_it(name: str) -> None:
+    found = probe(name)
+    assert not found.usable
+    assert refusal(found) == (
+        f"provider '{name}' was asked for and can't be used here: libonnxruntime_providers_cuda.so needs"
+        " libcublasLt.so.13, which is not on this machine."
+        f" Mend: pip install 'onnx-harness[{name}]' (brings CUDA 13 and cuDNN 9; driver r580 or newer).\n"
+        "`onnx-harness doctor` shows every provider. Nothing was run."
+    )
+
+
+def test_the_cpu_session_that_onnx_runtime_opens_instead_is_refused() -> None:
+    with pytest.raises(ProviderError, match=r"would run on CPUExecutionProvider: .* needs libcublasLt\.so\.13"):
+        open_session(cnn(), get("cuda"), purpose=Purpose.ACCURACY)
+
+
+def test_the_cpu_works_beside_it() -> None:
+    assert probe("cpu").usable

@@ -1,0 +1,60 @@
+"""OpenVINO on the CPU device. Needs .venv-openvino."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.providers.small_models import cnn, with_determinant
+
+from harness.errors import ProviderError
+from harness.providers import get
+from harness.providers.placement import placement, shortfall
+from harness.providers.probe import probe
+from harness.providers.sessions import Purpose, bound_runner, open_session
+
+pytestmark = pytest.mark.providers
+
+OPENVINO, CPU = get("openvino"), get("cpu")
+IMAGE = np.random.default_rng(1).normal(size=(2, 3, 16, 16)).astype(np.float32)
+
+
+def test_it_is_usable_here() -> None:
+    found = probe("openvino")
+    assert (found.usable, found.reason) == (True, None)
+    assert found.details["distribution"].startswith("onnxruntime-openvino ")
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_cnn_lies_on_it_and_is_computed_in_fp32(purpose: Purpose) -> None:
+    session = open_session(cnn(layers=3), OPENVINO, purpose=purpose, threads=1)
+    found = placement(session, OPENVINO)
+    assert set(found.nodes) == {"OpenVINOExecutionProvider"}
+    assert (found.share, found.off_provider_ops) == (1.0, {})
+    reference = open_session(cnn(layers=3), CPU, purpose=Purpose.ACCURACY, level="disable")
+    expected = reference.run(None, {"image": IMAGE})[0]
+    # bfloat16 keeps 8 bits: it would be off by about 4e-3.
+    np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_its_options_are_the_ones_in_force() -> None:
+    session = open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY, threads=2)
+    assert session.get_providers() == ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_an_operator_it_lacks_shows_in_the_placement() -> None:
+    session = open_session(with_determinant(), OPENVINO, purpose=Purpose.ACCURACY)
+    found = placement(session, OPENVINO)
+    # It also leaves subgraphs that are too small to be worth compiling.
+    assert found.off_provider_ops == {"Det": 1, "MatMul": 1}
+    assert shortfall(found, OPENVINO) is not None
+
+
+def test_an_unusable_device_is_refused_and_not_run_on_the_cpu() -> None:
+    absent = replace(OPENVINO, accuracy_options={**OPENVINO.accuracy_options, "device_type": "GPU"})
+    with pytest.raises(ProviderError, match="would run on CPUExecutionProvider"):
+        open_session(cnn(), absent, purpose=Purpose.ACCURACY)
+
+
+def test_a_bound_run_computes() -> None:
+    session = open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY)
+    bound_runner(session, OPENVINO, {"image": IMAGE})()

@@ -1,0 +1,81 @@
+"""WebGPU on a software Vulkan device. Needs .venv-webgpu and SwiftShader."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tests.providers.small_models import cnn, with_determinant
+
+from harness.providers import get
+from harness.providers.placement import placement, shortfall
+from harness.providers.probe import probe
+from harness.providers.sessions import Purpose, bound_runner, open_session
+
+pytestmark = pytest.mark.providers
+
+WEBGPU, CPU = get("webgpu"), get("cpu")
+IMAGE = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
+
+
+def test_it_is_usable_here() -> None:
+    found = probe("webgpu")
+    assert (found.usable, found.reason) == (True, None)
+
+
+def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() -> None:
+    session = open_session(cnn(layers=2), WEBGPU, purpose=Purpose.ACCURACY)
+    found = placement(session, WEBGPU)
+    assert (found.requested, found.share, found.off_provider_ops) == ("WebGpuExecutionProvider", 1.0, {})
+    assert found.nodes["WebGpuExecutionProvider"] >= 5  # two Conv, two Relu and the pooling at least
+    assert shortfall(found, WEBGPU) is None
+    reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
+    expected = reference.run(None, {"image": IMAGE})[0]
+    np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_operator_it_lacks_shows_in_the_placement() -> None:
+    session = open_session(with_determinant(), WEBGPU, purpose=Purpose.ACCURACY)
+    found = placement(session, WEBGPU)
+    assert found.off_provider_ops == {"Det": 1}
+    assert found.nodes["CPUExecutionProvider"] == 1
+    assert shortfall(found, WEBGPU) is not None
+    assert shortfall(found, WEBGPU, 0.5) is None
+
+
+def test_a_timed_run_waits_for_the_device() -> None:
+    session = open_session(cnn(channels=16, layers=4), WEBGPU, purpose=Purpose.LATENCY)
+    feeds = {"image": IMAGE}
+    run = bound_runner(session, WEBGPU, feeds)
+    run(), session.run(None, feeds)  # noqa: B018  the first of each compiles shaders
+
+    def best_of_three(target: object) -> float:
+        assert callable(target)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            target()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    # A plain run returns arrays in host memory, so it can't be over before the device is. A run that didn't wait
+    # would take a thousandth of it.
+    assert best_of_three(run) > 0.4 * best_of_three(lambda: session.run(None, feeds))
+
+
+def test_without_a_device_it_is_refused_with_the_reason() -> None:
+    hidden = {key: value for key, value in os.environ.items() if not key.startswith(("VK_", "ORT_WEBGPU"))}
+    code = "from harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
+    told = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True).stdout
+    assert "no GPU with a Vulkan driver" in told
+    assert "Mend: install libvulkan1" in told
+
+
+def test_the_library_is_registered_once_and_the_process_ends_well() -> None:
+    code = (
+        "from harness.providers import get; from harness.providers.probe import probe\n"
+        "assert probe('webgpu').usable and probe('webgpu').usable; get('webgpu').load()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
