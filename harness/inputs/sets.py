@@ -1,0 +1,75 @@
+"""One input set: what a model is fed, with a name for messages and a digest for cache keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+Value = Array | list[Array]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSet:
+    """The values of every input that the model has no default for.
+
+    Attributes:
+        name: for a person, such as ``set 2 (seed 0, page-like, 1x3x256x640)``.
+        values: input name to an array, or to a list of arrays for a sequence. Strings are arrays of dtype object.
+    """
+
+    name: str
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """SHA-256 over names, dtypes, shapes and contents, in hexadecimal; the set's own name doesn't count."""
+        digest = hashlib.sha256()
+        for name in sorted(self.values):
+            value = self.values[name]
+            digest.update(f"{name!r}:{'sequence' if isinstance(value, list) else 'tensor'}\n".encode())
+            for array in arrays_of(value):
+                digest.update(f"{array.dtype.name}{list(array.shape)}\n".encode())
+                digest.update(_contents(array))
+        return digest.hexdigest()
+
+
+def arrays_of(value: Value) -> Iterator[Array]:
+    """The arrays in a value: one, or those of the sequence."""
+    yield from value if isinstance(value, list) else [value]
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``1x3x256x640``, or ``scalar``."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def set_name(index: int, origin: str, values: Mapping[str, Value], kinds: Mapping[str, str]) -> str:
+    """The name of a generated set: its index and origin, the kind and shape of its largest input, its scalars.
+
+    Args:
+        index: the set's number, from 0.
+        origin: where it comes from, such as ``seed 0``.
+        values: the set's values.
+        kinds: input name to the word for its values, such as ``page-like``.
+    """
+    if not values:
+        return f"set {index} (no inputs)"
+    largest = max(values, key=lambda name: sum(array.size for array in arrays_of(values[name])))
+    first = next(arrays_of(values[largest]), np.empty(0))
+    parts = [origin, kinds.get(largest, ""), shape_text(first.shape)]
+    for name, value in values.items():
+        if name != largest and isinstance(value, np.ndarray) and value.size == 1:
+            parts.append(f"{name}={value.reshape(-1)[0]}")
+    return f"set {index} ({', '.join(part for part in parts if part)})"
+
+
+def _contents(array: Array) -> bytes:
+    if array.dtype.kind in "OUS":
+        # A length before each text, so that ["ab", "c"] and ["a", "bc"] differ.
+        texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1).tolist()]
+        return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
+    return np.ascontiguousarray(array).tobytes()
