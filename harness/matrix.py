@@ -51,10 +51,15 @@ def card_for(path: Path) -> Card:
     """
     if path.name.endswith(CARD_SUFFIX):
         return cards.read(path)
-    beside = path.with_name(path.name.removesuffix(".onnx") + CARD_SUFFIX)
+    beside = card_beside(path)
     if beside.is_file():
         return cards.read(beside)
     return Card(path=path, name=model_name(path), source=PathSource(path))
+
+
+def card_beside(path: Path) -> Path:
+    """Where the card of a ``.onnx`` would lie."""
+    return path.with_name(path.name.removesuffix(".onnx") + CARD_SUFFIX)
 
 
 def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Variant, ...]:

@@ -72,8 +72,8 @@ def read_project(folder: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} can't be read: {error}") from error
     values = {key: _value(key, value) for key, value in table.items()}
-    if isinstance(values.get("report_dir"), Path):
-        values["report_dir"] = folder / values["report_dir"]
+    if "report_dir" in values:
+        values["report_dir"] = folder / str(values["report_dir"])
     return values
 
 

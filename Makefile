@@ -1,0 +1,41 @@
+# What people and CI run. On a fresh machine each target makes the environment that it needs.
+PROVIDER ?= cpu
+PYTHON ?= python3
+# cpu has the main environment; the other providers' wheels exclude one another and have one each.
+VENV := $(if $(filter cpu,$(PROVIDER)),.venv,.venv-$(PROVIDER))
+LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER).lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help validate test lint performance lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
+
+include tests/providers/environments.mk
+
+.venv/.made: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+validate: $(VENV)/.made ## fetch the zoo, run the matrix, write reports/ (PROVIDER=cpu|openvino|webgpu|...)
+	$(VENV)/bin/onnx-harness zoo fetch models
+	$(RUN_ENV) $(VENV)/bin/python -m pytest models --provider $(PROVIDER) $(ARGS)
+
+test: lint ## lint, type-check, test
+	.venv/bin/python -m pytest -n 2 -q
+
+lint: .venv/.made ## ruff, mypy and the floors
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+performance: .venv/.made ## the ratios that the README states
+	.venv/bin/python -m pytest tests/performance -m performance -s
+
+clean: ## remove the environments, what tests leave, and the last run's results
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf reports/results.json reports/summary.md reports/report.html

@@ -1,0 +1,65 @@
+"""The account of a run: every verdict kept as it comes, and shown at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import ResultsError
+from harness.report import html, summary, table
+from harness.report.table import Line, ModelHeader
+from harness.results.cells import CellResult
+from harness.results.recorder import Recorder
+from harness.results.run import RunInfo
+
+
+class Account:
+    """What a run has found, for reports/ and for the terminal.
+
+    Attributes:
+        incomplete: why reports/ lacks something that it should hold, or None.
+    """
+
+    def __init__(self, report_dir: Path | None, run: RunInfo) -> None:
+        """Begin to write at once, so that a run that can't be kept is known before it costs anything.
+
+        Raises:
+            ResultsError: the folder can't be written.
+        """
+        self._run = run
+        self._dir = report_dir
+        self._recorder = Recorder(report_dir, run) if report_dir is not None else None
+        self._cells: dict[str, CellResult] = {}
+        self._models: dict[str, ModelHeader] = {}
+        self.incomplete: str | None = None
+
+    def put(self, cell: CellResult, model: ModelHeader) -> None:
+        """Keep a verdict, or the newer state of one."""
+        self._cells[cell.id] = cell
+        self._models[cell.model] = model
+        if self._recorder is not None:
+            self._recorder.put(cell)
+
+    def finish(self) -> None:
+        """Write the summaries."""
+        if self._recorder is None or self._dir is None:
+            return
+        self._recorder.finish()
+        self.incomplete = self._recorder.incomplete
+        cells = list(self._cells.values())
+        try:
+            summary.write(self._dir, self._run, cells, self._models)
+            html.write(self._dir, self._run, cells, self._models)
+        except ResultsError as error:
+            self.incomplete = self.incomplete or str(error)
+
+    def lines(self, *, width: int, brief: bool) -> Iterator[Line]:
+        """The table, the summary line and what went wrong with the keeping."""
+        place = str(self._dir / summary.FILE_NAME) if self._dir is not None else None
+        yield from table.lines(
+            self._run, list(self._cells.values()), width=width, models=self._models, brief=brief, summary=place
+        )
+        for warning in self._recorder.warnings if self._recorder is not None else []:
+            yield Line(warning, "yellow")
+        if self.incomplete is not None:
+            yield Line(self.incomplete, "red")

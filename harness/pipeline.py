@@ -1,0 +1,402 @@
+"""The way of one cell: load -> transform -> check -> session -> placement -> run -> compare -> latency.
+
+Everything up to ``compare`` happens in the worker process (:func:`judge`). Latency is taken in the process that
+owns the pytest-benchmark fixture (:func:`time_cell`), from models that have passed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import harness
+from harness import accuracy, latency, providers, transforms
+from harness.errors import HarnessError, InputError, NotApplicable
+from harness.isolate import note_stage
+from harness.matrix import Cell
+from harness.model import Model, Signature, ValueType, node_count, signature
+from harness.names import Variant
+from harness.providers.placement import placement
+from harness.providers.sessions import Purpose, bound_runner, open_session
+from harness.reference import Reference, reference, run, runtime_version, source_digest
+from harness.results.cache import Cache, cache_root
+from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status
+from harness.settings import Settings
+from harness.transforms import BoundStep, Precision
+from harness.transforms.ort import level_of
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+# A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
+_INLINE_BYTES = 1_500_000_000
+_MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell to judge.
+
+    Attributes:
+        model: the ``.onnx`` that the cell's card stands for, on this machine.
+    """
+
+    cell: Cell
+    model: Path
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that is ready to be judged."""
+
+    model: Model
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What the transforms made.
+
+    Attributes:
+        model: the transformed model; the original when nothing changes it.
+        check: what the ONNX checker says against it, or None.
+        transformed: whether a transform touched it.
+        level: ONNX Runtime's optimization level for its sessions.
+    """
+
+    model: Model
+    check: str | None
+    transformed: bool
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The outcome of :func:`judge`, and what is needed to time a cell that passed.
+
+    Attributes:
+        artifact: the model file that was judged.
+        level: ONNX Runtime's optimization level for it.
+        values: the first input set.
+    """
+
+    result: CellResult
+    artifact: Path | None = None
+    level: str = "all"
+    values: dict[str, Any] | None = None
+
+
+class CellEnded(Exception):
+    """The cell's way ends here."""
+
+    def __init__(self, status: Status, reason: str, detail: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.detail = status, reason, detail
+
+
+@dataclass(slots=True)
+class _Way:
+    """What has been found out about the cell so far."""
+
+    task: Task
+    stage: Stage = Stage.LOAD
+    found: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:
+        """Be at ``stage``: what goes wrong in it ends the cell with the status ``fault``."""
+        self.stage = stage
+        note_stage(stage)
+        started = time.perf_counter()
+        try:
+            yield
+        except CellEnded:
+            raise
+        except NotApplicable as error:
+            raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
+        except InputError as error:
+            raise CellEnded(Status.ERROR, _one_sentence(error), tuple(str(error).splitlines()[1:])) from error
+        except Exception as error:
+            words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
+            raise CellEnded(fault, words, tuple(str(error).splitlines()[1:])) from error
+        finally:
+            self.seconds[stage] = time.perf_counter() - started
+
+    def result(self, status: Status, reason: str | None = None, detail: tuple[str, ...] = ()) -> CellResult:
+        """The record of the cell as it stands."""
+        cell = self.task.cell
+        return CellResult(
+            id=cell.id,
+            model=cell.card.name,
+            variant=cell.variant.id,
+            provider=cell.provider,
+            status=status,
+            stage=Stage.DONE if status is Status.PASS else self.stage,
+            reason=reason,
+            detail=detail,
+            notes=tuple(self.notes),
+            seconds=self.seconds,
+            **{"model_sha256": "", **self.found},
+        )
+
+
+def judge(task: Task) -> Judged:
+    """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
+    way = _Way(task)
+    kept = Cache(cache_root())
+    try:
+        with way.at(Stage.LOAD):
+            subject = _load(way, kept)
+        with way.at(Stage.TRANSFORM):
+            artifact = _transform(way, subject, kept)
+        with way.at(Stage.CHECK):
+            _check(way, subject, artifact)
+        with way.at(Stage.SESSION):
+            session = _session(way, artifact)
+        with way.at(Stage.PLACEMENT):
+            _prove_placement(way, session)
+        with way.at(Stage.RUN):
+            outputs = [run(session, _feeds(session, each.values)) for each in subject.reference.sets]
+        with way.at(Stage.COMPARE, fault=Status.ERROR):
+            _compare(way, subject, outputs)
+    except CellEnded as end:
+        return Judged(way.result(end.status, end.reason, end.detail))
+    values = subject.reference.sets[0].values
+    return Judged(way.result(Status.PASS), artifact.model.path, artifact.level, values)
+
+
+def _load(way: _Way, kept: Cache) -> Subject:
+    """The model, its input sets, and the outputs of the reference."""
+    task = way.task
+    model = Model(task.model, task.cell.card.name)
+    size = model.size_bytes
+    way.found["model_sha256"] = model.sha256
+    nodes = node_count(model.skeleton.graph)
+    way.found["graph"] = GraphChange(nodes, nodes, size, size, 0.0)
+    made = reference(model, task.cell.card, task.settings, kept)
+    way.notes += made.notes
+    return Subject(model, made)
+
+
+def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
+    """Apply the variant's steps. Each prefix of the chain is kept, so that variants share their beginnings."""
+    steps = way.task.cell.variant.steps
+    level = level_of(steps)
+    current, seconds, check = subject.model, 0.0, None
+    done: list[Any] = []
+    bound = [transforms.bind(step) for step in steps]
+    for step in (step for step in bound if not step.transform.session):
+        done.append([step.name, dict(step.options), {name: version(name) for name in step.transform.requires}])
+        key = kept.key(
+            subject.model.sha256, done, harness.__version__, version("onnx"), runtime_version(), source_digest("transforms")
+        )
+        before = current
+
+        def write(folder: Path, step: BoundStep = step, before: Model = before) -> None:
+            _write_artifact(folder, step, before)
+
+        folder = kept.get_or_put("transformed", key, write)
+        facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        current = Model(folder / _MODEL_FILE, subject.model.name)
+        seconds += facts["transform_seconds"]
+        check = facts["check"]
+        way.found["graph"] = replace(
+            way.found["graph"],
+            nodes_after=facts["nodes"],
+            bytes_after=current.size_bytes,
+            transform_seconds=seconds,
+        )
+    return Artifact(current, check, current is not subject.model, level)
+
+
+def _write_artifact(folder: Path, step: BoundStep, before: Model) -> None:
+    """Run one step and keep what it made, with what the checker says about it."""
+    import onnx
+
+    model = before.load()
+    started = time.perf_counter()
+    after = step(model)
+    seconds = time.perf_counter() - started
+    file = folder / _MODEL_FILE
+    size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
+    onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
+    facts = {"nodes": node_count(after.graph), "transform_seconds": seconds, "check": checker_says(file)}
+    (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def checker_says(file: Path) -> str | None:
+    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model, or None."""
+    import onnx
+
+    note_stage(Stage.CHECK)
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+    except Exception as error:  # ValidationError, InferenceError, and what protobuf raises
+        return _named(error)
+    note_stage(Stage.TRANSFORM)
+    return None
+
+
+def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
+    """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
+    if not artifact.transformed:
+        return
+    if artifact.check is not None:
+        original = checker_says(subject.model.path)
+        if original is None:
+            raise CellEnded(Status.FAIL, f"the ONNX checker rejects the transformed model: {artifact.check}")
+        way.notes.append(f"the ONNX checker rejects the original too: {original}")
+    differences = interface_changes(
+        subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant)
+    )
+    if differences:
+        raise CellEnded(Status.FAIL, f"the model's interface changed: {differences[0]}", tuple(differences[1:]))
+
+
+def float_io(variant: Variant) -> str | None:
+    """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
+    allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
+    return next((dtype for dtype in reversed(allowed) if dtype), None)
+
+
+def interface_changes(before: Signature, after: Signature, float_io: str | None) -> list[str]:
+    """What a caller of the model would notice, a sentence each."""
+    found = []
+    for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
+        names, now = [value.name for value in old], [value.name for value in new]
+        gone, come = [n for n in names if n not in now], [n for n in now if n not in names]
+        found += [f"{what} '{name}' is gone" for name in gone] + [f"{what} '{name}' is new" for name in come]
+        if not gone and not come and names != now:
+            found.append(f"the {what}s are in another order: {', '.join(names)} became {', '.join(now)}")
+        by_name = {value.name: value for value in new}
+        for value in old:
+            if value.name in by_name:
+                found += _value_changes(what, value, by_name[value.name], float_io)
+    return found
+
+
+def _value_changes(what: str, old: ValueType, new: ValueType, float_io: str | None) -> Iterator[str]:
+    if old.kind and new.kind and new.kind not in (old.kind, old.kind.replace("float)", f"{float_io})")):
+        yield f"{what} '{old.name}' was {old.kind} and is {new.kind}"
+    if old.shape is None or new.shape is None:
+        return
+    if len(old.shape) != len(new.shape):
+        yield f"{what} '{old.name}' had {len(old.shape)} dimensions and has {len(new.shape)}"
+        return
+    for axis, (dim, now) in enumerate(zip(old.shape, new.shape, strict=True)):
+        # An output's open dimension may become known; an input's may not: calls that worked would be refused.
+        narrowed = isinstance(now, int) and now != dim and (isinstance(dim, int) or what == "input")
+        if narrowed or (isinstance(dim, int) and not isinstance(now, int) and what == "output"):
+            yield f"{what} '{old.name}' had {dim or 'any size'} on axis {axis} and has {now or 'any size'}"
+
+
+def _session(way: _Way, artifact: Artifact) -> ort.InferenceSession:
+    provider = providers.get(way.task.cell.provider)
+    return open_session(artifact.model.path, provider, purpose=Purpose.ACCURACY, level=artifact.level)
+
+
+def _prove_placement(way: _Way, session: ort.InferenceSession) -> None:
+    """The nodes run where they were asked to: ONNX Runtime falls back to the CPU without an error."""
+    provider = providers.get(way.task.cell.provider)
+    found = placement(session, provider)
+    record = PlacementRecord(found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share)
+    way.found["placement"] = record
+    asked = way.task.settings.min_placement
+    least = provider.min_share if asked is None else asked
+    if record.share < least:
+        ops = ", ".join(f"{op} ({count})" for op, count in record.off_provider_ops.items())
+        raise CellEnded(
+            Status.FAIL,
+            f"{provider.name} owns {record.share:.0%} of the nodes, {least:.0%} are asked for; elsewhere run: {ops}",
+        )
+
+
+def _feeds(session: ort.InferenceSession, values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with float32 tensors cast where the transformed model takes float16; the check allowed that."""
+    import numpy as np
+
+    half = {info.name for info in session.get_inputs() if info.type == "tensor(float16)"}
+    return {
+        name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
+        for name, value in values.items()
+    }
+
+
+def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None:
+    task, made = way.task, subject.reference
+    bound = [transforms.bind(step) for step in task.cell.variant.steps]
+    precision = max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
+
+    def tolerance_for(output: str) -> accuracy.Tolerance:
+        specs = task.cell.card.tolerance
+        return accuracy.choose(
+            precision, tf32=False, spec=specs.get(output, specs.get("*")), override=task.settings.tolerance_override
+        )
+
+    stable = [{name: value for name, value in each.items() if name not in made.unstable} for each in made.outputs]
+    if made.unstable:
+        names = ", ".join(sorted(made.unstable))
+        if not stable[0]:
+            raise CellEnded(Status.NOT_APPLICABLE, f"the model gives other outputs each time it runs: {names}")
+        way.notes.append(f"not judged, since the reference itself gives another value each time: {names}")
+        outputs = [{name: value for name, value in each.items() if name not in made.unstable} for each in outputs]
+    verdict = accuracy.compare(
+        stable,
+        outputs,
+        tolerance_for,
+        set_names=[each.name for each in made.sets],
+        float_io=float_io(task.cell.variant),
+    )
+    way.found["accuracy"] = verdict.record
+    way.notes += verdict.notes
+    if not verdict.passed:
+        raise CellEnded(Status.FAIL, verdict.reason(), tuple(verdict.lines()))
+
+
+def time_cell(task: Task, judged: Judged, benchmark: Any) -> LatencyRecord | None:
+    """Time a cell that passed, paired with the baseline, through pytest-benchmark's fixture.
+
+    Returns:
+        None when pytest-benchmark was told not to measure.
+    """
+    provider = providers.get(task.cell.provider)
+    assert judged.artifact is not None
+    assert judged.values is not None
+    variant, values = judged.artifact, judged.values
+
+    def open_one(path: Path, level: str) -> latency.Timed:
+        started = time.perf_counter()
+        session = open_session(
+            path, provider, purpose=Purpose.LATENCY, level=level, threads=latency.THREADS, allow_spinning=False,
+            record_placement=False,
+        )
+        session_s = time.perf_counter() - started
+        runner = bound_runner(session, provider, _feeds(session, values))
+        return latency.Timed(runner, session_s)
+
+    return latency.measure(
+        benchmark,
+        baseline=lambda: open_one(task.model, "all"),
+        variant=lambda: open_one(variant, judged.level),
+        budget_s=task.settings.latency_budget,
+        seed=task.settings.seed,
+    )
+
+
+def _one_sentence(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _named(error: Exception) -> str:
+    """An error of somebody else's: its type, and its first line."""
+    return f"{type(error).__name__}: {_one_sentence(error)}"

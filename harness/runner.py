@@ -1,0 +1,99 @@
+"""The run: what judges cells one after another, and survives every one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import pipeline, providers, zoo
+from harness.errors import HarnessError, ResultsError, WorkerDied
+from harness.isolate import Worker
+from harness.matrix import Cell
+from harness.pipeline import Judged, Task
+from harness.providers.probe import Availability, probe
+from harness.results.cache import Cache, cache_root
+from harness.results.cells import CellResult, Stage, Status
+from harness.settings import Settings
+
+
+class Runner:
+    """Judges cells in a worker process and times those that pass."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is started before it's needed."""
+        self.settings = settings
+        self._worker: Worker | None = None
+        self._results: dict[str, CellResult] = {}
+        self._last: tuple[str, Judged] | None = None
+        self._paths: dict[Path, Path] = {}
+
+    def probe(self, provider: str) -> Availability:
+        """Whether ``provider`` can be used here, found out by using it, in the worker."""
+        try:
+            return self._started_worker().call(probe, provider)
+        except WorkerDied as error:
+            return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
+
+    def judge(self, cell: Cell) -> CellResult:
+        """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        if cell.id not in self._results:
+            judged = self._judge(cell)
+            self._results[cell.id] = judged.result
+            self._last = (cell.id, judged)
+        return self._results[cell.id]
+
+    def time(self, cell: Cell, benchmark: Any) -> CellResult:
+        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
+        result = self.judge(cell)
+        # Only the last cell's inputs are kept: all of them together may not fit.
+        judged = self._last[1] if self._last and self._last[0] == cell.id else self._judge(cell)
+        try:
+            record = pipeline.time_cell(self._task(cell), judged, benchmark)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+        return replace(result, latency=record)
+
+    def close(self) -> None:
+        """End the worker, and keep the cache within its limit."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+            with contextlib.suppress(ResultsError):
+                Cache(cache_root()).prune()
+
+    def _started_worker(self) -> Worker:
+        if self._worker is None:
+            environment: dict[str, str] = {}
+            for name in self.settings.provider:
+                environment.update(providers.get(name).environment)
+            self._worker = Worker(self.settings.limits, environment)
+        return self._worker
+
+    def _task(self, cell: Cell) -> Task:
+        if cell.card.path not in self._paths:
+            self._paths[cell.card.path] = zoo.materialize(cell.card)
+        return Task(cell, self._paths[cell.card.path], self.settings)
+
+    def _judge(self, cell: Cell) -> Judged:
+        ended = CellResult(
+            id=cell.id,
+            model=cell.card.name,
+            model_sha256="",
+            variant=cell.variant.id,
+            provider=cell.provider,
+            status=Status.ERROR,
+            stage=Stage.LOAD,
+        )
+        worker = self._started_worker()
+        try:
+            return worker.call(pipeline.judge, self._task(cell))
+        except WorkerDied as death:
+            stage = Stage(death.stage) if death.stage else Stage.LOAD
+            return Judged(replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"))
+        except HarnessError as error:
+            return Judged(replace(ended, reason=str(error)))
+        except Exception as error:
+            return Judged(replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}"))

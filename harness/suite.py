@@ -1,0 +1,94 @@
+"""The tests that every cell gets. The plugin makes a test module of this one for each model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.matrix import Cell
+from harness.results.cells import CellResult, Status
+
+if TYPE_CHECKING:
+    from harness.runner import Runner
+
+Record = Callable[[CellResult], None]
+
+
+def test_accuracy(onnx_cell: Cell, onnx_runner: Runner, onnx_record: Record, request: pytest.FixtureRequest) -> None:
+    """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    __tracebackhide__ = True
+    result = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
+    if result.status in (Status.FAIL, Status.ERROR):
+        result = replace(result, detail=(*result.detail, alone(request.node, onnx_cell, onnx_runner)))
+    onnx_record(result)
+    conclude(result)
+
+
+def test_latency(
+    onnx_cell: Cell,
+    onnx_runner: Runner,
+    onnx_record: Record,
+    benchmark: Any,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
+    __tracebackhide__ = True
+    if hasattr(request.config, "workerinput"):
+        pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
+    judged = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
+    if judged.status is not Status.PASS:
+        onnx_record(judged)
+        pytest.skip(f"accuracy ended as {judged.status} at {judged.stage}: only what passes is timed")
+    result = onnx_runner.time(onnx_cell, benchmark)
+    if result.status is Status.ERROR:
+        result = replace(result, detail=(alone(request.node, onnx_cell, onnx_runner),))
+    onnx_record(result)
+    conclude(result)
+
+
+def against_expectation(result: CellResult, cell: Cell) -> CellResult:
+    """The verdict in the light of the card's known failures.
+
+    An expected failure that passes, or that fails at another stage than the card says, is a failure: the card is
+    out of date, or something else broke.
+    """
+    entry = cell.known_failure
+    if entry is None or result.status not in (Status.PASS, Status.FAIL):
+        return result
+    seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
+    if result.status is Status.PASS:
+        reason = f"passes, though the card {cell.card.path.name} knows it to fail ({entry.reason}; seen in {seen})"
+        return replace(result, status=Status.FAIL, reason=reason, detail=("Mend: take that entry out of the card.",))
+    if result.stage != entry.stage:
+        reason = f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
+        return replace(result, reason=reason)
+    return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
+
+
+def conclude(result: CellResult) -> None:
+    """Turn a verdict into pytest's outcome."""
+    __tracebackhide__ = True
+    match result.status:
+        case Status.PASS:
+            return
+        case Status.NOT_APPLICABLE:
+            pytest.skip(result.reason or "not applicable")
+        case Status.KNOWN_FAILURE:
+            pytest.xfail(result.reason or "known failure")
+        case _:
+            lines = [f"{result.id}: {result.status} at {result.stage}: {result.reason}", *result.detail]
+            pytest.fail("\n  ".join(lines), pytrace=False)
+
+
+def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
+    """The command that runs this test alone, with the seed that matters."""
+    settings = runner.settings
+    words = ["pytest", item.nodeid, "--provider", cell.provider, "--variant", cell.variant.id]
+    if cell.variant.id not in settings.variants:
+        words[-1] = cell.variant.spelling
+    words += ["--seed", str(settings.seed), "--input-sets", str(settings.input_sets)]
+    return "alone: " + " ".join(shlex.quote(word) for word in words)
