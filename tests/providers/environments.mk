@@ -29,7 +29,7 @@ $(PROVIDER_ENVIRONMENTS:%=%/.ready): pyproject.toml
 
 # WebGPU needs a Vulkan device. SwiftShader is one in software; Debian ships it inside Chromium's package, which is
 # unpacked here and not installed: it would bring a browser.
-$(SWIFTSHADER)/.ready: .venv-webgpu/.ready
+$(SWIFTSHADER)/.ready: | .venv-webgpu/.ready
 	ldconfig -p | grep -q libvulkan.so.1 || { $(APT_GET) update -qq && $(APT_GET) install -y -qq --no-install-recommends libvulkan1; }
 	rm -rf $(SWIFTSHADER) && mkdir -p $(SWIFTSHADER)
 	cd $(SWIFTSHADER) && { $(APT_GET) download -qq chromium-common || { $(APT_GET) update -qq && $(APT_GET) download -qq chromium-common; }; }

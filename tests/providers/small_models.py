@@ -1,4 +1,4 @@
-"""Models of a few nodes, for tests of placement."""
+"""Models of a few nodes for tests of placement, and a session that lets itself be watched."""
 
 from __future__ import annotations
 
@@ -51,3 +51,18 @@ def with_determinant() -> bytes:
         helper.make_node("Relu", ["det"], ["positive"]),
     ]
     return build(nodes, {"a": [2, 3, 3], "b": [2, 3, 3]}, ["positive"], {})
+
+
+class Watched:
+    """A session that keeps the bindings it hands out."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.bindings: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def io_binding(self) -> Any:
+        self.bindings.append(self._session.io_binding())
+        return self.bindings[-1]

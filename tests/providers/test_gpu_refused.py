@@ -1,12 +1,12 @@
 """onnxruntime-gpu on a machine without CUDA's libraries: it must refuse and say why. Needs .venv-gpu."""
 
 import pytest
-from tests.providers.small_models import cnn
 
 from harness.errors import ProviderError
 from harness.providers import get
 from harness.providers.probe import probe, refusal
 from harness.providers.sessions import Purpose, open_session
+from tests.providers.small_models import cnn
 
 pytestmark = pytest.mark.providers
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.providers.small_models import cnn, with_determinant
 
 from harness.errors import ProviderError
 from harness.providers import get
 from harness.providers.placement import placement, shortfall
 from harness.providers.probe import probe
 from harness.providers.sessions import Purpose, bound_runner, open_session
+from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers
 
@@ -36,11 +36,6 @@ def test_a_cnn_lies_on_it_and_is_computed_in_fp32(purpose: Purpose) -> None:
     np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_its_options_are_the_ones_in_force() -> None:
-    session = open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY, threads=2)
-    assert session.get_providers() == ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
-
-
 def test_an_operator_it_lacks_shows_in_the_placement() -> None:
     session = open_session(with_determinant(), OPENVINO, purpose=Purpose.ACCURACY)
     found = placement(session, OPENVINO)
@@ -55,6 +50,8 @@ def test_an_unusable_device_is_refused_and_not_run_on_the_cpu() -> None:
         open_session(cnn(), absent, purpose=Purpose.ACCURACY)
 
 
-def test_a_bound_run_computes() -> None:
-    session = open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY)
+def test_a_bound_run_computes_what_a_plain_one_does() -> None:
+    session = Watched(open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY))
     bound_runner(session, OPENVINO, {"image": IMAGE})()
+    (binding,) = session.bindings
+    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], session.run(None, {"image": IMAGE})[0])

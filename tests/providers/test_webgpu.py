@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from tests.providers.small_models import cnn, with_determinant
 
 from harness.providers import get
 from harness.providers.placement import placement, shortfall
 from harness.providers.probe import probe
 from harness.providers.sessions import Purpose, bound_runner, open_session
+from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers
 
@@ -46,10 +46,12 @@ def test_an_operator_it_lacks_shows_in_the_placement() -> None:
 
 
 def test_a_timed_run_waits_for_the_device() -> None:
-    session = open_session(cnn(channels=16, layers=4), WEBGPU, purpose=Purpose.LATENCY)
+    session = Watched(open_session(cnn(channels=16, layers=4), WEBGPU, purpose=Purpose.LATENCY))
     feeds = {"image": IMAGE}
     run = bound_runner(session, WEBGPU, feeds)
-    run(), session.run(None, feeds)  # noqa: B018  the first of each compiles shaders
+    run()  # the first compiles shaders
+    (binding,) = session.bindings
+    np.testing.assert_allclose(binding.copy_outputs_to_cpu()[0], session.run(None, feeds)[0], rtol=1e-5)
 
     def best_of_three(target: object) -> float:
         assert callable(target)

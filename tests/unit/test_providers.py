@@ -1,0 +1,206 @@
+"""Declarations of providers, and what a session on one is held to. On the CPU provider, with the CPU distribution."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from harness.errors import ProviderError, UsageError
+from harness.providers import Provider, get, registry
+from harness.providers.placement import placement
+from harness.providers.sessions import LEVELS, Purpose, bound_runner, open_session, prepare, provider_options
+from tests.providers.small_models import Watched, build, cnn, with_determinant
+
+CPU, CUDA = get("cpu"), get("cuda")
+IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+
+
+def test_the_five_providers_are_declared() -> None:
+    assert {name: provider.ort_name for name, provider in registry().items()} == {
+        "cpu": "CPUExecutionProvider",
+        "cuda": "CUDAExecutionProvider",
+        "openvino": "OpenVINOExecutionProvider",
+        "tensorrt": "TensorrtExecutionProvider",
+        "webgpu": "WebGpuExecutionProvider",
+    }
+
+
+def test_an_unknown_provider_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'cuda'"):
+        get("cudda")
+
+
+def test_declarations_import_no_onnxruntime() -> None:
+    code = (
+        "import pkgutil, sys, importlib, harness.providers as rooms\n"
+        "rooms.registry()\n"
+        "for info in pkgutil.iter_modules(rooms.__path__): importlib.import_module(f'harness.providers.{info.name}')\n"
+        "print([name for name in ('onnxruntime', 'onnx', 'numpy') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_fp32_is_never_tf32(name: str, purpose: Purpose) -> None:
+    provider = get(name)
+    switched_off = (
+        provider_options(provider, purpose).get("use_tf32") == "0"
+        or provider.environment.get("NVIDIA_TF32_OVERRIDE") == "0"
+    )
+    assert switched_off
+
+
+def test_tensorrt_leaves_the_rest_to_cuda() -> None:
+    assert get("tensorrt").fallback[0] == CUDA.ort_name
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_optimization_level_opens(level: str) -> None:
+    session = open_session(cnn(), CPU, purpose=Purpose.ACCURACY, level=level)
+    chosen = session.get_session_options().graph_optimization_level
+    assert chosen == getattr(ort.GraphOptimizationLevel, LEVELS[level])
+
+
+def test_an_unknown_level_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'basic'"):
+        open_session(cnn(), CPU, purpose=Purpose.ACCURACY, level="basics")
+
+
+def test_a_file_opens_as_bytes_do(tmp_path: Path) -> None:
+    file = tmp_path / "cnn.onnx"
+    file.write_bytes(cnn())
+    feeds = {"image": IMAGE}
+    from_file, from_bytes = (
+        open_session(model, CPU, purpose=Purpose.LATENCY).run(None, feeds)[0] for model in (file, cnn())
+    )
+    np.testing.assert_array_equal(from_file, from_bytes)
+
+
+def test_threads_and_spinning_are_what_was_asked() -> None:
+    session = open_session(cnn(), CPU, purpose=Purpose.LATENCY, threads=1, allow_spinning=False)
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_threads_reach_a_provider_with_a_pool_of_its_own() -> None:
+    openvino = get("openvino")
+    assert provider_options(openvino, Purpose.LATENCY, 2)["num_of_threads"] == "2"
+    assert "num_of_threads" not in provider_options(openvino, Purpose.LATENCY)
+
+
+def test_a_provider_that_the_wheel_lacks_is_refused() -> None:
+    with pytest.raises(ProviderError, match=r"built without CUDAExecutionProvider.*Mend: .*onnx-harness\[cuda\]"):
+        open_session(cnn(), CUDA, purpose=Purpose.ACCURACY)
+
+
+def test_a_session_that_quietly_opens_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What ONNX Runtime does when a provider's library fails to load: the wheel has it, the session doesn't.
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    quiet = replace(CUDA, name="quiet", load=lambda: None, diagnose=lambda: None)
+    with (
+        pytest.warns(UserWarning, match="not in available provider names"),
+        pytest.raises(ProviderError, match="'quiet' was asked for, but ONNX Runtime would run on CPUExecutionProvider"),
+    ):
+        open_session(cnn(), quiet, purpose=Purpose.ACCURACY)
+
+
+def test_a_provider_is_loaded_once_per_process_and_its_variables_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setenv("ONNX_HARNESS_TEST", "from the shell")
+    provider = Provider(
+        name="counted",
+        ort_name=CPU.ort_name,
+        extra="cpu",
+        summary="",
+        environment={"ONNX_HARNESS_TEST": "pinned"},
+        load=lambda: loaded.append("counted"),
+    )
+    prepare(provider)
+    prepare(provider)
+    assert (loaded, os.environ["ONNX_HARNESS_TEST"]) == (["counted"], "pinned")
+
+
+def test_without_a_record_there_is_no_placement() -> None:
+    session = open_session(cnn(), CPU, purpose=Purpose.LATENCY, record_placement=False)
+    with pytest.raises(ProviderError, match="can't be proven"):
+        placement(session, CPU)
+
+
+def test_on_the_cpu_every_node_is_on_the_cpu() -> None:
+    found = placement(open_session(with_determinant(), CPU, purpose=Purpose.ACCURACY), CPU)
+    assert (found.nodes, found.off_provider_ops, found.share) == ({"CPUExecutionProvider": 3}, {}, 1.0)
+
+
+def test_a_graph_that_folds_away_is_nobodys_failure() -> None:
+    from onnx import helper
+
+    nodes = [helper.make_node("Add", ["one", "one"], ["two"])]
+    model = build(nodes, {}, ["two"], {"one": np.ones(2, np.float32)})
+    found = placement(open_session(model, CPU, purpose=Purpose.ACCURACY), CPU)
+    assert (found.nodes, found.share) == ({}, 1.0)
+
+
+def test_on_the_cpu_a_plain_run_is_timed() -> None:
+    session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
+    bound_runner(session, CPU, {"image": IMAGE})()
+    assert session.bindings == []
+    with pytest.raises(Exception, match=r"[Rr]equired inputs"):
+        bound_runner(session, CPU, {})()
+
+
+@pytest.mark.parametrize("device_bound", [True, False])
+def test_a_bound_run_computes_what_a_plain_one_does(device_bound: bool) -> None:
+    # Any name but the CPU's takes the way of devices; the CPU stands in for one.
+    session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
+    device = replace(CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="cpu")
+    bound_runner(session, device, {"image": IMAGE})()
+    (binding,) = session.bindings
+    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], session.run(None, {"image": IMAGE})[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("cuda", "cuda"), ("tensorrt", "cuda"), ("webgpu", "cpu"), ("openvino", "cpu")]
+)
+def test_outputs_stay_on_the_device_only_where_a_run_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    bound: dict[str, str] = {}
+
+    class Binding:
+        def bind_cpu_input(self, name: str, _: object) -> None:
+            bound[name] = "cpu"
+
+        def bind_ortvalue_input(self, name: str, value: str) -> None:
+            bound[name] = value
+
+        def bind_output(self, name: str, device: str) -> None:
+            bound[name] = device
+
+    session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
+    monkeypatch.setattr(session, "io_binding", Binding)
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, _index: device)
+    bound_runner(session, get(name), {"image": IMAGE})
+    assert bound == {"image": place, "scores": place}
+
+
+def test_outputs_that_arent_tensors_are_never_bound() -> None:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("SequenceConstruct", ["x", "x"], ["both"])],
+        "sequence",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    session = Watched(open_session(model, CPU, purpose=Purpose.LATENCY))
+    bound_runner(session, get("webgpu"), {"x": np.ones(2, np.float32)})()
+    assert session.bindings == []

@@ -1,0 +1,92 @@
+"""What a person is told about providers that can't be used here."""
+
+import pickle
+import sys
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import UsageError
+from harness.providers import Problem, get
+from harness.providers.cuda import DRIVER_MEND, mend
+from harness.providers.probe import Availability, conflict, doctor, probe, refusal
+
+
+def test_the_cpu_is_usable() -> None:
+    found = probe("cpu")
+    assert (found.usable, found.reason, found.mend) == (True, None, None)
+    assert found.details["distribution"].startswith("onnxruntime ")
+
+
+def test_a_refusal_says_why_and_what_would_mend_it() -> None:
+    found = probe("cuda")
+    assert refusal(found) == (
+        "provider 'cuda' was asked for and can't be used here: the installed distribution of ONNX Runtime"
+        f" ({found.details['distribution']}) was built without CUDAExecutionProvider."
+        " Mend: in an environment of its own, pip install 'onnx-harness[cuda]' (the distributions of ONNX Runtime"
+        " exclude one another).\n`onnx-harness doctor` shows every provider. Nothing was run."
+    )
+
+
+def test_a_plugin_package_that_isnt_installed_is_named() -> None:
+    found = probe("webgpu")
+    assert found.reason == "the plugin package onnxruntime-ep-webgpu isn't installed"
+    assert found.mend == "pip install 'onnx-harness[webgpu]'"
+
+
+def test_an_unknown_provider_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="there is no execution provider 'gpu'"):
+        probe("gpu")
+
+
+def test_without_onnxruntime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = probe("cpu")
+    assert not found.usable
+    assert found.mend == "pip install 'onnx-harness[cpu]'"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"load": lambda: 1 / 0}, "it failed to start: division by zero"),
+        ({"diagnose": lambda: Problem("it is Sunday", "wait")}, "it is Sunday"),
+        ({"ort_name": "NoneExecutionProvider"}, "ONNX Runtime opened a session without it, and gave no reason"),
+    ],
+)
+def test_a_provider_that_fails_is_reported_and_not_raised(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], reason: str
+) -> None:
+    broken = replace(get("cpu"), name="broken", **change)  # type: ignore[arg-type]
+    monkeypatch.setattr("harness.providers.probe.get", lambda _: broken)
+    assert probe("broken").reason == reason
+
+
+def test_an_availability_travels_between_processes() -> None:
+    found = probe("tensorrt")
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_doctor_looks_at_every_provider() -> None:
+    def look(name: str) -> Availability:
+        return Availability(name, usable=True)
+
+    assert [found.name for found in doctor(look)] == ["cpu", "cuda", "openvino", "tensorrt", "webgpu"]
+
+
+def test_two_distributions_in_one_environment_are_told() -> None:
+    problem = conflict(["numpy", "onnxruntime", "onnxruntime_gpu", "onnxruntime-ep-webgpu"])
+    assert problem is not None
+    assert problem.reason.startswith("onnxruntime and onnxruntime-gpu are installed in one environment")
+    assert problem.mend is not None
+    assert problem.mend.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+
+
+def test_plugins_and_companions_are_no_second_distribution() -> None:
+    assert conflict(["onnxruntime", "onnxruntime-ep-webgpu", "onnxruntime-extensions", "onnxruntime-genai"]) is None
+    assert conflict() is None  # the environment of the tests
+
+
+def test_a_missing_driver_isnt_mended_by_a_wheel() -> None:
+    assert mend("libonnxruntime_providers_cuda.so needs libcuda.so.1, which …", "pip install x") == DRIVER_MEND
+    assert "pip install x" in mend("libonnxruntime_providers_cuda.so needs libcudart.so.13, …", "pip install x")
