@@ -1,0 +1,214 @@
+"""An editable graph of a ModelProto, and back: what onnx-ir can't hold waits aside and returns unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import onnx
+import onnx_ir as ir
+
+from harness.errors import NotApplicable
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+# Before this IR version an initializer had to be a graph input as well, and was a constant all the same.
+FREE_INITIALIZERS = 4
+
+_PLACEHOLDER = "sparse tensor kept aside"
+
+
+@dataclass(slots=True)
+class Editing:
+    """A graph under the knife, and the rest of its model.
+
+    Attributes:
+        graph: the main graph.
+        model: the model that it came from; all but its graph is still valid.
+        opset: version of the standard operators.
+        functions: domain and name of each function of the model.
+        sparse: the sparse attributes taken out, by the name of the placeholder tensor.
+        names: every value name in use, in any graph.
+    """
+
+    graph: ir.Graph
+    model: onnx.ModelProto
+    opset: int
+    functions: frozenset[tuple[str, str]]
+    sparse: dict[str, onnx.AttributeProto]
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def keeps_constants_in_nodes(self) -> bool:
+        """Every initializer has to be a graph input here: a new constant is a node, or else the interface changes."""
+        return self.model.ir_version < FREE_INITIALIZERS
+
+    def is_standard(self, node: ir.Node, *op_types: str) -> bool:
+        """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model."""
+        if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
+            return False
+        return not any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS)
+
+    def is_overridable(self, value: ir.Value) -> bool:
+        """Whether an initializer is only the default of an input, which the caller may replace."""
+        return value.is_graph_input() and not self.keeps_constants_in_nodes
+
+    def fresh_name(self, stem: str) -> str:
+        """A value name that isn't in use, and now is."""
+        name, number = stem, 0
+        while name in self.names:
+            number += 1
+            name = f"{stem}_{number}"
+        self.names.add(name)
+        return name
+
+
+def open_model(model: onnx.ModelProto) -> Editing:
+    """Take a model apart.
+
+    Raises:
+        NotApplicable: a graph inside a node has sparse initializers.
+    """
+    if any(inner.sparse_initializer for inner in _proto_graphs(model.graph) if inner is not model.graph):
+        raise NotApplicable("onnx-ir can't hold the sparse initializers of a graph inside a node")
+    source = model.graph
+    sparse: dict[str, onnx.AttributeProto] = {}
+    if _holds_the_unholdable(source):
+        source = onnx.GraphProto()
+        source.CopyFrom(model.graph)
+        _take_out(source, sparse)
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    editing = Editing(
+        graph=ir.serde.deserialize_graph(source),
+        model=model,
+        opset=opsets.get("", opsets.get("ai.onnx", 1)),
+        functions=frozenset((function.domain, function.name) for function in model.functions),
+        sparse=sparse,
+    )
+    _make_names_unique(editing)
+    return editing
+
+
+def close_model(editing: Editing) -> onnx.ModelProto:
+    """Put the model together again: the edited graph, and all else, its inputs and outputs included, as it was."""
+    model = onnx.ModelProto()
+    for descriptor, value in editing.model.ListFields():
+        if descriptor.name == "graph":
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(model, descriptor.name, value)
+        elif hasattr(value, "extend"):
+            getattr(model, descriptor.name).extend(value)
+        else:
+            getattr(model, descriptor.name).CopyFrom(value)
+    ir.serde.serialize_graph_into(model.graph, editing.graph)
+    original = editing.model.graph
+    for name in ("input", "output", "sparse_initializer"):
+        model.graph.ClearField(name)
+        getattr(model.graph, name).extend(getattr(original, name))
+    # onnx-ir writes the type and shape of every initializer a second time.
+    described = [info for info in model.graph.value_info if info.name not in editing.graph.initializers]
+    model.graph.ClearField("value_info")
+    model.graph.value_info.extend(described)
+    for node in _proto_nodes(model.graph) if editing.sparse else ():
+        for attribute in node.attribute:
+            if attribute.t.doc_string == _PLACEHOLDER:
+                attribute.CopyFrom(editing.sparse[attribute.t.name])
+    return model
+
+
+def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs that a node holds as attributes, those inside them not included."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def all_graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """The graph and every graph inside it, outer ones first."""
+    yield graph
+    for node in graph:
+        for inner in inner_graphs(node):
+            yield from all_graphs(inner)
+
+
+def all_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """The node and every node inside it."""
+    yield node
+    for inner in inner_graphs(node):
+        for held in inner:
+            yield from all_nodes(held)
+
+
+def _make_names_unique(editing: Editing) -> None:
+    # A branch may call a value as another graph does. Moving a use from one graph into another would then change what
+    # it refers to, so that every value gets a name of its own. Names inside inner graphs are nobody's interface.
+    for graph in all_graphs(editing.graph):
+        initializers = list(graph.initializers.values())
+        produced = [value for node in graph for value in node.outputs]
+        for value in dict.fromkeys((*graph.inputs, *initializers, *produced)):
+            if value.name and value.name in editing.names:
+                value.name = editing.fresh_name(value.name)
+            elif value.name:
+                editing.names.add(value.name)
+    editing.names.update(tensor.values.name for tensor in editing.model.graph.sparse_initializer)
+
+
+def _proto_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _proto_nodes(inner)
+
+
+def _proto_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _proto_graphs(inner)
+
+
+def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    for inner in _proto_graphs(graph):
+        yield from (*inner.input, *inner.output, *inner.value_info)
+
+
+def _holds_map(kind: onnx.TypeProto) -> bool:
+    match kind.WhichOneof("value"):
+        case "map_type":
+            return True
+        case "sequence_type":
+            return _holds_map(kind.sequence_type.elem_type)
+        case "optional_type":
+            return _holds_map(kind.optional_type.elem_type)
+    return False
+
+
+def _is_sparse(attribute: onnx.AttributeProto) -> bool:
+    return attribute.HasField("sparse_tensor") or len(attribute.sparse_tensors) > 0
+
+
+def _holds_the_unholdable(graph: onnx.GraphProto) -> bool:
+    return any(_holds_map(info.type) for info in _typed(graph)) or any(
+        _is_sparse(attribute) for node in _proto_nodes(graph) for attribute in node.attribute
+    )
+
+
+def _take_out(graph: onnx.GraphProto, sparse: dict[str, onnx.AttributeProto]) -> None:
+    for info in _typed(graph):
+        if _holds_map(info.type):
+            info.ClearField("type")
+    for node in _proto_nodes(graph):
+        for attribute in node.attribute:
+            if _is_sparse(attribute):
+                key = f"sparse_{len(sparse)}"
+                sparse[key] = onnx.AttributeProto()
+                sparse[key].CopyFrom(attribute)
+                tensor = onnx.helper.make_tensor(key, onnx.TensorProto.UINT8, [0], b"", raw=True)
+                tensor.doc_string = _PLACEHOLDER
+                attribute.CopyFrom(onnx.helper.make_attribute(sparse[key].name, tensor))

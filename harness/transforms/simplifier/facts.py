@@ -1,0 +1,119 @@
+"""What is certain about the values of a graph before it runs: element types, and shapes as far as they are static."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from harness.transforms.simplifier.editing import Editing
+
+# A shape or an index list is read by shape inference; weights are only ever asked for their shape.
+_READ_BY_INFERENCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """The type of a tensor.
+
+    Attributes:
+        dtype: its element type.
+        shape: its dimensions, None for one that isn't static; None when not even the rank is certain.
+    """
+
+    dtype: int
+    shape: tuple[int | None, ...] | None
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape, when every dimension is static."""
+        if self.shape is None or None in self.shape:
+            return None
+        return tuple(dim for dim in self.shape if dim is not None)
+
+
+def infer(editing: Editing) -> Mapping[str, Fact]:
+    """The facts about the tensors of the main graph, by name.
+
+    They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
+    the model says of other values is left out of it: declared shapes can be false.
+    """
+    skeleton = _skeleton(editing)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # inference isn't defined for every valid model, and what it raises varies
+        inferred = skeleton
+    facts: dict[str, Fact] = {}
+    for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
+        if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+            facts[info.name] = _fact(info.type.tensor_type)
+    for name, value in editing.graph.initializers.items():
+        if value.const_value is not None and not editing.is_overridable(value):
+            facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
+    return facts
+
+
+def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
+    if not tensor.HasField("shape"):
+        return Fact(tensor.elem_type, None)
+    dims = tuple(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim)
+    return Fact(tensor.elem_type, tuple(None if dim is not None and dim < 0 else dim for dim in dims))
+
+
+def _skeleton(editing: Editing) -> onnx.ModelProto:
+    """The model, its large initializers replaced by inputs of their shape, and no declared shape but the inputs'."""
+    model = onnx.ModelProto()
+    # Before version 4 every initializer would have to be an input.
+    model.ir_version = max(editing.model.ir_version, 4)
+    model.opset_import.extend(editing.model.opset_import)
+    model.functions.extend(editing.model.functions)
+    graph = model.graph
+    graph.name = "skeleton"
+    graph.node.extend(ir.serde.serialize_node(node) for node in editing.graph)
+    for inner in _inner(graph):
+        inner.ClearField("value_info")
+        for info in (*inner.input, *inner.output):
+            _forget_shape(info.type)
+    for info in editing.model.graph.input:
+        held = editing.graph.initializers.get(info.name)
+        if held is not None and not editing.is_overridable(held):
+            continue
+        graph.input.add().CopyFrom(info)
+        if held is not None:
+            _forget_shape(graph.input[-1].type)
+    for info in editing.model.graph.output:
+        graph.output.add().CopyFrom(info)
+        _forget_shape(graph.output[-1].type)
+    for name, value in editing.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or editing.is_overridable(value):
+            continue
+        if tensor.size <= _READ_BY_INFERENCE:
+            ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+            graph.initializer[-1].name = name
+        else:
+            dims = [int(dim) for dim in tensor.shape.numpy()]
+            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.dtype.value, dims))
+    return model
+
+
+def _inner(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    found = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.output:
+                    found += [inner, *_inner(inner)]
+    return found
+
+
+def _forget_shape(kind: onnx.TypeProto) -> None:
+    match kind.WhichOneof("value"):
+        case "tensor_type":
+            kind.tensor_type.ClearField("shape")
+        case "sequence_type":
+            _forget_shape(kind.sequence_type.elem_type)
+        case "optional_type":
+            _forget_shape(kind.optional_type.elem_type)

@@ -1,0 +1,275 @@
+"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime, and kept as a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from harness.transforms.simplifier.editing import Editing, all_nodes
+from harness.transforms.simplifier.facts import Fact
+from harness.transforms.simplifier.rules import constant_tensor, replace_by_constant
+
+Array = npt.NDArray[np.generic]
+
+# Element types that come out of ONNX Runtime as numpy arrays with every bit in place.
+_FOLDED_DTYPES = frozenset(
+    int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(code)))
+    for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+)
+_RANDOM = frozenset(
+    ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
+# Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
+_FED_FROM_BYTES = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to fold.
+
+    Attributes:
+        nodes: constant nodes that go, in order.
+        results: their values that something else reads: what they are replaced by.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    results: tuple[ir.Value, ...]
+
+
+class ConstantFolder:
+    """Folds a graph in rounds, and remembers the nodes that ONNX Runtime couldn't compute."""
+
+    def __init__(self, editing: Editing) -> None:
+        self._editing = editing
+        self._refused: set[ir.Node] = set()
+
+    def fold(self, facts: Mapping[str, Fact], budget: int) -> tuple[int, int]:
+        """Fold what is constant.
+
+        Args:
+            facts: types of the values.
+            budget: bytes by which the model may grow.
+
+        Returns:
+            The number of nodes removed, and the bytes by which the constants of the model grew (negative: shrank).
+        """
+        constant = self._constant_nodes()
+        if not constant:
+            return 0, 0
+        kept: set[ir.Node] = set()
+        computed: dict[ir.Value, Array] = {}
+        while True:
+            plan = self._plan(constant, kept, facts)
+            if not plan.results:
+                return 0, 0
+            missing = [value for value in plan.results if value not in computed]
+            if missing and not self._compute(plan, missing, facts, computed):
+                constant = [node for node in constant if node not in self._refused]
+                continue
+            growth = self._growth(plan, computed)
+            if growth <= budget:
+                break
+            kept.add(_worst(plan, computed))
+        for value in plan.results:
+            replace_by_constant(self._editing, value, ir.tensor(computed[value]))
+        self._editing.graph.remove(plan.nodes, safe=True)
+        return len(plan.nodes), growth
+
+    def _constant_nodes(self) -> list[ir.Node]:
+        """The nodes of the main graph that depend on constants alone, without the ``Constant`` nodes themselves."""
+        editing = self._editing
+        constants = {value for value in editing.graph.initializers.values() if not editing.is_overridable(value)}
+        found: list[ir.Node] = []
+        for node in editing.graph:
+            if editing.is_standard(node, "Constant"):
+                constants.update(node.outputs)
+            elif self._is_repeatable(node) and constants.issuperset(_reads(node)) and node not in self._refused:
+                constants.update(node.outputs)
+                found.append(node)
+        return [node for node in found if not _hands_on_a_constant(node)]
+
+    def _is_repeatable(self, node: ir.Node) -> bool:
+        """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
+        return all(
+            self._editing.is_standard(held) and _is_deterministic(held.op_type, self._editing.opset)
+            for held in all_nodes(node)
+        )
+
+    def _plan(self, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
+        """Find the values to replace, reader first; ``kept`` gains the nodes whose results can't be constants."""
+        going = set(constant) - kept
+        results: list[ir.Value] = []
+        owner = {held: node for node in constant for held in all_nodes(node)}
+        for node in reversed(constant):
+            if node not in going:
+                continue
+            read = [
+                value
+                for value in node.outputs
+                if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
+            ]
+            if all(_foldable(value, facts) for value in read):
+                results += read
+            else:
+                going.discard(node)
+        return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
+
+    def _growth(self, plan: _Plan, computed: Mapping[ir.Value, Array]) -> int:
+        going = {held for node in plan.nodes for held in all_nodes(node)}
+        freed = sum(
+            value.const_value.nbytes
+            for value in {value for node in plan.nodes for value in _reads(node)}
+            if value.const_value is not None
+            and value.is_initializer()
+            and not (value.is_graph_output() or value.is_graph_input())
+            and all(use.node in going for use in value.uses())
+        )
+        return sum(_cost(value, computed[value]) for value in plan.results) - freed
+
+    def _compute(
+        self, plan: _Plan, wanted: Sequence[ir.Value], facts: Mapping[str, Fact], computed: dict[ir.Value, Array]
+    ) -> bool:
+        """Compute the wanted values in one run; False when some nodes had to be refused instead."""
+        try:
+            computed.update(self._run(plan.nodes, wanted, facts, {}))
+        except Exception:  # any of ONNX Runtime's, which have no base class of their own
+            refused = self._refusals(plan.nodes, facts)
+            # Each node runs, and all together don't: no telling which one to leave out.
+            self._refused.update(refused or plan.nodes)
+            return False
+        return True
+
+    def _refusals(self, nodes: Sequence[ir.Node], facts: Mapping[str, Fact]) -> set[ir.Node]:
+        """The nodes that ONNX Runtime can't compute, found by running each alone."""
+        refused: set[ir.Node] = set()
+        known: dict[ir.Value, Array] = {}
+        for node in nodes:
+            outputs = [value for value in node.outputs if value.name]
+            ready = all(
+                value in known or value.producer() is None or _is_constant(value.producer()) for value in _reads(node)
+            )
+            try:
+                if not ready or not all(_foldable(value, facts) for value in outputs):
+                    raise LookupError(node.op_type)
+                known.update(self._run([node], outputs, facts, known))
+            except Exception:  # as above
+                refused.add(node)
+        return refused
+
+    def _run(
+        self,
+        nodes: Sequence[ir.Node],
+        wanted: Sequence[ir.Value],
+        facts: Mapping[str, Fact],
+        known: Mapping[ir.Value, Array],
+    ) -> dict[ir.Value, Array]:
+        """Run ``nodes`` in ONNX Runtime, unoptimized, on the CPU, and return the ``wanted`` values."""
+        model = onnx.ModelProto()
+        model.ir_version = max(self._editing.model.ir_version, 4)
+        model.opset_import.extend(self._editing.model.opset_import)
+        graph = model.graph
+        graph.name = "constants"
+        feeds: dict[str, Array] = {}
+        inside = {value for node in nodes for value in node.outputs}
+        for value in dict.fromkeys(value for node in nodes for value in _reads(node) if value not in inside):
+            assert value.name is not None
+            tensor = _tensor_of(value)
+            if value in known:
+                graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(known[value]), value.name))
+            elif tensor is None:
+                producer = value.producer()
+                assert producer is not None
+                graph.node.append(ir.serde.serialize_node(producer))
+            elif tensor.nbytes >= _FED_FROM_BYTES and tensor.dtype.value in _FOLDED_DTYPES:
+                feeds[value.name] = tensor.numpy()
+                dims = [int(dim) for dim in tensor.shape.numpy()]
+                graph.input.append(onnx.helper.make_tensor_value_info(value.name, tensor.dtype.value, dims))
+            else:
+                ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+                graph.initializer[-1].name = value.name
+        graph.node.extend(ir.serde.serialize_node(node) for node in nodes)
+        for value in wanted:
+            assert value.name is not None
+            graph.output.append(onnx.helper.make_tensor_value_info(value.name, facts[value.name].dtype, None))
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
+        )
+        results = session.run([value.name for value in wanted], feeds)
+        for value, result in zip(wanted, results, strict=True):
+            expected = onnx.helper.tensor_dtype_to_np_dtype(facts[str(value.name)].dtype)
+            if not isinstance(result, np.ndarray) or result.dtype != expected:
+                raise TypeError(f"{value.name} should be {expected}")
+        return dict(zip(wanted, results, strict=True))
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # a node that can't run is expected here, and not worth a line
+    return options
+
+
+@cache
+def _is_deterministic(op_type: str, opset: int) -> bool:
+    return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
+    """The values from outside that a node reads, the nodes inside it included."""
+    held = list(all_nodes(node))
+    inside = {value for inner in held[1:] for value in inner.outputs}
+    for graph in {inner.graph for inner in held[1:] if inner.graph is not None}:
+        assert isinstance(graph, ir.Graph)
+        inside.update(graph.inputs)
+        inside.update(graph.initializers.values())
+    for inner in held:
+        yield from (value for value in inner.inputs if value is not None and value not in inside)
+
+
+def _is_constant(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type == "Constant" and node.domain == ""
+
+
+def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor of an initializer or of a dense ``Constant`` node."""
+    producer = value.producer()
+    if producer is None:
+        return value.const_value
+    return constant_tensor(producer) if _is_constant(producer) else None
+
+
+def _hands_on_a_constant(node: ir.Node) -> bool:
+    """Whether it's the identity of a constant: an output of the model, then, and as good as can be."""
+    source = node.inputs[0] if node.op_type == "Identity" else None
+    return source is not None and (source.producer() is None or _is_constant(source.producer()))
+
+
+def _foldable(value: ir.Value, facts: Mapping[str, Fact]) -> bool:
+    fact = facts.get(value.name or "")
+    return fact is not None and fact.dtype in _FOLDED_DTYPES
+
+
+def _cost(value: ir.Value, result: Array) -> int:
+    # The tensor as it will be written: bytes, dimensions, name and the tags of these.
+    return result.nbytes + 11 * result.ndim + 2 * len(value.name or "") + 64
+
+
+def _worst(plan: _Plan, computed: Mapping[ir.Value, Array]) -> ir.Node:
+    """The node whose result outgrows what it is computed from by most."""
+
+    def outgrown(value: ir.Value) -> int:
+        producer = value.producer()
+        assert producer is not None
+        tensors = (_tensor_of(read) for read in set(_reads(producer)))
+        return _cost(value, computed[value]) - sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    producer = max(plan.results, key=outgrown).producer()
+    assert producer is not None
+    return producer
