@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ResultsError
-from harness.report import html, summary, table
-from harness.report.table import Line, ModelHeader
+from harness.report.table import Line, ModelHeader, lines
+from harness.report.write import SUMMARY, write_reports
 from harness.results.cells import CellResult
 from harness.results.recorder import Recorder
 from harness.results.run import RunInfo
@@ -46,19 +47,16 @@ class Account:
             return
         self._recorder.finish()
         self.incomplete = self._recorder.incomplete
-        cells = list(self._cells.values())
         try:
-            summary.write(self._dir, self._run, cells, self._models)
-            html.write(self._dir, self._run, cells, self._models)
+            write_reports(self._dir, self._run, list(self._cells.values()), self._models)
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
-    def lines(self, *, width: int, brief: bool) -> Iterator[Line]:
+    def lines(self, *, width: int, quiet: bool) -> Iterator[Line]:
         """The table, the summary line and what went wrong with the keeping."""
-        place = str(self._dir / summary.FILE_NAME) if self._dir is not None else None
-        yield from table.lines(
-            self._run, list(self._cells.values()), width=width, models=self._models, brief=brief, summary=place
-        )
+        where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
+        cells = list(self._cells.values())
+        yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
         for warning in self._recorder.warnings if self._recorder is not None else []:
             yield Line(warning, "yellow")
         if self.incomplete is not None:

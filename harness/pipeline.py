@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness import accuracy, latency, providers, transforms
+from harness import latency, providers, transforms
+from harness.accuracy.compare import compare
+from harness.accuracy.tolerance import Tolerance, choose, spec_for
 from harness.errors import HarnessError, InputError, NotApplicable
 from harness.isolate import note_stage
 from harness.matrix import Cell
-from harness.model import Model, Signature, ValueType, node_count, signature
+from harness.model import Model, Signature, ValueType, node_count
 from harness.names import Variant
-from harness.providers.placement import placement
+from harness.providers.placement import placement, shortfall
 from harness.providers.sessions import Purpose, bound_runner, open_session
 from harness.reference import Reference, reference, run, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
@@ -32,7 +34,6 @@ from harness.transforms import BoundStep, Precision
 from harness.transforms.ort import level_of
 
 if TYPE_CHECKING:
-    import onnx
     import onnxruntime as ort
 
 # A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
@@ -181,6 +182,7 @@ def _load(way: _Way, kept: Cache) -> Subject:
     model = Model(task.model, task.cell.card.name)
     size = model.size_bytes
     way.found["model_sha256"] = model.sha256
+    way.found["opset"] = model.opset
     nodes = node_count(model.skeleton.graph)
     way.found["graph"] = GraphChange(nodes, nodes, size, size, 0.0)
     made = reference(model, task.cell.card, task.settings, kept)
@@ -198,7 +200,12 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
     for step in (step for step in bound if not step.transform.session):
         done.append([step.name, dict(step.options), {name: version(name) for name in step.transform.requires}])
         key = kept.key(
-            subject.model.sha256, done, harness.__version__, version("onnx"), runtime_version(), source_digest("transforms")
+            subject.model.sha256,
+            done,
+            harness.__version__,
+            version("onnx"),
+            runtime_version(),
+            source_digest("transforms"),
         )
         before = current
 
@@ -256,9 +263,7 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
         if original is None:
             raise CellEnded(Status.FAIL, f"the ONNX checker rejects the transformed model: {artifact.check}")
         way.notes.append(f"the ONNX checker rejects the original too: {original}")
-    differences = interface_changes(
-        subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant)
-    )
+    differences = interface_changes(subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant))
     if differences:
         raise CellEnded(Status.FAIL, f"the model's interface changed: {differences[0]}", tuple(differences[1:]))
 
@@ -309,16 +314,12 @@ def _prove_placement(way: _Way, session: ort.InferenceSession) -> None:
     """The nodes run where they were asked to: ONNX Runtime falls back to the CPU without an error."""
     provider = providers.get(way.task.cell.provider)
     found = placement(session, provider)
-    record = PlacementRecord(found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share)
-    way.found["placement"] = record
-    asked = way.task.settings.min_placement
-    least = provider.min_share if asked is None else asked
-    if record.share < least:
-        ops = ", ".join(f"{op} ({count})" for op, count in record.off_provider_ops.items())
-        raise CellEnded(
-            Status.FAIL,
-            f"{provider.name} owns {record.share:.0%} of the nodes, {least:.0%} are asked for; elsewhere run: {ops}",
-        )
+    way.found["placement"] = PlacementRecord(
+        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
+    )
+    short = shortfall(found, provider, way.task.settings.min_placement)
+    if short is not None:
+        raise CellEnded(Status.FAIL, short)
 
 
 def _feeds(session: ort.InferenceSession, values: dict[str, Any]) -> dict[str, Any]:
@@ -337,11 +338,9 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None
     bound = [transforms.bind(step) for step in task.cell.variant.steps]
     precision = max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
 
-    def tolerance_for(output: str) -> accuracy.Tolerance:
-        specs = task.cell.card.tolerance
-        return accuracy.choose(
-            precision, tf32=False, spec=specs.get(output, specs.get("*")), override=task.settings.tolerance_override
-        )
+    def tolerance_for(output: str) -> Tolerance:
+        spec = spec_for(task.cell.card.tolerance, output)
+        return choose(precision, tf32=False, spec=spec, override=task.settings.tolerance_override)
 
     stable = [{name: value for name, value in each.items() if name not in made.unstable} for each in made.outputs]
     if made.unstable:
@@ -350,17 +349,18 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None
             raise CellEnded(Status.NOT_APPLICABLE, f"the model gives other outputs each time it runs: {names}")
         way.notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [{name: value for name, value in each.items() if name not in made.unstable} for each in outputs]
-    verdict = accuracy.compare(
+    verdict = compare(
         stable,
         outputs,
         tolerance_for,
         set_names=[each.name for each in made.sets],
         float_io=float_io(task.cell.variant),
+        inputs_differ=len({each.digest() for each in made.sets}) > 1,
     )
     way.found["accuracy"] = verdict.record
     way.notes += verdict.notes
     if not verdict.passed:
-        raise CellEnded(Status.FAIL, verdict.reason(), tuple(verdict.lines()))
+        raise CellEnded(Status.FAIL, verdict.reason() or "the outputs differ", verdict.lines())
 
 
 def time_cell(task: Task, judged: Judged, benchmark: Any) -> LatencyRecord | None:
@@ -377,7 +377,12 @@ def time_cell(task: Task, judged: Judged, benchmark: Any) -> LatencyRecord | Non
     def open_one(path: Path, level: str) -> latency.Timed:
         started = time.perf_counter()
         session = open_session(
-            path, provider, purpose=Purpose.LATENCY, level=level, threads=latency.THREADS, allow_spinning=False,
+            path,
+            provider,
+            purpose=Purpose.LATENCY,
+            level=level,
+            threads=latency.THREADS,
+            allow_spinning=False,
             record_placement=False,
         )
         session_s = time.perf_counter() - started

@@ -1,10 +1,270 @@
-"""The pytest plugin."""
+"""The pytest plugin: options, collection of models, and the account at the end of a run.
+
+It collects a model only when it's named on the command line or lies under ``onnx_model_paths``, so installing it
+never changes somebody else's test run. Loading it imports neither onnx nor onnxruntime.
+"""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+from harness import matrix, suite
+from harness.errors import HarnessError, UsageError
+from harness.matrix import Cell
+from harness.names import Variant
+from harness.results.cells import CellResult
+from harness.results.codec import decode, encode
+from harness.results.run import gather
+from harness.settings import Settings, combine, read_project
+
+if TYPE_CHECKING:
+    from harness.account import Account
+    from harness.runner import Runner
+
+# Each is also spelled without `onnx-`, where no other plugin owns that spelling.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "provider": {"action": "append", "metavar": "NAME", "help": "execution provider, repeatable (default: cpu)"},
+    "variant": {"action": "append", "metavar": "V", "help": "variant or group, repeatable (default: default)"},
+    "input-sets": {"type": int, "metavar": "N", "help": "random input sets per model (default: 4)"},
+    "seed": {"type": int, "metavar": "S", "help": "seed of the random inputs (default: 0)"},
+    "report-dir": {"type": Path, "metavar": "DIR", "help": "where results go (default: nowhere)"},
+    "rtol": {"type": float, "metavar": "R", "help": "relative tolerance, with --atol"},
+    "atol": {"type": float, "metavar": "A", "help": "absolute tolerance, with --rtol"},
+    "min-placement": {"type": float, "metavar": "F", "help": "share of nodes that the provider must own, 0 to 1"},
+    "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
+    "cell-memory": {"type": int, "metavar": "BYTES", "help": "memory limit of a cell (default: 3/4 of the machine's)"},
+    "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
+}
+
+_settings = pytest.StashKey[Settings]()
+_variants = pytest.StashKey[tuple[Variant, ...]]()
+_runner = pytest.StashKey["Runner"]()
+_result = pytest.StashKey[CellResult]()
+_names = pytest.StashKey[dict[str, Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options and ini values."""
+    """Declare the options under the names that are surely ours, and the ini value."""
+    group = parser.getgroup("onnx-harness", "ONNX models")
+    for name, details in _OPTIONS.items():
+        group.addoption(f"--onnx-{name}", dest=_dest(name), default=None, **details)
     parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> None:
+    """Add the short spellings, after every plugin and conftest had its chance to own them."""
+    group = parser.getgroup("onnx-harness")
+    for name, details in _OPTIONS.items():
+        try:
+            group.addoption(f"--{name}", dest=_dest(name), default=None, **{**details, "help": f"--onnx-{name}"})
+        except ValueError:  # owned by another plugin
+            continue
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle what was asked for; a misspelling is a usage error before anything is collected."""
+    given = {_key(name): config.getoption(_dest(name)) for name in _OPTIONS}
+    given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
+    try:
+        project = read_project(config.rootpath)
+        settings = combine(project, given)
+        config.stash[_settings] = settings
+        if project or any(given.values()):
+            matrix.check_providers(settings.provider)
+            config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_names] = {}
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Reporter(config), "onnx-harness-reporter")
+    if _only_models(config) and hasattr(config.option, "benchmark_quiet"):
+        # The account at the end says what pytest-benchmark's table says, beside the verdicts.
+        config.option.benchmark_quiet = True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the worker process."""
+    runner = config.stash.get(_runner, None)
+    if runner is not None:
+        runner.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Under xdist, refuse unusable providers before any worker is started."""
+    config = session.config
+    if config.pluginmanager.hasplugin("dsession") and _only_models(config) and not config.option.collectonly:
+        _refuse_unusable(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Refuse unusable providers before anything runs."""
+    config = session.config
+    ours = any(isinstance(item.parent, ModelModule) for item in session.items)
+    if ours and not config.option.collectonly and not hasattr(config, "workerinput"):
+        _refuse_unusable(config)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
+    if not matrix.is_model_file(file_path):
+        return None
+    session = parent.session
+    named = session.isinitpath(file_path)
+    if not named and not any(file_path.is_relative_to(folder) for folder in parent.config.getini("onnx_model_paths")):
+        return None
+    if not named and file_path.suffix == ".onnx" and matrix.card_beside(file_path).is_file():
+        return None  # its card stands for it
+    return ModelModule.from_parent(parent, path=file_path)
+
+
+class ModelModule(pytest.Module):
+    """A model as a test module: the tests of ``harness.suite``, once for each of its cells."""
+
+    def _getobj(self) -> Any:
+        return suite
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """The tests, cell by cell: what is known of a cell is complete before the next begins."""
+        try:
+            card = matrix.card_for(self.path)
+            variants = self.config.stash.get(_variants, None)
+            settings = self.config.stash[_settings]
+            if variants is None:
+                variants = matrix.expand_variants(settings.variant, settings.variants)
+        except HarnessError as error:
+            raise self.CollectError(str(error)) from None
+        other = self.config.stash[_names].setdefault(card.name, self.path)
+        if other != self.path:
+            raise self.CollectError(
+                f"two models are called '{card.name}': {other} and {self.path}. Ids are keys of history: rename one."
+            )
+        self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
+        items = list(super().collect())
+        tests = len(items) // max(len(self.cells), 1)
+        return [item for cell in range(len(self.cells)) for item in items[cell :: len(self.cells)][:tests]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize the suite over the module's cells."""
+    module = metafunc.definition.parent
+    if isinstance(module, ModelModule) and "onnx_cell" in metafunc.fixturenames:
+        ids = [f"{cell.variant.id}-{cell.provider}" for cell in module.cells]
+        metafunc.parametrize("onnx_cell", module.cells, ids=ids)
+
+
+@pytest.fixture(scope="session")
+def onnx_runner(request: pytest.FixtureRequest) -> Runner:
+    """What judges and times cells; its worker process lives as long as the run."""
+    return _runner_of(request.config)
+
+
+@pytest.fixture
+def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
+    """Keep the verdict for the report."""
+
+    def record(result: CellResult) -> None:
+        request.node.stash[_result] = result
+
+    return record
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the verdict to the report: that way it also reaches the controller of xdist."""
+    report = yield
+    if report.when == "call" and _result in item.stash:
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=cell.card.license)
+    return report
+
+
+class _Reporter:
+    """Receives verdicts in the process that reports: the controller of xdist, or the only one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._account: Account | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a verdict down as soon as it's there."""
+        from harness.report.table import ModelHeader
+
+        if hasattr(report, "onnx_result"):
+            result = decode(CellResult, report.onnx_result, report.nodeid)
+            size = result.graph.bytes_before if result.graph else None
+            self._begun().put(result, ModelHeader(report.onnx_license, size, result.opset))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write what is written once. A run whose results are lost doesn't end as a success."""
+        if self._account is not None:
+            self._account.finish()
+            if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table."""
+        if self._account is None:
+            return
+        terminalreporter.section("onnx-harness", sep="=")
+        width = self._config.get_terminal_writer().fullwidth
+        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
+            markup = {line.style: True} if line.style else {}
+            terminalreporter.write_line(line.text, **markup)
+
+    def _begun(self) -> Account:
+        if self._account is None:
+            from harness.account import Account
+
+            settings = self._config.stash[_settings]
+            command = shlex.join(["pytest", *self._config.invocation_params.args])
+            self._account = Account(settings.report_dir, gather(command, settings.seed))
+        return self._account
+
+
+def _dest(name: str) -> str:
+    return f"onnx_{_key(name)}"
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _only_models(config: pytest.Config) -> bool:
+    """Whether the command line names models, or folders of them, and nothing else."""
+    folders = config.getini("onnx_model_paths")
+    paths = [(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args]
+    return bool(paths) and all(
+        matrix.is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
+    )
+
+
+def _runner_of(config: pytest.Config) -> Runner:
+    from harness.runner import Runner  # numpy and the rest of the rooms: not for a mere collection
+
+    if _runner not in config.stash:
+        config.stash[_runner] = Runner(config.stash[_settings])
+    return config.stash[_runner]
+
+
+def _refuse_unusable(config: pytest.Config) -> None:
+    """End the run with a usage error unless every provider that was asked for works.
+
+    Raises:
+        pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
+    """
+    from harness.providers.probe import refusal
+
+    for name in config.stash[_settings].provider:
+        found = _runner_of(config).probe(name)
+        if not found.usable:
+            raise pytest.UsageError(refusal(found))

@@ -132,6 +132,7 @@ class CellResult:
         stage: where it ended; ``done`` when it went all the way that was asked.
         reason: None or one sentence.
         detail: further lines for a person: every failing output, the command that runs the cell alone.
+        opset: the model's version of the standard operator set.
         notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
     """
 
@@ -149,4 +150,5 @@ class CellResult:
     latency: LatencyRecord | None = None
     detail: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    opset: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
