@@ -175,7 +175,7 @@ def notes(block: Block) -> list[str]:
         for name, output in (cell.accuracy.outputs if cell.accuracy else {}).items():
             if output.vacuous and not any(output.vacuous in note for note in said):
                 said.append(f"{name}: {output.vacuous}")
-        counts.update(dict.fromkeys(said))
+        counts.update(list(dict.fromkeys(said)))
     total = len(block.cells)
     return [note if number == total else f"{note} ({number} of {total} cells)" for note, number in counts.items()]
 

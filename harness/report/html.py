@@ -8,7 +8,7 @@ from importlib import resources
 from harness.report import figures
 from harness.report.escape import web
 from harness.report.figures import BAD, ModelHeader
-from harness.results.cells import AccuracyRecord, CellResult, Status
+from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from harness.results.run import RunInfo
 
 MOST_FAILURES = 500
@@ -82,7 +82,7 @@ def _outputs(accuracy: AccuracyRecord) -> Iterator[str]:
         "atol",
     )
     yield '<div class="wide"><table><thead><tr>'
-    yield "".join(f"<th>{title}</th>" for title in titles)
+    yield "".join(f"<th{' class=n' if title != 'output' else ''}>{title}</th>" for title in titles)
     yield "</tr></thead><tbody>"
     for name, output in accuracy.outputs.items():
         numbers = (
@@ -107,12 +107,13 @@ def _number(value: float | None) -> str:
 def _table(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
     yield "<section><h2>All cells</h2>"
     yield from _filters(cells)
-    titles = ("variant", "provider", "status", "stage", "worst error", "median", "speedup", "nodes", "size", "reason")
+    titles = ("variant", "status", "stage", "worst error", "median", "speedup", "nodes", "size", "reason")
     yield '<div class="wide"><table id="cells"><thead><tr>'
-    yield "".join(f"<th>{title}</th>" for title in titles)
+    numeric = {"worst error", "median", "speedup", "nodes", "size"}
+    yield "".join(f"<th{' class=n' if title in numeric else ''}>{title}</th>" for title in titles)
     yield "</tr></thead>"
     for block in figures.blocks(cells):
-        about = ", ".join(figures.about(block.model, models))
+        about = ", ".join([f"on {block.provider}", *figures.about(block.model, models)])
         yield f'<tbody><tr class="model"><th colspan="{len(titles)}">{web(block.model)} <span>{web(about)}</span>'
         yield "".join(f"<br><em>{web(note)}</em>" for note in figures.notes(block))
         yield "</th></tr>"
@@ -127,7 +128,8 @@ def _filters(cells: Sequence[CellResult]) -> Iterator[str]:
     for status in Status:
         number = sum(cell.status is status for cell in cells)
         if number:
-            yield f'<label><input type="checkbox" value="{status}" checked> {status.replace("_", " ")} ({number:,})</label>'
+            label = f"{status.replace('_', ' ')} ({number:,})"
+            yield f'<label><input type="checkbox" value="{status}" checked> {label}</label>'
     yield "<output></output></form>"
 
 
@@ -136,9 +138,8 @@ def _row(cell: CellResult) -> str:
     size = figures.size(cell.graph.bytes_after) if cell.graph else ""
     columns = (
         ("", web(cell.variant)),
-        ("", web(cell.provider)),
         (' class="s"', figures.SHORT[cell.status]),
-        ("", web(cell.stage)),
+        ("", "" if cell.stage is Stage.DONE else web(cell.stage)),
         (' class="n"', web(figures.worst_error(cell))),
         (' class="n"', web(figures.median(cell))),
         (' class="n"', web(figures.speedup(cell))),
@@ -146,9 +147,9 @@ def _row(cell: CellResult) -> str:
         (' class="n"', size),
         (' class="r"', reason),
     )
-    name = web(cell.model)  # Rows are filtered by their model's name too.
+    where = web(f"{cell.model} {cell.provider}")  # A filter finds a row by these too.
     body = "".join(f"<td{kind}>{text}</td>" for kind, text in columns)
-    return f'<tr class="{cell.status}" data-status="{cell.status}" data-model="{name}">{body}</tr>'
+    return f'<tr class="{cell.status}" data-status="{cell.status}" data-model="{where}">{body}</tr>'
 
 
 def _about(run: RunInfo) -> Iterator[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.report import figures
-from harness.report.escape import markdown, markdown_block
+from harness.report.escape import markdown, markdown_block, web
 from harness.report.figures import BAD, ModelHeader
 from harness.results.cells import CellResult, Stage, Status
 from harness.results.run import RunInfo
 
 MOST_FAILURES = 100
 MOST_CELLS = 3000
+MOST_DETAIL = 60
+MOST_REASON = 300
+MOST_LINE = 1000
 MOST_BYTES = 900_000
 """A job's page on GitHub holds 1 MiB, and drops what is longer as a whole."""
 
@@ -51,15 +54,19 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
         "|---|---|---|---|---|---|",
     )
     for cell in failures[:MOST_FAILURES]:
-        names = (cell.model, cell.variant, cell.provider, cell.status, cell.stage, cell.reason or "")
+        reason = _cut(cell.reason or "", MOST_REASON)
+        names = (cell.model, cell.variant, cell.provider, cell.status, cell.stage, reason)
         yield f"| {' | '.join(markdown(name) for name in names)} |"
     yield ""
     if len(failures) > MOST_FAILURES:
         yield from (f"And {len(failures) - MOST_FAILURES:,} more, in `report.html` and `results.json`.", "")
     for cell in failures[:MOST_FAILURES]:
         explanation = figures.explanation(cell)
+        if len(explanation) > MOST_DETAIL:
+            explanation = (*explanation[: MOST_DETAIL - 1], "… (all of it is in report.html)", explanation[-1])
         if explanation:
-            yield f"<details><summary>{markdown(cell.id)}</summary>"
+            explanation = tuple(_cut(text, MOST_LINE) for text in explanation)
+            yield f"<details><summary>{web(cell.id)}</summary>"
             yield from ("", markdown_block(explanation), "", "</details>", "")
 
 
@@ -114,13 +121,14 @@ def _others(title: str, cells: Sequence[CellResult]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
-        reasons.setdefault(f"{stage}{cell.reason or 'no reason given'}", []).append(cell.id)
+        reason = _cut(cell.reason or "no reason given", MOST_REASON)
+        reasons.setdefault(f"{stage}{reason}", []).append(cell.id)
     yield f"<details><summary>{title}: {figures.counted(len(cells), 'cell')}</summary>"
     yield ""
     for reason, ids in reasons.items():
         most = 10
         more = f" and {len(ids) - most:,} more" if len(ids) > most else ""
-        yield f"- {markdown(reason)} — {', '.join(markdown(id) for id in ids[:most])}{more}"
+        yield f"- {markdown(reason)} — {', '.join(markdown(name) for name in ids[:most])}{more}"
     yield from ("", "</details>", "")
 
 
@@ -135,8 +143,13 @@ def _about(run: RunInfo) -> Iterator[str]:
     yield from ("", markdown_block((run.command,)), "")
 
 
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def _bounded(lines: Sequence[str]) -> str:
-    kept, total = [], 0
+    kept: list[str] = []
+    total = 0
     for line in lines:
         total += len(line.encode("utf-8", "backslashreplace")) + 1
         if total > MOST_BYTES:
