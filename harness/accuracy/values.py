@@ -90,7 +90,8 @@ def _walk(name: str, output: str, reference: Value, candidate: Value, *, in_map:
         yield Leaf(name, output, _array(reference), _array(candidate), in_map)
     elif kind is Kind.SEQUENCE:
         if len(reference) != len(candidate):
-            yield Mismatch(name, output, f"{len(reference)} elements", f"{len(candidate)} elements", kind=False)
+            lengths = _count(len(reference), "element"), _count(len(candidate), "element")
+            yield Mismatch(name, output, *lengths, kind=False)
         elif len(reference) == 0:
             yield Leaf(name, output, np.empty(0), np.empty(0), in_map)
         else:
@@ -120,7 +121,11 @@ def _keys(own: Mapping[Any, Any], others: Mapping[Any, Any], most: int = 3) -> s
     """The number of keys, and the first few that the other side lacks."""
     lacking = [repr(_plain(key)) for key in own if key not in others]
     shown = ", ".join(lacking[:most]) + (f" and {len(lacking) - most} more" if len(lacking) > most else "")
-    return f"{len(own)} keys" + (f" ({shown} only there)" if lacking else "")
+    return _count(len(own), "key") + (f" ({shown} only there)" if lacking else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _plain(key: Any) -> Any:

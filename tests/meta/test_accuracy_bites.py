@@ -1,0 +1,143 @@
+"""Planted faults: each is caught, by the check that is there for it, and by no other.
+
+A test that only asks whether a fault is caught would still pass if its check were dead and another happened to
+notice. So each fault is compared twice: as it is, and with its check taken out, when nothing else may notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import harness.accuracy.compare as subject
+from harness.accuracy.tolerance import choose
+from harness.transforms import Precision
+
+Outputs = dict[str, Any]
+RNG = np.random.default_rng(7)
+EIGHTHS = (RNG.integers(-40, 40, (4, 8)) / 8).astype(np.float32)  # exact in float16
+X = RNG.standard_normal((4, 8)).astype(np.float32)
+WEIGHT = RNG.standard_normal((8, 6)).astype(np.float32)
+BIAS = RNG.standard_normal(6).astype(np.float32)
+
+
+def layer(weight: Any = WEIGHT, bias: Any = BIAS) -> Any:
+    return np.maximum(X @ weight + bias, np.float32(0))
+
+
+def healthy() -> Outputs:
+    mask = np.array([-np.inf, 0.0, 1.0], np.float32)
+    return {"y": layer(), "mask": mask, "label": np.array([3, 1]), "word": np.array(["a", "b"], object),
+            "probs": [{"cat": 0.25, "dog": 0.75}], "boxes": [EIGHTHS, EIGHTHS[:2]]}  # fmt: skip
+
+
+def with_output(**changed: Any) -> Outputs:
+    return {**healthy(), **changed}
+
+
+def wrong_weight() -> Outputs:
+    weight = WEIGHT.copy()
+    weight[2, 3] *= 1.05
+    return with_output(y=layer(weight))
+
+
+def without(name: str) -> Outputs:
+    return {key: value for key, value in healthy().items() if key != name}
+
+
+def with_nan() -> Outputs:
+    y = layer()
+    y[1, 2] = math.nan
+    return with_output(y=y)
+
+
+FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
+    "a wrong weight": ("check_elements", wrong_weight),
+    "a dropped bias": ("check_elements", lambda: with_output(y=layer(bias=np.float32(0)))),
+    "permuted channels": ("check_elements", lambda: with_output(y=np.ascontiguousarray(layer()[:, ::-1]))),
+    "a removed Relu": ("check_elements", lambda: with_output(y=X @ WEIGHT + BIAS)),
+    "another class": ("check_elements", lambda: with_output(label=np.array([3, 2]))),
+    "another word": ("check_elements", lambda: with_output(word=np.array(["a", "c"], object))),
+    "another score in a map": ("check_elements", lambda: with_output(probs=[{"cat": 0.3, "dog": 0.75}])),
+    "a NaN": ("check_nonfinite", with_nan),
+    "minus infinity become the lowest float": (
+        "check_nonfinite", lambda: with_output(mask=np.array([-3.4028235e38, 0, 1], np.float32)),
+    ),
+    "infinity with the other sign": (
+        "check_nonfinite", lambda: with_output(mask=np.array([np.inf, 0, 1], np.float32)),
+    ),
+    "a zero with the other sign": (
+        "check_signed_zero", lambda: with_output(mask=np.array([-np.inf, -0.0, 1], np.float32)),
+    ),
+    "another shape": ("check_shape", lambda: with_output(y=layer().reshape(6, 4))),
+    "a squeezed dimension": ("check_shape", lambda: with_output(y=layer().reshape(1, 4, 6))),
+    "a shorter output": ("check_shape", lambda: with_output(y=layer()[:3])),
+    "another dtype": ("check_dtype", lambda: with_output(y=layer().astype(np.float64))),
+    "float16 nobody asked for": ("check_dtype", lambda: with_output(boxes=[EIGHTHS.astype(np.float16), EIGHTHS[:2]])),
+    "a missing output": ("check_names", lambda: without("label")),
+    "a new output": ("check_names", lambda: with_output(more=X)),
+    "a renamed output": ("check_names", lambda: {**without("label"), "label_2": healthy()["label"]}),
+    "a tensor for a sequence": ("check_kind", lambda: with_output(boxes=EIGHTHS)),
+    "nothing for a tensor": ("check_kind", lambda: with_output(y=None)),
+    "a shorter sequence": ("check_length", lambda: with_output(boxes=[EIGHTHS])),
+    "another key": ("check_length", lambda: with_output(probs=[{"cat": 0.25, "wolf": 0.75}])),
+}  # fmt: skip
+
+
+def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subject.Comparison:
+    tolerance = choose(precision, False, None, None)
+    sets = [healthy(), candidate]
+    return subject.compare([healthy()] * 2, sets, lambda _: tolerance, set_names=["the first", "the second"])
+
+
+def take_out(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
+    monkeypatch.setattr(subject, check, lambda *_: [] if check == "check_names" else None)
+
+
+def test_nothing_is_found_where_nothing_is_planted() -> None:
+    assert compare(healthy()).passed
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_where_it_is(fault: str) -> None:
+    comparison = compare(FAULTS[fault][1]())
+    assert not comparison.passed
+    assert {failure.input_set for failure in comparison.failures} == {"input set 2 of 2 (the second)"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_its_check_a_planted_fault_goes_unseen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, plant = FAULTS[fault]
+    candidate = plant()
+    if fault == "a shorter output":
+        # Unequal sizes can't be paired, so without the check there's nothing left to measure.
+        assert candidate["y"].size != healthy()["y"].size
+    take_out(monkeypatch, check)
+    assert compare(candidate).passed
+
+
+def test_noise_beyond_what_was_asked_is_caught_by_its_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = with_output(y=layer(WEIGHT + np.float32(0.5)))
+    assert [failure.check for failure in compare(candidate, Precision.INT8).failures] == ["sqnr"]
+    take_out(monkeypatch, "check_sqnr")
+    assert compare(candidate, Precision.INT8).passed
+
+
+def test_every_check_has_a_fault_that_only_it_catches() -> None:
+    checks = {name for name in vars(subject) if name.startswith("check_")}
+    assert {check for check, _ in FAULTS.values()} | {"check_sqnr"} == checks
+
+
+@pytest.mark.parametrize("share", [1.0, 1.0001])
+def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(share: float) -> None:
+    y = layer().astype(np.float64)
+    at = np.unravel_index(np.argmax(np.abs(y)), y.shape)
+    candidate = y.copy()
+    candidate[at] -= share * 0.999999 * (1e-4 + 1e-5) * abs(y[at])
+    tolerance = choose(Precision.FP32, False, None, None)
+    comparison = subject.compare([{"y": y}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
+    assert comparison.passed == (share == 1.0)

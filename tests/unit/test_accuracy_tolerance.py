@@ -1,0 +1,78 @@
+"""Which tolerance an output gets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.accuracy.tolerance import Tolerance, choose, spec_for
+from harness.cards import ToleranceSpec
+from harness.errors import UsageError
+from harness.transforms import Precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32", "rtol", "k"),
+    [
+        (Precision.FP32, False, 1e-4, 1e-5),
+        (Precision.FP32, True, 1e-2, 5e-3),
+        (Precision.FP16, False, 1e-2, 5e-3),
+        (Precision.FP16, True, 1e-2, 5e-3),
+    ],
+)
+def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rtol: float, k: float) -> None:
+    tolerance = choose(precision, tf32, None, None)
+    assert tolerance == Tolerance(rtol=rtol, k=k)
+    assert tolerance.bounds(20.0) == (rtol, k * 20.0)
+
+
+def test_int8_is_judged_by_its_noise_and_not_by_element() -> None:
+    tolerance = choose(Precision.INT8, False, None, None)
+    assert (tolerance.sqnr_db, tolerance.elementwise, tolerance.signed_zero) == (15.0, False, False)
+
+
+def test_what_a_card_leaves_out_keeps_its_default() -> None:
+    tolerance = choose(Precision.FP32, False, ToleranceSpec(atol=1e-3), None)
+    assert tolerance.bounds(20.0) == (1e-4, 1e-3)
+    assert tolerance.signed_zero
+    assert not choose(Precision.FP32, False, ToleranceSpec(signed_zero=False), None).signed_zero
+
+
+def test_a_card_s_decibels_replace_the_element_wise_rule_unless_it_gives_both() -> None:
+    alone = choose(Precision.FP32, False, ToleranceSpec(sqnr_db=30.0), None)
+    both = choose(Precision.FP32, False, ToleranceSpec(sqnr_db=30.0, rtol=1e-1), None)
+    assert (alone.sqnr_db, alone.elementwise) == (30.0, False)
+    assert (both.sqnr_db, both.elementwise, both.rtol) == (30.0, True, 1e-1)
+
+
+def test_a_card_s_bound_is_never_ignored_on_int8() -> None:
+    tolerance = choose(Precision.INT8, False, ToleranceSpec(atol=1e-3), None)
+    assert (tolerance.elementwise, tolerance.sqnr_db) == (True, 15.0)
+    assert tolerance.bounds(1.0) == (0.0, 1e-3)
+
+
+def test_the_command_line_beats_the_card_but_leaves_integers_and_zeros_alone() -> None:
+    card = ToleranceSpec(rtol=1.0, atol=2.0, sqnr_db=3.0, signed_zero=False)
+    tolerance = choose(Precision.INT8, False, card, (0.5, 0.25))
+    assert tolerance.bounds(100.0) == (0.5, 0.25)
+    assert (tolerance.elementwise, tolerance.sqnr_db) == (True, None)
+    assert (tolerance.integer_atol, tolerance.signed_zero) == (2.0, False)
+
+
+def test_an_output_s_own_entry_is_completed_by_the_one_for_all() -> None:
+    entries = {"*": ToleranceSpec(rtol=1.0, signed_zero=False), "probs": ToleranceSpec(rtol=2.0)}
+    assert spec_for(entries, "probs") == ToleranceSpec(rtol=2.0, signed_zero=False)
+    assert spec_for(entries, "boxes") == entries["*"]
+    assert spec_for({}, "boxes") is None
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 0.0), (0.0, math.inf), (math.nan, 0.0)])
+def test_a_bound_that_is_no_bound_is_refused(bounds: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="isn't negative"):
+        choose(Precision.FP32, False, None, bounds)
+
+
+def test_scaling_keeps_the_two_bounds_in_proportion() -> None:
+    assert Tolerance(rtol=1e-4, k=1e-5).scaled(10).bounds(2.0) == pytest.approx((1e-3, 2e-4))
+    assert Tolerance(rtol=1e-4, atol=1e-3).scaled(10).bounds(2.0) == pytest.approx((1e-3, 1e-2))
