@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.cards import InputSpec
-from harness.strict_toml import Scalar
 from harness.inputs.demands import Demand, Kind
 from harness.inputs.signature import Input
 from harness.inputs.walk import Findings
+from harness.strict_toml import Scalar
 
 
 class Make(StrEnum):

@@ -1,0 +1,58 @@
+"""Says in a sentence why each input gets what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import onnx
+
+from harness.cards import InputSpec
+from harness.inputs.recipe import recipe_for
+from harness.inputs.signature import Container, Input, addends
+from harness.inputs.sizes import Dimension
+
+
+class Explanation(NamedTuple):
+    """One input, for ``onnx-harness inspect``.
+
+    Attributes:
+        name: of the input.
+        dtype: in ONNX's words; ``sequence of float`` for a sequence.
+        shape: as declared, ``[batch, 3, ?, ?]``.
+        sentence: what its values and its dynamic sizes will be, and why.
+    """
+
+    name: str
+    dtype: str
+    shape: str
+    sentence: str
+
+
+def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Explanation]:
+    """What :func:`harness.inputs.generate` would try first for each input, and why.
+
+    Raises:
+        InputError: an input is of a type that no values are generated for.
+        CardError: a spec contradicts the graph.
+    """
+    recipe = recipe_for(model, specs)
+    pinned = recipe.pinned(0)
+    explained = []
+    for name, entry in recipe.inputs.items():
+        dtype = f"sequence of {entry.type_name}" if entry.container is Container.SEQUENCE else entry.type_name
+        sizes = _sizes(entry, recipe.dimensions, pinned)
+        doubt = "" if recipe.rules[name].certain else " Other values are tried if the model doesn't run on these."
+        explained.append(Explanation(name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{sizes}"))
+    return explained
+
+
+def _sizes(entry: Input, dimensions: Mapping[str, Dimension], pinned: Mapping[str, int]) -> str:
+    parts = []
+    for axis, dim in enumerate(entry.dims or ()):
+        for name in addends(dim) if isinstance(dim, str) else ():
+            if name in pinned:
+                parts.append(f"axis {axis} as the card says")
+            elif name in dimensions:
+                parts.append(f"axis {axis} takes {dimensions[name].why}")
+    return f" Sizes: {'; '.join(parts)}." if parts else ""

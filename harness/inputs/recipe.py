@@ -1,0 +1,139 @@
+"""A model's recipe for inputs: every input's rule, every dynamic dimension's candidates, and the sets made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from harness.cards import InputSpec
+from harness.inputs import sizes as sizing
+from harness.inputs import specs as cards
+from harness.inputs.fill import constant, fill, kind_of
+from harness.inputs.generators import seeded
+from harness.inputs.rules import Make, Rule, rule_for
+from harness.inputs.scopes import view
+from harness.inputs.sets import InputSet, Value, set_name
+from harness.inputs.signature import Container, Input, default_names, evaluate, read_inputs
+from harness.inputs.sizes import Dimension, Sizes
+from harness.inputs.walk import Findings, follow
+from harness.strict_toml import Scalar
+
+_SEQUENCE_LENGTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What one try assumes, beyond the rules.
+
+    Attributes:
+        sizes: of every dynamic dimension.
+        control: index that values which take turns go by; the set's own, unless that was found not to run.
+        constants: input name to a number that fills it in place of its rule.
+        cap: greatest value for integers that nothing certain bounds.
+    """
+
+    sizes: Sizes
+    control: int
+    constants: dict[str, int] = field(default_factory=dict)
+    cap: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that is known before anything runs.
+
+    Attributes:
+        inputs: what a feed must hold.
+        rules: by input name.
+        dimensions: by dimension name.
+        specs: what the card says.
+        findings: what the graph says, by input name.
+    """
+
+    inputs: dict[str, Input]
+    rules: dict[str, Rule]
+    dimensions: dict[str, Dimension]
+    specs: Mapping[str, InputSpec]
+    findings: dict[str, Findings]
+
+    def pinned(self, index: int) -> dict[str, int]:
+        """The sizes that the card fixes in set ``index``."""
+        return cards.pins(self.specs, self.inputs, index, self.controls(index))
+
+    def controls(self, index: int) -> dict[str, Scalar]:
+        """The inputs that hold one value throughout in set ``index``, with that value."""
+        return {
+            name: rule.choices[index % len(rule.choices)]
+            for name, rule in self.rules.items()
+            if rule.make is Make.CHOICES
+        }
+
+    def first_guess(self, index: int) -> Guess:
+        """What set ``index`` is made of if it runs."""
+        return Guess(sizing.preferred(self.dimensions, index) | self.pinned(index), index)
+
+    def values(self, index: int, seed: int, guess: Guess) -> dict[str, Value]:
+        """The values of set ``index`` under ``guess``."""
+        return {name: self._value(entry, index, seed, guess) for name, entry in self.inputs.items()}
+
+    def named(self, index: int, seed: int, values: dict[str, Value]) -> InputSet:
+        """The finished set."""
+        kinds = {name: kind_of(rule, index) for name, rule in self.rules.items()}
+        return InputSet(set_name(index, f"seed {seed}", values, kinds), values)
+
+    def _value(self, entry: Input, index: int, seed: int, guess: Guess) -> Value:
+        shape = cards.shape_of_unranked(self.specs.get(entry.name), index) if entry.dims is None else None
+        if shape is None:
+            shape = tuple(evaluate(dim, guess.sizes) for dim in entry.dims or ())
+        rng = seeded(seed, index, entry.name)
+        if entry.name in guess.constants:
+            made: Value = constant(entry, shape, guess.constants[entry.name])
+        else:
+            rule = self.rules[entry.name]
+            # Only what takes turns goes by the control; noise and signals stay the set's own.
+            turn = guess.control if rule.make is Make.CHOICES else index
+            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap}
+            made = fill(rule, entry, shape, rng, **options)
+            if entry.container is Container.SEQUENCE:
+                more = (fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1))
+                made = [made, *more]
+        return [made] if entry.container is Container.SEQUENCE and not isinstance(made, list) else made
+
+
+def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int | None = None) -> Recipe:
+    """Read the graph and the card.
+
+    Args:
+        model: large initializers may have lost their data.
+        specs: the card's ``[inputs]``.
+        rank: for inputs whose rank neither the graph nor the card gives; without it, what a consumer suggests, or 2.
+
+    Raises:
+        InputError: an input is of a type that no values are generated for.
+        CardError: the card contradicts the graph.
+    """
+    declared = read_inputs(model)
+    cards.check(specs, declared, default_names(model))
+    graph = view(model)
+    inputs: dict[str, Input] = {}
+    findings: dict[str, Findings] = {}
+    for name, entry in declared.items():
+        found = follow(graph, entry)
+        if entry.dims is None and not (name in specs and specs[name].shapes):
+            # Walked again with its rank, so that sizes which weights fix are seen.
+            axes = (found.rank or 2) if rank is None else rank
+            entry = replace(entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes)
+            found = follow(graph, entry)
+        inputs[name], findings[name] = entry, found
+    rules = {name: rule_for(entry, findings[name], specs.get(name)) for name, entry in inputs.items()}
+    return Recipe(inputs, rules, sizing.plan(inputs, findings), specs, findings)
+
+
+def has_unknown_rank(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> bool:
+    """Whether an input's rank is given neither by the graph nor by the card."""
+    return any(
+        entry.dims is None and not (name in specs and specs[name].shapes) for name, entry in read_inputs(model).items()
+    )

@@ -1,0 +1,301 @@
+"""Makes input sets that run: the first guess, and where it fails, a bounded search that learns from the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from harness.cards import InputSpec
+from harness.errors import InputError, UsageError
+from harness.inputs import hints
+from harness.inputs import sizes as sizing
+from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
+from harness.inputs.rules import Make
+from harness.inputs.sets import InputSet, Value, arrays_of, shape_text
+from harness.inputs.sizes import Role, Sizes
+
+TryRun = Callable[[dict[str, Value]], Any]
+
+_FIRST_BUDGET = 120  # tries to find anything that runs; each is one run of the model, most of which fail at once
+_CONTROL_BUDGET = 60  # tries for a control value that the sizes found before don't suit
+_VARIATION_BUDGET = 12  # tries to give one further set sizes of its own
+_RANKS = (1, 3, 4, 0)  # after the rank that a consumer suggests
+_NEIGHBOURS = 4
+
+
+def generate(
+    model: onnx.ModelProto,
+    specs: Mapping[str, InputSpec],
+    *,
+    count: int = 4,
+    seed: int = 0,
+    try_run: TryRun | None = None,
+) -> list[InputSet]:
+    """Make input sets for ``model``.
+
+    Set k is the same whatever ``count``, and an input's values depend on no other input's name or values. Sizes of
+    dynamic dimensions differ between sets; dimensions of one name are equal within a set. Inputs with an initializer
+    keep that default and aren't in the sets.
+
+    Args:
+        model: large initializers may have lost their data; names, types and dimensions are read.
+        specs: the card's ``[inputs]``; empty without a card.
+        count: how many sets, at least 1. A model without inputs gets one empty set.
+        seed: 0 or more.
+        try_run: runs the reference on a feed and raises with its message when it fails. With it, every set is known
+            to run; without it, the first guess is returned untried.
+
+    Returns:
+        ``count`` sets.
+
+    Raises:
+        CardError: a spec contradicts the graph.
+        InputError: nothing was found that runs, or an input's type can't be generated.
+        UsageError: ``count`` or ``seed`` is out of range.
+    """
+    if count < 1 or seed < 0:
+        raise UsageError(f"input sets and seed: at least 1 and at least 0 are needed, not {count} and {seed}")
+    recipe = recipe_for(model, specs)
+    if not recipe.inputs:
+        return [recipe.named(0, seed, {})]
+    if try_run is None:
+        return [recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k))) for k in range(count)]
+    ranks: tuple[int | None, ...] = (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
+    failures: list[_Search] = []
+    for rank in ranks:
+        search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
+        if (first := search.first()) is not None:
+            rest = [search.further(k) for k in range(1, count)]
+            return [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
+        failures.append(search)
+    raise InputError(_nothing_runs(failures))
+
+
+@dataclass
+class _Search:
+    """The state of one search: what ran, what was tried, what was learned.
+
+    Attributes:
+        bases: for each combination of control values, sizes that ran with it.
+        last: the guess of the latest set that ran, for the constants and the cap it needed.
+        tried: how many runs, and the first few shapes in words.
+        message: the reference's latest complaint.
+    """
+
+    recipe: Recipe
+    seed: int
+    try_run: TryRun
+    bases: dict[tuple[object, ...], Guess] = field(default_factory=dict)
+    base: Guess | None = None
+    tried: int = 0
+    examples: list[str] = field(default_factory=list)
+    message: str = ""
+
+    def first(self) -> dict[str, Value] | None:
+        """Set 0, or None when nothing that was tried runs."""
+        guess = self.recipe.first_guess(0)
+        found = self._climb(0, guess, _FIRST_BUDGET)
+        if found is None:
+            return None
+        self.base, values = found
+        self.bases[self._controls(0)] = self.base
+        return values
+
+    def further(self, index: int) -> dict[str, Value]:
+        """Set ``index``: its own sizes where they run, role by role; else those of a set that ran."""
+        assert self.base is not None
+        key, wanted = self._controls(index), self.recipe.first_guess(index)
+        wanted = replace(wanted, constants=self.base.constants, cap=self.base.cap)
+        if (values := self._run(index, wanted)) is not None:
+            self.bases.setdefault(key, wanted)
+            return values
+        if key not in self.bases:
+            start = replace(wanted, sizes=self.base.sizes | self.recipe.pinned(index))
+            if (found := self._climb(index, start, _CONTROL_BUDGET)) is not None:
+                self.bases[key] = found[0]
+        known = self.bases.get(key)
+        # Without sizes that suit this control value, the set keeps the first one's.
+        guess = replace(known, control=index) if known is not None else self.base
+        return self._vary(index, guess, wanted.sizes)
+
+    def _vary(self, index: int, guess: Guess, wanted: Sizes) -> dict[str, Value]:
+        pinned = self.recipe.pinned(index)
+        guess = replace(guess, sizes=guess.sizes | pinned)
+        best, left = self._run(index, guess), _VARIATION_BUDGET
+        dimensions = self.recipe.dimensions
+        for group in self._groups(pinned):
+            for number in range(_NEIGHBOURS):
+                if left <= 0:
+                    break
+                changed = {
+                    name: near[(index - 1 + number) % len(near)]
+                    for name in group
+                    if (near := [wanted[name], *sizing.neighbours(guess.sizes[name], dimensions[name])])
+                }
+                if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
+                    continue
+                left -= 1
+                trial = replace(guess, sizes=guess.sizes | changed)
+                if (values := self._run(index, trial)) is not None:
+                    guess, best = trial, values
+                    break
+        if best is None:
+            # Even sizes that ran before don't, with these values: those of the control that ran first do, or none.
+            assert self.base is not None
+            best = self._run(index, replace(self.base, sizes=self.base.sizes | pinned))
+        if best is None:
+            raise InputError(_nothing_runs([self], index))
+        return best
+
+    def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
+        """Dimensions to change together: those of a role, and where a role has several, each alone."""
+        free = [
+            entry for name, entry in self.recipe.dimensions.items() if name not in pinned and entry.role != Role.FIXED
+        ]
+        roles = {role: [entry.name for entry in free if entry.role is role] for role in Role}
+        together = [names for names in roles.values() if names]
+        return together + [[name] for names in together if len(names) > 1 for name in names]
+
+    def _climb(self, index: int, start: Guess, budget: int) -> tuple[Guess, dict[str, Value]] | None:
+        """Try ``start``, then what its failure suggests, then the ladder."""
+        spent = 0
+        seen: set[str] = set()
+        queue: list[Guess] = [start]
+        rest = self._candidates(start, self.recipe.pinned(index))
+        learned = 0
+        while spent < budget:
+            guess = queue.pop(0) if queue else next(rest, None)
+            if guess is None:
+                return None
+            if (key := repr(guess)) in seen:
+                continue
+            seen.add(key)
+            spent += 1
+            if (values := self._run(index, guess)) is not None:
+                return guess, values
+            # Hints of hints are followed, but not for ever: a wrong one leads away from the ladder.
+            if learned < budget // 3:
+                fresh = self._learned(guess, self.recipe.pinned(index))
+                learned += len(fresh)
+                queue.extend(fresh)
+        return None
+
+    def _learned(self, guess: Guess, pinned: Mapping[str, int]) -> list[Guess]:
+        """Guesses that the latest complaint suggests."""
+        hint = hints.read(self.message)
+        guesses: list[Guess] = []
+        told: Sizes = {}
+        for name, axes in hint.dims.items():
+            dims = self.recipe.inputs[name].dims if name in self.recipe.inputs else None
+            for axis, size in axes.items():
+                if dims is not None and axis < len(dims) and isinstance(dim := dims[axis], str) and dim in guess.sizes:
+                    told[dim] = size
+        if told:
+            guesses.append(replace(guess, sizes=guess.sizes | told))
+        if hint.cap is not None and (guess.cap is None or hint.cap < guess.cap):
+            guesses.append(replace(guess, cap=max(0, hint.cap)))
+        free = [
+            name
+            for name, entry in self.recipe.dimensions.items()
+            if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED)
+        ]
+        if not told:
+            for number in hint.numbers[:4]:
+                guesses += [replace(guess, sizes=guess.sizes | {name: number}) for name in free[:3]]
+        return [each for each in guesses if each.sizes != guess.sizes or each.cap != guess.cap]
+
+    def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
+        """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
+        sizes = (replace(start, sizes=each) for each in sizing.ladder(self.recipe.dimensions, start.sizes, pinned))
+        constants = self._constants(start)
+        running = [sizes, constants]
+        while running:
+            for source in list(running):
+                guess = next(source, None)
+                if guess is None:
+                    running.remove(source)
+                else:
+                    yield guess
+
+    def _constants(self, start: Guess) -> Iterator[Guess]:
+        """Plain numbers for the inputs that nothing settles: all alike first, then one at a time."""
+        doubtful = [
+            name
+            for name, rule in self.recipe.rules.items()
+            if not rule.certain and not (self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES)
+        ]
+        if not doubtful:
+            return
+        numbers = list(dict.fromkeys([1, 0, *start.sizes.values(), 2, -1, 4, 3, 8]))
+        for number in numbers:
+            yield from self._constant(start, doubtful, number)
+        if len(doubtful) > 1:
+            for name in doubtful:
+                for number in numbers:
+                    yield from self._constant(start, [name], number)
+
+    def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
+        low = max(
+            (self.recipe.inputs[n].integer_range[0] for n in names if self.recipe.inputs[n].is_integer), default=-1
+        )
+        if number >= low:
+            yield replace(start, constants=start.constants | dict.fromkeys(names, number))
+
+    def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:
+        values = self.recipe.values(index, self.seed, guess)
+        self.tried += 1
+        try:
+            self.try_run(values)
+        except Exception as error:
+            self.message = str(error)
+            if len(self.examples) < 3:
+                self.examples.append(_shapes(values))
+            return None
+        return values
+
+    def _controls(self, index: int) -> tuple[object, ...]:
+        return tuple(self.recipe.controls(index).values())
+
+
+def _shapes(values: Mapping[str, Value]) -> str:
+    parts = []
+    for name, value in values.items():
+        first = next(arrays_of(value))
+        tail = f" = {first.reshape(-1)[0]}" if first.size == 1 else ""
+        parts.append(f"{name} {shape_text(first.shape)}{tail}")
+    return ", ".join(parts)
+
+
+def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
+    """What was tried, what the reference said last, and what would settle it."""
+    search, recipe = searches[-1], searches[-1].recipe
+    doubtful = [
+        name
+        for name, entry in recipe.inputs.items()
+        if not recipe.rules[name].certain or any(isinstance(dim, str) for dim in entry.dims or ())
+    ] or list(recipe.inputs)
+    described = "; ".join(
+        f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: {recipe.rules[name].why})"
+        for name in doubtful
+    )
+    lines: list[str] = []
+    for name in doubtful[:4]:
+        entry = recipe.inputs[name]
+        key = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
+        lines.append(f"  [inputs.{key}]")
+        if any(isinstance(dim, str) for dim in entry.dims or ()):
+            example = [dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]
+            lines.append(f"  shapes = [{example}]   # sizes that the model takes")
+        if not recipe.rules[name].certain or not entry.is_float:
+            lines.append("  values = [0]           # or low = …, high = …")
+    tried = sum(each.tried for each in searches)
+    return (
+        f"no inputs were found that the model runs on (set {index}): couldn't invent {described}. "
+        f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
+        f"ONNX Runtime's last message: {hints.first_line(search.message)}\n"
+        "Settle it in the model's card:\n" + "\n".join(lines) + "\n"
+        "or put a recorded input set, a .npz whose keys are the input names, beside the model with its stem."
+    )
