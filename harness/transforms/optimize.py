@@ -10,6 +10,7 @@ from harness.transforms import Transform
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.message import Message
 
 PASSES = (
     "eliminate_deadend",
@@ -64,7 +65,7 @@ def optimize(
     import onnxoptimizer
 
     onnx.checker.check_model(model)
-    onnx.helper.strip_doc_string(model)
+    strip_doc_strings(model)
     optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
     onnx.checker.check_model(optimized)
     return optimized
@@ -82,6 +83,21 @@ def chosen_passes(skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] 
             known = did_you_mean(name, (*PASSES, FUSE_BN), most=30)
             raise ValueError(f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. {known}")
     return tuple(name for name in passes if name not in (skipped_optimizers or ()))
+
+
+def strip_doc_strings(message: Message) -> None:
+    """Clear every ``doc_string`` in ``message`` and in the messages that it holds.
+
+    What ``onnx.helper.strip_doc_string`` is for; onnx 1.23 reads ``FieldDescriptor.label``, which protobuf 7 removed.
+    """
+    from google.protobuf.message import Message
+
+    for field, value in message.ListFields():
+        if field.name == "doc_string":
+            message.ClearField("doc_string")
+        elif field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                strip_doc_strings(inner)
 
 
 def refuse_over_2_gb(model: onnx.ModelProto) -> None:
