@@ -117,11 +117,15 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
     elif op in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual") and scalar:
         # "x < s" bounds x from above by s, and so does "s > x".
         ceiling = op.startswith("Less") == (slot == 1)
-        if scope.constant(node.input[1 - slot]) is None:
-            kind = Kind.UPPER if ceiling else Kind.LOWER
-            yield Demand(kind, f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} {where}")
-        else:
+        other = scope.constant(node.input[1 - slot])
+        if other is not None and other.size == 1:
             yield from _compared(scope, node, slot, where, scalar=scalar)
+        else:
+            kind = Kind.UPPER if ceiling else Kind.LOWER
+            why = f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} {where}"
+            # A table of numbers tells the scale that the threshold is on.
+            ends = (float(other.min()), float(other.max())) if other is not None and other.size else ()
+            yield Demand(kind, why, values=ends)
     elif op in ("Div", "Mod") and slot == 1 and integers:
         yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
     elif op in _RNNS and slot == 4:

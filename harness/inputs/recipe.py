@@ -15,7 +15,7 @@ from harness.inputs.fill import constant, fill, kind_of
 from harness.inputs.generators import seeded
 from harness.inputs.rules import Make, Rule, rule_for
 from harness.inputs.scopes import view
-from harness.inputs.sets import InputSet, Value, set_name
+from harness.inputs.sets import InputSet, Value, arrays_of, set_name
 from harness.inputs.signature import Container, Input, default_names, evaluate, read_inputs
 from harness.inputs.sizes import Dimension, Sizes
 from harness.inputs.walk import Findings, follow
@@ -81,8 +81,14 @@ class Recipe:
 
     def named(self, index: int, seed: int, values: dict[str, Value]) -> InputSet:
         """The finished set."""
-        kinds = {name: kind_of(rule, index) for name, rule in self.rules.items()}
-        return InputSet(set_name(index, f"seed {seed}", values, kinds), values)
+        main = max(self.rules, key=lambda name: (self._tells(name), _elements(values[name])), default="")
+        kind = kind_of(self.rules[main], index) if main else ""
+        return InputSet(set_name(index, f"seed {seed}", values, main, kind), values)
+
+    def _tells(self, name: str) -> bool:
+        """Whether an input says what the model is about: a picture, a sound, a text."""
+        rule = self.rules[name]
+        return rule.make in (Make.IDS, Make.TEXTS) or bool({"page", "audio"} & {*rule.generators})
 
     def _value(self, entry: Input, index: int, seed: int, guess: Guess) -> Value:
         shape = cards.shape_of_unranked(self.specs.get(entry.name), index) if entry.dims is None else None
@@ -130,6 +136,10 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
         inputs[name], findings[name] = entry, found
     rules = {name: rule_for(entry, findings[name], specs.get(name)) for name, entry in inputs.items()}
     return Recipe(inputs, rules, sizing.plan(inputs, findings), specs, findings)
+
+
+def _elements(value: Value) -> int:
+    return sum(array.size for array in arrays_of(value))
 
 
 def has_unknown_rank(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> bool:

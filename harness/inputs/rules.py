@@ -56,6 +56,7 @@ class Rule:
 _MASK_NAME = re.compile(r"mask", re.I)
 _LENGTH_NAME = re.compile(r"(^|[_.\W])(len|lens|length|lengths|seq_?lens?)($|[_.\W\d])|_lengths?$", re.I)
 _POSITION_NAME = re.compile(r"position|pos_ids", re.I)
+_RATE_NAME = re.compile(r"^sr$|sampl\w*_?rate|^rate$", re.I)
 _AUDIO_NAME = re.compile(r"audio|wave|pcm|speech|(^|_)samples?($|_)|(^|_)sound", re.I)
 _SMALL = 50  # free integers stay within +-50: sums and products of them fit every integer type but the 8-bit ones
 
@@ -110,7 +111,7 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
         return Rule(Make.MASK, f"0 and 1: {masks[0].why}.")
     if _MASK_NAME.search(entry.name) and (entry.is_integer or not findings.is_signal):
         return Rule(Make.MASK, "0 and 1: its name says that it is a mask.", certain=False)
-    return _whole(entry, findings) if entry.is_integer else _real(entry, findings, one=one)
+    return _whole(entry, findings, one=one) if entry.is_integer else _real(entry, findings, one=one)
 
 
 def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
@@ -123,9 +124,13 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
         typed = tuple(float(value) if entry.is_float else int(value) for value in fitting)
         if typed:
             return Rule(Make.CHOICES, f"{' and '.join(map(str, typed))} in turn: {choices[0].why}.", choices=typed)
-    # A floor that lets everything through and one that doesn't; likewise a ceiling.
-    for kind, values_of in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
+    # A floor that lets everything through and one that lets most through; likewise a ceiling.
+    for kind, usual in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
         if found := _of(demands, kind):
+            values_of = usual
+            if table := found[0].values:
+                tenth = (table[1] - table[0]) / 10
+                values_of = (table[0], table[0] + tenth) if kind is Kind.LOWER else (table[1], table[1] - tenth)
             typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
             text = " and ".join(map(str, typed))
             return Rule(Make.CHOICES, f"{text} in turn: {found[0].why}.", certain=False, choices=typed)
@@ -139,7 +144,7 @@ def _other_side(value: float) -> float:
     return value // 2 if abs(value) >= 4 else value + 1
 
 
-def _whole(entry: Input, findings: Findings) -> Rule:
+def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     demands = findings.demands
     low_type, high_type = entry.integer_range
     if lengths := _of(demands, Kind.LENGTH):
@@ -173,6 +178,11 @@ def _whole(entry: Input, findings: Findings) -> Rule:
     if entry.dtype.itemsize == 1:
         why = f"The whole range of {entry.type_name}: nothing in the graph restricts it."
         return Rule(Make.INTEGERS, why, False, low_type, high_type)
+    if one and _RATE_NAME.search(entry.name) and high_type >= 16_000:
+        why = "16000 and 8000 in turn: its name says that it is a sample rate."
+        return Rule(Make.CHOICES, why, certain=False, choices=(16_000, 8_000))
+    if one:
+        return Rule(Make.INTEGERS, "1 to 10: nothing in the graph restricts it.", False, 1, 10)
     low = max(-_SMALL, low_type)
     why = f"{low} to {_SMALL}: nothing in the graph restricts it."
     return Rule(Make.INTEGERS, why, False, low, _SMALL)

@@ -14,16 +14,17 @@ from harness.inputs import hints
 from harness.inputs import sizes as sizing
 from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from harness.inputs.rules import Make
-from harness.inputs.sets import InputSet, Value, arrays_of, shape_text
+from harness.inputs.sets import InputSet, Value, arrays_of, number_text, shape_text
 from harness.inputs.sizes import Role, Sizes
 
 TryRun = Callable[[dict[str, Value]], Any]
 
 _FIRST_BUDGET = 120  # tries to find anything that runs; each is one run of the model, most of which fail at once
 _CONTROL_BUDGET = 60  # tries for a control value that the sizes found before don't suit
-_VARIATION_BUDGET = 12  # tries to give one further set sizes of its own
+_VARIATION_BUDGET = 16  # tries to give one further set sizes of its own
 _RANKS = (1, 3, 4, 0)  # after the rank that a consumer suggests
-_NEIGHBOURS = 4
+_NEIGHBOURS = 5
+_LEAST = {Role.HEIGHT: 8, Role.WIDTH: 8, Role.SAMPLES: 64}  # sizes that a number in an error message may suggest
 
 
 def generate(
@@ -80,7 +81,8 @@ class _Search:
 
     Attributes:
         bases: for each combination of control values, sizes that ran with it.
-        last: the guess of the latest set that ran, for the constants and the cap it needed.
+        base: what set 0 ran with; later sets keep the constants and the cap that it needed.
+        good: for each dynamic dimension, the sizes that ran in some set.
         tried: how many runs, and the first few shapes in words.
         message: the reference's latest complaint.
     """
@@ -90,6 +92,7 @@ class _Search:
     try_run: TryRun
     bases: dict[tuple[object, ...], Guess] = field(default_factory=dict)
     base: Guess | None = None
+    good: dict[str, list[int]] = field(default_factory=dict)
     tried: int = 0
     examples: list[str] = field(default_factory=list)
     message: str = ""
@@ -107,19 +110,31 @@ class _Search:
     def further(self, index: int) -> dict[str, Value]:
         """Set ``index``: its own sizes where they run, role by role; else those of a set that ran."""
         assert self.base is not None
-        key, wanted = self._controls(index), self.recipe.first_guess(index)
-        wanted = replace(wanted, constants=self.base.constants, cap=self.base.cap)
+        key, pinned = self._controls(index), self.recipe.pinned(index)
+        wanted = replace(self.base, sizes=self._wanted(index) | pinned, control=index)
         if (values := self._run(index, wanted)) is not None:
             self.bases.setdefault(key, wanted)
             return values
         if key not in self.bases:
-            start = replace(wanted, sizes=self.base.sizes | self.recipe.pinned(index))
+            start = replace(wanted, sizes=self.base.sizes | pinned)
             if (found := self._climb(index, start, _CONTROL_BUDGET)) is not None:
                 self.bases[key] = found[0]
         known = self.bases.get(key)
         # Without sizes that suit this control value, the set keeps the first one's.
         guess = replace(known, control=index) if known is not None else self.base
         return self._vary(index, guess, wanted.sizes)
+
+    def _wanted(self, index: int) -> Sizes:
+        """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart from them."""
+        assert self.base is not None
+        sizes = sizing.preferred(self.recipe.dimensions, index)
+        for name, entry in self.recipe.dimensions.items():
+            if (size := self.base.sizes[name]) in entry.preferred:
+                continue
+            good = self.good.get(name, [])
+            near = good if len(good) > 1 else [size, *sizing.neighbours(size, entry)[:1]]
+            sizes[name] = near[index % len(near)]
+        return sizes
 
     def _vary(self, index: int, guess: Guess, wanted: Sizes) -> dict[str, Value]:
         pinned = self.recipe.pinned(index)
@@ -131,9 +146,9 @@ class _Search:
                 if left <= 0:
                     break
                 changed = {
-                    name: near[(index - 1 + number) % len(near)]
+                    name: near[number % len(near)]
                     for name in group
-                    if (near := [wanted[name], *sizing.neighbours(guess.sizes[name], dimensions[name])])
+                    if (near := [wanted[name], *sizing.neighbours(guess.sizes[name], dimensions[name])[:6]])
                 }
                 if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
                     continue
@@ -167,9 +182,11 @@ class _Search:
         rest = self._candidates(start, self.recipe.pinned(index))
         learned = 0
         while spent < budget:
-            guess = queue.pop(0) if queue else next(rest, None)
-            if guess is None:
+            # Hints and the ladder take turns: a message's numbers may be the cure, or lead to a size nobody uses.
+            guess = next(rest, None) if spent % 2 or not queue else None
+            if guess is None and not queue:
                 return None
+            guess = guess or queue.pop(0)
             if (key := repr(guess)) in seen:
                 continue
             seen.add(key)
@@ -178,13 +195,14 @@ class _Search:
                 return guess, values
             # Hints of hints are followed, but not for ever: a wrong one leads away from the ladder.
             if learned < budget // 3:
-                fresh = self._learned(guess, self.recipe.pinned(index))
-                learned += len(fresh)
+                told, fresh = self._learned(guess, self.recipe.pinned(index))
+                learned += len(told) + len(fresh)
+                queue[:0] = told
                 queue.extend(fresh)
         return None
 
-    def _learned(self, guess: Guess, pinned: Mapping[str, int]) -> list[Guess]:
-        """Guesses that the latest complaint suggests."""
+    def _learned(self, guess: Guess, pinned: Mapping[str, int]) -> tuple[list[Guess], list[Guess]]:
+        """Guesses that the latest complaint asks for, and those that its numbers suggest."""
         hint = hints.read(self.message)
         guesses: list[Guess] = []
         told: Sizes = {}
@@ -193,7 +211,7 @@ class _Search:
             for axis, size in axes.items():
                 if dims is not None and axis < len(dims) and isinstance(dim := dims[axis], str) and dim in guess.sizes:
                     told[dim] = size
-        if told:
+        if told and told.items() - guess.sizes.items():
             guesses.append(replace(guess, sizes=guess.sizes | told))
         if hint.cap is not None and (guess.cap is None or hint.cap < guess.cap):
             guesses.append(replace(guess, cap=max(0, hint.cap)))
@@ -202,10 +220,14 @@ class _Search:
             for name, entry in self.recipe.dimensions.items()
             if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED)
         ]
-        if not told:
-            for number in hint.numbers[:4]:
-                guesses += [replace(guess, sizes=guess.sizes | {name: number}) for name in free[:3]]
-        return [each for each in guesses if each.sizes != guess.sizes or each.cap != guess.cap]
+        suggested = [
+            replace(guess, sizes=guess.sizes | {name: number})
+            for number in hint.numbers[:4]
+            for name in free[:3]
+            # Pictures and sounds of a few values run often enough, and mean nothing.
+            if number >= _LEAST.get(self.recipe.dimensions[name].role, 1) and guess.sizes[name] != number
+        ]
+        return guesses, [] if told else suggested
 
     def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
         """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
@@ -254,6 +276,9 @@ class _Search:
             if len(self.examples) < 3:
                 self.examples.append(_shapes(values))
             return None
+        for name, size in guess.sizes.items():
+            if size not in (sizes := self.good.setdefault(name, [])):
+                sizes.append(size)
         return values
 
     def _controls(self, index: int) -> tuple[object, ...]:
@@ -264,7 +289,7 @@ def _shapes(values: Mapping[str, Value]) -> str:
     parts = []
     for name, value in values.items():
         first = next(arrays_of(value))
-        tail = f" = {first.reshape(-1)[0]}" if first.size == 1 else ""
+        tail = f" = {number_text(first)}" if first.size == 1 else ""
         parts.append(f"{name} {shape_text(first.shape)}{tail}")
     return ", ".join(parts)
 

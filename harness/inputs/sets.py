@@ -47,24 +47,30 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def set_name(index: int, origin: str, values: Mapping[str, Value], kinds: Mapping[str, str]) -> str:
-    """The name of a generated set: its index and origin, the kind and shape of its largest input, its scalars.
+def set_name(index: int, origin: str, values: Mapping[str, Value], main: str, kind: str) -> str:
+    """The name of a generated set: its index and origin, what its main input looks like, its scalars.
 
     Args:
         index: the set's number, from 0.
         origin: where it comes from, such as ``seed 0``.
         values: the set's values.
-        kinds: input name to the word for its values, such as ``page-like``.
+        main: the input that the name tells about.
+        kind: the word for its values, such as ``page-like``.
     """
     if not values:
         return f"set {index} (no inputs)"
-    largest = max(values, key=lambda name: sum(array.size for array in arrays_of(values[name])))
-    first = next(arrays_of(values[largest]), np.empty(0))
-    parts = [origin, kinds.get(largest, ""), shape_text(first.shape)]
+    first = next(arrays_of(values[main]), np.empty(0))
+    parts = [origin, kind, shape_text(first.shape)]
     for name, value in values.items():
-        if name != largest and isinstance(value, np.ndarray) and value.size == 1:
-            parts.append(f"{name}={value.reshape(-1)[0]}")
-    return f"set {index} ({', '.join(part for part in parts if part)})"
+        if name != main and isinstance(value, np.ndarray) and value.size == 1:
+            parts.append(f"{name}={number_text(value)}")
+    return f"set {index} ({', '.join(parts)})"
+
+
+def number_text(array: Array) -> str:
+    """The only element of an array, in few digits."""
+    item = array.reshape(-1)[0]
+    return f"{float(item):g}" if isinstance(item, np.floating) else str(item)
 
 
 def _contents(array: Array) -> bytes:

@@ -103,11 +103,12 @@ def ladder(dimensions: Mapping[str, Dimension], base: Sizes, pinned: Mapping[str
 
 
 def neighbours(size: int, entry: Dimension) -> list[int]:
-    """Sizes to try in place of one that runs: the preferred ones, then its multiples and fractions."""
+    """Sizes to try in place of one that runs: the other preferred ones if it is one, else what lies near it."""
     if entry.role is Role.FIXED:
         return []
-    near = [*entry.preferred, size * 2, size + size // 2, size + 32, size // 2, size + 1]
-    return [other for other in dict.fromkeys(near) if other > 0 and other != size]
+    near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
+    others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
+    return [other for other in dict.fromkeys(others) if other > 0 and other != size]
 
 
 def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Findings]) -> Dimension:
@@ -126,7 +127,7 @@ def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Fi
     sizes, rungs = _PREFERRED[role], _LADDER[role]
     sliding = [demand for demand in demands if demand.at_least is not None]
     if sliding:
-        sizes, rungs = _long_enough(sizes, sliding), (*_by_stride(sliding[0]), *rungs)
+        sizes, rungs = _long_enough(sizes, sliding), (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:])
     return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), f"{', '.join(map(str, sizes))}: {_WORDS[role]}")
 
 
