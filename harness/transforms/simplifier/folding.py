@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,14 @@ _FOLDED_DTYPES = frozenset(
 )
 _RANDOM = frozenset(
     ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
+# ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a float16 kernel: a
+# float16 result of arithmetic is rounded when it becomes a constant, and wasn't before. These don't compute.
+_MOVES = frozenset(
+    (
+        *("Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
+        *("Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+    )
 )
 # Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
 _FED_FROM_BYTES = 1 << 12
@@ -61,22 +70,23 @@ class ConstantFolder:
             The number of nodes removed, and the bytes by which the constants of the model grew (negative: shrank).
         """
         constant = self._constant_nodes()
-        if not constant:
-            return 0, 0
-        kept: set[ir.Node] = set()
+        kept = self._gaining_nothing(constant)
         computed: dict[ir.Value, Array] = {}
         while True:
-            plan = self._plan(constant, kept, facts)
+            plan = _plan(constant, kept, facts)
             if not plan.results:
                 return 0, 0
-            missing = [value for value in plan.results if value not in computed]
-            if missing and not self._compute(plan, missing, facts, computed):
-                constant = [node for node in constant if node not in self._refused]
-                continue
-            growth = self._growth(plan, computed)
-            if growth <= budget:
+            costs = {value: _cost(value, facts, computed) for value in plan.results}
+            unsized = [value for value, cost in costs.items() if cost is None]
+            sized = {value: cost for value, cost in costs.items() if cost is not None}
+            wanted = unsized or [value for value in plan.results if value not in computed]
+            growth = sum(sized.values()) - _freed(plan)
+            if growth > budget:
+                kept |= _outgrowing(sized, growth - budget)
+            elif not wanted:
                 break
-            kept.add(_worst(plan, computed))
+            elif not self._compute(constant, wanted, facts, computed):
+                constant = [node for node in constant if node not in self._refused]
         for value in plan.results:
             replace_by_constant(self._editing, value, ir.tensor(computed[value]))
         self._editing.graph.remove(plan.nodes, safe=True)
@@ -95,6 +105,12 @@ class ConstantFolder:
                 found.append(node)
         return [node for node in found if not _hands_on_a_constant(node)]
 
+    def _gaining_nothing(self, constant: Sequence[ir.Node]) -> set[ir.Node]:
+        """Nodes for which folding would only put a ``Constant`` node, and a larger one, in their place."""
+        if not self._editing.keeps_constants_in_nodes:
+            return set()
+        return {node for node in constant if all(value.producer() is None for value in _reads(node))}
+
     def _is_repeatable(self, node: ir.Node) -> bool:
         """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
         return all(
@@ -102,47 +118,21 @@ class ConstantFolder:
             for held in all_nodes(node)
         )
 
-    def _plan(self, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
-        """Find the values to replace, reader first; ``kept`` gains the nodes whose results can't be constants."""
-        going = set(constant) - kept
-        results: list[ir.Value] = []
-        owner = {held: node for node in constant for held in all_nodes(node)}
-        for node in reversed(constant):
-            if node not in going:
-                continue
-            read = [
-                value
-                for value in node.outputs
-                if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
-            ]
-            if all(_foldable(value, facts) for value in read):
-                results += read
-            else:
-                going.discard(node)
-        return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
-
-    def _growth(self, plan: _Plan, computed: Mapping[ir.Value, Array]) -> int:
-        going = {held for node in plan.nodes for held in all_nodes(node)}
-        freed = sum(
-            value.const_value.nbytes
-            for value in {value for node in plan.nodes for value in _reads(node)}
-            if value.const_value is not None
-            and value.is_initializer()
-            and not (value.is_graph_output() or value.is_graph_input())
-            and all(use.node in going for use in value.uses())
-        )
-        return sum(_cost(value, computed[value]) for value in plan.results) - freed
-
     def _compute(
-        self, plan: _Plan, wanted: Sequence[ir.Value], facts: Mapping[str, Fact], computed: dict[ir.Value, Array]
+        self,
+        constant: Sequence[ir.Node],
+        wanted: Sequence[ir.Value],
+        facts: Mapping[str, Fact],
+        computed: dict[ir.Value, Array],
     ) -> bool:
         """Compute the wanted values in one run; False when some nodes had to be refused instead."""
+        nodes = _leading_to(wanted, constant)
         try:
-            computed.update(self._run(plan.nodes, wanted, facts, {}))
+            computed.update(self._run(nodes, wanted, facts, {}))
         except Exception:  # any of ONNX Runtime's, which have no base class of their own
-            refused = self._refusals(plan.nodes, facts)
+            refused = self._refusals(nodes, facts)
             # Each node runs, and all together don't: no telling which one to leave out.
-            self._refused.update(refused or plan.nodes)
+            self._refused.update(refused or nodes)
             return False
         return True
 
@@ -252,24 +242,85 @@ def _hands_on_a_constant(node: ir.Node) -> bool:
 
 
 def _foldable(value: ir.Value, facts: Mapping[str, Fact]) -> bool:
-    fact = facts.get(value.name or "")
-    return fact is not None and fact.dtype in _FOLDED_DTYPES
+    fact, producer = facts.get(value.name or ""), value.producer()
+    if fact is None or producer is None or fact.dtype not in _FOLDED_DTYPES:
+        return False
+    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES
 
 
-def _cost(value: ir.Value, result: Array) -> int:
-    # The tensor as it will be written: bytes, dimensions, name and the tags of these.
-    return result.nbytes + 11 * result.ndim + 2 * len(value.name or "") + 64
+def _plan(constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
+    """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results can't be constants."""
+    going = set(constant) - kept
+    owner = {held: node for node in constant for held in all_nodes(node)}
+    results: list[ir.Value] = []
+    for node in reversed(constant):
+        if node not in going:
+            continue
+        read = [
+            value
+            for value in node.outputs
+            if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
+        ]
+        if all(_foldable(value, facts) for value in read):
+            results += read
+        else:
+            going.discard(node)
+    return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
 
 
-def _worst(plan: _Plan, computed: Mapping[ir.Value, Array]) -> ir.Node:
-    """The node whose result outgrows what it is computed from by most."""
+def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list[ir.Node]:
+    """The constant nodes that the wanted values depend on, in order."""
+    needed = set(wanted)
+    leading: list[ir.Node] = []
+    for node in reversed(constant):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(_reads(node))
+            leading.append(node)
+    return leading[::-1]
 
-    def outgrown(value: ir.Value) -> int:
+
+def _freed(plan: _Plan) -> int:
+    """Bytes of the initializers that nobody reads any more when the plan is carried out."""
+    going = {held for node in plan.nodes for held in all_nodes(node)}
+    return sum(
+        value.const_value.nbytes
+        for value in {value for node in plan.nodes for value in _reads(node)}
+        if value.const_value is not None
+        and value.is_initializer()
+        and not (value.is_graph_output() or value.is_graph_input())
+        and all(use.node in going for use in value.uses())
+    )
+
+
+def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value, Array]) -> int | None:
+    """Bytes that the value takes as a constant; None when only computing it can tell."""
+    fact = facts[str(value.name)]
+    if value in computed:
+        elements, rank = computed[value].size, computed[value].ndim
+    elif fact.static_shape is not None:
+        elements, rank = math.prod(fact.static_shape), len(fact.static_shape)
+    else:
+        return None
+    # Beside the elements: dimensions, name and their tags.
+    return (
+        elements * onnx.helper.tensor_dtype_to_np_dtype(fact.dtype).itemsize + 11 * rank + 2 * len(str(value.name)) + 64
+    )
+
+
+def _outgrowing(costs: Mapping[ir.Value, int], excess: int) -> set[ir.Node]:
+    """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what they read by most."""
+    outgrown: dict[ir.Node, int] = {}
+    for value, cost in costs.items():
         producer = value.producer()
         assert producer is not None
-        tensors = (_tensor_of(read) for read in set(_reads(producer)))
-        return _cost(value, computed[value]) - sum(tensor.nbytes for tensor in tensors if tensor is not None)
-
-    producer = max(plan.results, key=outgrown).producer()
-    assert producer is not None
-    return producer
+        if producer not in outgrown:
+            tensors = (_tensor_of(read) for read in set(_reads(producer)))
+            outgrown[producer] = -sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        outgrown[producer] += cost
+    kept: set[ir.Node] = set()
+    for node, more in sorted(outgrown.items(), key=lambda item: item[1], reverse=True):
+        kept.add(node)
+        excess -= max(more, 0)
+        if excess <= 0:
+            break
+    return kept
