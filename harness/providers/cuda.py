@@ -8,7 +8,7 @@ import io
 
 from harness.providers import Problem, Provider
 from harness.providers.libraries import install_command, not_in_wheel, provider_library_failure
-from harness.providers.placement import SHAPE_OPS
+from harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 DRIVER_MEND = "install NVIDIA's driver, r580 or newer for CUDA 13"
 
@@ -79,7 +79,7 @@ PROVIDER = Provider(
         # Here the default: the fastest algorithm is what somebody who ships the model gets.
         "cudnn_conv_algo_search": "EXHAUSTIVE",
     },
-    min_share=0.9,
+    min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
     device_bound=True,
     device="cuda",

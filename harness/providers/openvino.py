@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.providers import Problem, Provider
 from harness.providers.libraries import not_in_wheel, provider_library_failure
-from harness.providers.placement import SHAPE_OPS
+from harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 
 def diagnose() -> Problem | None:
@@ -33,7 +33,7 @@ PROVIDER = Provider(
     summary="OpenVINO on the CPU device",
     accuracy_options=_OPTIONS,
     latency_options=_OPTIONS,
-    min_share=0.9,
+    min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
     thread_option="num_of_threads",  # it has a pool of its own and ignores the session's
     diagnose=diagnose,

@@ -115,7 +115,7 @@ def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
     try:
         session = open_session(_tiny_model(), provider, purpose=Purpose.ACCURACY)
     except ProviderError:
-        return Problem("ONNX Runtime opened a session without it, and gave no reason")
+        return Problem("ONNX Runtime leaves it out of a session (its own message about that went to standard error)")
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return Problem(f"a session on it can't be opened: {_one_line(error)}")
     found = placement(session, provider)

@@ -27,7 +27,9 @@ LEVELS: Mapping[str, str] = {
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+# ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal.
+_ERROR = 3
+_FATAL = 4
 
 _prepared: set[str] = set()
 _preparing = threading.Lock()
@@ -49,8 +51,8 @@ def prepare(provider: Provider) -> None:
             return
         # Not setdefault: a variable from the shell would change what is judged.
         os.environ.update(provider.environment)
-        # The default logger speaks outside sessions: device discovery, libraries that can't be loaded.
-        ort.set_default_logger_severity(_ERRORS_ONLY)
+        # The default logger speaks outside sessions: why a provider couldn't be made is told here and nowhere else.
+        ort.set_default_logger_severity(_ERROR)
         provider.load()
         _prepared.add(provider.name)
 
@@ -91,7 +93,7 @@ def open_session(
         raise ProviderError(_refused(provider, provider.diagnose()))
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL  # a session's errors are raised as well: once is enough
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     if threads is not None:
@@ -180,6 +182,7 @@ def _refused(provider: Provider, problem: Problem | None, opened: list[str] | No
         if opened
         else f"provider '{provider.name}' was asked for and can't be used here"
     )
-    cause = f": {problem.reason}" if problem else ""
+    unexplained = " (its own message about that went to standard error)" if opened else ""
+    cause = f": {problem.reason}" if problem else unexplained
     mend = f" Mend: {problem.mend}." if problem and problem.mend else ""
     return f"{happened}{cause}.{mend} `onnx-harness doctor` shows every provider."

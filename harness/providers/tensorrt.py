@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.providers import Problem, Provider, cuda
 from harness.providers.libraries import install_command, not_in_wheel, preload, provider_library_failure
-from harness.providers.placement import SHAPE_OPS
+from harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 
 def load() -> None:
@@ -51,7 +51,7 @@ PROVIDER = Provider(
     latency_options=_OPTIONS,
     # What TensorRT can't take goes to CUDA, not straight to the CPU.
     fallback=("CUDAExecutionProvider", "CPUExecutionProvider"),
-    min_share=0.9,
+    min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
     # TensorFloat-32 is on by default and has no option here; the libraries read this variable when they start.
     environment={"NVIDIA_TF32_OVERRIDE": "0"},

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from harness.providers import Problem, Provider
 from harness.providers.libraries import install_command
-from harness.providers.placement import SHAPE_OPS
+from harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 _PACKAGE = "onnxruntime_ep_webgpu"
 
@@ -48,7 +48,7 @@ PROVIDER = Provider(
     ort_name="WebGpuExecutionProvider",
     extra="webgpu",
     summary="WebGPU through Vulkan",
-    min_share=0.9,
+    min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
     native_fp16=True,
     load=load,

@@ -10,6 +10,9 @@ UV ?= uv
 TEST_ENVIRONMENTS = .venv-openvino .venv-webgpu .venv-gpu
 SWIFTSHADER = .venv-webgpu/swiftshader
 
+# A download into this folder as root: apt's own user can't write here, and says so at length.
+UNSANDBOXED = -o APT::Sandbox::User=root
+
 # How webgpu finds a device: `swiftshader`, a software one for machines without a GPU, or `system`, what Vulkan finds.
 WEBGPU_DEVICE ?= swiftshader
 
@@ -29,8 +32,8 @@ $(SWIFTSHADER)/.made: | .venv-webgpu/.made
 	ldconfig -p | grep -q 'libvulkan\.so\.1' \
 	    || { $(APT_GET) update -qq && $(APT_GET) install -y -qq --no-install-recommends libvulkan1; }
 	rm -rf $(SWIFTSHADER) && mkdir -p $(SWIFTSHADER)
-	cd $(SWIFTSHADER) && { $(APT_GET) download -qq chromium-common \
-	    || { $(APT_GET) update -qq && $(APT_GET) download -qq chromium-common; }; }
+	cd $(SWIFTSHADER) && { $(APT_GET) $(UNSANDBOXED) download -qq chromium-common \
+	    || { $(APT_GET) update -qq && $(APT_GET) $(UNSANDBOXED) download -qq chromium-common; }; }
 	cd $(SWIFTSHADER) && dpkg-deb --fsys-tarfile chromium-common_*.deb \
 	    | tar -x --strip-components=4 --wildcards './usr/lib/chromium/*vk_swiftshader*'
 	rm $(SWIFTSHADER)/chromium-common_*.deb
