@@ -22,8 +22,13 @@ def _escaped(letter: str) -> str:
 
 def markdown(text: str) -> str:
     """As running text or in a table's cell of Markdown: no markup, no HTML, no link, no mention."""
+    return _MARKDOWN.sub(r"\\\g<0>", markdown_html(text))
+
+
+def markdown_html(text: str) -> str:
+    """Within HTML in Markdown, where a backslash is a backslash."""
     text = html.escape(printable(text), quote=False).replace("@", "&#64;").replace("://", "&#58;//")
-    return _MARKDOWN.sub(r"\\\g<0>", text.replace("www.", "www&#46;"))
+    return text.replace("www.", "www&#46;")
 
 
 def markdown_block(lines: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.report import figures
-from harness.report.escape import markdown, markdown_block, web
+from harness.report.escape import markdown, markdown_block, markdown_html
 from harness.report.figures import BAD, ModelHeader
 from harness.results.cells import CellResult, Stage, Status
 from harness.results.run import RunInfo
@@ -66,7 +66,7 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
             explanation = (*explanation[: MOST_DETAIL - 1], "… (all of it is in report.html)", explanation[-1])
         if explanation:
             explanation = tuple(_cut(text, MOST_LINE) for text in explanation)
-            yield f"<details><summary>{web(cell.id)}</summary>"
+            yield f"<details><summary>{markdown_html(cell.id)}</summary>"
             yield from ("", markdown_block(explanation), "", "</details>", "")
 
 
@@ -137,8 +137,7 @@ def _about(run: RunInfo) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield from ("## This run", "")
     yield f"- run {markdown(run.id)}, started {markdown(run.started)}, seed {run.seed}"
-    yield f"- {markdown(host.cpu)}, {figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}, "
-    yield f"  {markdown(host.os)}"
+    yield f"- {markdown(host.cpu)}, {figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}, {markdown(host.os)}"
     yield f"- {markdown(versions)}"
     yield from ("", markdown_block((run.command,)), "")
 

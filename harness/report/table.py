@@ -66,7 +66,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
-        where: what the summary line points at.
+        where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
     failures = [cell for cell in cells if cell.status in BAD]
@@ -87,7 +87,8 @@ def lines(
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     style: Style = "red" if failures or not cells else "green"
-    yield Line(printable(f"{figures.sentence(cells)} · {where}"), style)
+    pointer = f" · {where}" if where else ""
+    yield Line(printable(f"{figures.sentence(cells)}{pointer}"), style)
 
 
 def _block(block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int) -> Iterator[Line]:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ IN_USE_SECONDS = 3600.0
 """An entry that was used this recently isn't pruned: another run may be reading it."""
 
 _MANIFEST = ".manifest.json"
+_SCRATCH_PREFIX = "onnx-harness-"
 _STALE_SECONDS = 60.0
 _STORAGE_ERRORS = {
     errno.ENOSPC,
@@ -161,7 +162,7 @@ class Cache:
         Returns:
             Bytes removed. Nothing is raised: an entry that can't be removed stays, and a warning says so.
         """
-        self._remove_stale()
+        _remove_stale(_children(self._unfinished))
         entries = sorted(self._entries(), key=lambda entry: entry.used)
         excess = sum(entry.size for entry in entries) - self._limit_bytes
         removed = 0
@@ -215,8 +216,7 @@ class Cache:
 
     def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
         if self._scratch is None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="onnx-harness-"))
-            weakref.finalize(self, _remove_scratch, self._scratch, os.getpid())
+            self._scratch = self._new_scratch()
         folder = self._scratch / kind / key
         if folder.exists():
             return folder
@@ -234,18 +234,19 @@ class Cache:
             raise
         return folder
 
-    def _remove_stale(self) -> None:
-        """Remove unfinished folders whose writer is gone: its lock is free, and it isn't about to take it."""
-        for folder in _children(self._unfinished):
-            with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime < _STALE_SECONDS:
-                    continue
-                handle = os.open(folder, os.O_RDONLY)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder)
-                finally:
-                    os.close(handle)
+    def _new_scratch(self) -> Path:
+        """A temporary folder that goes with this object, and those of killed processes removed."""
+        parent = Path(tempfile.gettempdir())
+        _remove_stale(folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX))
+        try:
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+            handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise cannot_write("A temporary artifact", parent, error, "TMPDIR") from error
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        weakref.finalize(self, _remove_scratch, scratch, handle, os.getpid())
+        return scratch
 
     def _entries(self) -> Iterator[_Entry]:
         for kind in _children(self._root):
@@ -264,9 +265,25 @@ class _Entry(NamedTuple):
     size: int
 
 
-def _remove_scratch(folder: Path, owner: int) -> None:
+def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
+    os.close(handle)
     if os.getpid() == owner:  # A forked worker has a copy of the cache, and mustn't tidy up for everybody.
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale(folders: Iterable[Path]) -> None:
+    """Remove folders whose owner is gone: its lock is free, and it isn't about to take it."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_SECONDS:
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(handle)
 
 
 def _children(folder: Path) -> list[Path]:

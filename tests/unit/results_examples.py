@@ -1,0 +1,47 @@
+"""Runs and cells for the tests of results and reports, with as little said as the test needs."""
+
+from harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    GraphChange,
+    LatencyRecord,
+    OutputAccuracy,
+    PlacementRecord,
+    Stage,
+    Status,
+)
+from harness.results.run import HostInfo, RunInfo
+
+RUN = RunInfo(
+    id="20260102t030405z-0a1b2c3d",
+    started="2026-01-02T03:04:05+00:00",
+    command="pytest models --provider cpu",
+    seed=7,
+    host=HostInfo("A Processor", 2, 8_000_000_000, "Linux"),
+    versions={"python": "3.11.7", "onnx": "1.23.2"},
+)
+
+
+def output(minimum_tolerance: float | None = 1.1e-6, rtol: float = 1e-4, **more: object) -> OutputAccuracy:
+    given = {"max_abs": 1e-6, "max_rel": 0.1, "rel_l2": 1e-5, "cosine": 0.999, "sqnr_db": 100.0, "nonfinite": 0}
+    return OutputAccuracy(minimum_tolerance=minimum_tolerance, rtol=rtol, atol=1e-5, **{**given, **more})  # type: ignore[arg-type]
+
+
+def latency(
+    median_ms: float = 28.4, speedup: float = 1.02, ci95: tuple[float, float] | None = (1.01, 1.03)
+) -> LatencyRecord:
+    return LatencyRecord(median_ms, median_ms * 1.1, None, 29.0, speedup, ci95, 100, 16, 12.5, 40.0, threads=2)
+
+
+def cell(variant: str = "original", model: str = "net", provider: str = "cpu", **more: object) -> CellResult:
+    """A cell that passed with all its numbers but latency; ``more`` overrides fields."""
+    given = {
+        "status": Status.PASS,
+        "stage": Stage.DONE,
+        "graph": GraphChange(672, 331, 4_700_000, 4_600_000, 0.5),
+        "placement": PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 331}, {}, 1.0),
+        "accuracy": AccuracyRecord(4, {"y": output()}),
+        "seconds": {"load": 0.25},
+    }
+    fields = {**given, **more}
+    return CellResult(f"{model}-{variant}-{provider}", model, "ab" * 32, variant, provider, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,334 @@
+"""The table, the summary and the page: what a person sees, and what a hostile model can't make them see."""
+
+import html.parser
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import ResultsError
+from harness.report import escape, figures, summary, table
+from harness.report import html as html_page
+from harness.report.table import Line, ModelHeader
+from harness.report.write import write_reports
+from harness.results.cells import AccuracyRecord, CellResult, GraphChange, Stage, Status
+from tests.unit.results_examples import RUN, cell, latency, output
+
+DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
+UNCHANGED = GraphChange(672, 672, 4_700_000, 4_700_000, 0.0)
+WORST = AccuracyRecord(4, {"good": output(1e-6), "sigmoid_0": output(0.33, rtol=1e-2)})
+FAILED = cell(
+    "simplify+fp16.io32",
+    "detector",
+    status=Status.FAIL,
+    stage=Stage.COMPARE,
+    accuracy=WORST,
+    reason="1 of 2 outputs departs from the reference",
+    detail=("sigmoid_0: 6.1% of 102,400 values beyond the tolerance\nwould pass with rtol 0.33", "alone: pytest x"),
+)
+CELLS = (
+    cell("original", "detector", graph=UNCHANGED, latency=latency(28.4, 1.0)),
+    cell("simplify", "detector", latency=latency(27.9)),
+    FAILED,
+    cell(
+        "fp16", "detector", status=Status.KNOWN_FAILURE, stage=Stage.SESSION, reason="lib 1.0 breaks it", accuracy=None
+    ),
+    cell("original", "tiny", graph=None, accuracy=AccuracyRecord(4, {"y": output(0.0)})),
+    cell("pass.eliminate_nop_pad", "tiny", status=Status.NOT_APPLICABLE, stage=Stage.TRANSFORM, reason="no such node"),
+)
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@all` [a](http://x) \x1b[31m\u202e\n# H\ud800"
+)
+
+
+def shown(cells: Sequence[CellResult], width: int = 120, *, quiet: bool = False) -> list[Line]:
+    return list(table.lines(RUN, cells, width=width, models={"detector": DETECTOR}, quiet=quiet))
+
+
+def test_the_table_looks_as_documented() -> None:
+    assert [line.text for line in shown(CELLS, 100)] == [
+        "detector (Apache-2.0, 4.7 MB, opset 12)                                               cpu, 2 threads",
+        "  original                pass   1.1e-06 of 1.0e-04  28.4 ms  baseline            672 nodes",
+        "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]  672 -> 331",
+        "  simplify+fp16.io32      FAIL   3.3e-01 of 1.0e-02                               672 -> 331",
+        "    1 of 2 outputs departs from the reference",
+        "    sigmoid_0: 6.1% of 102,400 values beyond the tolerance",
+        "    would pass with rtol 0.33",
+        "    alone: pytest x",
+        "  fp16                    known  session: lib 1.0 breaks it",
+        "",
+        "tiny                                                                                             cpu",
+        "  original                pass   0 of 1.0e-04",
+        "  pass.eliminate_nop_pad  n/a    transform: no such node",
+        "",
+        "seed 7, run 20260102t030405z-0a1b2c3d",
+        "2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable · reports/summary.md",
+    ]
+
+
+def test_colours_say_what_needs_a_look() -> None:
+    styles = {line.text.split()[0]: line.style for line in shown(CELLS) if line.text}
+    assert (styles["simplify+fp16.io32"], styles["fp16"], styles["detector"]) == ("red", "yellow", "bold")
+    assert shown(CELLS)[-1].style == "red"
+    assert shown(CELLS[:2])[-1].style == "green"
+    assert shown([])[-1] == Line("no cell ran · reports/summary.md", "red")
+
+
+@pytest.mark.parametrize("width", range(80, 201, 8))
+def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(width: int) -> None:
+    long = cell("simplify+fp16.io32.max_finite_val_65504", "detector", latency=latency())
+    lines = [line.text for line in shown((*CELLS, long), width) if not line.text.startswith("    ")][:-1]
+    assert max(len(line) for line in lines) <= width
+    rows = [line for line in lines if re.search(r" (pass|FAIL) ", line)]
+    assert len({re.search(r" (pass|FAIL) ", row).start() for row in rows}) == 1  # type: ignore[union-attr]
+    assert len({row.index(" of 1.0e-0") for row in rows if "1.1e-06" in row}) == 1
+
+
+def test_a_narrow_terminal_gives_up_node_counts_before_the_interval() -> None:
+    [row] = [line.text for line in shown(CELLS, 84) if line.text.startswith("  simplify  ")]
+    assert row == "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]"
+
+
+def test_a_run_without_latency_has_no_empty_columns() -> None:
+    [row] = [line.text for line in shown([cell("simplify")], 80) if "simplify" in line.text]
+    assert row == "  simplify            pass   1.1e-06 of 1.0e-04  672 -> 331"
+
+
+def test_a_command_to_copy_is_never_cut() -> None:
+    command = "alone: pytest " + "x" * 300
+    failed = cell("v", status=Status.FAIL, stage=Stage.RUN, reason="it stopped", detail=(command,))
+    assert f"    {command}" in [line.text for line in shown([failed], 80)]
+
+
+def test_an_endless_explanation_keeps_its_first_lines_and_the_command() -> None:
+    detail = (*(f"output {number} is off" for number in range(500)), "alone: pytest x")
+    texts = [line.text for line in shown([cell("v", status=Status.FAIL, reason="all off", detail=detail)])]
+    assert len(texts) < 40
+    assert "    all off" in texts
+    assert "    (478 lines left out here; all are in results.json)" in texts
+    assert "    alone: pytest x" in texts
+
+
+def test_quiet_shows_failures_and_the_summary_only() -> None:
+    texts = [line.text for line in shown(CELLS, quiet=True)]
+    assert texts[0] == "detector on cpu"
+    assert texts[1].startswith("  simplify+fp16.io32")
+    assert texts[-1].startswith("2 models, 6 cells")
+    assert not any("original" in text for text in texts)
+    assert [line.text for line in shown(CELLS[:2], quiet=True)] == [
+        "1 model, 2 cells on cpu: 2 pass · reports/summary.md"
+    ]
+
+
+def test_ten_thousand_cells_are_shown_as_failures_and_a_line_a_model() -> None:
+    many = [cell(f"v{number}", f"net{number % 20}") for number in range(9_999)]
+    lines = [line.text for line in shown([*many, FAILED])]
+    assert lines[0] == "10,000 cells: failures and one line a model are shown here; every cell is in results.json"
+    assert "  net3 on cpu: 500 pass" in lines
+    assert any(line.startswith("  simplify+fp16.io32  FAIL") for line in lines)
+    assert len(lines) < 40
+    many_failures = [cell(f"v{number}", status=Status.FAIL, reason="off") for number in range(9_999)]
+    assert len(shown(many_failures)) < 250
+    assert any(line.text == "and 9,939 more failures, in the reports" for line in shown(many_failures))
+
+
+def test_providers_are_told_apart() -> None:
+    texts = [line.text for line in shown([cell(provider="cpu"), cell(provider="cuda")], 80)]
+    assert texts[0].split() == ["net", "cpu"]
+    assert texts[3].split() == ["net", "cuda"]
+    assert texts[-1].startswith("1 model, 2 cells on cpu, cuda: 2 pass")
+
+
+def test_a_comparison_that_could_not_have_failed_is_said_once_for_the_model() -> None:
+    vacuous = AccuracyRecord(4, {"y": output(0.0, vacuous="the same for every input")})
+    cells = [cell("a", accuracy=vacuous), cell("b", accuracy=vacuous), cell("c", notes=("runs differ",))]
+    notes = [line for line in shown(cells) if "note:" in line.text]
+    assert notes == [
+        Line("    note: y: the same for every input (2 of 3 cells)", "yellow"),
+        Line("    note: runs differ (1 of 3 cells)", "yellow"),
+    ]
+
+
+def test_the_worst_output_is_the_one_furthest_beyond_its_own_tolerance() -> None:
+    loose, tight = output(0.5, rtol=1.0), output(1e-3, rtol=1e-4)
+    assert figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": loose, "b": tight}))) == "1.0e-03 of 1.0e-04"
+    broken = output(None, nonfinite=12)
+    assert figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": broken, "b": tight}))) == "12 nonfinite"
+    text = AccuracyRecord(1, {"a": output(None, max_abs=None)})
+    assert figures.worst_error(cell(accuracy=text)) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.03124, "0.0312 ms"),
+        (0.9996, "1.00 ms"),
+        (9.994, "9.99 ms"),
+        (28.44, "28.4 ms"),
+        (99.96, "100 ms"),
+        (12345, "12,345 ms"),
+    ],
+)
+def test_times_have_three_digits(value: float, expected: str) -> None:
+    assert figures.milliseconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (999_960, "1.0 MB"),
+        (104_600_000, "105 MB"),
+        (2_500_000_000, "2.5 GB"),
+    ],
+)
+def test_sizes_are_decimal(number: int, expected: str) -> None:
+    assert figures.size(number) == expected
+
+
+def hostile_cells() -> list[CellResult]:
+    bad = AccuracyRecord(1, {HOSTILE: output(None, vacuous=HOSTILE)})
+    fields: dict[str, Any] = {
+        "reason": HOSTILE,
+        "detail": (HOSTILE, "````", HOSTILE),
+        "notes": (HOSTILE,),
+        "accuracy": bad,
+    }
+    return [cell(HOSTILE, HOSTILE, status=status, stage=Stage.RUN, **fields) for status in Status]
+
+
+def test_a_terminal_gets_no_control_character() -> None:
+    lines = table.lines(RUN, hostile_cells(), width=100, models={HOSTILE: ModelHeader(HOSTILE, 1, 1)}, where=HOSTILE)
+    assert all(line.text.isprintable() for line in lines)
+    assert escape.printable("é 語 \x1b[0m\u202e\x85\ud800") == r"é 語 \x1b[0m\u202e\x85\ud800"
+
+
+def test_markdown_gets_neither_markup_nor_html_nor_links() -> None:
+    assert escape.markdown("a|b`c*d_e[f](http://g)<h>@i\n# j") == (
+        r"a\|b\`c\*d\_e\[f\](http&#58;//g)&lt;h&gt;&#64;i\\n# j"
+    )
+    text = summary.page(RUN, hostile_cells(), {HOSTILE: ModelHeader(HOSTILE, 1, 1)})
+    outside = re.sub(r"^(`{3,})text\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"<[^>]*>", outside)) == {"<details>", "<summary>", "</summary>", "</details>"}
+    assert "http://" not in outside
+    assert "@" not in outside
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("|")]
+    assert columns[:7] == [7] * 7
+
+
+def test_a_block_cannot_be_left_from_inside() -> None:
+    block = escape.markdown_block(("before", "`````\n</details>", "after")).split("\n")
+    assert block[0] == "``````text"
+    assert block.index("``````") == len(block) - 1
+
+
+def test_the_summary_begins_with_the_verdict() -> None:
+    text = summary.page(RUN, CELLS, {"detector": DETECTOR})
+    assert text.startswith(
+        "# Fail: 1 fail\n\n2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable.\n"
+    )
+    reason = "1 of 2 outputs departs from the reference"
+    assert f"| detector | simplify+fp16.io32 | cpu | fail | compare | {reason} |" in text
+    assert "alone: pytest x" in text
+    assert "session: lib 1.0 breaks it — detector-fp16-cpu" in text
+    assert r"| pass · 1.1e-06 · 27.9 ms · 1.02x \[1.01, 1.03\] |" in text
+    assert "seed 7" in text
+    assert summary.page(RUN, CELLS[:2], {}).startswith("# Pass: 2 cells right\n")
+    assert summary.page(RUN, [], {}).startswith("# Nothing was checked\n")
+
+
+def test_many_variants_of_few_models_become_rows() -> None:
+    text = summary.page(RUN, [cell(f"v{number}") for number in range(50)], {})
+    assert "| variant | net |" in text
+    assert "| v49 | pass · 1.1e-06 |" in text
+
+
+def test_the_summary_of_any_run_fits_on_a_jobs_page() -> None:
+    detail = tuple("x" * 20_000 for _ in range(300))
+    cells = [
+        cell(f"v{number}", f"net{number % 30}", status=Status.FAIL, reason="y" * 9000, detail=detail)
+        for number in range(400)
+    ]
+    assert len(summary.page(RUN, cells, {}).encode()) < 2**20
+    many = [cell(f"v{number}", f"net{number % 30}") for number in range(10_000)]
+    assert "| net7 | cpu | 334 pass |" in summary.page(RUN, many, {})
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in {"meta", "br", "input"}:
+            self.open.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere() -> None:
+    text = html_page.page(RUN, CELLS, {"detector": DETECTOR})
+    page = Page(text)
+    assert page.open == []
+    assert page.links == []
+    assert not re.search(r"https?:|@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_page_shows_every_cell_the_failure_and_the_run() -> None:
+    page = Page(html_page.page(RUN, CELLS, {"detector": DETECTOR}))
+    assert page.tags.count("tr") - page.tags.count("tbody") >= len(CELLS)
+    for expected in (
+        "Fail: 1 fail",
+        "Apache-2.0, 4.7 MB, opset 12",
+        "alone: pytest x",
+        "lib 1.0 breaks it",
+        RUN.id,
+        "1.23.2",
+    ):
+        assert expected in page.text
+    assert "3.30e-01" in page.text
+
+
+def test_a_hostile_name_stays_text_on_the_page() -> None:
+    page = Page(html_page.page(RUN, hostile_cells(), {HOSTILE: ModelHeader(HOSTILE, 1, 1)}))
+    assert page.open == []
+    assert page.tags.count("script") == 1
+    assert "img" not in page.tags
+    assert not any(name.startswith("on") for name in page.attributes)
+    assert "<img src=x onerror=alert(2)>" in page.text
+
+
+def test_reports_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_reports(tmp_path, RUN, CELLS, {"detector": DETECTOR})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.md"]
+    before = (tmp_path / "summary.md").read_text()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(ResultsError, match=r"summary.md can't be written at .*free some space.*--report-dir"):
+        write_reports(tmp_path, RUN, [], {})
+    assert (tmp_path / "summary.md").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.md"]
