@@ -20,7 +20,6 @@ Record = Callable[[CellResult], None]
 
 def test_accuracy(onnx_cell: Cell, onnx_runner: Runner, onnx_record: Record, request: pytest.FixtureRequest) -> None:
     """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
-    __tracebackhide__ = True
     result = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
     if result.status in (Status.FAIL, Status.ERROR):
         result = replace(result, detail=(*result.detail, alone(request.node, onnx_cell, onnx_runner)))
@@ -36,7 +35,6 @@ def test_latency(
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
-    __tracebackhide__ = True
     if hasattr(request.config, "workerinput"):
         pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
     judged = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
@@ -71,7 +69,6 @@ def against_expectation(result: CellResult, cell: Cell) -> CellResult:
 
 def conclude(result: CellResult) -> None:
     """Turn a verdict into pytest's outcome."""
-    __tracebackhide__ = True
     match result.status:
         case Status.PASS:
             return
