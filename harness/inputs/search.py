@@ -178,12 +178,14 @@ class _Search:
         """Try ``start``, then what its failure suggests, then the ladder."""
         spent = 0
         seen: set[str] = set()
-        queue: list[Guess] = [start]
+        asked: list[Guess] = [start]
+        queue: list[Guess] = []
         rest = self._candidates(start, self.recipe.pinned(index))
         learned = 0
         while spent < budget:
-            # Hints and the ladder take turns: a message's numbers may be the cure, or lead to a size nobody uses.
-            guess = next(rest, None) if spent % 2 or not queue else None
+            # What a message asks for goes first. Its mere numbers take turns with the ladder: one of them may be the
+            # cure, or lead to a size that nobody uses.
+            guess = asked.pop(0) if asked else next(rest, None) if spent % 2 or not queue else None
             if guess is None and not queue:
                 return None
             guess = guess or queue.pop(0)
@@ -197,7 +199,7 @@ class _Search:
             if learned < budget // 3:
                 told, fresh = self._learned(guess, self.recipe.pinned(index))
                 learned += len(told) + len(fresh)
-                queue[:0] = told
+                asked.extend(told)
                 queue.extend(fresh)
         return None
 

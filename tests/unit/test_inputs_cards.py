@@ -1,0 +1,108 @@
+"""What a card says about inputs is followed to the letter, and refused by key where it contradicts the graph."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from harness.cards import InputSpec
+from harness.errors import CardError
+from harness.inputs import describe, generate
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    return parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> '
+        "g (float[n, t] sound, int64 sr, uint8[1, h, w, 3] image, string[2] text) => (float[n, t] y) { y = Relu(sound) }"
+    )
+
+
+def values(model: onnx.ModelProto, specs: dict[str, InputSpec], name: str) -> list[np.ndarray]:
+    return [np.asarray(each.values[name]) for each in generate(model, specs)]
+
+
+def test_values_take_turns_by_set(model: onnx.ModelProto) -> None:
+    made = values(model, {"sr": InputSpec(values=(16000, 8000))}, "sr")
+    assert [int(value) for value in made] == [16000, 8000, 16000, 8000]
+
+
+def test_shapes_take_turns_by_set(model: onnx.ModelProto) -> None:
+    made = values(model, {"sound": InputSpec(shapes=((1, 5), (2, 7), (3, 9)))}, "sound")
+    assert [value.shape for value in made] == [(1, 5), (2, 7), (3, 9), (1, 5)]
+
+
+def test_sizes_pin_a_dimension_by_name_or_axis(model: onnx.ModelProto) -> None:
+    assert {v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"t": (50, 60)})}, "sound")} == {50, 60}
+    assert {v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"-1": (50,)})}, "sound")} == {50}
+
+
+def test_sizes_by_another_input_follow_its_value(model: onnx.ModelProto) -> None:
+    specs = {
+        "sr": InputSpec(values=(16000, 8000)),
+        "sound": InputSpec(generator="audio", sizes={"16000": (576,), "8000": (288,)}, by="sr"),
+    }
+    assert [v.shape[1] for v in values(model, specs, "sound")] == [576, 288, 576, 288]
+
+
+def test_bounds_are_held_by_signals_and_integers(model: onnx.ModelProto) -> None:
+    specs = {
+        "sound": InputSpec(generator="normal", low=-0.5, high=0.25),
+        "image": InputSpec(generator="page", low=10, high=20),
+    }
+    for each in generate(model, specs):
+        sound, image = np.asarray(each.values["sound"]), np.asarray(each.values["image"])
+        assert -0.5 <= sound.min() <= sound.max() <= 0.25
+        assert 10 <= image.min() < image.max() <= 20
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "complaint"),
+    [
+        ("sond", InputSpec(), r"\[inputs\.sond\].*Did you mean 'sound'"),
+        ("sound", InputSpec(generator="audoi"), r"\[inputs\.sound\] generator.*Did you mean 'audio'"),
+        ("sound", InputSpec(values=("x",)), r"\[inputs\.sound\] values: 'x' is a text"),
+        ("sr", InputSpec(values=(1.5,)), r"\[inputs\.sr\] values: 1.5 isn't a whole number"),
+        ("image", InputSpec(values=(256,)), r"\[inputs\.image\] values: 256 is out of range"),
+        ("image", InputSpec(high=300), r"\[inputs\.image\] high"),
+        ("text", InputSpec(generator="normal"), r"\[inputs\.text\] generator"),
+        ("text", InputSpec(low=0), r"\[inputs\.text\] low"),
+        ("sound", InputSpec(low=2, high=1), r"\[inputs\.sound\] low: 2 is above high"),
+        ("sound", InputSpec(shapes=((1,),)), r"\[inputs\.sound\] shapes: \[1\] has rank 1"),
+        ("image", InputSpec(shapes=((1, 8, 8, 4),)), r"\[inputs\.image\] shapes: .* has 4 at axis 3"),
+        ("image", InputSpec(sizes={"3": (4,)}), r"\[inputs\.image\] sizes\.3: that axis is fixed at 3"),
+        ("sound", InputSpec(sizes={"q": (4,)}), r"\[inputs\.sound\] sizes\.q: neither.*Known: n, t, 0, 1"),
+        ("sound", InputSpec(by="txet", sizes={"1": (4,)}), r"\[inputs\.sound\] by.*Did you mean 'text'"),
+        ("sound", InputSpec(by="sr"), r"\[inputs\.sound\] by: has no effect without sizes"),
+        ("sound", InputSpec(by="image", sizes={"1": (4,)}), r"\[inputs\.sound\] by: 'image' doesn't hold one value"),
+    ],
+)
+def test_contradictions_are_refused_by_key(model: onnx.ModelProto, name: str, spec: InputSpec, complaint: str) -> None:
+    with pytest.raises(CardError, match=complaint):
+        generate(model, {name: spec})
+
+
+def test_a_size_missing_for_a_control_value_is_refused(model: onnx.ModelProto) -> None:
+    specs = {"sr": InputSpec(values=(16000, 8000)), "sound": InputSpec(sizes={"16000": (576,)}, by="sr")}
+    with pytest.raises(CardError, match=r"\[inputs\.sound\] sizes: no size for sr = 8000"):
+        generate(model, specs)
+
+
+def test_two_keys_that_disagree_are_both_named(model: onnx.ModelProto) -> None:
+    specs = {"sound": InputSpec(shapes=((1, 5),), sizes={"t": (6,)})}
+    with pytest.raises(CardError, match=r"sizes\.t wants dimension 't' to be 6 in set 0, but .* shapes wants 5"):
+        generate(model, specs)
+
+
+def test_an_input_with_a_default_cannot_be_given_values(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "sound"))
+    with pytest.raises(CardError, match="'sound' has a default"):
+        generate(model, {"sound": InputSpec(generator="normal")})
+
+
+def test_the_explanation_says_what_the_card_settled(model: onnx.ModelProto) -> None:
+    specs = {"sr": InputSpec(values=(16000, 8000)), "sound": InputSpec(generator="audio", sizes={"t": (50,)})}
+    sentences = {each.name: each.sentence for each in describe(model, specs)}
+    assert sentences["sr"] == "The card fixes its values: 16000, 8000."
+    assert "The card asks for the generator 'audio'" in sentences["sound"]
+    assert "axis 1 as the card says" in sentences["sound"]

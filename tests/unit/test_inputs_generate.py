@@ -1,0 +1,284 @@
+"""Input sets made from the graph alone: bounds, sizes, control values, and the search where a guess fails."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, parser
+
+from harness import inputs
+from harness.errors import InputError, UsageError
+from harness.inputs import InputSet
+from harness.inputs.sets import Value
+
+
+def model_of(signature: str, body: str, opset: int = 21) -> onnx.ModelProto:
+    """``signature`` and ``body`` in ONNX's text format."""
+    return parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> g ({signature}) {{ {body} }}')
+
+
+def array(each: InputSet, name: str) -> np.ndarray:
+    value = each.values[name]
+    assert isinstance(value, np.ndarray)
+    return value
+
+
+def shapes(sets: list[InputSet], name: str) -> list[tuple[int, ...]]:
+    return [array(each, name).shape for each in sets]
+
+
+def test_a_model_without_inputs_gets_one_empty_set() -> None:
+    model = model_of(") => (float[1] y", "y = Constant <value_floats = [1.0]> ()")
+    assert [each.values for each in inputs.generate(model, {}, count=4)] == [{}]
+
+
+def test_each_dynamic_dimension_takes_two_sizes_and_equal_names_stay_equal() -> None:
+    model = model_of("float[n, t, 8] a, float[n, t, 8] b) => (float[n, t, 8] y", "y = Add(a, b)")
+    sets = inputs.generate(model, {})
+    assert shapes(sets, "a") == shapes(sets, "b")
+    assert all(len({shape[axis] for shape in shapes(sets, "a")}) >= 2 for axis in (0, 1))
+    assert {shape[0] for shape in shapes(sets, "a")} >= {1, 2}
+
+
+def test_a_sum_of_dimensions_is_the_sum_of_their_sizes() -> None:
+    model = model_of("float[n, past] p, float[n, seq] x) => (float[n, q] y", "y = Concat <axis = 1> (p, x)")
+    model.graph.input.append(onnx.helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", "past + seq"]))
+    for each in inputs.generate(model, {}):
+        assert array(each, "m").shape[1] == array(each, "p").shape[1] + array(each, "x").shape[1]
+
+
+def test_fixed_zero_sized_dimensions_are_kept() -> None:
+    model = model_of("float[2, 0] x) => (float[2, 0] y", "y = Relu(x)")
+    assert shapes(inputs.generate(model, {}), "x") == [(2, 0)] * 4
+
+
+def test_an_input_with_a_default_is_left_alone() -> None:
+    model = model_of("float[2] x, float[2] w = {1, 2}) => (float[2] y", "y = Add(x, w)")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    assert list(inputs.generate(model, {})[0].values) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "least", "greatest"),
+    [
+        ("int64[n, 4] i, float[9, 2] w", "y = Gather(w, i)", 0, 8),
+        ("int64[n, 4] i, float[2, 7] w", "y = Gather <axis = 1> (w, i)", 0, 6),
+        ("int32[n, 4] i, float[9, 2] w", "a = Cast <to = 7> (i) b = Identity(a) y = Gather(w, b)", 0, 8),
+        ("int64[n, 4] i, float[9] w", "two = Constant <value_int = 2> () a = Add(i, two) y = Gather(w, a)", -2, 6),
+        ("int64[n, 4] i, float[9] w", "o = Constant <value_int = 8> () a = Sub(o, i) y = Gather(w, a)", 0, 8),
+        ("float[n, 4] i, float[9, 2] w", "a = Cast <to = 7> (i) y = Gather(w, a)", 0, 8),
+        ("int64[3, 4] i, float[3, 5] w", "y = GatherElements <axis = 1> (w, i)", 0, 4),
+        ("int64[n, 2] i, float[5, 9] w", "y = GatherND(w, i)", 0, 4),
+        (
+            "int64[n] i, float[2] v",
+            "d = Constant <value_int = 6> () y = OneHot(i, d, v)",
+            0,
+            5,
+        ),
+    ],
+)
+def test_integers_stay_within_what_they_index(signature: str, body: str, least: int, greatest: int) -> None:
+    model = model_of(f"{signature}) => (float[?] y", body)
+    values = np.concatenate([array(each, "i").ravel() for each in inputs.generate(model, {}, count=12)])
+    assert values.min() >= least
+    assert values.max() <= greatest
+    assert values.max() - values.min() >= (greatest - least) // 2
+
+
+def test_a_bound_is_seen_inside_a_branch() -> None:
+    model = model_of(
+        "bool c, int64[4] i, float[9] w) => (float[4] y",
+        "y = If (c) <then_branch = t () => (float[4] p) { p = Gather(w, i) }, "
+        "else_branch = e () => (float[4] q) { q = Cast <to = 1> (i) }>",
+    )
+    sets = inputs.generate(model, {})
+    assert all(array(each, "i").min() >= 0 and array(each, "i").max() <= 8 for each in sets)
+    assert {bool(array(each, "c")) for each in sets} == {True, False}
+
+
+def test_an_index_into_a_dynamic_dimension_follows_its_size() -> None:
+    model = model_of("float[n, t] x, int64[3] i) => (float[n, 3] y", "y = Gather <axis = 1> (x, i)")
+    for each in inputs.generate(model, {}):
+        assert array(each, "i").max() < array(each, "x").shape[1]
+
+
+def test_a_divisor_of_integers_is_never_zero() -> None:
+    model = model_of("int32[64] x, int32[64] d) => (int32[64] y", "y = Div(x, d)")
+    assert all((array(each, "d") != 0).all() for each in inputs.generate(model, {}, count=8))
+
+
+def test_a_number_compared_with_a_constant_takes_both_sides() -> None:
+    model = model_of(
+        "int64 sr, float[2] x) => (float[2] y, bool b",
+        "r = Constant <value_int = 16000> () b = Equal(sr, r) y = Relu(x)",
+    )
+    assert [int(array(each, "sr")) for each in inputs.generate(model, {})] == [16000, 8000, 16000, 8000]
+
+
+def test_thresholds_take_the_scale_of_the_table_they_are_compared_with() -> None:
+    model = model_of(
+        "float f) => (bool[3] y", "t = Constant <value_floats = [50.0, 100.0, 2000.0]> () y = GreaterOrEqual(t, f)"
+    )
+    assert float(array(inputs.generate(model, {})[0], "f")) == 50.0
+
+
+def test_masks_are_zeros_and_ones_and_never_empty() -> None:
+    model = model_of("int64[n, t] attention_mask) => (float[n, t] y", "y = Cast <to = 1> (attention_mask)")
+    sets = inputs.generate(model, {})
+    assert all({*array(each, "attention_mask").ravel()} <= {0, 1} for each in sets)
+    assert all(array(each, "attention_mask").any(axis=1).all() for each in sets)
+    assert any((array(each, "attention_mask") == 0).any() for each in sets)
+
+
+def test_a_weight_fixes_the_size_of_a_dynamic_dimension() -> None:
+    model = model_of("float[n, k] x, float[7, 3] w = {0}) => (float[n, 3] y", "y = MatMul(x, w)")
+    model.graph.initializer.append(onnx.TensorProto(name="w", data_type=1, dims=[7, 3]))  # its data was stripped
+    assert {shape[1] for shape in shapes(inputs.generate(model, {}), "x")} == {7}
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float", "double", "int8", "uint8", "int64", "uint64", "bool"])
+def test_every_type_is_made_in_its_own_dtype(kind: str) -> None:
+    model = model_of(f"{kind}[3, 4] x) => ({kind}[3, 4] y", "y = Identity(x)")
+    made = array(inputs.generate(model, {})[1], "x")
+    expected = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    assert made.dtype == expected
+
+
+def test_strings_are_objects() -> None:
+    model = model_of("string[5] x) => (string[5] y", "y = Identity(x)")
+    assert all(isinstance(text, str) for text in array(inputs.generate(model, {})[0], "x"))
+
+
+def test_a_sequence_is_a_list_of_arrays() -> None:
+    model = model_of("seq(float[2]) x) => (float[n] y", "y = ConcatFromSequence <axis = 0> (x)")
+    value = inputs.generate(model, {})[0].values["x"]
+    assert isinstance(value, list)
+    assert [item.shape for item in value] == [(2,), (2,)]
+
+
+@pytest.mark.parametrize("kind", ["complex64", "int4"])
+def test_types_that_cannot_be_fed_are_refused_by_name(kind: str) -> None:
+    model = model_of(f"{kind}[2] x) => ({kind}[2] y", "y = Identity(x)")
+    with pytest.raises(InputError, match=rf"'x' is of type {kind}"):
+        inputs.generate(model, {})
+
+
+def test_set_names_say_what_is_in_them() -> None:
+    model = model_of("float[1, 3, h, w] x) => (float[1, 3, h, w] y", "y = Relu(x)")
+    names = [each.name for each in inputs.generate(model, {}, seed=7)]
+    assert names[0] == "set 0 (seed 7, page-like, 1x3x128x192)"
+    assert names[1] == "set 1 (seed 7, normal noise, 1x3x160x128)"
+
+
+def test_the_digest_tells_contents_apart_and_ignores_the_name() -> None:
+    one = InputSet("a", {"x": np.array(["ab", "c"], object)})
+    same = InputSet("b", {"x": np.array(["ab", "c"], object)})
+    other = InputSet("a", {"x": np.array(["a", "bc"], object)})
+    assert one.digest() == same.digest()
+    assert one.digest() != other.digest()
+    assert InputSet("a", {"x": np.zeros(2)}).digest() != InputSet("a", {"x": np.zeros((2, 1))}).digest()
+
+
+@pytest.mark.parametrize(("count", "seed"), [(0, 0), (1, -1)])
+def test_counts_and_seeds_out_of_range_are_usage_errors(count: int, seed: int) -> None:
+    with pytest.raises(UsageError):
+        inputs.generate(model_of("float x) => (float y", "y = Relu(x)"), {}, count=count, seed=seed)
+
+
+class Picky:
+    """Stands for a runtime that takes only some sizes."""
+
+    def __init__(self, accepted: dict[str, set[int]], message: str = "it failed") -> None:
+        self.accepted = accepted
+        self.message = message
+        self.runs = 0
+
+    def __call__(self, values: dict[str, Value]) -> None:
+        self.runs += 1
+        for name, sizes in self.accepted.items():
+            value = values[name]
+            assert isinstance(value, np.ndarray)
+            if value.shape[-1] not in sizes:
+                raise RuntimeError(self.message)
+
+
+SPOKEN = ("float[n, audio_samples] x) => (float[n, audio_samples] y", "y = Relu(x)")
+
+
+def test_the_search_climbs_to_a_size_that_runs_and_varies_it_where_it_can() -> None:
+    picky = Picky({"x": {512, 544}})
+    sets = inputs.generate(model_of(*SPOKEN), {}, try_run=picky)
+    assert {shape[1] for shape in shapes(sets, "x")} == {512, 544}
+    assert {shape[0] for shape in shapes(sets, "x")} >= {1, 2}
+
+
+def test_a_size_that_cannot_vary_stays() -> None:
+    sets = inputs.generate(model_of(*SPOKEN), {}, try_run=Picky({"x": {512}}))
+    assert {shape[1] for shape in shapes(sets, "x")} == {512}
+
+
+def test_an_expected_size_in_the_message_is_taken_at_its_word() -> None:
+    message = "Got invalid dimensions for input: x for the following indices\n index: 1 Got: 16000 Expected: 1234\n"
+    picky = Picky({"x": {1234}}, message)
+    sets = inputs.generate(model_of(*SPOKEN), {}, count=1, try_run=picky)
+    assert shapes(sets, "x") == [(1, 1234)]
+    assert picky.runs == 2
+
+
+def test_a_bound_in_the_message_caps_doubtful_integers() -> None:
+    def run(values: dict[str, Value]) -> None:
+        if np.max(np.asarray(values["i"])) > 3:
+            raise RuntimeError("indices element out of data bounds, idx=9 must be within the inclusive range [-4,3]")
+
+    model = model_of("int64[32] i) => (int64[32] y", "y = Neg(i)")
+    assert array(inputs.generate(model, {}, try_run=run)[0], "i").max() <= 3
+
+
+def test_when_nothing_runs_the_error_says_what_would_settle_it() -> None:
+    with pytest.raises(InputError) as caught:
+        inputs.generate(model_of(*SPOKEN), {}, try_run=Picky({"x": set()}, "no kernel likes it"))
+    text = str(caught.value)
+    assert "'x' (float [n, audio_samples]" in text
+    assert "no kernel likes it" in text
+    assert "[inputs.x]" in text
+    assert ".npz" in text
+
+
+def test_an_input_of_unknown_rank_is_searched_for() -> None:
+    model = model_of("float x) => (float y", "y = Relu(x)")
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+    def run(values: dict[str, Value]) -> None:
+        if np.asarray(values["x"]).ndim != 3:
+            raise RuntimeError("rank")
+
+    assert array(inputs.generate(model, {}, try_run=run)[0], "x").ndim == 3
+
+
+def test_sets_that_onnx_runtime_runs_are_found_without_a_card() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    model = model_of(
+        "float[n, t] x, int64[n, t] i, int64 k) => (float[n, m] y",
+        """
+        shape = Constant <value_ints = [-1, 32]> ()
+        axes = Constant <value_ints = [0]> ()
+        table = Constant <value_floats = [1.0, 2.0, 3.0]> ()
+        looked = Gather(table, i)
+        sum = Add(x, looked)
+        cut = Reshape(sum, shape)
+        many = Unsqueeze(k, axes)
+        best, where = TopK(cut, many)
+        y = Identity(best)
+        """,
+    )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    sets = inputs.generate(model, {}, try_run=lambda values: session.run(None, values))
+    assert len({shape[1] for shape in shapes(sets, "x")}) >= 2
+
+
+def test_every_input_is_explained_in_a_sentence() -> None:
+    model = model_of("int64[n, 4] ids, float[9, 2] w) => (float[n, 4, 2] y", "y = Gather <axis = 0> (w, ids)")
+    explained = {each.name: each for each in inputs.describe(model, {})}
+    assert explained["ids"].dtype == "int64"
+    assert explained["ids"].shape == "[n, 4]"
+    assert "0 to 8: it indexes the 9 entries of axis 0 of 'w'" in explained["ids"].sentence
+    assert "axis 0 takes 1, 2, 3" in explained["ids"].sentence
