@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
-from concurrent.futures import wait
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
 
 from harness.errors import WorkerCrashed, WorkerDied, WorkerOutOfMemory, WorkerTimedOut
 
 Result = TypeVar("Result")
 
+_START_SECONDS = 120
 _WATCH_SECONDS = 0.05
 _STAGE_BYTES = 64
 _LAST_WORDS_BYTES = 2000
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,12 @@ def default_memory_bytes() -> int:
 class Worker:
     """One process that runs one call at a time, and is replaced when it dies.
 
-    A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh process.
+    A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh process. It belongs
+    to one thread: calls from two at once would read each other's answers. Close it; the end of the interpreter does.
     """
+
+    # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and its replacement,
+    # so one that dies idle, in the middle of an answer or with exit code 0 leaves them broken or waiting for ever.
 
     def __init__(self, limits: Limits, environment: Mapping[str, str] | None = None) -> None:
         """Start the process in the background.
@@ -61,80 +69,150 @@ class Worker:
             environment: variables set in the process before it imports anything of weight.
         """
         self._limits = limits
-        context = multiprocessing.get_context("spawn")
+        self._environment = dict(environment or {})
+        self._closed = False
+        self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
-        self._stage = context.RawArray("c", _STAGE_BYTES)
+        self._stage = self._context.RawArray("c", _STAGE_BYTES)
         with tempfile.NamedTemporaryFile(prefix="onnx-harness-worker-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
-        self._pool = ProcessPool(
-            max_workers=1,
-            context=context,
-            initializer=_begin,
-            initargs=(self._stage, str(self._log), dict(environment or {}), os.getpid()),
-        )
-        self._process: psutil.Process | None = None
-        self._first = self._pool.schedule(os.getpid)
+        # multiprocessing waits for its children when the interpreter ends; this comes before it.
+        atexit.register(self.close)
+        self._start()
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run ``function(*args)`` in the process; both travel by pickle.
+        """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
 
         Raises:
+            ValueError: the worker is closed.
             WorkerDied: a subclass says how; its ``stage`` is what the process last noted.
-            Exception: whatever ``function`` raised.
+            Exception: whatever ``function`` raised, with a note of where; a RuntimeError that quotes it if it can't
+                be pickled. TypeError, AttributeError or pickle.PicklingError for what can't travel.
         """
-        process = self._ready()
+        if self._closed:
+            raise ValueError("the worker is closed")
+        task = pickle.dumps((function, args))
+        self._make_ready()
         self._stage.value = b""
         heard = self._log.stat().st_size
-        future = self._pool.schedule(function, args=args)
-        ends = time.monotonic() + self._limits.seconds
-        ended: WorkerDied | None = None
-        while not wait([future], timeout=_WATCH_SECONDS).done:
-            resident = _resident_bytes(process)
-            if ended is None and resident > self._limits.memory_bytes:
-                ended = WorkerOutOfMemory(
-                    f"used {_gib(resident)} of memory, more than the limit of {_gib(self._limits.memory_bytes)} "
-                    "(--cell-memory)"
-                )
-            elif ended is None and time.monotonic() > ends:
-                ended = WorkerTimedOut(f"did not end within {self._limits.seconds:g} s (--cell-timeout)")
-            if ended is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
         try:
-            return future.result()
-        except (ProcessExpired, FutureTimeout) as error:
-            if isinstance(error, FutureTimeout) and ended is None:
-                raise  # the function's own
-            self._replace()
-            died = ended or WorkerCrashed(_manner(getattr(error, "exitcode", None)) + self._last_words(heard))
-            died.stage = self._stage.value.decode(errors="replace")
-            raise died from None
+            answer = self._answer(task, heard)
+        except BaseException:  # Ctrl-C too: the answer to this call must not become the answer to the next
+            self._end()
+            self._start()
+            raise
+        if isinstance(answer, _Raised):
+            raise answer.rebuilt()
+        return cast("Result", pickle.loads(answer))
 
     def close(self) -> None:
         """End the process, whatever it's doing."""
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        self._closed = True
+        self._end()
         self._log.unlink(missing_ok=True)
+        atexit.unregister(self.close)
 
-    def _ready(self) -> psutil.Process:
-        if self._process is None:
-            try:
-                self._process = psutil.Process(self._first.result(timeout=120))
-            except (ProcessExpired, FutureTimeout, psutil.NoSuchProcess) as error:
-                self._replace()
-                raise WorkerCrashed(f"the worker process can't be started: {error}{self._last_words(0)}") from error
-        return self._process
+    def _start(self) -> None:
+        self._pipe, theirs = self._context.Pipe()
+        # The kernel ends a process with the *thread* that started it, so only the main one may be tied to.
+        tied = threading.current_thread() is threading.main_thread()
+        self._process = self._context.Process(
+            target=_serve,
+            args=(theirs, self._stage, str(self._log), self._environment, os.getpid(), tied),
+            name="onnx-harness-worker",
+        )
+        self._process.start()
+        theirs.close()
+        self._ready = False
 
-    def _replace(self) -> None:
-        # The pool starts the next process by itself; what is needed is its number.
-        self._process = None
-        self._first = self._pool.schedule(os.getpid)
+    def _make_ready(self) -> None:
+        if self._ready and not self._process.is_alive():  # it died after its last answer: that call isn't at fault
+            self._end()
+            self._start()
+        if self._ready:
+            return
+        try:
+            if not self._pipe.poll(_START_SECONDS):
+                raise EOFError
+            self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._process.join(_WATCH_SECONDS)
+            manner = _manner(self._process.exitcode)
+            self._end()
+            self._start()
+            raise WorkerCrashed(f"the worker process can't be started: {manner}{self._last_words(0)}") from None
+        self._ready = True
+
+    def _answer(self, task: bytes, heard: int) -> bytes | _Raised:
+        """The pickled result, or the exception; raises WorkerDied."""
+        ends = time.monotonic() + self._limits.seconds
+        try:
+            process = psutil.Process(self._process.pid)
+            self._pipe.send_bytes(task)
+            while not self._pipe.poll(_WATCH_SECONDS):
+                resident = _resident_bytes(process)
+                if resident > self._limits.memory_bytes:
+                    raise self._died(
+                        WorkerOutOfMemory,
+                        f"used {_gib(resident)} of memory, more than the limit of {_gib(self._limits.memory_bytes)} "
+                        "(--cell-memory)",
+                    )
+                if time.monotonic() > ends:
+                    raise self._died(WorkerTimedOut, f"did not end within {self._limits.seconds:g} s (--cell-timeout)")
+                if not self._process.is_alive() and not self._pipe.poll():  # its children may hold the pipe open
+                    raise EOFError
+            raised: _Raised | None = self._pipe.recv()
+            return self._pipe.recv_bytes() if raised is None else raised
+        except (EOFError, OSError, psutil.NoSuchProcess):
+            self._process.join(1)
+            manner = _manner(self._process.exitcode) + self._last_words(heard)
+            raise self._died(WorkerCrashed, manner) from None
+
+    def _died(self, how: type[WorkerDied], what: str) -> WorkerDied:
+        return how(what, self._stage.value.decode(errors="replace"))
+
+    def _end(self) -> None:
+        if self._process.is_alive():
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(self._process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        child.kill()
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
     def _last_words(self, heard: int) -> str:
         with self._log.open("rb") as log:
             log.seek(max(heard, self._log.stat().st_size - _LAST_WORDS_BYTES))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return f"; it last said: {lines[-1].strip()}" if lines else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """An exception on its way to the parent.
+
+    Attributes:
+        pickled: the exception; None when it can't be pickled.
+        words: its type and message.
+        where: its traceback.
+    """
+
+    pickled: bytes | None
+    words: str
+    where: str
+
+    def rebuilt(self) -> Exception:
+        """The exception; one that can't be built from its pickle is quoted in a RuntimeError."""
+        error: object = None
+        if self.pickled is not None:
+            # Any type with arguments of its own in __init__ fails here, in whatever way that has.
+            with contextlib.suppress(Exception):
+                error = pickle.loads(self.pickled)
+        if not isinstance(error, Exception):
+            error = RuntimeError(self.words)
+        error.add_note(f"In the worker process:\n{self.where.rstrip()}")
+        return error
 
 
 _noted: Any = None
@@ -146,9 +224,37 @@ def note_stage(stage: str) -> None:
         _noted.value = stage.encode()[: _STAGE_BYTES - 1]
 
 
-def _begin(stage: Any, log: str, environment: dict[str, str], parent: int) -> None:
+def _serve(pipe: Connection, stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
+    """The life of the process: say hello, then answer calls until the parent hangs up."""
+    _begin(stage, log, environment, parent, tied)
+    pipe.send_bytes(b"hello")
+    while True:
+        try:
+            task = pipe.recv_bytes()
+        except EOFError:
+            return
+        try:
+            function, args = pickle.loads(task)
+            result = pickle.dumps(function(*args), protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            pipe.send(_packed(error))
+        else:
+            pipe.send(None)
+            pipe.send_bytes(result)
+
+
+def _packed(error: Exception) -> _Raised:
+    pickled = None
+    with contextlib.suppress(Exception):
+        pickled = pickle.dumps(error)
+    words = "".join(traceback.format_exception_only(error)).strip()
+    return _Raised(pickled, words, "".join(traceback.format_exception(error)))
+
+
+def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
     global _noted
     _noted = stage
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what it ends is for the parent
     os.environ.update(environment)
     # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help anybody.
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
@@ -156,6 +262,10 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int) -> No
         os.dup2(file.fileno(), 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - pytest may have left others
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if tied:
+        # A library that hangs while it holds the interpreter's lock would keep the thread below from running.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
