@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -212,7 +213,7 @@ def test_a_built_model_is_built_again_only_when_its_builder_changes(tmp_path: Pa
     first = zoo.materialize(builder_card(tmp_path, code))
     assert zoo.materialize(builder_card(tmp_path, code)) == first
     assert log.read_text() == "built "
-    assert zoo.materialize(builder_card(tmp_path, code.replace("1", "2"))).read_text() == "2"
+    assert zoo.materialize(builder_card(tmp_path, code.replace("'1'", "'2'"))).read_text() == "2"
 
 
 @pytest.mark.parametrize(
@@ -261,6 +262,20 @@ def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
     answers = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert answers == {str(zoo.materialize(card))}
     assert log.read_text() == "built "
+
+
+def test_a_fetch_that_was_killed_is_done_again(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    code = f"import time; out.write_text('half'); Path({str(begun)!r}).touch(); time.sleep(1); out.write_text('whole')"
+    card = builder_card(tmp_path, code)
+    program = "import sys; from pathlib import Path; from harness import cards, zoo; "
+    program += "zoo.materialize(cards.read(Path(sys.argv[1])))"
+    with subprocess.Popen([sys.executable, "-c", program, str(card.path)]) as process:
+        while not begun.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -9
+    assert zoo.materialize(card).read_text() == "whole"
 
 
 def test_fetching_imports_neither_onnx_nor_numpy() -> None:
