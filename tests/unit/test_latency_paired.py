@@ -1,0 +1,253 @@
+"""The measurement: fresh pairs, random order, both sides once an iteration, through pytest-benchmark."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from harness.latency import LatencyError, measure
+from harness.latency.paired import balanced
+from harness.results.cells import LatencyRecord
+from tests.unit.latency_fakes import Clock, Fixture, Sessions
+
+
+def run(baseline_s: float = 0.004, variant_s: float = 0.002, **options: Any) -> tuple[LatencyRecord, list[str]]:
+    clock = options.pop("clock", None) or Clock()
+    baseline = Sessions(clock, baseline_s, "baseline")
+    variant = Sessions(clock, variant_s, "variant", log=baseline.log)
+    record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock, **options)
+    assert record is not None
+    return record, baseline.log
+
+
+def test_the_figures_are_those_of_the_clock() -> None:
+    record, _ = run()
+    assert record.median_ms == pytest.approx(2.0)
+    assert record.baseline_median_ms == pytest.approx(4.0)
+    assert record.speedup == pytest.approx(2.0)
+    assert record.speedup_ci95 == pytest.approx((2.0, 2.0))
+    assert record.session_ms == pytest.approx(10.0)
+    assert record.first_run_ms == pytest.approx(2.0)
+    assert (record.pairs, record.threads) == (5, 1)
+
+
+def test_every_iteration_runs_both_sides_once_and_every_pair_is_fresh() -> None:
+    record, log = run()
+    assert log.count("open baseline") == log.count("open variant") == record.pairs
+    assert log.count("close baseline") == log.count("close variant") == record.pairs
+    assert log.count("baseline") == log.count("variant")
+    runs = [entry for entry in log if entry in ("baseline", "variant")]
+    assert all(set(runs[at : at + 2]) == {"baseline", "variant"} for at in range(0, len(runs), 2))
+
+
+def test_no_two_pairs_are_open_at_once() -> None:
+    _, log = run()
+    most = count = 0
+    for entry in log:
+        count += entry.startswith("open") - entry.startswith("close")
+        most = max(most, count)
+    assert (most, count) == (2, 0)
+
+
+def test_the_order_is_random_and_balanced() -> None:
+    record, log = run()
+    iterations = record.samples // record.pairs
+    leads = [entry for entry in log if entry in ("baseline", "variant")][::2]
+    timed = leads[6 : 6 + iterations]  # after the first run and the pilot of the first pair
+    assert abs(timed.count("baseline") - timed.count("variant")) <= 1
+    assert timed != sorted(timed)
+    created = [entry for entry in log if entry.startswith("open")][::2]
+    assert abs(created.count("open baseline") - created.count("open variant")) <= 1
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert run(seed=1)[1] == run(seed=1)[1]
+    assert run(seed=1)[1] != run(seed=2)[1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 40])
+def test_coin_tosses_are_balanced(count: int) -> None:
+    heads = [sum(balanced(random.Random(seed), count)) for seed in range(200)]
+    assert set(heads) <= {count // 2, count - count // 2}
+    first = sum(balanced(random.Random(seed), count)[0] for seed in range(200)) if count else 100
+    assert 60 < first < 140
+
+
+def test_what_slows_both_alike_changes_nothing() -> None:
+    clock = Clock()
+    baseline, variant = Sessions(clock, 0.004, "baseline"), Sessions(clock, 0.002)
+    spend, drift = clock.spend, iter(range(10**6))
+    clock.spend = lambda seconds: spend(seconds * (1 + next(drift) / 300))  # type: ignore[method-assign]
+    record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock)
+    assert record is not None
+    assert record.speedup == pytest.approx(2.0, rel=0.02)
+
+
+def test_noise_of_the_sessions_widens_the_interval() -> None:
+    clock = Clock()
+    steady = measure(Fixture(), baseline=Sessions(clock, 0.002, "b", run_noise=0.05),
+                     variant=Sessions(clock, 0.002, run_noise=0.05), clock=clock)  # fmt: skip
+    shaky = measure(Fixture(), baseline=Sessions(clock, 0.002, "b", run_noise=0.05, pair_noise=0.05),
+                    variant=Sessions(clock, 0.002, run_noise=0.05, pair_noise=0.05), clock=clock)  # fmt: skip
+    assert steady is not None
+    assert shaky is not None
+    assert steady.speedup_ci95 is not None
+    assert shaky.speedup_ci95 is not None
+    width = [record.speedup_ci95[1] - record.speedup_ci95[0] for record in (steady, shaky)]  # type: ignore[index]
+    assert width[1] > 2 * width[0]
+    assert shaky.speedup_ci95[0] < 1 < shaky.speedup_ci95[1]
+
+
+@pytest.mark.parametrize("run_s", [1e-4, 2e-3, 3e-2])
+def test_the_budget_is_kept(run_s: float) -> None:
+    clock = Clock()
+    run(run_s, run_s, clock=clock, budget_s=1.5)
+    assert clock.now / 1e9 <= 1.5
+
+
+def test_a_slow_model_gets_three_pairs_and_an_interval() -> None:
+    record, _ = run(5.0, 5.0)
+    assert (record.pairs, record.samples) == (3, 3)
+    assert record.speedup_ci95 is not None
+
+
+def test_percentiles_wait_for_their_counts() -> None:
+    few, _ = run(0.03, 0.03)
+    some, _ = run(0.004, 0.002)
+    many, _ = run(1e-4, 1e-4)
+    assert (few.p90_ms, few.p99_ms) == (None, None)
+    assert some.p90_ms == pytest.approx(2.0)
+    assert some.p99_ms is None
+    assert many.p99_ms == pytest.approx(0.1)
+
+
+def test_an_a_a_reading_is_one() -> None:
+    clock = Clock()
+    same = Sessions(clock, 0.002)
+    record = measure(Fixture(), baseline=same, variant=same, clock=clock)
+    assert record is not None
+    assert record.speedup == pytest.approx(1.0)
+
+
+def test_what_was_measured_goes_with_the_benchmark() -> None:
+    fixture, clock = Fixture(), Clock()
+    record = measure(
+        fixture, baseline=Sessions(clock, 0.004, "b"), variant=Sessions(clock, 0.002), clock=clock, seed=3,
+        labels={"provider": "cpu", "variant": "simplify"},
+    )  # fmt: skip
+    assert record is not None
+    assert fixture.rounds == record.samples
+    assert fixture.extra_info == {
+        "provider": "cpu", "variant": "simplify", "speedup": record.speedup, "speedup_ci95": record.speedup_ci95,
+        "baseline_median_ms": record.baseline_median_ms, "pairs": 5, "threads": 1, "seed": 3,
+    }  # fmt: skip
+
+
+def test_with_benchmarks_disabled_the_variant_runs_once_and_nothing_is_claimed() -> None:
+    clock, fixture = Clock(), Fixture(disabled=True)
+    baseline, variant = Sessions(clock, 0.004, "baseline"), Sessions(clock, 0.002)
+    assert measure(fixture, baseline=baseline, variant=variant, clock=clock) is None
+    assert variant.log == ["open variant", "variant", "close variant"]
+    assert baseline.log == []
+    assert fixture.extra_info == {}
+
+
+def test_sessions_are_let_go_when_a_run_fails() -> None:
+    clock = Clock()
+    baseline, variant = Sessions(clock, 0.004, "baseline"), Sessions(clock, 0.002)
+
+    class Fails(Fixture):
+        def pedantic(self, *_: Any, **_options: Any) -> object:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        measure(Fails(), baseline=baseline, variant=variant, clock=clock)
+    assert (baseline.closed, variant.closed) == (1, 1)
+
+
+def test_a_session_is_let_go_when_its_counterpart_can_not_be_opened() -> None:
+    for seed in range(4):
+        clock = Clock()
+        variant = Sessions(clock, 0.002)
+
+        def refuses() -> Any:
+            raise RuntimeError("no device")
+
+        with pytest.raises(RuntimeError, match="no device"):
+            measure(Fixture(), baseline=refuses, variant=variant, clock=clock, seed=seed)
+        assert variant.closed == variant.log.count("open variant")
+
+
+def test_garbage_collection_and_tracing_are_off_meanwhile_and_back_afterwards() -> None:
+    seen: list[tuple[bool, object]] = []
+    clock = Clock()
+    variant = Sessions(clock, 0.002)
+    spend = clock.spend
+
+    def look(seconds: float) -> None:
+        seen.append((gc.isenabled(), sys.gettrace()))
+        spend(seconds)
+
+    def tracer(_frame: FrameType, _event: str, _arg: object) -> None:
+        return None
+
+    clock.spend = look  # type: ignore[method-assign]
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        measure(Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock)
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)
+    assert set(seen) == {(False, None)}
+    assert gc.isenabled()
+
+
+INNER = """
+from harness.latency import measure
+from tests.unit.latency_fakes import Clock, Sessions
+
+def test_latency(benchmark):
+    clock = Clock()
+    record = measure(benchmark, baseline=Sessions(clock, 0.004, "b"), variant=Sessions(clock, 0.002), clock=clock,
+                     budget_s=0.2, labels={"provider": "cpu", "variant": "simplify"})
+    print("record:", record and round(record.speedup, 6), record and record.samples)
+"""
+
+
+def inner(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
+    pytester.makepyfile(INNER)
+    return pytester.runpytest_inprocess("-s", "-p", "no:cacheprovider", *options)
+
+
+def test_pytest_benchmark_s_json_has_it_and_a_profile_changes_nothing(pytester: pytest.Pytester) -> None:
+    result = inner(pytester, "--benchmark-json=out.json", "--benchmark-cprofile=tottime")
+    result.assert_outcomes(passed=1)
+    (benchmark,) = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
+    assert benchmark["extra_info"]["speedup"] == pytest.approx(2.0)
+    assert benchmark["extra_info"]["speedup_ci95"] == pytest.approx([2.0, 2.0])
+    assert (benchmark["extra_info"]["provider"], benchmark["extra_info"]["variant"]) == ("cpu", "simplify")
+    assert f"record: 2.0 {benchmark['stats']['rounds']}" in result.stdout.str()
+
+
+def test_pytest_benchmark_s_switches_keep_their_meaning(pytester: pytest.Pytester) -> None:
+    disabled = inner(pytester, "--benchmark-disable")
+    disabled.assert_outcomes(passed=1)
+    assert "record: None None" in disabled.stdout.str()
+    inner(pytester, "--benchmark-skip").assert_outcomes(skipped=1)
+
+
+def test_a_round_that_is_missing_is_noticed() -> None:
+    class Stingy(Fixture):
+        def pedantic(self, target: Any, *, setup: Any = None, teardown: Any = None, rounds: int = 1) -> object:
+            return super().pedantic(target, setup=setup, teardown=teardown, rounds=rounds - 1)
+
+    clock = Clock()
+    with pytest.raises(LatencyError, match="were planned"):
+        measure(Stingy(), baseline=Sessions(clock, 0.004, "b"), variant=Sessions(clock, 0.002), clock=clock)
