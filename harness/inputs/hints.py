@@ -43,7 +43,7 @@ def read(message: str) -> Hints:
     return Hints(dims, None if bounds is None else int(bounds[1]), numbers[:_MOST_NUMBERS])
 
 
-def first_line(message: str, most: int = 300) -> str:
-    """The message on one line, shortened."""
+def shortened(message: str, most: int = 400) -> str:
+    """The message on one line; of a long one the end, because ONNX Runtime puts the innermost cause last."""
     line = " ".join(message.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= most else f"…{line[-most + 1 :]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -299,30 +300,43 @@ def _shapes(values: Mapping[str, Value]) -> str:
 def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
     """What was tried, what the reference said last, and what would settle it."""
     search, recipe = searches[-1], searches[-1].recipe
-    doubtful = [
-        name
+    pinned = recipe.pinned(index)
+    open_axes = {
+        name: any(isinstance(dim, str) and dim not in pinned for dim in entry.dims or ())
         for name, entry in recipe.inputs.items()
-        if not recipe.rules[name].certain or any(isinstance(dim, str) for dim in entry.dims or ())
-    ] or list(recipe.inputs)
+    }
+    doubtful = [name for name in recipe.inputs if open_axes[name] or not recipe.rules[name].certain]
     described = "; ".join(
         f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: {recipe.rules[name].why})"
         for name in doubtful
     )
-    lines: list[str] = []
-    for name in doubtful[:4]:
-        entry = recipe.inputs[name]
-        key = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
-        lines.append(f"  [inputs.{key}]")
-        if any(isinstance(dim, str) for dim in entry.dims or ()):
-            example = [dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]
-            lines.append(f"  shapes = [{example}]   # sizes that the model takes")
-        if not recipe.rules[name].certain or not entry.is_float:
-            lines.append("  values = [0]           # or low = …, high = …")
+    named = ", ".join(f"'{name}'" for name in recipe.specs)
+    said = f"the model doesn't run on what its card says of {named}" if named else ""
+    unsure = f"couldn't invent {described}" if doubtful else "every input is settled by the graph or its card"
     tried = sum(each.tried for each in searches)
     return (
-        f"no inputs were found that the model runs on (set {index}): couldn't invent {described}. "
+        f"no inputs were found that the model runs on (set {index}): {said or unsure}"
+        f"{f', and {unsure}' if said and doubtful else ''}. "
         f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
-        f"ONNX Runtime's last message: {hints.first_line(search.message)}\n"
-        "Settle it in the model's card:\n" + "\n".join(lines) + "\n"
-        "or put a recorded input set, a .npz whose keys are the input names, beside the model with its stem."
+        f"ONNX Runtime's last message: {hints.shortened(search.message)}\n"
+        "Settle it in the model's card:\n"
+        + "".join(
+            f"  {line}\n" for name in (doubtful or recipe.inputs) for line in _card_lines(recipe, name, open_axes)
+        )
+        + "or put a recorded input set, a .npz whose keys are the input names, beside the model with its stem."
     )
+
+
+def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:
+    """The lines of a card that would settle one input, for a person to put the right numbers in."""
+    entry, rule = recipe.inputs[name], recipe.rules[name]
+    lines = [f"[inputs.{name if name.replace('_', '').isalnum() and name.isascii() else json.dumps(name)}]"]
+    if open_axes[name]:
+        lines.append(f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # what it takes")
+    if entry.is_string:
+        lines.append('values = ["…"]')
+    elif not rule.certain or entry.is_integer:
+        lines.append("values = [0]  # or low = …, high = …")
+    elif not open_axes[name]:
+        lines.append('generator = "uniform"  # or low = …, high = …')
+    return lines

@@ -6,15 +6,16 @@ import pytest
 from onnx import parser
 
 from harness.cards import InputSpec
-from harness.errors import CardError
-from harness.inputs import describe, generate
+from harness.errors import CardError, InputError
+from harness.inputs import Value, describe, generate
 
 
 @pytest.fixture
 def model() -> onnx.ModelProto:
     return parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 21]> '
-        "g (float[n, t] sound, int64 sr, uint8[1, h, w, 3] image, string[2] text) => (float[n, t] y) { y = Relu(sound) }"
+        "g (float[n, t] sound, int64 sr, uint8[1, h, w, 3] image, string[2] text) => (float[n, t] y) "
+        "{ y = Relu(sound) }"
     )
 
 
@@ -86,6 +87,19 @@ def test_a_size_missing_for_a_control_value_is_refused(model: onnx.ModelProto) -
     specs = {"sr": InputSpec(values=(16000, 8000)), "sound": InputSpec(sizes={"16000": (576,)}, by="sr")}
     with pytest.raises(CardError, match=r"\[inputs\.sound\] sizes: no size for sr = 8000"):
         generate(model, specs)
+
+
+def test_when_what_the_card_pins_does_not_run_the_card_is_named(model: onnx.ModelProto) -> None:
+    def run(_values: dict[str, Value]) -> None:
+        raise RuntimeError("too short")
+
+    specs = {
+        "sound": InputSpec(shapes=((1, 5),)),
+        "sr": InputSpec(values=(16000,)),
+        "image": InputSpec(shapes=((1, 8, 8, 3),)),
+    }
+    with pytest.raises(InputError, match=r"doesn't run on what its card says of 'sound', 'sr', 'image'.*too short"):
+        generate(model, specs, try_run=run)
 
 
 def test_two_keys_that_disagree_are_both_named(model: onnx.ModelProto) -> None:
