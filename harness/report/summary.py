@@ -137,7 +137,8 @@ def _about(run: RunInfo) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield from ("## This run", "")
     yield f"- run {markdown(run.id)}, started {markdown(run.started)}, seed {run.seed}"
-    yield f"- {markdown(host.cpu)}, {figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}, {markdown(host.os)}"
+    size = f"{figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}"
+    yield f"- {markdown(host.cpu)}, {size}, {markdown(host.os)}"
     yield f"- {markdown(versions)}"
     yield from ("", markdown_block((run.command,)), "")
 
