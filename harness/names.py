@@ -6,7 +6,11 @@ Ids are the keys of history. Names match ``[a-z0-9_.]+``, so that ``-`` and ``+`
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
+import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -19,6 +23,9 @@ OptionValue = bool | int | float | str | tuple[str, ...]
 
 _NAME = re.compile(r"[a-z0-9_.]+")
 _NOT_NAME = re.compile(r"[^a-z0-9_.]+")
+# What splits a chain, and the quoted text in which nothing does.
+_MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
+_READABLE_OPTION = 40  # letters of an option in an id: a chain of several still makes a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,8 @@ def cell_id(model: str, variant: str, provider: str) -> str:
 def parse_variant(text: str, id: str | None = None) -> Variant:
     """Read ``simplify+fp16.io32(max_finite_val=65504)``.
 
-    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings.
+    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings. The order of a step's
+    options means nothing: they are kept sorted, so that a step has one spelling and one id.
 
     Args:
         text: the chain.
@@ -100,47 +108,80 @@ def parse_variant(text: str, id: str | None = None) -> Variant:
     if text.strip() == ORIGINAL:
         return Variant(ORIGINAL if id is None else check_name(id, "variant"))
     steps = tuple(_parse_step(part.strip(), text) for part in _split_outside_parentheses(text))
+    if any(step.name == ORIGINAL for step in steps):
+        raise NameGrammarError(f"variant '{text}': '{ORIGINAL}' is the empty chain and stands alone; leave it out")
     if id is not None:
         return Variant(check_name(id, "variant"), steps)
     return Variant("+".join(_derived_id(step) for step in steps), steps)
 
 
 def _derived_id(step: Step) -> str:
-    return ".".join([step.name, *(slug(f"{key}_{value}") for key, value in step.options)])
+    return ".".join([step.name, *(_option_id(key, value) for key, value in step.options)])
 
 
-def _split_outside_parentheses(text: str) -> list[str]:
-    parts, depth, start = [], 0, 0
-    for index, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "+" and depth == 0:
-            parts.append(text[start:index])
-            start = index + 1
-    return [*parts, text[start:]]
+def _option_id(key: str, value: OptionValue) -> str:
+    """``max_finite_val_65504``; what the grammar of names would lose is kept apart by a hash: ``blocked_add.5f1d8a02``.
+
+    One meaning has one id (1 and 1.0), and two meanings have two (1e-16 and 1e16; ``["a_b"]`` and ``["a", "b"]``).
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = f"{key}_{str(value).lower() if isinstance(value, bool) else value}"
+    readable = _NOT_NAME.sub("_", text.lower()).strip("_.")
+    if readable == text and len(text) <= _READABLE_OPTION and not isinstance(value, str | tuple):
+        return readable
+    digest = hashlib.sha256(f"{key}={_written(value)}".encode()).hexdigest()
+    return f"{re.sub('_+', '_', readable)[:_READABLE_OPTION].rstrip('_.')}.{digest[:8]}"
+
+
+def _split_outside_parentheses(text: str) -> Iterator[str]:
+    start = depth = 0
+    for match in _MARK.finditer(text):
+        depth += (match[0] == "(") - (match[0] == ")")
+        if match[0] == "+" and depth == 0:
+            yield text[start : match.start()]
+            start = match.end()
+    yield text[start:]
 
 
 def _parse_step(part: str, whole: str) -> Step:
     name, parenthesis, rest = part.partition("(")
-    check_name(name.strip(), f"in variant '{whole}': step")
+    name = check_name(name.strip(), f"in variant '{whole}': step")
     if not parenthesis:
-        return Step(name.strip())
+        return Step(name)
     try:
-        call = ast.parse(f"f({rest}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("options are written as name=value")
-        options = tuple((str(word.arg), _literal(word.value)) for word in call.keywords)
-    except (SyntaxError, ValueError) as error:
+        options = _options(f"f({rest}")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise NameGrammarError(
             f"the options of step '{part}' in variant '{whole}' can't be read ({error}); "
             "write them as Python literals, such as fp16.io32(max_finite_val=65504)"
         ) from None
-    return Step(name.strip(), options)
+    return Step(name, tuple(sorted(options.items())))
+
+
+def _options(call: str) -> dict[str, OptionValue]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an escape that Python would rather see written otherwise
+        tree = ast.parse(call, mode="eval").body
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise ValueError("something follows the closing parenthesis")
+    if tree.args or any(word.arg is None for word in tree.keywords):
+        raise ValueError("options are written as name=value")
+    options: dict[str, OptionValue] = {}
+    for word in tree.keywords:
+        key = str(word.arg)
+        if key in options:
+            raise ValueError(f"'{key}' is given twice")
+        options[key] = _literal(word.value)
+    return options
 
 
 def _literal(node: ast.expr) -> OptionValue:
     value = ast.literal_eval(node)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
+    if isinstance(value, int | float) and abs(value) > sys.float_info.max:
+        raise ValueError("a number is beyond those that an option takes")
     if isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"{value!r} is neither a number, a truth value, a string nor a list of strings")
