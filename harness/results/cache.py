@@ -211,8 +211,10 @@ class Cache:
 
     def _is_ours(self, error: OSError) -> bool:
         """Whether the error is about the cache, rather than about something the writer read elsewhere."""
-        named = error.filename
-        return named is None or not isinstance(named, str | os.PathLike) or Path(named).is_relative_to(self._root)
+        if not isinstance(error.filename, str | os.PathLike):
+            return True
+        named = Path(error.filename)  # Making a folder, the system may name one above it.
+        return named.is_relative_to(self._root) or self._root.is_relative_to(named)
 
     def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
         if self._scratch is None:

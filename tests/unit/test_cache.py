@@ -209,6 +209,17 @@ def test_a_run_goes_on_without_a_cache_and_says_so_once(tmp_path: Path, monkeypa
     assert list(temporary.iterdir()) == []
 
 
+def test_a_folder_above_that_may_not_be_written_is_the_caches_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "shared"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ResultsError, match=r"cache can't be written at .*: Permission denied.*mend its permissions"):
+        Cache(tmp_path / "shared" / "mine").put("model", KEY, write("weights"))
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_without_room_anywhere_the_error_names_the_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
