@@ -6,6 +6,7 @@ never changes somebody else's test run. Loading it imports neither onnx nor onnx
 
 from __future__ import annotations
 
+import importlib
 import shlex
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import matrix, suite
+from harness import matrix
 from harness.errors import HarnessError, UsageError
 from harness.matrix import Cell
 from harness.names import Variant
@@ -57,14 +58,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> None:
-    """Add the short spellings, after every plugin and conftest had its chance to own them."""
-    group = parser.getgroup("onnx-harness")
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Add the short spellings that were typed, after plugins and conftests had their chance to own them.
+
+    One that wasn't typed is left free: a conftest further down, loaded during collection, may still declare it.
+    """
+    written = {argument.partition("=")[0] for argument in args}
+    # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is up to its version.
+    taken = {name for group in (*parser._groups, parser._anonymous) for each in group.options for name in each.names()}
     for name, details in _OPTIONS.items():
-        try:
-            group.addoption(f"--{name}", dest=_dest(name), default=None, **{**details, "help": f"--onnx-{name}"})
-        except ValueError:  # owned by another plugin
-            continue
+        short = f"--{name}"
+        if short not in taken and written & {short, "-h", "--help"}:
+            group = parser.getgroup("onnx-harness")
+            group.addoption(short, dest=_dest(name), default=None, **{**details, "help": f"--onnx-{name}"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -130,7 +136,7 @@ class ModelModule(pytest.Module):
     """A model as a test module: the tests of ``harness.suite``, once for each of its cells."""
 
     def _getobj(self) -> Any:
-        return suite
+        return importlib.import_module("harness.suite")
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The tests, cell by cell: what is known of a cell is complete before the next begins."""
