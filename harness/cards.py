@@ -21,6 +21,11 @@ _SOURCE_KEYS = {"wheel": {"member", "sha256"}, "builder": set[str](), "path": {"
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Those of ``harness.transforms.Precision``, which a room on the same floor can't ask."""
+
+_BOUNDS = ("rtol", "atol", "sqnr_db", "signed_zero")
+
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
@@ -76,12 +81,17 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class ToleranceSpec:
-    """``[tolerance.OUTPUT]``, or ``[tolerance."*"]`` for every output; what is None keeps its default."""
+    """``[tolerance.OUTPUT]``, or ``[tolerance."*"]`` for every output; what is None keeps its default.
+
+    Attributes:
+        by_precision: ``[tolerance.OUTPUT.fp16]`` and the like: what holds for variants of that precision alone.
+    """
 
     rtol: float | None = None
     atol: float | None = None
     sqnr_db: float | None = None
     signed_zero: bool | None = None
+    by_precision: Mapping[str, ToleranceSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +245,23 @@ def _check_sizes_by(section: Section, inputs: Mapping[str, InputSpec]) -> None:
 
 
 def _tolerance(section: Section) -> ToleranceSpec:
-    section.allow("rtol", "atol", "sqnr_db", "signed_zero")
+    section.allow(*_BOUNDS, *PRECISIONS)
+    by_precision = {}
+    for precision in PRECISIONS:
+        if precision in section.data:
+            inner = section.section(precision)
+            inner.allow(*_BOUNDS)
+            by_precision[precision] = _bounds(inner, {})
+    return _bounds(section, by_precision)
+
+
+def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> ToleranceSpec:
     spec = ToleranceSpec(
         rtol=section.number("rtol"),
         atol=section.number("atol"),
         sqnr_db=section.number("sqnr_db"),
         signed_zero=section.flag("signed_zero"),
+        by_precision=by_precision,
     )
     for key, value in (("rtol", spec.rtol), ("atol", spec.atol)):
         if value is not None and value < 0:

@@ -6,6 +6,7 @@ Hash and signature never load weights: the file is mapped and its protobuf field
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ModelError
-from harness.names import model_name
 
 if TYPE_CHECKING:
     import onnx
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 SMALL_BYTES = 1024
 
 # Field numbers from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+_FUNCTION_NODE = 7
 _NODE_ATTRIBUTE = 5
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE_TENSOR, _ATTRIBUTE_SPARSE_TENSORS = 22, 23
+_ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
 _Strip = Callable[[mmap.mmap, int, int], bytes]
 _TENSOR_DATA = frozenset({4, 5, 6, 7, 9, 10, 11})  # float_, int32_, string_, int64_, raw_, double_, uint64_data
 
@@ -38,7 +43,8 @@ class ValueType:
     Attributes:
         name: of the value.
         kind: as ONNX Runtime writes it: ``tensor(float)``, ``seq(tensor(int64))``; empty when undeclared.
-        shape: a number, a dim_param or None (unknown) for each axis; None for an unknown rank or a non-tensor.
+        shape: a number, a dim_param or None (unknown, which some exporters write as a negative number) for each axis;
+            None for an unknown rank or a non-tensor.
     """
 
     name: str
@@ -64,7 +70,7 @@ class Model:
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-        self.name = model_name(path) if name is None else name
+        self.name = path.stem if name is None else name
 
     @cached_property
     def skeleton(self) -> onnx.ModelProto:
@@ -91,16 +97,25 @@ class Model:
 
     @cached_property
     def size_bytes(self) -> int:
-        """Size of the file and its external data."""
-        return self.path.stat().st_size + sum(file.stat().st_size for file in self.external_files)
+        """Size of the file and its external data.
+
+        Raises:
+            ModelError: see :attr:`skeleton` and :attr:`external_files`.
+        """
+        return sum(file.stat().st_size for file in (*self.external_files, self.path))
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the content: the file, then each external file's location and bytes, by location."""
+        """Hash of the content: the file, then each external file's location and bytes, by location.
+
+        Raises:
+            ModelError: see :attr:`skeleton` and :attr:`external_files`.
+        """
+        externals = self.external_files
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
         folder = self.path.parent.resolve()
-        for external in self.external_files:
+        for external in externals:
             digest.update(external.relative_to(folder).as_posix().encode())
             with external.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -159,24 +174,42 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             its file is missing or is shorter than the model says.
     """
     folder = path.parent.resolve()
-    found: dict[str, Path] = {}
+    found: list[Path] = []
     for tensor in _external_tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        file = (folder / location).resolve()
         where = f"{path.name}: external data of tensor '{tensor.name}'"
-        if not location or not file.is_relative_to(folder) or file == folder:
-            raise ModelError(f"{where} lies outside the model's folder ({location!r}). It isn't read; move it inside.")
-        if not file.is_file():
-            raise ModelError(f"{where} is missing: there is no file {location!r} beside the model. Copy it there.")
         try:
-            end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
-        except ValueError:
-            raise ModelError(f"{where} has an offset or length that isn't a number") from None
-        if end > file.stat().st_size:
-            raise ModelError(f"{where} is truncated: {location!r} has {file.stat().st_size} bytes, {end} are needed")
-        found[location] = file
-    return tuple(found[location] for location in sorted(found))
+            file = (folder / location).resolve()
+            inside, there = location and file.is_relative_to(folder) and file != folder, file.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
+            raise ModelError(f"{where} can't be found: {location[:200]!r} is no path to a file ({error})") from None
+        if not inside:
+            raise ModelError(f"{where} lies outside the model's folder ({location!r}). It isn't read; move it inside.")
+        if not there:
+            raise ModelError(f"{where} is missing: there is no file {location!r} beside the model. Copy it there.")
+        offset, length = entries.get("offset", "0"), entries.get("length", "0")
+        if not (offset.isascii() and offset.isdecimal() and length.isascii() and length.isdecimal()):
+            raise ModelError(f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}")
+        end, size = int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)), file.stat().st_size
+        if end > size:
+            raise ModelError(f"{where} is truncated: {location!r} has {size} bytes, {end} are needed")
+        found.append(file)
+    return tuple(sorted(set(found), key=lambda file: file.relative_to(folder).as_posix()))
+
+
+def _least_bytes(tensor: onnx.TensorProto) -> int:
+    """The bytes that the data of ``tensor`` takes by its dimensions; 0 where it can't be told."""
+    import onnx
+
+    try:
+        name = onnx.TensorProto.DataType.Name(tensor.data_type)
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError, TypeError):
+        return 0
+    if name.startswith(("INT2", "UINT2", "INT4", "UINT4", "FLOAT4", "STRING")):  # several to a byte, or of any length
+        return 0
+    return math.prod(max(dim, 0) for dim in tensor.dims) * itemsize
 
 
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -210,27 +243,34 @@ def _value_type(info: onnx.ValueInfoProto) -> ValueType:
 
 
 def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]:
-    import onnx
-
     match declared.WhichOneof("value"):
         case "tensor_type" | "sparse_tensor_type" as which:
             tensor = getattr(declared, which)
-            names = onnx.TensorProto.DataType.items()
-            element = next((name.lower() for name, number in names if number == tensor.elem_type), "undefined")
-            if not tensor.HasField("shape"):
-                return f"tensor({element})", None
-            shape = tuple(
-                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-            )
-            return f"tensor({element})", shape
+            element = _element_word(tensor.elem_type)
+            kind = f"{which.removesuffix('_type')}({element})"
+            return kind, tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
         case "sequence_type":
             return f"seq({_type_words(declared.sequence_type.elem_type)[0]})", None
         case "optional_type":
             return f"optional({_type_words(declared.optional_type.elem_type)[0]})", None
         case "map_type":
-            return f"map({_type_words(declared.map_type.value_type)[0]})", None
+            key = _element_word(declared.map_type.key_type)
+            return f"map({key},{_type_words(declared.map_type.value_type)[0]})", None
         case _:
             return "", None
+
+
+def _element_word(number: int) -> str:
+    import onnx
+
+    names = onnx.TensorProto.DataType.items()
+    return next((name.lower() for name, value in names if value == number), "undefined")
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return dim.dim_param or None
 
 
 def _skeleton(path: Path) -> onnx.ModelProto:
@@ -239,10 +279,10 @@ def _skeleton(path: Path) -> onnx.ModelProto:
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            kept = _strip(data, 0, len(data), {_MODEL_GRAPH: _strip_graph})
+            kept = _strip(data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function})
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, IndexError) as error:  # an empty file can't be mapped; a cut one ends inside a field
+    except (ValueError, RecursionError) as error:  # an empty file can't be mapped; a cut one ends inside a field
         raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
     model = onnx.ModelProto()
     try:
@@ -266,8 +306,8 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise ValueError(f"a number ends at byte {at} of the file")
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (field number, start of the field, start of its payload, end) of a protobuf message."""
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf message."""
     at = start
     while at < end:
         first = at
@@ -287,14 +327,14 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
                 raise ValueError(f"wire type {other} at byte {first}")
         if at > end:
             raise ValueError(f"a field that starts at byte {first} ends {at - end} bytes after its message")
-        yield tag >> 3, first, payload, at
+        yield tag >> 3, tag & 7, first, payload, at
 
 
 def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -> bytes:
     """Copy a message, with the fields named in ``inner`` stripped in their turn when they are large."""
     kept = bytearray()
-    for number, first, payload, last in _fields(data, start, end):
-        strip = inner.get(number)
+    for number, wire_type, first, payload, last in _fields(data, start, end):
+        strip = inner.get(number) if wire_type == _LENGTH_DELIMITED else None
         if strip is None or (last - payload <= SMALL_BYTES and number != _MODEL_GRAPH):
             kept += data[first:last]
         else:
@@ -304,7 +344,12 @@ def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -
 
 
 def _strip_graph(data: mmap.mmap, start: int, end: int) -> bytes:
-    return _strip(data, start, end, {_GRAPH_NODE: _strip_node, _GRAPH_INITIALIZER: _strip_tensor})
+    inner: dict[int, _Strip] = {_GRAPH_NODE: _strip_node, _GRAPH_INITIALIZER: _strip_tensor}
+    return _strip(data, start, end, inner | {_GRAPH_SPARSE_INITIALIZER: _strip_sparse_tensor})
+
+
+def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
+    return _strip(data, start, end, {_FUNCTION_NODE: _strip_node})
 
 
 def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
@@ -312,14 +357,30 @@ def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _strip_attribute(data: mmap.mmap, start: int, end: int) -> bytes:
-    inner: dict[int, _Strip] = {_ATTRIBUTE_TENSOR: _strip_tensor, _ATTRIBUTE_TENSORS: _strip_tensor}
-    inner |= {_ATTRIBUTE_GRAPH: _strip_graph, _ATTRIBUTE_GRAPHS: _strip_graph}
+    inner: dict[int, _Strip] = {
+        _ATTRIBUTE_TENSOR: _strip_tensor,
+        _ATTRIBUTE_TENSORS: _strip_tensor,
+        _ATTRIBUTE_GRAPH: _strip_graph,
+        _ATTRIBUTE_GRAPHS: _strip_graph,
+        _ATTRIBUTE_SPARSE_TENSOR: _strip_sparse_tensor,
+        _ATTRIBUTE_SPARSE_TENSORS: _strip_sparse_tensor,
+    }
+    # A list is a field for each of its items, millions for a forest of trees, and has no tensors beside it.
+    for number, *_ in _fields(data, start, end):
+        if number in _ATTRIBUTE_LISTS:
+            return data[start:end]
+        if number in inner:
+            break
     return _strip(data, start, end, inner)
+
+
+def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
+    return _strip(data, start, end, {_SPARSE_VALUES: _strip_tensor, _SPARSE_INDICES: _strip_tensor})
 
 
 def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
     return b"".join(
-        data[first:last] for number, first, _, last in _fields(data, start, end) if number not in _TENSOR_DATA
+        data[first:last] for number, _, first, _, last in _fields(data, start, end) if number not in _TENSOR_DATA
     )
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness import latency, providers, transforms
+from harness import providers, transforms
 from harness.accuracy.compare import compare
 from harness.accuracy.tolerance import Tolerance, choose, spec_for
 from harness.errors import HarnessError, InputError, NotApplicable
 from harness.isolate import note_stage
+from harness.latency.paired import Timed, measure
+from harness.latency.plan import THREADS
 from harness.matrix import Cell
 from harness.model import Model, Signature, ValueType, node_count
 from harness.names import Variant
@@ -374,27 +376,28 @@ def time_cell(task: Task, judged: Judged, benchmark: Any) -> LatencyRecord | Non
     assert judged.values is not None
     variant, values = judged.artifact, judged.values
 
-    def open_one(path: Path, level: str) -> latency.Timed:
+    def open_one(path: Path, level: str) -> Timed:
         started = time.perf_counter()
         session = open_session(
             path,
             provider,
             purpose=Purpose.LATENCY,
             level=level,
-            threads=latency.THREADS,
+            threads=THREADS,
             allow_spinning=False,
             record_placement=False,
         )
         session_s = time.perf_counter() - started
         runner = bound_runner(session, provider, _feeds(session, values))
-        return latency.Timed(runner, session_s)
+        return Timed(runner, session_s)
 
-    return latency.measure(
+    return measure(
         benchmark,
         baseline=lambda: open_one(task.model, "all"),
         variant=lambda: open_one(variant, judged.level),
         budget_s=task.settings.latency_budget,
         seed=task.settings.seed,
+        labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
     )
 
 

@@ -93,6 +93,8 @@ def choose(
     tolerance = _DEFAULTS[precision]
     if spec is not None:
         tolerance = _with_card(tolerance, spec)
+        if precision in spec.by_precision:
+            tolerance = _with_card(tolerance, spec.by_precision[precision])
     if override is not None:
         rtol, atol = override
         tolerance = replace(tolerance, rtol=rtol, atol=atol, elementwise=True, sqnr_db=None)
@@ -108,6 +110,7 @@ def spec_for(entries: Mapping[str, ToleranceSpec], output: str) -> ToleranceSpec
     for field in fields(ToleranceSpec):
         value = getattr(own, field.name)
         chosen[field.name] = getattr(general, field.name) if value is None else value
+    chosen["by_precision"] = {**general.by_precision, **own.by_precision}
     return ToleranceSpec(**chosen)
 
 

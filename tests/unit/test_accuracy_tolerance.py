@@ -76,3 +76,10 @@ def test_a_bound_that_is_no_bound_is_refused(bounds: tuple[float, float]) -> Non
 def test_scaling_keeps_the_two_bounds_in_proportion() -> None:
     assert Tolerance(rtol=1e-4, k=1e-5).scaled(10).bounds(2.0) == pytest.approx((1e-3, 2e-4))
     assert Tolerance(rtol=1e-4, atol=1e-3).scaled(10).bounds(2.0) == pytest.approx((1e-3, 1e-2))
+
+
+def test_a_card_can_loosen_one_precision_and_leave_the_others() -> None:
+    spec = ToleranceSpec(by_precision={"fp16": ToleranceSpec(atol=0.02)})
+
+    assert choose(Precision.FP16, tf32=False, spec=spec, override=None).atol == 0.02
+    assert choose(Precision.FP32, tf32=False, spec=spec, override=None) == choose(Precision.FP32, False, None, None)

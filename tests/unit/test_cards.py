@@ -9,6 +9,7 @@ from harness import cards
 from harness.cards import BuilderSource, Card, InputSpec, KnownFailure, PathSource, ToleranceSpec, WheelSource
 from harness.errors import CardError
 from harness.results.cells import Stage
+from harness.transforms import Precision
 
 SHA256 = "0123456789abcdef" * 4
 WHEEL = f"""
@@ -193,3 +194,14 @@ def test_a_card_that_isnt_there_is_refused(tmp_path: Path) -> None:
 def test_a_file_name_without_a_name_in_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="no name can be made of"):
         cards.read(write(tmp_path, "", "-.model.toml"))
+
+
+def test_a_tolerance_can_hold_for_one_precision_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.model.toml"
+    path.write_text('[source]\npath = "m.onnx"\n[tolerance.y]\nrtol = 1e-3\n[tolerance.y.fp16]\natol = 0.02\n')
+
+    spec = cards.read(path).tolerance["y"]
+
+    assert spec.rtol == 1e-3
+    assert spec.by_precision["fp16"].atol == 0.02
+    assert tuple(Precision) == cards.PRECISIONS
