@@ -56,6 +56,6 @@ TRANSFORM = Transform(
     apply=simplify,
     forms={"simplify": {}},
     options={"max_growth_bytes": int},
-    requires=("onnx-ir", "onnxruntime"),
+    requires=("onnx-ir",),
     check=_check,
 )

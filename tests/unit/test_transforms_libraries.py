@@ -1,0 +1,107 @@
+"""The transforms that call a released library: which passes they run, and what they do to small models."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxoptimizer
+import pytest
+
+from harness.errors import NotApplicable
+from harness.names import Step
+from harness.transforms import bind, passes, registry
+from harness.transforms import optimize as optimize_module
+from harness.transforms.optimize import chosen_passes, optimize
+from tests.unit.transform_models import copy_of, floats, model_of, ops, run
+
+CONV_BN = """
+agraph (float[1,1,4,4] x) => (float[1,2,2,2] z)
+<float[2,1,3,3] w = {1,2,3,4,5,6,7,8,9,9,8,7,6,5,4,3,2,1}, float[2] one = {1,2}, float[2] half = {0.5,0.25}>
+{ y = Conv(x, w)  z = BatchNormalization(y, one, half, half, one) }
+"""
+IDENTITIES = "agraph (float[N] x) => (float[N] z) { a = Identity(x) b = Identity(a) z = Neg(b) }"
+
+LISTED = """
+eliminate_deadend eliminate_nop_dropout eliminate_nop_cast eliminate_nop_monotone_argmax eliminate_nop_pad
+extract_constant_to_initializer eliminate_unused_initializer eliminate_nop_transpose eliminate_nop_flatten
+eliminate_identity fuse_add_bias_into_conv fuse_consecutive_concats fuse_consecutive_log_softmax
+fuse_consecutive_reduce_unsqueeze fuse_consecutive_squeezes fuse_consecutive_transposes fuse_matmul_add_bias_into_gemm
+fuse_pad_into_conv fuse_transpose_into_gemm eliminate_duplicate_initializer fuse_bn_into_conv
+"""
+
+
+def test_optimize_runs_the_21_passes_of_onnx_simplifier() -> None:
+    assert chosen_passes() == tuple(LISTED.split())
+    assert set(chosen_passes()) <= set(onnxoptimizer.get_available_passes())
+
+
+def test_skipping_leaves_passes_out() -> None:
+    assert set(chosen_passes()) - set(chosen_passes(True, ["eliminate_identity"])) == {
+        "fuse_bn_into_conv",
+        "eliminate_identity",
+    }
+
+
+def test_optimize_fuses_batch_normalization_unless_told_not_to() -> None:
+    x = floats(1, 1, 4, 4)
+    model = model_of(CONV_BN)
+    optimized = optimize(copy_of(model))
+    assert "BatchNormalization" not in ops(optimized)
+    np.testing.assert_allclose(run(optimized, x=x)[0], run(model, x=x)[0], rtol=1e-5)
+    assert ops(optimize(copy_of(model), skip_fuse_bn=True)) == {"Conv": 1, "BatchNormalization": 1}
+
+
+def test_optimize_leaves_out_what_is_skipped() -> None:
+    assert ops(optimize(model_of(IDENTITIES))) == {"Neg": 1}
+    assert ops(optimize(model_of(IDENTITIES), skipped_optimizers=["eliminate_identity"])) == {"Identity": 2, "Neg": 1}
+
+
+def test_optimize_strips_doc_strings() -> None:
+    model = model_of(IDENTITIES)
+    model.graph.doc_string = model.graph.node[2].doc_string = "told"
+    assert b"told" not in optimize(model).SerializeToString()
+
+
+def test_optimize_checks_the_model_first() -> None:
+    model = model_of(IDENTITIES)
+    model.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(onnx.checker.ValidationError, match="nowhere"):
+        optimize(model)
+
+
+def test_optimize_refuses_an_unknown_pass_by_name() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'fuse_bn_into_conv'"):
+        optimize(model_of(IDENTITIES), skipped_optimizers=["fuse_bn_to_conv"])
+
+
+@pytest.mark.parametrize("name", ["optimize", "pass.nop"])
+def test_a_model_too_large_for_onnxoptimizer_is_not_applicable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimize_module, "MAX_BYTES", 10)
+    with pytest.raises(NotApplicable, match="up to 2 GB"):
+        bind(Step(name))(model_of(IDENTITIES))
+
+
+def test_every_pass_of_the_library_has_a_form() -> None:
+    assert set(passes.NAMES) == set(onnxoptimizer.get_available_passes())
+    assert len(passes.NAMES) == 48
+
+
+def test_a_single_pass_does_what_it_is_called_after_and_no_more() -> None:
+    assert ops(bind(Step("pass.eliminate_identity"))(model_of(IDENTITIES))) == {"Neg": 1}
+    assert ops(bind(Step("pass.eliminate_deadend"))(model_of(IDENTITIES))) == {"Identity": 2, "Neg": 1}
+
+
+@pytest.mark.parametrize("name", ["onnxoptimizer", "onnxscript", "onnxsim", "onnxslim"])
+def test_a_library_as_released_shortens_a_plain_model(name: str) -> None:
+    pytest.importorskip(registry()[name].requires[0])
+    model = model_of(IDENTITIES)
+    x = floats(5)
+    shortened = bind(Step(name))(copy_of(model))
+    assert ops(shortened) == {"Neg": 1}
+    np.testing.assert_array_equal(run(shortened, x=x)[0], run(model, x=x)[0])
+
+
+def test_what_a_library_raises_is_left_as_it_is() -> None:
+    scaled = "agraph (float[3] x) => (float[3] z) <float[3] w = {1,2,3}> { z = Mul(x, w) }"
+    with pytest.raises(RuntimeError, match="Unresolved value references"):
+        bind(Step("pass.lift_lexical_references"))(model_of(scaled))
