@@ -54,6 +54,11 @@ def fill(
         case Make.POSITIONS:
             steps = np.arange(shape[-1] if shape else 1) % (high - low + 1) + low
             raw = np.broadcast_to(steps if shape else steps[0], shape)
+        case Make.AXES:
+            raw = np.arange(int(np.prod(shape)))
+        case Make.TARGET:
+            raw = np.ones(int(np.prod(shape)), np.int64)
+            raw[:1] = -1
         case Make.LENGTH:
             # The first is the whole length, the others may be shorter: padded rows.
             raw = rng.integers(max(1, high // 2), max(1, high), size=shape, endpoint=True)
@@ -62,7 +67,8 @@ def fill(
                 raw.reshape(-1)[0] = max(1, high)
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
-    return np.ascontiguousarray(raw.astype(entry.dtype)).reshape(shape)
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    return np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
 
 
 def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:

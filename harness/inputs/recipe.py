@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +23,7 @@ from harness.inputs.walk import Findings, follow
 from harness.strict_toml import Scalar
 
 _SEQUENCE_LENGTH = 2
+_MOST_ELEMENTS = 1 << 24  # of one input with dynamic dimensions: 64 MiB of float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,21 @@ class Recipe:
 
     def first_guess(self, index: int) -> Guess:
         """What set ``index`` is made of if it runs."""
-        return Guess(sizing.preferred(self.dimensions, index) | self.pinned(index), index)
+        pinned = self.pinned(index)
+        sizes = sizing.preferred(self.dimensions, index) | pinned
+        free = [name for name in sizes if name not in pinned]
+        # Four dynamic axes of usual sizes multiply to gigabytes: the largest give way.
+        while self.too_large(sizes) and free and sizes[largest := max(free, key=lambda name: sizes[name])] > 1:
+            sizes[largest] = (sizes[largest] + 1) // 2
+        return Guess(sizes, index)
+
+    def too_large(self, sizes: Sizes) -> bool:
+        """Whether an input would hold more elements than a guess should; what the graph fixes isn't a guess."""
+        return any(
+            math.prod(evaluate(dim, sizes) for dim in entry.dims) > _MOST_ELEMENTS
+            for entry in self.inputs.values()
+            if entry.dims is not None and any(isinstance(dim, str) for dim in entry.dims)
+        )
 
     def values(self, index: int, seed: int, guess: Guess) -> dict[str, Value]:
         """The values of set ``index`` under ``guess``."""

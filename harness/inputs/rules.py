@@ -23,6 +23,8 @@ class Make(StrEnum):
     INTEGERS = "integers"
     LENGTH = "length"
     POSITIONS = "positions"
+    AXES = "axes"  # 0, 1, 2 …: distinct axes
+    TARGET = "target"  # -1, 1, 1 …: a shape that anything can be brought into
     BOOLS = "bools"
     TEXTS = "texts"
     SIGNAL = "signal"
@@ -166,6 +168,10 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     if _LENGTH_NAME.search(entry.name) and (entry.dims is None or len(entry.dims) <= 1):
         return Rule(Make.LENGTH, "The size of another input's dimension: its name says that it is a length.", False)
     if shapes := _of(demands, Kind.SHAPE):
+        if shapes[0].role == "Reshape shape":
+            return Rule(Make.TARGET, f"-1 and then 1s, which anything fits: {shapes[0].why}.", certain=False)
+        if shapes[0].role.endswith((" axes", " axis")):
+            return Rule(Make.AXES, f"Axes from 0 on: {shapes[0].why}.", certain=False)
         choices, meaning = _SHAPE_VALUES.get(shapes[0].role, ((1, 2), "small counts"))
         return Rule(Make.CHOICES, f"{meaning[0].upper()}{meaning[1:]}: {shapes[0].why}.", False, choices=choices)
     if loose := _of(demands, Kind.LOOSE):
@@ -190,19 +196,13 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
 
 # What an argument that becomes a shape, an axis or a count is filled with, and in words.
 _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
-    "Reshape shape": ((-1,), "-1, which takes whatever is left"),
     "Expand shape": ((1,), "1, which every shape can be expanded with"),
     "Slice starts": ((0, 1), "0 and 1"),
     "Slice ends": ((2, 3), "2 and 3"),
-    "Slice axes": ((0,), "axis 0"),
     "Slice steps": ((1,), "steps of 1"),
-    "Pad axes": ((0,), "axis 0"),
     "Pad pads": ((0, 1), "0 and 1"),
     "Range start": ((0,), "0"),
     "Range limit": ((4, 6), "4 and 6"),
-    "CumSum axis": ((0,), "axis 0"),
-    "Squeeze axes": ((0,), "axis 0"),
-    "Unsqueeze axes": ((0,), "axis 0"),
     "TopK k": ((1, 2), "1 and 2"),
     "Trilu k": ((0, 1), "0 and 1"),
     "OneHot depth": ((4, 6), "4 and 6"),
@@ -211,10 +211,6 @@ _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
     "SequenceAt position": ((0,), "0"),
     "SequenceInsert position": ((0,), "0"),
     "SequenceErase position": ((0,), "0"),
-    **{
-        f"Reduce{kind} axes": ((0,), "axis 0")
-        for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare")
-    },
 }
 
 

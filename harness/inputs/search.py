@@ -270,6 +270,9 @@ class _Search:
             yield replace(start, constants=start.constants | dict.fromkeys(names, number))
 
     def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:
+        least = dict.fromkeys(guess.sizes, 1) | self.recipe.pinned(index)
+        if self.recipe.too_large(guess.sizes) and not self.recipe.too_large(least):
+            return None
         values = self.recipe.values(index, self.seed, guess)
         self.tried += 1
         try:

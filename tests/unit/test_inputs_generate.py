@@ -121,12 +121,33 @@ def test_thresholds_take_the_scale_of_the_table_they_are_compared_with() -> None
     assert float(array(inputs.generate(model, {})[0], "f")) == 50.0
 
 
+def test_inputs_that_become_axes_or_a_shape_are_valid_as_such() -> None:
+    model = model_of(
+        "float[4, 4] x, int64[2] a, int64[3] s) => (float[n] y, float[n] z", "y = ReduceSum(x, a) z = Reshape(x, s)"
+    )
+    first = inputs.generate(model, {})[0]
+    assert array(first, "a").tolist() == [0, 1]
+    assert array(first, "s").tolist() == [-1, 1, 1]
+
+
 def test_masks_are_zeros_and_ones_and_never_empty() -> None:
     model = model_of("int64[n, t] attention_mask) => (float[n, t] y", "y = Cast <to = 1> (attention_mask)")
     sets = inputs.generate(model, {})
     assert all({*array(each, "attention_mask").ravel()} <= {0, 1} for each in sets)
     assert all(array(each, "attention_mask").any(axis=1).all() for each in sets)
     assert any((array(each, "attention_mask") == 0).any() for each in sets)
+
+
+def test_many_dynamic_dimensions_do_not_multiply_to_gigabytes() -> None:
+    model = model_of("float[h, h, h, h, h] x) => (float[h, h, h, h, h] y", "y = Relu(x)")
+    made = inputs.generate(model, {}, count=2)
+    assert all(array(each, "x").nbytes <= 2**26 for each in made)
+    assert len(set(shapes(made, "x"))) >= 2
+
+
+def test_a_scalar_stays_a_scalar() -> None:
+    model = model_of("float x) => (float y", "y = Relu(x)")
+    assert shapes(inputs.generate(model, {}), "x") == [()] * 4
 
 
 def test_a_weight_fixes_the_size_of_a_dynamic_dimension() -> None:
