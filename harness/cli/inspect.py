@@ -166,8 +166,9 @@ def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:
 
 
 def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
-    out.print(text(card.name, "bold").append(text(f"  {card.summary}" if card.summary else "", "not bold")))
-    rows: dict[str, object] = {"file": path}
+    out.print(text(card.name, "bold"))
+    rows: dict[str, object] = {"summary": card.summary} if card.summary else {}
+    rows["file"] = path
     if card.license:
         rows["licence"] = card.license
     rows["size"] = f"{size(found.bytes)} ({found.bytes:,} bytes)"

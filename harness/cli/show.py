@@ -45,6 +45,7 @@ def text(content: object, style: str = "") -> Text:
 def write_json(value: object) -> None:
     """Write one JSON document to standard output: strict (no NaN), ASCII, its keys in the order given."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")
+    sys.stdout.flush()  # here a reader who has left is noticed; later it would be the interpreter's own error
 
 
 def size(count: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import logging
 
 from harness.cli import DONE
 from harness.cli.common import add_model, find_model
 from harness.cli.show import console, text
-from harness.errors import ProviderError, UsageError
+from harness.errors import HarnessError
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +25,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve a model until Ctrl-C."""
     if importlib.util.find_spec("netron") is None:
-        raise UsageError("Netron isn't installed here. Mend: pip install 'onnx-harness[view]'")
+        raise HarnessError("Netron isn't installed here. Mend: pip install 'onnx-harness[view]'")
     card, path = find_model(args.model)
     netron = importlib.import_module("netron")
+    logging.getLogger("netron").setLevel(logging.WARNING)  # it would tell the address once more
     try:
         # Only this machine can reach it: a model is somebody's property.
         host, port = netron.start(str(path), ("localhost", args.port), browse=not args.no_browser)
     except OSError as error:
         where = f" at port {args.port}" if args.port else ""
-        raise ProviderError(f"Netron can't serve {path.name}{where}: {error.strerror or error}") from error
+        raise HarnessError(f"Netron can't serve {path.name}{where}: {error.strerror or error}") from error
     console().print(text(f"{card.name} at http://{host}:{port} (Ctrl-C ends it)"), soft_wrap=True)
     netron.wait()
     return DONE
