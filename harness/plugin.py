@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import matrix
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ResultsError, UsageError
 from harness.matrix import Cell
 from harness.names import Variant
 from harness.results.cells import CellResult
@@ -102,23 +102,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         runner.close()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Under xdist, refuse unusable providers before any worker is started."""
-    config = session.config
-    if config.pluginmanager.hasplugin("dsession") and _only_models(config) and not config.option.collectonly:
-        _refuse_unusable(config)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Refuse unusable providers before anything runs."""
-    config = session.config
-    ours = any(isinstance(item.parent, ModelModule) for item in session.items)
-    if ours and not config.option.collectonly and not hasattr(config, "workerinput"):
-        _refuse_unusable(config)
-
-
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
     if not matrix.is_model_file(file_path):
@@ -194,11 +177,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 class _Reporter:
-    """Receives verdicts in the process that reports: the controller of xdist, or the only one."""
+    """Guards and records the run, in the process that reports: the controller of xdist, or the only one."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._account: Account | None = None
+        self._verdicts = 0
+        self._nothing_judged = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Under xdist, refuse before any worker is started: what they collect isn't known here."""
+        config = session.config
+        if config.pluginmanager.hasplugin("dsession") and (_asked_for_cells(config) or _only_models(config)):
+            self._begin_run()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Refuse before anything runs."""
+        if any(isinstance(item.parent, ModelModule) for item in session.items):
+            self._begin_run()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
@@ -207,25 +205,59 @@ class _Reporter:
         if hasattr(report, "onnx_result"):
             result = decode(CellResult, report.onnx_result, report.nodeid)
             size = result.graph.bytes_before if result.graph else None
-            self._begun().put(result, ModelHeader(report.onnx_license, size, result.opset))
+            try:
+                account = self._begun()
+            except ResultsError as error:
+                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+            account.put(result, ModelHeader(report.onnx_license, size, result.opset))
+            self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write what is written once. A run whose results are lost doesn't end as a success."""
+        """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
         if self._account is not None:
             self._account.finish()
             if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        asked = _asked_for_cells(self._config) and not self._config.option.collectonly
+        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+            self._nothing_judged = True
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the table."""
-        if self._account is None:
+        if self._nothing_judged:
+            terminalreporter.write_line(
+                "onnx-harness: a provider or a variant was asked for, and no cell was judged. Name a .onnx, a card or "
+                "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
+                red=True,
+            )
+        if self._account is None or not self._verdicts:
             return
         terminalreporter.section("onnx-harness", sep="=")
         width = self._config.get_terminal_writer().fullwidth
         for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
+
+    def _begin_run(self) -> None:
+        """End the run with a usage error unless every provider asked for works and results can be kept.
+
+        Raises:
+            pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
+        """
+        from harness.providers.probe import refusal
+
+        if self._config.option.collectonly:
+            return
+        for name in self._config.stash[_settings].provider:
+            found = _runner_of(self._config).probe(name)
+            if not found.usable:
+                raise pytest.UsageError(refusal(found))
+        try:
+            self._begun()
+        except ResultsError as error:
+            raise pytest.UsageError(f"{error}\nNothing was run.") from None
 
     def _begun(self) -> Account:
         if self._account is None:
@@ -245,6 +277,11 @@ def _key(name: str) -> str:
     return name.replace("-", "_")
 
 
+def _asked_for_cells(config: pytest.Config) -> bool:
+    """Whether the command line itself names a provider or a variant."""
+    return any(config.getoption(_dest(name)) for name in ("provider", "variant"))
+
+
 def _only_models(config: pytest.Config) -> bool:
     """Whether the command line names models, or folders of them, and nothing else."""
     folders = config.getini("onnx_model_paths")
@@ -260,17 +297,3 @@ def _runner_of(config: pytest.Config) -> Runner:
     if _runner not in config.stash:
         config.stash[_runner] = Runner(config.stash[_settings])
     return config.stash[_runner]
-
-
-def _refuse_unusable(config: pytest.Config) -> None:
-    """End the run with a usage error unless every provider that was asked for works.
-
-    Raises:
-        pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
-    """
-    from harness.providers.probe import refusal
-
-    for name in config.stash[_settings].provider:
-        found = _runner_of(config).probe(name)
-        if not found.usable:
-            raise pytest.UsageError(refusal(found))
