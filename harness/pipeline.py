@@ -19,7 +19,7 @@ import harness
 from harness import providers, transforms
 from harness.accuracy.compare import compare
 from harness.accuracy.tolerance import Tolerance, choose, spec_for
-from harness.errors import HarnessError, InputError, NotApplicable
+from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.isolate import note_stage
 from harness.latency.paired import Timed, measure
 from harness.latency.plan import THREADS
@@ -28,7 +28,7 @@ from harness.model import Model, Signature, ValueType, node_count
 from harness.names import Variant
 from harness.providers.placement import placement, shortfall
 from harness.providers.sessions import Purpose, bound_runner, open_session
-from harness.reference import Reference, reference, run, runtime_version, source_digest
+from harness.reference import Reference, recorded_file, reference, run, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status
 from harness.settings import Settings
@@ -88,13 +88,11 @@ class Judged:
     Attributes:
         artifact: the model file that was judged.
         level: ONNX Runtime's optimization level for it.
-        values: the first input set.
     """
 
     result: CellResult
     artifact: Path | None = None
     level: str = "all"
-    values: dict[str, Any] | None = None
 
 
 class CellEnded(Exception):
@@ -127,11 +125,12 @@ class _Way:
             raise
         except NotApplicable as error:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
-        except InputError as error:
+        except (InputError, ResultsError) as error:
             raise CellEnded(Status.ERROR, _one_sentence(error), tuple(str(error).splitlines()[1:])) from error
         except Exception as error:
+            status = Status.FAIL if isinstance(error, ModelError) else fault
             words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
-            raise CellEnded(fault, words, tuple(str(error).splitlines()[1:])) from error
+            raise CellEnded(status, words, tuple(str(error).splitlines()[1:])) from error
         finally:
             self.seconds[stage] = time.perf_counter() - started
 
@@ -158,7 +157,7 @@ def judge(task: Task) -> Judged:
     way = _Way(task)
     kept = Cache(cache_root())
     try:
-        with way.at(Stage.LOAD):
+        with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
             subject = _load(way, kept)
         with way.at(Stage.TRANSFORM):
             artifact = _transform(way, subject, kept)
@@ -174,22 +173,39 @@ def judge(task: Task) -> Judged:
             _compare(way, subject, outputs)
     except CellEnded as end:
         return Judged(way.result(end.status, end.reason, end.detail))
-    values = subject.reference.sets[0].values
-    return Judged(way.result(Status.PASS), artifact.model.path, artifact.level, values)
+    return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
+
+
+def first_inputs(task: Task) -> dict[str, Any]:
+    """The first input set that :func:`judge` used. Meant to run in the worker, which has it at hand."""
+    subject, _ = _subject(task, Cache(cache_root()))
+    return dict(subject.reference.sets[0].values)
 
 
 def _load(way: _Way, kept: Cache) -> Subject:
     """The model, its input sets, and the outputs of the reference."""
-    task = way.task
-    model = Model(task.model, task.cell.card.name)
-    size = model.size_bytes
-    way.found["model_sha256"] = model.sha256
-    way.found["opset"] = model.opset
-    nodes = node_count(model.skeleton.graph)
-    way.found["graph"] = GraphChange(nodes, nodes, size, size, 0.0)
-    made = reference(model, task.cell.card, task.settings, kept)
-    way.notes += made.notes
-    return Subject(model, made)
+    subject, graph = _subject(way.task, kept)
+    way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    way.notes += subject.reference.notes
+    return subject
+
+
+_last: list[tuple[object, tuple[Subject, GraphChange]]] = []
+
+
+def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+    """The subject and the size of its graph. The last one is remembered: cells come model by model."""
+    card, settings = task.cell.card, task.settings
+    files = [task.model, recorded_file(card), *Model(task.model).external_files]
+    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    key = (states, card, settings.input_sets, settings.seed)
+    if not _last or _last[0][0] != key:
+        _last.clear()
+        model = Model(task.model, card.name)
+        nodes, size = node_count(model.skeleton.graph), model.size_bytes
+        subject = Subject(model, reference(model, card, settings, kept))
+        _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
+    return _last[0][1]
 
 
 def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
@@ -365,16 +381,22 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None
         raise CellEnded(Status.FAIL, verdict.reason() or "the outputs differ", verdict.lines())
 
 
-def time_cell(task: Task, judged: Judged, benchmark: Any) -> LatencyRecord | None:
+def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any) -> LatencyRecord | None:
     """Time a cell that passed, paired with the baseline, through pytest-benchmark's fixture.
+
+    Args:
+        task: the cell.
+        judged: what :func:`judge` said of it.
+        values: the inputs to time it on, of the dtypes that the original takes.
+        benchmark: pytest-benchmark's fixture.
 
     Returns:
         None when pytest-benchmark was told not to measure.
     """
     provider = providers.get(task.cell.provider)
-    assert judged.artifact is not None
-    assert judged.values is not None
-    variant, values = judged.artifact, judged.values
+    if judged.artifact is None:
+        raise ValueError(f"{task.cell.id} did not pass: there is nothing to time")
+    variant = judged.artifact
 
     def open_one(path: Path, level: str) -> Timed:
         started = time.perf_counter()

@@ -25,8 +25,7 @@ class Runner:
         """Nothing is started before it's needed."""
         self.settings = settings
         self._worker: Worker | None = None
-        self._results: dict[str, CellResult] = {}
-        self._last: tuple[str, Judged] | None = None
+        self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
 
     def probe(self, provider: str) -> Availability:
@@ -38,19 +37,17 @@ class Runner:
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
-        if cell.id not in self._results:
-            judged = self._judge(cell)
-            self._results[cell.id] = judged.result
-            self._last = (cell.id, judged)
-        return self._results[cell.id]
+        if cell.id not in self._judged:
+            self._judged[cell.id] = self._judge(cell)
+        return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
         result = self.judge(cell)
-        # Only the last cell's inputs are kept: all of them together may not fit.
-        judged = self._last[1] if self._last and self._last[0] == cell.id else self._judge(cell)
+        task = self._task(cell)
         try:
-            record = pipeline.time_cell(self._task(cell), judged, benchmark)
+            values = self._started_worker().call(pipeline.first_inputs, task)
+            record = pipeline.time_cell(task, self._judged[cell.id], values, benchmark)
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
