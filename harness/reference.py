@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import harness
 from harness import inputs, providers
 from harness.cards import Card
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError, ModelError
 from harness.inputs import InputSet
 from harness.model import Model
 from harness.names import CARD_SUFFIX
@@ -58,7 +58,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
 
     Raises:
         InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
-        Exception: ONNX Runtime refuses the model itself.
+        ModelError: ONNX Runtime refuses the model itself.
     """
     recorded = recorded_file(card)
     specs = {name: asdict(spec) for name, spec in card.inputs.items()}
@@ -114,7 +114,12 @@ def runtime_version() -> str:
 
 
 def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Reference:
-    session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    try:
+        session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    except HarnessError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        raise ModelError(_refused(error)) from error
     sets: list[InputSet] = []
     if recorded.is_file():
         sets += inputs.load_npz(recorded, model.skeleton)
@@ -131,10 +136,28 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Refer
         if not sets:
             raise
         notes = (f"judged on the recorded inputs alone: {error}",)
-    outputs = tuple(run(session, each.values) for each in sets)
+    outputs = tuple(_answer(session, each) for each in sets)
     again = run(session, sets[0].values)
     unstable = frozenset(name for name, value in again.items() if not _same(value, outputs[0][name]))
     return Reference(tuple(sets), outputs, unstable, notes)
+
+
+def _refused(error: Exception) -> str:
+    words = str(error).strip().splitlines()[0]
+    mend = ""
+    if "not a registered function/op" in words:
+        mend = ". Mend: export the model with standard operators; libraries of custom ones aren't loaded"
+    elif "opset" in words.lower():
+        mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
+    return f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be judged: {words}{mend}"
+
+
+def _answer(session: ort.InferenceSession, each: InputSet) -> dict[str, Any]:
+    try:
+        return run(session, each.values)
+    except Exception as error:  # a recorded set: generated ones have been tried
+        words = str(error).strip().splitlines()[0]
+        raise InputError(f"the untouched model doesn't run on {each.name}: {words}. Record it again.") from error
 
 
 def _same(one: Any, other: Any) -> bool:
