@@ -28,10 +28,10 @@ def simplify(model: onnx.ModelProto, max_growth_bytes: int = MAX_GROWTH_BYTES) -
     """
     _check(max_growth_bytes)
 
-    from harness.transforms.simplifier import rules
-    from harness.transforms.simplifier.editing import close_model, open_model
-    from harness.transforms.simplifier.facts import infer
-    from harness.transforms.simplifier.folding import ConstantFolder
+    from harness.transforms.surgery import rules
+    from harness.transforms.surgery.editing import close_model, open_model
+    from harness.transforms.surgery.facts import infer
+    from harness.transforms.surgery.folding import ConstantFolder
 
     editing = open_model(model)
     folder = ConstantFolder(editing)

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from harness.errors import NotApplicable
-from harness.transforms.simplifier import folding
 from harness.transforms.simplify import simplify
+from harness.transforms.surgery import folding
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
 
 DEFECTS = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.onnx"))
@@ -297,7 +297,7 @@ def test_all_but_the_graph_is_kept() -> None:
 @pytest.mark.parametrize("path", DEFECTS, ids=lambda path: path.stem)
 def test_what_breaks_other_simplifiers_stays_right(path: Path) -> None:
     model = onnx.load(path)
-    feeds = {name: value for name, value in np.load(path.with_suffix(".npz")).items()}
+    feeds = dict(np.load(path.with_suffix(".npz")).items())
     before, after = run(model, **feeds), run(simplify(copy_of(model)), **feeds)
     assert [each.dtype for each in after] == [each.dtype for each in before]
     for one, other in zip(after, before, strict=True):

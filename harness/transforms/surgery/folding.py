@@ -13,9 +13,9 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from harness.transforms.simplifier.editing import Editing, all_nodes
-from harness.transforms.simplifier.facts import Fact
-from harness.transforms.simplifier.rules import constant_tensor, replace_by_constant
+from harness.transforms.surgery.editing import Editing, all_nodes
+from harness.transforms.surgery.facts import Fact
+from harness.transforms.surgery.rules import constant_tensor, replace_by_constant
 
 Array = npt.NDArray[np.generic]
 

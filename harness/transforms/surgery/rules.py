@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from harness.transforms.simplifier.editing import Editing, all_graphs
-from harness.transforms.simplifier.facts import Fact
+from harness.transforms.surgery.editing import Editing, all_graphs
+from harness.transforms.surgery.facts import Fact
 
 Facts = Mapping[str, Fact]
 
