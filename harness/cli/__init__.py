@@ -127,11 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> None:
     """One error on standard error. It may quote a model's names, so nothing in it is taken as markup."""
-    from harness.cli.show import error_console, text
+    from harness.cli.show import error_console, labelled
 
-    console = error_console()
-    line = text(f"{PROGRAM}: ", "bold").append("error: ", "bold red").append(text(message))
-    console.print(line, soft_wrap=True)
+    error_console().print(f"{PROGRAM}: ", labelled("error: ", "bold red", message), sep="", soft_wrap=True)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from harness import matrix, zoo
@@ -92,7 +94,14 @@ def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
 @contextmanager
 def started_worker(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
     """A worker process for the block. It's ended whatever happens, Ctrl-C included."""
-    worker = Worker(settings.limits, environment)
+    # A terminal sends Ctrl-C to the worker too, which would answer with a traceback. Processes that are
+    # begun now inherit the mask. The tracker goes first: starting it later would take the mask off.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        worker = Worker(settings.limits, environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield worker
     finally:

@@ -18,7 +18,7 @@ from harness.cards import Card
 from harness.cli import DONE, NEGATIVE
 from harness.cli.common import add_json, add_limits, add_model, find_model, settings_of, started_worker, words_of
 from harness.cli.precision import loosest
-from harness.cli.show import console, facts, figure, indented, size, table, text, write_json
+from harness.cli.show import console, facts, figure, indented, labelled, size, table, text, write_json
 from harness.errors import HarnessError, ModelError, ProviderError, UsageError, WorkerDied
 from harness.isolate import note_stage
 from harness.model import Model
@@ -304,7 +304,7 @@ def _show(out: Console, outcome: Outcome, task: Task) -> None:
         what = {Precision.FP16: "float16", Precision.INT8: "quantized"}[outcome.precision]
         out.print(text(f"note: judged as {what}, since B holds that and A doesn't", "yellow"), soft_wrap=True)
     for change in outcome.interface:
-        out.print(text("interface: ", "bold yellow").append(text(change, "default")), soft_wrap=True)
+        out.print(labelled("interface: ", "bold yellow", change), soft_wrap=True)
     for note in outcome.notes:
         out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
     out.print()
@@ -315,7 +315,7 @@ def _show(out: Console, outcome: Outcome, task: Task) -> None:
         return
     # The reason is the first failing output's, which the lines tell in full.
     why = _counted(outcome) if outcome.lines else outcome.reason
-    out.print(text("B departs from A: ", "bold red").append(text(why, "default")), soft_wrap=True)
+    out.print(labelled("B departs from A: ", "bold red", why), soft_wrap=True)
     for line in outcome.lines:
         out.print(text(f"  {line}"), soft_wrap=True)
     if not task.float16_io and any(change.endswith("is tensor(float16)") for change in outcome.interface):

@@ -13,7 +13,7 @@ from rich.table import Table
 from harness import providers
 from harness.cli import DONE, NEGATIVE
 from harness.cli.common import add_json, settings_of, started_worker, words_of
-from harness.cli.show import console, error_console, facts, indented, text, write_json
+from harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
 from harness.errors import WorkerDied
 from harness.providers import Problem
 from harness.providers.probe import Availability, conflict, probe
@@ -90,8 +90,8 @@ def _show(
     out.print(text(", ".join(f"{name} {version}" for name, version in versions.items()), "dim"))
     if problem:
         out.print()
-        out.print(text("conflict: ", "bold red").append(text(f"{problem.reason}.", "default")))
-        out.print(text("mend: ", "bold").append(text(problem.mend or "", "not bold")))
+        out.print(labelled("conflict: ", "bold red", f"{problem.reason}."))
+        out.print(labelled("mend: ", "bold", problem.mend or ""))
     out.print()
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="bold")
@@ -103,7 +103,7 @@ def _show(
         else:
             said = [text(f"{each.reason}.")]
             if each.mend:
-                said.append(text("mend: ", "bold").append(text(each.mend, "not bold")))
+                said.append(labelled("mend: ", "bold", each.mend))
             grid.add_row(text(each.name), text("can't be used", "red"), Group(*said))
         if verbose and each.details:
             grid.add_row("", "", facts(each.details))

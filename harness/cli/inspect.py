@@ -15,7 +15,7 @@ from rich.console import Console
 from harness.cards import Card
 from harness.cli import DONE, NEGATIVE
 from harness.cli.common import add_json, add_limits, add_model, find_model, named_death, settings_of, started_worker
-from harness.cli.show import console, facts, indented, shape, size, table, text, write_json
+from harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
 from harness.errors import HarnessError, ModelError
 from harness.isolate import note_stage
 from harness.model import Model, Signature, subgraphs
@@ -199,13 +199,13 @@ def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
     places += [f"{found.functions} function{'s' if found.functions > 1 else ''}"] * bool(found.functions)
     count = f"{sum(found.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
     _heading(out, "nodes", count)
-    cells = [text(f"{number:>5,} ", "cyan").append(text(name, "default")) for name, number in found.nodes.items()]
+    cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in found.nodes.items()]
     out.print(indented(Columns(cells, column_first=True, padding=(0, 3))))
     for problem in found.problems:
         out.print()
-        out.print(text("problem: ", "bold red").append(text(problem, "default")))
+        out.print(labelled("problem: ", "bold red", problem))
 
 
 def _heading(out: Console, word: str, remark: str = "") -> None:
     out.print()
-    out.print(text(word, "bold").append(text(f"  {remark}" if remark else "", "not bold")))
+    out.print(labelled(word, "bold", f"  {remark}" if remark else ""))

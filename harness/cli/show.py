@@ -42,6 +42,11 @@ def text(content: object, style: str = "") -> Text:
     return Text("\n".join(printable(line) for line in str(content).split("\n")), style)
 
 
+def labelled(label: str, style: str, content: object) -> Text:
+    """A coloured word of ours, then plain text that may come from a model."""
+    return Text.assemble((label, style), text(content))
+
+
 def write_json(value: object) -> None:
     """Write one JSON document to standard output: strict (no NaN), ASCII, its keys in the order given."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")

@@ -24,7 +24,7 @@ from harness.cli.common import (
     started_worker,
     words_of,
 )
-from harness.cli.show import console, facts, size, text, write_json
+from harness.cli.show import console, facts, labelled, size, text, write_json
 from harness.errors import HarnessError, NotApplicable, TransformError, UsageError
 from harness.isolate import note_stage
 from harness.matrix import GROUPS
@@ -220,7 +220,7 @@ def _cannot_write(out: Path, error: Exception) -> HarnessError:
 
 
 def _show(out: Console, file: Path, variant: Variant, written: Written, verdict: Verdict, idle: list[str]) -> None:
-    out.print(text("wrote ", "bold").append(text(file, "not bold")), soft_wrap=True)
+    out.print(labelled("wrote ", "bold", file), soft_wrap=True)
     rows: dict[str, object] = {
         "variant": variant.spelling,
         "nodes": _change(f"{written.nodes_before:,}", f"{written.nodes_after:,}"),
@@ -235,7 +235,7 @@ def _show(out: Console, file: Path, variant: Variant, written: Written, verdict:
     for note in verdict.notes():
         out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
     for problem in verdict.problems():
-        out.print(text("problem: ", "bold red").append(text(problem, "default")), soft_wrap=True)
+        out.print(labelled("problem: ", "bold red", problem), soft_wrap=True)
 
 
 def _change(before: str, after: str) -> str:
