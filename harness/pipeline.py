@@ -7,10 +7,13 @@ owns the pytest-benchmark fixture (:func:`time_cell`), from models that have pas
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import inspect
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,7 +219,8 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
     done: list[Any] = []
     bound = [transforms.bind(step) for step in steps]
     for step in (step for step in bound if not step.transform.session):
-        done.append([step.name, dict(step.options), {name: version(name) for name in step.transform.requires}])
+        versions = {name: version(name) for name in step.transform.requires}
+        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply)])
         key = kept.key(
             subject.model.sha256,
             done,
@@ -242,6 +246,16 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
             transform_seconds=seconds,
         )
     return Artifact(current, check, current is not subject.model, level)
+
+
+@cache
+def _source_of(apply: transforms.Apply) -> str | None:
+    """Hash of the file that defines a transform: other packages' transforms change without our version."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(apply))
+        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except (TypeError, OSError):  # a callable object, or a file that's gone
+        return None
 
 
 def _write_artifact(folder: Path, step: BoundStep, before: Model) -> None:
