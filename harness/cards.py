@@ -99,17 +99,17 @@ class KnownFailure:
     """``[[known_failure]]``: cells that a released library breaks. An unexpected pass is a failure.
 
     Attributes:
-        variants: ids of the variants that fail.
+        variants: ids of the variants that fail; empty for every one.
         providers: provider names; empty for every one.
         stage: the stage that they end in.
         reason: one sentence, with the defect and whose it is.
         versions: distribution name to the version that it was seen in.
     """
 
-    variants: tuple[str, ...]
     stage: str
     reason: str
     versions: Mapping[str, str]
+    variants: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
 
 
@@ -274,14 +274,11 @@ def _known_failure(section: Section) -> KnownFailure:
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
         raise section.error("stage", f"is {stage!r}. {did_you_mean(stage, FAILING_STAGES)}")
-    variants = section.names("variants")
-    if not variants:
-        raise section.error("variants", "is missing: name the variants that fail")
     versions = {version.key: version.own_text() for version in section.section("versions").entries()}
     if not versions:
         raise section.error("versions", "is missing: name the distribution and the version that it was seen in")
     return KnownFailure(
-        variants=variants,
+        variants=section.names("variants"),
         stage=stage,
         reason=section.needed_text("reason"),
         versions=versions,

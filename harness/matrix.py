@@ -33,7 +33,8 @@ class Cell:
     def known_failure(self) -> KnownFailure | None:
         """The card's entry for this cell, if it has one."""
         for entry in self.card.known_failures:
-            if self.variant.id in entry.variants and (not entry.providers or self.provider in entry.providers):
+            of_variant = not entry.variants or self.variant.id in entry.variants
+            if of_variant and (not entry.providers or self.provider in entry.providers):
                 return entry
         return None
 

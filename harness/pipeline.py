@@ -129,11 +129,11 @@ class _Way:
         except NotApplicable as error:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
         except (InputError, ResultsError) as error:
-            raise CellEnded(Status.ERROR, _one_sentence(error), tuple(str(error).splitlines()[1:])) from error
+            raise CellEnded(Status.ERROR, _one_sentence(error), _further_lines(error)) from error
         except Exception as error:
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
-            raise CellEnded(status, words, tuple(str(error).splitlines()[1:])) from error
+            raise CellEnded(status, words, _further_lines(error)) from error
         finally:
             self.seconds[stage] = time.perf_counter() - started
 
@@ -439,6 +439,10 @@ def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any
 
 def _one_sentence(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _further_lines(error: Exception) -> tuple[str, ...]:
+    return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
 
 
 def _named(error: Exception) -> str:
