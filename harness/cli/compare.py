@@ -19,7 +19,7 @@ from harness.cli import DONE, NEGATIVE
 from harness.cli.common import add_json, add_limits, add_model, find_model, settings_of, started_worker, words_of
 from harness.cli.precision import loosest
 from harness.cli.show import console, facts, figure, indented, labelled, size, table, text, write_json
-from harness.errors import HarnessError, ModelError, ProviderError, UsageError, WorkerDied
+from harness.errors import HarnessError, InputError, ModelError, ProviderError, UsageError, WorkerDied
 from harness.isolate import note_stage
 from harness.model import Model
 from harness.providers import Provider
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(_as_json(outcome, task))
     else:
-        _show(console(), outcome, task)
+        _show(console(), outcome, task, args.a, args.b)
     return DONE if outcome.reason is None else NEGATIVE
 
 
@@ -247,9 +247,11 @@ def _reference(task: Task, a: Model) -> Reference:
         if task.recorded is None:
             return reference(a, task.card, task.settings, Cache(cache_root()))
         return _given(a, task.recorded)
+    except (ModelError, InputError) as error:
+        raise type(error)(f"A ({a.path.name}): {error}") from None
     except HarnessError:
         raise
-    except Exception as error:
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         raise ModelError(f"A ({a.path.name}) doesn't run itself: {words_of(error)}") from None
 
 
@@ -287,12 +289,12 @@ def _as_json(outcome: Outcome, task: Task) -> dict[str, Any]:
     return document
 
 
-def _show(out: Console, outcome: Outcome, task: Task) -> None:
+def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
     out.print(
         facts(
             {
-                "A": _told(task.a, outcome.a, "on cpu, graph optimizations disabled"),
-                "B": _told(task.b, outcome.b, f"on {task.provider}, ONNX Runtime's default optimizations"),
+                "A": _told(a, outcome.a, "on cpu, graph optimizations disabled"),
+                "B": _told(b, outcome.b, f"on {task.provider}, ONNX Runtime's default optimizations"),
                 "inputs": "\n".join(outcome.input_sets) or "none",
             }
         )
@@ -318,6 +320,9 @@ def _show(out: Console, outcome: Outcome, task: Task) -> None:
     out.print(labelled("B departs from A: ", "bold red", why), soft_wrap=True)
     for line in outcome.lines:
         out.print(text(f"  {line}"), soft_wrap=True)
+    if outcome.a and outcome.b and outcome.a.sha256 == outcome.b.sha256:
+        cause = "ONNX Runtime's optimizer" + ("" if task.provider == "cpu" else f" or the provider {task.provider}")
+        out.print(text(f"A and B are the same model: the difference is the work of {cause}", "dim"), soft_wrap=True)
     if not task.float16_io and any(change.endswith("is tensor(float16)") for change in outcome.interface):
         out.print(text("--float16-io allows float16 where A has float32", "dim"), soft_wrap=True)
 

@@ -359,7 +359,9 @@ def test_a_reference_that_does_not_open_is_an_error(capsys: pytest.CaptureFixtur
     custom.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
     saved("b.onnx")
     assert main(["compare", saved("a.onnx", custom), "b.onnx"]) == 1
-    assert "A (a.onnx) doesn't run itself: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith("onnx-harness: error: A (a.onnx): ")
+    assert "nowhere" in err or "not a registered function/op" in err
 
 
 @pytest.mark.parametrize(
