@@ -11,7 +11,8 @@ import onnx_ir as ir
 from harness.errors import NotApplicable
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-# Before this IR version an initializer had to be a graph input as well, and was a constant all the same.
+# Before this IR version every initializer had to be listed among the inputs, and was a constant all the same. Here they
+# are taken off that list, so that an initializer among the inputs always is a default that the caller may override.
 FREE_INITIALIZERS = 4
 
 _PLACEHOLDER = "sparse tensor kept aside"
@@ -37,20 +38,11 @@ class Editing:
     sparse: dict[str, onnx.AttributeProto]
     names: set[str] = field(default_factory=set)
 
-    @property
-    def keeps_constants_in_nodes(self) -> bool:
-        """Every initializer has to be a graph input here: a new constant is a node, or else the interface changes."""
-        return self.model.ir_version < FREE_INITIALIZERS
-
     def is_standard(self, node: ir.Node, *op_types: str) -> bool:
         """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model."""
         if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
             return False
         return not any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS)
-
-    def is_overridable(self, value: ir.Value) -> bool:
-        """Whether an initializer is only the default of an input, which the caller may replace."""
-        return value.is_graph_input() and not self.keeps_constants_in_nodes
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
@@ -84,6 +76,10 @@ def open_model(model: onnx.ModelProto) -> Editing:
         functions=frozenset((function.domain, function.name) for function in model.functions),
         sparse=sparse,
     )
+    if model.ir_version < FREE_INITIALIZERS:
+        true_inputs = [value for value in editing.graph.inputs if not value.is_initializer()]
+        editing.graph.inputs.clear()
+        editing.graph.inputs.extend(true_inputs)
     _make_names_unique(editing)
     return editing
 
@@ -105,6 +101,8 @@ def close_model(editing: Editing) -> onnx.ModelProto:
     for name in ("input", "output", "sparse_initializer"):
         model.graph.ClearField(name)
         getattr(model.graph, name).extend(getattr(original, name))
+    if model.ir_version < FREE_INITIALIZERS:
+        _list_initializers(model.graph, original)
     # onnx-ir writes the type and shape of every initializer a second time.
     described = [info for info in model.graph.value_info if info.name not in editing.graph.initializers]
     model.graph.ClearField("value_info")
@@ -114,6 +112,19 @@ def close_model(editing: Editing) -> onnx.ModelProto:
             if attribute.t.doc_string == _PLACEHOLDER:
                 attribute.CopyFrom(editing.sparse[attribute.t.name])
     return model
+
+
+def _list_initializers(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """List every initializer as an input, and none that is gone: no caller sees these."""
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    gone = {tensor.name for tensor in original.initializer} - initializers.keys()
+    listed = [info for info in original.input if info.name not in gone]
+    new = initializers.keys() - {info.name for info in listed}
+    graph.ClearField("input")
+    graph.input.extend(listed)
+    for name, tensor in initializers.items():
+        if name in new:
+            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:

@@ -50,7 +50,7 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
             facts[info.name] = _fact(info.type.tensor_type)
     for name, value in editing.graph.initializers.items():
-        if value.const_value is not None and not editing.is_overridable(value):
+        if value.const_value is not None and not value.is_graph_input():
             facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
     return facts
 
@@ -76,19 +76,20 @@ def _skeleton(editing: Editing) -> onnx.ModelProto:
         inner.ClearField("value_info")
         for info in (*inner.input, *inner.output):
             _forget_shape(info.type)
+    true_inputs = {value.name for value in editing.graph.inputs}
     for info in editing.model.graph.input:
-        held = editing.graph.initializers.get(info.name)
-        if held is not None and not editing.is_overridable(held):
+        if info.name not in true_inputs:
             continue
         graph.input.add().CopyFrom(info)
-        if held is not None:
+        # The runtime checks what it is fed against this, and perhaps not a default.
+        if info.name in editing.graph.initializers:
             _forget_shape(graph.input[-1].type)
     for info in editing.model.graph.output:
         graph.output.add().CopyFrom(info)
         _forget_shape(graph.output[-1].type)
     for name, value in editing.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or editing.is_overridable(value):
+        if tensor is None or value.is_graph_input():
             continue
         if tensor.size <= _READ_BY_INFERENCE:
             ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)

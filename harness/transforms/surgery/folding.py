@@ -70,7 +70,7 @@ class ConstantFolder:
             The number of nodes removed, and the bytes by which the constants of the model grew (negative: shrank).
         """
         constant = self._constant_nodes()
-        kept = self._gaining_nothing(constant)
+        kept: set[ir.Node] = set()
         computed: dict[ir.Value, Array] = {}
         while True:
             plan = _plan(constant, kept, facts)
@@ -95,7 +95,7 @@ class ConstantFolder:
     def _constant_nodes(self) -> list[ir.Node]:
         """The nodes of the main graph that depend on constants alone, without the ``Constant`` nodes themselves."""
         editing = self._editing
-        constants = {value for value in editing.graph.initializers.values() if not editing.is_overridable(value)}
+        constants = {value for value in editing.graph.initializers.values() if not value.is_graph_input()}
         found: list[ir.Node] = []
         for node in editing.graph:
             if editing.is_standard(node, "Constant"):
@@ -104,12 +104,6 @@ class ConstantFolder:
                 constants.update(node.outputs)
                 found.append(node)
         return [node for node in found if not _hands_on_a_constant(node)]
-
-    def _gaining_nothing(self, constant: Sequence[ir.Node]) -> set[ir.Node]:
-        """Nodes for which folding would only put a ``Constant`` node, and a larger one, in their place."""
-        if not self._editing.keeps_constants_in_nodes:
-            return set()
-        return {node for node in constant if all(value.producer() is None for value in _reads(node))}
 
     def _is_repeatable(self, node: ir.Node) -> bool:
         """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
@@ -287,7 +281,7 @@ def _freed(plan: _Plan) -> int:
         for value in {value for node in plan.nodes for value in _reads(node)}
         if value.const_value is not None
         and value.is_initializer()
-        and not (value.is_graph_output() or value.is_graph_input())
+        and not value.is_graph_output()
         and all(use.node in going for use in value.uses())
     )
 

@@ -15,8 +15,6 @@ Facts = Mapping[str, Fact]
 
 def lift_constants(editing: Editing) -> int:
     """Turn ``Constant`` nodes of the main graph into initializers; one that is an output of the model stays a node."""
-    if editing.keeps_constants_in_nodes:
-        return 0
     lifted = 0
     for node in list(editing.graph):
         if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
@@ -64,10 +62,9 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
-    It is an initializer, or a ``Constant`` node where that is an output of the model or the IR version has no free
-    initializers.
+    It is an initializer, or a ``Constant`` node where that is an output of the model.
     """
-    if not value.is_graph_output() and not editing.keeps_constants_in_nodes:
+    if not value.is_graph_output():
         replace_by_initializer(editing, value, tensor)
         return
     producer = value.producer()
