@@ -1,0 +1,17 @@
+"""Runs of pytest within these tests leave nothing behind, and don't load what they don't need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.running import LEAN
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if "pytester" in request.fixturenames:
+        request.getfixturevalue("pytester")  # it clears the variable that follows
+    monkeypatch.setenv("PYTEST_ADDOPTS", LEAN)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
