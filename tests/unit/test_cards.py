@@ -166,7 +166,6 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
         (FAILURE.replace('onnxslim = "0.1"', ""), 6, "known_failure[0].versions is missing: name the distribution"),
         (FAILURE.replace('"0.1"', "0.1"), 6, "known_failure[0].versions.onnxslim is 0.1, but should be text"),
         (FAILURE.replace("reason", "# reason"), 2, "known_failure[0].reason is missing"),
-        (FAILURE.replace("variants", "# variants"), 2, "known_failure[0].variants is missing: name the variants"),
     ],
 )
 def test_a_bad_card_is_refused_with_its_file_line_and_key(tmp_path: Path, text: str, line: int, message: str) -> None:
