@@ -7,8 +7,10 @@ never changes somebody else's test run. Loading it imports neither onnx nor onnx
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +48,7 @@ _settings = pytest.StashKey[Settings]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
-_names = pytest.StashKey[dict[str, Path]]()
+_names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (or itself), and the module
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,9 +83,9 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         project = read_project(config.rootpath)
         settings = combine(project, given)
+        settings = replace(settings, provider=matrix.check_providers(settings.provider))
         config.stash[_settings] = settings
         if project or any(given.values()):
-            matrix.check_providers(settings.provider)
             config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -106,8 +108,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
     if not matrix.is_model_file(file_path):
         return None
-    session = parent.session
-    named = session.isinitpath(file_path)
+    # pytest itself forgets an argument that lies in the folder of another one.
+    named = parent.session.isinitpath(file_path) or file_path in _arguments(parent.config)
     if not named and not any(file_path.is_relative_to(folder) for folder in parent.config.getini("onnx_model_paths")):
         return None
     if not named and file_path.suffix == ".onnx" and matrix.card_beside(file_path).is_file():
@@ -131,11 +133,13 @@ class ModelModule(pytest.Module):
                 variants = matrix.expand_variants(settings.variant, settings.variants)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        other = self.config.stash[_names].setdefault(card.name, self.path)
-        if other != self.path:
+        other, path = self.config.stash[_names].setdefault(card.name, (card.path, self.path))
+        if other != card.path:
             raise self.CollectError(
-                f"two models are called '{card.name}': {other} and {self.path}. Ids are keys of history: rename one."
+                f"two models are called '{card.name}': {other} and {card.path}. Ids are keys of history: rename one."
             )
+        if path != self.path:
+            return []  # a model and its card were both named, as by `pytest models/*`
         self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
         items = list(super().collect())
         tests = len(items) // max(len(self.cells), 1)
@@ -277,6 +281,14 @@ def _key(name: str) -> str:
     return name.replace("-", "_")
 
 
+def _arguments(config: pytest.Config) -> list[Path]:
+    """The paths on the command line, as pytest makes them absolute: links stay what they were called."""
+    return [
+        Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
+        for argument in config.args
+    ]
+
+
 def _asked_for_cells(config: pytest.Config) -> bool:
     """Whether the command line itself names a provider or a variant."""
     return any(config.getoption(_dest(name)) for name in ("provider", "variant"))
@@ -285,7 +297,7 @@ def _asked_for_cells(config: pytest.Config) -> bool:
 def _only_models(config: pytest.Config) -> bool:
     """Whether the command line names models, or folders of them, and nothing else."""
     folders = config.getini("onnx_model_paths")
-    paths = [(config.invocation_params.dir / arg.split("::")[0]).resolve() for arg in config.args]
+    paths = _arguments(config)
     return bool(paths) and all(
         matrix.is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
     )

@@ -43,16 +43,31 @@ def test_a_model_in_a_folder_of_models_is_collected(pytester: pytest.Pytester) -
     assert ids(pytester, "--variant", "original", "-k", "accuracy") == ["exports/lin.onnx::test_accuracy[original-cpu]"]
 
 
-def test_a_model_with_a_card_is_collected_once_and_judged_by_its_card(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    "named", [["."], ["exports/lin.onnx"], ["exports/lin.onnx", "exports/lin.model.toml"], [".", "exports/lin.onnx"]]
+)
+def test_a_model_and_its_card_are_collected_once(pytester: pytest.Pytester, named: list[str]) -> None:
     save(linear(), pytester.path / "exports" / "lin.onnx")
-    (pytester.path / "exports" / "lin.model.toml").write_text("[model]\nsumary = 'x'\n")
+    (pytester.path / "exports" / "lin.model.toml").write_text("[model]\nsummary = 'linear'\n")
     pytester.makeini("[pytest]\nonnx_model_paths = exports")
-    said = "*lin.model.toml, line 2: model.sumary isn't a key of a card. Did you mean 'summary'?*"
-    for named in ("exports", "exports/lin.onnx"):
-        result = pytester.runpytest_inprocess(named)
-        assert result.ret == pytest.ExitCode.INTERRUPTED
-        result.assert_outcomes(errors=1)
-        result.stdout.fnmatch_lines([said])
+    (found,) = ids(pytester, *named, "--variant=original", "-k=accuracy")
+    assert found.startswith("exports/lin.")
+
+
+def test_a_card_with_a_wrong_key_is_refused_where_it_lies(pytester: pytest.Pytester) -> None:
+    save(linear(), pytester.path / "lin.onnx")
+    (pytester.path / "lin.model.toml").write_text("[model]\nsumary = 'linear'\n")
+    result = pytester.runpytest_inprocess("lin.onnx")  # the card beside a model is its card
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*lin.model.toml, line 2: model.sumary isn't a key*Did you mean 'summary'?*"])
+
+
+def test_a_model_is_collected_though_its_folder_is_named_too(pytester: pytest.Pytester) -> None:
+    save(linear(), pytester.path / "lin.onnx")
+    assert ids(pytester, ".", "lin.onnx", "--variant=original", "-k=accuracy") == [
+        "lin.onnx::test_accuracy[original-cpu]"
+    ]
 
 
 def test_a_cell_is_chosen_by_its_node_id_and_by_keyword(pytester: pytest.Pytester) -> None:
