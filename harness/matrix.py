@@ -71,8 +71,12 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
         named: the project's own variants.
 
     Raises:
-        UsageError: a word is none of these, needs a library that isn't installed, or names an empty group.
+        UsageError: a word is none of these, needs a library that isn't installed, or names an empty group; a
+            project's own variant has a name that is taken.
     """
+    for name in named:
+        if name in GROUPS or name == ORIGINAL or name in transforms.registry():
+            raise UsageError(f"the project's variant '{name}' is called as one that is built in: give it another name")
     found: dict[str, Variant] = {}
     for word in words:
         if word in GROUPS:
@@ -96,8 +100,16 @@ def check_providers(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _variant(word: str, named: Mapping[str, str]) -> Variant:
-    variant = parse_variant(named[word], id=word) if word in named else parse_variant(word)
     known = transforms.registry()
+    if word in named:
+        try:
+            variant = parse_variant(named[word], id=word)
+            for step in variant.steps:
+                transforms.bind(step)
+        except UsageError as error:
+            raise UsageError(f"the project's variant '{word}' ({named[word]}): {error}") from None
+        return variant
+    variant = parse_variant(word)
     for step in variant.steps:
         if step.name not in known and len(variant.steps) == 1 and not step.options:
             everything = {*known, *named, *GROUPS, ORIGINAL}
