@@ -1,10 +1,9 @@
-"""``fp16``, ``fp16.io32``: float16 conversion by onnxconverter-common, with what can be mended from outside mended."""
+"""``fp16``, ``fp16.io32``: weights and arithmetic in float16, by the schema of each operator."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicable
@@ -13,6 +12,7 @@ from harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL, check_l
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
 
 def convert_float_to_float16(
@@ -25,85 +25,48 @@ def convert_float_to_float16(
 ) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to float16.
 
+    Takes the arguments that onnxmltools documents. What may be float16 is read in the schema of each operator at the
+    model's opset. Sequences, functions and operators of other domains stay float32, and so do values computed from
+    shapes: sizes above 2048 aren't exact in float16.
+
     Args:
-        model: the model; it is changed.
+        model: the model; it may be changed.
         min_positive_val: smaller magnitudes among the weights are raised to it.
         max_finite_val: larger finite magnitudes among the weights are lowered to it.
         keep_io_types: leave the inputs and outputs of the model float32.
-        op_block_list: operators that stay float32; the library's own list when not given.
+        op_block_list: standard operators that stay float32; ``casting.DEFAULT_OP_BLOCK_LIST`` when not given.
         node_block_list: names of nodes that stay float32.
 
+    Returns:
+        The converted model, its inputs and outputs named as before.
+
     Raises:
-        NotApplicable: the model holds float16 already.
+        NotApplicable: the model holds float16 already, or what onnx-ir can't hold.
         ValueError: the limits can't hold in float16.
     """
     check_limits(min_positive_val, max_finite_val)
 
-    from onnxconverter_common import float16
+    from harness.transforms.surgery.casting import DEFAULT_OP_BLOCK_LIST, FLOAT16
+    from harness.transforms.surgery.editing import close_model, open_model
+    from harness.transforms.surgery.halving import Halver
 
-    if float16.check_if_fp16_ready(model.graph):
+    blocked_ops = frozenset(DEFAULT_OP_BLOCK_LIST if op_block_list is None else op_block_list)
+    blocked_nodes = frozenset(node_block_list or ())
+
+    def blocks(node: onnx_ir.Node) -> bool:
+        return node.op_type in blocked_ops or (bool(node.name) and node.name in blocked_nodes)
+
+    editing = open_model(model)
+    clamp = partial(convert_np_to_float16, min_positive_val=min_positive_val, max_finite_val=max_finite_val)
+    halver = Halver(editing, clamp, keep_io_types, blocks)
+    if halver.has_float16:
         raise NotApplicable("the model holds float16 tensors already")
-    # The converter calls the Casts that it adds after the node beside them: nodes of one name get the same Cast twice.
-    _name_nodes(model.graph, frozenset(node_block_list or ()))
-    # It converts values stored one by one, and then writes them one by one: minutes per GB.
-    _pack_floats(model.graph)
-    with _fast_clamp():
-        converted: onnx.ModelProto = float16.convert_float_to_float16(
-            model,
-            min_positive_val,
-            max_finite_val,
-            keep_io_types=keep_io_types,
-            op_block_list=None if op_block_list is None else list(op_block_list),
-            node_block_list=None if node_block_list is None else list(node_block_list),
-        )
+    changed = halver.convert()
+    converted = close_model(editing)
+    for info in (*converted.graph.input, *converted.graph.output):
+        if info.name in changed:
+            info.type.tensor_type.elem_type = FLOAT16
     return converted
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
-                yield from _graphs(inner)
-
-
-def _name_nodes(graph: onnx.GraphProto, blocked: frozenset[str]) -> None:
-    nodes = [node for inner in _graphs(graph) for node in inner.node]
-    taken = {node.name for node in nodes}
-    fresh = (name for number in itertools.count() if (name := f"node_{number}") not in taken)
-    seen: set[str] = set()
-    for node in nodes:
-        if not node.name or (node.name in seen and node.name not in blocked):
-            node.name = next(fresh)
-        seen.add(node.name)
-
-
-def _pack_floats(graph: onnx.GraphProto) -> None:
-    import numpy as np
-
-    for inner in _graphs(graph):
-        held = [tensor for node in inner.node for attribute in node.attribute for tensor in _tensors(attribute)]
-        for tensor in (*inner.initializer, *held):
-            if len(tensor.float_data) and tensor.data_type == tensor.FLOAT:
-                tensor.raw_data = np.array(tensor.float_data, np.dtype("<f4")).tobytes()
-                tensor.ClearField("float_data")
-
-
-def _tensors(attribute: onnx.AttributeProto) -> tuple[onnx.TensorProto, ...]:
-    return (attribute.t, *attribute.tensors)
-
-
-@contextmanager
-def _fast_clamp() -> Iterator[None]:
-    """Put our clamp in the place of the library's: the same bits, without its scalar casts and its warnings."""
-    from onnxconverter_common import float16
-
-    original = float16.convert_np_to_float16
-    float16.convert_np_to_float16 = convert_np_to_float16
-    try:
-        yield
-    finally:
-        float16.convert_np_to_float16 = original
 
 
 def _check(min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL, **_: object) -> None:
@@ -123,7 +86,7 @@ TRANSFORM = (
         apply=convert_float_to_float16,
         forms={"fp16": {}},
         options=_OPTIONS,
-        requires=("onnxconverter-common",),
+        requires=("onnx-ir",),
         precision=Precision.FP16,
         float_io="float16",
         groups=("fp16",),
@@ -134,7 +97,7 @@ TRANSFORM = (
         apply=convert_float_to_float16,
         forms={"fp16.io32": {"keep_io_types": True}},
         options=_OPTIONS,
-        requires=("onnxconverter-common",),
+        requires=("onnx-ir",),
         precision=Precision.FP16,
         groups=("fp16",),
         check=_check,

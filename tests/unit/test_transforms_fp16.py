@@ -1,6 +1,9 @@
-"""Float16 conversion through the library: what is mended on the way in, and what the options do."""
+"""Float16 conversion: what becomes float16, where Casts go, what stays, and what the options do."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +15,9 @@ from harness.names import parse_variant
 from harness.transforms import bind
 from harness.transforms.float16 import check_limits, convert_np_to_float16
 from harness.transforms.fp16 import convert_float_to_float16
-from tests.unit.transform_models import copy_of, floats, model_of, run
+from tests.unit.transform_models import copy_of, floats, model_of, ops, run
+
+DEFECTS = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.onnx"))
 
 # Three unnamed nodes on one input: the library would give their Casts one name.
 UNNAMED = """
@@ -57,10 +62,143 @@ def test_weights_are_clamped_at_the_limit_that_was_asked_for(option: str, expect
     assert numpy_helper.to_array(weight) == np.float16(expected)
 
 
-def test_weights_stored_value_by_value_are_converted_too() -> None:
-    model = model_of(UNNAMED)
-    assert model.graph.initializer[0].float_data
-    assert len(convert_float_to_float16(model).graph.initializer[0].raw_data) == 2
+def converts(text: str, opset: int = 17, **feeds: Any) -> onnx.ModelProto:
+    """The model in float16 between float32 inputs and outputs: valid, and right to float16 precision on ``feeds``."""
+    model = model_of(text, opset)
+    result = converted("fp16.io32", copy_of(model))
+    assert list(result.graph.input) == list(model.graph.input)
+    assert list(result.graph.output) == list(model.graph.output)
+    for one, other in zip(run(result, **feeds), run(model, **feeds), strict=True):
+        np.testing.assert_allclose(one, other, rtol=5e-3, atol=5e-3)
+    return result
+
+
+def test_a_value_is_cast_once_for_all_its_readers() -> None:
+    result = converts("agraph (float[2] x) => (float[2] z) { a = Neg(x) b = Abs(x) z = Add(a, b) }", x=floats(2))
+    assert ops(result) == {"Cast": 2, "Neg": 1, "Abs": 1, "Add": 1}
+
+
+def test_an_output_that_is_read_inside_as_well_is_cast_for_the_outside_only() -> None:
+    result = converts("agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Exp(y) }", x=floats(2))
+    assert ops(result) == {"Cast": 3, "Neg": 1, "Exp": 1}
+
+
+def test_an_input_that_is_an_output_stays_itself() -> None:
+    model = model_of("agraph (float[2] x) => (float[2] x, float[2] z) { z = Neg(x) }")
+    assert types(converted("fp16", copy_of(model))) == [TensorProto.FLOAT16] * 3
+    assert types(converted("fp16.io32", model)) == [TensorProto.FLOAT] * 3
+
+
+def test_a_constant_read_in_both_types_is_there_in_both() -> None:
+    result = converts(
+        """agraph (float[4] x) => (float[4] z, float[2] v, int64[2] i) <int64[1] k = {2}, float[4] w = {1,2,3,4}>
+        { z = Mul(x, w) y = Add(x, w) v, i = TopK(w, k) }""",
+        x=floats(4),
+    )
+    assert sorted(tensor.data_type for tensor in result.graph.initializer if tensor.dims == [4]) == [
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+    ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "Constant<value_float = 2.0>()",
+        "ConstantOfShape(s)",
+        "ConstantOfShape<value = float[1] {3}>(s)",
+        "Cast<to = 1>(s)",
+    ],
+)
+def test_what_can_be_made_in_float16_is_not_cast_to_it(made: str) -> None:
+    result = converts(
+        f"agraph (float[2] x) => (float[M] z) <int64[1] s = {{2}}> {{ c = {made} z = Add(x, c) }}", x=floats(2)
+    )
+    assert ops(result).get("Cast", 0) == 2 + made.startswith("Cast")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("q = SequenceConstruct(x, x) e = SequenceAt(q, zero) z = Neg(e)", id="sequence"),
+        pytest.param("r = RandomNormalLike<scale = 0.00001>(x) z = Add(r, x)", id="type-of-another"),
+        pytest.param("z, m, d = LayerNormalization(x, x)", id="layer-normalization"),
+        pytest.param("b = IsNaN(x) z = Where(b, x, x)", id="boolean"),
+        pytest.param("d = Cast<to = 11>(x) e = Exp(d) z = Cast<to = 1>(e)", id="double"),
+        pytest.param("z = local.Twice(x)", id="function"),
+    ],
+)
+def test_what_a_schema_says_is_respected(text: str) -> None:
+    function = '<opset_import: ["" : 17], domain: "local"> Twice (v) => (r) { r = Add(v, v) }'
+    converts(f"agraph (float[3] x) => (float[3] z) <int64 zero = {{0}}> {{ {text} }} {function}", x=floats(3))
+
+
+def test_sizes_stay_exact() -> None:
+    result = converts(
+        """agraph (float[1,N] x) => (float[M] z) <float one = {1.0}, int64[1] at = {1}> { s = Shape(x) n = Gather(s, at)
+        f = Cast<to = 1>(n) g = Add(f, one) i = Cast<to = 7>(g) z = ConstantOfShape(i) }""",
+        x=floats(1, 4097),
+    )
+    assert run(result, x=floats(1, 4097))[0].shape == (4098,)
+
+
+def test_branches_and_loops_compute_in_float16_on_values_from_outside() -> None:
+    text = """agraph (bool c, float[2] x, int64 n) => (float[2] z) <bool go = {1}> {
+        a = Neg(x)
+        b = If (c) <then_branch = one () => (float[2] t) { t = Mul(a, x) },
+                    else_branch = other () => (float[2] t) { t = Identity(a) }>
+        z = Loop (n, go, b) <body = step (int64 i, bool k, float[2] v) => (bool l, float[2] w)
+            { l = Identity(k) w = Add(v, a) }> }"""
+    for choice in (True, False):
+        result = converts(text, c=choice, x=floats(2), n=np.int64(3))
+    loop = next(node for node in result.graph.node if node.op_type == "Loop")
+    assert loop.attribute[0].g.input[2].type.tensor_type.elem_type == TensorProto.FLOAT16
+    assert ops(result)["Cast"] == 2
+
+
+def test_resize_keeps_its_scales_in_float32() -> None:
+    result = converts(
+        """agraph (float[1,1,2,2] x) => (float[1,1,4,4] z) <float[4] s = {1,1,2,2}> { z = Resize(x, , s) }""",
+        x=floats(1, 1, 2, 2),
+    )
+    assert [tensor.data_type for tensor in result.graph.initializer] == [TensorProto.FLOAT]
+
+
+def test_running_variances_out_of_range_do_no_harm() -> None:
+    converts(
+        """agraph (float[2,2] x) => (float[2,2] z) <float[2] one = {1,1}, float[2] large = {1e8,1e8}>
+        { z = BatchNormalization(x, one, one, one, large) }""",
+        x=floats(2, 2) * 1e4,
+    )
+
+
+def test_before_ir_version_4_listed_initializers_are_weights() -> None:
+    model = model_of(
+        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }", ir_version=3
+    )
+    result = converted("fp16.io32", model)
+    assert [info.type.tensor_type.elem_type for info in result.graph.input] == [TensorProto.FLOAT, TensorProto.FLOAT16]
+
+
+def test_a_default_that_the_caller_may_override_keeps_its_type() -> None:
+    model = model_of("agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }")
+    result = converted("fp16.io32", copy_of(model))
+    assert types(result) == [TensorProto.FLOAT] * 3
+    assert types(converted("fp16", model)) == [TensorProto.FLOAT16] * 3
+    x, w = floats(2), np.array([4, 5], np.float32)
+    np.testing.assert_allclose(run(result, x=x, w=w)[0], x * w, rtol=1e-3)
+
+
+@pytest.mark.parametrize("path", DEFECTS, ids=lambda path: path.stem)
+def test_what_breaks_the_library_converts(path: Path) -> None:
+    model, feeds = onnx.load(path), dict(np.load(path.with_suffix(".npz")).items())
+    limit = 65504 if "clamps_weights_at_1e4" in path.stem else 10000  # the documented default is what's wrong there
+    result = converted(f"fp16.io32(max_finite_val={limit})", copy_of(model))
+    assert list(result.graph.output) == list(model.graph.output)
+    for one, other in zip(run(result, **feeds), run(model, **feeds), strict=True):
+        np.testing.assert_allclose(
+            one, other, rtol=1e-2, atol=5e-3 * np.nanmax(np.abs(other), initial=0, where=np.isfinite(other))
+        )
 
 
 def test_blocked_operators_and_nodes_stay_in_float32() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from harness.transforms.surgery.editing import Editing
+from harness.transforms.surgery.editing import Editing, all_graphs
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
@@ -40,11 +40,7 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
     They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
     the model says of other values is left out of it: declared shapes can be false.
     """
-    skeleton = _skeleton(editing)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False, data_prop=True)
-    except Exception:  # inference isn't defined for every valid model, and what it raises varies
-        inferred = skeleton
+    inferred = _inferred(editing, data_prop=True)
     facts: dict[str, Fact] = {}
     for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
@@ -53,6 +49,34 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
         if value.const_value is not None and not value.is_graph_input():
             facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
     return facts
+
+
+def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
+    """The element types of the tensors of all graphs: inferred, or else declared. Sequences and the like have none."""
+    inferred: dict[str, int] = {}
+    skeleton = _inferred(editing, data_prop=False).graph
+    for proto in (skeleton, *_inner(skeleton)):
+        for info in (*proto.value_info, *proto.output, *proto.input):
+            if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+                inferred[info.name] = info.type.tensor_type.elem_type
+    dtypes: dict[ir.Value, int] = {}
+    for graph in all_graphs(editing.graph):
+        produced = (value for node in graph for value in node.outputs)
+        for value in (*graph.inputs, *graph.initializers.values(), *produced):
+            declared = value.type.dtype.value if isinstance(value.type, ir.TensorType) else None
+            held = value.const_value.dtype.value if value.const_value is not None else None
+            dtype = held or inferred.get(value.name or "", declared)
+            if dtype:
+                dtypes[value] = dtype
+    return dtypes
+
+
+def _inferred(editing: Editing, data_prop: bool) -> onnx.ModelProto:
+    skeleton = _skeleton(editing)
+    try:
+        return onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False, data_prop=data_prop)
+    except Exception:  # inference isn't defined for every valid model, and what it raises varies
+        return skeleton
 
 
 def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
