@@ -209,7 +209,7 @@ def _least_bytes(tensor: onnx.TensorProto) -> int:
         return 0
     if name.startswith(("INT2", "UINT2", "INT4", "UINT4", "FLOAT4", "STRING")):  # several to a byte, or of any length
         return 0
-    return math.prod(max(dim, 0) for dim in tensor.dims) * itemsize
+    return int(math.prod(max(dim, 0) for dim in tensor.dims) * itemsize)
 
 
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
