@@ -1,0 +1,138 @@
+"""What a run leaves behind: results, reports, the table, and the way to run one cell again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sqlite3
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.models import linear, save
+from tests.plugin.running import Ended, run_pytest
+from tests.unit.test_results_store import SCHEMA, violations
+
+VARIANTS = ["original", "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32"]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Two models, one of them broken, in the default variants."""
+    folder = tmp_path_factory.mktemp("reporting")
+    save(linear(), folder / "good.onnx")
+    (folder / "broken.onnx").write_text("this is no model")
+    (folder / "good.model.toml").write_text('[model]\nlicense = "Apache-2.0"\n')
+    return run_pytest(
+        folder, "good.onnx", "broken.onnx", "--benchmark-skip", "--report-dir=reports", "--junitxml=junit.xml", "-vv"
+    )
+
+
+def test_every_cell_has_its_verdict_in_results_json(ended: Ended) -> None:
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    verdicts = {id: (cell["status"], cell["stage"]) for id, cell in ended.cells.items()}
+    assert verdicts == {f"good-{variant}-cpu": ("pass", "done") for variant in VARIANTS} | {
+        f"broken-{variant}-cpu": ("fail", "load") for variant in VARIANTS
+    }
+
+
+def test_results_json_follows_the_published_schema(ended: Ended) -> None:
+    results = json.loads((ended.folder / "reports" / "results.json").read_text("utf-8"))
+    assert violations(results, SCHEMA) == []
+    assert results["run"]["command"].startswith("pytest -p no:cacheprovider good.onnx broken.onnx")
+    assert {"onnx", "onnxruntime", "numpy", "onnx-harness"} <= results["run"]["versions"].keys()
+
+
+def test_a_verdict_carries_its_evidence(ended: Ended) -> None:
+    cell = ended.cells["good-fp16.io32-cpu"]
+    assert cell["placement"]["requested"] == "CPUExecutionProvider"
+    assert cell["placement"]["share"] == 1.0
+    assert cell["accuracy"]["input_sets"] == 4
+    (output,) = cell["accuracy"]["outputs"].values()
+    assert 0 < output["max_abs"] < output["rtol"]
+    assert cell["graph"]["nodes_after"] > cell["graph"]["nodes_before"] == 2
+
+
+def test_the_summary_and_the_page_tell_the_same(ended: Ended) -> None:
+    for name in ("summary.md", "report.html"):
+        page = (ended.folder / "reports" / name).read_text("utf-8")
+        assert "broken.onnx isn't an ONNX file" in page.replace("&#x27;", "'").replace("&#39;", "'")
+        assert "Apache-2.0" in page
+
+
+def test_the_run_ends_with_the_table(ended: Ended) -> None:
+    _, _, table = ended.told.partition("= onnx-harness =")
+    assert "good (Apache-2.0" in table
+    assert "2 models, 12 cells on cpu: 6 pass, 6 fail · reports/summary.md" in table
+
+
+def test_junit_has_every_cell_and_the_reason_of_a_failure(ended: Ended) -> None:
+    cases = {
+        (case.get("classname"), case.get("name")): case
+        for case in ElementTree.parse(ended.folder / "junit.xml").iter("testcase")
+    }
+    assert len(cases) == 2 * 2 * len(VARIANTS)
+    failure = cases["broken.onnx", "test_accuracy[simplify-cpu]"].find("failure")
+    assert failure is not None
+    assert "broken-simplify-cpu: fail at load: broken.onnx isn't an ONNX file" in str(failure.get("message"))
+    assert cases["good.onnx", "test_accuracy[simplify-cpu]"].find("failure") is None
+
+
+def test_a_failure_ends_in_the_command_that_runs_its_cell_alone(ended: Ended) -> None:
+    lines = {line.partition("alone: ")[2] for line in ended.told.splitlines() if "[simplify-cpu]" in line}
+    command = shlex.split(max(lines))
+    assert command[0] == "pytest"
+    again = run_pytest(ended.folder, *command[1:])
+    assert again.code == pytest.ExitCode.TESTS_FAILED
+    assert "broken-simplify-cpu: fail at load" in again.told
+    assert "1 model, 1 cell on cpu: 1 fail" in again.told
+
+
+def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -> None:
+    database = ended.folder / "reports" / "history.sqlite"
+    before = (ended.folder / "reports" / "results.json").read_text("utf-8")
+    try:
+        again = run_pytest(ended.folder, "good.onnx", "--variant=optimize", "-k=accuracy", "--report-dir=reports")
+        assert again.code == pytest.ExitCode.OK
+        assert list(again.cells) == ["good-optimize-cpu"]
+        with sqlite3.connect(database) as connection:
+            (cells,) = connection.execute("select count(*) from cells").fetchone()
+            (runs,) = connection.execute("select count(*) from runs").fetchone()
+        connection.close()
+        assert (cells, runs) == (2 * len(VARIANTS) + 1, 2)
+    finally:
+        (ended.folder / "reports" / "results.json").write_text(before, "utf-8")
+
+
+def test_nothing_is_written_unless_a_folder_is_named(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    ended = run_pytest(tmp_path, "lin.onnx", "--variant=original", "--benchmark-skip")
+    assert ended.code == pytest.ExitCode.OK
+    ours = {path.name for path in tmp_path.iterdir()} - {".cache", ".benchmarks"}  # the cache's place, and a plugin's
+    assert ours == {"lin.onnx"}
+    assert "1 model, 1 cell on cpu: 1 pass" in ended.told
+
+
+def test_the_first_failure_can_end_the_run_and_be_run_again(pytester: pytest.Pytester) -> None:
+    save(linear(), pytester.path / "good.onnx")
+    (pytester.path / "broken.onnx").write_text("this is no model")
+    cells = ["broken.onnx", "good.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports"]
+    first = pytester.runpytest_subprocess(*cells, "-x")
+    first.assert_outcomes(failed=1)
+    first.stdout.fnmatch_lines(["1 model, 1 cell on cpu: 1 fail*"])
+    last_failed = pytester.runpytest_subprocess(*cells, "--lf")
+    last_failed.assert_outcomes(failed=1)
+
+
+def test_under_xdist_accuracy_is_judged_and_latency_refused(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "broken.onnx").write_text("this is no model")
+    ended = run_pytest(tmp_path, "lin.onnx", "broken.onnx", "-n2", "--report-dir=reports", "-rs")
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    verdicts = {id: cell["status"] for id, cell in ended.cells.items()}
+    assert verdicts == {f"{model}-{variant}-cpu": status for variant in VARIANTS
+                        for model, status in (("lin", "pass"), ("broken", "fail"))}  # fmt: skip
+    assert all(cell["latency"] is None for cell in ended.cells.values())
+    assert "latency isn't measured under xdist" in ended.told
+    assert "2 models, 12 cells on cpu: 6 pass, 6 fail" in ended.told
