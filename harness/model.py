@@ -176,9 +176,9 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     folder = path.parent.resolve()
     found: list[Path] = []
     for tensor in _external_tensors(model):
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
-        where = f"{path.name}: external data of tensor '{tensor.name}'"
+        where = f"{path.name}: external data of tensor '{_text(tensor.name)}'"
         try:
             file = (folder / location).resolve()
             inside, there = location and file.is_relative_to(folder) and file != folder, file.is_file()
@@ -239,7 +239,12 @@ def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _value_type(info: onnx.ValueInfoProto) -> ValueType:
     kind, shape = _type_words(info.type)
-    return ValueType(info.name, kind, shape)
+    return ValueType(_text(info.name), kind, shape)
+
+
+def _text(held: str | bytes) -> str:
+    """A string of a model; protobuf hands over as bytes what isn't UTF-8."""
+    return held if isinstance(held, str) else held.decode(errors="replace")
 
 
 def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]:
@@ -270,7 +275,7 @@ def _element_word(number: int) -> str:
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         return dim.dim_value if dim.dim_value >= 0 else None
-    return dim.dim_param or None
+    return _text(dim.dim_param) or None
 
 
 def _skeleton(path: Path) -> onnx.ModelProto:

@@ -72,6 +72,7 @@ def without_data(model: onnx.ModelProto) -> onnx.ModelProto:
         for name in TensorProto.DESCRIPTOR.fields_by_name:
             if name.endswith("_data") and name != "external_data":
                 tensor.ClearField(name)
+    copy.DiscardUnknownFields()  # a field of tensor data with another wire type is unknown, and skimmed all the same
     return copy
 
 

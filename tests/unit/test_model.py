@@ -453,6 +453,24 @@ def test_a_model_behind_a_link_finds_its_data_where_the_link_lies(tmp_path: Path
     assert Model(tmp_path / "b/m.onnx").external_files == (tmp_path / "b/w.bin",)
 
 
+@pytest.mark.parametrize("key", ["location", "offset", "length", "checksum"])
+def test_external_data_described_in_no_utf_8_is_refused_or_ignored(tmp_path: Path, key: str) -> None:
+    write(tmp_path / "w.bin", BIG.tobytes())
+    path = external(tmp_path / "m.onnx", {"location": "w.bin", key: "8<8"})
+    model = Model(write(path, path.read_bytes().replace(b"8<8", b"8\xff8")))
+    if key == "checksum":
+        assert model.external_files == (tmp_path / "w.bin",)
+    else:
+        with pytest.raises(ModelError, match=r"there is no file '8\ufffd8'|isn't a number: .*'8\ufffd8'"):
+            _ = model.external_files
+
+
+def test_names_in_no_utf_8_are_text_all_the_same(tmp_path: Path) -> None:
+    model = build(inputs=[value("8<8", ["8<8"])]).SerializeToString().replace(b"8<8", b"8\xff8")
+    expected = ValueType("8\ufffd8", "tensor(float)", ("8\ufffd8",))
+    assert Model(write(tmp_path / "m.onnx", model)).signature.inputs == (expected,)
+
+
 # --- hash
 
 
