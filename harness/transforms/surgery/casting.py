@@ -17,12 +17,12 @@ FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 # Operators that lose their meaning in float16, and why.
 DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
     "AffineGrid": "coordinates: above 1 in 2048 they are off by a pixel",
-    "BatchNormalization": "running variances beyond 65504, or too small for float16, occur in trained models",
     "CumSum": "a running sum stops growing once it is 2048 times its terms",
     "DequantizeLinear": "scales are often too small for float16",
     "DynamicQuantizeLinear": "scales are often too small for float16",
     "GridSample": "coordinates: above 1 in 2048 they are off by a pixel",
     "MaxRoiPool": "coordinates: above 2048 they are off by a pixel",
+    "MeanVarianceNormalization": "squares overflow above 255, and its definition adds an epsilon that is float32",
     "MelWeightMatrix": "frequencies: above 2048 they are off by one",
     "NonMaxSuppression": "coordinates and scores: ties change what is kept",
     "QLinearConv": "scales are often too small for float16",
@@ -35,6 +35,8 @@ DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
 
 # What it gives are the bits of its input.
 _READS_BITS = "BitCast"
+# With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.
+_SCATTERS = ("ScatterElements", "ScatterND")
 # Inputs of float type that stay float32 although the schema takes float16: regions and scales are coordinates.
 _FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
 # Outputs whose type no input decides; for these operators it is float32 by their attributes and may stay so.
@@ -64,7 +66,7 @@ def kept(node: ir.Node) -> Typing:
 
 def typing_of(editing: Editing, node: ir.Node, dtypes: Mapping[ir.Value, int]) -> Typing:
     """How the node would be typed in float16, as far as its schema allows."""
-    if not editing.is_standard(node) or node.op_type == _READS_BITS:
+    if not editing.is_standard(node) or node.op_type == _READS_BITS or _accumulates(node):
         return kept(node)
     if node.op_type in ("Shape", "Size", "Cast", "IsNaN"):
         return Typing((Want.EITHER,) * len(node.inputs), (Want.FLOAT32,) * len(node.outputs))
@@ -89,6 +91,11 @@ def typing_of(editing: Editing, node: ir.Node, dtypes: Mapping[ir.Value, int]) -
         return Want.FLOAT16 if variable in formal.float16 and variable not in stays else Want.FLOAT32
 
     return Typing(tuple(want(each) for each in inputs), tuple(want(each) for each in outputs))
+
+
+def _accumulates(node: ir.Node) -> bool:
+    reduction = node.attributes.get("reduction")
+    return node.op_type in _SCATTERS and reduction is not None and reduction.as_string() != "none"
 
 
 @dataclass(frozen=True, slots=True)

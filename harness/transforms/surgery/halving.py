@@ -33,6 +33,7 @@ class Halver:
         """
         self._editing = editing
         self._clamp = clamp
+        self._largest = float(clamp(np.array([np.finfo(np.float32).max], np.float32))[0])
         self._keep_io_types = keep_io_types
         self._blocks = blocks
         self._dtypes = infer_dtypes(editing)
@@ -77,7 +78,8 @@ class Halver:
     def _decide(self, graph: ir.Graph, blocked: bool) -> None:
         """Decide the typing of each node in the graph and in those inside it."""
         for node in graph:
-            stays = blocked or self._blocks(node) or any(value in self._of_shapes for value in node.outputs)
+            stays = blocked or self._blocks(node) or self._has_large_statistics(node)
+            stays = stays or any(value in self._of_shapes for value in node.outputs)
             inner = list(inner_graphs(node))
             if inner:
                 self._decide_with_bodies(node, inner, stays)
@@ -85,6 +87,16 @@ class Halver:
             self._typings[node] = kept(node) if stays else typing_of(self._editing, node, self._dtypes)
             for value, want in zip(node.outputs, self._typings[node].outputs, strict=True):
                 self._settle(value, want)
+
+    def _has_large_statistics(self, node: ir.Node) -> bool:
+        """Whether it's a normalization whose running statistics the clamp would cut, as they are or as they may be.
+
+        Trained models have variances of 1e8, and a clipped one isn't a small error: it scales a whole channel.
+        """
+        if not self._editing.is_standard(node, "BatchNormalization"):
+            return False
+        held = [_constant_of(value) for value in node.inputs[1:]]
+        return any(tensor is None or np.abs(tensor.numpy()).max(initial=0) > self._largest for tensor in held)
 
     def _decide_with_bodies(self, node: ir.Node, bodies: list[ir.Graph], stays: bool) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
@@ -199,6 +211,15 @@ class Halver:
         home = producer.graph
         assert isinstance(home, ir.Graph)
         home.insert_after(producer, node)
+
+
+def _constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    if value is None or value.is_graph_input():
+        return None
+    producer = value.producer()
+    if producer is not None:
+        return constant_tensor(producer) if producer.op_type == "Constant" and producer.domain == "" else None
+    return value.const_value
 
 
 def _computed_from_shapes(editing: Editing) -> set[ir.Value]:
