@@ -71,7 +71,7 @@ def test_a_killed_run_keeps_its_finished_cells_and_leaves_no_worker(tmp_path: Pa
     process.communicate(timeout=SOON_SECONDS)
     assert left(below) == []
     cells = read_cells(tmp_path)
-    assert {id: cell["status"] for id, cell in cells.items()} == {"lin-original-cpu": "pass"}
+    assert {key: cell["status"] for key, cell in cells.items()} == {"lin-original-cpu": "pass"}
 
 
 def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
     told, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, told
     assert left(below) == []
-    assert {id: cell["status"] for id, cell in read_cells(tmp_path).items()} == {"lin-original-cpu": "pass"}
+    assert {key: cell["status"] for key, cell in read_cells(tmp_path).items()} == {"lin-original-cpu": "pass"}
     assert "1 model, 1 cell on cpu: 1 pass" in told
     for name in ("summary.md", "report.html"):
         assert "lin" in (tmp_path / "reports" / name).read_text("utf-8")

@@ -31,7 +31,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 def test_every_cell_has_its_verdict_in_results_json(ended: Ended) -> None:
     assert ended.code == pytest.ExitCode.TESTS_FAILED
-    verdicts = {id: (cell["status"], cell["stage"]) for id, cell in ended.cells.items()}
+    verdicts = {key: (cell["status"], cell["stage"]) for key, cell in ended.cells.items()}
     assert verdicts == {f"good-{variant}-cpu": ("pass", "done") for variant in VARIANTS} | {
         f"broken-{variant}-cpu": ("fail", "load") for variant in VARIANTS
     }
@@ -130,7 +130,7 @@ def test_under_xdist_accuracy_is_judged_and_latency_refused(tmp_path: Path) -> N
     (tmp_path / "broken.onnx").write_text("this is no model")
     ended = run_pytest(tmp_path, "lin.onnx", "broken.onnx", "-n2", "--report-dir=reports", "-rs")
     assert ended.code == pytest.ExitCode.TESTS_FAILED
-    verdicts = {id: cell["status"] for id, cell in ended.cells.items()}
+    verdicts = {key: cell["status"] for key, cell in ended.cells.items()}
     assert verdicts == {f"{model}-{variant}-cpu": status for variant in VARIANTS
                         for model, status in (("lin", "pass"), ("broken", "fail"))}  # fmt: skip
     assert all(cell["latency"] is None for cell in ended.cells.values())

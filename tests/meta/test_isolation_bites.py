@@ -1,0 +1,138 @@
+"""Transforms that crash, hang or eat memory: a verdict on their cell, and the run goes on.
+
+They come from another distribution, by the entry point, as a user's own would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.matrix import Cell, card_for
+from harness.names import parse_variant
+from harness.results.cells import CellResult, Stage, Status
+from harness.runner import Runner
+from harness.settings import Settings
+from tests.models import linear, save
+from tests.plugin.running import install
+
+FAULTS = """
+import ctypes, os, signal, sys, time
+from harness.transforms import Transform
+
+def crash(model):
+    ctypes.string_at(0)
+
+def abort(model):
+    os.abort()
+
+def divide(model):
+    os.kill(os.getpid(), signal.SIGFPE)
+
+def leave(model):
+    sys.exit(3)
+
+def vanish(model):
+    os._exit(0)
+
+def hang(model):
+    time.sleep(7)
+    return model
+
+def eat(model):
+    eaten = bytearray(b"x") * (900 << 20)
+    time.sleep(1)
+    return model
+
+TRANSFORM = tuple(
+    Transform("a fault", apply, {apply.__name__: {}}) for apply in (crash, abort, divide, leave, vanish, hang, eat)
+)
+"""
+
+DEATHS = {
+    "crash": "the worker process was killed by SIGSEGV (signal 11)",
+    "abort": "the worker process was killed by SIGABRT (signal 6)",
+    "divide": "the worker process was killed by SIGFPE (signal 8)",
+    "leave": "the worker process left with exit code 3",
+    "vanish": "the worker process left with exit code 0",
+}
+CODES = {"crash": -11, "abort": -6, "divide": -8, "leave": 3, "vanish": 0}
+
+Run = Callable[[str], CellResult]
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a model, on the path with the faults."""
+    folder = tmp_path_factory.mktemp("faults")
+    install(folder, FAULTS)
+    save(linear(), folder / "lin.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@contextlib.contextmanager
+def running(folder: Path, **settings: Any) -> Iterator[Run]:
+    """A run on the model in ``folder``: a function from variant to verdict."""
+    runner = Runner(Settings(**{"input_sets": 1, "cell_timeout": 60.0} | settings))
+    card = card_for(folder / "lin.onnx")
+    try:
+        yield lambda variant: runner.judge(Cell(card, parse_variant(variant), "cpu"))
+    finally:
+        runner.close()
+
+
+@pytest.fixture(scope="module")
+def run(faulty: Path) -> Iterator[Run]:
+    """One run for all the faults."""
+    with running(faulty) as run:
+        yield run
+
+
+@pytest.mark.parametrize("fault", DEATHS)
+def test_a_death_is_a_verdict_with_its_manner_and_its_stage(fault: str, run: Run) -> None:
+    result = run(fault)
+    assert (result.status, result.stage) == (Status.FAIL, Stage.TRANSFORM)
+    assert str(result.reason).startswith(f"during transform, {DEATHS[fault]}")
+
+
+@pytest.mark.parametrize("fault", DEATHS)
+def test_without_a_worker_the_run_would_have_died(fault: str, faulty: Path) -> None:
+    command = [sys.executable, "-c", f"import faults; faults.{fault}(None); print('survived')"]
+    died = subprocess.run(command, cwd=faulty, capture_output=True, text=True, check=False)
+    assert (died.returncode, died.stdout) == (CODES[fault], "")
+
+
+def test_the_run_goes_on_after_each_death(run: Run) -> None:
+    for fault, next_one in (("crash", "optimize"), ("vanish", "simplify"), ("leave", "ort.disable")):
+        assert run(f"optimize+{fault}").status is Status.FAIL
+        assert run(next_one).status is Status.PASS
+
+
+def test_a_hang_is_ended_at_its_limit_and_the_run_goes_on(faulty: Path) -> None:
+    with running(faulty, cell_timeout=5.0) as hurried:
+        result = hurried("hang")
+        assert (result.status, result.stage) == (Status.FAIL, Stage.TRANSFORM)
+        assert result.reason == "during transform, did not end within 5 s (--cell-timeout)"
+        assert hurried("original").status is Status.PASS
+
+
+def test_eaten_memory_is_stopped_at_its_limit_and_the_run_goes_on(faulty: Path) -> None:
+    with running(faulty, cell_memory=600 << 20) as lean:
+        result = lean("eat")
+        assert (result.status, result.stage) == (Status.FAIL, Stage.TRANSFORM)
+        assert "more than the limit of 0.6 GiB (--cell-memory)" in str(result.reason)
+        assert lean("original").status is Status.PASS
+
+
+@pytest.mark.parametrize("fault", ["hang", "eat"])
+def test_without_its_limit_the_fault_passes(fault: str, run: Run) -> None:
+    assert run(fault).status is Status.PASS
