@@ -11,7 +11,11 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 MODULE = "onnxruntime.capi.onnxruntime_inference_collection"
 
@@ -19,21 +23,22 @@ MODULE = "onnxruntime.capi.onnxruntime_inference_collection"
 class _Clock(importlib.abc.MetaPathFinder):
     """Patches the one module once it has been executed."""
 
-    def find_spec(self, name, path=None, _target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
         if name != MODULE:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
+        loader: Any = spec and spec.loader
+        execute = loader.exec_module
 
-        def exec_module(module):  # type: ignore[no-untyped-def]
+        def exec_module(module: ModuleType) -> None:
             execute(module)
             _patch(module.InferenceSession)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
-def _patch(session):  # type: ignore[no-untyped-def]
+def _patch(session: Any) -> None:
     with (Path(os.environ["ORT_CLOCK"]) / f"{os.getpid()}.clock").open("w+b") as file:
         file.write(bytes(32))
         file.flush()
@@ -41,8 +46,8 @@ def _patch(session):  # type: ignore[no-untyped-def]
     totals = [0.0, 0.0, 0.0, 0.0]
     busy = False
 
-    def timed(function, place):  # type: ignore[no-untyped-def]
-        def wrapper(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def timed(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             nonlocal busy
             if busy:  # run_with_iobinding and the like may call one another
                 return function(*args, **kwargs)
