@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from harness import cards, providers, transforms
 from harness.cards import Card, KnownFailure, PathSource
 from harness.errors import UsageError, did_you_mean
 from harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, model_name, parse_variant
+from harness.transforms.ort import level_of
 
 DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
 GROUPS = ("default", "passes", "ort", "fp16", "int8", "peers", "all")
@@ -47,6 +48,8 @@ def is_model_file(path: Path) -> bool:
 def card_for(path: Path) -> Card:
     """The card of a model file: itself, the one beside a ``.onnx``, or a blank one.
 
+    A ``.onnx`` is what is judged even where the card beside it describes another source, such as a wheel.
+
     Raises:
         CardError: the card can't be read.
     """
@@ -54,7 +57,10 @@ def card_for(path: Path) -> Card:
         return cards.read(path)
     beside = card_beside(path)
     if beside.is_file():
-        return cards.read(beside)
+        card = cards.read(beside)
+        if isinstance(card.source, PathSource) and card.source.path.resolve() == path.resolve():
+            return card
+        return replace(card, source=PathSource(path))
     return Card(path=path, name=model_name(path), source=PathSource(path))
 
 
@@ -71,8 +77,8 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
         named: the project's own variants.
 
     Raises:
-        UsageError: a word is none of these, needs a library that isn't installed, or names an empty group; a
-            project's own variant has a name that is taken.
+        UsageError: a word is none of these, needs a library that isn't installed, asks for two optimization levels,
+            or names an empty group; a project's own variant has a name that is taken.
     """
     for name in named:
         if name in GROUPS or name == ORIGINAL or name in transforms.registry():
@@ -86,7 +92,13 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
         else:
             chosen = [_variant(word, named)]
             _refuse_uninstalled(chosen[0])
-        found.update((variant.id, variant) for variant in chosen)
+        for variant in chosen:
+            other = found.setdefault(variant.id, variant)
+            if other.steps != variant.steps:
+                raise UsageError(
+                    f"'{other.spelling}' and '{variant.spelling}' would both be called '{variant.id}'. Ids are keys of "
+                    "history: give one of them another name in [tool.onnx-harness.variants]"
+                )
     return tuple(found.values())
 
 
@@ -100,21 +112,23 @@ def check_providers(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _variant(word: str, named: Mapping[str, str]) -> Variant:
-    known = transforms.registry()
     if word in named:
         try:
-            variant = parse_variant(named[word], id=word)
-            for step in variant.steps:
-                transforms.bind(step)
+            return _checked(parse_variant(named[word], id=word))
         except UsageError as error:
             raise UsageError(f"the project's variant '{word}' ({named[word]}): {error}") from None
-        return variant
     variant = parse_variant(word)
+    known = transforms.registry()
+    if len(variant.steps) == 1 and variant.steps[0].name not in known and not variant.steps[0].options:
+        everything = {*known, *named, *GROUPS, ORIGINAL}
+        raise UsageError(f"there is no variant or group '{word}'. {did_you_mean(word, everything)}")
+    return _checked(variant)
+
+
+def _checked(variant: Variant) -> Variant:
     for step in variant.steps:
-        if step.name not in known and len(variant.steps) == 1 and not step.options:
-            everything = {*known, *named, *GROUPS, ORIGINAL}
-            raise UsageError(f"there is no variant or group '{word}'. {did_you_mean(word, everything)}")
         transforms.bind(step)
+    level_of(variant.steps)
     return variant
 
 
@@ -137,13 +151,13 @@ def _uninstalled(variant: Variant) -> list[str]:
                 version(distribution)
             except PackageNotFoundError:
                 missing.append(distribution)
-    return missing
+    return [*dict.fromkeys(missing)]
 
 
 def _refuse_uninstalled(variant: Variant) -> None:
     missing = _uninstalled(variant)
     if missing:
         raise UsageError(
-            f"variant '{variant.id}' needs {', '.join(missing)}, which isn't installed. "
-            "Mend: pip install 'onnx-harness[peers]'"
+            f"variant '{variant.id}' needs {' and '.join(missing)}, not installed here. "
+            f"Mend: pip install {' '.join(missing)}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -68,9 +69,13 @@ def read_project(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("onnx-harness", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} can't be read: {error}") from error
+    for part in TABLE.split("."):
+        table = table.get(part, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"[{TABLE}] of {file} should be a table, but '{part}' is {table!r}")
     values = {key: _value(key, value) for key, value in table.items()}
     if "report_dir" in values:
         values["report_dir"] = folder / str(values["report_dir"])
@@ -83,19 +88,26 @@ def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: a value is out of its range, or one tolerance comes without the other.
     """
-    given = {key: value for key, value in command.items() if value not in (None, [], ())}
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in command.items()
+        if value not in (None, [], ())
+    }
+    for source, where in ((project, f", in [{TABLE}] too"), (given, "")):
+        if ("rtol" in source) != ("atol" in source):  # half of one pair and half of another is a pair nobody chose
+            raise UsageError(
+                f"--rtol and --atol go together{where}: give both, or neither and let provider, dtype and card choose"
+            )
     settings = replace(Settings(), **{**project, **given})
-    if (settings.rtol is None) != (settings.atol is None):
-        raise UsageError("--rtol and --atol go together: give both, or neither and let provider, dtype and card choose")
     for key, value, holds, range_ in (
-        ("rtol", settings.rtol, (settings.rtol or 0) >= 0, "0 or more"),
-        ("atol", settings.atol, (settings.atol or 0) >= 0, "0 or more"),
+        ("rtol", settings.rtol, 0 <= (settings.rtol or 0) < math.inf, "0 or more, and finite"),
+        ("atol", settings.atol, 0 <= (settings.atol or 0) < math.inf, "0 or more, and finite"),
         ("min_placement", settings.min_placement, 0 <= (settings.min_placement or 0) <= 1, "between 0 and 1"),
         ("input_sets", settings.input_sets, settings.input_sets >= 1, "1 or more"),
         ("seed", settings.seed, settings.seed >= 0, "0 or more"),
         ("cell_timeout", settings.cell_timeout, settings.cell_timeout > 0, "more than 0 seconds"),
         ("cell_memory", settings.cell_memory, settings.cell_memory > 0, "more than 0 bytes"),
-        ("latency_budget", settings.latency_budget, settings.latency_budget > 0, "more than 0 seconds"),
+        ("latency_budget", settings.latency_budget, 0 < settings.latency_budget < math.inf, "more than 0 seconds"),
     ):
         if not holds:
             raise UsageError(f"{key} is {value}; it has to be {range_}")
