@@ -121,6 +121,8 @@ class Card:
         path: the card's file.
         name: of the model, from the file's name.
         license: SPDX expression.
+        suite: the suite of test cases that the model is one of; empty for a model of its own. A case is judged on its
+            recorded input sets alone, and only where ONNX Runtime gives the outputs that are recorded beside them.
     """
 
     path: Path
@@ -131,6 +133,7 @@ class Card:
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     tolerance: Mapping[str, ToleranceSpec] = field(default_factory=dict)
     known_failures: tuple[KnownFailure, ...] = ()
+    suite: str = ""
 
 
 def read(path: Path) -> Card:

@@ -30,10 +30,11 @@ from harness.matrix import Cell
 from harness.model import Model, Signature, ValueType, node_count
 from harness.names import Variant
 from harness.providers.placement import placement, shortfall
+from harness.providers.running import run
 from harness.providers.sessions import Purpose, bound_runner, open_session
-from harness.reference import Reference, recorded_file, reference, run, runtime_version, source_digest
+from harness.reference import Reference, recorded_files, reference, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
-from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status
+from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
 from harness.settings import Settings
 from harness.transforms import BoundStep, Precision
 from harness.transforms.ort import level_of
@@ -101,9 +102,19 @@ class Judged:
 class CellEnded(Exception):
     """The cell's way ends here."""
 
-    def __init__(self, status: Status, reason: str, detail: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, status: Status, reason: str, detail: tuple[str, ...] = (), symptom: Symptom | None = None
+    ) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.detail = status, reason, detail
+        self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
+
+
+# What an exception at a stage is a symptom of.
+_SYMPTOMS = {
+    Stage.TRANSFORM: Symptom.EXCEPTION,
+    Stage.SESSION: Symptom.DOES_NOT_RUN,
+    Stage.RUN: Symptom.DOES_NOT_RUN,
+}
 
 
 @dataclass(slots=True)
@@ -133,11 +144,17 @@ class _Way:
         except Exception as error:
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
-            raise CellEnded(status, words, _further_lines(error)) from error
+            raise CellEnded(status, words, _further_lines(error), _SYMPTOMS.get(stage)) from error
         finally:
             self.seconds[stage] = time.perf_counter() - started
 
-    def result(self, status: Status, reason: str | None = None, detail: tuple[str, ...] = ()) -> CellResult:
+    def result(
+        self,
+        status: Status,
+        reason: str | None = None,
+        detail: tuple[str, ...] = (),
+        symptom: Symptom | None = None,
+    ) -> CellResult:
         """The record of the cell as it stands."""
         cell = self.task.cell
         return CellResult(
@@ -151,6 +168,7 @@ class _Way:
             detail=detail,
             notes=tuple(self.notes),
             seconds=self.seconds,
+            symptom=symptom,
             **{"model_sha256": "", **self.found},
         )
 
@@ -158,7 +176,7 @@ class _Way:
 def judge(task: Task) -> Judged:
     """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
     way = _Way(task)
-    kept = Cache(cache_root())
+    kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
             subject = _load(way, kept)
@@ -175,7 +193,7 @@ def judge(task: Task) -> Judged:
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, outputs)
     except CellEnded as end:
-        return Judged(way.result(end.status, end.reason, end.detail))
+        return Judged(way.result(end.status, end.reason, end.detail, end.symptom))
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
 
@@ -187,10 +205,29 @@ def first_inputs(task: Task) -> dict[str, Any]:
 
 def _load(way: _Way, kept: Cache) -> Subject:
     """The model, its input sets, and the outputs of the reference."""
-    subject, graph = _subject(way.task, kept)
+    try:
+        subject, graph = _subject(way.task, kept)
+    except (ModelError, InputError) as error:
+        if not way.task.cell.card.suite:
+            raise
+        # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
+        raise CellEnded(Status.NOT_APPLICABLE, _one_sentence(error), symptom=Symptom.NOT_RUN) from error
     way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    if way.task.cell.card.suite and subject.reference.departs is not None:
+        reason = f"ONNX Runtime itself departs from the suite: {subject.reference.departs}"
+        raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
     return subject
+
+
+_passing: list[tuple[Path, Cache]] = []
+
+
+def _passing_cache(model: Path) -> Cache:
+    """What the variants of one case share. A case is quicker made again than thousands are kept."""
+    if not _passing or _passing[0][0] != model:
+        _passing[:] = [(model, Cache.temporary())]
+    return _passing[0][1]
 
 
 _last: list[tuple[object, tuple[Subject, GraphChange]]] = []
@@ -199,7 +236,7 @@ _last: list[tuple[object, tuple[Subject, GraphChange]]] = []
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     """The subject and the size of its graph. The last one is remembered: cells come model by model."""
     card, settings = task.cell.card, task.settings
-    files = [task.model, recorded_file(card), *Model(task.model).external_files]
+    files = [task.model, *recorded_files(card, task.model), *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     key = (states, card, settings.input_sets, settings.seed)
     if not _last or _last[0][0] != key:
@@ -293,11 +330,13 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
     if artifact.check is not None:
         original = checker_says(subject.model.path)
         if original is None:
-            raise CellEnded(Status.FAIL, f"the ONNX checker rejects the transformed model: {artifact.check}")
+            reason = f"the ONNX checker rejects the transformed model: {artifact.check}"
+            raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
         way.notes.append(f"the ONNX checker rejects the original too: {original}")
     differences = interface_changes(subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant))
     if differences:
-        raise CellEnded(Status.FAIL, f"the model's interface changed: {differences[0]}", tuple(differences[1:]))
+        reason = f"the model's interface changed: {differences[0]}"
+        raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
 def float_io(variant: Variant) -> str | None:
@@ -370,15 +409,21 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None
     bound = [transforms.bind(step) for step in task.cell.variant.steps]
     precision = max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
 
+    kinds = {value.name: value.kind for value in subject.model.signature.outputs}
+
     def tolerance_for(output: str) -> Tolerance:
         spec = spec_for(task.cell.card.tolerance, output)
-        return choose(precision, tf32=False, spec=spec, override=task.settings.tolerance_override)
+        # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
+        half = precision is Precision.FP32 and ("float16" in kinds.get(output, "") or "float8" in kinds.get(output, ""))
+        rule = Precision.FP16 if half else precision
+        return choose(rule, tf32=False, spec=spec, override=task.settings.tolerance_override)
 
     stable = [{name: value for name, value in each.items() if name not in made.unstable} for each in made.outputs]
     if made.unstable:
         names = ", ".join(sorted(made.unstable))
         if not stable[0]:
-            raise CellEnded(Status.NOT_APPLICABLE, f"the model gives other outputs each time it runs: {names}")
+            reason = f"the model gives other outputs each time it runs: {names}"
+            raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.UNSTABLE)
         way.notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [{name: value for name, value in each.items() if name not in made.unstable} for each in outputs]
     verdict = compare(
@@ -392,7 +437,8 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None
     way.found["accuracy"] = verdict.record
     way.notes += verdict.notes
     if not verdict.passed:
-        raise CellEnded(Status.FAIL, verdict.reason() or "the outputs differ", verdict.lines())
+        symptom = Symptom.WRONG_VALUES if verdict.only_values else Symptom.CHANGED_TYPES
+        raise CellEnded(Status.FAIL, verdict.reason() or "the outputs differ", verdict.lines(), symptom)
 
 
 def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any) -> LatencyRecord | None:

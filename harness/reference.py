@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness import inputs, providers
+from harness.accuracy.compare import compare
+from harness.accuracy.tolerance import Tolerance
 from harness.cards import Card
 from harness.errors import HarnessError, InputError, ModelError
 from harness.inputs import InputSet
+from harness.inputs.data_sets import DataSet, data_set_files, digest, load_data_sets
 from harness.model import Model
 from harness.names import CARD_SUFFIX
+from harness.providers.running import run
 from harness.providers.sessions import Purpose, open_session
 from harness.results.cache import Cache
 from harness.settings import Settings
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 _FILE = "reference.pickle"
+
+# What ONNX's own suite allows between the outputs it records and a backend's, onnx.backend.test.case.test_case.
+_RECORDED_TOLERANCE = Tolerance(rtol=1e-3, atol=1e-7, signed_zero=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +47,20 @@ class Reference:
         outputs: what the model made of each set, by output name.
         unstable: outputs that differ when the same session runs the same inputs again.
         notes: what a reader should know about the sets.
+        departs: how the outputs depart from those that were recorded beside the inputs, a sentence; None where they
+            agree, and where none were recorded.
     """
 
     sets: tuple[InputSet, ...]
     outputs: tuple[dict[str, Any], ...]
     unstable: frozenset[str]
     notes: tuple[str, ...] = ()
+    departs: str | None = None
+
+
+def recorded_files(card: Card, model: Path) -> list[Path]:
+    """Every file that recorded input sets of a model are read from."""
+    return [file for file in (recorded_file(card), *data_set_files(model)) if file.is_file()]
 
 
 def recorded_file(card: Card) -> Path:
@@ -66,7 +81,9 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
         model.sha256,
         specs,
         hashlib.sha256(recorded.read_bytes()).hexdigest() if recorded.is_file() else None,
+        digest(data_set_files(model.path)),
         settings.input_sets,
+        card.suite,
         settings.seed,
         harness.__version__,
         version("numpy"),
@@ -87,13 +104,6 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
     with (folder / _FILE).open("rb") as file:
         loaded: Reference = pickle.load(file)  # our own cache, which only its owner can write
     return loaded
-
-
-def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Run ``session`` on what it takes of ``values``; outputs by name."""
-    taken = {info.name: values[info.name] for info in session.get_inputs() if info.name in values}
-    names = [info.name for info in session.get_outputs()]
-    return dict(zip(names, session.run(names, taken), strict=True))
 
 
 @cache
@@ -120,18 +130,14 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Refer
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         raise ModelError(_refused(error)) from error
-    sets: list[InputSet] = []
+    recorded_sets = load_data_sets(model.path, model.skeleton)
+    sets = [each.inputs for each in recorded_sets]
     if recorded.is_file():
         sets += inputs.load_npz(recorded, model.skeleton)
     notes: tuple[str, ...] = ()
     try:
-        sets += inputs.generate(
-            model.skeleton,
-            card.inputs,
-            count=settings.input_sets,
-            seed=settings.seed,
-            try_run=lambda values: run(session, values) and None,
-        )
+        # A case of a suite is judged on the suite's own inputs.
+        sets += [] if card.suite and sets else _generated(model, card, settings, session)
     except InputError as error:
         if not sets:
             raise
@@ -139,7 +145,37 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Refer
     outputs = tuple(_answer(session, each) for each in sets)
     again = run(session, sets[0].values)
     unstable = frozenset(name for name, value in again.items() if not _same(value, outputs[0][name]))
-    return Reference(tuple(sets), outputs, unstable, notes)
+    departs = _departure(recorded_sets, outputs[: len(recorded_sets)], unstable)
+    if departs is not None:
+        notes += (f"the untouched model departs from the outputs recorded beside it: {departs}",)
+    return Reference(tuple(sets), outputs, unstable, notes, departs)
+
+
+def _generated(model: Model, card: Card, settings: Settings, session: ort.InferenceSession) -> list[InputSet]:
+    return inputs.generate(
+        model.skeleton,
+        card.inputs,
+        count=settings.input_sets,
+        seed=settings.seed,
+        try_run=lambda values: run(session, values) and None,
+    )
+
+
+def _departure(recorded: Sequence[DataSet], outputs: Sequence[dict[str, Any]], unstable: frozenset[str]) -> str | None:
+    """How ``outputs`` depart from the recorded ones; None where they don't. Unstable outputs can't be held to any."""
+    held = [
+        (each, {name: value for name, value in each.expected.items() if name not in unstable}, got)
+        for each, got in zip(recorded, outputs, strict=True)
+    ]
+    held = [(each, expected, got) for each, expected, got in held if expected]
+    if not held:
+        return None
+    return compare(
+        [expected for _, expected, _ in held],
+        [{name: value for name, value in got.items() if name in expected} for _, expected, got in held],
+        lambda _: _RECORDED_TOLERANCE,
+        set_names=[each.inputs.name for each, _, _ in held],
+    ).reason()
 
 
 def _refused(error: Exception) -> str:

@@ -14,7 +14,7 @@ from harness.matrix import Cell
 from harness.pipeline import Judged, Task
 from harness.providers.probe import Availability, probe
 from harness.results.cache import Cache, cache_root
-from harness.results.cells import CellResult, Stage, Status
+from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.settings import Settings
 
 
@@ -89,7 +89,10 @@ class Runner:
             return worker.call(pipeline.judge, self._task(cell))
         except WorkerDied as death:
             stage = Stage(death.stage) if death.stage else Stage.LOAD
-            return Judged(replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"))
+            ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
+            if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
+                return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
+            return Judged(replace(ended, symptom=Symptom.CRASH))
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:

@@ -46,6 +46,13 @@ class Comparison:
         """Whether every output passed every check in every input set."""
         return not self.failures
 
+    @property
+    def only_values(self) -> bool:
+        """Whether names, kinds, dtypes and shapes are the reference's: what fails, if anything does, are values."""
+        return not any(
+            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE, Check.SHAPE) for failure in self.failures
+        )
+
     def reason(self) -> str | None:
         """One sentence on the worst failure and how many outputs fail; None when none does."""
         return reason(self.failures)

@@ -181,7 +181,7 @@ def compare_models(task: Task) -> Outcome:
 def _judged(task: Task, b: Model, made: Reference, outcome: Outcome, float_io: str | None) -> Outcome:
     """The outcome with B's run in it."""
     from harness.accuracy.compare import compare
-    from harness.reference import run as run_session
+    from harness.providers.running import run as run_session
 
     provider = providers.get(task.provider)
     try:
@@ -257,8 +257,8 @@ def _reference(task: Task, a: Model) -> Reference:
 
 def _given(a: Model, recorded: Path) -> Reference:
     from harness.inputs import load_npz
+    from harness.providers.running import run as run_session
     from harness.reference import Reference
-    from harness.reference import run as run_session
 
     sets = load_npz(recorded, a.skeleton)
     session = open_session(a.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")

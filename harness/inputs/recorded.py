@@ -110,9 +110,9 @@ def _checked(
     for key, array in arrays.items():
         match = _ELEMENT.fullmatch(key)
         if key in inputs and inputs[key].container is Container.TENSOR:
-            values[key] = _typed(where, array, inputs[key])
+            values[key] = typed(where, array, inputs[key])
         elif match is not None and match[1] in inputs and inputs[match[1]].container is Container.SEQUENCE:
-            elements.setdefault(match[1], {})[int(match[2])] = _typed(where, array, inputs[match[1]])
+            elements.setdefault(match[1], {})[int(match[2])] = typed(where, array, inputs[match[1]])
         elif key in defaults:
             # An initializer that is also an input: the recorded value takes its default's place.
             values[key] = array
@@ -121,15 +121,15 @@ def _checked(
     values |= {name: [items[place] for place in sorted(items)] for name, items in elements.items()}
     missing = [name for name in inputs if name not in values]
     if missing or extra:
-        problems = [f"lacks {_listed(missing)}"] * bool(missing) + [
-            f"has {_listed(extra)}, which the model has no input for"
+        problems = [f"lacks {listed(missing)}"] * bool(missing) + [
+            f"has {listed(extra)}, which the model has no input for"
         ] * bool(extra)
-        raise InputError(f"{where} {' and '.join(problems)}. The model's inputs: {_listed(list(inputs)) or 'none'}")
-    _check_equal_dims(where, values, inputs)
+        raise InputError(f"{where} {' and '.join(problems)}. The model's inputs: {listed(list(inputs)) or 'none'}")
+    check_equal_dims(where, values, inputs)
     return {name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))}
 
 
-def _typed(where: str, array: Array, entry: Input) -> Array:
+def typed(where: str, array: Array, entry: Input) -> Array:
     """The array in the input's dtype, after its dtype and shape were held against the graph."""
     if entry.is_string and array.dtype.kind in "US":
         texts = array.astype(object)
@@ -150,7 +150,8 @@ def _typed(where: str, array: Array, entry: Input) -> Array:
     return array
 
 
-def _check_equal_dims(where: str, values: Mapping[str, Value], inputs: Mapping[str, Input]) -> None:
+def check_equal_dims(where: str, values: Mapping[str, Value], inputs: Mapping[str, Input]) -> None:
+    """Hold dimensions of one name against each other; raises InputError where their sizes differ."""
     sizes: dict[str, tuple[int, str]] = {}
     for name, entry in inputs.items():
         for array in arrays_of(values[name]):
@@ -171,5 +172,6 @@ def _stored(array: Array) -> Array:
     return np.array(texts, dtype=np.str_).reshape(array.shape)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The names in quotes, with commas."""
     return ", ".join(f"'{name}'" for name in names)

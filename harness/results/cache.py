@@ -78,6 +78,18 @@ class Cache:
         self._scratch: Path | None = None
         self.warnings: list[str] = []
 
+    @classmethod
+    def temporary(cls) -> Cache:
+        """A cache of what isn't worth keeping: it goes with this object.
+
+        Raises:
+            ResultsError: the temporary folder can't be written.
+        """
+        made = cls(Path(tempfile.gettempdir()))
+        made._scratch = made._new_scratch()
+        made._root = made._scratch / "artifacts"
+        return made
+
     @staticmethod
     def key(*parts: object) -> str:
         """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical JSON.

@@ -30,6 +30,19 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+class Symptom(StrEnum):
+    """What kind of thing went wrong, where a count of them says more than the stage."""
+
+    NOT_RUN = "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
+    UNSTABLE = "unstable"  # the untouched model gives other outputs each time
+    EXCEPTION = "exception"  # a transform raised
+    INVALID = "invalid"  # the ONNX checker rejects what it made
+    CHANGED_TYPES = "changed_types"  # names, types or shapes of inputs or outputs aren't what they were
+    DOES_NOT_RUN = "does_not_run"  # ONNX Runtime refuses what it made, or fails while running it
+    CRASH = "crash"  # the process died, hung or ate its memory
+    WRONG_VALUES = "wrong_values"
+
+
 @dataclass(frozen=True, slots=True)
 class GraphChange:
     """What the transforms did to the graph. Bytes count external data."""
@@ -134,6 +147,7 @@ class CellResult:
         detail: further lines for a person: every failing output, the command that runs the cell alone.
         opset: the model's version of the standard operator set.
         notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
+        symptom: what kind of thing went wrong; None where nothing did, or where the stage says it all.
     """
 
     id: str
@@ -152,3 +166,4 @@ class CellResult:
     notes: tuple[str, ...] = ()
     opset: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    symptom: Symptom | None = None
