@@ -44,6 +44,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
 }
 
+_LOG_WIDTH = 120
+
 _settings = pytest.StashKey[Settings]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
@@ -240,6 +242,8 @@ class _Reporter:
             return
         terminalreporter.section("onnx-harness", sep="=")
         width = self._config.get_terminal_writer().fullwidth
+        if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
+            width = max(width, _LOG_WIDTH)
         for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
