@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -73,7 +74,7 @@ class Worker:
         self._closed = False
         self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
-        self._stage = self._context.RawArray("c", _STAGE_BYTES)
+        self._stage = RawArray("c", _STAGE_BYTES)
         with tempfile.NamedTemporaryFile(prefix="onnx-harness-worker-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
         # multiprocessing waits for its children when the interpreter ends; this comes before it.
