@@ -42,7 +42,7 @@ def vanish(model):
     os._exit(0)
 
 def hang(model):
-    time.sleep(7)
+    time.sleep(9)
     return model
 
 def eat(model):
@@ -118,10 +118,10 @@ def test_the_run_goes_on_after_each_death(run: Run) -> None:
 
 
 def test_a_hang_is_ended_at_its_limit_and_the_run_goes_on(faulty: Path) -> None:
-    with running(faulty, cell_timeout=5.0) as hurried:
+    with running(faulty, cell_timeout=6.0) as hurried:
         result = hurried("hang")
         assert (result.status, result.stage) == (Status.FAIL, Stage.TRANSFORM)
-        assert result.reason == "during transform, did not end within 5 s (--cell-timeout)"
+        assert result.reason == "during transform, did not end within 6 s (--cell-timeout)"
         assert hurried("original").status is Status.PASS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,4 +15,6 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.Fixt
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # it clears the variable that follows
     monkeypatch.setenv("PYTEST_ADDOPTS", LEAN)
+    for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(variable)  # of the run that these tests are part of
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))

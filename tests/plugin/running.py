@@ -40,7 +40,8 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
 def start_pytest(folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
     command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
-    environment = os.environ | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": str(folder), "COLUMNS": "200"}
     environment["ONNX_HARNESS_CACHE"] = str(folder / ".cache")
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options

@@ -80,7 +80,7 @@ def test_a_cell_is_chosen_by_its_node_id_and_by_keyword(pytester: pytest.Pyteste
 def test_two_models_of_one_name_are_refused(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "one" / "lin.onnx")
     save(linear(), pytester.path / "two" / "lin.onnx")
-    result = pytester.runpytest_inprocess("one/lin.onnx", "two/lin.onnx")
+    result = pytester.runpytest_inprocess("--collect-only", "one/lin.onnx", "two/lin.onnx")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*two models are called 'lin': */one/lin.onnx and */two/lin.onnx.*rename one.*"])
 

@@ -45,7 +45,7 @@ def cells(result: pytest.RunResult) -> list[str]:
         (["--variant", "Simplify!"], "*step 'Simplify!' isn't a name: use a-z, 0-9, '_' and '.'*"),
         (["--rtol", "0.1"], "--rtol and --atol go together: give both, or neither*"),
         (["--atol", "0"], "--rtol and --atol go together: give both, or neither*"),
-        (["--rtol", "-1", "--atol", "0"], "rtol is -1.0; it has to be 0 or more"),
+        (["--rtol", "-1", "--atol", "0"], "rtol is -1.0; it has to be 0 or more*"),
         (["--min-placement", "2"], "min_placement is 2.0; it has to be between 0 and 1"),
         (["--input-sets", "0"], "input_sets is 0; it has to be 1 or more"),
         (["--cell-timeout", "0"], "cell_timeout is 0.0; it has to be more than 0 seconds"),
