@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ResultsError
+from harness.report import backend_suite
 from harness.report.table import Line, ModelHeader, lines
 from harness.report.write import SUMMARY, write_reports
 from harness.results.cells import CellResult
@@ -32,10 +33,13 @@ class Account:
         self._recorder = Recorder(report_dir, run) if report_dir is not None else None
         self._cells: dict[str, CellResult] = {}
         self._models: dict[str, ModelHeader] = {}
+        self._cases: set[str] = set()  # of a suite: they are counted, not listed
         self.incomplete: str | None = None
 
-    def put(self, cell: CellResult, model: ModelHeader) -> None:
-        """Keep a verdict, or the newer state of one."""
+    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "") -> None:
+        """Keep a verdict, or the newer state of one; ``suite`` is the one that its model is a case of."""
+        if suite:
+            self._cases.add(cell.id)
         self._cells[cell.id] = cell
         self._models[cell.model] = model
         if self._recorder is not None:
@@ -49,15 +53,26 @@ class Account:
         self.incomplete = self._recorder.incomplete
         try:
             write_reports(self._dir, self._run, list(self._cells.values()), self._models)
+            if self._cases:
+                backend_suite.write(self._dir, self._run.versions, self._of_suite())
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
     def lines(self, *, width: int, quiet: bool) -> Iterator[Line]:
         """The table, the summary line and what went wrong with the keeping."""
         where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
-        cells = list(self._cells.values())
-        yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
+        cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
+        if cells or not self._cases:
+            yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
+        if self._cases:
+            of_suite = self._of_suite()
+            yield from lines(self._run, of_suite, width=width, models=self._models, quiet=True, where=where)
+            named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
+            yield from backend_suite.lines(of_suite, width=width, where=named)
         for warning in self._recorder.warnings if self._recorder is not None else []:
             yield Line(warning, "yellow")
         if self.incomplete is not None:
             yield Line(self.incomplete, "red")
+
+    def _of_suite(self) -> list[CellResult]:
+        return [cell for cell in self._cells.values() if cell.id in self._cases]

@@ -71,14 +71,15 @@ class Selection:
 
 
 def choose(words: Iterable[str]) -> tuple[Selection, ...]:
-    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``.
+    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``, which ids call ``node.test_abs``.
 
     Raises:
         UsageError: there is no such kind.
     """
     chosen: dict[Selection, None] = {}
     for word in (part.strip() for text in words for part in text.split(",")):
-        kind, slash, case = word.partition("/")
+        kind, slash, case = (word if "/" in word else word.replace(".", "/", 1)).partition("/")
+        kind = next((each for each in KINDS if slug(each) == kind), kind)
         if kind not in (*KINDS, ALL) or (slash and (kind == ALL or not case)):
             raise UsageError(
                 f"there are no cases of the kind '{word}' in the suite of ONNX's operators. "
@@ -99,25 +100,25 @@ def cards(selections: Sequence[Selection]) -> list[Card]:
     found: dict[Path, Card] = {}
     for selection in selections:
         known = _cases(selection.kind)
-        if selection.case is not None and selection.case not in known:
+        chosen = [
+            (path, name)
+            for case, (path, name) in known.items()
+            if selection.case in (None, case, name.partition(".")[2])
+        ]
+        if not chosen:
             raise UsageError(
                 f"there is no case '{selection.case}' of the kind '{selection.kind}'. "
-                f"{did_you_mean(selection.case, known)}"
+                f"{did_you_mean(selection.case or '', known)}"
             )
-        for case in known if selection.case is None else [selection.case]:
-            path, name = known[case]
+        for path, name in chosen:
             found[path] = Card(path=path, name=name, source=PathSource(path), license="Apache-2.0", suite=NAME)
     return list(found.values())
 
 
-def case_of(card: Card, folder: Path | None = None) -> str:
-    """``node/test_abs``."""
-    return f"{_kind_of(card)}/{(folder or card.path.parent).name}"
-
-
-def _kind_of(card: Card) -> str:
+def case_of(card: Card) -> str:
+    """``node/test_abs``: what chooses the case of ``card``."""
     plain = card.name.partition(".")[0]
-    return next(kind for kind in KINDS if slug(kind) == plain)
+    return f"{next(kind for kind in KINDS if slug(kind) == plain)}/{card.path.parent.name}"
 
 
 @cache

@@ -14,6 +14,7 @@ from harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, model_name, p
 from harness.transforms.ort import level_of
 
 DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
+_FOUNDATION = frozenset({"onnx", "onnx-ir", "onnxruntime"})
 GROUPS = ("default", "passes", "ort", "fp16", "int8", "peers", "all")
 
 
@@ -100,6 +101,15 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
                     "history: give one of them another name in [tool.onnx-harness.variants]"
                 )
     return tuple(found.values())
+
+
+def upstream(variant: Variant) -> tuple[str, ...]:
+    """The distributions of others that decide what ``variant`` makes of a model; those that ours are built on aren't.
+
+    What such a library breaks is its defect, not one of this package or of the model.
+    """
+    needed = (name for step in variant.steps for name in transforms.registry()[step.name].requires)
+    return tuple(dict.fromkeys(name for name in needed if name not in _FOUNDATION))
 
 
 def check_providers(names: Iterable[str]) -> tuple[str, ...]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import matrix
+from harness import backend_suite, matrix
+from harness.cards import Card
 from harness.errors import HarnessError, ResultsError, UsageError
 from harness.matrix import Cell
 from harness.names import Variant
@@ -47,6 +48,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _LOG_WIDTH = 120
 
 _settings = pytest.StashKey[Settings]()
+_selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
@@ -58,6 +60,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("onnx-harness", "ONNX models")
     for name, details in _OPTIONS.items():
         group.addoption(f"--onnx-{name}", dest=_dest(name), default=None, **details)
+    group.addoption(
+        f"--{backend_suite.NAME}",
+        action="append",
+        nargs="?",
+        const=backend_suite.ALL,
+        metavar="KIND",
+        help="the official cases of ONNX's operators: "
+        f"{', '.join(backend_suite.KINDS)}, all (the default) or KIND/CASE; repeatable",
+    )
     parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
 
 
@@ -83,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     given = {_key(name): config.getoption(_dest(name)) for name in _OPTIONS}
     given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
     try:
+        config.stash[_selections] = backend_suite.choose(config.getoption(_dest("backend-suite")) or ())
         project = read_project(config.rootpath)
         settings = combine(project, given)
         settings = replace(settings, provider=matrix.check_providers(settings.provider))
@@ -92,6 +104,10 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_names] = {}
+    if config.stash[_selections] and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        # The suite alone was asked for, and not this project's own tests.
+        config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
+        config.option.reportchars = "fE"  # the account counts what is skipped or known, by the thousand
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Reporter(config), "onnx-harness-reporter")
     if _only_models(config) and hasattr(config.option, "benchmark_quiet"):
@@ -119,16 +135,45 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return ModelModule.from_parent(parent, path=file_path)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Add the suite of ONNX's operators to what the paths on the command line gave."""
+    report = yield
+    if isinstance(collector, pytest.Session) and report.passed and collector.config.stash[_selections]:
+        folder = collector.config.rootpath / backend_suite.NAME  # it needn't be there: node ids begin with it
+        report.result.append(BackendSuite.from_parent(collector, path=folder))
+    return report
+
+
+class BackendSuite(pytest.Directory):
+    """The official cases of ONNX's operators, a module each."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """A module for each case that was asked for."""
+        try:
+            cards = backend_suite.cards(self.config.stash[_selections])
+        except HarnessError as error:
+            raise self.CollectError(str(error)) from None
+        for card in cards:
+            yield CaseModule.from_parent(self, path=self.path / backend_suite.case_of(card), card=card)
+
+
 class ModelModule(pytest.Module):
     """A model as a test module: the tests of ``harness.suite``, once for each of its cells."""
 
     def _getobj(self) -> Any:
         return importlib.import_module("harness.suite")
 
+    def card(self) -> Card:
+        """The card of the model."""
+        return matrix.card_for(self.path)
+
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The tests, cell by cell: what is known of a cell is complete before the next begins."""
         try:
-            card = matrix.card_for(self.path)
+            card = self.card()
             variants = self.config.stash.get(_variants, None)
             settings = self.config.stash[_settings]
             if variants is None:
@@ -146,6 +191,22 @@ class ModelModule(pytest.Module):
         items = list(super().collect())
         tests = len(items) // max(len(self.cells), 1)
         return [item for cell in range(len(self.cells)) for item in items[cell :: len(self.cells)][:tests]]
+
+
+class CaseModule(ModelModule):
+    """A case of the suite as a test module. A case isn't timed: it takes microseconds."""
+
+    def __init__(self, *args: Any, card: Card, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self._card = card
+
+    def card(self) -> Card:
+        """The card that was made of the case."""
+        return self._card
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """The tests of accuracy."""
+        return [item for item in super().collect() if item.name.startswith("test_accuracy")]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -178,7 +239,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call" and _result in item.stash:
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
-        vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=cell.card.license)
+        card = cell.card
+        vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
     return report
 
 
@@ -195,6 +257,10 @@ class _Reporter:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Under xdist, refuse before any worker is started: what they collect isn't known here."""
         config = session.config
+        try:
+            backend_suite.cards(config.stash[_selections])  # once, before the processes of xdist want them
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession") and (_asked_for_cells(config) or _only_models(config)):
             self._begin_run()
 
@@ -215,7 +281,7 @@ class _Reporter:
                 account = self._begun()
             except ResultsError as error:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-            account.put(result, ModelHeader(report.onnx_license, size, result.opset))
+            account.put(result, ModelHeader(report.onnx_license, size, result.opset), suite=report.onnx_suite)
             self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -295,14 +361,14 @@ def _arguments(config: pytest.Config) -> list[Path]:
 
 def _asked_for_cells(config: pytest.Config) -> bool:
     """Whether the command line itself names a provider or a variant."""
-    return any(config.getoption(_dest(name)) for name in ("provider", "variant"))
+    return any(config.getoption(_dest(name)) for name in ("provider", "variant", "backend-suite"))
 
 
 def _only_models(config: pytest.Config) -> bool:
-    """Whether the command line names models, or folders of them, and nothing else."""
+    """Whether the command line names models, folders of them or the suite of ONNX's operators, and nothing else."""
     folders = config.getini("onnx_model_paths")
     paths = _arguments(config)
-    return bool(paths) and all(
+    return bool(paths or config.stash[_selections]) and all(
         matrix.is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.matrix import Cell
+from harness.backend_suite import case_of
+from harness.matrix import Cell, upstream
 from harness.results.cells import CellResult, Status
 
 if TYPE_CHECKING:
@@ -52,8 +54,13 @@ def against_expectation(result: CellResult, cell: Cell) -> CellResult:
     """The verdict in the light of the card's known failures.
 
     An expected failure that passes, or that fails at another stage than the card says, is a failure: the card is
-    out of date, or something else broke.
+    out of date, or something else broke. Of a suite's cases, those that somebody else's library breaks are known:
+    which ones is what the account at the end is for.
     """
+    libraries = upstream(cell.variant)
+    if cell.card.suite and libraries and result.status is Status.FAIL:
+        seen = " and ".join(f"{name} {version(name)}" for name in libraries)
+        return replace(result, status=Status.KNOWN_FAILURE, reason=f"{result.reason} (made by {seen})")
     entry = cell.known_failure
     if entry is None or result.status not in (Status.PASS, Status.FAIL):
         return result
@@ -84,7 +91,8 @@ def conclude(result: CellResult) -> None:
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
     """The command that runs this test alone, with the seed that matters."""
     settings = runner.settings
-    words = ["pytest", item.nodeid, "--provider", cell.provider, "--variant", cell.variant.id]
+    name = f"--{cell.card.suite}={case_of(cell.card)}" if cell.card.suite else item.nodeid
+    words = ["pytest", name, "--provider", cell.provider, "--variant", cell.variant.id]
     if cell.variant.id not in settings.variants:
         words[-1] = cell.variant.spelling
     words += ["--seed", str(settings.seed), "--input-sets", str(settings.input_sets)]
