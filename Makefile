@@ -35,6 +35,10 @@ lint: .venv/.made ## ruff, mypy and the floors
 performance: .venv/.made ## the ratios that the README states
 	.venv/bin/python -m pytest tests/performance -m performance -s
 
+lock: lock-providers ## resolve the lock files anew (needs uv)
+	$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	    --extra cpu --extra dev pyproject.toml -o requirements.lock
+
 clean: ## remove the environments, what tests leave, and the last run's results
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -31,6 +31,7 @@ _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
 _STAGE_BYTES = 64
 _LAST_WORDS_BYTES = 2000
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -48,8 +49,11 @@ class Limits:
 
 
 def default_memory_bytes() -> int:
-    """Three quarters of the machine's memory."""
-    return int(psutil.virtual_memory().total) * 3 // 4
+    """Three quarters of the machine's memory, or of the container's when that has less."""
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # no container, version 1 of control groups, or the word "max"
+        total = min(total, int(_CONTAINER_MEMORY.read_text()))
+    return total * 3 // 4
 
 
 class Worker:

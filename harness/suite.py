@@ -94,6 +94,8 @@ def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
     name = f"--{cell.card.suite}={case_of(cell.card)}" if cell.card.suite else item.nodeid
     words = ["pytest", name, "--provider", cell.provider, "--variant", cell.variant.id]
     if cell.variant.id not in settings.variants:
-        words[-1] = cell.variant.spelling
+        # `fp16` alone names the group; with parentheses it's the step.
+        spelling = cell.variant.spelling
+        words[-1] = f"{spelling}()" if spelling in GROUPS else spelling
     words += ["--seed", str(settings.seed), "--input-sets", str(settings.input_sets)]
     return "alone: " + " ".join(shlex.quote(word) for word in words)
