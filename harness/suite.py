@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.backend_suite import case_of
-from harness.matrix import Cell, upstream
+from harness.matrix import GROUPS, Cell, upstream
 from harness.results.cells import CellResult, Status
 
 if TYPE_CHECKING:
