@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from harness import providers, transforms
 from harness.accuracy.compare import compare
 from harness.accuracy.tolerance import Tolerance, choose, spec_for
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
+from harness.inputs import InputSet
 from harness.isolate import note_stage
 from harness.latency.paired import Timed, measure
 from harness.latency.plan import THREADS
@@ -257,7 +258,9 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
     bound = [transforms.bind(step) for step in steps]
     for step in (step for step in bound if not step.transform.session):
         versions = {name: version(name) for name in step.transform.requires}
-        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply)])
+        sets = subject.reference.sets if step.transform.calibrated else ()
+        calibration = [each.digest() for each in sets]
+        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
         key = kept.key(
             subject.model.sha256,
             done,
@@ -268,8 +271,10 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
         )
         before = current
 
-        def write(folder: Path, step: BoundStep = step, before: Model = before) -> None:
-            _write_artifact(folder, step, before)
+        def write(
+            folder: Path, step: BoundStep = step, before: Model = before, sets: Sequence[InputSet] = sets
+        ) -> None:
+            _write_artifact(folder, step, before, [each.values for each in sets])
 
         folder = kept.get_or_put("transformed", key, write)
         facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
@@ -295,13 +300,13 @@ def _source_of(apply: transforms.Apply) -> str | None:
         return None
 
 
-def _write_artifact(folder: Path, step: BoundStep, before: Model) -> None:
+def _write_artifact(folder: Path, step: BoundStep, before: Model, samples: Sequence[Mapping[str, Any]]) -> None:
     """Run one step and keep what it made, with what the checker says about it."""
     import onnx
 
     model = before.load()
     started = time.perf_counter()
-    after = step(model)
+    after = step(model, samples)
     seconds = time.perf_counter() - started
     file = folder / _MODEL_FILE
     size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)

@@ -110,7 +110,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
 def source_digest(room: str) -> str:
     """Hash of the source of a room of this package: what it made is stale once it changes."""
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).parent / room).glob("*.py")):
+    for file in sorted((Path(__file__).parent / room).rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

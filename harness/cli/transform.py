@@ -8,11 +8,12 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from harness import matrix, transforms
+from harness.cards import Card
 from harness.cli import DONE, NEGATIVE
 from harness.cli.common import (
     add_json,
@@ -25,11 +26,12 @@ from harness.cli.common import (
     words_of,
 )
 from harness.cli.show import console, facts, labelled, size, text, write_json
-from harness.errors import HarnessError, NotApplicable, TransformError, UsageError
+from harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError
 from harness.isolate import note_stage
 from harness.matrix import GROUPS
 from harness.model import Model, node_count
 from harness.names import Step, Variant, parse_variant
+from harness.results.cache import Cache, cache_root
 from harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,10 +87,15 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the .onnx to write")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
+    inputs = parser.add_argument_group("inputs, for steps that are calibrated on them")
+    inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
+    inputs.add_argument("--seed", type=int, metavar="S", help="of the generated ones (default: 0)")
     add_json(parser)
     add_limits(parser)
     parser.epilog = (
-        "The steps run one after another in a worker process, within its limits. OUT appears whole or not at all;\n"
+        "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
+        "calibrated on the input sets that pytest would judge the model on: those of a NAME.npz beside it, and\n"
+        "generated ones. OUT appears whole or not at all;\n"
         f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
         "code is 1."
@@ -98,19 +105,22 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
-    settings = settings_of(args, "cell_timeout", "cell_memory")
+    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
     variant = one_variant(args.variant, settings)
     steps = [step for step in variant.steps if not transforms.bind(step).transform.session]
     idle = [step.name for step in variant.steps if step not in steps]
     if not steps:
         why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
         raise UsageError(f"variant '{variant.spelling}' changes no file: {why}. Nothing was written.")
-    _, path = find_model(args.model)
+    calibrated = [step.name for step in steps if transforms.bind(step).transform.calibrated]
+    if not calibrated and (args.input_sets is not None or args.seed is not None):
+        raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
+    card, path = find_model(args.model)
     out: Path = args.output
     _check_output(out, path, force=args.force)
     with started_worker(settings) as worker:
         with named_death(f"variant '{variant.spelling}' on {path.name}"):
-            written = worker.call(apply, path, tuple(steps), out, INLINE_BYTES)
+            written = worker.call(apply, path, tuple(steps), out, INLINE_BYTES, card, settings)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
     if args.json:
@@ -137,22 +147,40 @@ def one_variant(word: str, settings: Settings) -> Variant:
     return matrix.expand_variants([word], settings.variants)[0]
 
 
-def apply(path: Path, steps: tuple[Step, ...], out: Path, inline_bytes: int) -> Written:
+def apply(
+    path: Path,
+    steps: tuple[Step, ...],
+    out: Path,
+    inline_bytes: int,
+    card: Card | None = None,
+    settings: Settings | None = None,
+) -> Written:
     """Run the steps and write what they make. Meant for the worker.
 
+    Args:
+        path: the model.
+        steps: the chain, session steps left out.
+        out: the file to write.
+        inline_bytes: above it, weights go to a file of their own.
+        card: the model's, for the inputs that calibrated steps need.
+        settings: how many of those, and from which seed.
+
     Raises:
-        ModelError: the model can't be read.
+        ModelError: the model can't be read, or doesn't run where calibration needs it to.
+        InputError: no inputs can be had for calibration.
         TransformError: a step failed or doesn't apply, or the result can't be written.
     """
     before = Model(path)
     note_stage("load")
+    bound = [(step, transforms.bind(step)) for step in steps]
+    samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
     model = before.load()
     nodes = node_count(model.graph)
     started = time.perf_counter()
-    for step in steps:
+    for step, run_step in bound:
         note_stage(f"step {step.name}")
         try:
-            model = transforms.bind(step)(model)
+            model = run_step(model, samples)
         except NotApplicable as error:
             raise NotApplicable(f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written.") from None
         except Exception as error:  # whatever a library raises
@@ -165,6 +193,19 @@ def apply(path: Path, steps: tuple[Step, ...], out: Path, inline_bytes: int) -> 
     return Written(
         nodes, node_count(model.graph), before.size_bytes, Model(out, "written").size_bytes, seconds, external
     )
+
+
+def _samples(model: Model, card: Card | None, settings: Settings | None) -> list[dict[str, Any]]:
+    """The input sets that pytest would judge the model on."""
+    from harness.reference import reference
+
+    note_stage("inputs")
+    card = card or matrix.card_for(model.path)
+    try:
+        made = reference(model, card, settings or Settings(), Cache(cache_root()))
+    except InputError as error:
+        raise InputError(f"there are no inputs to calibrate on: {error}. Nothing was written.") from None
+    return [each.values for each in made.sets]
 
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:

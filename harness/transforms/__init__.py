@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, did_you_mean
 from harness.names import OptionValue, Step
@@ -50,6 +50,8 @@ class Transform:
         float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
+        calibrated: ``apply`` also takes ``samples``: the input sets that the result is judged on, a value by input name
+            in each.
         check: called with the options when a step is bound, so that a value that can't be honoured is refused before
             anything runs: it raises ValueError.
     """
@@ -63,6 +65,7 @@ class Transform:
     float_io: str | None = None
     session: bool = False
     groups: tuple[str, ...] = ()
+    calibrated: bool = False
     check: Callable[..., object] | None = None
 
 
@@ -74,8 +77,10 @@ class BoundStep:
     transform: Transform
     options: Mapping[str, OptionValue]
 
-    def __call__(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """Apply the transform with its options; ``model`` may be changed."""
+    def __call__(self, model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]] = ()) -> onnx.ModelProto:
+        """Apply the transform with its options; ``model`` may be changed. ``samples`` reach it if it's calibrated."""
+        if self.transform.calibrated:
+            return self.transform.apply(model, samples=samples, **self.options)
         return self.transform.apply(model, **self.options)
 
 
