@@ -13,7 +13,6 @@ from onnx import TensorProto, numpy_helper
 from harness.errors import NotApplicable
 from harness.names import parse_variant
 from harness.transforms import bind
-from harness.transforms.float16 import check_limits, convert_np_to_float16
 from harness.transforms.fp16 import convert_float_to_float16
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
@@ -214,55 +213,3 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
 def test_a_model_in_float16_already_is_not_applicable() -> None:
     with pytest.raises(NotApplicable, match="float16 tensors already"):
         convert_float_to_float16(model_of("agraph (float16[2] x) => (float16[2] z) { z = Neg(x) }"))
-
-
-@pytest.mark.parametrize(
-    ("limits", "reason"),
-    [
-        ((2.0**-25, 1e4), "rounds to 0 in float16"),
-        ((0.0, 1e4), "rounds to 0 in float16"),
-        ((1e-7, 65505.0), "largest finite float16 is 65504"),
-        ((1e-7, float("inf")), "largest finite float16 is 65504"),
-        ((2.0, 1.0), "above max_finite_val"),
-        ((float("nan"), 1e4), "NaN is none"),
-        ((1e-7, float("nan")), "NaN is none"),
-    ],
-)
-def test_limits_that_cannot_hold_are_refused_with_the_reason(limits: tuple[float, float], reason: str) -> None:
-    for refusing in (lambda: check_limits(*limits), lambda: convert_np_to_float16(floats(2), *limits)):
-        with pytest.raises(ValueError, match=reason):
-            refusing()
-
-
-def test_the_clamp_keeps_signs_zeros_infinities_and_nan() -> None:
-    x = np.array([1e-9, -1e-9, 2e4, -2e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32)
-    expected = np.array([1e-7, -1e-7, 1e4, -1e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float16)
-    result = convert_np_to_float16(x)
-    np.testing.assert_array_equal(result, expected)
-    np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        pytest.param(np.array(3e5, np.float32), id="0-d"),
-        pytest.param(np.zeros((0, 3), np.float32), id="empty"),
-        pytest.param(floats(6, 8)[::2, ::-3], id="strided"),
-        pytest.param(floats(4).astype(">f4"), id="big-endian"),
-        pytest.param(floats(4).astype(np.float64), id="double"),
-        pytest.param(floats(4).astype(np.float16), id="half"),
-    ],
-)
-def test_the_clamp_takes_any_layout_and_leaves_its_input_alone(array: np.ndarray) -> None:
-    before = array.copy()
-    array.flags.writeable = False
-    result = convert_np_to_float16(array)
-    assert result.shape == array.shape
-    assert result.dtype == np.dtype(np.float16)
-    np.testing.assert_array_equal(result, np.clip(before, -1e4, 1e4).astype(np.float16))
-    np.testing.assert_array_equal(array, before)
-
-
-def test_the_clamp_takes_floats_only() -> None:
-    with pytest.raises(TypeError, match="not int32"):
-        convert_np_to_float16(np.array([1], np.int32))
