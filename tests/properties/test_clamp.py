@@ -21,12 +21,20 @@ from tests.properties.clamp_values import DTYPES, LIMITS, arrays, bulk
 SEEDS = st.integers(0, 2**63)
 
 
+def one_in(share: int) -> settings:
+    """A share of the profile's examples where each is dear, so that a night on the clamp takes minutes."""
+    examples = settings().max_examples
+    return settings(max_examples=max(min(examples, 50), examples // share))
+
+
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@one_in(10)
 @given(array=arrays(), limits=LIMITS)
 def test_the_clamp_keeps_the_law(law: Law, array: Floats, limits: Limits) -> None:
     law(clamp, array, limits)
 
 
+@one_in(4)
 @given(seed=SEEDS, dtype=st.sampled_from(DTYPES), limits=LIMITS)
 def test_the_clamp_keeps_every_law_on_thousands_of_values(
     seed: int, dtype: np.dtype[np.floating], limits: Limits
@@ -36,6 +44,7 @@ def test_the_clamp_keeps_every_law_on_thousands_of_values(
         law(clamp, array, limits)
 
 
+@one_in(10)
 @given(seed=SEEDS, limits=LIMITS)
 def test_longdoubles_are_what_the_library_gives(seed: int, limits: Limits) -> None:
     rng = np.random.default_rng(seed)
@@ -46,7 +55,7 @@ def test_longdoubles_are_what_the_library_gives(seed: int, limits: Limits) -> No
     bit_for_bit_what_the_library_gives(clamp, array, limits)
 
 
-@settings(max_examples=max(10, settings().max_examples // 50))
+@one_in(50)
 @given(seed=SEEDS, at=st.integers(0, 2**18), few=st.booleans(), limits=LIMITS)
 def test_a_long_array_is_clamped_wherever_it_has_to_be(seed: int, at: int, few: bool, limits: Limits) -> None:
     array = np.linspace(-3, 3, 2**18 + 2000, dtype=np.float32)
