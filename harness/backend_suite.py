@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -126,14 +125,16 @@ def _cases(kind: str) -> dict[str, tuple[Path, str]]:
     """Name of each case as its folder spells it -> its model, and the name that ids show."""
     folder = _folder(kind)
     names = sorted(path.name for path in folder.iterdir() if (path / _MODEL).is_file())
-    slugs = Counter(slug(name) for name in names)
-    found = {}
+    same: dict[str, list[str]] = {}
     for name in names:
-        # Ids are lower case: where two cases become one, each keeps its place in the alphabet.
-        same = [other for other in names if slug(other) == slug(name)]
-        number = f".{same.index(name)}" if slugs[slug(name)] > 1 else ""
-        found[name] = (folder / name / _MODEL, f"{slug(kind)}.{slug(name)}{number}")
-    return found
+        same.setdefault(slug(name), []).append(name)
+    # Ids are lower case: where that makes one name of several, each carries its place in the alphabet.
+    ids = {
+        name: plain if len(these) == 1 else f"{plain}.{place}"
+        for plain, these in same.items()
+        for place, name in enumerate(these)
+    }
+    return {name: (folder / name / _MODEL, f"{slug(kind)}.{ids[name]}") for name in names}
 
 
 def _folder(kind: str) -> Path:

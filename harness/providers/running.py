@@ -23,6 +23,9 @@ _PACKED_TYPES = {f"tensor({name})" for name in ("int4", "uint4", "int2", "uint2"
 def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
     """Run ``session`` on what it takes of ``values``; outputs by name.
 
+    It runs on copies: ONNX Runtime 1.32 lets BatchNormalization in training mode write its running statistics into the
+    caller's arrays, and what runs next would be judged on other inputs.
+
     Raises:
         InputError: a value is of a type that can't be handed to ONNX Runtime, or had back, from Python.
         Exception: whatever ONNX Runtime raises about the model.
@@ -32,7 +35,8 @@ def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, A
     names = [info.name for info in outputs]
     types = {info.type for info in (*inputs, *outputs)}
     if not types & (_RAW_TYPES | _PACKED_TYPES):
-        return dict(zip(names, session.run(names, {info.name: values[info.name] for info in inputs}), strict=True))
+        copies = {info.name: _copy(values[info.name]) for info in inputs}
+        return dict(zip(names, session.run(names, copies), strict=True))
     for kind in sorted(types):
         if kind in _PACKED_TYPES or not kind.startswith("tensor("):
             raise InputError(f"a value of type {kind} can't be handed over between Python and ONNX Runtime")
@@ -40,12 +44,16 @@ def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, A
     return dict(zip(names, map(_array, session.run_with_ort_values(names, feeds)), strict=True))
 
 
+def _copy(value: Any) -> Any:
+    return [each.copy() for each in value] if isinstance(value, list) else value.copy()
+
+
 def _ort_value(array: Any, kind: str) -> ort.OrtValue:
     import numpy as np
     import onnx
     import onnxruntime as ort
 
-    array = np.require(array, requirements="C")
+    array = np.array(array, order="C")  # a copy, too
     if kind not in _RAW_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
     raw = array.view(np.dtype(f"u{array.dtype.itemsize}"))
