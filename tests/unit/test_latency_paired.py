@@ -226,7 +226,10 @@ def inner(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-s", "-p", "no:cacheprovider", *options)
 
 
-def test_pytest_benchmark_s_json_has_it_and_a_profile_changes_nothing(pytester: pytest.Pytester) -> None:
+def test_pytest_benchmark_s_json_has_it_and_a_profile_changes_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in a worker of xdist, it writes no file
     result = inner(pytester, "--benchmark-json=out.json", "--benchmark-cprofile=tottime")
     result.assert_outcomes(passed=1)
     (benchmark,) = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
