@@ -34,9 +34,9 @@ DEFAULT_OP_TYPES_TO_EXCLUDE = ("Softmax",)
 TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
 CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 
-# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13; 11 is the first that
-# onnxruntime.quantization doesn't convert itself.
-_OPSET, _OPSET_PER_CHANNEL = 11, 13
+# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one that gives float16 with
+# 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
+_OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
 _FREE_INITIALIZERS = 4  # the first IR version whose initializers needn't be listed among the inputs
 _ERROR = 3  # ONNX Runtime's severity
 
@@ -69,10 +69,11 @@ def quantize_dynamic(
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: nothing can be quantized, the model is quantized already, or it is over 2 GB.
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16, or is over 2 GB.
     """
-    _prepare(model, _OPSET)
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
+    _refuse(model, types, float16_since=None)
+    _prepare(model, _OPSET)
 
     def quantize(source: Path, target: Path) -> None:
         from onnxruntime import quantization
@@ -126,14 +127,16 @@ def quantize_static(
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: nothing can be quantized, the model is quantized already, takes no inputs, or is over 2 GB.
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an opset below 19,
+            takes no inputs, or is over 2 GB.
         ValueError: there are no samples.
     """
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
+    types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
+    _refuse(model, types, float16_since=_OPSET_FLOAT16)
     _prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
     feeds = _feeds(model, samples)
-    types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
 
     def quantize(source: Path, target: Path) -> None:
         from onnxruntime import quantization
@@ -176,9 +179,17 @@ class _Samples:
         return next(self._rest, None)
 
 
-def _prepare(model: onnx.ModelProto, opset: int) -> None:
-    """Refuse what can't be quantized, and bring the rest into the form in which the library finds its weights."""
-    from harness.transforms.surgery.protos import lift_constants, walk
+def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | None) -> None:
+    """Raise NotApplicable for what the library can't quantize, or would break.
+
+    Args:
+        model: the model.
+        types: the operators chosen.
+        float16_since: the opset from which on values may be float16; None where they never may.
+    """
+    import onnx
+
+    from harness.transforms.surgery.protos import walk
 
     size = model.ByteSize()
     if size > MAX_BYTES:
@@ -186,6 +197,25 @@ def _prepare(model: onnx.ModelProto, opset: int) -> None:
     before = next((node.op_type for node in walk(model.graph) if _is_quantized(node.op_type)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
+    if not any(node.op_type in types or (node.op_type == "Gemm" and "MatMul" in types) for node in model.graph.node):
+        raise NotApplicable(_nothing(types))
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if float16_since is None or opset < float16_since:
+        halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        if any(tensor.data_type in halves for tensor in model.graph.initializer):
+            where = "from float16 at all" if float16_since is None else f"from float16 below opset {float16_since}"
+            raise NotApplicable(f"the model holds float16 tensors, and nothing is quantized {where}")
+
+
+def _nothing(types: Sequence[str]) -> str:
+    named = f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
+    return f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} works on float tensors"
+
+
+def _prepare(model: onnx.ModelProto, opset: int) -> None:
+    """Bring a model into the form in which the library finds its weights."""
+    from harness.transforms.surgery.protos import lift_constants
+
     _convert(model, opset)
     graph = model.graph
     if model.ir_version < _FREE_INITIALIZERS:  # constants there, but defaults of inputs in any later version
@@ -232,17 +262,13 @@ def _through_files(
 
     from harness.transforms.surgery.protos import sort_nodes
 
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-int8-") as name, _quiet():
+    with tempfile.TemporaryDirectory(prefix="int8-") as name, _quiet():
         source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
         onnx.save_model(model, source)
         quantize(source, target)
         quantized = onnx.load_model(target)
     if not any(_is_quantized(node.op_type) for node in quantized.graph.node):
-        named = f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
-        raise NotApplicable(
-            f"there is nothing to quantize: no chosen node outside the bodies of If, Loop and Scan is one of {named}, "
-            "on float tensors and constant weights"
-        )
+        raise NotApplicable(_nothing(types))
     sort_nodes(quantized.graph)
     kept = [entry for entry in quantized.metadata_props if entry.key != "onnx.infer"]  # the library's note to itself
     quantized.ClearField("metadata_props")

@@ -27,7 +27,7 @@ def test_every_documented_form_is_registered() -> None:
     single = {name for name in registry() if not name.startswith("pass.")}
     assert single == {
         *("optimize", "optimize.nobn", "simplify", "onnxoptimizer", "onnxscript", "onnxsim", "onnxslim"),
-        *("fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32"),
+        *("fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32", "int8.dynamic", "int8.static"),
         *("ort.disable", "ort.basic", "ort.extended", "ort.layout", "ort.all"),
     }
 
@@ -38,6 +38,7 @@ def test_groups_hold_what_they_are_called_after() -> None:
         for group in transform.groups:
             members.setdefault(group, set()).add(name)
     assert members["fp16"] == {"fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32"}
+    assert members["int8"] == {"int8.dynamic", "int8.static"}
     assert members["ort"] == {f"ort.{level}" for level in ort.LEVELS}
     assert members["peers"] == {
         *("fp16.onnxmltools", "fp16.onnxmltools.io32", "onnxoptimizer", "onnxscript", "onnxsim", "onnxslim")
