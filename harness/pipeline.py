@@ -24,11 +24,12 @@ from harness.accuracy.compare import compare
 from harness.accuracy.tolerance import Tolerance, choose, spec_for
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.inputs import InputSet
+from harness.interface import interface_changes
 from harness.isolate import note_stage
 from harness.latency.paired import Timed, measure
 from harness.latency.plan import THREADS
 from harness.matrix import Cell
-from harness.model import Model, Signature, ValueType, node_count
+from harness.model import Model, node_count
 from harness.names import Variant
 from harness.providers.placement import placement, shortfall
 from harness.providers.running import run
@@ -281,6 +282,7 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
         current = Model(folder / _MODEL_FILE, subject.model.name)
         seconds += facts["transform_seconds"]
         check = facts["check"]
+        way.notes += facts["remarks"]
         way.found["graph"] = replace(
             way.found["graph"],
             nodes_after=facts["nodes"],
@@ -306,12 +308,18 @@ def _write_artifact(folder: Path, step: BoundStep, before: Model, samples: Seque
 
     model = before.load()
     started = time.perf_counter()
-    after = step(model, samples)
+    with transforms.remarks() as remarks:
+        after = step(model, samples)
     seconds = time.perf_counter() - started
     file = folder / _MODEL_FILE
     size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
     onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
-    facts = {"nodes": node_count(after.graph), "transform_seconds": seconds, "check": checker_says(file)}
+    facts = {
+        "nodes": node_count(after.graph),
+        "transform_seconds": seconds,
+        "check": checker_says(file),
+        "remarks": remarks,
+    }
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -348,37 +356,6 @@ def float_io(variant: Variant) -> str | None:
     """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
     allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
     return next((dtype for dtype in reversed(allowed) if dtype), None)
-
-
-def interface_changes(before: Signature, after: Signature, float_io: str | None) -> list[str]:
-    """What a caller of the model would notice, a sentence each."""
-    found = []
-    for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
-        names, now = [value.name for value in old], [value.name for value in new]
-        gone, come = [n for n in names if n not in now], [n for n in now if n not in names]
-        found += [f"{what} '{name}' is gone" for name in gone] + [f"{what} '{name}' is new" for name in come]
-        if not gone and not come and names != now:
-            found.append(f"the {what}s are in another order: {', '.join(names)} became {', '.join(now)}")
-        by_name = {value.name: value for value in new}
-        for value in old:
-            if value.name in by_name:
-                found += _value_changes(what, value, by_name[value.name], float_io)
-    return found
-
-
-def _value_changes(what: str, old: ValueType, new: ValueType, float_io: str | None) -> Iterator[str]:
-    if old.kind and new.kind and new.kind not in (old.kind, old.kind.replace("float)", f"{float_io})")):
-        yield f"{what} '{old.name}' was {old.kind} and is {new.kind}"
-    if old.shape is None or new.shape is None:
-        return
-    if len(old.shape) != len(new.shape):
-        yield f"{what} '{old.name}' had {len(old.shape)} dimensions and has {len(new.shape)}"
-        return
-    for axis, (dim, now) in enumerate(zip(old.shape, new.shape, strict=True)):
-        # An output's open dimension may become known; an input's may not: calls that worked would be refused.
-        narrowed = isinstance(now, int) and now != dim and (isinstance(dim, int) or what == "input")
-        if narrowed or (isinstance(dim, int) and not isinstance(now, int) and what == "output"):
-            yield f"{what} '{old.name}' had {dim or 'any size'} on axis {axis} and has {now or 'any size'}"
 
 
 def _session(way: _Way, artifact: Artifact) -> ort.InferenceSession:

@@ -157,7 +157,7 @@ def compare_models(task: Task) -> Outcome:
         ModelError: a file can't be read, or A itself doesn't run.
         InputError: no inputs can be had.
     """
-    from harness.pipeline import interface_changes
+    from harness.interface import interface_changes
 
     note_stage("reading")
     a, b = Model(task.a, "a"), Model(task.b, "b")

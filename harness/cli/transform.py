@@ -210,7 +210,8 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:
     """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
-    from harness.pipeline import checker_says, float_io, interface_changes
+    from harness.interface import interface_changes
+    from harness.pipeline import checker_says, float_io
 
     before, after = Model(path), Model(out, "written")
     checker = checker_says(out)
