@@ -6,7 +6,7 @@ VENV := $(if $(filter cpu,$(PROVIDER)),.venv,.venv-$(PROVIDER))
 LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER).lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate test lint performance lock clean
+.PHONY: help validate test operators lint performance lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,6 +25,9 @@ validate: $(VENV)/.made ## fetch the zoo, run the matrix, write reports/ (PROVID
 
 test: lint ## lint, type-check, test
 	.venv/bin/python -m pytest -n 2 -q
+
+operators: .venv/.made ## every official case of ONNX's operators through our own transforms
+	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .
