@@ -204,7 +204,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     try:
         made = reference(model, card, settings or Settings(), Cache(cache_root()))
     except InputError as error:
-        raise InputError(f"there are no inputs to calibrate on: {error}. Nothing was written.") from None
+        raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made.sets]
 
 

@@ -179,6 +179,35 @@ def test_a_variant_that_makes_no_file_is_refused(variant: str, told: str, capsys
     assert not Path("out.onnx").exists()
 
 
+def quantized_scale(seed: str) -> float:
+    """The scale of ``x`` that int8.static finds for the saved model, with inputs of this seed."""
+    command = ["transform", "m.onnx", "--variant", "simplify+int8.static", "-o", "out.onnx", "--force"]
+    assert main([*command, "--input-sets", "2", "--seed", seed]) == 0
+    return next(
+        float(numpy_helper.to_array(each)) for each in onnx.load("out.onnx").graph.initializer if each.name == "x_scale"
+    )
+
+
+def test_a_step_that_is_calibrated_gets_the_inputs_that_pytest_would_use() -> None:
+    saved("m.onnx")
+    assert quantized_scale("0") == quantized_scale("0") != quantized_scale("1")
+    np.savez("m.npz", x=np.full((1, 4), 1000, np.float32), ids=np.array([1]), flag=np.array(True))
+    assert quantized_scale("0") > 1
+
+
+def test_a_model_without_inputs_for_calibration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = linear()
+    Path("m.model.toml").write_text('[source]\npath = "m.onnx"\n\n[inputs]\nids = { values = [99] }\n')
+    assert main(["transform", saved("m.onnx", model), "--variant", "int8.static", "-o", "out.onnx"]) == 1
+    assert "nothing was written, for there are no inputs to calibrate on" in capsys.readouterr().err
+    assert not Path("out.onnx").exists()
+
+
+def test_options_for_inputs_are_refused_where_no_step_is_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transform", saved("m.onnx"), "--variant", "int8.dynamic", "-o", "out.onnx", "--seed", "1"]) == 2
+    assert "no step of 'int8.dynamic' is calibrated: --input-sets and --seed have no effect" in capsys.readouterr().err
+
+
 def test_where_one_model_is_made_fp16_is_the_step_and_not_the_group() -> None:
     assert transform.one_variant("fp16", Settings()).spelling == "fp16"
 

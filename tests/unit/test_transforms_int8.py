@@ -324,7 +324,11 @@ def test_the_operators_written_down_are_the_library_s() -> None:
 
 @pytest.mark.parametrize("text", ["int8.dynamic", "int8.static", "int8.static(calibration='entropy')"])
 def test_the_library_is_quiet_and_leaves_nothing_behind(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -332,6 +336,7 @@ def test_the_library_is_quiet_and_leaves_nothing_behind(
     before = (list(root.handlers), root.level, root.manager.disable)
     quantized(dense(), text, samples_for(dense()))
     assert capfd.readouterr() == ("", "")
+    assert not caplog.records
     assert (list(root.handlers), root.level, root.manager.disable) == before
     assert not list(tmp_path.iterdir())
 
