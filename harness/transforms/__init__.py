@@ -6,9 +6,12 @@ its heavy imports inside ``apply``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -31,6 +34,9 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
 
+
+_log = logging.getLogger(__name__)
+_collecting: ContextVar[list[str] | None] = ContextVar("collecting", default=None)
 
 # What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed in may be changed.
 Apply = Callable[..., "onnx.ModelProto"]
@@ -82,6 +88,26 @@ class BoundStep:
         if self.transform.calibrated:
             return self.transform.apply(model, samples=samples, **self.options)
         return self.transform.apply(model, **self.options)
+
+
+@contextlib.contextmanager
+def remarks() -> Iterator[list[str]]:
+    """Collect, in the list that it gives, what transforms remark meanwhile."""
+    collected: list[str] = []
+    token = _collecting.set(collected)
+    try:
+        yield collected
+    finally:
+        _collecting.reset(token)
+
+
+def remark(text: str) -> None:
+    """Say, from inside a transform, what whoever reads its result should know. Logged where nobody collects it."""
+    collected = _collecting.get()
+    if collected is None:
+        _log.warning("%s", text)
+    else:
+        collected.append(text)
 
 
 @cache

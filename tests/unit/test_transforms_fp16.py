@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from harness.errors import NotApplicable
 from harness.names import parse_variant
-from harness.transforms import bind
-from harness.transforms.fp16 import convert_float_to_float16
+from harness.transforms import bind, remarks
+from harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
-DEFECTS = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.onnx"))
+RECORDED = (Path(__file__).parents[1] / "data" / "defects").glob("*.npz")
+DEFECTS = sorted(path.with_suffix(".onnx") for path in RECORDED)
 
 # Three unnamed nodes on one input: the library would give their Casts one name.
 UNNAMED = """
@@ -210,6 +210,116 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
         assert kinds[node.output[0]] == TensorProto.FLOAT
 
 
-def test_a_model_in_float16_already_is_not_applicable() -> None:
-    with pytest.raises(NotApplicable, match="float16 tensors already"):
-        convert_float_to_float16(model_of("agraph (float16[2] x) => (float16[2] z) { z = Neg(x) }"))
+def test_a_model_in_float16_already_is_left_alone_with_a_remark() -> None:
+    model = model_of("agraph (float16[2] x) => (float16[2] z) { z = Neg(x) }")
+    with remarks() as said:
+        assert convert_float_to_float16(copy_of(model)) == model
+    assert said == ["nothing was converted: the model has no float32 tensor"]
+
+
+def test_what_is_float32_in_a_model_of_both_types_is_converted_and_its_casts_go() -> None:
+    result = converts(
+        """agraph (float[3] x, float16[3] h) => (float[3] z) { a = Cast<to = 1>(h) b = Exp(x) c = Add(a, b)
+        d = Cast<to = 10>(c) e = Neg(d) f = Cast<to = 1>(e) z = Mul(f, c) }""",
+        x=floats(3),
+        h=floats(3).astype(np.float16),
+    )
+    assert ops(result) == {"Cast": 2, "Exp": 1, "Add": 1, "Neg": 1, "Mul": 1}
+
+
+def test_functions_are_inlined_to_be_converted_unless_their_name_is_blocked() -> None:
+    model = model_of(
+        """agraph (float[3] x) => (float[3] z) { c = local.Twice(x) z = local.Twice(c) }
+        <opset_import: ["" : 17], domain: "local"> Twice (v) => (r)
+        { c = Constant<value_float = 2.0>() r = Mul(v, c) }"""
+    )
+    result = convert_float_to_float16(copy_of(model), keep_io_types=True)
+    assert ops(result) == {"Cast": 2, "Constant": 2, "Mul": 2}
+    kept = convert_float_to_float16(model, keep_io_types=True, op_block_list=["Twice"])
+    assert ops(kept) == {"Twice": 2}
+
+
+def test_only_the_inputs_and_outputs_that_are_named_keep_their_type() -> None:
+    model = model_of("agraph (float[2] x, float[2] y) => (float[2] z) { z = Add(x, y) }")
+    assert types(convert_float_to_float16(model, keep_io_types=["y"])) == [
+        TensorProto.FLOAT16,
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+    ]
+
+
+def test_what_only_moves_values_stays_float32_between_operators_that_do() -> None:
+    result = converts(
+        """agraph (float[3] x, int64[1] k, int64 axis) => (float[M,1] z) <int64[2] s = {3,1}>
+        { v, i = TopK(x, k) r = Reshape(v, s) z = CumSum(r, axis) }""",
+        x=floats(3),
+        k=np.array([3]),
+        axis=np.int64(0),
+    )
+    assert "Cast" not in ops(result)
+
+
+def test_an_output_that_is_a_cast_of_an_input_keeps_its_name() -> None:
+    model = model_of("agraph (float[2] x) => (float[2] z, float[2] y) { z = Cast<to = 1>(x) y = Exp(z) }")
+    result = converted("fp16", model)
+    assert [info.name for info in (*result.graph.input, *result.graph.output)] == ["x", "z", "y"]
+    assert types(result) == [TensorProto.FLOAT16] * 3
+
+
+def test_metadata_and_versions_are_kept() -> None:
+    model = model_of(UNNAMED)
+    model.producer_name, model.doc_string = "someone", "a model"
+    onnx.helper.set_model_props(model, {"key": "value"})
+    result = converted("fp16", copy_of(model))
+    for name in ("producer_name", "doc_string", "metadata_props", "ir_version", "opset_import"):
+        assert getattr(result, name) == getattr(model, name)
+
+
+def test_a_sparse_constant_reaches_a_reader_in_float16() -> None:
+    values = onnx.helper.make_tensor("values", TensorProto.FLOAT, [1], [3.0])
+    indices = onnx.helper.make_tensor("indices", TensorProto.INT64, [1], [1])
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [2])
+    model = model_of("agraph (float[2] x) => (float[2] z) { c = Identity(x) z = Mul(x, c) }")
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    result = converted("fp16.io32", copy_of(model))
+    np.testing.assert_allclose(run(result, x=floats(2))[0], run(model, x=floats(2))[0], rtol=1e-3)
+
+
+def test_what_the_clamp_did_is_remarked() -> None:
+    text = """agraph (float[3] x) => (float[3] z) <float[3] conv3 = {20000, -90000, 1e-9}> { z = Mul(x, conv3) }"""
+    with remarks() as said:
+        converted("fp16.io32", model_of(text))
+    assert said == [
+        "2 weights of 'conv3' were clipped at 10000; the largest was 9e+04",
+        "1 weight of 1 tensor was raised to 1e-07; the smallest was 1e-09",
+    ]
+
+
+def test_many_clipped_tensors_are_summed_up() -> None:
+    names = [f"w{number}" for number in range(8)]
+    weights = ", ".join(f"float {name} = {{20000}}" for name in names)
+    nodes = " ".join(f"{name}x = Mul(x, {name})" for name in names)
+    total = ", ".join(f"{name}x" for name in names)
+    with remarks() as said:
+        converted("fp16", model_of(f"agraph (float[3] x) => (float[3] z) <{weights}> {{ {nodes} z = Sum({total}) }}"))
+    assert len(said) == 6
+    assert said[-1] == "3 weights of 3 more tensors were clipped at 10000; the largest was 2e+04"
+
+
+def test_where_nobody_collects_remarks_they_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    convert_float_to_float16(model_of(UNNAMED))
+    assert "1 weight of 'w' was clipped at 10000" in caplog.text
+
+
+def test_a_model_is_converted_from_its_file_with_external_data(tmp_path: Path) -> None:
+    x, weight = floats(2, 300), floats(300, 100, seed=1)
+    model = model_of("agraph (float[2,300] x, float[300,100] w) => (float[2,100] z) { z = MatMul(x, w) }")
+    del model.graph.input[1]
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save_model(copy_of(model), str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.bin")
+    result = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True)
+    onnx.checker.check_model(result, full_check=True)
+    assert [tensor.data_type for tensor in result.graph.initializer] == [TensorProto.FLOAT16]
+    np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=1e-2, atol=0.1)
+    stays = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True, op_block_list=["MatMul"])
+    np.testing.assert_array_equal(numpy_helper.to_array(stays.graph.initializer[0]), weight)

@@ -33,6 +33,26 @@ DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
     "TopK": "rounding makes ties, and ties change the indices",
 }
 
+# Operators that give some of their input's values, each as it is.
+MOVES = (
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+
 # What it gives are the bits of its input.
 _READS_BITS = "BitCast"
 # With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.

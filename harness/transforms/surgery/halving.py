@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from harness.transforms.surgery.casting import FLOAT, FLOAT16, Typing, Want, kept, typing_of
+from harness.transforms.surgery.casting import FLOAT, FLOAT16, MOVES, Typing, Want, kept, typing_of
+from harness.transforms.surgery.clamping import Rounder
 from harness.transforms.surgery.editing import Editing, all_graphs, inner_graphs
 from harness.transforms.surgery.facts import infer_dtypes
 from harness.transforms.surgery.rules import constant_tensor, remove_dead
-
-Clamp = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float16]]
 
 _DTYPES = {Want.FLOAT32: FLOAT, Want.FLOAT16: FLOAT16}
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
@@ -22,48 +20,62 @@ _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 class Halver:
     """Converts one graph, and the graphs inside it, to float16."""
 
-    def __init__(self, editing: Editing, clamp: Clamp, keep_io_types: bool, blocks: Callable[[ir.Node], bool]) -> None:
+    def __init__(
+        self,
+        editing: Editing,
+        rounder: Rounder,
+        keep_io_types: bool | Collection[str],
+        blocks: Callable[[ir.Node], bool],
+    ) -> None:
         """Look at the graph; nothing is changed yet.
 
         Args:
             editing: the graph.
-            clamp: rounds weights.
-            keep_io_types: float32 inputs and outputs stay float32.
+            rounder: rounds weights.
+            keep_io_types: float32 inputs and outputs stay float32: all, none, or those of these names.
             blocks: says which nodes stay float32.
         """
         self._editing = editing
-        self._clamp = clamp
-        self._largest = float(clamp(np.array([np.finfo(np.float32).max], np.float32))[0])
+        self._rounder = rounder
         self._keep_io_types = keep_io_types
         self._blocks = blocks
         self._dtypes = infer_dtypes(editing)
         self._native: dict[ir.Value, int] = {}
         self._typings: dict[ir.Node, Typing] = {}
         self._wanted_outputs: dict[ir.Graph, tuple[Want, ...]] = {}
+        self._made_here: set[ir.Value] = set()
         self._views: dict[tuple[ir.Value, int], ir.Value] = {}
         self._node_names = {node.name for graph in all_graphs(editing.graph) for node in graph}
         self._of_shapes = _computed_from_shapes(editing)
 
     @property
-    def has_float16(self) -> bool:
-        """Whether any value is float16 already."""
-        return FLOAT16 in self._dtypes.values()
+    def has_float32(self) -> bool:
+        """Whether there is anything to convert."""
+        return FLOAT in self._dtypes.values()
 
     def convert(self) -> set[str]:
         """Convert the graph; returns the names of inputs and outputs that have become float16."""
         graph = self._editing.graph
-        outside = Want.FLOAT32 if self._keep_io_types else Want.FLOAT16
-        names = {value.name for value in (*graph.inputs, *graph.outputs) if self._is_float(value)}
         for value in graph.inputs:
-            self._settle(value, outside)
+            self._settle(value, self._outside(value))
             if value.is_initializer() and value.const_value is not None and self._native.get(value) == FLOAT16:
-                value.const_value = self._halved(value.const_value)
+                value.const_value = self._halved(value.const_value, value.name)
+        self._wanted_outputs[graph] = tuple(self._outside(value) for value in graph.outputs)
+        interface = [value for value in (*graph.inputs, *graph.outputs) if self._is_float(value)]
+        changed = {value.name for value in interface if value.name and self._outside(value) is Want.FLOAT16}
         self._decide(graph, blocked=False)
-        self._wanted_outputs[graph] = (outside,) * len(graph.outputs)
-        for each in list(all_graphs(graph)):
+        graphs = list(all_graphs(graph))
+        self._spare_detours([node for each in graphs for node in each])
+        for each in graphs:
             self._rewire(each)
+        self._remove_casts_to_the_same(graphs)
         remove_dead(self._editing)
-        return {name for name in names if name is not None} if outside is Want.FLOAT16 else set()
+        return changed
+
+    def _outside(self, value: ir.Value) -> Want:
+        """The type in which the caller gives or takes an input or output of the model that was float32."""
+        keeps = self._keep_io_types if isinstance(self._keep_io_types, bool) else value.name in self._keep_io_types
+        return Want.FLOAT32 if keeps else Want.FLOAT16
 
     def _is_float(self, value: ir.Value | None) -> bool:
         return value is not None and self._dtypes.get(value) == FLOAT
@@ -72,8 +84,7 @@ class Halver:
         """Decide the type in which a value that was float32 is made."""
         if self._is_float(value):
             self._native[value] = _DTYPES[want]
-            if want is Want.FLOAT16:
-                value.type = ir.TensorType(ir.DataType.FLOAT16)
+            value.type = ir.TensorType(ir.DataType(_DTYPES[want]))
 
     def _decide(self, graph: ir.Graph, blocked: bool) -> None:
         """Decide the typing of each node in the graph and in those inside it."""
@@ -96,7 +107,7 @@ class Halver:
         if not self._editing.is_standard(node, "BatchNormalization"):
             return False
         held = [_constant_of(value) for value in node.inputs[1:]]
-        return any(tensor is None or np.abs(tensor.numpy()).max(initial=0) > self._largest for tensor in held)
+        return any(tensor is None or np.abs(tensor.numpy()).max(initial=0) > self._rounder.largest for tensor in held)
 
     def _decide_with_bodies(self, node: ir.Node, bodies: list[ir.Graph], stays: bool) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
@@ -122,16 +133,63 @@ class Halver:
             pairs += [(o, i) for o, i in zip(node.inputs[first:], body.inputs[first:], strict=False) if o is not None]
         return all((outer in self._dtypes) == (inner in self._dtypes) for outer, inner in pairs if outer.name)
 
+    def _spare_detours(self, nodes: list[ir.Node]) -> None:
+        """Let what only moves values stay float32 between float32 and float32, where float16 would round for nothing.
+
+        Args:
+            nodes: of all graphs, outer graphs first.
+        """
+        wanted = {
+            value
+            for graph, wants in self._wanted_outputs.items()
+            for value, want in zip(graph.outputs, wants, strict=True)
+            if want is Want.FLOAT16
+        }
+        moving = {node for node in nodes if self._editing.is_standard(node, *MOVES)}
+        for node in reversed(nodes):
+            if node in moving and wanted.isdisjoint(node.outputs):
+                continue
+            reads = zip(node.inputs, self._typings[node].inputs, strict=True)
+            wanted.update(value for value, want in reads if value is not None and want is Want.FLOAT16)
+        for node in nodes:
+            if node not in moving or not wanted.isdisjoint(node.outputs):
+                continue
+            read = [value for value in node.inputs if value is not None and self._is_float(value)]
+            natives = {self._native.get(value, FLOAT) for value in read if _constant_of(value) is None}
+            if natives == {FLOAT}:
+                self._typings[node] = kept(node)
+                for value in node.outputs:
+                    self._settle(value, Want.FLOAT32)
+
+    def _remove_casts_to_the_same(self, graphs: list[ir.Graph]) -> None:
+        """Pass by the model's own Casts to float16 of what is float16 by now."""
+        for node in (node for graph in graphs for node in graph if self._editing.is_standard(node, "Cast")):
+            (value, *_), (result,) = node.inputs, node.outputs
+            if value is None or self._dtypes.get(result) != FLOAT16:
+                continue
+            if self._native.get(value, self._dtypes.get(value)) == FLOAT16:
+                for reader, index in list(result.uses()):
+                    reader.replace_input_with(index, value)
+
     def _rewire(self, graph: ir.Graph) -> None:
         """Let every node and output of the graph read its values in the type that it wants."""
         for node in list(graph):
             for index, (value, want) in enumerate(zip(node.inputs, self._typings_of(node).inputs, strict=True)):
-                if value is not None and self._is_float(value) and want is not Want.EITHER:
+                if value is None or not self._is_float(value):
+                    continue
+                if want is not Want.EITHER:
                     node.replace_input_with(index, self._view(value, _DTYPES[want]))
+                elif self._widened(value) is not None:
+                    node.replace_input_with(index, self._view(value, FLOAT16))
         for index, (value, want) in enumerate(zip(graph.outputs, self._wanted_outputs[graph], strict=True)):
             if not self._is_float(value) or self._native.get(value, FLOAT) == _DTYPES[want]:
                 continue
             view = self._view(value, _DTYPES[want])
+            if view not in self._made_here or view.is_graph_output():
+                # It has a name of its own already.
+                copy = self._node("Identity", [view], {}, self._editing.fresh_name(f"{value.name}_output"))
+                graph.append(copy)
+                view = copy.outputs[0]
             name = value.name
             assert name is not None
             if graph is self._editing.graph:
@@ -160,6 +218,12 @@ class Halver:
             if not value.is_graph_input():
                 return self._weight(value, value.const_value, name)
         elif dtype == FLOAT16 and producer is not None:
+            source = self._widened(value)
+            if source is not None:
+                return source
+            source = producer.inputs[0] if self._editing.is_standard(producer, "Cast") else None
+            if source is not None and self._is_float(source):
+                return self._view(source, FLOAT16)
             copy = self._retyped(producer, name)
             if copy is not None:
                 self._insert_after(producer, copy)
@@ -174,30 +238,49 @@ class Halver:
             home.append(cast) if first is None else home.insert_before(first, cast)
         return cast.outputs[0]
 
+    def _widened(self, value: ir.Value) -> ir.Value | None:
+        """The float16 value that the model's own Casts to float32 make this one of, or None."""
+        producer = value.producer()
+        if producer is None or not self._editing.is_standard(producer, "Cast"):
+            return None
+        source = producer.inputs[0]
+        if source is None or self._dtypes.get(source) == FLOAT16:
+            return source
+        if not self._is_float(source):
+            return None
+        return source if self._native.get(source) == FLOAT16 else self._widened(source)
+
     def _retyped(self, producer: ir.Node, name: str) -> ir.Node | None:
         """A copy of a node that can make float16 as well as float32, making float16; None when it can't."""
         if self._editing.is_standard(producer, "Constant"):
             tensor = constant_tensor(producer)
-            return None if tensor is None else self._node("Constant", [], {"value": self._halved(tensor)}, name)
+            return (
+                None
+                if tensor is None
+                else self._node("Constant", [], {"value": self._halved(tensor, producer.outputs[0].name)}, name)
+            )
         if self._editing.is_standard(producer, "ConstantOfShape"):
             held = producer.attributes.get("value")
             filler = held.as_tensor() if held is not None else ir.tensor(np.zeros(1, np.float32))
-            return self._node("ConstantOfShape", producer.inputs, {"value": self._halved(filler)}, name)
+            return self._node(
+                "ConstantOfShape", producer.inputs, {"value": self._halved(filler, producer.outputs[0].name)}, name
+            )
         if self._editing.is_standard(producer, "Cast") and not self._is_float(producer.inputs[0]):
             return self._node("Cast", producer.inputs, {"to": FLOAT16}, name)
         return None
 
     def _weight(self, value: ir.Value, tensor: ir.TensorProtocol, name: str) -> ir.Value:
         half = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT16), shape=value.shape)
-        half.const_value = self._halved(tensor)
+        half.const_value = self._halved(tensor, value.name)
         half.const_value.name = name
         home = value.graph
         assert isinstance(home, ir.Graph)
         home.register_initializer(half)
+        self._made_here.add(half)
         return half
 
-    def _halved(self, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-        return ir.Tensor(self._clamp(tensor.numpy()), name=tensor.name)
+    def _halved(self, tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
+        return self._rounder.rounded(tensor, name or "")
 
     def _node(self, op_type: str, inputs: object, attributes: dict[str, object], name: str) -> ir.Node:
         unique, number = name, 0
@@ -205,7 +288,9 @@ class Halver:
             number += 1
             unique = f"{name}_{number}"
         self._node_names.add(unique)
-        return ir.node(op_type, inputs, attributes, outputs=[ir.Value(name=name)], name=unique)  # type: ignore[arg-type]
+        node = ir.node(op_type, inputs, attributes, outputs=[ir.Value(name=name)], name=unique)  # type: ignore[arg-type]
+        self._made_here.update(node.outputs)
+        return node
 
     def _insert_after(self, producer: ir.Node, node: ir.Node) -> None:
         home = producer.graph
