@@ -28,7 +28,7 @@ IN_USE_SECONDS = 3600.0
 """An entry that was used this recently isn't pruned: another run may be reading it."""
 
 _MANIFEST = ".manifest.json"
-_SCRATCH_PREFIX = "onnx-harness-"
+_SCRATCH_PREFIX = "onnx-harness-cache-"
 _STALE_SECONDS = 60.0
 _STORAGE_ERRORS = {
     errno.ENOSPC,
