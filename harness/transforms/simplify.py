@@ -1,7 +1,13 @@
-"""``simplify``: constants folded and nodes that do nothing removed, with every remaining value as it was to the bit."""
+"""``simplify``: what is known before a model runs is computed, and nodes that do nothing are removed.
+
+Values keep every bit, but where a normalization or a bias goes into the weights before it: those are rounded anew.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.transforms import Transform
@@ -9,53 +15,156 @@ from harness.transforms import Transform
 if TYPE_CHECKING:
     import onnx
 
+    from harness.transforms.surgery.editing import Editing
+
 MAX_GROWTH_BYTES = 1 << 20
 
+# Room for conditions and axes.
+_THRIFTY_BYTES = 1 << 13
 
-def simplify(model: onnx.ModelProto, max_growth_bytes: int = MAX_GROWTH_BYTES) -> onnx.ModelProto:
-    """Infer shapes, fold what depends on constants alone, remove what does nothing; repeat until nothing changes.
+_log = logging.getLogger(__name__)
+
+
+def simplify(
+    model: onnx.ModelProto,
+    max_growth_bytes: int = MAX_GROWTH_BYTES,
+    overwrite_input_shapes: Sequence[str] = (),
+    inline_functions: bool = False,
+) -> onnx.ModelProto:
+    """As ``simplify_with_report``, the model alone; what each rule did is logged."""
+    simplified, report = simplify_with_report(model, max_growth_bytes, overwrite_input_shapes, inline_functions)
+    _log.info("simplify: %s", ", ".join(f"{rule} {times}" for rule, times in report.items()) or "nothing to do")
+    return simplified
+
+
+def simplify_with_report(
+    model: onnx.ModelProto,
+    max_growth_bytes: int = MAX_GROWTH_BYTES,
+    overwrite_input_shapes: Sequence[str] = (),
+    inline_functions: bool = False,
+) -> tuple[onnx.ModelProto, Mapping[str, int]]:
+    """Infer shapes, fold what depends on constants alone, merge and remove nodes; repeat until nothing changes.
 
     Args:
         model: a model that passes ``onnx.checker``; it is not changed.
         max_growth_bytes: by how much folding may make the model larger than it was.
+        overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone.
+        inline_functions: put the bodies of the model's functions where they are called, first.
 
     Returns:
-        The simplified model, its inputs and outputs as they were.
+        The simplified model, its inputs and outputs as they were but for the shapes overwritten; and how often each
+        rule applied, for those that did.
 
     Raises:
-        ValueError: ``max_growth_bytes`` is negative.
+        ValueError: ``max_growth_bytes`` is negative, or a shape can't be read, is of no input or of another rank.
         NotApplicable: the model holds what onnx-ir can't.
     """
-    _check(max_growth_bytes)
+    _check(max_growth_bytes, overwrite_input_shapes)
 
-    from harness.transforms.surgery import rules
     from harness.transforms.surgery.editing import close_model, open_model
-    from harness.transforms.surgery.facts import infer
-    from harness.transforms.surgery.folding import ConstantFolder
+    from harness.transforms.surgery.facts import is_consistent
+    from harness.transforms.surgery.shapes import overwritten
 
-    editing = open_model(model)
-    folder = ConstantFolder(editing)
-    budget = max_growth_bytes
-    while True:
-        changes = rules.lift_constants(editing) + rules.remove_dead(editing)
-        facts = infer(editing)
-        changes += rules.remove_nops(editing, facts) + rules.fold_shapes(editing, facts)
-        folded, growth = folder.fold(facts, budget)
-        budget -= growth
-        if not changes + folded:
-            return close_model(editing)
+    if inline_functions and model.functions:
+        from onnx import inliner
+
+        model = inliner.inline_local_functions(model)
+    with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes]):
+        editing = open_model(model)
+        report = _Rounds(editing, max_growth_bytes).run()
+        # A branch may hide from the checker what is wrong after it: inference knows little where branches disagree.
+        if report.get("inline branches") and not is_consistent(editing):
+            editing = open_model(model)
+            report = _Rounds(editing, max_growth_bytes, inlining=False).run()
+        return close_model(editing), report
 
 
-def _check(max_growth_bytes: int = MAX_GROWTH_BYTES) -> None:
+class _Rounds:
+    """The rules in their order, in rounds, until one changes nothing."""
+
+    def __init__(self, editing: Editing, budget: int, inlining: bool = True) -> None:
+        from harness.transforms.surgery.editing import all_graphs
+        from harness.transforms.surgery.folding import ConstantFolder
+
+        self._editing = editing
+        self._folder = ConstantFolder(editing)
+        self._budget = budget
+        self._inlining = inlining
+        # What a branch that is never taken reads isn't free to go: such are to be gone before anything grows.
+        self._thrifty = any(node.op_type == "If" for graph in all_graphs(editing.graph) for node in graph)
+
+    def run(self) -> Mapping[str, int]:
+        from harness.transforms.surgery import duplicates
+
+        total: Counter[str] = Counter()
+        while True:
+            done = self._round()
+            if not any(done.values()) and self._thrifty:
+                self._thrifty = False
+                continue
+            if not any(done.values()):
+                # Comparing weights is slow, and makes room for nothing but more of the same.
+                done["merge initializers"] = duplicates.merge_initializers(self._editing, small=False)
+            total.update(done)
+            if not any(done.values()):
+                return {rule: times for rule, times in total.items() if times}
+
+    def _round(self) -> Counter[str]:
+        from harness.transforms.surgery import affine, branches, chains, dimensions, duplicates, facts, rules
+
+        editing = self._editing
+        done: Counter[str] = Counter()
+        done["lift constants"] = rules.lift_constants(editing) + branches.lift_initializers(editing)
+        done["inline branches"] = branches.inline_branches(editing) if self._inlining else 0
+        done["remove dead"] = rules.remove_dead(editing)
+        done["merge initializers"] = duplicates.merge_initializers(editing, small=True)
+        done["merge nodes"] = duplicates.merge_nodes(editing)
+        known = facts.infer(editing)
+        done["remove nops"] = rules.remove_nops(editing, known)
+        # A condition that becomes constant here would be inlined by ONNX Runtime instead.
+        if self._inlining:
+            done["fold dimensions"] = rules.fold_sizes(editing, known) + dimensions.fold_dimensions(editing, known)
+        done["fold reshapes"] = dimensions.fold_reshapes(editing, known)
+        done["merge chains"] = chains.merge_chains(editing, known)
+        done["fold constants"], growth = self._folder.fold(
+            known, min(self._budget, _THRIFTY_BYTES) if self._thrifty else self._budget
+        )
+        self._budget -= growth
+        done["fuse affine"] = affine.fuse_affine(editing, known)
+        done["fuse matmul"] = affine.fuse_matmul_add(editing, known)
+        return done
+
+
+def _check(
+    max_growth_bytes: int = MAX_GROWTH_BYTES,
+    overwrite_input_shapes: Sequence[str] = (),
+    inline_functions: bool = False,  # noqa: ARG001 (either value can be honoured)
+) -> None:
     if max_growth_bytes < 0:
         raise ValueError(f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow")
+    for text in overwrite_input_shapes:
+        parse_shape(text)
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name and the shape that ``"x:1,3,224,224"`` says; ``"x:"`` is a scalar's.
+
+    Raises:
+        ValueError: it doesn't say both.
+    """
+    # A name may hold colons itself: many exporters end it in ":0".
+    name, colon, dims = text.rpartition(":")
+    sizes = [dim.strip() for dim in dims.split(",")] if dims.strip() else []
+    if not colon or not name or not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"overwrite_input_shapes has {text!r}; a shape is written NAME:1,3,224,224")
+    return name, tuple(int(size) for size in sizes)
 
 
 TRANSFORM = Transform(
-    summary="shapes inferred, constants folded, nodes that do nothing removed",
+    summary="shapes inferred, constants folded, nodes merged or removed that do nothing",
     apply=simplify,
     forms={"simplify": {}},
-    options={"max_growth_bytes": int},
+    options={"max_growth_bytes": int, "overwrite_input_shapes": tuple, "inline_functions": bool},
     requires=("onnx-ir",),
     check=_check,
 )

@@ -15,7 +15,8 @@ from harness.transforms.simplify import simplify
 from harness.transforms.surgery import folding
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
 
-DEFECTS = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.onnx"))
+RECORDED = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.npz"))
+DEFECTS = [path.with_suffix(".onnx") for path in RECORDED]
 
 
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -187,7 +188,8 @@ def test_a_declared_shape_is_not_believed() -> None:
         ("a = Neg(x) z = Identity(a)", {"Neg": 1}),
         ("z = Identity(x)", {"Identity": 1}),
         ("a = Cast<to = 1>(x) z = Neg(a)", {"Neg": 1}),
-        ("a = Cast<to = 11>(x) z = Cast<to = 1>(a)", {"Cast": 2}),
+        ("a = Cast<to = 11>(x) z = Cast<to = 1>(a)", {"Cast": 1}),
+        ("a = Cast<to = 10>(x) z = Cast<to = 1>(a)", {"Cast": 2}),
         ("a = Transpose<perm = [0, 1]>(x) z = Neg(a)", {"Neg": 1}),
         ("a = Transpose(x) b = Neg(a) z = Transpose(b)", {"Transpose": 2, "Neg": 1}),
         ("a = Reshape(x, s) z = Neg(a)", {"Neg": 1}),
@@ -229,7 +231,7 @@ def test_a_node_with_a_body_is_folded_when_all_that_it_captures_is_constant() ->
                     else_branch = other () => (float[2] t) {{ t = Exp(w) }}>
         z = Mul(x, y) }}"""
     assert ops(simplified(model_of(text.format(captured="w")), x=floats(2))) == {"Mul": 1}
-    assert ops(simplified(model_of(text.format(captured="x")), x=floats(2))) == {"If": 1, "Mul": 1}
+    assert ops(simplified(model_of(text.format(captured="x")), x=floats(2))) == {"Neg": 1, "Mul": 1}
 
 
 def test_sequences_are_left_and_what_is_taken_from_constant_ones_is_folded() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
 
-from harness.transforms.surgery.editing import Editing, all_graphs
+from harness.transforms.surgery.editing import STANDARD_DOMAINS, Editing, all_graphs
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
@@ -21,10 +21,12 @@ class Fact:
     Attributes:
         dtype: its element type.
         shape: its dimensions, None for one that isn't static; None when not even the rank is certain.
+        symbols: a name for each dimension that isn't static, the same where two are always equal.
     """
 
     dtype: int
     shape: tuple[int | None, ...] | None
+    symbols: tuple[str | None, ...] | None = None
 
     @property
     def static_shape(self) -> tuple[int, ...] | None:
@@ -35,7 +37,7 @@ class Fact:
 
 
 def infer(editing: Editing) -> Mapping[str, Fact]:
-    """The facts about the tensors of the main graph, by name.
+    """The facts about the tensors of the main graph and of branches in it, by name; of other bodies, types alone.
 
     They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
     the model says of other values is left out of it: declared shapes can be false.
@@ -45,10 +47,24 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
     for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
             facts[info.name] = _fact(info.type.tensor_type)
+    for inner, certain in _bodies(inferred.graph, certain=True):
+        for info in (*inner.value_info, *inner.output, *inner.input):
+            if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+                fact = _fact(info.type.tensor_type)
+                facts[info.name] = fact if certain else Fact(fact.dtype, None)
     for name, value in editing.graph.initializers.items():
         if value.const_value is not None and not value.is_graph_input():
             facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
     return facts
+
+
+def is_consistent(editing: Editing) -> bool:
+    """Whether strict inference, as ``onnx.checker`` does it, finds nothing wrong with the graph."""
+    try:
+        onnx.shape_inference.infer_shapes(_skeleton(editing), check_type=True, strict_mode=True, data_prop=True)
+    except Exception:  # what it raises varies
+        return False
+    return True
 
 
 def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
@@ -83,7 +99,8 @@ def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
     if not tensor.HasField("shape"):
         return Fact(tensor.elem_type, None)
     dims = tuple(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim)
-    return Fact(tensor.elem_type, tuple(None if dim is not None and dim < 0 else dim for dim in dims))
+    static = tuple(None if dim is not None and dim < 0 else dim for dim in dims)
+    return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
 
 
 def _skeleton(editing: Editing) -> onnx.ModelProto:
@@ -105,6 +122,7 @@ def _skeleton(editing: Editing) -> onnx.ModelProto:
         if info.name not in true_inputs:
             continue
         graph.input.add().CopyFrom(info)
+        _name_dimensions(graph.input[-1])
         # The runtime checks what it is fed against this, and perhaps not a default.
         if info.name in editing.graph.initializers:
             _forget_shape(graph.input[-1].type)
@@ -122,6 +140,25 @@ def _skeleton(editing: Editing) -> onnx.ModelProto:
             dims = [int(dim) for dim in tensor.shape.numpy()]
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.dtype.value, dims))
     return model
+
+
+def _name_dimensions(info: onnx.ValueInfoProto) -> None:
+    """Give each dimension that isn't static a name of its own: that two share a declared one, nobody enforces."""
+    if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+            if dim.WhichOneof("value") != "dim_value" or dim.dim_value < 0:
+                dim.dim_param = f"{info.name}[{axis}]"
+
+
+def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphProto, bool]]:
+    """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is inferred for one turn."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.output:
+                    sure = certain and node.op_type == "If" and node.domain in STANDARD_DOMAINS
+                    yield inner, sure
+                    yield from _bodies(inner, sure)
 
 
 def _inner(graph: onnx.GraphProto) -> list[onnx.GraphProto]:

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from harness.transforms.surgery.editing import Editing, all_nodes
+from harness.transforms.surgery.editing import Editing, all_nodes, inner_graphs
 from harness.transforms.surgery.facts import Fact
 from harness.transforms.surgery.rules import constant_tensor, replace_by_constant
 
@@ -37,6 +37,10 @@ _MOVES = frozenset(
 )
 # Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
 _FED_FROM_BYTES = 1 << 12
+
+
+# Of what outgrows the limit together, values of up to this size are folded all the same if anything larger can stay.
+_SMALL_COST = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +84,44 @@ class ConstantFolder:
             unsized = [value for value, cost in costs.items() if cost is None]
             sized = {value: cost for value, cost in costs.items() if cost is not None}
             wanted = unsized or [value for value in plan.results if value not in computed]
-            growth = sum(sized.values()) - _freed(plan)
+            freed = _freed(plan)
+            growth = sum(sized.values()) - sum(freed.values())
             if growth > budget:
-                kept |= _outgrowing(sized, growth - budget)
+                kept |= _outgrowing(sized, growth - budget, freed)
             elif not wanted:
                 break
             elif not self._compute(constant, wanted, facts, computed):
                 constant = [node for node in constant if node not in self._refused]
         for value in plan.results:
             replace_by_constant(self._editing, value, ir.tensor(computed[value]))
-        self._editing.graph.remove(plan.nodes, safe=True)
+        for node in reversed(plan.nodes):
+            assert isinstance(node.graph, ir.Graph)
+            node.graph.remove(node, safe=True)
         return len(plan.nodes), growth
 
     def _constant_nodes(self) -> list[ir.Node]:
-        """The nodes of the main graph that depend on constants alone, without the ``Constant`` nodes themselves."""
+        """The nodes of all graphs that depend on constants alone, without the ``Constant`` nodes themselves."""
         editing = self._editing
         constants = {value for value in editing.graph.initializers.values() if not value.is_graph_input()}
         found: list[ir.Node] = []
-        for node in editing.graph:
-            if editing.is_standard(node, "Constant"):
+        self._collect(editing.graph, constants, found)
+        return [node for node in found if not _hands_on_a_constant(node)]
+
+    def _collect(self, graph: ir.Graph, constants: set[ir.Value], found: list[ir.Node]) -> None:
+        for node in graph:
+            if self._editing.is_standard(node, "Constant"):
                 constants.update(node.outputs)
             elif self._is_repeatable(node) and constants.issuperset(_reads(node)) and node not in self._refused:
                 constants.update(node.outputs)
                 found.append(node)
-        return [node for node in found if not _hands_on_a_constant(node)]
+            else:
+                for inner in inner_graphs(node):
+                    self._collect(inner, constants, found)
 
     def _is_repeatable(self, node: ir.Node) -> bool:
         """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
         return all(
-            self._editing.is_standard(held) and _is_deterministic(held.op_type, self._editing.opset)
+            self._editing.is_standard(held) and is_deterministic(held.op_type, self._editing.opset)
             for held in all_nodes(node)
         )
 
@@ -201,7 +214,8 @@ def _session_options() -> onnxruntime.SessionOptions:
 
 
 @cache
-def _is_deterministic(op_type: str, opset: int) -> bool:
+def is_deterministic(op_type: str, opset: int) -> bool:
+    """Whether it's a standard operator of that opset that gives the same result every time."""
     return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
 
 
@@ -273,17 +287,17 @@ def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list
     return leading[::-1]
 
 
-def _freed(plan: _Plan) -> int:
-    """Bytes of the initializers that nobody reads any more when the plan is carried out."""
+def _freed(plan: _Plan) -> dict[ir.Value, int]:
+    """The initializers that nobody reads any more when the plan is carried out, and their bytes."""
     going = {held for node in plan.nodes for held in all_nodes(node)}
-    return sum(
-        value.const_value.nbytes
+    return {
+        value: value.const_value.nbytes
         for value in {value for node in plan.nodes for value in _reads(node)}
         if value.const_value is not None
         and value.is_initializer()
         and not value.is_graph_output()
         and all(use.node in going for use in value.uses())
-    )
+    }
 
 
 def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value, Array]) -> int | None:
@@ -301,20 +315,19 @@ def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value
     )
 
 
-def _outgrowing(costs: Mapping[ir.Value, int], excess: int) -> set[ir.Node]:
+def _outgrowing(costs: Mapping[ir.Value, int], excess: int, freed: Mapping[ir.Value, int]) -> set[ir.Node]:
     """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what they read by most."""
-    outgrown: dict[ir.Node, int] = {}
+    taken: dict[ir.Node, int] = {}
     for value, cost in costs.items():
         producer = value.producer()
         assert producer is not None
-        if producer not in outgrown:
-            tensors = (_tensor_of(read) for read in set(_reads(producer)))
-            outgrown[producer] = -sum(tensor.nbytes for tensor in tensors if tensor is not None)
-        outgrown[producer] += cost
+        taken[producer] = taken.get(producer, 0) + cost
+    outgrown = {node: cost - sum(freed.get(read, 0) for read in set(_reads(node))) for node, cost in taken.items()}
     kept: set[ir.Node] = set()
     for node, more in sorted(outgrown.items(), key=lambda item: item[1], reverse=True):
-        kept.add(node)
-        excess -= max(more, 0)
-        if excess <= 0:
+        if excess <= 0 or more <= _SMALL_COST:
             break
-    return kept
+        kept.add(node)
+        excess -= more
+    # What they free together is more than any takes: then the largest, never what costs next to nothing.
+    return kept or {max(taken, key=lambda node: taken[node])}

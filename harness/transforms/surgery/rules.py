@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -11,19 +11,21 @@ from harness.transforms.surgery.editing import Editing, all_graphs
 from harness.transforms.surgery.facts import Fact
 
 Facts = Mapping[str, Fact]
+_DROPOUT_INFERS = 7
 
 
 def lift_constants(editing: Editing) -> int:
-    """Turn ``Constant`` nodes of the main graph into initializers; one that is an output of the model stays a node."""
+    """Turn ``Constant`` nodes into initializers of the main graph; one that is an output of its graph stays a node."""
     lifted = 0
-    for node in list(editing.graph):
-        if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
-            continue
-        tensor = constant_tensor(node)
-        if tensor is not None:
-            replace_by_initializer(editing, node.outputs[0], tensor)
-            editing.graph.remove(node, safe=True)
-            lifted += 1
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
+                continue
+            tensor = constant_tensor(node)
+            if tensor is not None:
+                replace_by_initializer(editing, node.outputs[0], tensor)
+                graph.remove(node, safe=True)
+                lifted += 1
     return lifted
 
 
@@ -46,6 +48,15 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
     return None
 
 
+def constant_value(editing: Editing, stem: str, numbers: Sequence[int]) -> ir.Value:
+    """A new initializer of the main graph, a vector of int64."""
+    name = editing.fresh_name(stem)
+    tensor = ir.tensor(np.array(numbers, np.int64), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(numbers)]), const_value=tensor)
+    editing.graph.register_initializer(value)
+    return value
+
+
 def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let an initializer of the same name take the place of ``value``, whose node the caller removes."""
     name = value.name
@@ -62,7 +73,7 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
-    It is an initializer, or a ``Constant`` node where that is an output of the model.
+    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its graph.
     """
     if not value.is_graph_output():
         replace_by_initializer(editing, value, tensor)
@@ -75,7 +86,8 @@ def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProt
     node = ir.node(
         "Constant", [], {"value": tensor}, outputs=[output], name=editing.fresh_name(f"{output.name}_constant")
     )
-    editing.graph.insert_before(producer, node)
+    assert isinstance(producer.graph, ir.Graph)
+    producer.graph.insert_before(producer, node)
     ir.convenience.replace_all_uses_with(value, output, replace_graph_outputs=True)
 
 
@@ -98,10 +110,12 @@ def remove_nops(editing: Editing, facts: Facts) -> int:
     """Remove nodes that hand their first input on unchanged."""
     removed = 0
     for graph in all_graphs(editing.graph):
-        known = facts if graph is editing.graph else {}
         for node in list(graph):
             test = _NOPS.get(node.op_type)
-            if test is not None and editing.is_standard(node) and node.inputs and test(node, known):
+            # Before this opset a Dropout trains unless told not to.
+            if node.op_type == "Dropout" and editing.opset < _DROPOUT_INFERS:
+                continue
+            if test is not None and editing.is_standard(node) and node.inputs and test(node, facts):
                 removed += _bypass(editing, graph, node)
     return removed
 
@@ -124,11 +138,12 @@ def _bypass(editing: Editing, graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _fact(value: ir.Value | None, facts: Facts) -> Fact | None:
+def fact_of(value: ir.Value | None, facts: Facts) -> Fact | None:
+    """What is certain about the value, if anything is."""
     return None if value is None or value.name is None else facts.get(value.name)
 
 
-def _constant(value: ir.Value | None) -> np.ndarray | None:
+def constant_array(value: ir.Value | None) -> np.ndarray | None:
     """The value of an initializer that can't be overridden, or of a Constant node."""
     if value is None or value.is_graph_input():
         return None
@@ -142,12 +157,12 @@ def _is_identity(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 (one sign
 
 
 def _keeps_dtype(node: ir.Node, facts: Facts) -> bool:
-    before, after = _fact(node.inputs[0], facts), _fact(node.outputs[0], facts)
+    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
     return before is not None and after is not None and before.dtype == after.dtype
 
 
 def _keeps_shape(node: ir.Node, facts: Facts) -> bool:
-    before, after = _fact(node.inputs[0], facts), _fact(node.outputs[0], facts)
+    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
     if before is None or after is None or before.static_shape is None:
         return False
     return before.static_shape == after.static_shape
@@ -167,8 +182,31 @@ def _pads_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
     attribute = node.attributes.get("pads", node.attributes.get("paddings"))
     if attribute is not None:
         return not attribute.is_ref() and not any(attribute.as_ints())
-    pads = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    pads = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     return pads is not None and not pads.any()
+
+
+def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return True
+    training = constant_array(node.inputs[2])
+    return training is not None and not training.any()
+
+
+def _is_neutral(node: ir.Node, facts: Facts) -> bool:
+    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0."""
+    constant = constant_array(node.inputs[1]) if len(node.inputs) == 2 else None
+    fact = fact_of(node.inputs[0], facts)
+    if constant is None or constant.size != 1 or constant.dtype.kind not in "iuf":
+        return False
+    if fact is None or fact.shape is None or len(fact.shape) < constant.ndim or "axis" in node.attributes:
+        return False
+    number = constant.reshape(-1)[0]
+    if node.op_type in ("Mul", "Div"):
+        return bool(number == 1)
+    if node.op_type == "Sub" or constant.dtype.kind in "iu":
+        return bool(number == 0 and not np.signbit(number))
+    return bool(number == 0 and np.signbit(number))
 
 
 _NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
@@ -183,76 +221,23 @@ _NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
     "Transpose": _keeps_order,
     "Concat": _is_single,
     "Pad": _pads_nothing,
+    "Dropout": _drops_nothing,
+    "Add": _is_neutral,
+    "Sub": _is_neutral,
+    "Mul": _is_neutral,
+    "Div": _is_neutral,
 }
 
 
-def fold_shapes(editing: Editing, facts: Facts) -> int:
-    """Replace ``Shape`` and ``Size`` of static shapes, and the static part that is picked out of a ``Shape``."""
+def fold_sizes(editing: Editing, facts: Facts) -> int:
+    """Replace the ``Size`` of static shapes."""
     folded = 0
-    for node in list(editing.graph):
-        if node.graph is None or not editing.is_standard(node, "Shape", "Size", "Gather", "Slice"):
-            continue
-        value = _static_value(editing, node, facts)
-        if value is not None:
-            replace_by_constant(editing, node.outputs[0], ir.tensor(value))
-            editing.graph.remove(node, safe=True)
-            folded += 1
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            fact = fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
+            if fact is not None and fact.static_shape is not None:
+                size = np.array(np.prod(fact.static_shape, dtype=np.int64), np.int64)
+                replace_by_constant(editing, node.outputs[0], ir.tensor(size))
+                graph.remove(node, safe=True)
+                folded += 1
     return folded
-
-
-def _static_value(editing: Editing, node: ir.Node, facts: Facts) -> np.ndarray | None:
-    dims: list[int | None] | int | None
-    if node.op_type == "Size":
-        fact = _fact(node.inputs[0], facts)
-        if fact is None or fact.static_shape is None:
-            return None
-        return np.array(np.prod(fact.static_shape, dtype=np.int64), np.int64)
-    if node.op_type == "Shape":
-        dims = _dims(node, facts)
-    else:
-        shape = node.inputs[0].producer() if node.inputs[0] is not None else None
-        known = _dims(shape, facts) if shape is not None and editing.is_standard(shape, "Shape") else None
-        if known is None:
-            return None
-        dims = _gathered(node, known) if node.op_type == "Gather" else _sliced(node, known)
-    if dims is None or (isinstance(dims, list) and None in dims):
-        return None
-    return np.array(dims, np.int64)
-
-
-def _dims(shape: ir.Node, facts: Facts) -> list[int | None] | None:
-    fact = _fact(shape.inputs[0], facts)
-    if fact is None or fact.shape is None:
-        return None
-    rank = len(fact.shape)
-    start, end = shape.attributes.get("start"), shape.attributes.get("end")
-    first = _clamped(start.as_int() if start is not None else 0, rank)
-    last = _clamped(end.as_int() if end is not None else rank, rank)
-    return list(fact.shape[first:last])
-
-
-def _clamped(index: int, rank: int) -> int:
-    return min(max(index + rank if index < 0 else index, 0), rank)
-
-
-def _gathered(node: ir.Node, dims: list[int | None]) -> list[int | None] | int | None:
-    indices = _constant(node.inputs[1])
-    if indices is None or indices.ndim > 1:
-        return None
-    wanted = [int(index) for index in indices.reshape(-1)]
-    if any(not -len(dims) <= index < len(dims) for index in wanted):
-        return None
-    picked = [dims[index] for index in wanted]
-    return picked if indices.ndim else picked[0]
-
-
-def _sliced(node: ir.Node, dims: list[int | None]) -> list[int | None] | None:
-    # Before opset 10 the bounds were attributes.
-    if len(node.inputs) < 3:
-        return None
-    bounds = [_constant(value) for value in node.inputs[1:3]]
-    steps = _constant(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else np.array([1])
-    if any(bound is None or bound.size != 1 for bound in bounds) or steps is None or steps.reshape(-1)[0] != 1:
-        return None
-    first, last = (_clamped(int(bound.reshape(-1)[0]), len(dims)) for bound in bounds if bound is not None)
-    return dims[first:last]
