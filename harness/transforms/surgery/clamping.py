@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from harness.transforms.float16 import Clamped, clamp
 
+# Below this many elements there is little memory to save by waiting.
+_SMALL = 1 << 14
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
@@ -26,12 +28,14 @@ class Rounder:
         """The largest finite magnitude that passes unchanged."""
         return self._limits[1]
 
-    def rounded(self, tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
-        """The tensor in float16, made when it is asked for: until then only its source takes memory.
+    def rounded(self, tensor: ir.TensorProtocol, name: str, wait: bool = True) -> ir.TensorProtocol:
+        """The tensor in float16; a large one is made when it is asked for, and until then only its source takes memory.
 
         Args:
             tensor: of any float type.
             name: of what the account calls it.
+            wait: whether it may be made later. In an attribute it would be made again each time that onnx-ir looks
+                whether it is a tensor.
         """
 
         def make() -> ir.TensorProtocol:
@@ -45,6 +49,8 @@ class Rounder:
                 tensor.release()  # its pages would count as ours
             return ir.Tensor(result.array, name=tensor.name)
 
+        if not wait or tensor.size <= _SMALL:
+            return make()
         return ir.LazyTensor(make, ir.DataType.FLOAT16, ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
     def remarks(self) -> Iterator[str]:

@@ -14,6 +14,7 @@ from harness.transforms.surgery.facts import infer_dtypes
 from harness.transforms.surgery.rules import constant_tensor, remove_dead
 
 _DTYPES = {Want.FLOAT32: FLOAT, Want.FLOAT16: FLOAT16}
+_SUFFIXES: dict[int, str] = {FLOAT: "float", FLOAT16: "float16"}
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 
 
@@ -212,7 +213,7 @@ class Halver:
         return self._views[key]
 
     def _made(self, value: ir.Value, dtype: int) -> ir.Value:
-        name = self._editing.fresh_name(f"{value.name}_{ir.DataType(dtype).name.lower()}")
+        name = self._editing.fresh_name(f"{value.name}_{_SUFFIXES[dtype]}")
         producer = value.producer()
         if dtype == FLOAT16 and producer is None and value.is_initializer() and value.const_value is not None:
             if not value.is_graph_input():
@@ -254,17 +255,11 @@ class Halver:
         """A copy of a node that can make float16 as well as float32, making float16; None when it can't."""
         if self._editing.is_standard(producer, "Constant"):
             tensor = constant_tensor(producer)
-            return (
-                None
-                if tensor is None
-                else self._node("Constant", [], {"value": self._halved(tensor, producer.outputs[0].name)}, name)
-            )
+            return None if tensor is None else self._node("Constant", [], self._halved_value(tensor, producer), name)
         if self._editing.is_standard(producer, "ConstantOfShape"):
             held = producer.attributes.get("value")
             filler = held.as_tensor() if held is not None else ir.tensor(np.zeros(1, np.float32))
-            return self._node(
-                "ConstantOfShape", producer.inputs, {"value": self._halved(filler, producer.outputs[0].name)}, name
-            )
+            return self._node("ConstantOfShape", producer.inputs, self._halved_value(filler, producer), name)
         if self._editing.is_standard(producer, "Cast") and not self._is_float(producer.inputs[0]):
             return self._node("Cast", producer.inputs, {"to": FLOAT16}, name)
         return None
@@ -281,6 +276,9 @@ class Halver:
 
     def _halved(self, tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
         return self._rounder.rounded(tensor, name or "")
+
+    def _halved_value(self, tensor: ir.TensorProtocol, producer: ir.Node) -> dict[str, object]:
+        return {"value": self._rounder.rounded(tensor, producer.outputs[0].name or "", wait=False)}
 
     def _node(self, op_type: str, inputs: object, attributes: dict[str, object], name: str) -> ir.Node:
         unique, number = name, 0
