@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from harness.transforms.surgery.editing import Editing, all_graphs
-from harness.transforms.surgery.rules import constant_array, replace_by_initializer
+from harness.transforms.surgery.rules import constant_array, remove_whole, replace_by_initializer
 
 
 def lift_initializers(editing: Editing) -> int:
@@ -70,4 +70,4 @@ def _inline(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) 
         new = handed_on.outputs[0]
         new.name, new.type, new.shape = name, kind, shape
         ir.convenience.replace_all_uses_with(output, new, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
+    remove_whole(node)

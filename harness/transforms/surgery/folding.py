@@ -15,7 +15,7 @@ import onnxruntime
 
 from harness.transforms.surgery.editing import Editing, all_nodes, inner_graphs
 from harness.transforms.surgery.facts import Fact
-from harness.transforms.surgery.rules import constant_tensor, replace_by_constant
+from harness.transforms.surgery.rules import constant_tensor, remove_whole, replace_by_constant
 
 Array = npt.NDArray[np.generic]
 
@@ -95,8 +95,7 @@ class ConstantFolder:
         for value in plan.results:
             replace_by_constant(self._editing, value, ir.tensor(computed[value]))
         for node in reversed(plan.nodes):
-            assert isinstance(node.graph, ir.Graph)
-            node.graph.remove(node, safe=True)
+            remove_whole(node)
         return len(plan.nodes), growth
 
     def _constant_nodes(self) -> list[ir.Node]:

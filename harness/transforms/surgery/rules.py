@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from harness.transforms.surgery.editing import Editing, all_graphs
+from harness.transforms.surgery.editing import Editing, all_graphs, all_nodes
 from harness.transforms.surgery.facts import Fact
 
 Facts = Mapping[str, Fact]
@@ -91,13 +91,21 @@ def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProt
     ir.convenience.replace_all_uses_with(value, output, replace_graph_outputs=True)
 
 
+def remove_whole(node: ir.Node) -> None:
+    """Remove a node that nobody reads from; what the graphs inside it captured has these readers no more."""
+    for held in list(all_nodes(node))[1:]:
+        held.resize_inputs(0)
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.remove(node, safe=True)
+
+
 def remove_dead(editing: Editing) -> int:
     """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that nobody reads."""
     removed = 0
     for graph in reversed(list(all_graphs(editing.graph))):
         for node in reversed(list(graph)):
             if node.outputs and all(not value.uses() and not value.is_graph_output() for value in node.outputs):
-                graph.remove(node, safe=True)
+                remove_whole(node)
                 removed += 1
     for name, value in list(editing.graph.initializers.items()):
         if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
