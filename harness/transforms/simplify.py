@@ -99,14 +99,17 @@ class _Rounds:
         total: Counter[str] = Counter()
         while True:
             done = self._round()
-            if not any(done.values()) and self._thrifty:
+            # What is dead makes room for nothing.
+            settled = not any(times for rule, times in done.items() if rule != "remove dead")
+            if settled and self._thrifty:
                 self._thrifty = False
+                total.update(done)
                 continue
-            if not any(done.values()):
+            if settled:
                 # Comparing weights is slow, and makes room for nothing but more of the same.
                 done["merge initializers"] = duplicates.merge_initializers(self._editing, small=False)
             total.update(done)
-            if not any(done.values()):
+            if settled and not done["merge initializers"]:
                 return {rule: times for rule, times in total.items() if times}
 
     def _round(self) -> Counter[str]:

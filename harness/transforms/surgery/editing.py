@@ -130,11 +130,11 @@ def _list_initializers(graph: onnx.GraphProto, original: onnx.GraphProto) -> Non
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs that a node holds as attributes, those inside them not included."""
     for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
+        # Asked of every node many times: types are compared by identity, and first.
+        kind = attribute.type
+        if kind is ir.AttributeType.GRAPH and not attribute.is_ref():
             yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
+        elif kind is ir.AttributeType.GRAPHS and not attribute.is_ref():
             yield from attribute.as_graphs()
 
 
