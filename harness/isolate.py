@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
@@ -66,15 +67,19 @@ class Worker:
     # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and its replacement,
     # so one that dies idle, in the middle of an answer or with exit code 0 leaves them broken or waiting for ever.
 
-    def __init__(self, limits: Limits, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, limits: Limits, environment: Mapping[str, str] | None = None, *, preload: Sequence[str] = ()
+    ) -> None:
         """Start the process in the background.
 
         Args:
             limits: on every call.
             environment: variables set in the process before it imports anything of weight.
+            preload: modules that it imports while nobody waits for it; one that can't be imported is left out.
         """
         self._limits = limits
         self._environment = dict(environment or {})
+        self._preload = tuple(preload)
         self._closed = False
         self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
@@ -123,7 +128,7 @@ class Worker:
         tied = threading.current_thread() is threading.main_thread()
         self._process = self._context.Process(
             target=_serve,
-            args=(theirs, self._stage, str(self._log), self._environment, os.getpid(), tied),
+            args=(theirs, self._stage, str(self._log), self._environment, self._preload, os.getpid(), tied),
             name="onnx-harness-worker",
         )
         self._process.start()
@@ -229,10 +234,21 @@ def note_stage(stage: str) -> None:
         _noted.value = stage.encode()[: _STAGE_BYTES - 1]
 
 
-def _serve(pipe: Connection, stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
+def _serve(
+    pipe: Connection,
+    stage: Any,
+    log: str,
+    environment: dict[str, str],
+    preload: tuple[str, ...],
+    parent: int,
+    tied: bool,
+) -> None:
     """The life of the process: say hello, then answer calls until the parent hangs up."""
     _begin(stage, log, environment, parent, tied)
     pipe.send_bytes(b"hello")
+    for module in preload:
+        with contextlib.suppress(Exception):  # whoever needs it meets the error again, where it can be told
+            importlib.import_module(module)
     while True:
         try:
             task = pipe.recv_bytes()

@@ -262,8 +262,11 @@ class _Reporter:
             backend_suite.cards(config.stash[_selections])  # once, before the processes of xdist want them
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
-        if config.pluginmanager.hasplugin("dsession") and (_asked_for_cells(config) or _only_models(config)):
-            self._begin_run()
+        if config.pluginmanager.hasplugin("dsession"):
+            if _asked_for_cells(config) or _only_models(config):
+                self._begin_run()
+        elif _only_models(config) and not config.option.collectonly:
+            _runner_of(config).start()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

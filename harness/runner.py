@@ -28,6 +28,10 @@ class Runner:
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
 
+    def start(self) -> None:
+        """Start the worker now: it gets ready while the run is still being prepared."""
+        self._started_worker()
+
     def probe(self, provider: str) -> Availability:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
@@ -59,14 +63,16 @@ class Runner:
             self._worker.close()
             self._worker = None
             with contextlib.suppress(ResultsError):
-                Cache(cache_root()).prune()
+                Cache(cache_root()).prune_if_due()
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
             environment: dict[str, str] = {}
             for name in self.settings.provider:
                 environment.update(providers.get(name).environment)
-            self._worker = Worker(self.settings.limits, environment)
+            self._worker = Worker(
+                self.settings.limits, environment, preload=("harness.pipeline", "onnx", "onnxruntime")
+            )
         return self._worker
 
     def _task(self, cell: Cell) -> Task:

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -267,7 +267,7 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         Names of the modules that the file imports, beyond the standard library.
     """
     try:
-        tree = ast.parse(text)
+        tree = _parsed(text)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise FetchError(
@@ -291,10 +291,18 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
     return frozenset(names - sys.stdlib_module_names)
 
 
+_parsed = functools.cache(ast.parse)  # cards share their builders' file
+
+
 @functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    """Import package to distributions. It reads every file list of the environment: once is enough."""
+    return importlib.metadata.packages_distributions()
+
+
 def _versions(modules: frozenset[str]) -> dict[str, str]:
     """Distribution name to version, for what a builder imports: with another version it may build another model."""
-    providers = importlib.metadata.packages_distributions()
+    providers = _packages()
     distributions = {name for module in modules for name in providers.get(module, [])}
     return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -166,6 +166,16 @@ class Cache:
                 self.warnings.append(f"Going on without a cache. {error}")
         return self._put_in_scratch(kind, key, writer)
 
+    def prune_if_due(self) -> int:
+        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a while."""
+        stamp = self._root / ".pruned"
+        with contextlib.suppress(OSError):
+            if time.time() - stamp.stat().st_mtime < IN_USE_SECONDS:
+                return 0
+        with contextlib.suppress(OSError):
+            stamp.touch()
+        return self.prune()
+
     def prune(self, *, in_use_seconds: float = IN_USE_SECONDS) -> int:
         """Remove least recently used entries above the size limit, and what crashed writers left.
 

@@ -227,3 +227,17 @@ def test_without_room_anywhere_the_error_names_the_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ResultsError, match=r"temporary artifact can't be written .*TMPDIR"):
         Cache(tmp_path / "cache").get_or_put("model", KEY, write("x" * 5000))
+
+
+def test_pruning_is_due_once_an_hour(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, limit_bytes=0)
+    cache.put("model", cache.key("a"), lambda folder: (folder / "x").write_bytes(b"12345") and None)
+    for entry in (tmp_path / "artifacts" / "model").glob("*/*"):
+        os.utime(entry, (0, 0))
+    old = Cache(tmp_path, limit_bytes=0)
+
+    assert old.prune_if_due() > 0
+    cache.put("model", cache.key("a"), lambda folder: (folder / "x").write_bytes(b"12345") and None)
+    for entry in (tmp_path / "artifacts" / "model").glob("*/*"):
+        os.utime(entry, (0, 0))
+    assert old.prune_if_due() == 0
