@@ -291,7 +291,9 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
     return frozenset(names - sys.stdlib_module_names)
 
 
-_parsed = functools.cache(ast.parse)  # cards share their builders' file
+@functools.cache  # cards share their builders' file
+def _parsed(text: bytes) -> ast.Module:
+    return ast.parse(text)
 
 
 @functools.cache
