@@ -83,7 +83,7 @@ def test_the_default_matrix_costs_little_beside_onnx_runtime_itself(words: tuple
 
 @pytest.mark.xfail(
     strict=False,
-    reason="4.2 to 4.8 times were measured: of our 3.4 s, 1.5 s are ONNX Runtime's own and as much are start and imports",
+    reason="4.2 to 4.8 times were measured: of our 3.4 s, 1.5 s are ONNX Runtime's own, as much start and imports",
 )
 def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_model(tmp_path: Path) -> None:
     env = environment()
