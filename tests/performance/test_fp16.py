@@ -45,10 +45,6 @@ def zoo_model(name: str) -> onnx.ModelProto:
     return onnx.load(materialize(read(card)))
 
 
-@pytest.mark.xfail(
-    reason="most of the zoo's models are a few megabytes, and onnx-ir takes longer to read and write their nodes than "
-    "the library takes for the whole conversion"
-)
 def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[str]) -> None:
     ratios = {}
     for name in (path.name.removesuffix(".model.toml") for path in CARDS):
@@ -72,7 +68,11 @@ def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[st
     mean = geometric_mean(ratios.values())
     with capsys.disabled():
         print(f"\n  fp16: {mean:.1f} times over {len(ratios)} models, geometric mean (at least {ZOO})")
-    assert mean >= ZOO
+    assert mean >= 0.4  # what has been reached, 0.7, with room for a busy machine
+    if mean < ZOO:
+        pytest.xfail(
+            f"{mean:.1f} of {ZOO}: onnx-ir reads and writes small models' nodes slower than the library converts"
+        )
 
 
 def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,10 +81,6 @@ def test_the_default_matrix_costs_little_beside_onnx_runtime_itself(words: tuple
     assert median(ratios) <= 1.3
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="4.2 to 4.8 times were measured: of our 3.4 s, 1.5 s are ONNX Runtime's own, as much start and imports",
-)
 def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_model(tmp_path: Path) -> None:
     env = environment()
     words = [sys.executable, "-m", "pytest", "models", "-q", "-p", "no:cacheprovider", "--benchmark-skip"]
@@ -113,7 +109,10 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
             )
         )
         print(f"\n{len(models)} models: {ours[-1]:.1f} s here, {theirs[-1]:.1f} s there: {theirs[-1] / ours[-1]:.1f}x")
-    assert median(there / here for here, there in zip(ours, theirs, strict=True)) >= 5
+    ratio = median(there / here for here, there in zip(ours, theirs, strict=True))
+    assert ratio >= 3  # what has been reached, 4.2 to 4.8, with room for a busy machine
+    if ratio < 5:
+        pytest.xfail(f"{ratio:.1f} of 5: of our 3.4 s, 1.5 s are ONNX Runtime's own, as much start and imports")
 
 
 def _polygraphy_inputs(models: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
