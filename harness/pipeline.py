@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness import providers, transforms
-from harness.accuracy.compare import compare
-from harness.accuracy.tolerance import Tolerance, choose, spec_for
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.inputs import InputSet
 from harness.interface import interface_changes
@@ -30,7 +28,6 @@ from harness.latency.paired import Timed, measure
 from harness.latency.plan import THREADS
 from harness.matrix import Cell
 from harness.model import Model, node_count
-from harness.names import Variant
 from harness.providers.placement import placement, shortfall
 from harness.providers.running import run
 from harness.providers.sessions import Purpose, bound_runner, open_session
@@ -38,8 +35,9 @@ from harness.reference import Reference, recorded_files, reference, runtime_vers
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
 from harness.settings import Settings
-from harness.transforms import BoundStep, Precision
+from harness.transforms import BoundStep
 from harness.transforms.ort import level_of
+from harness.verdict import float_io, standard, verdict
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -193,7 +191,7 @@ def judge(task: Task) -> Judged:
         with way.at(Stage.RUN):
             outputs = [run(session, _feeds(session, each.values)) for each in subject.reference.sets]
         with way.at(Stage.COMPARE, fault=Status.ERROR):
-            _compare(way, subject, outputs)
+            _compare(way, subject, outputs, kept)
     except CellEnded as end:
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom))
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
@@ -352,12 +350,6 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def float_io(variant: Variant) -> str | None:
-    """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
-    allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
-    return next((dtype for dtype in reversed(allowed) if dtype), None)
-
-
 def _session(way: _Way, artifact: Artifact) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
     return open_session(artifact.model.path, provider, purpose=Purpose.ACCURACY, level=artifact.level)
@@ -386,41 +378,16 @@ def _feeds(session: ort.InferenceSession, values: dict[str, Any]) -> dict[str, A
     }
 
 
-def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]]) -> None:
-    task, made = way.task, subject.reference
-    bound = [transforms.bind(step) for step in task.cell.variant.steps]
-    precision = max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
-
-    kinds = {value.name: value.kind for value in subject.model.signature.outputs}
-
-    def tolerance_for(output: str) -> Tolerance:
-        spec = spec_for(task.cell.card.tolerance, output)
-        # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
-        half = precision is Precision.FP32 and ("float16" in kinds.get(output, "") or "float8" in kinds.get(output, ""))
-        rule = Precision.FP16 if half else precision
-        return choose(rule, tf32=False, spec=spec, override=task.settings.tolerance_override)
-
-    stable = [{name: value for name, value in each.items() if name not in made.unstable} for each in made.outputs]
-    if made.unstable:
-        names = ", ".join(sorted(made.unstable))
-        if not stable[0]:
-            reason = f"the model gives other outputs each time it runs: {names}"
-            raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.UNSTABLE)
-        way.notes.append(f"not judged, since the reference itself gives another value each time: {names}")
-        outputs = [{name: value for name, value in each.items() if name not in made.unstable} for each in outputs]
-    verdict = compare(
-        stable,
-        outputs,
-        tolerance_for,
-        set_names=[each.name for each in made.sets],
-        float_io=float_io(task.cell.variant),
-        inputs_differ=len({each.digest() for each in made.sets}) > 1,
-    )
-    way.found["accuracy"] = verdict.record
-    way.notes += verdict.notes
-    if not verdict.passed:
-        symptom = Symptom.WRONG_VALUES if verdict.only_values else Symptom.CHANGED_TYPES
-        raise CellEnded(Status.FAIL, verdict.reason() or "the outputs differ", verdict.lines(), symptom)
+def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]], kept: Cache) -> None:
+    """The outputs are the reference's: see :mod:`harness.verdict`."""
+    cell = way.task.cell
+    held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
+    found = verdict(held, outputs)
+    if found.comparison is not None:
+        way.found["accuracy"] = found.comparison.record
+    way.notes += found.notes
+    if not found.passed:
+        raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom)
 
 
 def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any) -> LatencyRecord | None:

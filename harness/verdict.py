@@ -1,0 +1,154 @@
+"""The verdict on what a candidate gave: the compare stage of a cell, apart from the way that leads to it.
+
+Whoever has a model's reference and somebody's outputs on its input sets can ask for it: the pipeline, of a variant;
+other rooms, of a model that was changed on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import transforms
+from harness.accuracy.compare import Comparison, compare
+from harness.accuracy.tolerance import Tolerance, choose, spec_for
+from harness.cards import Card
+from harness.model import Model
+from harness.names import Variant
+from harness.reference import Reference
+from harness.results.cache import Cache
+from harness.results.cells import Status, Symptom
+from harness.settings import Settings
+from harness.transforms import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What the outputs of a cell are held to. One serves for any number of candidates.
+
+    Attributes:
+        model: the untouched one.
+        reference: its input sets, and what it makes of them.
+        card: its tolerances.
+        precision: the arithmetic that the variant leaves behind.
+        float_io: the dtype that float32 outputs may have become; None: none may change.
+        provider: the name of the execution provider that the candidate runs on.
+        override: (rtol, atol) of the command line.
+        kept: where what is measured once for a model is kept.
+    """
+
+    model: Model
+    reference: Reference
+    card: Card
+    precision: Precision
+    float_io: str | None
+    provider: str
+    override: tuple[float, float] | None
+    kept: Cache
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said of a candidate.
+
+    Attributes:
+        status: pass, fail or not applicable.
+        comparison: the distances of its outputs; None where nothing could be judged.
+        reason: one sentence; None for a pass.
+        detail: further lines for a person.
+        notes: remarks on a verdict that stands.
+        symptom: what kind of thing is wrong; None for a pass.
+    """
+
+    status: Status
+    comparison: Comparison | None = None
+    reason: str | None = None
+    detail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    symptom: Symptom | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is right."""
+        return self.status is Status.PASS
+
+
+def standard(
+    model: Model, reference: Reference, card: Card, variant: Variant, provider: str, settings: Settings, kept: Cache
+) -> Standard:
+    """What the cell of ``variant`` on ``provider`` is held to."""
+    return Standard(
+        model,
+        reference,
+        card,
+        precision_of(variant),
+        float_io(variant),
+        provider,
+        settings.tolerance_override,
+        kept,
+    )
+
+
+def precision_of(variant: Variant) -> Precision:
+    """The arithmetic that a variant leaves behind: the loosest that one of its steps declares."""
+    bound = [transforms.bind(step) for step in variant.steps]
+    return max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
+
+
+def float_io(variant: Variant) -> str | None:
+    """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
+    allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
+    return next((dtype for dtype in reversed(allowed) if dtype), None)
+
+
+def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Judge a candidate by its outputs.
+
+    Args:
+        held: what they're held to.
+        outputs: the candidate's outputs by name, on each of the reference's input sets in order.
+    """
+    made = held.reference
+    notes: list[str] = []
+    expected: Sequence[Mapping[str, Any]] = made.outputs
+    if made.unstable:
+        names = ", ".join(sorted(made.unstable))
+        expected = [_without(each, made.unstable) for each in expected]
+        if not expected[0]:
+            reason = f"the model gives other outputs each time it runs: {names}"
+            return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
+        notes.append(f"not judged, since the reference itself gives another value each time: {names}")
+        outputs = [_without(each, made.unstable) for each in outputs]
+    comparison = compare(
+        expected,
+        outputs,
+        _tolerances(held),
+        set_names=[each.name for each in made.sets],
+        float_io=held.float_io,
+        inputs_differ=len({each.digest() for each in made.sets}) > 1,
+    )
+    told = (*notes, *comparison.notes)
+    if comparison.passed:
+        return Verdict(Status.PASS, comparison, notes=told)
+    symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
+    reason = comparison.reason() or "the outputs differ"
+    return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+
+
+def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
+    kinds = {value.name: value.kind for value in held.model.signature.outputs}
+
+    def tolerance_for(output: str) -> Tolerance:
+        spec = spec_for(held.card.tolerance, output)
+        # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
+        kind = kinds.get(output, "")
+        half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
+        rule = Precision.FP16 if half else held.precision
+        return choose(rule, tf32=False, spec=spec, override=held.override)
+
+    return tolerance_for
+
+
+def _without(outputs: Mapping[str, Any], unstable: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in outputs.items() if name not in unstable}
