@@ -1,14 +1,28 @@
-"""The figures of a paired measurement. Pure functions."""
+"""The figures of a paired measurement, and the decision that rests on them. Pure functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cache
+from itertools import combinations_with_replacement
 from statistics import fmean, median, stdev
+from typing import TypeVar
+
+K = TypeVar("K")
 
 FEWEST_PAIRS = 3
 """Below this an interval says nothing: with two pairs Student's t is 12.7 standard errors."""
+LEAST_PAIRS, MOST_PAIRS = 16, 64
+"""Of a cell that is decided upon: 2^-16 is the smallest p-value of 16 pairs, enough for hundreds of cells."""
+CONFIRMING_PAIRS = 32
+"""Of the second measurement of a cell that didn't pass the first."""
+ALPHA = 0.01
+"""Probability that a run of equals has a FAIL before the confirmation, which multiplies it by about as much again."""
+MINIMUM_EFFECT = 0.02
+"""Slowdowns below 2% fail no cell: alignment and memory layout alone are worth that much."""
 
 
 def log_ratio(readings: Sequence[tuple[int, int]]) -> float:
@@ -80,3 +94,242 @@ def samples_needed(share: float, confidence: float = 0.99) -> int:
     while share**count + count * (1 - share) * share ** (count - 1) > 1 - confidence:
         count += 1
     return count
+
+
+class Outcome(StrEnum):
+    """What the pairs of a cell say about a slowdown."""
+
+    PASS = "pass"  # a slowdown of the minimum effect is ruled out
+    FAIL = "fail"  # the variant is slower, by at least the minimum effect
+    INCONCLUSIVE = "inconclusive"  # neither: the pairs were too few or too noisy
+    INVALID = "invalid"  # these aren't readings that a verdict can rest on
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision about one cell. Ratios are baseline over variant: 0.95 is a variant that takes 1 / 0.95 as long.
+
+    Attributes:
+        p: of the one-sided test that the variant isn't slower, adjusted for the other cells of its run; None where
+            INVALID.
+        estimate: the speedup, the pseudomedian over pairs (see `pseudomedian`).
+        ci95: its 95% interval.
+        pairs: how many pairs of sessions it rests on.
+        reason: why it's INVALID, or how two verdicts made this one; else None.
+    """
+
+    outcome: Outcome
+    p: float | None
+    estimate: float | None
+    ci95: tuple[float, float] | None
+    pairs: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How many pairs of sessions each cell of a run gets.
+
+    Attributes:
+        pairs: K.
+        power: the probability that a slowdown of the wanted size is significant in these pairs, by simulation.
+        wanted: the K that would have reached the power asked for; more than `pairs` where time forbids it.
+        why: a sentence to print before the run.
+    """
+
+    pairs: int
+    power: float
+    wanted: int
+    why: str
+
+
+def decide(log_ratios: Sequence[float], *, alpha: float = ALPHA, minimum_effect: float = MINIMUM_EFFECT) -> Verdict:
+    """The verdict on one cell that is alone in its run; `decide_run` is for more.
+
+    Args:
+        log_ratios: d_k = ln(baseline / variant), one for each fresh pair of sessions.
+        alpha: the probability of a FAIL among equals that is put up with.
+        minimum_effect: 0.02 fails no variant that takes less than 1.02 times as long as its baseline.
+    """
+    return decide_run({"": log_ratios}, alpha=alpha, minimum_effect=minimum_effect)[""]
+
+
+def decide_run(
+    cells: Mapping[K, Sequence[float]],
+    *,
+    alpha: float = ALPHA,
+    minimum_effect: float = MINIMUM_EFFECT,
+    family: int | None = None,
+) -> dict[K, Verdict]:
+    """The verdicts on the cells of one run, of which with probability 1 - ``alpha`` none is a false FAIL.
+
+    FAIL: the exact one-sided Wilcoxon signed-rank test rejects at ``alpha``, adjusted by Holm's method over the cells,
+    and the estimate is beyond the minimum effect. PASS: the 95% interval lies within it. What is neither is
+    INCONCLUSIVE: it says nothing, and saying PASS of it would be a check that can't fail.
+
+    Args:
+        cells: d_k = ln(baseline / variant) by cell, one for each fresh pair of sessions.
+        alpha: of the whole run.
+        minimum_effect: relative, of the variant's time.
+        family: the number of cells to adjust for, where that is more than are given here.
+    """
+    family = max(family or 0, len(cells))
+    invalid = {key: invalidity(values, alpha / family) for key, values in cells.items()}
+    valid = [key for key in cells if invalid[key] is None]
+    adjusted = dict(zip(valid, holm([slower_p(cells[key]) for key in valid], family), strict=True))
+    return {
+        key: _judged(values, adjusted[key], alpha, minimum_effect)
+        if key in adjusted
+        else Verdict(Outcome.INVALID, None, None, None, len(values), invalid[key])
+        for key, values in cells.items()
+    }
+
+
+def confirm(first: Verdict, second: Verdict) -> Verdict:
+    """The verdict on a cell that was measured a second time, on fresh pairs, because it hadn't passed.
+
+    It fails only if both say so. Otherwise it is what the second says, which has more pairs, except that a FAIL by
+    itself is INCONCLUSIVE. INVALID stays: whatever broke a measurement isn't mended by another.
+    """
+    if Outcome.INVALID in (first.outcome, second.outcome):
+        return first if first.outcome is Outcome.INVALID else second
+    if second.outcome is Outcome.FAIL and first.outcome is not Outcome.FAIL:
+        return replace(second, outcome=Outcome.INCONCLUSIVE, reason="FAIL on fresh pairs, but not before")
+    return replace(second, reason=f"{first.outcome}, then {second.outcome} on fresh pairs")
+
+
+def needs_confirmation(verdict: Verdict) -> bool:
+    """Whether a cell is to be measured again before its verdict stands."""
+    return verdict.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
+
+
+def slower_p(log_ratios: Sequence[float]) -> float:
+    """The exact one-sided p-value of the Wilcoxon signed-rank test that the variant is not slower.
+
+    Wilcoxon, Individual comparisons by ranking methods, 1945. The exact distribution knows neither ties nor zeros.
+    Where there are some (a coarse clock), ranks are given to the disadvantage of the alternative: of pairs of equal
+    size those that speak against a slowdown get the higher ranks, and a ratio of exactly 1 counts as against. Ranks
+    drawn at random among equals would be exact, so this p-value is never too small.
+
+    Args:
+        log_ratios: ln(baseline / variant), finite.
+    """
+    from scipy.stats import wilcoxon
+
+    ordered = sorted(log_ratios, key=lambda value: (abs(value), value >= 0))
+    ranks = [-rank if value < 0 else rank for rank, value in enumerate(ordered, start=1)]
+    return float(wilcoxon(ranks, alternative="less", method="exact").pvalue)
+
+
+def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
+    """p-values adjusted by Holm's step-down method (A simple sequentially rejective test procedure, 1979).
+
+    Args:
+        p_values: of the cells of a run.
+        family: how many there are in all, where some aren't given: those count as not significant.
+    """
+    count = family or len(p_values)
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (count - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def invalidity(log_ratios: Sequence[float], alpha: float) -> str | None:
+    """Why no verdict can rest on these pairs, or None."""
+    count = len(log_ratios)
+    if not all(math.isfinite(value) for value in log_ratios):
+        return "a pair's ratio isn't a number: a time was zero, infinite or missing"
+    if count < pairs_needed(alpha):
+        return f"{count} pairs can't fail at {alpha:.1g} whatever they say: it takes {pairs_needed(alpha)}"
+    if len(set(log_ratios)) <= count // 2:
+        return (
+            f"only {len(set(log_ratios))} of {count} pairs differ from one another: readings were replayed, "
+            f"or the clock is too coarse"
+        )
+    return None
+
+
+def pairs_needed(alpha: float) -> int:
+    """The fewest pairs with which the exact test can reject at ``alpha``: all of them slower has p = 2^-K."""
+    return max(FEWEST_PAIRS, math.ceil(-math.log2(alpha)))
+
+
+def pseudomedian(log_ratios: Sequence[float]) -> float:
+    """The median of the means of all pairs of values, each with itself too: the estimate that goes with the test.
+
+    Hodges and Lehmann, Estimates of location based on rank tests, 1963: nearly as efficient as the mean where that is
+    best (0.955 on normal values; the median has 0.637), and not moved by an outlier.
+    """
+    return median((one + other) / 2 for one, other in combinations_with_replacement(log_ratios, 2))
+
+
+def choose_pairs(
+    *,
+    cells: int,
+    pair_s: float,
+    budget_s: float,
+    spread: float,
+    effect: float = 0.05,
+    power: float = 0.99,
+    alpha: float = ALPHA,
+) -> Choice:
+    """How many pairs each cell of a run gets: enough to see ``effect``, as far as the time goes.
+
+    Decided from a pilot, before anything is measured for the record: going on until something is significant would
+    find it among equals.
+
+    Args:
+        cells: of the run; more of them ask for stronger evidence from each.
+        pair_s: seconds of one pair of sessions, of the mean cell.
+        budget_s: for the first measurement of all cells.
+        spread: standard deviation of d_k over pairs, of the noisiest class of cells that is to be seen.
+        effect: relative slowdown that should be found.
+        power: probability of finding it.
+        alpha: of the run.
+    """
+    least = max(LEAST_PAIRS, pairs_needed(alpha / cells))
+    room = int(budget_s / (cells * pair_s))
+    wanted = next(
+        (count for count in range(least, MOST_PAIRS) if _power(count, effect, spread, alpha / cells) >= power),
+        MOST_PAIRS,
+    )
+    pairs = max(least, min(wanted, room))
+    reached = _power(pairs, effect, spread, alpha / cells)
+    seconds = cells * pairs * pair_s
+    why = (
+        f"{pairs} pairs for each of {cells} cells, about {seconds / 60:.1f} minutes: with a spread of {spread:.1%} "
+        f"over pairs a slowdown of {effect:.0%} is significant in {reached:.1%} of runs"
+    )
+    if wanted > pairs:
+        why += f"; {power:.0%} would take {wanted} pairs, and the time allowed is {budget_s / 60:.1f} minutes"
+    elif pairs > room:
+        why += f"; fewer couldn't fail at all, though the time allowed is {budget_s / 60:.1f} minutes"
+    return Choice(pairs, reached, wanted, why)
+
+
+_SIMULATED = 4000
+
+
+@cache
+def _power(pairs: int, effect: float, spread: float, alpha: float) -> float:
+    """The share of simulated normal d_k whose exact test rejects at ``alpha``. Seeded: the same call, the same K."""
+    import numpy as np
+    from scipy.stats import wilcoxon
+
+    draws = np.random.default_rng(pairs).normal(-math.log1p(effect), spread, (_SIMULATED, pairs))
+    return float(np.mean(wilcoxon(draws, axis=1, alternative="less", method="exact").pvalue <= alpha))
+
+
+def _judged(values: Sequence[float], p: float, alpha: float, minimum_effect: float) -> Verdict:
+    centre, interval = pseudomedian(values), speedup_interval(values)
+    if interval is None:
+        raise ValueError("too few pairs for an interval got past the check for validity")
+    limit = 1 / (1 + minimum_effect)
+    if p <= alpha and math.exp(centre) <= limit:
+        outcome = Outcome.FAIL
+    else:
+        outcome = Outcome.PASS if interval[0] > limit else Outcome.INCONCLUSIVE
+    return Verdict(outcome, p, math.exp(centre), interval, len(values))
