@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from harness.errors import CardError, NameGrammarError, did_you_mean
@@ -134,6 +136,25 @@ class Card:
     tolerance: Mapping[str, ToleranceSpec] = field(default_factory=dict)
     known_failures: tuple[KnownFailure, ...] = ()
     suite: str = ""
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances and known failures.
+
+        Where the model comes from isn't part of it: the model has a hash of its own. Values left at their defaults
+        don't count, so that a card keeps its hash when this package learns a new key.
+        """
+        said = [_said(asdict(each)) for each in (*self.inputs.values(), *self.tolerance.values())]
+        names = [*self.inputs, *self.tolerance]
+        known = [_said(asdict(each)) for each in self.known_failures]
+        text = json.dumps([list(zip(names, said, strict=True)), known], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _said(value: object) -> object:
+    """``value`` without what is empty, as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _said(item) for key, item in value.items() if item not in (None, (), {}, "")}
+    return [_said(item) for item in value] if isinstance(value, tuple) else value
 
 
 def read(path: Path) -> Card:

@@ -22,6 +22,7 @@ import harness
 from harness import providers, transforms
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.inputs import InputSet
+from harness.inputs.sets import digest_of
 from harness.interface import interface_changes
 from harness.isolate import note_stage
 from harness.latency.paired import Timed, measure
@@ -169,6 +170,7 @@ class _Way:
             notes=tuple(self.notes),
             seconds=self.seconds,
             symptom=symptom,
+            card_sha256=cell.card.digest(),
             **{"model_sha256": "", **self.found},
         )
 
@@ -213,6 +215,7 @@ def _load(way: _Way, kept: Cache) -> Subject:
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
         raise CellEnded(Status.NOT_APPLICABLE, _one_sentence(error), symptom=Symptom.NOT_RUN) from error
     way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    way.found["inputs_sha256"] = digest_of(subject.reference.sets)
     if way.task.cell.card.suite and subject.reference.departs is not None:
         reason = f"ONNX Runtime itself departs from the suite: {subject.reference.departs}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)

@@ -89,6 +89,7 @@ class Runner:
             provider=cell.provider,
             status=Status.ERROR,
             stage=Stage.LOAD,
+            card_sha256=cell.card.digest(),
         )
         worker = self._started_worker()
         try:

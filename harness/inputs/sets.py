@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,11 @@ class InputSet:
                 digest.update(f"{array.dtype.name}{list(array.shape)}\n".encode())
                 digest.update(_contents(array))
         return digest.hexdigest()
+
+
+def digest_of(sets: Iterable[InputSet]) -> str:
+    """SHA-256 over the digests of several sets, in order, in hexadecimal."""
+    return hashlib.sha256("".join(each.digest() for each in sets).encode()).hexdigest()
 
 
 def arrays_of(value: Value) -> Iterator[Array]:

@@ -138,6 +138,39 @@ class LatencyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedRecord:
+    """The same cell in the pinned reference environment, in lockstep with this one. Times in milliseconds.
+
+    Attributes:
+        versions: of the reference environment: ``python`` and distribution names to versions.
+        status: how the cell ended there.
+        reason: why it didn't pass there, or why the two couldn't be timed side by side; None or one sentence.
+        model_sha256: of the model that ran there: the accepted one.
+        ratio: time under test over time in the reference, median over the pairs; above 1 the versions under test are
+            slower. None when it couldn't be taken.
+        ratio_ci95: 95% interval over the pairs.
+        log_ratios: ln(time under test / time in the reference) of each pair of fresh processes.
+        median_ms: under test, in lockstep.
+        pinned_median_ms: in the reference.
+        samples: timed runs of each side.
+    """
+
+    versions: dict[str, str]
+    status: Status
+    reason: str | None = None
+    model_sha256: str = ""
+    graph: GraphChange | None = None
+    accuracy: AccuracyRecord | None = None
+    ratio: float | None = None
+    ratio_ci95: tuple[float, float] | None = None
+    log_ratios: tuple[float, ...] = ()
+    median_ms: float | None = None
+    pinned_median_ms: float | None = None
+    samples: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class CellResult:
     """The verdict of a cell with all its numbers; the fields of ``cells[]`` in results.json.
 
@@ -148,6 +181,9 @@ class CellResult:
         opset: the model's version of the standard operator set.
         notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
         symptom: what kind of thing went wrong; None where nothing did, or where the stage says it all.
+        card_sha256: hash of what the card says about inputs, tolerances and known failures.
+        inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
+        pinned: the same cell in the pinned reference environment; None when none was named.
     """
 
     id: str
@@ -167,3 +203,6 @@ class CellResult:
     opset: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     symptom: Symptom | None = None
+    card_sha256: str = ""
+    inputs_sha256: str = ""
+    pinned: PinnedRecord | None = None
