@@ -143,10 +143,12 @@ class Card:
         Where the model comes from isn't part of it: the model has a hash of its own. Values left at their defaults
         don't count, so that a card keeps its hash when this package learns a new key.
         """
-        said = [_said(asdict(each)) for each in (*self.inputs.values(), *self.tolerance.values())]
-        names = [*self.inputs, *self.tolerance]
-        known = [_said(asdict(each)) for each in self.known_failures]
-        text = json.dumps([list(zip(names, said, strict=True)), known], sort_keys=True)
+        said = (
+            {name: _said(asdict(spec)) for name, spec in self.inputs.items()},
+            {output: _said(asdict(spec)) for output, spec in self.tolerance.items()},
+            [_said(asdict(entry)) for entry in self.known_failures],
+        )
+        text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -50,6 +50,10 @@ class ResultsError(HarnessError):
     """A results file or the history can't be read or written."""
 
 
+class GateError(HarnessError):
+    """The pinned reference environment can't be made, or doesn't work."""
+
+
 class WorkerDied(HarnessError):
     """The worker process ended, or was ended, before it answered.
 

@@ -30,7 +30,7 @@ from harness.latency.plan import THREADS
 from harness.matrix import Cell
 from harness.model import Model, node_count
 from harness.providers.placement import placement, shortfall
-from harness.providers.running import run
+from harness.providers.running import feeds_for, run
 from harness.providers.sessions import Purpose, bound_runner, open_session
 from harness.reference import Reference, recorded_files, reference, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
@@ -191,7 +191,7 @@ def judge(task: Task) -> Judged:
         with way.at(Stage.PLACEMENT):
             _prove_placement(way, session)
         with way.at(Stage.RUN):
-            outputs = [run(session, _feeds(session, each.values)) for each in subject.reference.sets]
+            outputs = [run(session, feeds_for(session, each.values)) for each in subject.reference.sets]
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, outputs, kept)
     except CellEnded as end:
@@ -370,17 +370,6 @@ def _prove_placement(way: _Way, session: ort.InferenceSession) -> None:
         raise CellEnded(Status.FAIL, short)
 
 
-def _feeds(session: ort.InferenceSession, values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with float32 tensors cast where the transformed model takes float16; the check allowed that."""
-    import numpy as np
-
-    half = {info.name for info in session.get_inputs() if info.type == "tensor(float16)"}
-    return {
-        name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
-        for name, value in values.items()
-    }
-
-
 def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]], kept: Cache) -> None:
     """The outputs are the reference's: see :mod:`harness.verdict`."""
     cell = way.task.cell
@@ -422,7 +411,7 @@ def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any
             record_placement=False,
         )
         session_s = time.perf_counter() - started
-        runner = bound_runner(session, provider, _feeds(session, values))
+        runner = bound_runner(session, provider, feeds_for(session, values))
         return Timed(runner, session_s)
 
     return measure(

@@ -45,6 +45,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
     "cell-memory": {"type": int, "metavar": "BYTES", "help": "memory limit of a cell (default: 3/4 of the machine's)"},
     "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
+    "gate-reference": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "virtual environment with the last accepted versions: each cell runs there too, in lockstep",
+    },
 }
 
 _LOG_WIDTH = 120
@@ -333,8 +338,12 @@ class _Reporter:
             if not found.usable:
                 raise pytest.UsageError(refusal(found))
         try:
+            if self._config.stash[_settings].gate_reference is not None:
+                if self._config.pluginmanager.hasplugin("dsession"):
+                    raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
+                _runner_of(self._config).check_reference()
             self._begun()
-        except ResultsError as error:
+        except HarnessError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
 
     def _begun(self) -> Account:

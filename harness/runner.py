@@ -9,12 +9,14 @@ from typing import Any
 
 from harness import pipeline, providers, zoo
 from harness.errors import HarnessError, ResultsError, WorkerDied
+from harness.gate.pinned import Pinned
 from harness.isolate import Worker
 from harness.matrix import Cell
 from harness.pipeline import Judged, Task
 from harness.providers.probe import Availability, probe
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, Stage, Status, Symptom
+from harness.results.run import processor
 from harness.settings import Settings
 
 
@@ -27,6 +29,7 @@ class Runner:
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
+        self._pinned: Pinned | None = None
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
@@ -55,10 +58,35 @@ class Runner:
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
-        return replace(result, latency=record)
+        # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
+        return self.beside(cell, replace(result, latency=record), None if record is None else values)
+
+    def check_reference(self) -> None:
+        """See that the pinned reference environment works, before anything runs.
+
+        Raises:
+            UsageError: there is none.
+            GateError: it doesn't work.
+            ResultsError: the accepted levels can't be read.
+        """
+        if self.settings.gate_reference is not None:
+            self._pinned = Pinned(self.settings.gate_reference, self.settings, processor())
+            self._pinned.check()
+
+    def beside(self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None) -> CellResult:
+        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where there are any."""
+        if self._pinned is None:
+            return result
+        try:
+            task = self._task(cell)
+        except HarnessError:  # it was told in the verdict: there is no model
+            return result
+        return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
 
     def close(self) -> None:
-        """End the worker, and keep the cache within its limit."""
+        """End the worker and the pinned reference, and keep the cache within its limit."""
+        if self._pinned is not None:
+            self._pinned.close()
         if self._worker is not None:
             self._worker.close()
             self._worker = None

@@ -33,6 +33,7 @@ class Settings:
         cell_timeout: seconds of wall-clock time for the way of one cell.
         cell_memory: bytes of resident memory for it.
         latency_budget: seconds of timed running for one cell.
+        gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
     """
 
     provider: tuple[str, ...] = ("cpu",)
@@ -47,6 +48,7 @@ class Settings:
     cell_timeout: float = 300.0
     cell_memory: int = field(default_factory=default_memory_bytes)
     latency_budget: float = 1.5
+    gate_reference: Path | None = None
 
     @property
     def limits(self) -> Limits:
@@ -77,8 +79,9 @@ def read_project(folder: Path) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise UsageError(f"[{TABLE}] of {file} should be a table, but '{part}' is {table!r}")
     values = {key: _value(key, value) for key, value in table.items()}
-    if "report_dir" in values:
-        values["report_dir"] = folder / str(values["report_dir"])
+    for key in ("report_dir", "gate_reference"):
+        if key in values:
+            values[key] = folder / str(values[key])
     return values
 
 
@@ -130,7 +133,7 @@ def _value(key: str, value: object) -> object:
             if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
                 return tuple(value)
             wanted = "a string or a list of strings"
-        case "report_dir":
+        case "report_dir" | "gate_reference":
             if isinstance(value, str):
                 return Path(value)
             wanted = "a string"

@@ -41,6 +41,7 @@ def test_latency(
         pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
     judged = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
     if judged.status is not Status.PASS:
+        judged = onnx_runner.beside(onnx_cell, judged)
         onnx_record(judged)
         pytest.skip(f"accuracy ended as {judged.status} at {judged.stage}: only what passes is timed")
     result = onnx_runner.time(onnx_cell, benchmark)

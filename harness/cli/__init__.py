@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "whether one model file still computes what another one does",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
+    "gate": "whether the latest run is as good as the accepted levels; accepting levels",
 }
 
 _DESCRIPTION = """\

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from itertools import combinations_with_replacement
 from statistics import fmean, median, stdev
 from typing import TypeVar
+
+from harness.results.outcome import Outcome as Outcome
 
 K = TypeVar("K")
 
@@ -94,15 +95,6 @@ def samples_needed(share: float, confidence: float = 0.99) -> int:
     while share**count + count * (1 - share) * share ** (count - 1) > 1 - confidence:
         count += 1
     return count
-
-
-class Outcome(StrEnum):
-    """What the pairs of a cell say about a slowdown."""
-
-    PASS = "pass"  # a slowdown of the minimum effect is ruled out
-    FAIL = "fail"  # the variant is slower, by at least the minimum effect
-    INCONCLUSIVE = "inconclusive"  # neither: the pairs were too few or too noisy
-    INVALID = "invalid"  # these aren't readings that a verdict can rest on
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,17 @@ def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, A
     return dict(zip(names, map(_array, session.run_with_ort_values(names, feeds)), strict=True))
 
 
+def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with float32 tensors cast where a transformed model takes float16; its check allowed that."""
+    import numpy as np
+
+    half = {info.name for info in session.get_inputs() if info.type == "tensor(float16)"}
+    return {
+        name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
+        for name, value in values.items()
+    }
+
+
 def _copy(value: Any) -> Any:
     return [each.copy() for each in value] if isinstance(value, list) else value.copy()
 

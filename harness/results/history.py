@@ -8,8 +8,9 @@ another, which costs nothing at a cell or so per second.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import TracebackType
 from harness.errors import ResultsError
 from harness.results.cells import CellResult
 from harness.results.codec import decode, encode
+from harness.results.levels import Level
 from harness.results.run import RunInfo
 
 FILE_NAME = "history.sqlite"
@@ -65,14 +67,30 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX cells_by_cell ON cells (cell_id, run_id);
     """,
+    """
+    ALTER TABLE cells ADD COLUMN card_sha256 TEXT;
+    ALTER TABLE cells ADD COLUMN inputs_sha256 TEXT;
+    ALTER TABLE cells ADD COLUMN pinned_ratio REAL;
+    CREATE TABLE accepted (
+        number    INTEGER PRIMARY KEY,
+        cell_id   TEXT NOT NULL,  -- of the cell whose level was moved, or the name of a lock file
+        processor TEXT NOT NULL,
+        run_id    TEXT NOT NULL,
+        moment    TEXT NOT NULL,
+        who       TEXT NOT NULL,
+        why       TEXT NOT NULL,
+        json      TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 """Script k brings a history from ``user_version`` k to k + 1. They are added to, never changed."""
 
 _INSERT_CELL = """
     INSERT OR REPLACE INTO cells (
         run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance, nonfinite, share,
-        nodes_after, bytes_after, threads, median_ms, baseline_median_ms, speedup, speedup_low, speedup_high, json
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        nodes_after, bytes_after, threads, median_ms, baseline_median_ms, speedup, speedup_low, speedup_high, json,
+        card_sha256, inputs_sha256, pinned_ratio
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -160,6 +178,40 @@ class History:
             PastCell(decode(RunInfo, json.loads(run), "run"), decode(CellResult, json.loads(cell), "cell"))
             for run, cell in reversed(rows)
         )
+
+    def cells(self, run_id: str) -> tuple[CellResult, ...]:
+        """The cells of a run, by id.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        with self._explained():
+            query = "SELECT json FROM cells WHERE run_id = ? ORDER BY cell_id"
+            rows = self._database.execute(query, (run_id,)).fetchall()
+        return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
+
+    def note_accepted(self, levels: Sequence[Level]) -> None:
+        """Keep who moved which levels, when and why: all of them or none.
+
+        Raises:
+            ResultsError: it can't be written.
+        """
+        rows = [
+            (each.cell.id, each.processor, each.run_id, each.accepted, each.who, each.why, _json(each))
+            for each in levels
+        ]
+        with self._explained(), self._transaction():
+            self._database.executemany("INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def accepted(self) -> tuple[Level, ...]:
+        """Every move of a level, oldest first.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        with self._explained():
+            rows = self._database.execute("SELECT json FROM accepted ORDER BY number").fetchall()
+        return tuple(decode(Level, json.loads(text), "level") for (text,) in rows)
 
     def close(self) -> None:
         """Close the file. Everything that was put is in it already."""
@@ -249,6 +301,11 @@ def _json(value: object) -> str:
     return json.dumps(encode(value), ensure_ascii=True, separators=(",", ":"))
 
 
+def _figure(value: float | None) -> float | None:
+    """What SQLite would make of NaN, said openly."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
     outputs = list(cell.accuracy.outputs.values()) if cell.accuracy else []
     tolerances = [output.minimum_tolerance for output in outputs]
@@ -276,4 +333,7 @@ def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
         low,
         high,
         _json(cell),
+        cell.card_sha256,
+        cell.inputs_sha256,
+        cell.pinned and _figure(cell.pinned.ratio),
     )

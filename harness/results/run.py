@@ -79,7 +79,7 @@ def gather(command: str, seed: int) -> RunInfo:
         started=now.isoformat(),
         command=command,
         seed=seed,
-        host=HostInfo(_processor(), _cores(), _memory_bytes(), platform.platform()),
+        host=HostInfo(processor(), _cores(), _memory_bytes(), platform.platform()),
         versions=_versions(),
     )
 
@@ -94,7 +94,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -1,0 +1,41 @@
+"""When a cell's level moved: a change-point pass over its nights. Advice, no verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.gate.nights import PRIOR_SPREAD
+
+FEWEST_NIGHTS = 8
+"""Below this two means of 3 nights or more can't be told from the nights' own spread."""
+FEWEST_IN_A_LEVEL = 3
+MISSING = "the nights in which levels moved aren't named: pip install 'onnx-harness[gate]' (it brings ruptures)"
+
+
+def available() -> bool:
+    """Whether the library that finds them is installed."""
+    try:
+        import ruptures  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def change_points(ratios: Sequence[float]) -> list[int]:
+    """The nights at which the level of ``ratios`` moved, as positions of the first night at the new level.
+
+    Exact segmentation into constant means (PELT: Killick, Fearnhead and Eckley, Optimal detection of changepoints with
+    a linear computational cost, 2012) by the library ruptures. The penalty of a further segment is twice
+    the BIC's, 4 s^2 ln(n), with s the nights' spread as their successive differences show it: advice should be rare.
+    """
+    if len(ratios) < FEWEST_NIGHTS:
+        return []
+    import numpy as np
+    import ruptures
+
+    values = np.log(np.asarray(ratios, dtype=np.float64))
+    differences = np.abs(np.diff(values))
+    spread = max(float(np.median(differences)) * 1.4826 / math.sqrt(2), PRIOR_SPREAD / 4)
+    found = ruptures.Pelt(model="l2", min_size=FEWEST_IN_A_LEVEL, jump=1).fit(values)
+    return [int(end) for end in found.predict(pen=4 * spread**2 * math.log(len(values)))[:-1]]

@@ -1,0 +1,150 @@
+"""The pinned reference in a run: the same cells with the last accepted versions, in the same minutes."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harness import providers
+from harness.errors import GateError
+from harness.gate import models
+from harness.gate.lockstep import Timed, core, measure
+from harness.gate.process import Side, python_of
+from harness.latency.plan import THREADS
+from harness.latency.statistics import speedup_interval
+from harness.pipeline import Judged, Task
+from harness.results.cells import PinnedRecord, Status
+from harness.results.levels import FOLDER, Key, Level, read_levels
+from harness.settings import Settings
+
+
+class Pinned:
+    """The reference environment, during a run.
+
+    Args:
+        environment: the folder of the virtual environment.
+        settings: of the run.
+        processor: of this machine.
+    """
+
+    def __init__(self, environment: Path, settings: Settings, processor: str) -> None:
+        self._environment = environment
+        self._settings = settings
+        self._processor = processor
+        self._judge: Side | None = None
+        self._versions: dict[str, str] = {}
+        self._levels: Mapping[Key, Level] | None = None
+
+    def check(self) -> dict[str, str]:
+        """Start it, and see that what a cell needs is there.
+
+        Returns:
+            Its versions.
+
+        Raises:
+            UsageError: there is no environment.
+            GateError: it doesn't work.
+            ResultsError: the accepted levels can't be read.
+        """
+        python = python_of(self._environment)
+        mend = f"Make it anew: onnx-harness gate reference {self._environment}"
+        try:
+            self._versions = self._started().ask("versions")
+        except GateError as error:
+            self.close()
+            raise GateError(f"the reference environment doesn't work: {python}: {error}. {mend}") from error
+        if not any(name.startswith("onnxruntime") for name in self._versions):
+            self.close()
+            raise GateError(f"the reference environment has no ONNX Runtime ({python}). {mend}")
+        self._levels = read_levels(self._settings.report_dir / FOLDER) if self._settings.report_dir else {}
+        return self._versions
+
+    def beside(self, task: Task, judged: Judged, values: Mapping[str, Any] | None) -> PinnedRecord:
+        """What the pinned versions make of a cell, timed in lockstep where both pass.
+
+        Args:
+            task: the cell.
+            judged: what the versions under test made of it.
+            values: the inputs to time it on; None doesn't time it.
+
+        Returns:
+            What went wrong there is in its ``reason``: never a reason to end the run.
+        """
+        if self._levels is None:
+            self.check()
+        record = PinnedRecord(self._versions, Status.ERROR, threads=THREADS)
+        level = (self._levels or {}).get((task.cell.id, self._processor))
+        accepted = level.cell.pinned.model_sha256 if level and level.cell.pinned else ""
+        try:
+            pinned: Judged = self._started().ask("judge", task, accepted, self._environment / models.FOLDER)
+        except GateError as error:
+            self.close()  # the next cell gets a fresh process
+            return replace(record, reason=f"in the reference environment: {error}")
+        result = pinned.result
+        record = replace(
+            record,
+            status=result.status,
+            reason=result.reason,
+            model_sha256=result.model_sha256,
+            graph=result.graph,
+            accuracy=result.accuracy,
+        )
+        if values is None or judged.artifact is None or result.status is not Status.PASS:
+            return record
+        if result.model_sha256 == judged.result.model_sha256 and result.inputs_sha256 != judged.result.inputs_sha256:
+            return replace(record, reason="the two environments make different inputs of the same seed")
+        try:
+            return self._timed(record, task, judged, pinned, values)
+        except GateError as error:
+            return replace(record, reason=f"side by side with the reference environment: {error}")
+
+    def close(self) -> None:
+        """End its process."""
+        if self._judge is not None:
+            self._judge.close()
+            self._judge = None
+
+    def _started(self) -> Side:
+        if self._judge is None:
+            self._judge = self._side(pinned=True)
+        return self._judge
+
+    def _side(self, *, pinned: bool) -> Side:
+        environment: dict[str, str] = {}
+        for name in self._settings.provider:
+            environment.update(providers.get(name).environment)
+        python = python_of(self._environment) if pinned else Path(sys.executable)
+        return Side(python, self._settings.limits, environment, apart=pinned)
+
+    def _timed(
+        self, record: PinnedRecord, task: Task, judged: Judged, pinned: Judged, values: Mapping[str, Any]
+    ) -> PinnedRecord:
+        provider = task.cell.provider
+
+        def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
+            order = (False, True) if tested_first else (True, False)
+            sides = {is_pinned: stack.enter_context(self._side(pinned=is_pinned)) for is_pinned in order}
+            taken = []
+            for is_pinned in order:  # one after the other: sessions that open at once disturb each other's memory
+                each = pinned if is_pinned else judged
+                opening = (each.artifact, each.level, provider, THREADS, values, core(number, provider))
+                taken.append(sides[is_pinned].ask("open_model", *opening))
+            return sides[False], sides[True], max(median(taken), 1e-6)
+
+        found = measure(open_pair, seconds=2 * self._settings.latency_budget, seed=self._settings.seed)
+        interval = speedup_interval(found.log_ratios)
+        return replace(
+            record,
+            ratio=math.exp(median(found.log_ratios)),
+            ratio_ci95=interval,
+            log_ratios=found.log_ratios,
+            median_ms=found.median_ms,
+            pinned_median_ms=found.pinned_median_ms,
+            samples=found.samples,
+        )
