@@ -22,16 +22,16 @@ import harness
 from harness import providers, transforms
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.inputs import InputSet
-from harness.inputs.sets import digest_of
+from harness.inputs.sets import arrays_of, digest_of
 from harness.interface import interface_changes
 from harness.isolate import note_stage
-from harness.latency.paired import Timed, measure
-from harness.latency.plan import THREADS
+from harness.latency import measure
+from harness.latency.sessions import keeps_to_its_threads, timed_session
 from harness.matrix import Cell
 from harness.model import Model, node_count
 from harness.providers.placement import placement, shortfall
 from harness.providers.running import feeds_for, run
-from harness.providers.sessions import Purpose, bound_runner, open_session
+from harness.providers.sessions import Purpose, open_session
 from harness.reference import Reference, recorded_files, reference, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
@@ -199,10 +199,19 @@ def judge(task: Task) -> Judged:
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
 
-def first_inputs(task: Task) -> dict[str, Any]:
-    """The first input set that :func:`judge` used. Meant to run in the worker, which has it at hand."""
+def timing_inputs(task: Task) -> list[dict[str, Any]]:
+    """The input sets to time a cell on. Meant to run in the worker, which has what :func:`judge` used at hand.
+
+    Those of the first set's shapes: a latency is that of one size.
+    """
     subject, _ = _subject(task, Cache(cache_root()))
-    return dict(subject.reference.sets[0].values)
+    first = shapes(subject.reference.sets[0])
+    return [dict(each.values) for each in subject.reference.sets if shapes(each) == first]
+
+
+def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of a set's tensors by input."""
+    return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
 
 
 def _load(way: _Way, kept: Cache) -> Subject:
@@ -382,13 +391,13 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]], kept: C
         raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom)
 
 
-def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any) -> LatencyRecord | None:
+def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:
     """Time a cell that passed, paired with the baseline, through pytest-benchmark's fixture.
 
     Args:
         task: the cell.
         judged: what :func:`judge` said of it.
-        values: the inputs to time it on, of the dtypes that the original takes.
+        sets: the inputs to time it on, of the dtypes that the original takes; both sides take them in turn.
         benchmark: pytest-benchmark's fixture.
 
     Returns:
@@ -398,28 +407,13 @@ def time_cell(task: Task, judged: Judged, values: dict[str, Any], benchmark: Any
     if judged.artifact is None:
         raise ValueError(f"{task.cell.id} did not pass: there is nothing to time")
     variant = judged.artifact
-
-    def open_one(path: Path, level: str) -> Timed:
-        started = time.perf_counter()
-        session = open_session(
-            path,
-            provider,
-            purpose=Purpose.LATENCY,
-            level=level,
-            threads=THREADS,
-            allow_spinning=False,
-            record_placement=False,
-        )
-        session_s = time.perf_counter() - started
-        runner = bound_runner(session, provider, feeds_for(session, values))
-        return Timed(runner, session_s)
-
     return measure(
         benchmark,
-        baseline=lambda: open_one(task.model, "all"),
-        variant=lambda: open_one(variant, judged.level),
+        baseline=lambda: timed_session(task.model, provider, sets),
+        variant=lambda: timed_session(variant, provider, sets, level=judged.level),
         budget_s=task.settings.latency_budget,
         seed=task.settings.seed,
+        pin=keeps_to_its_threads(provider),
         labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
     )
 

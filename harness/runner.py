@@ -53,8 +53,8 @@ class Runner:
         result = self.judge(cell)
         task = self._task(cell)
         try:
-            values = self._started_worker().call(pipeline.first_inputs, task)
-            record = pipeline.time_cell(task, self._judged[cell.id], values, benchmark)
+            sets = self._started_worker().call(pipeline.timing_inputs, task)
+            record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")

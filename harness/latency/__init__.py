@@ -1,6 +1,7 @@
-"""Paired timing of a variant against the baseline."""
+"""Paired timing of a variant against the baseline, and the decision that rests on it."""
 
-from harness.latency.paired import LatencyError, Timed, measure
+from harness.latency.paired import measure
+from harness.latency.pairs import LatencyError, Timed, collect
 from harness.latency.plan import BUDGET_S, PAIRS, THREADS
 
-__all__ = ["BUDGET_S", "PAIRS", "THREADS", "LatencyError", "Timed", "measure"]
+__all__ = ["BUDGET_S", "PAIRS", "THREADS", "LatencyError", "Timed", "collect", "measure"]

@@ -13,13 +13,38 @@ BUDGET_S = 1.5
 """Seconds for a cell, session creation included."""
 PAIRS = 5
 """Pairs of fresh sessions that are made when the budget has room for them."""
+PAIR_S = 0.1
+"""Seconds of timed running in each pair, where the number of pairs is fixed."""
 
+PILOT_RUNS = 5
+WINDOW = 5
+"""Runs whose median is compared with that of the next ones, while sessions warm up."""
+SETTLED = 0.01
+"""Two adjacent windows that agree within 1% end the warm-up."""
 MOST_ROUNDS = 2000
 """Iterations over all pairs: three times what p99 needs; more would buy a fast model nothing."""
-MOST_WARMUP = 5
-WARMUP_SHARE = 0.02
+MOST_WARMUP = 50
+WARMUP_SHARE = 0.03
+# Where pairs are fixed: of the time of a pair.
+PATIENCE = 0.5
+LEAST_ITERATIONS, MOST_ITERATIONS = 3, 200
 # What pytest-benchmark's loop and our own bookkeeping cost an iteration, measured at 10 to 20 us.
 ROUND_OVERHEAD_S = 20e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What the first pair of sessions showed, in seconds.
+
+    Attributes:
+        open_s: creating a pair of sessions and running both once.
+        iteration_s: one run of each side.
+        spent_s: used up so far.
+    """
+
+    open_s: float
+    iteration_s: float
+    spent_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +54,7 @@ class Plan:
     Attributes:
         pairs: fresh pairs of sessions.
         iterations: timed runs of each side in each pair.
-        warmup: untimed runs of each side after their first, in every pair but the first (whose pilot they were).
+        warmup: untimed runs of each side after their first, at most; fewer where they settle before.
     """
 
     pairs: int
@@ -42,7 +67,7 @@ class Plan:
         return self.pairs * self.iterations
 
 
-def make_plan(*, open_s: float, iteration_s: float, spent_s: float, budget_s: float, pairs: int) -> Plan:
+def make_plan(pilot: Pilot, *, budget_s: float, pairs: int) -> Plan:
     """Divide what is left of the budget between pairs and iterations.
 
     More pairs make the interval's t quantile smaller and cost their sessions; more iterations make each pair's
@@ -53,20 +78,32 @@ def make_plan(*, open_s: float, iteration_s: float, spent_s: float, budget_s: fl
     same, and overruns: fewer would be no measurement.
 
     Args:
-        open_s: creating a pair of sessions and running both once.
-        iteration_s: one run of each side.
-        spent_s: used up so far, by the first pair and its pilot.
+        pilot: what a pair takes.
         budget_s: for the cell.
         pairs: at most so many.
     """
-    warmup = 0 if iteration_s > budget_s else min(MOST_WARMUP, max(1, int(WARMUP_SHARE * budget_s / iteration_s)))
+    slow = pilot.iteration_s > budget_s
+    warmup = 0 if slow else min(MOST_WARMUP, max(1, int(WARMUP_SHARE * budget_s / pilot.iteration_s)))
     best, best_width = None, math.inf
     for count in range(min(FEWEST_PAIRS, pairs), pairs + 1):
-        room = budget_s - spent_s - (count - 1) * (open_s + warmup * iteration_s)
-        iterations = min(int(room / (count * (iteration_s + ROUND_OVERHEAD_S))), MOST_ROUNDS // count)
+        room = budget_s - pilot.spent_s - (count - 1) * pilot.open_s - count * warmup * pilot.iteration_s
+        iterations = min(int(room / (count * (pilot.iteration_s + ROUND_OVERHEAD_S))), MOST_ROUNDS // count)
         if iterations < 1:
             continue
         width = student(max(count - 1, 1)) / math.sqrt(count * iterations)
         if width < best_width:
             best, best_width = Plan(count, iterations, warmup), width
     return best or Plan(min(FEWEST_PAIRS, pairs), 1, warmup)
+
+
+def fixed_plan(pilot: Pilot, *, pairs: int, pair_s: float = PAIR_S) -> Plan:
+    """The plan where the number of pairs has been decided beforehand, for a verdict (see `choose_pairs`).
+
+    Args:
+        pilot: what a pair takes.
+        pairs: exactly so many.
+        pair_s: seconds of timed running in each; a slow model takes longer, since it gets 3 iterations at least.
+    """
+    iterations = min(MOST_ITERATIONS, max(LEAST_ITERATIONS, int(pair_s / pilot.iteration_s)))
+    warmup = min(MOST_WARMUP, max(1, int(PATIENCE * pair_s / pilot.iteration_s)))
+    return Plan(pairs, iterations, warmup)

@@ -51,7 +51,8 @@ class Provider:
         thread_option: the provider option that takes the number of threads, where the session's own doesn't reach.
         environment: variables that must be set before the process opens its first session.
         device_bound: timed outputs may stay in device memory because a run waits for the device (CUDA, TensorRT).
-        device: ONNX Runtime's name of the device whose memory those outputs stay in: ``cuda``.
+        device: ONNX Runtime's name of the device whose memory timed inputs lie in: ``cuda``; ``cpu`` for what has none
+            of its own.
         native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32 kernels with Casts.
         load: run once per process, before the first session (registering a plugin library, preloading shared
             libraries). Must not raise for what ``diagnose`` explains better.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import ProviderError, UsageError, did_you_mean
 from harness.providers import Problem, Provider
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnxruntime as ort
 
 # Ours -> the name in onnxruntime.GraphOptimizationLevel.
@@ -122,57 +121,6 @@ def provider_options(provider: Provider, purpose: Purpose, threads: int | None =
     if provider.thread_option is not None and threads is not None:
         options[provider.thread_option] = str(threads)
     return options
-
-
-def bound_runner(
-    session: ort.InferenceSession, provider: Provider, feeds: Mapping[str, np.ndarray[Any, Any]]
-) -> Callable[[], None]:
-    """A function that runs the session once on ``feeds`` and returns when the outputs exist: what latency times.
-
-    On the CPU it is a plain run. On a device-bound provider the inputs lie in device memory beforehand and the
-    outputs stay there, since the run waits for the device. Elsewhere a run may return before the device has
-    finished (measured on WebGPU: 0.016 ms for a run of 105 ms), so the outputs are bound to host memory: reading
-    them back is part of the time, and is what makes it true.
-    """
-    values = [*session.get_inputs(), *session.get_outputs()]
-    tensors_only = all(value.type.startswith("tensor(") for value in values)
-    if provider.ort_name == "CPUExecutionProvider" or not tensors_only:
-        feed = dict(feeds)
-
-        def run_plainly() -> None:
-            session.run(None, feed)  # returns arrays in host memory, whatever the provider
-
-        return run_plainly
-
-    binding = session.io_binding()
-    for value in session.get_inputs():
-        if value.name in feeds:
-            if provider.device_bound and value.type != "tensor(string)":
-                binding.bind_ortvalue_input(value.name, _on_device(provider, feeds[value.name]))
-            else:
-                binding.bind_cpu_input(value.name, _contiguous(feeds[value.name]))
-    for value in session.get_outputs():
-        stays = provider.device_bound and value.type != "tensor(string)"
-        binding.bind_output(value.name, provider.device if stays else "cpu")
-
-    def run_bound() -> None:
-        # Waits for the device at its end, unless a run option forbids it: none is given.
-        session.run_with_iobinding(binding)
-
-    return run_bound
-
-
-def _on_device(provider: Provider, array: np.ndarray[Any, Any]) -> ort.OrtValue:
-    import onnxruntime as ort
-
-    return ort.OrtValue.ortvalue_from_numpy(_contiguous(array), provider.device, 0)
-
-
-def _contiguous(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    # Not ascontiguousarray: it makes a scalar one-dimensional.
-    return np.require(array, requirements="C")
 
 
 def _refused(provider: Provider, problem: Problem | None, opened: list[str] | None = None) -> str:

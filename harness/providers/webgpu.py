@@ -50,6 +50,7 @@ PROVIDER = Provider(
     summary="WebGPU through Vulkan",
     min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
+    device="webgpu",
     native_fp16=True,
     load=load,
     diagnose=diagnose,

@@ -111,8 +111,38 @@ class AccuracyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """Latency with the transfers to a device and back, paired with the baseline's. Fields as in `LatencyRecord`."""
+
+    median_ms: float
+    baseline_median_ms: float
+    speedup: float
+    speedup_ci95: tuple[float, float] | None
+    log_ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsRecord:
+    """What the machine was like during a measurement.
+
+    Attributes:
+        affinity: the cores that the runs were kept on; None where they weren't.
+        load: the load average over a minute, before; None where the system has none.
+        steal_share: of the machine's CPU time, what its host gave to others.
+        involuntary_switches: how often this process lost a core to another.
+    """
+
+    affinity: tuple[int, ...] | None
+    load: float | None
+    steal_share: float
+    involuntary_switches: int
+
+
+@dataclass(frozen=True, slots=True)
 class LatencyRecord:
     """Steady-state latency, paired with the baseline's. Times in milliseconds, ratios without unit.
+
+    Where a device has a memory of its own, inputs lie in it beforehand, and `end_to_end` has the other figure.
 
     Attributes:
         samples: timed runs of the variant.
@@ -122,6 +152,11 @@ class LatencyRecord:
         session_ms: creating the variant's session, median over pairs.
         first_run_ms: its first run, median over pairs.
         threads: intra-op threads of both sessions.
+        spinning: whether idle threads of the sessions wait busily.
+        log_ratios: ln(baseline / variant) of each pair, the median over its iterations: what a verdict rests on.
+        unsettled_pairs: pairs whose warm-up ended before two adjacent windows of runs agreed within 1%.
+        input_sets: sets of inputs that the runs took in turn.
+        end_to_end: with transfers to the device and back; None where it has no memory of its own.
     """
 
     median_ms: float
@@ -135,6 +170,12 @@ class LatencyRecord:
     session_ms: float
     first_run_ms: float
     threads: int = 1
+    spinning: bool = False
+    log_ratios: tuple[float, ...] = ()
+    unsettled_pairs: int = 0
+    input_sets: int = 1
+    end_to_end: TransferRecord | None = None
+    conditions: ConditionsRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
