@@ -13,6 +13,8 @@ import psutil
 
 from harness.results.cells import ConditionsRecord
 
+_LOOK_S = 0.05
+
 
 @dataclass(slots=True)
 class Watch:
@@ -57,12 +59,13 @@ def undisturbed(cores: int | None) -> Iterator[Watch]:
 
 @contextlib.contextmanager
 def _pinned(cores: int | None) -> Iterator[tuple[int, ...] | None]:
-    """On the ``cores`` highest-numbered cores that are allowed: the first ones serve most interrupts."""
+    """On as many of the allowed cores as ``cores`` says, the idlest: others may be measuring here too."""
     if cores is None or not hasattr(os, "sched_setaffinity"):
         yield None
         return
     allowed = os.sched_getaffinity(0)
-    chosen = sorted(allowed)[-cores:]
+    busy = dict(enumerate(psutil.cpu_percent(interval=_LOOK_S, percpu=True)))
+    chosen = sorted(sorted(allowed, key=lambda core: (busy.get(core, 0.0), -core))[:cores])
     try:
         os.sched_setaffinity(0, chosen)
     except OSError:  # a sandbox may forbid it

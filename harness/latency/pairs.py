@@ -10,7 +10,7 @@ from statistics import median
 from typing import Protocol
 
 from harness.errors import HarnessError
-from harness.latency.plan import PILOT_RUNS, SETTLED, WINDOW, Pilot, Plan
+from harness.latency.plan import PILOT_RUNS, PILOT_S, SETTLED, WINDOW, Pilot, Plan
 from harness.latency.statistics import log_ratio
 
 Clock = Callable[[], int]
@@ -195,7 +195,7 @@ class Pairs:
             self._both(baseline_first)
             self._both_end_to_end(baseline_first)
             totals.append(self.clock() - before)
-            if self.clock() - opened > (opened - start) and len(totals) >= 2:
+            if self.clock() - opened > PILOT_S * NS_PER_S:
                 break
         pilot = Pilot((opened - start) / NS_PER_S, median(totals) / NS_PER_S, (self.clock() - start) / NS_PER_S)
         self.plan = planner(pilot)
@@ -294,10 +294,10 @@ class Pairs:
         baseline, variant = self._sides = (opened[True], opened[False])
         if baseline is variant:
             raise LatencyError("baseline and variant are one session: a pair needs two")
+        if not (baseline.input_sets and variant.input_sets):
+            raise LatencyError("a session of an earlier pair was handed out again: every pair needs fresh ones")
         if baseline.input_sets != variant.input_sets or baseline.transfers != variant.transfers:
             raise LatencyError("baseline and variant aren't run on the same inputs in the same way")
-        if not baseline.input_sets:
-            raise LatencyError("a session of an earlier pair was handed out again: every pair needs fresh ones")
         self._input_sets = baseline.input_sets
         self.session_s.append(variant.session_s)
         self._set = 0

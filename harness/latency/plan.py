@@ -17,6 +17,7 @@ PAIR_S = 0.1
 """Seconds of timed running in each pair, where the number of pairs is fixed."""
 
 PILOT_RUNS = 5
+PILOT_S = 0.15
 WINDOW = 5
 """Runs whose median is compared with that of the next ones, while sessions warm up."""
 SETTLED = 0.01

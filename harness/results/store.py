@@ -25,7 +25,7 @@ SCHEMA = 1
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TAIL = b"\n]}\n"
-_SPARE = 600
+_SPARE = 1000
 """Spaces kept after a cell that has no latency yet, so that the figures fit in when they arrive."""
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-import harness.latency.paired as subject
-from harness.latency import LatencyError, measure
+import harness.latency.pairs as subject
+from harness.latency import LatencyError, collect, measure
+from harness.latency.plan import fixed_plan
+from harness.latency.statistics import Outcome, decide
 from harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
@@ -123,3 +126,85 @@ def test_without_the_coin_toss_whoever_runs_first_would_lose(randomised: bool, m
     )
     assert record is not None
     assert (abs(record.speedup - 1) < 0.05) == randomised
+
+
+def test_a_session_of_an_earlier_pair_is_noticed() -> None:
+    clock = Clock()
+    sessions = Sessions(clock, 0.002)
+    kept = sessions()
+    with pytest.raises(LatencyError, match="every pair needs fresh ones"):
+        measure(Fixture(), baseline=Sessions(clock, 0.002, "b"), variant=lambda: kept, clock=clock)
+
+
+def test_sides_on_different_inputs_are_noticed() -> None:
+    clock = Clock()
+    with pytest.raises(LatencyError, match="aren't run on the same inputs"):
+        measure(Fixture(), baseline=Sessions(clock, 0.002, "b", sets=2), variant=Sessions(clock, 0.002), clock=clock)
+
+
+def test_a_clock_that_steps_back_is_noticed() -> None:
+    clock = Clock()
+    spend, turns = clock.spend, itertools.count()
+
+    def steps_back(seconds: float) -> None:
+        spend(seconds)
+        if next(turns) == 100:
+            clock.now -= 3_600_000_000_000
+
+    clock.spend = steps_back  # type: ignore[method-assign]
+    with pytest.raises(LatencyError, match="clock moved by -"):
+        measure(Fixture(), baseline=Sessions(clock, 0.002, "b"), variant=Sessions(clock, 0.002), clock=clock)
+
+
+def pairs_of(baseline: Callable[[], Any], variant: Callable[[], Any], clock: Clock, seed: int = 0) -> list[float]:
+    recording = collect(
+        baseline=baseline,
+        variant=variant,
+        planner=lambda pilot: fixed_plan(pilot, pairs=16),
+        seed=seed,
+        clock=clock,
+    )
+    return recording.log_ratios
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, Outcome.PASS), (1.05, Outcome.FAIL)])
+def test_a_clock_that_leaps_an_hour_changes_no_verdict(factor: float, outcome: Outcome) -> None:
+    clock = Clock()
+    spend, turns = clock.spend, itertools.count()
+
+    def leaps(seconds: float) -> None:
+        spend(seconds)
+        if next(turns) in (200, 1001, 1500):
+            clock.now += 3_600_000_000_000
+
+    clock.spend = leaps  # type: ignore[method-assign]
+    baseline = Sessions(clock, 0.002, "baseline", run_noise=0.02, pair_noise=0.005)
+    variant = Sessions(clock, 0.002 * factor, "variant", run_noise=0.02, pair_noise=0.005)
+    assert decide(pairs_of(baseline, variant, clock)).outcome is outcome
+
+
+def test_a_baseline_whose_times_are_made_up_decides_nothing() -> None:
+    """One that hands out a stored time, and a variant that does, too."""
+    clock = Clock()
+    found = pairs_of(Sessions(clock, 0.002, "baseline"), Sessions(clock, 0.002), clock)
+    verdict = decide(found)
+    assert verdict.outcome is Outcome.INVALID
+    assert "replayed" in (verdict.reason or "")
+
+
+def test_a_baseline_that_does_not_run_is_no_pass() -> None:
+    clock = Clock()
+    assert (
+        decide(pairs_of(noisy(clock, 1e-6, "baseline"), noisy(clock, 0.002, "variant"), clock)).outcome is Outcome.FAIL
+    )
+
+
+@pytest.mark.parametrize("randomised", [True, False])
+def test_without_random_order_equals_would_fail(randomised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    calls, spend = itertools.count(), clock.spend
+    clock.spend = lambda seconds: spend(seconds * (1.1 if next(calls) % 2 else 1.0))  # type: ignore[method-assign]
+    if not randomised:
+        monkeypatch.setattr(subject, "balanced", lambda _rng, count: [True] * count)
+    found = pairs_of(noisy(clock, 0.002, "baseline"), noisy(clock, 0.002, "variant"), clock)
+    assert (decide(found).outcome is Outcome.FAIL) is not randomised

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from harness.providers import get
+from harness.providers.binding import bound_runner
 from harness.providers.placement import placement, shortfall
 from harness.providers.probe import probe
-from harness.providers.sessions import Purpose, bound_runner, open_session
+from harness.providers.sessions import Purpose, open_session
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers

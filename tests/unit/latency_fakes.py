@@ -28,7 +28,10 @@ class Clock:
 
 @dataclass
 class Sessions:
-    """Opens sessions whose runs take ``run_s``, times a noise of their own and one of each run."""
+    """Opens sessions whose runs take ``run_s``, times a noise of their own and one of each run.
+
+    ``used`` has the input set of each run; with ``transfer_s`` they can also be timed there and back.
+    """
 
     clock: Clock
     run_s: float
@@ -37,7 +40,10 @@ class Sessions:
     pair_noise: float = 0.0
     run_noise: float = 0.0
     seed: int = 0
+    sets: int = 1
+    transfer_s: float = 0.0
     log: list[str] = field(default_factory=list)
+    used: list[int] = field(default_factory=list)
     closed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,11 +54,16 @@ class Sessions:
         self.log.append(f"open {self.name}")
         level = self.run_s * self.rng.lognormvariate(0, self.pair_noise)
 
-        def run() -> None:
-            self.log.append(self.name)
-            self.clock.spend(level * self.rng.lognormvariate(0, self.run_noise))
+        def on(index: int, transfer_s: float = 0.0) -> Callable[[], None]:
+            def run() -> None:
+                self.log.append(f"{self.name} there and back" if transfer_s else self.name)
+                self.used.append(index)
+                self.clock.spend(transfer_s + level * self.rng.lognormvariate(0, self.run_noise))
 
-        return Timed(run, self.open_s, self._close)
+            return run
+
+        transferring = [on(index, self.transfer_s) for index in range(self.sets)] if self.transfer_s else []
+        return Timed([on(index) for index in range(self.sets)], self.open_s, transferring, self._close)
 
     def _close(self) -> None:
         self.closed += 1

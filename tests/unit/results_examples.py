@@ -1,14 +1,18 @@
 """Runs and cells for the tests of results and reports, with as little said as the test needs."""
 
+from dataclasses import replace
+
 from harness.results.cells import (
     AccuracyRecord,
     CellResult,
+    ConditionsRecord,
     GraphChange,
     LatencyRecord,
     OutputAccuracy,
     PlacementRecord,
     Stage,
     Status,
+    TransferRecord,
 )
 from harness.results.run import HostInfo, RunInfo
 
@@ -31,6 +35,18 @@ def latency(
     median_ms: float = 28.4, speedup: float = 1.02, ci95: tuple[float, float] | None = (1.01, 1.03)
 ) -> LatencyRecord:
     return LatencyRecord(median_ms, median_ms * 1.1, None, 29.0, speedup, ci95, 100, 16, 12.5, 40.0, threads=2)
+
+
+def full_latency() -> LatencyRecord:
+    """A record of a device with a memory of its own, every field filled."""
+    return replace(
+        latency(),
+        log_ratios=(0.01, 0.02),
+        unsettled_pairs=1,
+        input_sets=2,
+        end_to_end=TransferRecord(3.0, 4.0, 1.33, (1.2, 1.4), (0.28, 0.29)),
+        conditions=ConditionsRecord((1,), 0.5, 0.01, 12),
+    )
 
 
 def cell(variant: str = "original", model: str = "net", provider: str = "cpu", **more: object) -> CellResult:

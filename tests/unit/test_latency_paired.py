@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
+import math
+import os
 import random
 import sys
 from types import FrameType
@@ -11,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from harness.latency import LatencyError, measure
-from harness.latency.paired import balanced
+from harness.latency import LatencyError, Timed, collect, measure
+from harness.latency.conditions import undisturbed
+from harness.latency.pairs import balanced
+from harness.latency.plan import fixed_plan
 from harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
@@ -254,3 +259,140 @@ def test_a_round_that_is_missing_is_noticed() -> None:
     clock = Clock()
     with pytest.raises(LatencyError, match="were planned"):
         measure(Stingy(), baseline=Sessions(clock, 0.004, "b"), variant=Sessions(clock, 0.002), clock=clock)
+
+
+def test_inputs_take_turns_and_both_sides_of_an_iteration_have_the_same() -> None:
+    clock = Clock()
+    log: list[str] = []
+    baseline, variant = Sessions(clock, 0.004, "b", sets=3, log=log), Sessions(clock, 0.002, "v", sets=3, log=log)
+    record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock)
+    assert record is not None
+    assert record.input_sets == 3
+    assert baseline.used == variant.used
+    assert [abs(baseline.used[-30:].count(index) - 10) <= 1 for index in range(3)] == [True] * 3
+
+
+def test_a_device_with_a_memory_of_its_own_has_two_figures() -> None:
+    clock = Clock()
+    fixture = Fixture()
+    record = measure(
+        fixture,
+        baseline=Sessions(clock, 0.004, "b", transfer_s=0.01),
+        variant=Sessions(clock, 0.002, transfer_s=0.01),
+        clock=clock,
+    )
+    assert record is not None
+    assert record.median_ms == pytest.approx(2.0)
+    assert record.speedup == pytest.approx(2.0)
+    assert record.end_to_end is not None
+    assert record.end_to_end.median_ms == pytest.approx(12.0)
+    assert record.end_to_end.baseline_median_ms == pytest.approx(14.0)
+    assert record.end_to_end.speedup == pytest.approx(14 / 12)
+    assert len(record.end_to_end.log_ratios) == record.pairs
+    assert fixture.rounds == record.samples
+    assert clock.now / 1e9 <= 1.5
+
+
+def test_sessions_that_get_faster_are_warmed_up_until_they_have_settled() -> None:
+    clock = Clock()
+
+    class Warming(Sessions):
+        def __call__(self) -> Timed:
+            pace = iter([3.0, 2.5, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1])
+            spend = super().__call__().runs[0]
+
+            def run() -> None:
+                self.clock.spend(self.run_s * (next(pace, 1.0) - 1.0))
+                spend()
+
+            return Timed([run], self.open_s)
+
+    baseline, variant = Warming(clock, 1e-3, "b"), Warming(clock, 1e-3)
+    record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock, budget_s=5.0)
+    assert record is not None
+    assert record.unsettled_pairs == 0
+    assert record.median_ms == pytest.approx(1.0)
+    assert record.first_run_ms == pytest.approx(3.0)
+    assert record.p90_ms == pytest.approx(1.0)
+
+
+def test_sessions_that_never_settle_are_reported() -> None:
+    clock = Clock()
+
+    class Restless(Sessions):
+        def __call__(self) -> Timed:
+            spend, turn = super().__call__().runs[0], itertools.count()
+
+            def run() -> None:
+                self.clock.spend(self.run_s * 0.05 * (next(turn) // 5))
+                spend()
+
+            return Timed([run], self.open_s)
+
+    record = measure(Fixture(), baseline=Restless(clock, 1e-3, "b"), variant=Restless(clock, 1e-3), clock=clock)
+    assert record is not None
+    assert record.unsettled_pairs == record.pairs == 5
+    steady, _ = run(1e-3, 1e-3)
+    assert steady.unsettled_pairs == 0
+
+
+def test_the_conditions_are_recorded_and_the_thread_is_pinned_meanwhile() -> None:
+    clock, seen = Clock(), set()
+    variant = Sessions(clock, 0.002)
+    spend = clock.spend
+
+    def look(seconds: float) -> None:
+        seen.add(tuple(os.sched_getaffinity(0)))
+        spend(seconds)
+
+    clock.spend = look  # type: ignore[method-assign]
+    allowed = os.sched_getaffinity(0)
+    record = measure(Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock, pin=True)
+    assert record is not None
+    assert record.conditions is not None
+    assert record.conditions.affinity is not None
+    assert seen == {record.conditions.affinity}
+    assert len(record.conditions.affinity) == 1
+    assert allowed.issuperset(record.conditions.affinity)
+    assert os.sched_getaffinity(0) == allowed
+    assert 0 <= record.conditions.steal_share <= 1
+    assert record.conditions.involuntary_switches >= 0
+    assert record.conditions.load is not None
+    unpinned, _ = run()
+    assert unpinned.conditions is not None
+    assert unpinned.conditions.affinity is None
+
+
+def test_pairs_can_be_measured_without_pytest_benchmark() -> None:
+    clock = Clock()
+    recording = collect(
+        baseline=Sessions(clock, 0.004, "b"),
+        variant=Sessions(clock, 0.002),
+        planner=lambda pilot: fixed_plan(pilot, pairs=16, pair_s=0.1),
+        seed=0,
+        clock=clock,
+    )
+    assert recording.log_ratios == pytest.approx([math.log(2)] * 16)
+    assert {len(pair) for pair in recording.readings} == {16}
+
+
+def test_the_idlest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: chosen.append(sorted(cores)))
+    monkeypatch.setattr("psutil.cpu_percent", lambda **_: [90.0, 3.0, 40.0, 0.0, 0.0, 7.0])
+    for cores in (1, 2):
+        with undisturbed(cores):
+            pass
+    assert chosen == [[1], [0, 1, 2, 5], [1, 5], [0, 1, 2, 5]]
+
+
+def test_where_pinning_is_forbidden_the_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    with undisturbed(1) as watch:
+        pass
+    assert watch.record is not None
+    assert watch.record.affinity is None

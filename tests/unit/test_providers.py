@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -12,8 +13,9 @@ import pytest
 
 from harness.errors import ProviderError, UsageError
 from harness.providers import Provider, get, registry
+from harness.providers.binding import bound_runner, has_transfers
 from harness.providers.placement import placement
-from harness.providers.sessions import LEVELS, Purpose, bound_runner, open_session, prepare, provider_options
+from harness.providers.sessions import LEVELS, Purpose, open_session, prepare, provider_options
 from tests.providers.small_models import Watched, build, cnn, with_determinant
 
 CPU, CUDA = get("cpu"), get("cuda")
@@ -158,20 +160,21 @@ def test_on_the_cpu_a_plain_run_is_timed() -> None:
 
 @pytest.mark.parametrize("device_bound", [True, False])
 def test_a_bound_run_computes_what_a_plain_one_does(device_bound: bool) -> None:
-    # Any name but the CPU's takes the way of devices; the CPU stands in for one.
+    # Any device but the CPU's takes the way of devices; the CPU stands in for one.
     session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
-    device = replace(CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="cpu")
+    device = replace(CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="any")
     bound_runner(session, device, {"image": IMAGE})()
     (binding,) = session.bindings
     np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], session.run(None, {"image": IMAGE})[0])
 
 
-@pytest.mark.parametrize(
-    ("name", "place"), [("cuda", "cuda"), ("tensorrt", "cuda"), ("webgpu", "cpu"), ("openvino", "cpu")]
-)
-def test_outputs_stay_on_the_device_only_where_a_run_waits_for_it(
-    monkeypatch: pytest.MonkeyPatch, name: str, place: str
-) -> None:
+DEVICE = SimpleNamespace(name="Device", mem_type=ort.OrtMemType.DEFAULT)
+PINNED = SimpleNamespace(name="DevicePinned", mem_type=ort.OrtMemType.CPU_OUTPUT)
+HOST = SimpleNamespace(name="Cpu", mem_type=ort.OrtMemType.DEFAULT)
+
+
+def bindings(monkeypatch: pytest.MonkeyPatch, provider: str, made_on: SimpleNamespace) -> dict[str, str]:
+    """Where a run's input and output are bound, when ONNX Runtime says that its output is made ``made_on``."""
     bound: dict[str, str] = {}
 
     class Binding:
@@ -186,9 +189,35 @@ def test_outputs_stay_on_the_device_only_where_a_run_waits_for_it(
 
     session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
     monkeypatch.setattr(session, "io_binding", Binding)
+    monkeypatch.setattr(session, "get_input_memory_infos", lambda: [DEVICE], raising=False)
+    monkeypatch.setattr(session, "get_output_memory_infos", lambda: [made_on], raising=False)
     monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, _index: device)
-    bound_runner(session, get(name), {"image": IMAGE})
-    assert bound == {"image": place, "scores": place}
+    bound_runner(session, get(provider), {"image": IMAGE})
+    return bound
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "outputs"),
+    [("cuda", "cuda", "cuda"), ("tensorrt", "cuda", "cuda"), ("webgpu", "webgpu", "cpu")],
+)
+def test_outputs_stay_on_the_device_only_where_a_run_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, inputs: str, outputs: str
+) -> None:
+    assert bindings(monkeypatch, name, DEVICE) == {"image": inputs, "scores": outputs}
+
+
+@pytest.mark.parametrize("made_on", [HOST, PINNED])
+def test_outputs_that_are_made_in_host_memory_stay_there(
+    monkeypatch: pytest.MonkeyPatch, made_on: SimpleNamespace
+) -> None:
+    assert bindings(monkeypatch, "cuda", made_on) == {"image": "cuda", "scores": "cpu"}
+
+
+def test_a_provider_without_a_memory_of_its_own_is_run_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bindings(monkeypatch, "openvino", HOST) == {}
+    session = open_session(cnn(), CPU, purpose=Purpose.LATENCY)
+    having = [name for name in ("cpu", "openvino", "webgpu", "cuda", "tensorrt") if has_transfers(session, get(name))]
+    assert having == ["webgpu", "cuda", "tensorrt"]
 
 
 def test_outputs_that_arent_tensors_are_never_bound() -> None:

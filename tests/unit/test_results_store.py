@@ -19,7 +19,7 @@ from harness.results import codec
 from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from harness.results.run import gather
 from harness.results.store import ResultsWriter, read_results
-from tests.unit.results_examples import RUN, cell, latency, output
+from tests.unit.results_examples import RUN, cell, full_latency, latency, output
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "results.schema.json").read_text("utf-8"))
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ WRITES_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from harness.results.store import ResultsWriter
-from tests.unit.results_examples import RUN, cell, latency
+from tests.unit.results_examples import RUN, cell, full_latency, latency
 writer = ResultsWriter(Path(sys.argv[1]), RUN)
 for number in range(10**6):
     # Some are longer than a page, and some come again with their latency, in time or late.
@@ -282,6 +282,7 @@ def violations(value: object, schema: dict[str, Any], where: str = "") -> list[s
         "object": dict,
         "array": list,
         "null": type(None),
+        "boolean": bool,
     }
     if kinds and not any(isinstance(value, known[kind]) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
         return [f"{where} isn't {kinds}"]
@@ -304,7 +305,7 @@ def violations(value: object, schema: dict[str, Any], where: str = "") -> list[s
 
 def test_results_follow_the_published_schema_and_it_lists_every_field(tmp_path: Path) -> None:
     writer = ResultsWriter(tmp_path, gather("pytest", 0))
-    writer.put(cell("full", latency=latency(), notes=("n",), detail=("d",), reason="r", opset=12))
+    writer.put(cell("full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12))
     writer.put(CellResult("m-v-p", "m", "", "v", "p", Status.ERROR, Stage.LOAD))
     writer.finish()
     assert violations(json.loads((tmp_path / "results.json").read_text()), SCHEMA) == []
