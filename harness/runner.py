@@ -59,7 +59,7 @@ class Runner:
             reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
-        return self.beside(cell, replace(result, latency=record), None if record is None else values)
+        return self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
 
     def check_reference(self) -> None:
         """See that the pinned reference environment works, before anything runs.

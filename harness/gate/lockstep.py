@@ -13,7 +13,7 @@ from statistics import median
 from typing import Protocol
 
 from harness.errors import GateError
-from harness.latency.paired import balanced
+from harness.latency.pairs import balanced
 
 PAIRS = 8
 """Pairs of fresh processes with a fresh session each. What a process or a session brings along for its whole life, such

@@ -90,8 +90,9 @@ def open_model(
         Seconds of a second run: how long one takes, about.
     """
     from harness import providers
+    from harness.providers.binding import bound_runner
     from harness.providers.running import feeds_for
-    from harness.providers.sessions import Purpose, bound_runner, open_session
+    from harness.providers.sessions import Purpose, open_session
 
     if core is not None:
         os.sched_setaffinity(0, {core})
