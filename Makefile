@@ -6,7 +6,7 @@ VENV := $(if $(filter cpu,$(PROVIDER)),.venv,.venv-$(PROVIDER))
 LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER).lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate test operators lint performance lock clean
+.PHONY: help validate test operators lint performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ lint: .venv/.made ## ruff, mypy and the floors
 
 performance: .venv/.made ## the ratios that the README states
 	.venv/bin/python -m pytest tests/performance -m performance -s
+
+experiment: .venv/.made ## how far the latency verdicts can be believed (two hours, resumable; ARGS="--row aa --minutes 10")
+	.venv/bin/python -m tests.performance.experiment $(ARGS)
 
 lock: lock-providers ## resolve the lock files anew (needs uv)
 	$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -13,7 +13,7 @@ BUDGET_S = 1.5
 """Seconds for a cell, session creation included."""
 PAIRS = 5
 """Pairs of fresh sessions that are made when the budget has room for them."""
-PAIR_S = 0.1
+PAIR_S = 0.08
 """Seconds of timed running in each pair, where the number of pairs is fixed."""
 
 PILOT_RUNS = 5
@@ -28,7 +28,7 @@ MOST_WARMUP = 50
 WARMUP_SHARE = 0.03
 # Where pairs are fixed: of the time of a pair.
 PATIENCE = 0.5
-LEAST_ITERATIONS, MOST_ITERATIONS = 3, 200
+LEAST_ITERATIONS, MOST_ITERATIONS = 5, 200
 # What pytest-benchmark's loop and our own bookkeeping cost an iteration, measured at 10 to 20 us.
 ROUND_OVERHEAD_S = 20e-6
 
@@ -103,7 +103,7 @@ def fixed_plan(pilot: Pilot, *, pairs: int, pair_s: float = PAIR_S) -> Plan:
     Args:
         pilot: what a pair takes.
         pairs: exactly so many.
-        pair_s: seconds of timed running in each; a slow model takes longer, since it gets 3 iterations at least.
+        pair_s: seconds of timed running in each; a slow model takes longer, since it gets 5 iterations at least.
     """
     iterations = min(MOST_ITERATIONS, max(LEAST_ITERATIONS, int(pair_s / pilot.iteration_s)))
     warmup = min(MOST_WARMUP, max(1, int(PATIENCE * pair_s / pilot.iteration_s)))

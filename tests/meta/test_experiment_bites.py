@@ -1,0 +1,96 @@
+"""The experiment's table, replayed from made-up recordings: it says NO, and it says when it can't say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.performance.experiment import analysis
+from tests.performance.experiment.recordings import Measured, Recordings, host
+from tests.performance.experiment.subjects import SUBJECTS
+
+
+def fill(recordings: Recordings, row: str, trials: int, slowdown: float, *, seed: int = 0) -> None:
+    """Trials of one iteration a pair, with their confirmations."""
+    rng = np.random.default_rng(seed)
+    models = SUBJECTS[2:] if "work" in row else SUBJECTS
+    for trial in range(trials):
+        for confirming, pairs in ((False, 16), (True, 32)):
+            baselines = 2e6 * np.exp(rng.normal(0, 0.05, pairs))
+            variants = baselines * np.exp(rng.normal(math.log1p(slowdown), 0.01, pairs))
+            taken = [[[int(baseline), int(variant)]] for baseline, variant in zip(baselines, variants, strict=True)]
+            model = models[trial % len(models)]
+            recordings.add(Measured(row, model, trial, confirming, taken, 2.0, 0, 0, host()))
+
+
+def lines(recordings: Recordings) -> dict[str, str]:
+    return {line.split("  ")[0]: line for line in analysis.table(recordings)}
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recordings:
+    monkeypatch.setattr(analysis, "RESAMPLED", 200)
+    monkeypatch.setattr(analysis, "AA_TRIALS", 70)
+    monkeypatch.setattr(analysis, "WORK_TRIALS", 20)
+    return Recordings(tmp_path / "taken.jsonl")
+
+
+def test_what_is_reached_is_said_to_be(recordings: Recordings) -> None:
+    fill(recordings, "aa", 70, 0.0)
+    fill(recordings, "work 5%", 20, 0.05, seed=1)
+    found = lines(recordings)
+    assert found["A/A: FAIL (7 models)"].endswith("70 of 70  yes")
+    assert found["A/A resampled: FAIL"].endswith("200 of 200  yes")
+    assert found["work of 5% caught"].endswith("20 of 20  yes")
+    assert "100.0% [83.2%, 100.0%]" in found["work of 5% caught"]
+    assert found["95% interval, A/A: bias"].endswith("yes")
+
+
+def test_false_alarms_and_misses_are_said_to_be(recordings: Recordings) -> None:
+    fill(recordings, "aa", 70, 0.04)  # a harness that favours one side
+    fill(recordings, "work 5%", 20, 0.01, seed=1)  # work that isn't what it's said to be
+    found = lines(recordings)
+    for what in ("A/A: FAIL (7 models)", "A/A resampled: FAIL", "work of 5% caught", "95% interval, A/A: coverage",
+                 "95% interval, A/A: bias"):  # fmt: skip
+        assert found[what].endswith("NO"), what
+
+
+def test_too_few_trials_are_never_enough(recordings: Recordings) -> None:
+    fill(recordings, "aa", 69, 0.0)
+    fill(recordings, "work 5%", 19, 0.05, seed=1)
+    table = [line for line in analysis.table(recordings) if " of " in line]
+    assert not [line for line in table if line.endswith("  yes") and "cost" not in line]
+    found = lines(recordings)
+    assert found["A/A: FAIL (7 models)"].endswith("not enough trials yet")
+    assert found["work of 5% caught"].endswith("not enough trials yet")
+
+
+def test_a_false_alarm_counts_however_few_the_trials(recordings: Recordings) -> None:
+    fill(recordings, "aa", 7, 0.1)
+    assert lines(recordings)["A/A: FAIL (7 models)"].endswith("NO")
+
+
+def test_a_recording_that_was_cut_off_is_passed_over_and_one_of_elsewhere_too(
+    recordings: Recordings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(recordings, "aa", 2, 0.0)
+    path = recordings.path
+    whole = path.read_text("utf-8")
+    path.write_text(whole + whole.splitlines()[0][:100], "utf-8")
+    again = Recordings(path)
+    assert len(again.all) == 4
+    fill(again, "aa", 1, 0.0)
+    assert len(Recordings(path).all) == 6
+    path.write_text(path.read_text("utf-8").replace(host(), "another machine"), "utf-8")
+    assert Recordings(path).all == []
+    assert "another machine" in capsys.readouterr().out
+
+
+def test_a_trial_without_its_confirmation_is_none(recordings: Recordings) -> None:
+    fill(recordings, "work 5%", 1, 0.05)
+    assert len(recordings.trials("work 5%")) == 1
+    recordings.all.pop()
+    assert recordings.trials("work 5%") == []

@@ -1,0 +1,181 @@
+"""What the experiment has measured: taken here, appended to a file, and never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from harness import providers
+from harness.latency import collect
+from harness.latency.conditions import undisturbed
+from harness.latency.plan import PAIR_S, fixed_plan
+from harness.latency.sessions import timed_session
+from harness.latency.statistics import CONFIRMING_PAIRS, LEAST_PAIRS, decide_run, log_ratio, needs_confirmation
+from harness.results.run import gather
+from tests.performance.experiment.subjects import Subject
+
+FAMILY = 100
+"""Cells of the run that each trial is taken to be part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement of one cell.
+
+    Attributes:
+        row: what it was taken for: ``aa``, ``work 5%``, ``busy work 5%``, ``spread 1`` …
+        trial: counts within the row; the confirmation of a trial has its number.
+        confirming: whether it's the second measurement.
+        pairs: for each session pair, [baseline, variant] of each iteration, nanoseconds.
+        rows: of the products that were put in; 0 for none.
+    """
+
+    row: str
+    model: str
+    trial: int
+    confirming: bool
+    pairs: list[list[list[int]]]
+    seconds: float
+    unsettled: int
+    rows: int = 0
+    host: str = ""
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def log_ratios(self) -> list[float]:
+        return [log_ratio([(baseline, variant) for baseline, variant in pair]) for pair in self.pairs]
+
+
+class Recordings:
+    """A file of one measurement a line. What a killed run left half-written is passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.all: list[Measured] = []
+        elsewhere = 0
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    measured = Measured(**json.loads(line))
+                except (json.JSONDecodeError, TypeError):
+                    continue
+                if measured.host == host():
+                    self.all.append(measured)
+                else:
+                    elsewhere += 1
+        if elsewhere:
+            print(f"{elsewhere} recordings of another machine or other versions in {path} don't count here")
+
+    def add(self, measured: Measured) -> None:
+        self.all.append(measured)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = self.path.read_bytes()[-1:] if self.path.is_file() else b"\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("" if text == b"\n" else "\n") + json.dumps(asdict(measured)) + "\n")
+
+    def of(self, row: str, *, confirming: bool = False) -> list[Measured]:
+        return [each for each in self.all if each.row == row and each.confirming is confirming]
+
+    def trials(self, row: str) -> list[tuple[Measured, Measured | None]]:
+        """First measurements with their confirmations. A trial that still lacks its confirmation is left out."""
+        second = {(each.model, each.trial): each for each in self.of(row, confirming=True)}
+        found = [(each, second.get((each.model, each.trial))) for each in self.of(row)]
+        return [(first, again) for first, again in found if again is not None or not undecided(first)]
+
+
+def undecided(first: Measured) -> bool:
+    """Whether the gate would measure this cell again, under either minimum effect that is looked at."""
+    values = {0: first.log_ratios}
+    return any(
+        needs_confirmation(decide_run(values, family=FAMILY, minimum_effect=effect)[0]) for effect in (0.01, 0.02)
+    )
+
+
+@cache
+def host() -> str:
+    run = gather("", 0)
+    return f"{run.host.cpu}, {run.host.cores} cores, onnxruntime {run.versions.get('onnxruntime')}"
+
+
+def measure(
+    row: str,
+    subject: Subject,
+    trial: int,
+    *,
+    variant: bytes | None = None,
+    rows: int = 0,
+    confirming: bool = False,
+    pairs: int | None = None,
+    threads: int = 1,
+    pair_s: float = PAIR_S,
+) -> Measured:
+    """Measure a cell: ``variant`` against the subject itself, or the subject against itself."""
+    cpu = providers.get("cpu")
+    count = pairs or (CONFIRMING_PAIRS if confirming else LEAST_PAIRS)
+    started = time.perf_counter()
+    with undisturbed(threads) as watch:
+        recording = collect(
+            baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
+            variant=lambda: timed_session(variant or subject.model, cpu, subject.sets, threads=threads),
+            planner=lambda pilot: fixed_plan(pilot, pairs=count, pair_s=pair_s),
+            seed=crc32(f"{row} {subject.name} {trial} {confirming}".encode()),
+        )
+    conditions = asdict(watch.record) if watch.record is not None else {}
+    taken = [[[baseline, other] for baseline, other in pair] for pair in recording.readings]
+    seconds = time.perf_counter() - started
+    return Measured(row, subject.name, trial, confirming, taken, seconds, recording.unsettled, rows, host(), conditions)
+
+
+def in_fresh_processes(row: str, name: str, batch: int | None, threads: int, pairs: int) -> Measured:
+    """A measurement whose pairs live in a process each."""
+    started = time.perf_counter()
+    found = []
+    for index in range(pairs):
+        code = (
+            "import json; from tests.performance.experiment.recordings import measure;"
+            "from tests.performance.experiment.subjects import subject;"
+            f"taken = measure({row!r}, subject({name!r}, {batch!r}), {index}, pairs=1, threads={threads});"
+            "print(json.dumps(taken.pairs[0]))"
+        )
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        found.append(json.loads(told.splitlines()[-1]))
+    return Measured(row, name, 0, False, found, time.perf_counter() - started, 0, 0, host())
+
+
+_NEIGHBOUR = """
+import os, sys
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+import numpy as np
+square = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+print("busy", flush=True)
+while True:
+    square = np.tanh(square @ square)
+"""
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Something else computes meanwhile, on the first core: the measurement will find that another is idler."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    neighbour = subprocess.Popen(
+        [sys.executable, "-c", _NEIGHBOUR, str(core)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert neighbour.stdout is not None
+        neighbour.stdout.readline()
+        yield
+    finally:
+        neighbour.kill()
+        neighbour.wait()

@@ -1,0 +1,151 @@
+"""Taking the recordings of each row: what is missing, in what order, until the time is over."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from statistics import median
+
+from harness.latency.statistics import pseudomedian
+from tests.performance.experiment.recordings import (
+    Measured,
+    Recordings,
+    busy_neighbour,
+    in_fresh_processes,
+    measure,
+    undecided,
+)
+from tests.performance.experiment.subjects import INJECTABLE, SPREAD, SUBJECTS, WIDTH, subject, with_work
+
+AA_TRIALS, BUSY_AA_TRIALS, WORK_TRIALS = 600, 100, 100
+SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 32
+NOISY = 0.02
+EFFECTS = (0.10, 0.05, 0.03, 0.02)
+ROWS = ("spread", "fresh", "sizes", "aa", *(f"work {effect:.0%}" for effect in EFFECTS), "busy aa", "busy work 5%")
+
+Taken = Iterator[str]
+"""What has been taken, a line for each measurement; taking it is going on to the next."""
+
+
+class OutOfTime(Exception):
+    pass
+
+
+def take(row: str, recordings: Recordings, deadline: float) -> None:
+    """Take what ``row`` lacks, telling about it, until it has enough or ``deadline``."""
+    steps = _steps(row, recordings)
+    said = started = time.monotonic()
+    for done, line in enumerate(steps, start=1):
+        if time.monotonic() - said > 10 or row in ("spread", "fresh", "sizes"):
+            said = time.monotonic()
+            print(f"  {row}: {line} ({done} measured in {said - started:.0f} s)", flush=True)
+        if time.monotonic() > deadline:
+            raise OutOfTime
+
+
+def _steps(row: str, recordings: Recordings) -> Taken:
+    if row in ("spread", "fresh", "sizes"):
+        return {"spread": _spread, "fresh": _fresh, "sizes": _sizes}[row](recordings)
+    effect = float(row.rpartition(" ")[2].rstrip("%")) / 100 if "work" in row else 0.0
+    count = WORK_TRIALS if effect else BUSY_AA_TRIALS if "busy" in row else AA_TRIALS
+    return _trials(row, recordings, effect, count)
+
+
+def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Taken:
+    models = INJECTABLE if effect else SUBJECTS
+    first = {(each.model, each.trial): each for each in recordings.of(row)}
+    second = {(each.model, each.trial) for each in recordings.of(row, confirming=True)}
+    with busy_neighbour() if "busy" in row else nullcontext():
+        for trial in range(count):
+            name = models[trial % len(models)]
+            found = subject(name)
+            rows = size_of(recordings, name, effect) if effect else 0
+            if effect and rows is None:
+                raise SystemExit(f"{row} needs the row `sizes` first: how much work is {effect:.0%} of {name}?")
+            variant = with_work(found.model, rows) if rows else None
+            if (name, trial) not in first:
+                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows or 0)
+                recordings.add(first[name, trial])
+                yield f"trial {trial + 1} of {count}, {name}"
+            if (name, trial) not in second and undecided(first[name, trial]):
+                recordings.add(measure(row, found, trial, variant=variant, rows=rows or 0, confirming=True))
+                yield f"trial {trial + 1} of {count}, {name}, confirmed"
+
+
+def _spread(recordings: Recordings) -> Taken:
+    for threads in (1, 2):
+        row = f"spread {threads}"
+        have = {each.model for each in recordings.of(row)}
+        for name, batch in SPREAD:
+            if name not in have:
+                measured = measure(row, subject(name, batch), 0, pairs=SPREAD_PAIRS, threads=threads)
+                recordings.add(measured)
+                yield f"{name}, {threads} threads: {spread(measured):.1%}"
+
+
+def _fresh(recordings: Recordings) -> Taken:
+    """The classes that are noisier than 2% within a process, in fresh ones."""
+    for threads in (1, 2):
+        row = f"fresh {threads}"
+        have = {each.model for each in recordings.of(row)}
+        noisy = {each.model for each in recordings.of(f"spread {threads}") if spread(each) > NOISY}
+        for name, batch in SPREAD:
+            if name in noisy - have:
+                measured = in_fresh_processes(row, name, batch, threads, FRESH_PAIRS)
+                recordings.add(measured)
+                yield f"{name}, {threads} threads, in fresh processes: {spread(measured):.1%}"
+
+
+def _sizes(recordings: Recordings) -> Taken:
+    """How many rows of products each effect takes in each model: a guess, and two corrections by what it came to."""
+    for name in INJECTABLE:
+        for effect in EFFECTS:
+            row = f"size {effect:.0%}"
+            tries = [each for each in recordings.of(row) if each.model == name]
+            while len(tries) < 3:
+                rows = _next_rows(tries, effect) or _guess(name, effect)
+                found = subject(name)
+                measured = measure(
+                    row, found, len(tries), variant=with_work(found.model, rows), rows=rows, pairs=SIZING_PAIRS
+                )
+                tries.append(measured)
+                recordings.add(measured)
+                yield f"{name}, {rows} rows: {slowdown(measured):.2%} for {effect:.0%}"
+
+
+def size_of(recordings: Recordings, name: str, effect: float) -> int | None:
+    """The rows that ``effect`` takes in a model, from its sizing."""
+    tries = [each for each in recordings.of(f"size {effect:.0%}") if each.model == name]
+    return _next_rows(tries, effect) if len(tries) >= 3 else None
+
+
+def _next_rows(tries: list[Measured], effect: float) -> int | None:
+    """By proportion, from all that has been tried: its noise averages out."""
+    if not tries:
+        return None
+    per_row = [slowdown(each) / each.rows for each in tries[-2:]]
+    mean = sum(per_row) / len(per_row)
+    if mean <= 0:
+        return 2 * tries[-1].rows
+    return max(1, round(effect / mean))
+
+
+def _guess(name: str, effect: float) -> int:
+    """A row is 2 x 2 x 64 x 64 floating-point operations; a core does some 40 of them in a nanosecond."""
+    pilot = measure("pilot", subject(name), 0, pairs=1)
+    run_ns = median(baseline for pair in pilot.pairs for baseline, _ in pair)
+    return max(4, round(effect * run_ns * 40 / (4 * WIDTH * WIDTH)))
+
+
+def spread(measured: Measured) -> float:
+    """Standard deviation of d_k over the pairs."""
+    values = measured.log_ratios
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def slowdown(measured: Measured) -> float:
+    """How much longer the variant takes: 0.05 is 5%."""
+    return math.expm1(-pseudomedian(measured.log_ratios))
