@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
@@ -232,6 +232,16 @@ def note_stage(stage: str) -> None:
     """Say, in the worker, what is being done now: it's named if the process dies of it. Elsewhere: nothing."""
     if _noted is not None:
         _noted.value = stage.encode()[: _STAGE_BYTES - 1]
+
+
+@contextlib.contextmanager
+def noting(stage: str) -> Iterator[None]:
+    """Note ``stage`` for the block, and after it what was noted before."""
+    before = _noted.value if _noted is not None else b""
+    note_stage(stage)
+    yield
+    if _noted is not None:
+        _noted.value = before
 
 
 def _serve(

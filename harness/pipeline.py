@@ -54,11 +54,13 @@ class Task:
 
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
+        unusual: whether the model is fed unusual inputs as well.
     """
 
     cell: Cell
     model: Path
     settings: Settings
+    unusual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,12 +252,12 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     card, settings = task.cell.card, task.settings
     files = [task.model, *recorded_files(card, task.model), *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    key = (states, card, settings.input_sets, settings.seed)
+    key = (states, card, settings.input_sets, settings.seed, task.unusual)
     if not _last or _last[0][0] != key:
         _last.clear()
         model = Model(task.model, card.name)
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        subject = Subject(model, reference(model, card, settings, kept))
+        subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]
 
@@ -269,7 +271,8 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
     bound = [transforms.bind(step) for step in steps]
     for step in (step for step in bound if not step.transform.session):
         versions = {name: version(name) for name in step.transform.requires}
-        sets = subject.reference.sets if step.transform.calibrated else ()
+        made = subject.reference
+        sets = [made.sets[place] for place in made.usual] if step.transform.calibrated else []
         calibration = [each.digest() for each in sets]
         done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
         key = kept.key(

@@ -43,7 +43,7 @@ class Reference:
     """What a model's cells are judged against.
 
     Attributes:
-        sets: recorded input sets first, then generated ones.
+        sets: recorded input sets first, then generated ones, the unusual ones last.
         outputs: what the model made of each set, by output name.
         unstable: outputs that differ when the same session runs the same inputs again.
         notes: what a reader should know about the sets.
@@ -57,6 +57,11 @@ class Reference:
     notes: tuple[str, ...] = ()
     departs: str | None = None
 
+    @property
+    def usual(self) -> list[int]:
+        """The positions of the sets that aren't unusual; never empty."""
+        return [place for place, each in enumerate(self.sets) if not each.unusual]
+
 
 def recorded_files(card: Card, model: Path) -> list[Path]:
     """Every file that recorded input sets of a model are read from."""
@@ -68,8 +73,15 @@ def recorded_file(card: Card) -> Path:
     return card.path.with_name(card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz")
 
 
-def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Reference:
+def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True) -> Reference:
     """The model's reference, from the cache when it's there.
+
+    Args:
+        model: the untouched one.
+        card: its card.
+        settings: how many sets, and their seed.
+        kept: the cache.
+        unusual: whether unusual sets are added to the usual ones.
 
     Raises:
         InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
@@ -84,6 +96,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
         digest(data_set_files(model.path)),
         settings.input_sets,
         card.suite,
+        unusual,
         settings.seed,
         harness.__version__,
         version("numpy"),
@@ -94,7 +107,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache) -> Refe
     made: list[Reference] = []
 
     def write(folder: Path) -> None:
-        made.append(_make(model, card, settings, recorded))
+        made.append(_make(model, card, settings, recorded, unusual=unusual))
         with (folder / _FILE).open("wb") as file:
             pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -123,7 +136,7 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Reference:
+def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
     try:
         session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
     except HarnessError:
@@ -135,14 +148,15 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Refer
     if recorded.is_file():
         sets += inputs.load_npz(recorded, model.skeleton)
     notes: tuple[str, ...] = ()
+    tried = _Tried(session)
     try:
         # A case of a suite is judged on the suite's own inputs.
-        sets += [] if card.suite and sets else _generated(model, card, settings, session)
+        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
     except InputError as error:
         if not sets:
             raise
         notes = (f"judged on the recorded inputs alone: {error}",)
-    outputs = tuple(_answer(session, each) for each in sets)
+    outputs = tuple(_answer(session, each, tried) for each in sets)
     again = run(session, sets[0].values)
     unstable = frozenset(name for name, value in again.items() if not _same(value, outputs[0][name]))
     departs = _departure(recorded_sets, outputs[: len(recorded_sets)], unstable)
@@ -151,13 +165,27 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path) -> Refer
     return Reference(tuple(sets), outputs, unstable, notes, departs)
 
 
-def _generated(model: Model, card: Card, settings: Settings, session: ort.InferenceSession) -> list[InputSet]:
+class _Tried:
+    """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        # The feed is kept with its outputs: another object can't take its identity.
+        self._known: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        outputs = run(self._session, values)
+        self._known[id(values)] = (values, outputs)
+        return outputs
+
+    def outputs_of(self, values: dict[str, Any]) -> dict[str, Any] | None:
+        known = self._known.get(id(values))
+        return None if known is None else known[1]
+
+
+def _generated(model: Model, card: Card, settings: Settings, tried: _Tried, *, unusual: bool) -> list[InputSet]:
     return inputs.generate(
-        model.skeleton,
-        card.inputs,
-        count=settings.input_sets,
-        seed=settings.seed,
-        try_run=lambda values: run(session, values) and None,
+        model.skeleton, card.inputs, count=settings.input_sets, seed=settings.seed, try_run=tried, unusual=unusual
     )
 
 
@@ -188,7 +216,9 @@ def _refused(error: Exception) -> str:
     return f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be judged: {words}{mend}"
 
 
-def _answer(session: ort.InferenceSession, each: InputSet) -> dict[str, Any]:
+def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dict[str, Any]:
+    if (known := tried.outputs_of(each.values)) is not None:
+        return known
     try:
         return run(session, each.values)
     except Exception as error:  # a recorded set: generated ones have been tried

@@ -10,6 +10,7 @@ from typing import Any
 from harness import pipeline, providers, zoo
 from harness.errors import HarnessError, ResultsError, WorkerDied
 from harness.gate.pinned import Pinned
+from harness.inputs.edges import UNUSUAL
 from harness.isolate import Worker
 from harness.matrix import Cell
 from harness.pipeline import Judged, Task
@@ -30,6 +31,7 @@ class Runner:
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
+        self._without_unusual: dict[Path, str] = {}  # model to what it died of
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
@@ -106,7 +108,7 @@ class Runner:
     def _task(self, cell: Cell) -> Task:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = zoo.materialize(cell.card)
-        return Task(cell, self._paths[cell.card.path], self.settings)
+        return Task(cell, self._paths[cell.card.path], self.settings, cell.card.path not in self._without_unusual)
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(
@@ -121,8 +123,16 @@ class Runner:
         )
         worker = self._started_worker()
         try:
-            return worker.call(pipeline.judge, self._task(cell))
+            judged = worker.call(pipeline.judge, self._task(cell))
+            if (died := self._without_unusual.get(cell.card.path)) is not None:
+                note = f"fed usual inputs alone: on unusual ones, {died}"
+                judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+            return judged
         except WorkerDied as death:
+            if death.stage == UNUSUAL and cell.card.path not in self._without_unusual:
+                # What no user would feed killed ONNX Runtime itself: that says nothing about the variant.
+                self._without_unusual[cell.card.path] = death.what
+                return self._judge(cell)
             stage = Stage(death.stage) if death.stage else Stage.LOAD
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
             if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform

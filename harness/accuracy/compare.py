@@ -70,6 +70,7 @@ def compare(
     set_names: Sequence[str],
     float_io: str | None = None,
     inputs_differ: bool = True,
+    unusual: Sequence[bool] = (),
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
 
@@ -83,6 +84,8 @@ def compare(
         set_names: what each input set is, for people.
         float_io: the dtype that float32 outputs may have changed to, such as ``"float16"``; None: none may change.
         inputs_differ: whether the input sets differ, so that an output which never changes ignores them.
+        unusual: which input sets are unusual; those come after the usual ones. What is near zero for an output is
+            known from the usual sets: a probability that is 1e-5 throughout one unusual set isn't a large number.
 
     Raises:
         ValueError: the numbers of input sets differ, or there is none.
@@ -96,7 +99,8 @@ def compare(
     failures: list[OutputFailure] = []
     for number, (left, right) in enumerate(zip(reference, candidate, strict=True), 1):
         where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
-        found = list(_compare_set(left, right, tolerance_for, float_io, totals))
+        rare = number <= len(unusual) and unusual[number - 1]
+        found = list(_compare_set(left, right, tolerance_for, float_io, totals, rare=rare))
         failures += [replace(failure, input_set=where) for failure in found]
     vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
     record = AccuracyRecord(
@@ -234,6 +238,8 @@ def _compare_set(
     tolerance_for: Callable[[str], Tolerance],
     float_io: str | None,
     totals: dict[str, Total],
+    *,
+    rare: bool,
 ) -> Iterator[OutputFailure]:
     """Compare the outputs of one input set and add what was measured to ``totals``."""
     yield from check_names(reference, candidate)
@@ -256,12 +262,19 @@ def _compare_set(
                 problems = []
             else:
                 problems = _compare_tensors(part.name, part.reference, part.candidate, total,
-                                            float_io, max(in_maps) if part.in_map else None)  # fmt: skip
+                                            float_io, max(in_maps) if part.in_map else None, rare=rare)  # fmt: skip
             yield from (problem for problem in problems if problem is not None)
 
 
 def _compare_tensors(
-    name: str, reference: Array, candidate: Array, total: Total, float_io: str | None, scale: float | None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    total: Total,
+    float_io: str | None,
+    scale: float | None,
+    *,
+    rare: bool,
 ) -> list[OutputFailure | None]:
     """Run every check of a tensor, the values' only where dtype and shape agree."""
     own_scale, constant = extent(reference)
@@ -274,7 +287,10 @@ def _compare_tensors(
         total.mismatched = total.mismatched or any(before)
         return before
     tolerance = total.tolerance
-    rtol, atol = tolerance.bounds(own_scale if scale is None else scale)
+    scale = own_scale if scale is None else scale
+    if not rare:
+        total.usual_scale = max(total.usual_scale, scale)
+    rtol, atol = tolerance.bounds(max(scale, total.usual_scale) if rare else scale)
     if not is_float(reference):
         rtol, atol = 0.0, (0.0 if reference.dtype.kind == "b" else tolerance.integer_atol)
     found = measure(reference, candidate, rtol=rtol, atol=atol)

@@ -20,12 +20,14 @@ class Total:
         mismatched: in some set it couldn't be compared: missing, or another kind, dtype or shape.
         absent: sets in which it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
+        usual_scale: its greatest finite magnitude over the usual input sets so far.
     """
 
     tolerance: Tolerance
     mismatched: bool = False
     absent: int = 0
     greatest_atol: float = 0.0
+    usual_scale: float = 0.0
     _max_abs: float | None = None
     _max_rel: float | None = None
     _rel_l2: float | None = 0.0

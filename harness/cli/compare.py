@@ -84,6 +84,7 @@ class Outcome:
     interface: tuple[str, ...] = ()
     precision: Precision = Precision.FP32
     input_sets: tuple[str, ...] = ()
+    unusual_sets: int = 0
     placement: Placement | None = None
     accuracy: AccuracyRecord | None = None
     failures: tuple[OutputFailure, ...] = ()
@@ -170,7 +171,19 @@ def compare_models(task: Task) -> Outcome:
     )
     note_stage(_RUNNING_A)
     made = _reference(task, a)
-    outcome = replace(outcome, input_sets=tuple(each.name for each in made.sets), notes=made.notes)
+    if outcome.precision is not Precision.FP32:
+        # Out of a narrower type's usual range, B needn't be usable.
+        made = replace(
+            made,
+            sets=tuple(made.sets[place] for place in made.usual),
+            outputs=tuple(made.outputs[place] for place in made.usual),
+        )
+    outcome = replace(
+        outcome,
+        input_sets=tuple(each.name for each in made.sets),
+        unusual_sets=len(made.sets) - len(made.usual),
+        notes=made.notes,
+    )
     inputs = [change for change in outcome.interface if change.startswith("input")]
     if inputs:
         return replace(outcome, reason=f"B doesn't take what A takes, so it wasn't run: {inputs[0]}")
@@ -212,6 +225,7 @@ def _judged(task: Task, b: Model, made: Reference, outcome: Outcome, float_io: s
         set_names=[each.name for each in made.sets],
         float_io=float_io,
         inputs_differ=len(digests) > 1,
+        unusual=[bool(each.unusual) for each in made.sets],
     )
     reason = compared.reason()
     if reason is None and outcome.interface:
@@ -311,8 +325,9 @@ def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
         out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
     out.print()
     if outcome.reason is None:
-        count = len(outcome.input_sets)
+        count = len(outcome.input_sets) - outcome.unusual_sets
         sets = f"{count} input set{'s' if count != 1 else ''}"
+        sets += f" and {outcome.unusual_sets} unusual ones" if outcome.unusual_sets else ""
         out.print(text(f"B computes what A does, within the tolerance, on {sets}", "bold green"), soft_wrap=True)
         return
     # The reason is the first failing output's, which the lines tell in full.

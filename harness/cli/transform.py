@@ -202,7 +202,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = reference(model, card, settings or Settings(), Cache(cache_root()))
+        made = reference(model, card, settings or Settings(), Cache(cache_root()), unusual=False)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made.sets]

@@ -11,12 +11,13 @@ import onnx
 
 from harness.cards import InputSpec
 from harness.errors import InputError, UsageError
-from harness.inputs import hints
+from harness.inputs import edges, hints
 from harness.inputs import sizes as sizing
 from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from harness.inputs.rules import Make
 from harness.inputs.sets import InputSet, Value, arrays_of, number_text, shape_text
 from harness.inputs.sizes import Role, Sizes
+from harness.isolate import noting
 
 TryRun = Callable[[dict[str, Value]], Any]
 
@@ -35,6 +36,7 @@ def generate(
     count: int = 4,
     seed: int = 0,
     try_run: TryRun | None = None,
+    unusual: bool = False,
 ) -> list[InputSet]:
     """Make input sets for ``model``.
 
@@ -48,10 +50,12 @@ def generate(
         count: how many sets, at least 1. A model without inputs gets one empty set.
         seed: 0 or more.
         try_run: runs the reference on a feed and raises with its message when it fails. With it, every set is known
-            to run; without it, the first guess is returned untried.
+            to run; without it, the first guess is returned untried. What it returns is taken for the outputs by
+            name, if it is a mapping.
+        unusual: add unusual sets, those that the reference makes sense of; needs ``try_run``.
 
     Returns:
-        ``count`` sets.
+        ``count`` sets, then the unusual ones.
 
     Raises:
         CardError: a spec contradicts the graph.
@@ -71,7 +75,8 @@ def generate(
         search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
         if (first := search.first()) is not None:
             rest = [search.further(k) for k in range(1, count)]
-            return [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
+            sets = [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
+            return [*sets, *search.unusual(model)] if unusual else sets
         failures.append(search)
     raise InputError(_nothing_runs(failures))
 
@@ -124,6 +129,20 @@ class _Search:
         # Without sizes that suit this control value, the set keeps the first one's.
         guess = replace(known, control=index) if known is not None else self.base
         return self._vary(index, guess, wanted.sizes)
+
+    def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
+        """The unusual sets that run, derived from set 0."""
+        assert self.base is not None
+        light = edges.is_light(model, self.recipe, self.base)
+        with noting(edges.UNUSUAL):
+            return list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
+
+    def _attempt(self, values: dict[str, Value]) -> Any:
+        try:
+            outputs = self.try_run(values)
+        except Exception:
+            return None
+        return outputs if outputs is not None else {}
 
     def _wanted(self, index: int) -> Sizes:
         """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart from them."""

@@ -20,10 +20,14 @@ class InputSet:
     Attributes:
         name: for a person, such as ``set 2 (seed 0, page-like, 1x3x256x640)``.
         values: input name to an array, or to a list of arrays for a sequence. Strings are arrays of dtype object.
+        unusual: what no user would feed as a rule, such as ``at 100 times the usual magnitude``; empty for a usual
+            set. An unusual set is there to reveal: no conversion to a narrower type has to be usable on it, and
+            nothing is calibrated on it.
     """
 
     name: str
     values: dict[str, Value] = field(default_factory=dict)
+    unusual: str = ""
 
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and contents, in hexadecimal; the set's own name doesn't count."""

@@ -152,7 +152,8 @@ def test_recorded_sets_come_first_and_their_outputs_are_held_against_the_model(t
     save(model(SUB), tmp_path / "m.onnx")
     record(tmp_path, input_0=floats(5), input_1=floats(1), output_0=floats(4))
     right = judged_by(tmp_path)
-    assert [each.name.split(" ")[0] for each in right.sets] == ["recorded", "set", "set"]
+    assert [right.sets[place].name.split(" ")[0] for place in right.usual] == ["recorded", "set", "set"]
+    assert right.usual == [0, 1, 2]
     assert (right.departs, right.notes) == (None, ())
     record(tmp_path, output_0=floats(40))
     wrong = judged_by(tmp_path)  # and the kept reference is known to be stale

@@ -1,0 +1,122 @@
+"""Faults that usual signals don't show: each is caught by the unusual inputs that are there for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import onnx
+import pytest
+from onnx import helper
+
+from harness import transforms
+from harness.inputs import edges
+from harness.matrix import Cell, card_for
+from harness.names import parse_variant
+from harness.pipeline import Task, judge
+from harness.results.cells import CellResult, Stage, Status
+from harness.runner import Runner
+from harness.settings import Settings
+from harness.transforms import Transform
+from tests.models import model, save
+
+F = "(float[n,4] x) => (float[?,?] y) "
+C = "Constant <value_float = "
+# The model, a wrong one in its place, and the inputs that tell them apart.
+FAULTS = {
+    "a clamp at 90": (F + "{ y = Relu(x) }", F + "{ b = " + C + "90.0> () r = Relu(x) y = Min(r, b) }", "at 100 times"),
+    "an epsilon of 1e-5": (
+        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-12> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
+        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-5> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
+        "at a hundredth",
+    ),
+    "a floor where it rounds": (
+        F + "{ a = Abs(x) y = Round(a) }",
+        F + "{ h = " + C + "0.5> () a = Abs(x) s = Add(a, h) y = Floor(s) }",
+        "with ties",
+    ),
+    "the lowest number for -inf": (
+        F + "{ y = ReduceMax <axes = [1]> (x) }",
+        F + "{ l = " + C + "-3e38> () m = ReduceMax <axes = [1]> (x) y = Max(m, l) }",
+        "with -inf alone",
+    ),
+    "a zero in the maximum": (
+        "(float[n,64] x) => (float[?,?] y) { y = ReduceMax <axes = [1]> (x) }",
+        "(float[n,64] x) => (float[?,?] y) { z = " + C + "0.0> () m = ReduceMax <axes = [1]> (x) y = Max(m, z) }",
+        "with negative values alone",
+    ),
+    "integers through float32": (
+        "(int64[n,64] x) => (int64[n,64] y) { y = Neg(x) }",
+        "(int64[n,64] x) => (int64[n,64] y) { f = Cast <to = 1> (x) m = Neg(f) y = Cast <to = 7> (m) }",
+        "with large integers",
+    ),
+    "negative indices cut off": (
+        "(int64[n,64] x, float[9,2] w) => (float[n,64,2] y) { y = Gather(w, x) }",
+        "(int64[n,64] x, float[9,2] w) => (float[n,64,2] y) "
+        "{ z = Constant <value_int = 0> () p = Max(x, z) y = Gather(w, p) }",
+        "with negative indices",
+    ),
+    "an empty batch": (
+        F + "{ s = Shape(x) y = Reshape <allowzero = 1> (x, s) }",
+        F + "{ s = Constant <value_ints = [0, -1]> () y = Reshape(x, s) }",
+        "with nothing in it",
+    ),
+}
+
+
+def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, *, unusual: bool) -> CellResult:
+    """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
+
+    def change(_: onnx.ModelProto) -> onnx.ModelProto:
+        return model(wrong)
+
+    planted = Transform("a planted fault", change, {"planted": {}})
+    monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
+    card = card_for(save(model(right), folder / "model.onnx"))
+    return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(), unusual=unusual)).result
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_unusual_inputs_show_what_usual_ones_do_not(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, wrong, words = FAULTS[fault]
+    usual = judged(tmp_path / "usual", monkeypatch, right, wrong, unusual=False)
+    assert (usual.status, usual.reason) == (Status.PASS, None)
+    caught = judged(tmp_path / "unusual", monkeypatch, right, wrong, unusual=True)
+    assert caught.status is Status.FAIL, caught
+    if caught.stage is Stage.COMPARE:
+        assert str(caught.reason).startswith("on unusual inputs alone, ")
+    # Those that are there for it do so alone.
+    monkeypatch.setattr(edges, "_candidates", only(words))
+    assert judged(tmp_path / "alone", monkeypatch, right, wrong, unusual=True).status is Status.FAIL
+
+
+def only(words: str) -> Callable[..., Iterator[Any]]:
+    original = edges._candidates
+
+    def candidates(*args: Any) -> Iterator[Any]:
+        return (found for found in original(*args) if found[0].words.startswith(words))
+
+    return candidates
+
+
+def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 10,000 rounds of a loop for each unit of the sum: instant as a rule, and for ever at 1e5.
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    made = model(
+        "(float[n,4] x) => (float[n,4] y) { a = Abs(x) s = ReduceSum <keepdims = 0> (a) "
+        "k = Constant <value_float = 10000.0> () m = Mul(s, k) trips = Cast <to = 7> (m) }"
+    )
+    body = model("(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Identity(v) }").graph
+    made.graph.node.append(helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body))
+    card = card_for(save(made, tmp_path / "loop.onnx"))
+    runner = Runner(Settings(input_sets=1, cell_timeout=6))
+    try:
+        result = runner.judge(Cell(card, parse_variant("ort.disable"), "cpu"))
+    finally:
+        runner.close()
+    assert result.status is Status.PASS, result
+    assert any(note.startswith("fed usual inputs alone: on unusual ones, ") for note in result.notes), result.notes

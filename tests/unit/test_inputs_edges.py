@@ -1,0 +1,146 @@
+"""Unusual input sets: which there are, what they keep to, and which are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from harness import inputs
+from harness.cards import InputSpec
+from harness.inputs import InputSet
+from harness.providers.running import run
+from tests.models import model
+
+RELU = "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"
+
+
+def unusual(made: ModelProto, specs: dict[str, InputSpec] | None = None, seed: int = 0) -> dict[str, InputSet]:
+    """The unusual sets of a model by their words."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # as the reference is run
+    session = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    sets = inputs.generate(made, specs or {}, seed=seed, try_run=lambda values: run(session, values), unusual=True)
+    return {each.unusual: each for each in sets if each.unusual}
+
+
+def x_of(each: InputSet, name: str = "x") -> np.ndarray:
+    value = each.values[name]
+    assert isinstance(value, np.ndarray)
+    return value
+
+
+def test_a_float_signal_is_swept_in_magnitude_sign_and_kind() -> None:
+    sets = unusual(model(RELU))
+    tenfold = x_of(sets["at 10 times the usual magnitude"])
+    np.testing.assert_allclose(x_of(sets["at 100 times the usual magnitude"]), tenfold * 10, rtol=1e-6)
+    np.testing.assert_allclose(x_of(sets["at a hundredth of the usual magnitude"]), tenfold / 1000, rtol=1e-6)
+    assert (x_of(sets["with negative values alone"]) < 0).all()
+    assert not x_of(sets["with zeros alone"]).any()
+    assert np.abs(x_of(sets["with magnitudes from 1e-6 to 1e5"])).max() == 1e5
+    assert x_of(sets["with -inf alone"]).max() == -np.inf
+    assert all(each.name.startswith(f"unusual: {words} (seed 0, ") for words, each in sets.items())
+
+
+def test_sizes_of_one_and_of_zero_are_tried() -> None:
+    sets = unusual(model("(float[n,t,4] x) => (float[n,t,4] y) { y = Relu(x) }"))
+    assert x_of(sets["with every free dimension 1"]).shape == (1, 1, 4)
+    assert x_of(sets["with nothing in it (n = 0)"]).shape[0] == 0
+    assert x_of(sets["with nothing in it (t = 0)"]).shape[1] == 0
+
+
+def test_usual_sets_are_the_same_with_and_without_unusual_ones() -> None:
+    made = model(RELU)
+    with_them = inputs.generate(made, {}, try_run=lambda _: None, unusual=True)
+    without = inputs.generate(made, {}, try_run=lambda _: None)
+    assert [each.digest() for each in with_them[:4]] == [each.digest() for each in without]
+    assert not any(each.unusual for each in without)
+
+
+@pytest.mark.parametrize(
+    ("spec", "low", "high"),
+    [
+        (InputSpec(low=-6, high=4), -6, 4),
+        (InputSpec(low=0), 0, np.inf),
+        (InputSpec(generator="audio"), -1, 1),
+        (InputSpec(generator="normal"), -8, 8),
+        (InputSpec(generator="uniform", high=3), 0, 3),
+    ],
+    ids=["range", "floor", "span", "noise", "span and ceiling"],
+)
+def test_unusual_values_stay_within_what_the_card_allows(spec: InputSpec, low: float, high: float) -> None:
+    sets = unusual(model(RELU), {"x": spec})
+    assert sets
+    for words, each in sets.items():
+        values = x_of(each)
+        assert ((values >= low) & (values <= high)).all(), words
+        assert np.isfinite(values).all(), words
+
+
+def test_values_that_the_card_fixes_stay() -> None:
+    sets = unusual(model(RELU), {"x": InputSpec(values=(3,))})
+    assert all((x_of(each) == 3).all() for each in sets.values())
+
+
+def test_a_set_on_which_the_reference_overflows_is_left_out() -> None:
+    # exp(100 z) is infinite for some z, exp(10 z) isn't.
+    sets = unusual(model("(float[n,4] x) => (float[n,4] y) { y = Exp(x) }"))
+    assert "at 10 times the usual magnitude" in sets
+    assert "at 100 times the usual magnitude" not in sets
+    assert "with magnitudes from 1e-6 to 1e5" not in sets
+
+
+def test_infinities_that_become_nan_are_left_out() -> None:
+    sets = unusual(model("(float[n,4] x) => (float[n,4] y) { y = Softmax(x) }"))
+    assert "with -inf in the first half" in sets
+    assert "with inf in the first half" not in sets
+    assert "with -inf alone" not in sets
+
+
+def test_free_integers_become_large_and_bounded_ones_do_not() -> None:
+    free = unusual(model("(int64[n,64] x) => (int64[n,64] y) { y = Neg(x) }"))
+    assert np.abs(x_of(free["with large integers"])).max() > 2**31
+    bounded = unusual(model("(int64[n,4] x, float[9,2] w) => (float[n,4,2] y) { y = Gather(w, x) }"))
+    assert "with large integers" not in bounded
+    counted = x_of(bounded["with negative indices"])
+    assert counted.min() < 0
+    assert counted.min() >= -9
+    assert counted.max() <= 8
+
+
+def test_large_integers_fit_their_type() -> None:
+    for kind in ("int32", "uint8", "int8", "uint64"):
+        sets = unusual(model(f"({kind}[n,4] x) => ({kind}[n,4] y) {{ y = Identity(x) }}"))
+        assert x_of(sets["with large integers"]).dtype == kind
+
+
+def test_models_that_take_long_get_the_sweep_alone() -> None:
+    weights = np.zeros((4, 1 << 17), np.float32)
+    made = model("(float[n,4] x) => (float[n,k] y) { y = MatMul(x, w) }")
+    made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    assert set(unusual(made)) == {"at 100 times the usual magnitude", "at 10 times the usual magnitude"}
+
+
+def test_what_a_reshape_is_asked_for_is_found_again_where_there_is_nothing() -> None:
+    made = model(
+        "(float[n,4] x, int64[1] d) => (float[?,?] y) "
+        "{ zero = Constant <value_ints = [0]> () s = Concat <axis = 0> (zero, d) y = Reshape(x, s) }"
+    )
+    empty = unusual(made)["with nothing in it (n = 0)"]
+    # -1 can't be told from nothing, so another number has to stand there.
+    assert x_of(empty, "d")[0] != -1
+
+
+def test_unusual_sets_follow_the_seed() -> None:
+    one, other = unusual(model(RELU), seed=1), unusual(model(RELU), seed=2)
+    words = "at 10 times the usual magnitude"
+    assert one[words].digest() != other[words].digest()
+    assert one[words].digest() == unusual(model(RELU), seed=1)[words].digest()
+
+
+def test_truth_values_stay_truth_values() -> None:
+    assert set(unusual(model("(bool[n,4] x) => (bool[n,4] y) { y = Not(x) }"))) <= {
+        "with every free dimension 1",
+        "with nothing in it (n = 0)",
+    }
