@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.transforms import Transform
+from harness.transforms import Transform, remark
 
 if TYPE_CHECKING:
     import onnx
@@ -70,13 +70,19 @@ def simplify_with_report(
 
         model = inliner.inline_local_functions(model)
     with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes]):
-        editing = open_model(model)
-        report = _Rounds(editing, max_growth_bytes).run()
-        # A branch may hide from the checker what is wrong after it: inference knows little where branches disagree.
-        if report.get("inline branches") and not is_consistent(editing):
+        first = None
+        # The more is known of a graph, the more there is that inference may object to: where branches disagree, after
+        # a computed shape. It isn't always right, but without its consent no model is valid.
+        for inlining in (True, False):
             editing = open_model(model)
-            report = _Rounds(editing, max_growth_bytes, inlining=False).run()
-        return close_model(editing), report
+            report = _Rounds(editing, max_growth_bytes, inlining).run()
+            first = first or (editing, report)
+            if is_consistent(editing):
+                return close_model(editing), report
+        if is_consistent(open_model(model)):
+            remark("left as it was: once simplified, onnx's shape inference would find it inconsistent")
+            return close_model(open_model(model)), {}
+        return close_model(first[0]), first[1]
 
 
 class _Rounds:

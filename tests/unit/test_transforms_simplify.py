@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from harness.errors import NotApplicable
+from harness.transforms import remarks
 from harness.transforms.simplify import simplify
 from harness.transforms.surgery import folding
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
@@ -179,6 +180,38 @@ def test_a_declared_shape_is_not_believed() -> None:
     model = model_of("agraph (float[N] x) => (int64[1] z) { a = Neg(x) z = Shape(a) }")
     model.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, [7]))
     assert ops(simplified(model, x=floats(3))) == {"Neg": 1, "Shape": 1}
+
+
+@pytest.mark.parametrize("text", ["z = Shape(x)", "z = Add(w, w)", "s = Shape(x) z = Cast<to = 7>(s)"])
+def test_before_opset_9_an_output_of_integers_cannot_be_a_constant(text: str) -> None:
+    model = model_of(f"agraph (float[2,3] x) => (int64[2] z) <int64[2] w = {{1, 2}}> {{ {text} }}", opset=8)
+    assert "Constant" not in ops(simplified(model, x=floats(2, 3)))
+
+
+def test_branches_of_different_shapes_are_not_taken_for_one_before_opset_11() -> None:
+    # There, onnx's inference gives the output the dimensions that either branch knows.
+    model = model_of(
+        """agraph (bool c, float[2,4] x, float[2,N] y) => (int64[2] z) {
+            b = If (c) <then_branch = one () => (float[A,B] t) { t = Neg(x) },
+                        else_branch = two () => (float[A,B] e) { e = Neg(y) }>
+            z = Shape(b) }""",
+        opset=9,
+    )
+    for chosen in (True, False):
+        simplified(model, c=np.array(chosen), x=floats(2, 4), y=floats(2, 7))
+
+
+def test_what_inference_would_object_to_is_left_as_it_was() -> None:
+    # onnx's inference takes the axes of an old Squeeze to be sorted, which shows once the shape before it is known.
+    model = model_of(
+        """agraph (float[N,6] x) => (float[A] z) <int64[1] one = {1}, int64[1] last = {-1}>
+        { s = Concat<axis = 0>(one, last, one) r = Reshape(x, s) z = Squeeze<axes = [2, 0]>(r) }""",
+        opset=9,
+    )
+    with remarks() as said:
+        result = simplified(model, x=floats(2, 6))
+    assert ops(result) == ops(model)
+    assert "inconsistent" in said[0]
 
 
 @pytest.mark.parametrize(

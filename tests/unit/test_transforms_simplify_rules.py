@@ -70,10 +70,16 @@ def test_a_normalization_goes_into_the_convolution_before_it(node: str, weight: 
         ("y = Conv(x, w) z = Mul(y, row)", {"Conv": 1, "Mul": 1}),
         ("y = Conv(x, one) z = Add(y, wide)", {"Conv": 1, "Add": 1}),
         ("y = Conv(x, w) z = Mul(y, inf)", {"Conv": 1, "Mul": 1}),
+        ("y = Conv(x, w) z = Mul(y, none)", {"Conv": 1, "Mul": 1}),
+        ("y = Conv(x, w) z = Mul(y, minus)", {"Conv": 1, "Mul": 1}),
+        ("y = Conv(x, w) z = Sub(negative_zero, y)", {"Conv": 1, "Sub": 1}),
         ("y = Conv(x, w) z = Add(y, y)", {"Conv": 1, "Add": 1}),
         ("y = Conv(x, w) v = Conv(x, w, mean) m = Mul(v, two) z = Add(y, m)", {"Conv": 2, "Mul": 1, "Add": 1}),
     ],
-    ids=["two readers", "along the width", "widens", "overflows", "not constant", "shared weights"],
+    ids=[
+        *("two readers", "along the width", "widens", "overflows", "0 times infinity", "-1 times 0", "-0 minus 0"),
+        *("not constant", "shared weights"),
+    ],
 )
 def test_a_convolution_is_left_where_fusing_would_be_wrong(text: str, expected: dict[str, int]) -> None:
     weights = {
@@ -82,10 +88,15 @@ def test_a_convolution_is_left_where_fusing_would_be_wrong(text: str, expected: 
         "row": floats(5),
         "wide": floats(6, 1, 1),
         "inf": np.array(np.inf, np.float32),
+        "none": np.array(0, np.float32),
+        "minus": np.array(-1, np.float32),
+        "negative_zero": np.array(-0.0, np.float32),
         "two": np.array(2, np.float32),
         **NORMALIZATION,
     }
-    assert exactly_after(with_weights(text, **weights), x=floats(2, 4, 5, 5)) == expected
+    x = floats(2, 4, 5, 5)
+    x[1, :, 2, 2], x[1, 1, 3, 3] = 0, np.inf
+    assert exactly_after(with_weights(text, **weights), x=x) == expected
 
 
 def test_a_normalization_that_trains_is_left() -> None:

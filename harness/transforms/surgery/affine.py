@@ -135,7 +135,7 @@ def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
         if node.op_type == "Mul":
             return Affine(source, channels, zero)
         if node.op_type == "Add":
-            return Affine(source, one, channels)
+            return Affine(source, one, channels + zero)  # adding -0 to a sum that is 0 leaves it
         return Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
     return None
 
@@ -192,7 +192,7 @@ def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
         else:
             new = _into_weights(first, affine)
     # float64 that overflows float32 is no weight, and a NaN would spread.
-    if new is None or not all(np.isfinite(array).all() for array in new.values()):
+    if new is None or not all(np.isfinite(array).all() for array in new.values()) or not _keeps_zeros(affine, new[2]):
         return False
     for index, array in new.items():
         _set_input(editing, first, index, array)
@@ -202,6 +202,17 @@ def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
     return True
+
+
+def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
+    """Whether infinities stay infinite and zeros keep their sign.
+
+    A scale of 0 makes a NaN of infinity, wherever it is met. A negative one makes -0 of a sum that is 0, which the sum
+    of the scaled products isn't, unless something is added afterwards; nor is 0 - 0 where the first is -0.
+    """
+    negative = np.broadcast_to(affine.scale < 0, shift.shape)
+    subtracts_from_zero = (affine.shift == 0) & np.signbit(affine.shift)
+    return bool((affine.scale != 0).all()) and not (negative & (shift == 0)).any() and not subtracts_from_zero.any()
 
 
 def _into_normalization(editing: Editing, first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.generic]] | None:

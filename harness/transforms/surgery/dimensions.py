@@ -6,7 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from harness.transforms.surgery.editing import Editing, all_graphs
-from harness.transforms.surgery.rules import Facts, constant_array, constant_value, fact_of, replace_by_constant
+from harness.transforms.surgery.rules import (
+    Facts,
+    can_be_constant,
+    constant_array,
+    constant_value,
+    fact_of,
+    replace_by_constant,
+)
 
 # One dimension: its size, or the name of one that isn't static (None: nothing is known).
 Entry = int | str | None
@@ -120,6 +127,8 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
                 continue
             traced, fact = tracer.trace(node.outputs[0]), fact_of(node.outputs[0], facts)
             if traced is None or fact is None or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+                continue
+            if not can_be_constant(editing, node.outputs[0], fact.dtype):
                 continue
             numbers = [entry for entry in traced[0] if isinstance(entry, int)]
             if len(numbers) != len(traced[0]):

@@ -12,6 +12,9 @@ from harness.transforms.surgery.editing import STANDARD_DOMAINS, Editing, all_gr
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
+# Before, inference gives the output of an If the dimensions that one branch knows, whatever the other one's are.
+_UNITES_BRANCHES = 11
+_OPAQUE = "harness.opaque"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
     They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
     the model says of other values is left out of it: declared shapes can be false.
     """
-    inferred = _inferred(editing, data_prop=True)
+    inferred = _inferred(editing)
     facts: dict[str, Fact] = {}
     for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
@@ -59,9 +62,15 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
 
 
 def is_consistent(editing: Editing) -> bool:
-    """Whether strict inference, as ``onnx.checker`` does it, finds nothing wrong with the graph."""
+    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX Runtime do it."""
+    skeleton = _skeleton(editing)
+    for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
+        info.CopyFrom(declared)
+    # ONNX Runtime follows the values of shapes too, which makes a difference where branches disagree.
+    branches = any(node.op_type == "If" for graph in (skeleton.graph, *_inner(skeleton.graph)) for node in graph.node)
     try:
-        onnx.shape_inference.infer_shapes(_skeleton(editing), check_type=True, strict_mode=True, data_prop=True)
+        for data_prop in (False, True) if branches else (False,):
+            onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=data_prop)
     except Exception:  # what it raises varies
         return False
     return True
@@ -70,7 +79,7 @@ def is_consistent(editing: Editing) -> bool:
 def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
     """The element types of the tensors of all graphs: inferred, or else declared. Sequences and the like have none."""
     inferred: dict[str, int] = {}
-    skeleton = _inferred(editing, data_prop=False).graph
+    skeleton = _infer_shapes(_skeleton(editing), data_prop=False).graph
     for proto in (skeleton, *_inner(skeleton)):
         for info in (*proto.value_info, *proto.output, *proto.input):
             if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
@@ -87,12 +96,37 @@ def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
     return dtypes
 
 
-def _inferred(editing: Editing, data_prop: bool) -> onnx.ModelProto:
+def _inferred(editing: Editing) -> onnx.ModelProto:
     skeleton = _skeleton(editing)
+    inferred = _infer_shapes(skeleton, data_prop=True)
+    if editing.opset < _UNITES_BRANCHES and _hide_branches(skeleton.graph, inferred.graph):
+        skeleton.opset_import.add(domain=_OPAQUE, version=1)
+        inferred = _infer_shapes(skeleton, data_prop=True)
+    return inferred
+
+
+def _infer_shapes(model: onnx.ModelProto, data_prop: bool) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False, data_prop=data_prop)
+        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=data_prop)
     except Exception:  # inference isn't defined for every valid model, and what it raises varies
-        return skeleton
+        return model
+
+
+def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
+    """Make each If an operator that inference doesn't know: its outputs keep their type alone. Returns how many."""
+    known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
+    hidden = 0
+    for node, same in zip(graph.node, inferred.node, strict=True):
+        if node.op_type != "If" or node.domain not in STANDARD_DOMAINS:
+            for one, other in zip(node.attribute, same.attribute, strict=True):
+                hidden += _hide_branches(one.g, other.g)
+            continue
+        node.domain = _OPAQUE
+        hidden += 1
+        for info in (known[name] for name in node.output if name in known):
+            graph.value_info.add().CopyFrom(info)
+            _forget_shape(graph.value_info[-1].type)
+    return hidden
 
 
 def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:

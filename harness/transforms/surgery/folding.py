@@ -15,7 +15,7 @@ import onnxruntime
 
 from harness.transforms.surgery.editing import Editing, all_nodes, inner_graphs
 from harness.transforms.surgery.facts import Fact
-from harness.transforms.surgery.rules import constant_tensor, remove_whole, replace_by_constant
+from harness.transforms.surgery.rules import can_be_constant, constant_tensor, remove_whole, replace_by_constant
 
 Array = npt.NDArray[np.generic]
 
@@ -77,7 +77,7 @@ class ConstantFolder:
         kept: set[ir.Node] = set()
         computed: dict[ir.Value, Array] = {}
         while True:
-            plan = _plan(constant, kept, facts)
+            plan = _plan(self._editing, constant, kept, facts)
             if not plan.results:
                 return 0, 0
             costs = {value: _cost(value, facts, computed) for value in plan.results}
@@ -152,7 +152,7 @@ class ConstantFolder:
                 value in known or value.producer() is None or _is_constant(value.producer()) for value in _reads(node)
             )
             try:
-                if not ready or not all(_foldable(value, facts) for value in outputs):
+                if not ready or not all(_foldable(self._editing, value, facts) for value in outputs):
                     raise LookupError(node.op_type)
                 known.update(self._run([node], outputs, facts, known))
             except Exception:  # as above
@@ -248,14 +248,18 @@ def _hands_on_a_constant(node: ir.Node) -> bool:
     return source is not None and (source.producer() is None or _is_constant(source.producer()))
 
 
-def _foldable(value: ir.Value, facts: Mapping[str, Fact]) -> bool:
+def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> bool:
     fact, producer = facts.get(value.name or ""), value.producer()
     if fact is None or producer is None or fact.dtype not in _FOLDED_DTYPES:
+        return False
+    if not can_be_constant(editing, value, fact.dtype):
         return False
     return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES
 
 
-def _plan(constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
+def _plan(
+    editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]
+) -> _Plan:
     """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results can't be constants."""
     going = set(constant) - kept
     owner = {held: node for node in constant for held in all_nodes(node)}
@@ -268,7 +272,7 @@ def _plan(constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, F
             for value in node.outputs
             if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
         ]
-        if all(_foldable(value, facts) for value in read):
+        if all(_foldable(editing, value, facts) for value in read):
             results += read
         else:
             going.discard(node)

@@ -12,6 +12,8 @@ from harness.transforms.surgery.facts import Fact
 
 Facts = Mapping[str, Fact]
 _DROPOUT_INFERS = 7
+_CONSTANTS_OF_ANY_TYPE = 9
+_CONSTANTS_BEFORE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def lift_constants(editing: Editing) -> int:
@@ -68,6 +70,11 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
     tensor.name = name
     editing.graph.register_initializer(initializer)
     ir.convenience.replace_all_uses_with(value, initializer)
+
+
+def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
+    """Whether a constant of that type can take the place of ``value``: an output needs a ``Constant`` node for it."""
+    return editing.opset >= _CONSTANTS_OF_ANY_TYPE or not value.is_graph_output() or dtype in _CONSTANTS_BEFORE
 
 
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
@@ -243,7 +250,7 @@ def fold_sizes(editing: Editing, facts: Facts) -> int:
     for graph in all_graphs(editing.graph):
         for node in list(graph):
             fact = fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
-            if fact is not None and fact.static_shape is not None:
+            if fact is not None and fact.static_shape is not None and can_be_constant(editing, node.outputs[0], ir.DataType.INT64):
                 size = np.array(np.prod(fact.static_shape, dtype=np.int64), np.int64)
                 replace_by_constant(editing, node.outputs[0], ir.tensor(size))
                 graph.remove(node, safe=True)

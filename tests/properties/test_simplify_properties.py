@@ -1,0 +1,85 @@
+"""``simplify`` on random models: valid, the interface kept, and the same outputs to the bit wherever the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from harness.transforms.simplify import simplify_with_report
+from tests.properties.random_graphs import feeds, random_model
+
+Array = npt.NDArray[Any]
+REASSOCIATE = {"fuse affine", "fuse matmul"}
+BATCHES = (2, 1, 3, 0)
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def outputs(opened: onnxruntime.InferenceSession, inputs: Mapping[str, Array]) -> list[Array] | None:
+    """None where ONNX Runtime refuses: a shape that was right for one batch may be wrong for another."""
+    try:
+        return list(opened.run(None, {info.name: inputs[info.name] for info in opened.get_inputs()}))
+    except Exception:  # ONNX Runtime's errors have no base class of their own
+        return None
+
+
+def assert_same(expected: Array, got: Array, exactly: bool) -> None:
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected)
+        return
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(got[~finite], expected[~finite])
+    zero = (expected == 0) & (got == 0) if not exactly else finite
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(expected[zero]))
+    scale = float(np.abs(expected[finite]).max(initial=1))
+    np.testing.assert_allclose(got[finite], expected[finite], rtol=0, atol=0 if exactly else 1e-5 * scale)
+
+
+def check(seed_of_model: Random, size: int) -> None:
+    model = random_model(seed_of_model, size)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        before = session(model)
+    except Exception:  # what the checker, inference and ONNX Runtime raise has no common base
+        assume(False)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    result, report = simplify_with_report(copy)
+    onnx.checker.check_model(result, full_check=True)
+    assert list(result.graph.input) == list(model.graph.input)
+    assert list(result.graph.output) == list(model.graph.output)
+    after = session(result)
+    for batch in BATCHES:
+        inputs = feeds(Random(batch), batch)
+        expected = outputs(before, inputs)
+        if expected is None:
+            continue
+        got = outputs(after, inputs)
+        assert got is not None
+        for one, other in zip(expected, got, strict=True):
+            assert_same(one, other, exactly=not REASSOCIATE & report.keys())
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 25))
+def test_a_simplified_model_is_the_same_model(seed: int, size: int) -> None:
+    check(Random(seed), size)
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 12))
+def test_and_so_is_a_small_one(random: Random, size: int) -> None:
+    check(random, size)
