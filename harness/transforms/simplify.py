@@ -119,7 +119,7 @@ class _Rounds:
                 return {rule: times for rule, times in total.items() if times}
 
     def _round(self) -> Counter[str]:
-        from harness.transforms.surgery import affine, branches, chains, dimensions, duplicates, facts, rules
+        from harness.transforms.surgery import affine, branches, chains, dimensions, duplicates, facts, padding, rules
 
         editing = self._editing
         done: Counter[str] = Counter()
@@ -134,11 +134,13 @@ class _Rounds:
         if self._inlining:
             done["fold dimensions"] = rules.fold_sizes(editing, known) + dimensions.fold_dimensions(editing, known)
         done["fold reshapes"] = dimensions.fold_reshapes(editing, known)
-        done["merge chains"] = chains.merge_chains(editing, known)
+        done["merge chains"] = chains.merge_chains(editing, known) + chains.merge_concats(editing, known)
         done["fold constants"], growth = self._folder.fold(
             known, min(self._budget, _THRIFTY_BYTES) if self._thrifty else self._budget
         )
         self._budget -= growth
+        done["fuse pads"] = padding.fuse_pads(editing, known)
+        done["fuse transposes"] = chains.fuse_transposes(editing, known)
         done["fuse affine"] = affine.fuse_affine(editing, known)
         done["fuse matmul"] = affine.fuse_matmul_add(editing, known)
         return done

@@ -331,19 +331,20 @@ def _reduce(g: Graph) -> None:
         g.add("ReduceMax", [x.name], "f", shape, axes=[axis], keepdims=keep)
 
 
-def _pads(g: Graph, x: Value, low: int) -> tuple[list[int], Shape]:
-    spatial = range(2, len(x.shape)) if g.random.random() < 0.7 else range(len(x.shape))
+def _pads(g: Graph, x: Value, low: int, spatial_alone: bool) -> tuple[list[int], Shape]:
+    spatial = range(2, len(x.shape)) if spatial_alone else range(len(x.shape))
     begin, end = [0] * len(x.shape), [0] * len(x.shape)
     for axis in spatial:
         begin[axis], end[axis] = g.random.randint(low, 2), g.random.randint(low, 2)
     return begin + end, tuple(s + b + e for s, b, e in zip(x.shape, begin, end, strict=True))
 
 
-def _pad(g: Graph) -> Value:
+def _pad(g: Graph, usual: bool = False) -> Value:
     x = g.pick("f", lambda value: len(value.shape) in (3, 4) and min(value.shape) > 2)
-    mode = g.random.choice(("constant", "constant", "constant", "edge", "reflect"))
-    pads, shape = _pads(g, x, g.random.choice((0, 0, -1)) if mode == "constant" else 0)
-    value = g.random.choice((0.0, 0.0, -0.0, 1.0, -np.inf, np.nan))
+    mode = "constant" if usual else g.random.choice(("constant", "edge", "reflect"))
+    low = -1 if mode == "constant" and not usual and g.random.random() < 0.5 else 0
+    pads, shape = _pads(g, x, low, usual or g.random.random() < 0.5)
+    value = g.random.choice((0.0, -np.inf) if usual else (0.0, -0.0, 1.0, -np.inf, np.nan))
     if g.opset < 11:
         return g.add("Pad", [x.name], "f", shape, mode=mode, pads=pads, value=value)
     inputs = [x.name, g.constant(np.array(pads, np.int64))]
@@ -364,7 +365,7 @@ def _pad(g: Graph) -> Value:
 def _window(g: Graph) -> None:
     """A convolution or a pooling, often of what was padded."""
     if g.random.random() < 0.5:
-        x = _pad(g)
+        x = _pad(g, usual=g.random.random() < 0.7)
     else:
         x = g.pick("f", lambda value: len(value.shape) in (3, 4))
     spatial = len(x.shape) - 2
@@ -404,6 +405,8 @@ def _window(g: Graph) -> None:
         attributes["kernel_shape"] = kernel
         if op == "AveragePool" and g.random.random() < 0.6:
             attributes["count_include_pad"] = g.random.choice((0, 1))
+        if g.opset >= 10 and g.random.random() < 0.1:
+            attributes["ceil_mode"] = 1
         y = g.add(op, [x.name], "f", (*x.shape[:2], *out), **attributes)
     else:
         made = g.random.choice((1, 2, 3))

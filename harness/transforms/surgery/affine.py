@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from harness.transforms.surgery.editing import Editing, all_graphs
-from harness.transforms.surgery.rules import Facts, constant_array, fact_of
+from harness.transforms.surgery.rules import Facts, constant_array, fact_of, is_private
 
 Doubles = npt.NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
 
 def _is_matrix_product(editing: Editing, node: ir.Node, product: ir.Value | None, facts: Facts) -> bool:
     first = product.producer() if product is not None else None
-    if product is None or first is None or not editing.is_standard(first, "MatMul") or not _is_private(product, node):
+    if product is None or first is None or not editing.is_standard(first, "MatMul") or not is_private(product, node):
         return False
     factors = [fact_of(value, facts) for value in first.inputs]
     return all(
@@ -103,18 +103,6 @@ def _is_row(row: ir.Value | None, product: ir.Value | None, facts: Facts) -> boo
         return False
     width = fact.shape[-1]
     return width is not None and constant.shape in ((), (1,), (width,), (1, width), (1, 1))
-
-
-def _is_private(value: ir.Value, reader: ir.Node) -> bool:
-    """Whether one node in the same graph reads the value, once, and nothing else does."""
-    producer = value.producer()
-    return (
-        producer is not None
-        and producer.graph is reader.graph
-        and len(value.uses()) == 1
-        and not value.is_graph_output()
-        and not any(other.uses() or other.is_graph_output() for other in producer.outputs[1:])
-    )
 
 
 def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
@@ -182,7 +170,7 @@ def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] |
 def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
     """Compute the weights of the node before anew, and remove ``node``."""
     first = affine.source.producer()
-    if first is None or not _is_private(affine.source, node):
+    if first is None or not is_private(affine.source, node):
         return False
     if not editing.is_standard(first, "Conv", "ConvTranspose", "Gemm", "BatchNormalization"):
         return False

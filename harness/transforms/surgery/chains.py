@@ -7,10 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from harness.transforms.surgery.dimensions import reshape_numbers
 from harness.transforms.surgery.editing import Editing, all_graphs
-from harness.transforms.surgery.rules import Facts, constant_array, constant_value, fact_of
+from harness.transforms.surgery.rules import Facts, constant_array, constant_value, fact_of, is_private, permutation
 
 _AXES_ARE_INPUTS = 13
+_SHAPE_IS_INPUT = 5
+_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 _LOSSLESS = {
     ir.DataType.BOOL: frozenset(
         (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)
@@ -23,43 +27,127 @@ _LOSSLESS = {
 
 
 def merge_chains(editing: Editing, facts: Facts) -> int:
-    """Let the second of two Transposes, Reshapes, Unsqueezes, Slices or Casts read what the first read.
+    """Let the second of two nodes that move, reshape or convert read what the first read.
 
     Preconditions are with each rule. The first stays for its other readers, and is dead without any.
     """
     merged = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            merge = _RULES.get(node.op_type)
             first = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-            if merge is None or first is None or first.op_type != node.op_type:
+            if first is None or not editing.is_standard(node) or not editing.is_standard(first):
                 continue
-            if not editing.is_standard(node) or not editing.is_standard(first) or first.inputs[0] is None:
-                continue
-            merged += merge(editing, first, node, facts)
+            if first.inputs and first.inputs[0] is not None:
+                merged += _merge(editing, first, node, facts)
     return merged
 
 
+def _merge(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    if first.op_type == second.op_type:
+        if second.op_type in _IDEMPOTENT:
+            second.replace_input_with(0, first.inputs[0])
+            return True
+        rule = _RULES.get(second.op_type)
+        if rule is not None and rule(editing, first, second, facts):
+            return True
+    if first.op_type in _RESHAPES and second.op_type in _RESHAPES:
+        return _reshapes(editing, first, second, facts)
+    return False
+
+
 def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
-    """Both say their ``perm``: without one it depends on the rank."""
-    perms = [node.attributes.get("perm") for node in (first, second)]
-    if any(perm is None or perm.is_ref() for perm in perms):
-        return False
-    inner, outer = (list(perm.as_ints()) for perm in perms if perm is not None)
-    if len(inner) != len(outer):
+    inner, outer = (permutation(node, facts) for node in (first, second))
+    if inner is None or outer is None or len(inner) != len(outer):
         return False
     second.attributes["perm"] = ir.AttrInt64s("perm", [inner[axis] for axis in outer])
     second.replace_input_with(0, first.inputs[0])
     return True
 
 
-def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
-    """The second shape is constant, without a 0: that copies a dimension of what the first gives."""
-    shape = constant_array(second.inputs[1]) if len(second.inputs) > 1 else None
-    if shape is None or (shape == 0).any():
+def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the first gives.
+
+    Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
+    """
+    if editing.opset < _SHAPE_IS_INPUT:
         return False
+    shape = constant_array(second.inputs[1]) if second.op_type == "Reshape" else None
+    if shape is not None and (shape != 0).all():
+        second.replace_input_with(0, first.inputs[0])
+        return True
+    before, after = fact_of(first.inputs[0], facts), fact_of(second.outputs[0], facts)
+    if before is None or after is None or after.dimensions is None or 0 in after.dimensions:
+        return False
+    numbers = reshape_numbers(after.dimensions, before.dimensions or ())
+    if numbers is None:
+        return False
+    # In place: a Squeeze, a Flatten or the like becomes the Reshape.
+    second.op_type = "Reshape"
+    second.attributes.clear()
+    second.resize_inputs(2)
     second.replace_input_with(0, first.inputs[0])
+    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_shape", numbers))
     return True
+
+
+def merge_concats(editing: Editing, facts: Facts) -> int:
+    """Put what a Concat joins into the Concat that reads it alone.
+
+    Precondition: both are of one axis; the first is no output of a graph and in the same one.
+    """
+    merged = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Concat"):
+                continue
+            parts: list[ir.Value | None] = []
+            for value in node.inputs:
+                first = value.producer() if value is not None else None
+                joined = first is not None and editing.is_standard(first, "Concat") and is_private(value, node)
+                if first is not None and joined and _axis(first, facts) == _axis(node, facts) is not None:
+                    parts += first.inputs
+                    merged += 1
+                else:
+                    parts.append(value)
+            if len(parts) == len(node.inputs) and list(node.inputs) == parts:
+                continue
+            node.resize_inputs(len(parts))
+            for index, value in enumerate(parts):
+                node.replace_input_with(index, value)
+    return merged
+
+
+def _axis(concat: ir.Node, facts: Facts) -> int | None:
+    fact, attribute = fact_of(concat.outputs[0], facts), concat.attributes.get("axis")
+    if attribute is None or attribute.is_ref():
+        return None
+    axis = attribute.as_int()
+    if axis >= 0:
+        return axis
+    return axis + len(fact.shape) if fact is not None and fact.shape is not None else None
+
+
+def fuse_transposes(editing: Editing, facts: Facts) -> int:
+    """Let a Gemm transpose for itself.
+
+    Precondition: the Transpose swaps the two axes of a matrix.
+    """
+    fused = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Gemm"):
+                continue
+            for index, name in enumerate(("transA", "transB")):
+                value = node.inputs[index]
+                first = value.producer() if value is not None else None
+                if first is None or not editing.is_standard(first, "Transpose"):
+                    continue
+                flag = node.attributes.get(name)
+                if permutation(first, facts) == [1, 0] and (flag is None or not flag.is_ref()):
+                    node.attributes[name] = ir.AttrInt64(name, int(flag is None or flag.as_int() == 0))
+                    node.replace_input_with(index, first.inputs[0])
+                    fused += 1
+    return fused
 
 
 def _unsqueezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
@@ -79,6 +167,28 @@ def _unsqueezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts)
         return False
     kept = [axis for axis in range(total) if axis not in placed]
     merged = sorted(placed | {kept[axis] for axis in added})
+    second.replace_input_with(0, first.inputs[0])
+    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
+    return True
+
+
+def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """As two Unsqueezes; each axis counts in what its own node reads."""
+    if editing.opset < _AXES_ARE_INPUTS or any(len(node.inputs) < 2 for node in (first, second)):
+        return False
+    before = fact_of(first.inputs[0], facts)
+    axes = [constant_array(node.inputs[1]) for node in (first, second)]
+    if before is None or before.shape is None or any(part is None or part.ndim != 1 for part in axes):
+        return False
+    inner, outer = (part.tolist() for part in axes if part is not None)
+    rank = len(before.shape)
+    gone = {axis % rank for axis in inner} if rank else set()
+    left = [axis for axis in range(rank) if axis not in gone]
+    if len(gone) != len(inner) or (outer and not left):
+        return False
+    merged = sorted(gone | {left[axis % len(left)] for axis in outer})
+    if len(merged) != len(inner) + len(outer):
+        return False
     second.replace_input_with(0, first.inputs[0])
     second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
     return True
@@ -139,7 +249,7 @@ def _casts(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> b
 
 _RULES: dict[str, Callable[[Editing, ir.Node, ir.Node, Facts], bool]] = {
     "Transpose": _transposes,
-    "Reshape": _reshapes,
+    "Squeeze": _squeezes,
     "Unsqueeze": _unsqueezes,
     "Slice": _slices,
     "Cast": _casts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -79,10 +81,7 @@ class Tracer:
     def trace_shape(self, value: ir.Value | None) -> list[Entry] | None:
         """The dimensions of a tensor; None when not even the rank is certain."""
         fact = fact_of(value, self._facts)
-        if fact is None or fact.shape is None:
-            return None
-        symbols = fact.symbols or (None,) * len(fact.shape)
-        return [size if size is not None else symbol for size, symbol in zip(fact.shape, symbols, strict=True)]
+        return None if fact is None or fact.dimensions is None else list(fact.dimensions)
 
     def _shape(self, node: ir.Node) -> tuple[list[Entry], bool] | None:
         dims = self.trace_shape(node.inputs[0])
@@ -157,7 +156,7 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
             traced = tracer.trace(node.inputs[1])
             if traced is None or traced[1] or (allowzero is not None and allowzero.as_int() != 0):
                 continue
-            shape = _with_copies(traced[0], tracer.trace_shape(node.inputs[0]))
+            shape = reshape_numbers(traced[0], tracer.trace_shape(node.inputs[0]) or ())
             if shape is None:
                 continue
             node.replace_input_with(1, constant_value(editing, f"{node.outputs[0].name}_shape", shape))
@@ -165,13 +164,13 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
     return folded
 
 
-def _with_copies(entries: list[Entry], dims: list[Entry] | None) -> list[int] | None:
-    places = dims or []
+def reshape_numbers(entries: Sequence[Entry], dims: Sequence[Entry]) -> list[int] | None:
+    """The constant shape for a Reshape from ``dims`` to ``entries``: 0 copies a dimension, and one may be -1, or None."""
     shape: list[int | None] = []
     for index, entry in enumerate(entries):
         if isinstance(entry, int):
             shape.append(entry)
-        elif entry is not None and index < len(places) and places[index] == entry:
+        elif entry is not None and index < len(dims) and dims[index] == entry:
             shape.append(0)
         else:
             shape.append(None)

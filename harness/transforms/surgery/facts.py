@@ -38,6 +38,14 @@ class Fact:
             return None
         return tuple(dim for dim in self.shape if dim is not None)
 
+    @property
+    def dimensions(self) -> tuple[int | str | None, ...] | None:
+        """Each dimension's size, or else its name; None for one of which nothing is known."""
+        if self.shape is None:
+            return None
+        symbols = self.symbols or (None,) * len(self.shape)
+        return tuple(symbol if size is None else size for size, symbol in zip(self.shape, symbols, strict=True))
+
 
 def infer(editing: Editing) -> Mapping[str, Fact]:
     """The facts about the tensors of the main graph and of branches in it, by name; of other bodies, types alone.

@@ -158,6 +158,19 @@ def fact_of(value: ir.Value | None, facts: Facts) -> Fact | None:
     return None if value is None or value.name is None else facts.get(value.name)
 
 
+def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
+    """Whether one node in the same graph reads the value, once, and nothing else does."""
+    producer = value.producer() if value is not None else None
+    return (
+        value is not None
+        and producer is not None
+        and producer.graph is reader.graph
+        and len(value.uses()) == 1
+        and not value.is_graph_output()
+        and not any(other.uses() or other.is_graph_output() for other in producer.outputs[1:])
+    )
+
+
 def constant_array(value: ir.Value | None) -> np.ndarray | None:
     """The value of an initializer that can't be overridden, or of a Constant node."""
     if value is None or value.is_graph_input():
@@ -178,14 +191,40 @@ def _keeps_dtype(node: ir.Node, facts: Facts) -> bool:
 
 def _keeps_shape(node: ir.Node, facts: Facts) -> bool:
     before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
-    if before is None or after is None or before.static_shape is None:
+    if before is None or after is None or before.dimensions is None:
         return False
-    return before.static_shape == after.static_shape
+    return None not in before.dimensions and before.dimensions == after.dimensions
 
 
-def _keeps_order(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
-    perm = node.attributes.get("perm")
-    return perm is not None and not perm.is_ref() and list(perm.as_ints()) == list(range(len(perm.as_ints())))
+def permutation(node: ir.Node, facts: Facts) -> list[int] | None:
+    """The ``perm`` of a Transpose, which is the axes reversed where it isn't written; None where that isn't known."""
+    perm, fact = node.attributes.get("perm"), fact_of(node.inputs[0], facts)
+    if perm is not None:
+        return None if perm.is_ref() else list(perm.as_ints())
+    return None if fact is None or fact.shape is None else list(reversed(range(len(fact.shape))))
+
+
+def _keeps_order(node: ir.Node, facts: Facts) -> bool:
+    perm = permutation(node, facts)
+    return perm is not None and perm == sorted(perm)
+
+
+def _is_undivided(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    return len(node.outputs) == 1
+
+
+def _cuts_nothing(node: ir.Node, facts: Facts) -> bool:
+    """Whether a Slice gives all of its input: equal shapes, and no axis backwards."""
+    if len(node.inputs) > 4 and node.inputs[4] is not None:
+        steps = constant_array(node.inputs[4])
+        if steps is None or (steps != 1).any():
+            return False
+    return _keeps_shape(node, facts)
+
+
+def _repeats_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    repeats = constant_array(node.inputs[1]) if len(node.inputs) == 2 else None
+    return repeats is not None and bool((repeats == 1).all())
 
 
 def _is_single(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
@@ -235,6 +274,12 @@ _NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
     "Unsqueeze": _keeps_shape,
     "Transpose": _keeps_order,
     "Concat": _is_single,
+    "Sum": _is_single,
+    "Max": _is_single,
+    "Min": _is_single,
+    "Split": _is_undivided,
+    "Slice": _cuts_nothing,
+    "Tile": _repeats_nothing,
     "Pad": _pads_nothing,
     "Dropout": _drops_nothing,
     "Add": _is_neutral,
