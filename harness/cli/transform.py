@@ -6,7 +6,7 @@ import argparse
 import errno
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,12 @@ INLINE_BYTES = 1_500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written. Bytes count external data."""
+    """What was written. Bytes count external data.
+
+    Attributes:
+        did: what the steps did, in their own words.
+        remarks: what they remark for whoever uses the result.
+    """
 
     nodes_before: int
     nodes_after: int
@@ -51,6 +56,8 @@ class Written:
     bytes_after: int
     transform_seconds: float
     external_data: str | None
+    did: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
     inputs.add_argument("--seed", type=int, metavar="S", help="of the generated ones (default: 0)")
     add_json(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
     add_limits(parser)
     parser.epilog = (
         "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
@@ -125,9 +133,9 @@ def run(args: argparse.Namespace) -> int:
             verdict = worker.call(check, path, out, variant)
     if args.json:
         write_json({"output": out, "variant": variant.spelling, "session_steps": idle} | asdict(written)
-                   | {"problems": verdict.problems(), "notes": verdict.notes()})  # fmt: skip
+                   | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]})  # fmt: skip
     else:
-        _show(console(), out, variant, written, verdict, idle)
+        _show(console(), out, variant, replace(written, did=()) if args.quiet else written, verdict, idle)
     return NEGATIVE if verdict.problems() else DONE
 
 
@@ -177,21 +185,29 @@ def apply(
     model = before.load()
     nodes = node_count(model.graph)
     started = time.perf_counter()
-    for step, run_step in bound:
-        note_stage(f"step {step.name}")
-        try:
-            model = run_step(model, samples)
-        except NotApplicable as error:
-            raise NotApplicable(f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written.") from None
-        except Exception as error:  # whatever a library raises
-            raise TransformError(
-                f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
-            ) from None
+    with transforms.details() as did, transforms.remarks() as remarks:
+        for step, run_step in bound:
+            note_stage(f"step {step.name}")
+            try:
+                model = run_step(model, samples)
+            except NotApplicable as error:
+                raise NotApplicable(f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written.") from None
+            except Exception as error:  # whatever a library raises
+                raise TransformError(
+                    f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
+                ) from None
     seconds = time.perf_counter() - started
     note_stage("write")
     external = _write(model, out, inline_bytes)
     return Written(
-        nodes, node_count(model.graph), before.size_bytes, Model(out, "written").size_bytes, seconds, external
+        nodes,
+        node_count(model.graph),
+        before.size_bytes,
+        Model(out, "written").size_bytes,
+        seconds,
+        external,
+        tuple(did),
+        tuple(remarks),
     )
 
 
@@ -273,9 +289,11 @@ def _show(out: Console, file: Path, variant: Variant, written: Written, verdict:
     if written.external_data:
         rows["weights"] = f"in {written.external_data} beside it; keep the two together"
     out.print(facts(rows))
+    for did in written.did:
+        out.print(text(did), soft_wrap=True)
     for step in idle:
         out.print(text(f"note: {step} is an option of the session and changes no file", "yellow"), soft_wrap=True)
-    for note in verdict.notes():
+    for note in (*written.remarks, *verdict.notes()):
         out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
     for problem in verdict.problems():
         out.print(labelled("problem: ", "bold red", problem), soft_wrap=True)

@@ -37,6 +37,7 @@ class Precision(StrEnum):
 
 _log = logging.getLogger(__name__)
 _collecting: ContextVar[list[str] | None] = ContextVar("collecting", default=None)
+_detailing: ContextVar[list[str] | None] = ContextVar("detailing", default=None)
 
 # What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed in may be changed.
 Apply = Callable[..., "onnx.ModelProto"]
@@ -107,6 +108,24 @@ def remark(text: str) -> None:
     if collected is None:
         _log.warning("%s", text)
     else:
+        collected.append(text)
+
+
+@contextlib.contextmanager
+def details() -> Iterator[list[str]]:
+    """Collect, in the list that it gives, what transforms did, in their own words."""
+    collected: list[str] = []
+    token = _detailing.set(collected)
+    try:
+        yield collected
+    finally:
+        _detailing.reset(token)
+
+
+def detail(text: str) -> None:
+    """Say, from inside a transform, what it did: for whoever asked for it (``onnx-harness transform``), and no one else."""
+    collected = _detailing.get()
+    if collected is not None:
         collected.append(text)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.transforms import Transform, remark
+from harness.transforms import Transform, detail, remark
 
 if TYPE_CHECKING:
     import onnx
@@ -30,10 +30,15 @@ def simplify(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Sequence[str] = (),
     inline_functions: bool = False,
+    in_place: bool = False,
 ) -> onnx.ModelProto:
-    """As ``simplify_with_report``, the model alone; what each rule did is logged."""
-    simplified, report = simplify_with_report(model, max_growth_bytes, overwrite_input_shapes, inline_functions)
-    _log.info("simplify: %s", ", ".join(f"{rule} {times}" for rule, times in report.items()) or "nothing to do")
+    """As ``simplify_with_report``, the model alone; what each rule did is logged, and told by ``onnx-harness``."""
+    simplified, report = simplify_with_report(
+        model, max_growth_bytes, overwrite_input_shapes, inline_functions, in_place
+    )
+    told = ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
+    _log.info("simplify: %s", told)
+    detail(f"simplify: {told}")
     return simplified
 
 
@@ -42,14 +47,16 @@ def simplify_with_report(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Sequence[str] = (),
     inline_functions: bool = False,
+    in_place: bool = False,
 ) -> tuple[onnx.ModelProto, Mapping[str, int]]:
     """Infer shapes, fold what depends on constants alone, merge and remove nodes; repeat until nothing changes.
 
     Args:
-        model: a model that passes ``onnx.checker``; it is not changed.
-        max_growth_bytes: by how much folding may make the model larger than it was.
+        model: a model that passes ``onnx.checker``; it is not changed but for ``in_place``.
+        max_growth_bytes: by how much the model may become larger than it was.
         overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone.
-        inline_functions: put the bodies of the model's functions where they are called, first.
+        inline_functions: put the bodies of the model's functions where they are called, first, if that fits the limit.
+        in_place: let ``model`` become the result, so that no weight is held twice.
 
     Returns:
         The simplified model, its inputs and outputs as they were but for the shapes overwritten; and how often each
@@ -61,28 +68,31 @@ def simplify_with_report(
     """
     _check(max_growth_bytes, overwrite_input_shapes)
 
-    from harness.transforms.surgery.editing import close_model, open_model
+    from harness.transforms.surgery.editing import close_model, footprint, open_model
     from harness.transforms.surgery.facts import is_consistent
+    from harness.transforms.surgery.inlining import inlined_beside
     from harness.transforms.surgery.shapes import overwritten
 
-    if inline_functions and model.functions:
-        from onnx import inliner
-
-        model = inliner.inline_local_functions(model)
-    with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes]):
-        first = None
-        # The more is known of a graph, the more there is that inference may object to: where branches disagree, after
-        # a computed shape. It isn't always right, but without its consent no model is valid.
-        for inlining in (True, False):
-            editing = open_model(model)
-            report = _Rounds(editing, max_growth_bytes, inlining).run()
-            first = first or (editing, report)
-            if is_consistent(editing):
-                return close_model(editing), report
-        if is_consistent(open_model(model)):
-            remark("left as it was: once simplified, onnx's shape inference would find it inconsistent")
-            return close_model(open_model(model)), {}
-        return close_model(first[0]), first[1]
+    with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes], for_good=in_place):
+        limit = footprint(open_model(model)) + max_growth_bytes
+        sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
+        first: tuple[Editing, Mapping[str, int]] | None = None
+        for source in sources:
+            # The more is known of a graph, the more there is that inference may object to: where branches disagree,
+            # after a computed shape. It isn't always right, but without its consent no model is valid.
+            for inlining in (True, False):
+                editing = open_model(source)
+                report = _Rounds(editing, limit - footprint(editing), inlining).run()
+                if footprint(editing) > limit:
+                    break
+                first = first or (editing, report)
+                if is_consistent(editing):
+                    return close_model(editing, in_place), report
+        if first is not None and not is_consistent(open_model(model)):
+            return close_model(first[0], in_place), first[1]
+        why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
+        remark(f"left as it was: once simplified, {why}")
+        return close_model(open_model(model), in_place), {}
 
 
 class _Rounds:
@@ -146,6 +156,11 @@ class _Rounds:
         return done
 
 
+def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+    """Simplify; the model may be changed."""
+    return simplify(model, **options, in_place=True)
+
+
 def _check(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Sequence[str] = (),
@@ -173,7 +188,7 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 TRANSFORM = Transform(
     summary="shapes inferred, constants folded, nodes merged or removed that do nothing",
-    apply=simplify,
+    apply=_apply,
     forms={"simplify": {}},
     options={"max_growth_bytes": int, "overwrite_input_shapes": tuple, "inline_functions": bool},
     requires=("onnx-ir",),

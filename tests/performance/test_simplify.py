@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.performance
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.model.toml"))
 ROUNDS = 2
+LARGE_BYTES, LARGE_SECONDS, LARGE_MEMORY = 3_000_000_000, 300, 1.6
 PEERS: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "onnxsim": simplify_as_documented,
     "onnxslim": slim_as_documented,
@@ -102,3 +105,66 @@ def test_it_is_no_slower_than_the_faster_library() -> None:
     print(f"\ntime of simplify over that of the faster library, geometric mean of {len(ratios)} models: {mean:.2f}")
 
     assert mean <= 1
+
+
+LARGE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from harness.transforms.simplify import simplify
+
+folder, size = Path(sys.argv[1]), int(sys.argv[2])
+
+def resident(line):  # VmHWM is the peak; getrusage's may be that of the process before this one
+    return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) * 1024
+
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4096]) for name in "xy")
+nodes, tensors, at = [], [], 0
+rng = np.random.default_rng(0)
+block = rng.standard_normal((4096, 4096), np.float32)
+count = size // block.nbytes
+with (folder / "large.bin").open("wb") as file:
+    for number in range(count):
+        last = number + 1 == count
+        # A layer as exporters write it: a bias, an Identity, weights that are turned; and one that is there twice.
+        nodes += [helper.make_node("Identity", [f"h{number}" if number else "x"], [f"i{number}"]),
+                  helper.make_node("Identity" if number % 4 else "Transpose", [f"w{number}"], [f"t{number}"]),
+                  helper.make_node("MatMul", [f"i{number}", f"t{number}"], [f"m{number}"]),
+                  helper.make_node("Add", [f"m{number}", f"b{number}"], ["y" if last else f"h{number + 1}"])]
+        block[0, 0] = max(number, 1)
+        for name, array in (("w", block), ("b", rng.standard_normal(4096, np.float32))):
+            tensor = TensorProto(name=f"{name}{number}", data_type=TensorProto.FLOAT, dims=array.shape,
+                                 data_location=TensorProto.EXTERNAL)
+            for key, value in (("location", "large.bin"), ("offset", at), ("length", array.nbytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+            file.write(array.tobytes())
+            at += array.nbytes
+del block
+graph = helper.make_graph(nodes, "large", [x], [y], tensors)
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "large.onnx")
+del graph, tensors
+
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+before, started = resident("VmRSS"), time.monotonic()
+result = simplify(onnx.load(folder / "large.onnx"), in_place=True)
+simplified = time.monotonic()
+onnx.save_model(result, folder / "small.onnx", save_as_external_data=True, location="small.bin")
+assert len(result.graph.node) == count, len(result.graph.node)
+print((resident("VmHWM") - before) / at, time.monotonic() - started)
+"""
+
+
+def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES)]
+    memory, taken = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with capsys.disabled():
+        print(f"\n  simplify of 3 GB of external data: {memory:.2f} of its size in memory, {taken:.0f} s")
+    assert memory < LARGE_MEMORY
+    assert taken < LARGE_SECONDS

@@ -50,6 +50,11 @@ def assert_same(expected: Array, got: Array, exactly: bool) -> None:
     np.testing.assert_allclose(got[finite], expected[finite], rtol=0, atol=0 if exactly else 1e-5 * scale)
 
 
+def by_name(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The initializers: the order is all that an edit in place makes different."""
+    return sorted(model.graph.initializer, key=lambda tensor: tensor.name)
+
+
 def check(seed_of_model: Random, size: int) -> None:
     model = random_model(seed_of_model, size)
     try:
@@ -59,7 +64,14 @@ def check(seed_of_model: Random, size: int) -> None:
         assume(False)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    result, report = simplify_with_report(copy)
+    result, report = simplify_with_report(model)
+    assert model == copy
+    in_place, _ = simplify_with_report(copy, in_place=True)
+    assert in_place is copy
+    assert by_name(in_place) == by_name(result)
+    in_place.graph.ClearField("initializer")
+    in_place.graph.initializer.extend(result.graph.initializer)
+    assert in_place == result
     onnx.checker.check_model(result, full_check=True)
     assert list(result.graph.input) == list(model.graph.input)
     assert list(result.graph.output) == list(model.graph.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 
@@ -11,6 +12,7 @@ from harness.transforms.surgery.editing import Editing, inner_graphs
 from harness.transforms.surgery.folding import is_deterministic
 
 _SMALL_BYTES = 1 << 12
+_END_BYTES = 256
 
 
 def merge_initializers(editing: Editing, small: bool) -> int:
@@ -30,19 +32,34 @@ def merge_initializers(editing: Editing, small: bool) -> int:
         if not small or tensor.nbytes <= _SMALL_BYTES:
             alike[tensor.dtype, tuple(tensor.shape.numpy())].append(value)
     merged = 0
-    for values in alike.values():
-        if len(values) < 2:
-            continue
-        first: dict[bytes, ir.Value] = {}
-        for value in values:
-            assert value.const_value is not None
-            assert value.name is not None
-            kept = first.setdefault(value.const_value.tobytes(), value)
-            if kept is not value:
-                ir.convenience.replace_all_uses_with(value, kept)
-                del editing.graph.initializers[value.name]
-                merged += 1
+    for same in (same for values in alike.values() for same in _equal(values)):
+        for value in same[1:]:
+            ir.convenience.replace_all_uses_with(value, same[0])
+            del editing.graph.initializers[str(value.name)]
+            merged += 1
     return merged
+
+
+def _equal(values: list[ir.Value]) -> list[list[ir.Value]]:
+    """Groups of initializers that hold the same bytes, those of one type and shape given."""
+    groups = [values]
+    # Their ends tell most weights apart. What is kept to compare is never a weight itself: memory would be twice it.
+    for mark in (_ends, _hash):
+        finer: dict[tuple[int, Hashable], list[ir.Value]] = defaultdict(list)
+        for number, group in enumerate(groups):
+            for value in group if len(group) > 1 else ():
+                assert value.const_value is not None
+                finer[number, mark(value.const_value.tobytes())].append(value)
+        groups = list(finer.values())
+    return groups
+
+
+def _ends(data: bytes) -> Hashable:
+    return data[:_END_BYTES], data[-_END_BYTES:]
+
+
+def _hash(data: bytes) -> Hashable:
+    return hashlib.sha256(data).digest()
 
 
 def merge_nodes(editing: Editing) -> int:

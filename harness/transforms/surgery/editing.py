@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 
 from harness.errors import NotApplicable
 
@@ -84,27 +85,30 @@ def open_model(model: onnx.ModelProto) -> Editing:
     return editing
 
 
-def close_model(editing: Editing) -> onnx.ModelProto:
-    """Put the model together again: the edited graph, and all else, its inputs and outputs included, as it was."""
-    model = onnx.ModelProto()
-    for descriptor, value in editing.model.ListFields():
-        if descriptor.name == "graph":
-            continue
-        if isinstance(value, str | bytes | int | float):
-            setattr(model, descriptor.name, value)
-        elif hasattr(value, "extend"):
-            getattr(model, descriptor.name).extend(value)
-        else:
-            getattr(model, descriptor.name).CopyFrom(value)
-    ir.serde.serialize_graph_into(model.graph, editing.graph)
+def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
+    """Put the model together again: the edited graph, and all else, its inputs and outputs included, as it was.
+
+    Args:
+        editing: the graph; it is spent.
+        in_place: into the model that was opened, whose weights stay where they are instead of being copied.
+    """
     original = editing.model.graph
-    for name in ("input", "output", "sparse_initializer"):
-        model.graph.ClearField(name)
-        getattr(model.graph, name).extend(getattr(original, name))
+    initializers = frozenset(editing.graph.initializers)
+    listed = [tensor.name for tensor in original.initializer]
+    if in_place and not editing.sparse:
+        model = editing.model
+        _close_around_weights(editing)
+    else:
+        model = onnx.ModelProto()
+        copy_fields(editing.model, model, but="graph")
+        ir.serde.serialize_graph_into(model.graph, editing.graph)
+        for name in ("input", "output", "sparse_initializer"):
+            model.graph.ClearField(name)
+            getattr(model.graph, name).extend(getattr(original, name))
     if model.ir_version < FREE_INITIALIZERS:
-        _list_initializers(model.graph, original)
+        _list_initializers(model.graph, listed)
     # onnx-ir writes the type and shape of every initializer a second time.
-    described = [info for info in model.graph.value_info if info.name not in editing.graph.initializers]
+    described = [info for info in model.graph.value_info if info.name not in initializers]
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(described)
     for node in _proto_nodes(model.graph) if editing.sparse else ():
@@ -114,17 +118,66 @@ def close_model(editing: Editing) -> onnx.ModelProto:
     return model
 
 
-def _list_initializers(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+def copy_fields(source: Message, target: Message, but: str) -> None:
+    """Copy every field of a message that is set, except the one called ``but``."""
+    for descriptor, value in source.ListFields():
+        if descriptor.name == but:
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(target, descriptor.name, value)
+        elif hasattr(value, "extend"):
+            getattr(target, descriptor.name).extend(value)
+        else:
+            getattr(target, descriptor.name).CopyFrom(value)
+
+
+def _close_around_weights(editing: Editing) -> None:
+    """Bring the edit into the model that was opened; tensors that are still used are neither copied nor moved."""
+    graph = editing.model.graph
+    places = {id(tensor): index for index, tensor in enumerate(graph.initializer)}
+    kept: set[int] = set()
+    for name, value in list(editing.graph.initializers.items()):
+        place = places.get(id(value.const_value.raw)) if isinstance(value.const_value, ir.serde.TensorProtoTensor) else None
+        if place is not None and place not in kept:
+            kept.add(place)
+            graph.initializer[place].name = name
+            del editing.graph.initializers[name]
+    for index in reversed(range(len(graph.initializer))):
+        if index not in kept:
+            del graph.initializer[index]
+    # One after the other, each forgotten once it is written.
+    for name, value in list(editing.graph.initializers.items()):
+        if value.const_value is not None:
+            ir.serde.serialize_tensor_into(graph.initializer.add(), value.const_value)
+            graph.initializer[-1].name = name
+            value.const_value = None
+            del editing.graph.initializers[name]
+    edited = onnx.GraphProto()
+    ir.serde.serialize_graph_into(edited, editing.graph)
+    for name in ("node", "value_info"):
+        graph.ClearField(name)
+        getattr(graph, name).extend(getattr(edited, name))
+
+
+def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
     """List every initializer as an input, and none that is gone: no caller sees these."""
     initializers = {tensor.name: tensor for tensor in graph.initializer}
-    gone = {tensor.name for tensor in original.initializer} - initializers.keys()
-    listed = [info for info in original.input if info.name not in gone]
+    gone = set(before) - initializers.keys()
+    listed = [info for info in graph.input if info.name not in gone]
     new = initializers.keys() - {info.name for info in listed}
     graph.ClearField("input")
     graph.input.extend(listed)
     for name, tensor in initializers.items():
         if name in new:
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+
+
+def footprint(editing: Editing) -> int:
+    """About the bytes of the model as a file, its weights included: comparable before and after an edit."""
+    held = (value for graph in all_graphs(editing.graph) for value in graph.initializers.values())
+    weights = sum(value.const_value.nbytes + 2 * len(value.name or "") + 32 for value in held if value.const_value)
+    nodes = sum(ir.serde.serialize_node(node).ByteSize() for node in editing.graph)
+    return weights + nodes + sum(function.ByteSize() for function in editing.model.functions)
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:

@@ -37,7 +37,7 @@ _MOVES = frozenset(
 )
 # Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
 _FED_FROM_BYTES = 1 << 12
-
+_BYTES_OF_A_RUN = 1 << 27
 
 # Of what outgrows the limit together, values of up to this size are folded all the same if anything larger can stay.
 _SMALL_COST = 512
@@ -90,10 +90,10 @@ class ConstantFolder:
                 kept |= _outgrowing(sized, growth - budget, freed)
             elif not wanted:
                 break
-            elif not self._compute(constant, wanted, facts, computed):
+            elif not self._compute(constant, _first(wanted, costs), facts, computed):
                 constant = [node for node in constant if node not in self._refused]
         for value in plan.results:
-            replace_by_constant(self._editing, value, ir.tensor(computed[value]))
+            replace_by_constant(self._editing, value, ir.tensor(computed.pop(value)))
         for node in reversed(plan.nodes):
             remove_whole(node)
         return len(plan.nodes), growth
@@ -277,6 +277,18 @@ def _plan(
         else:
             going.discard(node)
     return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
+
+
+def _first(wanted: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:
+    """The wanted values that one run computes: all of them, unless that would take a lot of memory."""
+    chosen: list[ir.Value] = []
+    room = _BYTES_OF_A_RUN
+    for value in wanted:
+        room -= costs[value] or 0
+        if room < 0 and chosen:
+            break
+        chosen.append(value)
+    return chosen
 
 
 def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list[ir.Node]:

@@ -7,6 +7,8 @@ from collections.abc import Collection
 import onnx
 import onnx.inliner
 
+from harness.transforms.surgery.editing import copy_fields
+
 
 def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
     """Inline the functions of a model, except those whose name is in ``kept``.
@@ -36,4 +38,17 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     inlined = onnx.inliner.inline_selected_functions(model, chosen)
     del inlined.graph.input[inputs:]
     inlined.graph.initializer.extend(source.initializer)
+    return inlined
+
+
+def inlined_beside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """As ``inline_functions``, and ``model`` stays as it was; a copy of its weights is the only one that is made."""
+    light = onnx.ModelProto()
+    copy_fields(model, light, but="graph")
+    copy_fields(model.graph, light.graph, but="initializer")
+    for tensor in model.graph.initializer:
+        light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    inlined = inline_functions(light)
+    inlined.graph.ClearField("initializer")
+    inlined.graph.initializer.extend(model.graph.initializer)
     return inlined

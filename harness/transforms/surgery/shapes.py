@@ -11,8 +11,10 @@ from harness.errors import did_you_mean
 
 
 @contextmanager
-def overwritten(model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
-    """Let inputs of the model have these shapes, until the end of the block.
+def overwritten(
+    model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, ...]]], for_good: bool = False
+) -> Iterator[None]:
+    """Let inputs of the model have these shapes: until the end of the block, or, if nothing is raised in it, for good.
 
     Raises:
         ValueError: a shape is of no input, or of another rank than declared.
@@ -21,12 +23,14 @@ def overwritten(model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, .
     before = {name: onnx.TypeProto() for name, _ in shapes if name in inputs}
     for name, kept in before.items():
         kept.CopyFrom(inputs[name].type)
+    done = False
     try:
         for name, dims in shapes:
             _overwrite(inputs, name, dims)
         yield
+        done = for_good
     finally:
-        for name, kept in before.items():
+        for name, kept in before.items() if not done else ():
             inputs[name].type.CopyFrom(kept)
 
 
