@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from harness.model import Signature, ValueType
 
 
-def interface_changes(before: Signature, after: Signature, float_io: str | None) -> list[str]:
-    """What a caller of the model would notice, a sentence each."""
+def interface_changes(
+    before: Signature, after: Signature, float_io: str | None, fixed: Mapping[str, tuple[int, ...]] | None = None
+) -> list[str]:
+    """What a caller of the model would notice, a sentence each.
+
+    Args:
+        before: the original's.
+        after: the transformed model's.
+        float_io: the dtype that float32 inputs and outputs may have become; None: none may change.
+        fixed: the shapes that the user gave to inputs.
+    """
     found = []
     for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
         names, now = [value.name for value in old], [value.name for value in new]
@@ -19,6 +29,8 @@ def interface_changes(before: Signature, after: Signature, float_io: str | None)
         by_name = {value.name: value for value in new}
         for value in old:
             if value.name in by_name:
+                if what == "input" and fixed and value.name in fixed and by_name[value.name].shape == fixed[value.name]:
+                    value = replace(value, shape=fixed[value.name])
                 found += _value_changes(what, value, by_name[value.name], float_io)
     return found
 

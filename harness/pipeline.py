@@ -359,7 +359,18 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
             reason = f"the ONNX checker rejects the transformed model: {artifact.check}"
             raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
         way.notes.append(f"the ONNX checker rejects the original too: {original}")
-    differences = interface_changes(subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant))
+    fixed = transforms.fixed_shapes(way.task.cell.variant.steps)
+    for each in subject.reference.sets:
+        for name, shape in fixed.items():
+            if name in each.values and shapes(each)[name] != [shape]:
+                raise CellEnded(
+                    Status.NOT_APPLICABLE,
+                    f"the variant fixes the shape of input '{name}' at {list(shape)}, and the input sets have others. "
+                    f"Mend: shapes = [{list(shape)}] under [inputs.{name}] of the model's card",
+                )
+    differences = interface_changes(
+        subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant), fixed
+    )
     if differences:
         reason = f"the model's interface changed: {differences[0]}"
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)

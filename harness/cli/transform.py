@@ -93,6 +93,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--variant", metavar="V", required=True, help="such as simplify+fp16.io32, or a variant of pyproject.toml's"
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument(
+        "--overwrite-input-shape",
+        metavar="NAME:DIMS",
+        action="append",
+        default=[],
+        help="let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     inputs = parser.add_argument_group("inputs, for steps that are calibrated on them")
     inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
@@ -114,7 +121,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
     settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
-    variant = one_variant(args.variant, settings)
+    variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     steps = [step for step in variant.steps if not transforms.bind(step).transform.session]
     idle = [step.name for step in variant.steps if step not in steps]
     if not steps:
@@ -137,6 +144,30 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(console(), out, variant, replace(written, did=()) if args.quiet else written, verdict, idle)
     return NEGATIVE if verdict.problems() else DONE
+
+
+def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
+    """The variant, the shapes handed to those of its steps that take some.
+
+    Raises:
+        UsageError: none does, or what was written is no shape.
+    """
+    if not shapes:
+        return variant
+    steps, taken = [], False
+    for step in variant.steps:
+        option = transforms.bind(step).transform.input_shapes
+        if option:
+            taken = True
+            step = Step(step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items())))
+        transforms.bind(step)
+        steps.append(step)
+    if not taken:
+        raise UsageError(
+            f"no step of '{variant.spelling}' takes shapes of inputs: --overwrite-input-shape has no effect. "
+            f"Mend: --variant simplify+{variant.spelling}"
+        )
+    return Variant(variant.id, tuple(steps))
 
 
 def one_variant(word: str, settings: Settings) -> Variant:
@@ -191,7 +222,9 @@ def apply(
             try:
                 model = run_step(model, samples)
             except NotApplicable as error:
-                raise NotApplicable(f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written.") from None
+                raise NotApplicable(
+                    f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."
+                ) from None
             except Exception as error:  # whatever a library raises
                 raise TransformError(
                     f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
@@ -233,7 +266,8 @@ def check(path: Path, out: Path, variant: Variant) -> Verdict:
     before, after = Model(path), Model(out, "written")
     checker = checker_says(out)
     original = checker_says(path) if checker else None
-    changes = interface_changes(before.signature, after.signature, float_io(variant))
+    fixed = transforms.fixed_shapes(variant.steps)
+    changes = interface_changes(before.signature, after.signature, float_io(variant), fixed)
     return Verdict(checker, original, tuple(changes))
 
 

@@ -55,6 +55,7 @@ class Transform:
         requires: distributions whose versions decide the result, and which must be installed.
         precision: of the result.
         float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
+        input_shapes: the option, if any, in which the user fixes the shapes of inputs: ``"x:1,3,224,224"`` for each.
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
         calibrated: ``apply`` also takes ``samples``: the input sets that the result is judged on, a value by input name
@@ -70,6 +71,7 @@ class Transform:
     requires: tuple[str, ...] = ()
     precision: Precision = Precision.FP32
     float_io: str | None = None
+    input_shapes: str | None = None
     session: bool = False
     groups: tuple[str, ...] = ()
     calibrated: bool = False
@@ -89,6 +91,29 @@ class BoundStep:
         if self.transform.calibrated:
             return self.transform.apply(model, samples=samples, **self.options)
         return self.transform.apply(model, **self.options)
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name and the shape that ``"x:1,3,224,224"`` says; ``"x:"`` is a scalar's.
+
+    Raises:
+        ValueError: it doesn't say both.
+    """
+    # A name may hold colons itself: many exporters end it in ":0".
+    name, colon, dims = text.rpartition(":")
+    sizes = [dim.strip() for dim in dims.split(",")] if dims.strip() else []
+    if not colon or not name or not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"{text!r} is no shape of an input; one is written NAME:1,3,224,224")
+    return name, tuple(int(size) for size in sizes)
+
+
+def fixed_shapes(steps: Sequence[Step]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the options of a chain's steps give to inputs, by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for step in map(bind, steps):
+        texts = step.options.get(step.transform.input_shapes or "", ())
+        found.update(map(parse_shape, texts if isinstance(texts, tuple) else ()))
+    return found
 
 
 @contextlib.contextmanager
@@ -123,7 +148,7 @@ def details() -> Iterator[list[str]]:
 
 
 def detail(text: str) -> None:
-    """Say, from inside a transform, what it did: for whoever asked for it (``onnx-harness transform``), and no one else."""
+    """Say, from inside a transform, what it did: for those who asked, as ``onnx-harness transform`` does."""
     collected = _detailing.get()
     if collected is not None:
         collected.append(text)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.transforms import Transform, detail, remark
+from harness.transforms import Transform, detail, parse_shape, remark
 
 if TYPE_CHECKING:
     import onnx
@@ -68,31 +68,42 @@ def simplify_with_report(
     """
     _check(max_growth_bytes, overwrite_input_shapes)
 
-    from harness.transforms.surgery.editing import close_model, footprint, open_model
+    from harness.transforms.surgery.editing import close_model, footprint, give_names, open_model, tensor_names
     from harness.transforms.surgery.facts import is_consistent
     from harness.transforms.surgery.inlining import inlined_beside
     from harness.transforms.surgery.shapes import overwritten
 
+    def opened(source: onnx.ModelProto) -> Editing:
+        give_names(names)
+        return open_model(source)
+
+    def closed(editing: Editing) -> onnx.ModelProto:
+        result = close_model(editing, in_place)
+        if result is not model:
+            give_names(names)
+        return result
+
     with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes], for_good=in_place):
-        limit = footprint(open_model(model)) + max_growth_bytes
+        names = tensor_names(model)
+        limit = footprint(opened(model)) + max_growth_bytes
         sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
         first: tuple[Editing, Mapping[str, int]] | None = None
         for source in sources:
             # The more is known of a graph, the more there is that inference may object to: where branches disagree,
             # after a computed shape. It isn't always right, but without its consent no model is valid.
             for inlining in (True, False):
-                editing = open_model(source)
+                editing = opened(source)
                 report = _Rounds(editing, limit - footprint(editing), inlining).run()
                 if footprint(editing) > limit:
                     break
                 first = first or (editing, report)
                 if is_consistent(editing):
-                    return close_model(editing, in_place), report
-        if first is not None and not is_consistent(open_model(model)):
-            return close_model(first[0], in_place), first[1]
+                    return closed(editing), report
+        if first is not None and not is_consistent(opened(model)):
+            return closed(first[0]), first[1]
         why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
         remark(f"left as it was: once simplified, {why}")
-        return close_model(open_model(model), in_place), {}
+        return closed(opened(model)), {}
 
 
 class _Rounds:
@@ -172,25 +183,12 @@ def _check(
         parse_shape(text)
 
 
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """The name and the shape that ``"x:1,3,224,224"`` says; ``"x:"`` is a scalar's.
-
-    Raises:
-        ValueError: it doesn't say both.
-    """
-    # A name may hold colons itself: many exporters end it in ":0".
-    name, colon, dims = text.rpartition(":")
-    sizes = [dim.strip() for dim in dims.split(",")] if dims.strip() else []
-    if not colon or not name or not all(size.isdecimal() for size in sizes):
-        raise ValueError(f"overwrite_input_shapes has {text!r}; a shape is written NAME:1,3,224,224")
-    return name, tuple(int(size) for size in sizes)
-
-
 TRANSFORM = Transform(
     summary="shapes inferred, constants folded, nodes merged or removed that do nothing",
     apply=_apply,
     forms={"simplify": {}},
     options={"max_growth_bytes": int, "overwrite_input_shapes": tuple, "inline_functions": bool},
+    input_shapes="overwrite_input_shapes",
     requires=("onnx-ir",),
     check=_check,
 )

@@ -6,6 +6,7 @@ ONNX Runtime refuses: whoever runs it there has to see that the simplified one i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -21,7 +22,15 @@ Shape = tuple[int, ...]
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, np.nan, np.inf, -np.inf)
 BATCH = 2
-_DTYPES = {"f": np.float32, "d": np.float64, "h": np.float16, "i": np.int64, "j": np.int32, "u": np.uint8, "b": np.bool_}
+_DTYPES: dict[str, Any] = {
+    "f": np.float32,
+    "d": np.float64,
+    "h": np.float16,
+    "i": np.int64,
+    "j": np.int32,
+    "u": np.uint8,
+    "b": np.bool_,
+}
 _CODES = {kind: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for kind, dtype in _DTYPES.items()}
 
 
@@ -55,7 +64,7 @@ class Graph:
     def visible(self) -> list[Value]:
         return self.values + (self.outer.visible() if self.outer is not None else [])
 
-    def pick(self, kinds: str = "", test: Callable[[Value], bool] = lambda value: True) -> Value:
+    def pick(self, kinds: str = "", test: Callable[[Value], bool] = lambda _: True) -> Value:
         """A value that fits, or a constant where there's none."""
         fitting = [value for value in self.visible() if (not kinds or value.kind in kinds) and test(value)]
         # Later ones oftener: chains are what rules look for.
@@ -170,7 +179,7 @@ def _transpose(g: Graph) -> None:
 
 
 def _factors(g: Graph, size: int) -> Shape:
-    shape = []
+    shape: list[int] = []
     while size > 1 and len(shape) < 3 and g.random.random() < 0.8:
         part = g.random.choice([each for each in range(1, size + 1) if size % each == 0])
         shape.append(part)
@@ -181,7 +190,7 @@ def _factors(g: Graph, size: int) -> Shape:
 
 
 def _reshape(g: Graph) -> None:
-    x = g.pick("fi", lambda value: 0 < np.prod(value.shape) < 500)
+    x = g.pick("fi", lambda value: 0 < math.prod(value.shape) < 500)
     shape = _factors(g, int(np.prod(x.shape)))
     written: list[int] = list(shape)
     for axis in range(min(len(written), len(x.shape))):
@@ -452,7 +461,7 @@ def _matmul(g: Graph) -> None:
 
 
 def _gemm(g: Graph) -> None:
-    x = g.pick("f", lambda value: len(value.shape) == 2 and 0 < min(value.shape))
+    x = g.pick("f", lambda value: len(value.shape) == 2 and min(value.shape) > 0)
     flip, turned, wide = g.random.choice((0, 1)), g.random.choice((0, 1)), g.random.randint(1, 3)
     rows, depth = x.shape[::-1] if flip else x.shape
     inputs = [x.name, g.constant(_weights(g, (wide, depth) if turned else (depth, wide)))]
@@ -628,17 +637,18 @@ def random_model(random: Random, size: int) -> onnx.ModelProto:
         chosen.append(Value(tensor.name, "", tuple(tensor.dims)))
     codes = {tensor.name: tensor.data_type for tensor in g.initializers}
     outputs = [
-        helper.make_tensor_value_info(value.name, codes.get(value.name) or _CODES[value.kind], [None] * len(value.shape))
+        helper.make_tensor_value_info(
+            value.name, codes.get(value.name) or _CODES[value.kind], [None] * len(value.shape)
+        )
         for value in {value.name: value for value in chosen}.values()
     ]
     used = any(node.domain == "my" for node in _all_nodes(g.nodes))
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(g.nodes, "random", inputs, outputs, g.initializers),
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("my", 1)],
         functions=_functions(opset) if used and opset >= 8 else [],
         ir_version=8 if opset < 19 else 10,
     )
-    return model
 
 
 def _all_nodes(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -179,6 +179,50 @@ def test_a_variant_that_makes_no_file_is_refused(variant: str, told: str, capsys
     assert not Path("out.onnx").exists()
 
 
+def sizes_of(path: str) -> list[list[int]]:
+    graph = onnx.load(path).graph
+    return [[dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in graph.input]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--variant", "simplify(overwrite_input_shapes=['x:3,4'])"],
+        ["--variant", "simplify+ort.basic", "--overwrite-input-shape", "x:3,4"],
+    ],
+)
+def test_a_shape_of_an_input_can_be_fixed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transform", saved("m.onnx"), *words, "-o", "out.onnx"]) == 0
+    assert sizes_of("out.onnx")[0] == [3, 4]
+    assert "problem" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optimize", "--overwrite-input-shape", "x:3,4"], "no step of 'optimize' takes shapes of inputs"),
+        (["simplify", "--overwrite-input-shape", "x"], "'x' is no shape of an input; one is written NAME:1,3,224,224"),
+        (["simplify", "--overwrite-input-shape", "y:3,4"], "'y', which is no input of the model"),
+    ],
+)
+def test_a_shape_that_cannot_be_fixed_is_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transform", saved("m.onnx"), "--variant", *words, "-o", "out.onnx"]) != 0
+    assert told in capsys.readouterr().err
+    assert not Path("out.onnx").exists()
+
+
+def test_transform_tells_what_each_rule_did_unless_it_shall_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["transform", saved("m.onnx"), "--variant", "simplify", "-o", "out.onnx", "--force"]
+    assert main(command) == 0
+    assert "simplify: remove nops 1" in capsys.readouterr().out
+    assert main([*command, "--quiet"]) == 0
+    assert "remove nops" not in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["did"][0].startswith("simplify: remove nops 1")
+
+
 def quantized_scale(seed: str) -> float:
     """The scale of ``x`` that int8.static finds for the saved model, with inputs of this seed."""
     command = ["transform", "m.onnx", "--variant", "simplify+int8.static", "-o", "out.onnx", "--force"]

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from harness.transforms.simplify import parse_shape, simplify_with_report
+from harness.transforms import parse_shape
+from harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import floats, model_of, ops, run, same_bits
 
 NORMALIZATION = {

@@ -165,7 +165,7 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
 
 
 def reshape_numbers(entries: Sequence[Entry], dims: Sequence[Entry]) -> list[int] | None:
-    """The constant shape for a Reshape from ``dims`` to ``entries``: 0 copies a dimension, and one may be -1, or None."""
+    """The constant shape for a Reshape from ``dims`` to ``entries``, where 0 copies and one is -1; None without any."""
     shape: list[int | None] = []
     for index, entry in enumerate(entries):
         if isinstance(entry, int):

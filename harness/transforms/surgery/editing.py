@@ -137,7 +137,9 @@ def _close_around_weights(editing: Editing) -> None:
     places = {id(tensor): index for index, tensor in enumerate(graph.initializer)}
     kept: set[int] = set()
     for name, value in list(editing.graph.initializers.items()):
-        place = places.get(id(value.const_value.raw)) if isinstance(value.const_value, ir.serde.TensorProtoTensor) else None
+        place = (
+            places.get(id(value.const_value.raw)) if isinstance(value.const_value, ir.serde.TensorProtoTensor) else None
+        )
         if place is not None and place not in kept:
             kept.add(place)
             graph.initializer[place].name = name
@@ -172,12 +174,27 @@ def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
 
 
+def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str]]:
+    """Each tensor of the model, with its name: an edit that renames a value renames the tensor that it holds."""
+    tensors = [tensor for graph in _proto_graphs(model.graph) for tensor in graph.initializer]
+    for node in _proto_nodes(model.graph):
+        tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+    return [(tensor, tensor.name) for tensor in tensors]
+
+
+def give_names(names: Sequence[tuple[onnx.TensorProto, str]]) -> None:
+    """Let each tensor have that name again."""
+    for tensor, name in names:
+        if tensor.name != name:
+            tensor.name = name
+
+
 def footprint(editing: Editing) -> int:
     """About the bytes of the model as a file, its weights included: comparable before and after an edit."""
     held = (value for graph in all_graphs(editing.graph) for value in graph.initializers.values())
     weights = sum(value.const_value.nbytes + 2 * len(value.name or "") + 32 for value in held if value.const_value)
     nodes = sum(ir.serde.serialize_node(node).ByteSize() for node in editing.graph)
-    return weights + nodes + sum(function.ByteSize() for function in editing.model.functions)
+    return int(weights + nodes + sum(function.ByteSize() for function in editing.model.functions))
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:

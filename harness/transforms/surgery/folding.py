@@ -257,9 +257,7 @@ def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> b
     return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES
 
 
-def _plan(
-    editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]
-) -> _Plan:
+def _plan(editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
     """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results can't be constants."""
     going = set(constant) - kept
     owner = {held: node for node in constant for held in all_nodes(node)}

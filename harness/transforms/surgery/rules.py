@@ -295,7 +295,11 @@ def fold_sizes(editing: Editing, facts: Facts) -> int:
     for graph in all_graphs(editing.graph):
         for node in list(graph):
             fact = fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
-            if fact is not None and fact.static_shape is not None and can_be_constant(editing, node.outputs[0], ir.DataType.INT64):
+            if (
+                fact is not None
+                and fact.static_shape is not None
+                and can_be_constant(editing, node.outputs[0], ir.DataType.INT64)
+            ):
                 size = np.array(np.prod(fact.static_shape, dtype=np.int64), np.int64)
                 replace_by_constant(editing, node.outputs[0], ir.tensor(size))
                 graph.remove(node, safe=True)
