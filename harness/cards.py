@@ -125,6 +125,8 @@ class Card:
         license: SPDX expression.
         suite: the suite of test cases that the model is one of; empty for a model of its own. A case is judged on its
             recorded input sets alone, and only where ONNX Runtime gives the outputs that are recorded beside them.
+        least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones excluded, that a cell
+            has to catch under ``--sensitivity``; None: any.
     """
 
     path: Path
@@ -136,6 +138,7 @@ class Card:
     tolerance: Mapping[str, ToleranceSpec] = field(default_factory=dict)
     known_failures: tuple[KnownFailure, ...] = ()
     suite: str = ""
+    least_sensitivity: float | None = None
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of what the card says about inputs, tolerances and known failures.
@@ -169,7 +172,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow("model", "source", "inputs", "tolerance", "known_failure")
+    card.allow("model", "source", "inputs", "tolerance", "sensitivity", "known_failure")
     model = card.section("model")
     model.allow("summary", "license")
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -187,6 +190,7 @@ def read(path: Path) -> Card:
         inputs=inputs,
         tolerance={section.key: _tolerance(section) for section in card.section("tolerance").sections()},
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
+        least_sensitivity=_least_sensitivity(card.section("sensitivity")),
     )
 
 
@@ -293,6 +297,14 @@ def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> Tole
         if value is not None and value < 0:
             raise section.error(key, f"is {value:g}, but a tolerance can't be negative")
     return spec
+
+
+def _least_sensitivity(section: Section) -> float | None:
+    section.allow("minimum")
+    minimum = section.number("minimum")
+    if minimum is not None and not 0 <= minimum <= 1:
+        raise section.error("minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1")
+    return minimum
 
 
 def _known_failure(section: Section) -> KnownFailure:

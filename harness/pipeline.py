@@ -206,7 +206,7 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
 
     Those of the first set's shapes: a latency is that of one size.
     """
-    subject, _ = _subject(task, Cache(cache_root()))
+    subject = subject_of(task)
     first = shapes(subject.reference.sets[0])
     return [dict(each.values) for each in subject.reference.sets if shapes(each) == first]
 
@@ -214,6 +214,11 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
 def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
     """The shapes of a set's tensors by input."""
     return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
+
+
+def subject_of(task: Task) -> Subject:
+    """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
+    return _subject(task, Cache(cache_root()))[0]
 
 
 def _load(way: _Way, kept: Cache) -> Subject:

@@ -6,6 +6,7 @@ never changes somebody else's test run. Loading it imports neither onnx nor onnx
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shlex
@@ -44,6 +45,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "min-placement": {"type": float, "metavar": "F", "help": "share of nodes that the provider must own, 0 to 1"},
     "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
     "cell-memory": {"type": int, "metavar": "BYTES", "help": "memory limit of a cell (default: 3/4 of the machine's)"},
+    "sensitivity": {"action": "store_true", "help": "plant faults in what passes, and count those that are caught"},
     "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
     "gate-reference": {
         "type": Path,
@@ -237,6 +239,29 @@ def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
         request.node.stash[_result] = result
 
     return record
+
+
+@pytest.fixture
+def onnx_progress(request: pytest.FixtureRequest) -> Generator[Callable[[str], None]]:
+    """Shows what takes long on a line of its own, which is gone in the end; on a terminal only."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    shown = False
+
+    def show(text: str) -> None:
+        nonlocal shown
+        if terminal is None or not terminal.isatty():
+            return
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            if not shown:
+                terminal.ensure_newline()
+            terminal.rewrite(text, erase=True)
+            terminal.flush()
+        shown = True
+
+    yield show
+    if shown:
+        show("")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import pipeline, providers, zoo
 from harness.errors import HarnessError, ResultsError, WorkerDied
@@ -19,6 +20,8 @@ from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.results.run import processor
 from harness.settings import Settings
+
+Answer = TypeVar("Answer")
 
 
 class Runner:
@@ -84,6 +87,19 @@ class Runner:
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+
+    def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
+        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
+
+        Raises:
+            WorkerDied: it crashed, hung or ate its memory.
+            Exception: whatever it raised.
+        """
+        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+
+    def revise(self, result: CellResult) -> None:
+        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
+        self._judged[result.id] = replace(self._judged[result.id], result=result)
 
     def close(self) -> None:
         """End the worker and the pinned reference, and keep the cache within its limit."""

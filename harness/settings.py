@@ -34,6 +34,7 @@ class Settings:
         cell_memory: bytes of resident memory for it.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
+        sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
     """
 
     provider: tuple[str, ...] = ("cpu",)
@@ -49,6 +50,7 @@ class Settings:
     cell_memory: int = field(default_factory=default_memory_bytes)
     latency_budget: float = 1.5
     gate_reference: Path | None = None
+    sensitivity: bool = False
 
     @property
     def limits(self) -> Limits:
@@ -137,6 +139,10 @@ def _value(key: str, value: object) -> object:
             if isinstance(value, str):
                 return Path(value)
             wanted = "a string"
+        case "sensitivity":
+            if isinstance(value, bool):
+                return value
+            wanted = "true or false"
         case "input_sets" | "seed" | "cell_memory":
             if isinstance(value, int) and not isinstance(value, bool):
                 return value

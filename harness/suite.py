@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from harness.runner import Runner
 
 Record = Callable[[CellResult], None]
+Progress = Callable[[str], None]
 
 
-def test_accuracy(onnx_cell: Cell, onnx_runner: Runner, onnx_record: Record, request: pytest.FixtureRequest) -> None:
+def test_accuracy(
+    onnx_cell: Cell,
+    onnx_runner: Runner,
+    onnx_record: Record,
+    onnx_progress: Progress,
+    request: pytest.FixtureRequest,
+) -> None:
     """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
-    result = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
+    result = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
     if result.status in (Status.FAIL, Status.ERROR):
         result = replace(result, detail=(*result.detail, alone(request.node, onnx_cell, onnx_runner)))
     onnx_record(result)
@@ -33,22 +40,31 @@ def test_latency(
     onnx_cell: Cell,
     onnx_runner: Runner,
     onnx_record: Record,
+    onnx_progress: Progress,
     benchmark: Any,
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
     if hasattr(request.config, "workerinput"):
         pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
-    judged = against_expectation(onnx_runner.judge(onnx_cell), onnx_cell)
-    if judged.status is not Status.PASS:
-        judged = onnx_runner.beside(onnx_cell, judged)
-        onnx_record(judged)
-        pytest.skip(f"accuracy ended as {judged.status} at {judged.stage}: only what passes is timed")
+    accurate = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
+    if accurate.status is not Status.PASS:
+        onnx_record(onnx_runner.beside(onnx_cell, accurate))
+        pytest.skip(f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed")
     result = onnx_runner.time(onnx_cell, benchmark)
     if result.status is Status.ERROR:
         result = replace(result, detail=(alone(request.node, onnx_cell, onnx_runner),))
     onnx_record(result)
     conclude(result)
+
+
+def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
+    """The verdict on the cell, with its sensitivity where that was asked for."""
+    if not runner.settings.sensitivity:
+        return runner.judge(cell)
+    from harness.diagnose import sensitivity
+
+    return sensitivity.examine(runner, cell, progress)
 
 
 def against_expectation(result: CellResult, cell: Cell) -> CellResult:

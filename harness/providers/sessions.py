@@ -25,6 +25,7 @@ LEVELS: Mapping[str, str] = {
 }
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal.
 _ERROR = 3
@@ -65,17 +66,19 @@ def open_session(
     threads: int | None = None,
     allow_spinning: bool = True,
     record_placement: bool = True,
+    external_data: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a session whose first provider is the one asked for.
 
     Args:
-        model: a file, or a serialized model without external data.
+        model: a file, or a serialized model.
         provider: where the nodes are to run.
         purpose: chooses between the provider's accuracy and latency options.
         level: ONNX Runtime's graph optimization level, a key of ``LEVELS``.
         threads: intra-op threads; None leaves the number to ONNX Runtime. Nodes are always run one after another.
         allow_spinning: idle threads wait busily. False for steady timings on shared cores.
         record_placement: keep the record that ``placement`` reads.
+        external_data: the folder of a serialized model's external data; None: it has none.
 
     Raises:
         UsageError: no such level.
@@ -99,6 +102,8 @@ def open_session(
         options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(allow_spinning)))
     options.add_session_config_entry(RECORD_PLACEMENT, str(int(record_placement)))
+    if external_data is not None:
+        options.add_session_config_entry(_EXTERNAL_DATA, str(external_data))
     # Kernels that have a deterministic form use it: a difference is then the model's, not the run's.
     options.use_deterministic_compute = purpose is Purpose.ACCURACY
     session = ort.InferenceSession(

@@ -107,7 +107,7 @@ def _number(value: float | None) -> str:
 def _table(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
     yield "<section><h2>All cells</h2>"
     yield from _filters(cells)
-    titles = ("variant", "status", "stage", "worst error", "median", "speedup", "nodes", "size", "reason")
+    titles = ("variant", "status", "stage", "worst error", "bites", "median", "speedup", "nodes", "size", "reason")
     yield '<div class="wide"><table id="cells"><thead><tr>'
     numeric = {"worst error", "median", "speedup", "nodes", "size"}
     yield "".join(f"<th{' class=n' if title in numeric else ''}>{title}</th>" for title in titles)
@@ -141,6 +141,7 @@ def _row(cell: CellResult) -> str:
         (' class="s"', figures.SHORT[cell.status]),
         ("", "" if cell.stage is Stage.DONE else web(cell.stage)),
         (' class="n"', web(figures.worst_error(cell))),
+        ("", web(figures.bites(cell).removeprefix("bites "))),
         (' class="n"', web(figures.median(cell))),
         (' class="n"', web(figures.speedup(cell))),
         (' class="n"', web(figures.nodes(cell)).replace("-&gt;", "→")),

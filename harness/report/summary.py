@@ -103,7 +103,8 @@ def _figures(cell: CellResult) -> str:
         return f"**{figures.SHORT[cell.status]}** at {cell.stage}"
     if cell.status is not Status.PASS:
         return figures.SHORT[cell.status]
-    numbers = (figures.worst_error(cell).partition(" of ")[0], figures.median(cell), figures.speedup(cell))
+    error = figures.worst_error(cell).partition(" of ")[0]
+    numbers = (error, figures.bites(cell), figures.median(cell), figures.speedup(cell))
     return " · ".join(["pass", *(markdown(number) for number in numbers if number)])
 
 

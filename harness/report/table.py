@@ -44,6 +44,7 @@ class _Layout:
     total: int
     variant: int
     error: int
+    bites: int
     median: int
     speedup: int
     nodes: int
@@ -123,14 +124,15 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
 
     variant = max(widest(printable(cell.variant) for cell in cells), 18)
     error = widest(figures.worst_error(cell) for cell in numbered)
+    bites = widest(figures.bites(cell) for cell in numbered)
     median = widest(figures.median(cell) for cell in numbered)
     speedup = widest(figures.speedup(cell) for cell in numbered)
     nodes = widest(figures.nodes(cell) for cell in numbered)
-    taken = 2 + 2 + 5 + sum(2 + column for column in (error, median, speedup) if column)
+    taken = 2 + 2 + 5 + sum(2 + column for column in (error, bites, median, speedup) if column)
     if taken + variant + 2 + nodes > width:
         nodes = 0
     return _Layout(
-        width, max(12, min(variant, width - taken - (2 + nodes if nodes else 0))), error, median, speedup, nodes
+        width, max(12, min(variant, width - taken - (2 + nodes if nodes else 0))), error, bites, median, speedup, nodes
     )
 
 
@@ -150,6 +152,7 @@ def _row(cell: CellResult, layout: _Layout) -> str:
         return _cut(f"{start}  {why}".rstrip(), layout.total)
     columns = [
         f"{figures.worst_error(cell):<{layout.error}}" if layout.error else None,
+        f"{figures.bites(cell):<{layout.bites}}" if layout.bites else None,
         f"{figures.median(cell):>{layout.median}}" if layout.median else None,
         f"{figures.speedup(cell):<{layout.speedup}}" if layout.speedup else None,
         figures.nodes(cell) if layout.nodes else None,

@@ -41,6 +41,7 @@ class Symptom(StrEnum):
     DOES_NOT_RUN = "does_not_run"  # ONNX Runtime refuses what it made, or fails while running it
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
+    INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,45 @@ class PinnedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultCount:
+    """Faults of one kind, as in :class:`SensitivityRecord`."""
+
+    planted: int
+    caught: int
+    equivalent: int
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityRecord:
+    """What became of the faults that were planted in the transformed model.
+
+    Attributes:
+        planted: faults, each in a copy of its own.
+        caught: those that made the cell fail.
+        broken: of the caught, those that ONNX Runtime didn't even open or run.
+        equivalent: those that change nothing beyond noise on the verdict's input sets and on others.
+        missed: the rest, a sentence each.
+        score: caught / (planted - equivalent); None when nothing was left to catch.
+        smallest_change: the smallest relative change of a single weight that was seen to be caught; None when none
+            was, up to twice the weight.
+        smallest_change_of: that weight.
+        kinds: the counts by kind of fault.
+        seconds: that all of it took.
+    """
+
+    planted: int
+    caught: int
+    broken: int
+    equivalent: int
+    missed: tuple[str, ...]
+    score: float | None
+    smallest_change: float | None
+    smallest_change_of: str | None
+    kinds: dict[str, FaultCount]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class CellResult:
     """The verdict of a cell with all its numbers; the fields of ``cells[]`` in results.json.
 
@@ -225,6 +265,7 @@ class CellResult:
         card_sha256: hash of what the card says about inputs, tolerances and known failures.
         inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
         pinned: the same cell in the pinned reference environment; None when none was named.
+        sensitivity: what the verdict catches; None where it wasn't asked for.
     """
 
     id: str
@@ -247,3 +288,4 @@ class CellResult:
     card_sha256: str = ""
     inputs_sha256: str = ""
     pinned: PinnedRecord | None = None
+    sensitivity: SensitivityRecord | None = None

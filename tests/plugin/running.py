@@ -41,7 +41,8 @@ def start_pytest(folder: Path, *args: str | Path, wrap: Sequence[str] = (), **op
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
     command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
-    environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
     environment["ONNX_HARNESS_CACHE"] = str(folder / ".cache")
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options

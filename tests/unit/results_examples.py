@@ -6,10 +6,12 @@ from harness.results.cells import (
     AccuracyRecord,
     CellResult,
     ConditionsRecord,
+    FaultCount,
     GraphChange,
     LatencyRecord,
     OutputAccuracy,
     PlacementRecord,
+    SensitivityRecord,
     Stage,
     Status,
     TransferRecord,
@@ -47,6 +49,13 @@ def full_latency() -> LatencyRecord:
         end_to_end=TransferRecord(3.0, 4.0, 1.33, (1.2, 1.4), (0.28, 0.29)),
         conditions=ConditionsRecord((1,), 0.5, 0.01, 12),
     )
+
+
+def sensitivity(caught: int = 27, planted: int = 30, smallest_change: float | None = 0.003) -> SensitivityRecord:
+    missed = tuple("weight +1%: 1% more in w" for _ in range(planted - 2 - caught))
+    kinds = {"weight +1%": FaultCount(planted, caught, 2)}
+    score = caught / (planted - 2)
+    return SensitivityRecord(planted, caught, 0, 2, missed, score, smallest_change, "w of MatMul 'm'", kinds, 3.5)
 
 
 def cell(variant: str = "original", model: str = "net", provider: str = "cpu", **more: object) -> CellResult:

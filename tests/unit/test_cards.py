@@ -57,6 +57,8 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         signed_zero = false
         [tolerance."*"]
         sqnr_db = 15
+        [sensitivity]
+        minimum = 0.95
         [[known_failure]]
         variants = ["simplify+fp16.io32"]
         providers = ["cpu"]
@@ -86,6 +88,7 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
                 providers=("cpu",),
             ),
         ),
+        least_sensitivity=0.95,
     )
 
 
@@ -158,6 +161,8 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
         ("[tolerance.out]\nabs = 1", 2, "tolerance.out.abs isn't a key of a card."),
         ("[tolerance.'*']\nrtol = -1", 2, "tolerance.*.rtol is -1, but a tolerance can't be negative"),
         ("[tolerance.out]\nsigned_zero = 0", 2, "tolerance.out.signed_zero is 0, but should be true or false"),
+        ("[sensitivity]\nleast = 1", 2, "sensitivity.least isn't a key of a card."),
+        ("[sensitivity]\nminimum = 95", 2, "sensitivity.minimum is 95, but a share of the planted faults lies between"),
         ("[known_failure]\nstage = 'run'", 1, "known_failure is a table, but should be an array of tables"),
         (FAILURE.replace("run", "runs"), 4, "known_failure[0].stage is 'runs'. Did you mean 'run'?"),
         (FAILURE.replace("run", "done"), 4, "known_failure[0].stage is 'done'."),

@@ -14,7 +14,7 @@ from harness.report import html as html_page
 from harness.report.table import Line, ModelHeader
 from harness.report.write import write_reports
 from harness.results.cells import AccuracyRecord, CellResult, GraphChange, Stage, Status
-from tests.unit.results_examples import RUN, cell, latency, output
+from tests.unit.results_examples import RUN, cell, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
 UNCHANGED = GraphChange(672, 672, 4_700_000, 4_700_000, 0.0)
@@ -89,6 +89,28 @@ def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(w
 def test_a_narrow_terminal_gives_up_node_counts_before_the_interval() -> None:
     [row] = [line.text for line in shown(CELLS, 84) if line.text.startswith("  simplify  ")]
     assert row == "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]"
+
+
+def test_what_a_verdict_catches_stands_in_every_report() -> None:
+    cells = (
+        cell("original", sensitivity=sensitivity()),
+        cell("simplify", sensitivity=sensitivity(28, 30, None)),
+        cell("fp16", sensitivity=sensitivity(28, 30, 4.2e-5)),
+        cell("fp16.io32"),
+    )
+    rows = [line.text for line in shown(cells)[1:5]]
+    assert [row.partition("1.0e-04")[2].partition("  672")[0].strip() for row in rows] == [
+        "bites 27/28, from 0.3%", "bites 28/28", "bites 28/28, from 0.004%", "",
+    ]  # fmt: skip
+    assert "bites 27/28, from 0.3%" in summary.page(RUN, cells, {})
+    assert "<td>27/28, from 0.3%</td>" in html_page.page(RUN, cells, {})
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100%"), (0.12, "12%"), (0.0183, "1.8%"), (0.003, "0.3%"), (1.2e-6, "0.0001%")]
+)
+def test_a_share_has_one_digit_below_one_percent(share: float, text: str) -> None:
+    assert figures.bites(cell(sensitivity=sensitivity(28, 30, share))) == f"bites 28/28, from {text}"
 
 
 def test_a_run_without_latency_has_no_empty_columns() -> None:

@@ -48,6 +48,7 @@ def test_a_project_says_everything_that_it_can(tmp_path: Path) -> None:
         cell_timeout = 60
         cell_memory = 4_000_000_000
         latency_budget = 0.5
+        sensitivity = true
         [tool.onnx-harness.variants]
         fp16_wide = "simplify+fp16.io32(max_finite_val=65504)"
         """,
@@ -65,6 +66,7 @@ def test_a_project_says_everything_that_it_can(tmp_path: Path) -> None:
         cell_timeout=60.0,
         cell_memory=4_000_000_000,
         latency_budget=0.5,
+        sensitivity=True,
     )
     assert {type(values[key]) for key in ("rtol", "cell_timeout", "min_placement")} == {float}
 
@@ -87,6 +89,7 @@ def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
         ("cell_memory = '4G'", "cell_memory = '4G': it takes a whole number"),
         ("rtol = '1e-3'", "rtol = '1e-3': it takes a number"),
         ("cell_timeout = true", "cell_timeout = True: it takes a number"),
+        ("sensitivity = 1", "sensitivity = 1: it takes true or false"),
         ("report_dir = 1", "report_dir = 1: it takes a string"),
         ("variants = 'fp16'", "variants = 'fp16': it takes a table of name"),
         ("variants = {a = 1}", "it takes a table of name"),

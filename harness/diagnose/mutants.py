@@ -1,0 +1,266 @@
+"""Running a mutant, a transformed model with a fault in it, and telling what became of the fault. For the worker.
+
+A mutant whose outputs the verdict accepts is either a miss or no fault at all. Which one is decided without the verdict
+and its tolerances: the mutant and the unmutated model run side by side, in the same kind of session, on the verdict's
+input sets and on as many others again, made from other seeds. It is *equivalent* when in every one of them every
+output stays within `LIKENESS` times the noise, and a miss otherwise. The noise of an output in an input set is what the
+same arithmetic moves by itself, never what the verdict allows:
+
+* FP32: the unmutated model's own greatest departure when its float inputs move by their last bit, and when ONNX Runtime
+  optimizes it at another level; at least one rounding of the output.
+* FP16 and INT8: the departure of the unmutated model from the original, which is what the conversion itself does. They
+  aren't asked to be right on unusual inputs, and aren't examined on any.
+
+In no set is it less than it usually is for an output of that size. Outputs that aren't floating-point have no noise:
+they are equal, or the mutant isn't equivalent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from harness import inputs, providers
+from harness.diagnose.atlas import Atlas
+from harness.diagnose.distance import Gap, gaps, typical, worst
+from harness.diagnose.faults import Fault
+from harness.diagnose.planting import atlas_of, choose, planted
+from harness.errors import HarnessError
+from harness.inputs import InputSet
+from harness.isolate import note_stage
+from harness.pipeline import Judged, Subject, Task, subject_of
+from harness.providers.running import feeds_for, run
+from harness.providers.sessions import Purpose, open_session
+from harness.results.cache import Cache, cache_root
+from harness.results.cells import Stage
+from harness.transforms import Precision
+from harness.verdict import Standard, standard, verdict
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+LIKENESS = 2.0
+"""How many times the noise a mutant's outputs may move and still be the unmutated model's."""
+
+_OTHER_SEED = 1_000_003  # added to the run's seed: no run that counts its seeds up comes there
+_OTHER_SETS = 8
+_LAST_BITS = 2  # draws of inputs moved by their last bit
+
+Outputs = Mapping[str, Any]
+
+
+class Fate(StrEnum):
+    """What became of a fault."""
+
+    CAUGHT = "caught"
+    BROKEN = "broken"  # ONNX Runtime doesn't open or run the mutant: caught before anything is compared
+    EQUIVALENT = "equivalent"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A fault, and what became of it.
+
+    Attributes:
+        words: why it was caught; of a miss: where it shows, and by how many times the noise.
+    """
+
+    fault: Fault
+    fate: Fate
+    words: str = ""
+
+
+@dataclass(slots=True)
+class _Other:
+    """An input set that the verdict doesn't know, with what belongs to it."""
+
+    values: Mapping[str, Any]
+    unmutated: Outputs
+    noise: dict[str, Gap]
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One cell, ready for its mutants."""
+
+    task: Task
+    level: str
+    subject: Subject
+    held: Standard
+    atlas: Atlas
+    others: list[_Other] | None = field(default=None)
+
+    @property
+    def is_full_precision(self) -> bool:
+        """Whether the variant computes in the original's precision."""
+        return self.held.precision is Precision.FP32
+
+    @property
+    def own_sets(self) -> list[InputSet]:
+        """The input sets that the verdict judges by."""
+        made = self.subject.reference
+        return list(made.sets) if self.is_full_precision else [made.sets[place] for place in made.usual]
+
+    def open(self, model: onnx.ModelProto, level: str | None = None) -> ort.InferenceSession:
+        """A session as the pipeline's, of ``model``."""
+        return open_session(
+            model.SerializeToString(),
+            providers.get(self.task.cell.provider),
+            purpose=Purpose.ACCURACY,
+            level=self.level if level is None else level,
+            record_placement=False,
+            external_data=self.atlas.folder,
+        )
+
+    def outputs(self, session: ort.InferenceSession) -> list[dict[str, Any]]:
+        """What the session makes of the verdict's input sets."""
+        return [run(session, feeds_for(session, each.values)) for each in self.subject.reference.sets]
+
+
+_last: list[tuple[object, _Bench]] = []
+
+
+def _bench(task: Task, judged: Judged) -> _Bench:
+    """The bench of a cell; the last one is remembered."""
+    if judged.artifact is None:
+        raise ValueError(f"{task.cell.id} did not pass: no fault is planted in it")
+    key = (task, judged.artifact, judged.artifact.stat().st_mtime_ns)
+    if not _last or _last[0][0] != key:
+        _last.clear()
+        cell, subject = task.cell, subject_of(task)
+        kept = Cache(cache_root())
+        held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, task.settings, kept)
+        _last.append((key, _Bench(task, judged.level, subject, held, atlas_of(judged.artifact))))
+    return _last[0][1]
+
+
+def plan(task: Task, judged: Judged, count: int, seed: int) -> list[Fault]:
+    """Up to ``count`` faults for the cell's transformed model."""
+    return choose(_bench(task, judged).atlas, count, seed)
+
+
+def attempt(task: Task, judged: Judged, fault: Fault) -> Trial:
+    """Plant a fault, and find out what becomes of it."""
+    bench = _bench(task, judged)
+    session, found = _judged(bench, fault)
+    if found is not None:
+        return found
+    assert session is not None
+    return _examined(bench, fault, session)
+
+
+def is_caught(task: Task, judged: Judged, fault: Fault) -> bool:
+    """Whether the verdict, or something before it, catches a fault."""
+    return _judged(_bench(task, judged), fault)[1] is not None
+
+
+def _judged(bench: _Bench, fault: Fault) -> tuple[ort.InferenceSession | None, Trial | None]:
+    """The mutant's session, and the trial where it ends by being caught."""
+    mutant = planted(bench.atlas, fault)
+    try:
+        note_stage(Stage.SESSION)
+        session = bench.open(mutant)
+        note_stage(Stage.RUN)
+        outputs = bench.outputs(session)
+    except HarnessError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        return None, Trial(fault, Fate.BROKEN, str(error).strip().partition("\n")[0])
+    note_stage(Stage.COMPARE)
+    found = verdict(bench.held, outputs)
+    if found.passed:
+        return session, None
+    return None, Trial(fault, Fate.CAUGHT, found.reason or "")
+
+
+def _examined(bench: _Bench, fault: Fault, mutant: ort.InferenceSession) -> Trial:
+    """Whether a mutant that wasn't caught differs from the unmutated model at all."""
+    if bench.others is None:
+        bench.others = _others(bench)
+    for number, other in enumerate(bench.others):
+        try:
+            outputs = run(mutant, feeds_for(mutant, other.values))
+        except Exception as error:
+            return Trial(fault, Fate.MISSED, f"fails on other inputs: {str(error).strip().partition(chr(10))[0]}")
+        name, times = furthest(gaps(other.unmutated, outputs), other.noise)
+        if times > LIKENESS:
+            own = number < len(bench.own_sets)
+            where = "on the same inputs" if own else "on other inputs"
+            return Trial(fault, Fate.MISSED, f"{name} moves by {times:.2g} times the noise {where}")
+    return Trial(fault, Fate.EQUIVALENT)
+
+
+def furthest(found: Mapping[str, Gap], noise: Mapping[str, Gap]) -> tuple[str, float]:
+    """The output that moved furthest, in units of its noise; infinitely far what has no distance and isn't equal."""
+    most = ("", 0.0)
+    for name, gap in found.items():
+        floor = noise.get(name, Gap())
+        if floor.changed:
+            continue  # noise alone changes it
+        times = math.inf if gap.changed else max(_ratio(gap.l2, floor.l2), _ratio(gap.greatest, floor.greatest))
+        if times > most[1]:
+            most = (name, times)
+    return most
+
+
+def _ratio(gap: float, noise: float) -> float:
+    return 0.0 if gap == 0 else math.inf if noise == 0 else gap / noise
+
+
+def _others(bench: _Bench) -> list[_Other]:
+    """The verdict's own input sets, then others: all with the unmutated model's outputs and its noise."""
+    unmutated = bench.open(bench.atlas.model)
+    reference = open_session(bench.subject.model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    levels = [bench.open(bench.atlas.model, level) for level in ("disable", "all") if level != bench.level]
+    found, noises = [], []
+    for each in (*bench.own_sets, *_independent(bench, reference)):
+        values = feeds_for(unmutated, each.values)
+        outputs = run(unmutated, values)
+        if bench.is_full_precision:
+            runs = [run(session, values) for session in levels]
+            runs += [run(unmutated, moved) for moved in _moved(values)]
+            runs.append({name: _rounded(value) for name, value in outputs.items()})
+        else:
+            runs = [run(reference, each.values)]
+        noises.append(worst([gaps(outputs, other) for other in runs]))
+        found.append((each.values, outputs))
+    return [_Other(*each, noise) for each, noise in zip(found, typical(noises), strict=True)]
+
+
+def _independent(bench: _Bench, reference: ort.InferenceSession) -> Sequence[InputSet]:
+    settings = bench.task.settings
+    return inputs.generate(
+        bench.subject.model.skeleton,
+        bench.task.cell.card.inputs,
+        count=max(_OTHER_SETS, 2 * settings.input_sets),
+        seed=settings.seed + _OTHER_SEED,
+        try_run=lambda values: run(reference, values),
+        unusual=bench.task.unusual and bench.is_full_precision,
+    )
+
+
+def _moved(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same inputs, each float of them moved to a neighbour or left."""
+    rng = np.random.default_rng(0)
+    floats = [name for name, value in values.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    for _ in range(_LAST_BITS if floats else 0):
+        yield {**values, **{name: _neighbour(values[name], rng) for name in floats}}
+
+
+def _neighbour(value: Any, rng: np.random.Generator) -> Any:
+    towards = rng.choice(np.array([-np.inf, np.inf], value.dtype), value.shape)
+    return np.where(value == 0, value, np.nextafter(value, towards)).astype(value.dtype)
+
+
+def _rounded(value: Any) -> Any:
+    """A float output, each element moved by one unit in its last place: what no arithmetic promises."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return np.nextafter(value, np.inf, dtype=value.dtype)
+    return value

@@ -1,0 +1,69 @@
+"""``--sensitivity`` as its users meet it: in the table, in results.json, as a reason to fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.models import linear, save
+from tests.plugin.running import Ended, run_pytest
+from tests.unit.test_results_store import SCHEMA, violations
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One model under a tolerance that sees everything, and the same under one that sees nothing."""
+    folder = tmp_path_factory.mktemp("sensitivity")
+    for name, tolerance in (("strict", 1e-5), ("blind", 1e9)):
+        save(linear(), folder / f"{name}.onnx")
+        card = f'[tolerance."*"]\nrtol = {tolerance}\natol = {tolerance}\n[sensitivity]\nminimum = 0.9\n'
+        (folder / f"{name}.model.toml").write_text(card)
+    return run_pytest(
+        folder, "strict.onnx", "blind.onnx", "--sensitivity", "--variant=simplify", "--latency-budget=0.1",
+        "--report-dir=reports",
+    )  # fmt: skip
+
+
+def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(ended: Ended) -> None:
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    cell = ended.cells["blind-simplify-cpu"]
+    assert (cell["status"], cell["stage"], cell["symptom"]) == ("fail", "compare", "insensitive")
+    assert cell["sensitivity"]["caught"] == 0
+    assert "0 of" in cell["reason"]
+    assert "planted faults are caught (0%), and the card wants 90%; missed, for one:" in cell["reason"]
+    assert cell["latency"] is None
+
+
+def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None:
+    cell = ended.cells["strict-simplify-cpu"]
+    assert (cell["status"], cell["sensitivity"]["score"]) == ("pass", 1.0)
+    assert cell["latency"] is not None
+    found = cell["sensitivity"]
+    assert 0 < found["smallest_change"] < 1e-3
+    assert found["planted"] == sum(kind["planted"] for kind in found["kinds"].values())
+
+
+def test_the_table_shows_the_score(ended: Ended) -> None:
+    found = ended.cells["strict-simplify-cpu"]["sensitivity"]
+    assert f"bites {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
+
+
+def test_results_json_follows_the_published_schema(ended: Ended) -> None:
+    results = json.loads((ended.folder / "reports" / "results.json").read_text("utf-8"))
+    assert violations(results, SCHEMA) == []
+
+
+def test_nothing_is_planted_unless_it_is_asked_for(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "plain.onnx")
+    told = run_pytest(tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports")
+    assert told.cells["plain-original-cpu"]["sensitivity"] is None
+    assert "bites" not in told.told
+
+
+def test_a_project_can_ask_for_it_too(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "plain.onnx")
+    (tmp_path / "pyproject.toml").write_text("[tool.onnx-harness]\nsensitivity = true\n")
+    told = run_pytest(tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports", "-n2")
+    assert told.cells["plain-original-cpu"]["sensitivity"]["score"] == 1.0
