@@ -114,6 +114,28 @@ def median(cell: CellResult) -> str:
     return milliseconds(cell.latency.median_ms) if cell.latency else ""
 
 
+def timing(cell: CellResult) -> str:
+    """How a latency was taken and what disturbed it, in a sentence or two; empty when it wasn't timed."""
+    latency = cell.latency
+    if latency is None:
+        return ""
+    parts = [f"{counted(latency.samples, 'run')} in {counted(latency.pairs, 'pair')} of sessions"]
+    parts[0] += f" on {counted(latency.input_sets, 'set')} of inputs"
+    transfers = latency.end_to_end
+    if transfers is not None:
+        parts.append(f"with transfers {milliseconds(transfers.median_ms)}, {transfers.speedup:.2f}x")
+    if latency.unsettled_pairs:
+        parts.append(f"{latency.unsettled_pairs} of {counted(latency.pairs, 'pair')} never settled while warming up")
+    seen = latency.conditions
+    if seen is not None:
+        cores = ", ".join(map(str, seen.affinity or ()))
+        parts.append(f"kept on core {cores}" if cores else "not kept on a core")
+        lost = counted(seen.involuntary_switches, "involuntary switch", "involuntary switches")
+        load = "" if seen.load is None else f"load {seen.load:.2f}, "
+        parts.append(f"{load}{seen.steal_share:.1%} stolen, {lost}")
+    return "; ".join(parts)
+
+
 def speedup(cell: CellResult) -> str:
     """``1.02x [1.01, 1.03]``, or ``baseline`` for the cell that others are judged against."""
     latency = cell.latency

@@ -142,7 +142,7 @@ def _row(cell: CellResult) -> str:
         ("", "" if cell.stage is Stage.DONE else web(cell.stage)),
         (' class="n"', web(figures.worst_error(cell))),
         ("", web(figures.bites(cell).removeprefix("bites "))),
-        (' class="n"', web(figures.median(cell))),
+        (f' class="n" title="{web(figures.timing(cell))}"', web(figures.median(cell))),
         (' class="n"', web(figures.speedup(cell))),
         (' class="n"', web(figures.nodes(cell)).replace("-&gt;", "→")),
         (' class="n"', size),

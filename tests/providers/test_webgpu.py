@@ -8,6 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from harness.latency import collect
+from harness.latency.plan import Plan
+from harness.latency.sessions import timed_session
 from harness.providers import get
 from harness.providers.binding import bound_runner
 from harness.providers.placement import placement, shortfall
@@ -66,6 +69,28 @@ def test_a_timed_run_waits_for_the_device() -> None:
     # A plain run returns arrays in host memory, so it can't be over before the device is. A run that didn't wait
     # would take a thousandth of it.
     assert best_of_three(run) > 0.4 * best_of_three(lambda: session.run(None, feeds))
+
+
+def test_its_inputs_lie_on_the_device_beforehand_and_its_outputs_are_read_back() -> None:
+    session = Watched(open_session(cnn(), WEBGPU, purpose=Purpose.LATENCY))
+    assert {info.name for info in session.get_input_memory_infos()} == {"WebGPU_Buf"}
+    bound_runner(session, WEBGPU, {"image": IMAGE})()
+    (binding,) = session.bindings
+    (output,) = binding.get_outputs()
+    assert output.device_name() == "cpu"
+    np.testing.assert_allclose(output.numpy(), session.run(None, {"image": IMAGE})[0], rtol=1e-5)
+
+
+def test_it_is_timed_with_and_without_transfers() -> None:
+    sets = [{"image": IMAGE}, {"image": IMAGE[..., ::-1].copy()}]
+    recording = collect(
+        baseline=lambda: timed_session(cnn(), WEBGPU, sets),
+        variant=lambda: timed_session(cnn(), WEBGPU, sets),
+        planner=lambda _: Plan(pairs=2, iterations=2, warmup=1),
+        seed=0,
+    )
+    assert [len(pair) for pair in recording.readings] == [len(pair) for pair in recording.end_to_end] == [2, 2]
+    assert recording.input_sets == 2
 
 
 def test_without_a_device_it_is_refused_with_the_reason() -> None:

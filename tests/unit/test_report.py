@@ -14,7 +14,7 @@ from harness.report import html as html_page
 from harness.report.table import Line, ModelHeader
 from harness.report.write import write_reports
 from harness.results.cells import AccuracyRecord, CellResult, GraphChange, Stage, Status
-from tests.unit.results_examples import RUN, cell, latency, output, sensitivity
+from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
 UNCHANGED = GraphChange(672, 672, 4_700_000, 4_700_000, 0.0)
@@ -354,3 +354,13 @@ def test_reports_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         write_reports(tmp_path, RUN, [], {})
     assert (tmp_path / "summary.md").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.md"]
+
+
+def test_the_page_says_how_a_latency_was_taken() -> None:
+    page = html_page.page(RUN, [cell("simplify", latency=full_latency())], {})
+    said = (
+        "100 runs in 16 pairs of sessions on 2 sets of inputs; with transfers 3.00 ms, 1.33x; "
+        "1 of 16 pairs never settled while warming up; kept on core 1; load 0.50, 1.0% stolen, 12 involuntary switches"
+    )
+    assert f'title="{said}"' in page
+    assert figures.timing(cell("simplify")) == ""

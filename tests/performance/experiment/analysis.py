@@ -14,7 +14,6 @@ from scipy.stats import binomtest, mannwhitneyu, ttest_ind
 from harness.latency.statistics import (
     ALPHA,
     CONFIRMING_PAIRS,
-    LEAST_PAIRS,
     MINIMUM_EFFECT,
     Outcome,
     Verdict,
@@ -58,8 +57,10 @@ def table(recordings: Recordings) -> Iterator[str]:
     lines = list(_lines(recordings))
     yield from (line.text() for line in lines)
     yield ""
-    yield f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} over {FAMILY} cells, "
-    yield f"K = {LEAST_PAIRS}, then {CONFIRMING_PAIRS}; minimum effect {MINIMUM_EFFECT:.0%} where none is named"
+    yield f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} over {FAMILY} cells"
+    numbers = sorted({len(each.pairs) for each in recordings.of("aa")})
+    chosen = ", ".join(map(str, numbers)) or "?"
+    yield f"K = {chosen}, then {CONFIRMING_PAIRS} or more; minimum effect {MINIMUM_EFFECT:.0%} where none is named"
 
 
 def _spreads(recordings: Recordings) -> Iterator[str]:
@@ -127,12 +128,13 @@ def resampled(trials: Sequence[Trial], effect: float) -> list[Outcome]:
         for each in pair:
             if each is not None:
                 pools[each.model] += each.log_ratios
+    pairs = min(len(first.pairs) for first, _ in trials)
     names, rng = sorted(pools), np.random.default_rng(0)
     found: list[Outcome] = []
     for _ in range(RESAMPLED // FAMILY):
         cells = {key: names[key % len(names)] for key in range(FAMILY)}
         firsts = decide_run(
-            {key: rng.choice(pools[name], LEAST_PAIRS, replace=False).tolist() for key, name in cells.items()},
+            {key: rng.choice(pools[name], pairs, replace=False).tolist() for key, name in cells.items()},
             minimum_effect=effect,
         )
         for key, first in firsts.items():

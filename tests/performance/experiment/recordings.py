@@ -20,7 +20,7 @@ from harness.latency import collect
 from harness.latency.conditions import undisturbed
 from harness.latency.plan import PAIR_S, fixed_plan
 from harness.latency.sessions import timed_session
-from harness.latency.statistics import CONFIRMING_PAIRS, LEAST_PAIRS, decide_run, log_ratio, needs_confirmation
+from harness.latency.statistics import decide_run, log_ratio, needs_confirmation
 from harness.results.run import gather
 from tests.performance.experiment.subjects import Subject
 
@@ -113,21 +113,20 @@ def measure(
     trial: int,
     *,
     variant: bytes | None = None,
+    pairs: int,
     rows: int = 0,
     confirming: bool = False,
-    pairs: int | None = None,
     threads: int = 1,
     pair_s: float = PAIR_S,
 ) -> Measured:
     """Measure a cell: ``variant`` against the subject itself, or the subject against itself."""
     cpu = providers.get("cpu")
-    count = pairs or (CONFIRMING_PAIRS if confirming else LEAST_PAIRS)
     started = time.perf_counter()
     with undisturbed(threads) as watch:
         recording = collect(
             baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
             variant=lambda: timed_session(variant or subject.model, cpu, subject.sets, threads=threads),
-            planner=lambda pilot: fixed_plan(pilot, pairs=count, pair_s=pair_s),
+            planner=lambda pilot: fixed_plan(pilot, pairs=pairs, pair_s=pair_s),
             seed=crc32(f"{row} {subject.name} {trial} {confirming}".encode()),
         )
     conditions = asdict(watch.record) if watch.record is not None else {}

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import median
 
-from harness.latency.statistics import pseudomedian
+from harness.latency.plan import PAIR_S
+from harness.latency.statistics import CONFIRMING_PAIRS, Choice, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
+    FAMILY,
     Measured,
     Recordings,
     busy_neighbour,
@@ -22,6 +24,8 @@ from tests.performance.experiment.subjects import INJECTABLE, SPREAD, SUBJECTS, 
 AA_TRIALS, BUSY_AA_TRIALS, WORK_TRIALS = 600, 100, 100
 SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 32
 NOISY = 0.02
+BUDGET_S = 600.0
+"""For the first measurement of the hundred cells that a trial is taken to be one of."""
 EFFECTS = (0.10, 0.05, 0.03, 0.02)
 ROWS = ("spread", "fresh", "sizes", "aa", *(f"work {effect:.0%}" for effect in EFFECTS), "busy aa", "busy work 5%")
 
@@ -53,7 +57,17 @@ def _steps(row: str, recordings: Recordings) -> Taken:
     return _trials(row, recordings, effect, count)
 
 
+def chosen_pairs(recordings: Recordings) -> Choice:
+    """K, from the spread that was measured on one thread: from the noisiest of the models that trials are made of."""
+    seen = [spread(each) for each in recordings.of("spread 1") if each.model in SUBJECTS]
+    if not seen:
+        raise SystemExit("the trials need the row `spread` first: K follows from it")
+    return choose_pairs(cells=FAMILY, pair_s=2 * PAIR_S, budget_s=BUDGET_S, spread=max(seen))
+
+
 def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Taken:
+    pairs = chosen_pairs(recordings)
+    print(f"  {pairs.why}")
     models = INJECTABLE if effect else SUBJECTS
     first = {(each.model, each.trial): each for each in recordings.of(row)}
     second = {(each.model, each.trial) for each in recordings.of(row, confirming=True)}
@@ -66,11 +80,14 @@ def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Take
                 raise SystemExit(f"{row} needs the row `sizes` first: how much work is {effect:.0%} of {name}?")
             variant = with_work(found.model, rows) if rows else None
             if (name, trial) not in first:
-                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows or 0)
+                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows or 0, pairs=pairs.pairs)
                 recordings.add(first[name, trial])
                 yield f"trial {trial + 1} of {count}, {name}"
             if (name, trial) not in second and undecided(first[name, trial]):
-                recordings.add(measure(row, found, trial, variant=variant, rows=rows or 0, confirming=True))
+                again = max(CONFIRMING_PAIRS, pairs.pairs)
+                recordings.add(
+                    measure(row, found, trial, variant=variant, rows=rows or 0, confirming=True, pairs=again)
+                )
                 yield f"trial {trial + 1} of {count}, {name}, confirmed"
 
 
