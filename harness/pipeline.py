@@ -204,14 +204,15 @@ def judge(task: Task) -> Judged:
 def timing_inputs(task: Task) -> list[dict[str, Any]]:
     """The input sets to time a cell on. Meant to run in the worker, which has what :func:`judge` used at hand.
 
-    Those of the first set's shapes: a latency is that of one size.
+    Those of the first set's shapes, since a latency is that of one size; and no unusual ones: arithmetic on subnormal
+    numbers alone is many times slower.
     """
-    subject = subject_of(task)
-    first = shapes(subject.reference.sets[0])
-    return [dict(each.values) for each in subject.reference.sets if shapes(each) == first]
+    made = subject_of(task).reference
+    usual = [made.sets[place] for place in made.usual]
+    return [dict(each.values) for each in usual if _shapes(each) == _shapes(usual[0])]
 
 
-def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
+def _shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
     """The shapes of a set's tensors by input."""
     return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
 
