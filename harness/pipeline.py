@@ -209,10 +209,10 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
     """
     made = subject_of(task).reference
     usual = [made.sets[place] for place in made.usual]
-    return [dict(each.values) for each in usual if _shapes(each) == _shapes(usual[0])]
+    return [dict(each.values) for each in usual if shapes(each) == shapes(usual[0])]
 
 
-def _shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
+def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
     """The shapes of a set's tensors by input."""
     return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
 
