@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import transforms
 from harness.accuracy.compare import Comparison, compare
-from harness.accuracy.tolerance import Tolerance, choose, spec_for
+from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import Card
 from harness.model import Model
 from harness.names import Variant
@@ -34,6 +34,7 @@ class Standard:
         precision: the arithmetic that the variant leaves behind.
         float_io: the dtype that float32 outputs may have become; None: none may change.
         provider: the name of the execution provider that the candidate runs on.
+        exact: whether the variant declares that it keeps values, and the model is a single operator that shows it.
         override: (rtol, atol) of the command line.
         kept: where what is measured once for a model is kept.
     """
@@ -44,6 +45,7 @@ class Standard:
     precision: Precision
     float_io: str | None
     provider: str
+    exact: bool
     override: tuple[float, float] | None
     kept: Cache
 
@@ -85,6 +87,7 @@ def standard(
         precision_of(variant),
         float_io(variant),
         provider,
+        bool(card.suite) and keeps_values(variant),
         settings.tolerance_override,
         kept,
     )
@@ -94,6 +97,12 @@ def precision_of(variant: Variant) -> Precision:
     """The arithmetic that a variant leaves behind: the loosest that one of its steps declares."""
     bound = [transforms.bind(step) for step in variant.steps]
     return max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
+
+
+def keeps_values(variant: Variant) -> bool:
+    """Whether each step that changes the model declares that it keeps values, and there is one."""
+    changing = [step.transform for step in map(transforms.bind, variant.steps) if not step.transform.session]
+    return bool(changing) and all(transform.keeps_values for transform in changing)
 
 
 def float_io(variant: Variant) -> str | None:
@@ -158,6 +167,8 @@ def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
         spec = spec_for(held.card.tolerance, output)
         # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
         kind = kinds.get(output, "")
+        if held.exact and held.override is None:
+            return same_values(kind)
         half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
         rule = Precision.FP16 if half else held.precision
         return choose(rule, tf32=False, spec=spec, override=held.override)

@@ -68,6 +68,23 @@ _DEFAULTS: Mapping[Precision, Tolerance] = {
 }
 
 
+# Bits of fraction of the element types that hold too few of them for 1e-6, as they are called in a value's kind.
+_FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float8e5": 2, "float8e4": 3, "float4": 1}
+
+
+def same_values(kind: str) -> Tolerance:
+    """What a transform is held to on single operators if it declares that it keeps values.
+
+    1e-6 of the element, or one unit in the last place where the output's type is coarser, and 1e-6 of the output's
+    greatest magnitude: what ONNX Runtime's own optimizer does to the sum of a convolution.
+
+    Args:
+        kind: of the output, such as ``tensor(float16)``.
+    """
+    bits = next((bits for name, bits in _FRACTION_BITS.items() if name in kind), None)
+    return Tolerance(rtol=1e-6 if bits is None else 2.0**-bits, k=1e-6)
+
+
 def choose(
     precision: Precision, tf32: bool, spec: ToleranceSpec | None, override: tuple[float, float] | None
 ) -> Tolerance:

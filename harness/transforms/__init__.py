@@ -55,6 +55,7 @@ class Transform:
         requires: distributions whose versions decide the result, and which must be installed.
         precision: of the result.
         float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
+        keeps_values: on single operators every value is the original's, to 1e-6 or one unit in the last place.
         input_shapes: the option, if any, in which the user fixes the shapes of inputs: ``"x:1,3,224,224"`` for each.
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
@@ -71,6 +72,7 @@ class Transform:
     requires: tuple[str, ...] = ()
     precision: Precision = Precision.FP32
     float_io: str | None = None
+    keeps_values: bool = False
     input_shapes: str | None = None
     session: bool = False
     groups: tuple[str, ...] = ()

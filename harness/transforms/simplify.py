@@ -188,6 +188,7 @@ TRANSFORM = Transform(
     apply=_apply,
     forms={"simplify": {}},
     options={"max_growth_bytes": int, "overwrite_input_shapes": tuple, "inline_functions": bool},
+    keeps_values=True,
     input_shapes="overwrite_input_shapes",
     requires=("onnx-ir",),
     check=_check,

@@ -41,10 +41,20 @@ def break_it(model):
 def same(model):
     return model
 
+def drift(model):
+    output = model.graph.output[0]
+    kind = output.type.tensor_type.elem_type
+    model.graph.initializer.append(helper.make_tensor("factor", kind, [], [1.00001]))
+    model.graph.node[-1].output[0] = "straight"
+    model.graph.node.append(helper.make_node("Mul", ["straight", "factor"], [output.name]))
+    return model
+
 TRANSFORM = (
     Transform("ours", break_it, {"broken": {}}),
     Transform("theirs", break_it, {"broken.upstream": {}}, requires=("pytest",)),
     Transform("harmless", same, {"harmless": {}}),
+    Transform("drifts", drift, {"drifts": {}}),
+    Transform("says that it doesn't", drift, {"drifts.exact": {}}, keeps_values=True),
 )
 """
 BROKEN = {
@@ -132,6 +142,17 @@ def test_what_a_library_breaks_is_known_and_counted(tmp_path: Path) -> None:
         "no Relu, please (made by pytest" in ended.cells["simple.test_single_relu_model-broken.upstream-cpu"]["reason"]
     )
     assert "  broken.upstream on cpu: 0 of 2 pass · 1 raise an exception · 1 crash" in ended.told.splitlines()
+
+
+def test_what_declares_to_keep_values_is_held_to_it(tmp_path: Path) -> None:
+    install(tmp_path, FAULTS)
+    case, variants = "--onnx-backend-suite=node/test_exp", ("--variant=drifts", "--variant=drifts.exact")
+    ended = suite(tmp_path, case, *variants)
+    assert {cell["variant"]: (cell["status"], cell["symptom"]) for cell in ended.cells.values()} == {
+        "drifts": ("pass", None),
+        "drifts.exact": ("fail", "wrong_values"),
+    }
+    assert suite(tmp_path, case, *variants, "--rtol=1e-4", "--atol=0").code == pytest.ExitCode.OK
 
 
 def test_cases_of_single_operators_are_written_once(tmp_path: Path) -> None:

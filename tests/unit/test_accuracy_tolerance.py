@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.accuracy.tolerance import Tolerance, choose, spec_for
+from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import ToleranceSpec
 from harness.errors import UsageError
 from harness.transforms import Precision
@@ -25,6 +25,21 @@ def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rto
     tolerance = choose(precision, tf32, None, None)
     assert tolerance == Tolerance(rtol=rtol, k=k)
     assert tolerance.bounds(20.0) == (rtol, k * 20.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rtol"),
+    [
+        ("tensor(float)", 1e-6),
+        ("tensor(double)", 1e-6),
+        ("tensor(float16)", 2.0**-10),
+        ("seq(tensor(bfloat16))", 2.0**-7),
+        ("tensor(float8e5m2)", 0.25),
+        ("tensor(float8e4m3fn)", 0.125),
+    ],
+)
+def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type(kind: str, rtol: float) -> None:
+    assert same_values(kind) == Tolerance(rtol=rtol, k=1e-6)
 
 
 def test_int8_is_judged_by_its_noise_and_not_by_element() -> None:
