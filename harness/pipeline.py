@@ -32,7 +32,7 @@ from harness.model import Model, node_count
 from harness.providers.placement import placement, shortfall
 from harness.providers.running import feeds_for, run
 from harness.providers.sessions import Purpose, open_session
-from harness.reference import Reference, recorded_files, reference, runtime_version, source_digest
+from harness.reference import Reference, calibration_sets, recorded_files, reference, runtime_version, source_digest
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
 from harness.settings import Settings
@@ -277,8 +277,10 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
     bound = [transforms.bind(step) for step in steps]
     for step in (step for step in bound if not step.transform.session):
         versions = {name: version(name) for name in step.transform.requires}
-        made = subject.reference
-        sets = [made.sets[place] for place in made.usual] if step.transform.calibrated else []
+        sets: list[InputSet] = []
+        if step.transform.calibrated:
+            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
+            way.notes += _judged_too(step, sets, subject.reference.sets)
         calibration = [each.digest() for each in sets]
         done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
         key = kept.key(
@@ -309,6 +311,14 @@ def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
             transform_seconds=seconds,
         )
     return Artifact(current, check, current is not subject.model, level)
+
+
+def _judged_too(step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]) -> list[str]:
+    """What a reader has to know where a cell is judged on what it was calibrated on."""
+    shared = {each.digest() for each in calibration} & {each.digest() for each in judged}
+    if not shared:
+        return []
+    return [f"{step.name} was calibrated on {len(shared)} of the {len(judged)} input sets that judge it"]
 
 
 @cache

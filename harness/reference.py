@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 _FILE = "reference.pickle"
+# Far from the seeds that people count up from 0.
+_CALIBRATION_SEED = 1_000_003
+# For each that judges: what few sets leave out lies beyond the range found, and is cut off.
+_SETS_TO_CALIBRATE = 4
 
 # What ONNX's own suite allows between the outputs it records and a backend's, onnx.backend.test.case.test_case.
 _RECORDED_TOLERANCE = Tolerance(rtol=1e-3, atol=1e-7, signed_zero=False)
@@ -117,6 +121,19 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
     with (folder / _FILE).open("rb") as file:
         loaded: Reference = pickle.load(file)  # our own cache, which only its owner can write
     return loaded
+
+
+def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
+    """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is judged on.
+
+    Raises:
+        InputError, ModelError: as :func:`reference`.
+    """
+    others = replace(
+        settings, seed=settings.seed + _CALIBRATION_SEED, input_sets=_SETS_TO_CALIBRATE * settings.input_sets
+    )
+    made = reference(model, card, others, kept, unusual=False)
+    return [made.sets[place] for place in made.usual]
 
 
 @cache

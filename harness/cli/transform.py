@@ -109,7 +109,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.epilog = (
         "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
-        "calibrated on the input sets that pytest would judge the model on: those of a NAME.npz beside it, and\n"
+        "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz beside it, and\n"
         "generated ones. OUT appears whole or not at all;\n"
         f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
@@ -245,16 +245,16 @@ def apply(
 
 
 def _samples(model: Model, card: Card | None, settings: Settings | None) -> list[dict[str, Any]]:
-    """The input sets that pytest would judge the model on."""
-    from harness.reference import reference
+    """The input sets that pytest would calibrate on."""
+    from harness.reference import calibration_sets
 
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = reference(model, card, settings or Settings(), Cache(cache_root()), unusual=False)
+        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
-    return [each.values for each in made.sets]
+    return [each.values for each in made]
 
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:

@@ -59,8 +59,7 @@ class Transform:
         input_shapes: the option, if any, in which the user fixes the shapes of inputs: ``"x:1,3,224,224"`` for each.
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
-        calibrated: ``apply`` also takes ``samples``: the input sets that the result is judged on, a value by input name
-            in each.
+        calibrated: ``apply`` also takes ``samples``: input sets, a value by input name in each.
         check: called with the options when a step is bound, so that a value that can't be honoured is refused before
             anything runs: it raises ValueError.
     """

@@ -351,7 +351,7 @@ TRANSFORM = (
         check=_check_dynamic,
     ),
     Transform(
-        summary="weights and activations in 8 bits (QDQ), calibrated on the input sets that judge it",
+        summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
         apply=quantize_static,
         forms={"int8.static": {}},
         options={**_OPTIONS, "activation_type": str, "calibration": str},

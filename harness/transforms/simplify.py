@@ -69,7 +69,7 @@ def simplify_with_report(
     _check(max_growth_bytes, overwrite_input_shapes)
 
     from harness.transforms.surgery.editing import close_model, footprint, give_names, open_model, tensor_names
-    from harness.transforms.surgery.facts import is_consistent
+    from harness.transforms.surgery.facts import is_consistent, skeleton_of
     from harness.transforms.surgery.inlining import inlined_beside
     from harness.transforms.surgery.shapes import overwritten
 
@@ -85,16 +85,21 @@ def simplify_with_report(
 
     with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes], for_good=in_place):
         names = tensor_names(model)
-        limit = footprint(opened(model)) + max_growth_bytes
         sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
         first: tuple[Editing, Mapping[str, int]] | None = None
+        limit: int | None = None
         for source in sources:
             # The more is known of a graph, the more there is that inference may object to: where branches disagree,
             # after a computed shape. It isn't always right, but without its consent no model is valid.
             for inlining in (True, False):
                 editing = opened(source)
-                report = _Rounds(editing, limit - footprint(editing), inlining).run()
-                if footprint(editing) > limit:
+                before = footprint(editing, source.graph.node)
+                if limit is None:
+                    whole = before if source is model else footprint(opened(model), model.graph.node)
+                    limit = whole + max_growth_bytes
+                report = _Rounds(editing, limit - before, inlining).run()
+                nodes = (editing.skeleton or skeleton_of(editing)).graph.node
+                if footprint(editing, nodes) > limit:
                     break
                 first = first or (editing, report)
                 if is_consistent(editing):

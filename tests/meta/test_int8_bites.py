@@ -7,13 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import onnx
 import pytest
 
 from harness import transforms
 from harness.matrix import Cell, card_for
+from harness.model import Model
 from harness.names import parse_variant
 from harness.pipeline import Task, judge
+from harness.reference import reference
+from harness.results.cache import Cache
 from harness.results.cells import CellResult, Stage, Status
 from harness.settings import Settings
 from harness.transforms import Transform, int8
@@ -27,7 +31,10 @@ Seen = list[Samples]
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[CellResult, Seen]]:
     """Judges ``linear`` with int8.static, its samples scaled; what its transform got is given as well."""
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    card = card_for(save(linear(), tmp_path / "model.onnx"))
+    # As many values as a range needs to be the same for any seed.
+    (tmp_path / "model.model.toml").write_text('[inputs.x]\ngenerator = "uniform"\nlow = -1\nsizes = { n = [64] }\n')
+    save(linear(), tmp_path / "model.onnx")
+    card = card_for(tmp_path / "model.model.toml")
 
     def run(variant: str = "int8.static", scale: float = 1.0, **settings: Any) -> tuple[CellResult, Seen]:
         seen: Seen = []
@@ -40,7 +47,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         ours = next(each for each in int8.TRANSFORM if each.calibrated)
         registry = cast("dict[str, Transform]", transforms.registry())
         monkeypatch.setitem(registry, "int8.static", replace(ours, apply=apply))
-        return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(**settings))).result, seen
+        return judge(
+            Task(Cell(card, parse_variant(variant), "cpu"), tmp_path / "model.onnx", Settings(**settings))
+        ).result, seen
 
     return run
 
@@ -50,7 +59,7 @@ def test_a_well_calibrated_model_passes(judged: Any, variant: str) -> None:
     result, seen = judged(variant)
     assert (result.status, result.stage, result.reason) == (Status.PASS, Stage.DONE, None)
     assert len(seen) == 1
-    assert [set(each) for each in seen[0]] == [{"x"}] * Settings().input_sets
+    assert [set(each) for each in seen[0]] == [{"x"}] * (4 * Settings().input_sets)
 
 
 @pytest.mark.parametrize("scale", [0.02, 100.0])
@@ -58,6 +67,24 @@ def test_a_badly_calibrated_model_fails_when_it_is_compared(judged: Any, scale: 
     result, _ = judged(scale=scale)
     assert (result.status, result.stage) == (Status.FAIL, Stage.COMPARE)
     assert "dB above its noise, and 15 dB are asked for" in str(result.reason)
+
+
+def test_what_is_calibrated_is_judged_on_other_inputs(judged: Any, tmp_path: Path) -> None:
+    result, seen = judged()
+    made = reference(
+        Model(tmp_path / "model.onnx"), card_for(tmp_path / "model.model.toml"), Settings(), Cache.temporary()
+    )
+    for calibrated in seen[0]:
+        assert not any(np.array_equal(calibrated["x"], each.values["x"]) for each in made.sets)
+    assert not any("calibrated" in note for note in result.notes)
+
+
+def test_a_recorded_set_that_calibrates_and_judges_is_told(judged: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "model.npz", x=np.ones((2, 4), np.float32))
+    result, seen = judged(input_sets=1)
+    np.testing.assert_array_equal(seen[0][0]["x"], np.ones((2, 4)))
+    (note,) = [note for note in result.notes if "calibrated" in note]
+    assert note.startswith("int8.static was calibrated on 1 of the ")
 
 
 def test_what_was_calibrated_on_other_samples_is_made_again(judged: Any) -> None:

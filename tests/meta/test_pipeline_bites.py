@@ -226,3 +226,20 @@ def test_a_transform_that_was_edited_is_applied_again(bench: Bench, tmp_path: Pa
     assert bench.judge(linear(), written("pass"), keep=True).status is Status.PASS
     edited = written("model.graph.initializer[0].raw_data = bytes(48)")
     assert bench.judge(linear(), edited, keep=True).status is Status.FAIL
+
+
+@pytest.mark.parametrize(("shapes", "status"), [("[[3, 4]]", Status.PASS), ("[[2, 4], [3, 4]]", Status.NOT_APPLICABLE)])
+def test_a_variant_that_fixes_a_shape_is_judged_on_inputs_of_that_shape(
+    shapes: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    save(linear(), tmp_path / "model.onnx")
+    (tmp_path / "model.model.toml").write_text(f"[inputs.x]\nshapes = {shapes}\n")
+    card = card_for(tmp_path / "model.model.toml")
+    variant = parse_variant("simplify(overwrite_input_shapes=['x:3,4'])")
+
+    result = judge(Task(Cell(card, variant, "cpu"), tmp_path / "model.onnx", Settings())).result
+
+    assert result.status is status, result
+    if status is Status.NOT_APPLICABLE:
+        assert "Mend: shapes = [[3, 4]] under [inputs.x]" in str(result.reason)

@@ -70,8 +70,11 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
 
 
 def is_consistent(editing: Editing) -> bool:
-    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX Runtime do it."""
-    skeleton = _skeleton(editing)
+    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX Runtime do it.
+
+    Precondition: the graph is as it was when its facts were last inferred, if they were.
+    """
+    skeleton = editing.skeleton or skeleton_of(editing)
     for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
         info.CopyFrom(declared)
     # ONNX Runtime follows the values of shapes too, which makes a difference where branches disagree.
@@ -87,7 +90,7 @@ def is_consistent(editing: Editing) -> bool:
 def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
     """The element types of the tensors of all graphs: inferred, or else declared. Sequences and the like have none."""
     inferred: dict[str, int] = {}
-    skeleton = _infer_shapes(_skeleton(editing), data_prop=False).graph
+    skeleton = _infer_shapes(skeleton_of(editing), data_prop=False).graph
     for proto in (skeleton, *_inner(skeleton)):
         for info in (*proto.value_info, *proto.output, *proto.input):
             if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
@@ -105,9 +108,10 @@ def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
 
 
 def _inferred(editing: Editing) -> onnx.ModelProto:
-    skeleton = _skeleton(editing)
+    editing.skeleton = skeleton = skeleton_of(editing)
     inferred = _infer_shapes(skeleton, data_prop=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(skeleton.graph, inferred.graph):
+        editing.skeleton = None
         skeleton.opset_import.add(domain=_OPAQUE, version=1)
         inferred = _infer_shapes(skeleton, data_prop=True)
     return inferred
@@ -145,7 +149,7 @@ def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
     return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
 
 
-def _skeleton(editing: Editing) -> onnx.ModelProto:
+def skeleton_of(editing: Editing) -> onnx.ModelProto:
     """The model, its large initializers replaced by inputs of their shape, and no declared shape but the inputs'."""
     model = onnx.ModelProto()
     # Before version 4 every initializer would have to be an input.
