@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.gate.nights import PRIOR_SPREAD
-
 FEWEST_NIGHTS = 8
 """Below this two means of 3 nights or more can't be told from the nights' own spread."""
 FEWEST_IN_A_LEVEL = 3
+LEAST_SPREAD = 0.0025
 MISSING = "the nights in which levels moved aren't named: pip install 'onnx-harness[gate]' (it brings ruptures)"
 
 
@@ -36,6 +35,6 @@ def change_points(ratios: Sequence[float]) -> list[int]:
 
     values = np.log(np.asarray(ratios, dtype=np.float64))
     differences = np.abs(np.diff(values))
-    spread = max(float(np.median(differences)) * 1.4826 / math.sqrt(2), PRIOR_SPREAD / 4)
+    spread = max(float(np.median(differences)) * 1.4826 / math.sqrt(2), LEAST_SPREAD)
     found = ruptures.Pelt(model="l2", min_size=FEWEST_IN_A_LEVEL, jump=1).fit(values)
     return [int(end) for end in found.predict(pen=4 * spread**2 * math.log(len(values)))[:-1]]

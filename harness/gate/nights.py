@@ -22,9 +22,10 @@ MINIMUM_EFFECT = math.log(1.02)
 BLUNT = 0.10
 """A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be untrue."""
 
-PRIOR_SPREAD = 0.01
-PRIOR_NIGHTS = 4
-"""A cell's own spread isn't known in its first nights: it starts at 1%, with the weight of 4 nights."""
+PRIOR_SPREAD = 0.02
+"""A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one night. Twice what was
+measured: with less, a noisy cell gives false alarms until its spread is known."""
+PRIOR_NIGHTS = 1
 SETTLING_NIGHTS = 10
 """The level is settled by the accepted night and the quiet ones after it, so many in all, and doesn't follow later."""
 SPREAD_NIGHTS = 20
@@ -49,7 +50,7 @@ def judge_nights(accepted: float, nights: Sequence[float], errors: Sequence[floa
     in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
 
     The spread is taken from the differences between successive nights, up to two nights back, so that a step itself
-    doesn't hide in it; in a cell's first nights it's drawn towards 1%. It's never smaller than tonight's own standard
+    doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's never smaller than tonight's own standard
     error. The uncertain level counts in the limit, and counts twice, since both nights are held against it.
 
     Args:

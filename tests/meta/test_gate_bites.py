@@ -1,0 +1,482 @@
+"""Sabotage: whatever is wrong with a night, the gate ends with a code other than 0 and a reason, and spoils nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.cli.gate import INCONCLUSIVE, INVALID
+from harness.results import history
+from harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
+from harness.results.levels import FOLDER, read_levels
+from tests.models import linear, save
+from tests.nights import NAMES, night, pinned, rows_digest, timed
+from tests.plugin.running import run_pytest, start_pytest
+from tests.unit.results_examples import latency, output
+
+FAIL = 1
+QUIET = 3
+"""Nights before each sabotage."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Reports with a history of quiet nights, the first of which was accepted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    night(tmp_path)
+    assert gate(tmp_path, "accept", "--all", "--why", "as it should be", "--by", "a test") == 0
+    for _ in range(QUIET - 1):
+        night(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_spoilt(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The rows of earlier nights are what they were."""
+    if "folder" not in request.fixturenames:
+        yield
+        return
+    where = request.getfixturevalue("folder")
+    before = rows_digest(where, QUIET)
+    saved = (where / FOLDER / "levels.jsonl").read_bytes()
+    yield
+    if "damaged" not in request.keywords:
+        assert rows_digest(where, QUIET) == before
+    if "levels" not in request.keywords:
+        assert (where / FOLDER / "levels.jsonl").read_bytes() == saved
+
+
+def gate(folder: Path, *words: str) -> int:
+    command, *rest = words or ("",)
+    return main(["gate", *([command] if command else []), "--report-dir", str(folder), *rest])
+
+
+def judged(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["gate", "--report-dir", str(folder), *words])
+    return code, capsys.readouterr().out
+
+
+def test_a_night_as_accepted_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder)
+    code, said = judged(folder, capsys, "--all")
+    assert code == 0, said
+    assert said.count("PASS") == len(NAMES) + 1
+
+
+# Each a change to the night's `original`, the verdict's code, and a part of the reason.
+CHANGES: dict[str, tuple[dict[str, object], int, str]] = {
+    "a failed cell": (
+        {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "the outputs differ", "accuracy": None},
+        FAIL,
+        "status: was accepted as pass, and is fail at compare: the outputs differ",
+    ),
+    "a cell that the environment breaks": (
+        {"status": Status.ERROR, "stage": Stage.LOAD, "reason": "no such wheel"},
+        INVALID,
+        "status: couldn't be judged, error at load: no such wheel",
+    ),
+    "a known failure that a card now hides": (
+        {"status": Status.KNOWN_FAILURE, "stage": Stage.RUN, "reason": "known"},
+        FAIL,
+        "accepted as pass, and is known_failure",
+    ),
+    "a fallback to another provider": (
+        {
+            "placement": PlacementRecord(
+                "CUDAExecutionProvider", {"CPUExecutionProvider": 331}, {"Conv": 20, "Relu": 311}, 0.0
+            )
+        },
+        FAIL,
+        "placement: asked for CUDAExecutionProvider, and accepted on CPUExecutionProvider",
+    ),
+    "a fallback of some nodes": (
+        {"placement": PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 300}, {"Conv": 31}, 0.91)},
+        FAIL,
+        "placement: 91.0% of its nodes run on CPUExecutionProvider, and 100.0% were accepted; elsewhere: Conv",
+    ),
+    "a placement that isn't known": ({"placement": None}, INVALID, "isn't known where its nodes ran"),
+    "a run without the reference, as under xdist": (
+        {"pinned": None, "latency": None},
+        INVALID,
+        "wasn't timed beside the pinned reference: the run named none",
+    ),
+    "a reference that died": (
+        {"pinned": pinned(ratio=1.0, log_ratios=()), "latency": None},
+        INVALID,
+        "the process died of signal 11",
+    ),
+    "a NaN for a time": ({"latency": latency(math.nan)}, INVALID, "a time or a ratio of it is nan"),
+    "a zero for a time": ({"latency": latency(0.0)}, INVALID, "a time or a ratio of it is 0"),
+    "a zero in the reference": ({"pinned": pinned(pinned_median_ms=0.0)}, INVALID, "a time or a ratio of it is 0"),
+    "a negative ratio": ({"pinned": replace(pinned(), ratio=-1.0)}, INVALID, "a time or a ratio of it is -1"),
+    "another thread setting": (
+        {"pinned": pinned(threads=2)},
+        INVALID,
+        "threads: timed on 2 threads, and accepted on 1",
+    ),
+    "another reference": (
+        {"pinned": pinned(versions={"python": "3.11.7", "onnx": "1.23.2", "onnxruntime": "1.32.0"})},
+        INVALID,
+        "versions: the pinned reference isn't the accepted one: onnxruntime 1.31.0, now 1.32.0",
+    ),
+    "a reference that ran another model": (
+        {"pinned": pinned(model_sha256="cd" * 32)},
+        INVALID,
+        "the pinned reference didn't run the model that was accepted",
+    ),
+    "a changed card": ({"card_sha256": "c2"}, INVALID, "card: its card says other things about inputs, tolerances"),
+    "other inputs": ({"inputs_sha256": "i2"}, INVALID, "inputs: it was judged on other inputs than the accepted ones"),
+    "more nodes": (
+        {"graph": GraphChange(672, 340, 4_700_000, 4_600_000, 0.5)},
+        FAIL,
+        "nodes: 340 nodes, and 331 were accepted",
+    ),
+    "a larger model": (
+        {"graph": GraphChange(672, 331, 4_700_000, 4_700_000, 0.5)},
+        FAIL,
+        "size: 4,700,000 bytes, and 4,600,000 were accepted",
+    ),
+    "a lesser accuracy": (
+        {"accuracy": AccuracyRecord(4, {"y": output(9e-6)})},
+        FAIL,
+        "accuracy: y: smallest tolerance that would pass 9e-06, and 1.1e-06 was accepted",
+    ),
+    "a greater error within the tolerance": (
+        {"accuracy": AccuracyRecord(4, {"y": output(rel_l2=5e-5)})},
+        FAIL,
+        "accuracy: y: relative L2 error 5e-05, and 1e-05 was accepted",
+    ),
+    "new NaN": ({"accuracy": AccuracyRecord(4, {"y": output(nonfinite=3)})}, FAIL, "3 values are NaN or infinite"),
+    "an output that is gone": ({"accuracy": AccuracyRecord(4, {"z": output()})}, FAIL, "its outputs y are gone"),
+    "no comparison": ({"accuracy": None}, INVALID, "accuracy: its outputs weren't compared"),
+    "a looser tolerance": (
+        {"accuracy": AccuracyRecord(4, {"y": output(rtol=1e-2)})},
+        INVALID,
+        "the tolerance is looser (rtol 0.01",
+    ),
+    "a comparison that can't fail any more": (
+        {"accuracy": AccuracyRecord(4, {"y": output(vacuous="the same for every input")})},
+        INVALID,
+        "the comparison can't fail any more: the same for every input",
+    ),
+    "slower for one night": ({"pinned": pinned(1.10)}, INCONCLUSIVE, "A second night in a row would fail it"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_night_with(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, wanted, reason = CHANGES[name]
+    broken = timed("original", **change)
+    if name == "a reference that died":
+        assert broken.pinned is not None
+        broken = replace(broken, pinned=replace(broken.pinned, ratio=None, reason="the process died of signal 11"))
+    night(folder, [broken, timed("simplify")])
+    code, said = judged(folder, capsys)
+    assert (code, reason in said) == (wanted, True), said
+    assert "simplify" not in said
+
+
+def test_slower_for_two_nights_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, [timed("original", 1.06), timed("simplify")])
+    assert judged(folder, capsys)[0] == INCONCLUSIVE
+    night(folder, [timed("original", 1.06), timed("simplify")])
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert (
+        "latency: 1.060 times the pinned reference's time, and 1.000 was accepted: +6.0%, two nights in a row" in said
+    )
+
+
+def test_the_level_does_not_follow_what_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(12):
+        night(folder, [timed("original", 1.06), timed("simplify")])
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert "and 1.000 was accepted" in said
+
+
+def test_a_cell_that_vanished_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, [timed("original")])
+    code, said = judged(folder, capsys)
+    assert (code, "net-simplify-cpu" in said, "not in this run" in said) == (FAIL, True, True)
+
+
+def test_a_renamed_cell_is_one_that_vanished_and_one_without_a_level(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night(folder, [timed("original"), timed("simplified")])
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert "Perhaps it's called net-simplified-cpu now" in said
+    assert "has no accepted level" in said
+
+
+def test_an_empty_run_is_invalid_and_its_cells_have_vanished(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, [])
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert "the run holds no cell of these providers" in said
+
+
+def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, cpu="Another Processor")
+    code, said = judged(folder, capsys)
+    assert code == INVALID
+    assert "ran on Another Processor, and was accepted on A Processor only" in said
+
+
+def test_a_changed_seed_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, seed=8)
+    code, said = judged(folder, capsys)
+    assert (code, "seed: the run's seed is 8, and the level was accepted with 7" in said) == (INVALID, True)
+
+
+def test_a_night_that_left_nothing_is_not_the_night_before(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = judged(folder, capsys, "--max-age", "0.1")
+    assert (code, "nothing was recorded since" in said) == (INVALID, True)
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (timedelta(hours=-3), "a clock was set back"),
+        (timedelta(days=2), "hours in the future"),
+        (timedelta(days=-2), "hours ago"),
+    ],
+)
+def test_a_clock_step_is_invalid(by: timedelta, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, started=datetime.now(UTC) + by)
+    code, told = judged(folder, capsys)
+    assert (code, said in told) == (INVALID, True), told
+
+
+def test_nights_count_in_the_order_of_their_entry_whatever_the_clock_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two slow nights in a row, of which the second says that it was long before all others."""
+    now = datetime.now(UTC)
+    night(folder, [timed("original", 1.1), timed("simplify")], started=now - timedelta(minutes=5))
+    night(folder, [timed("original", 1.1), timed("simplify")], started=now - timedelta(hours=19))
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert "two nights in a row" in said
+
+
+@pytest.mark.damaged
+@pytest.mark.parametrize("length", [0, 0.3, 0.7])
+def test_a_truncated_history_is_invalid_and_left_as_it_is(
+    length: float, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "history.sqlite"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * length)])
+    cut = file.read_bytes()
+    code, said = judged(folder, capsys)
+    assert (code, "history" in said) == (INVALID, True)
+    assert "is damaged" in said or "is empty" in said or "isn't a database" in said
+    assert gate(folder, "accept", "--all", "--why", "no") != 0
+    assert file.read_bytes() == cut
+
+
+@pytest.mark.damaged
+def test_a_history_that_is_something_else_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "history.sqlite").write_text("a page of prose\n" * 500, "utf-8")
+    code, said = judged(folder, capsys)
+    assert (code, "isn't a database" in said) == (INVALID, True)
+
+
+def test_no_history_is_invalid_and_none_is_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = judged(folder / "elsewhere", capsys)
+    assert (code, "there is no history" in said) == (INVALID, True)
+    assert not (folder / "elsewhere").exists()
+
+
+def test_a_locked_history_is_invalid(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(folder / "history.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        code, said = judged(folder, capsys)
+        assert (code, "is locked by another process" in said) == (INVALID, True)
+        assert gate(folder, "accept", "--all", "--why", "no") != 0
+        other.execute("ROLLBACK")
+
+
+@pytest.mark.levels
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda text: text[: len(text) // 3], "are cut short"),
+        (lambda text: text + "<<<<<<< ours\n", "line 3"),
+        (lambda text: text + text.splitlines()[0] + "\n", "have two of net-original-cpu"),
+        (lambda text: text.replace('"card_sha256"', '"card"').replace('"id"', '"name"'), "is missing"),
+    ],
+)
+def test_spoilt_levels_are_invalid_and_left_as_they_are(
+    spoil: Callable[[str], str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / FOLDER / "levels.jsonl"
+    file.write_text(spoil(file.read_text("utf-8")), "utf-8")
+    spoilt = file.read_bytes()
+    night(folder)
+    code, told = judged(folder, capsys)
+    assert (code, said in told) == (INVALID, True), told
+    assert gate(folder, "accept", "--all", "--why", "no") != 0
+    assert file.read_bytes() == spoilt
+
+
+@pytest.mark.levels
+def test_lost_levels_are_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / FOLDER / "levels.jsonl").unlink()
+    night(folder)
+    code, said = judged(folder, capsys)
+    assert (code, "no level was ever accepted" in said) == (INVALID, True)
+
+
+@pytest.mark.levels
+def test_two_who_accept_at_once_lose_no_level(folder: Path) -> None:
+    names = [f"v{number}" for number in range(6)]
+    night(folder, [timed(name) for name in (*NAMES, *names)])
+    script = "import sys; from harness.cli import main; sys.exit(main())"
+    runs = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                script,
+                "gate",
+                "accept",
+                f"net-{name}-cpu",
+                "--why",
+                name,
+                "--report-dir",
+                str(folder),
+            ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.DEVNULL,
+        )
+        for name in names
+    ]
+    assert [run.wait(60) for run in runs] == [0] * len(runs)
+    assert {level.why for level in read_levels(folder / FOLDER).values()} == {"as it should be", *names}
+    with history.History(folder / "history.sqlite") as past:
+        assert sorted(level.why for level in past.accepted())[-6:] == names
+
+
+def test_accepting_without_a_reason_or_a_run_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        gate(folder, "accept", "--all")
+    assert end.value.code == 2
+    assert gate(folder, "accept", "--all", "--why", " ") == 2
+    assert gate(folder, "accept", "net-simplfy-cpu", "--why", "x") == 2
+    assert "Did you mean 'net-simplify-cpu'?" in capsys.readouterr().err
+    night(folder, [])
+    assert gate(folder, "accept", "--all", "--why", "x") == 2
+
+
+def test_a_time_that_is_none_cannot_be_accepted(folder: Path) -> None:
+    night(folder, [timed("original", latency=latency(0.0)), timed("simplify")])
+    assert gate(folder, "accept", "--all", "--why", "x") == 2
+
+
+# Runs of pytest itself.
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a small model, and a reference environment that is this one."""
+    save(linear(), tmp_path / "net.onnx")
+    python = tmp_path / "reference" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    python.chmod(0o755)
+    return tmp_path
+
+
+OPTIONS = ("net.onnx", "--variant", "original", "--report-dir", "reports", "--latency-budget", "0.1")
+
+
+def test_a_run_beside_the_reference_is_accepted_and_gated(project: Path) -> None:
+    for _ in range(2):
+        ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+        assert ended.code == 0, ended.told
+    record = ended.cells["net-original-cpu"]["pinned"]
+    assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == ("pass", 8, True)
+    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(project / "reports")]) == 0
+    assert main(["gate", "--report-dir", str(project / "reports")]) == 0
+
+
+def test_a_model_that_changed_is_timed_beside_the_accepted_one(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+    reports = project / "reports"
+    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(reports)]) == 0
+    accepted = json.loads((reports / FOLDER / "levels.jsonl").read_text("utf-8"))["cell"]["model_sha256"]
+    slower = linear()
+    slower.graph.node.add(op_type="Identity", input=["product"], output=["again"])
+    slower.graph.node.add(op_type="Identity", input=["again"], output=["more"])
+    save(slower, project / "net.onnx")
+    ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+    found = ended.cells["net-original-cpu"]
+    assert found["pinned"]["model_sha256"] == accepted != found["model_sha256"]
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", str(reports)]) == FAIL
+    assert "nodes: 4 nodes (2 with the pinned versions), and 2 were accepted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("-n", "2"), "-n (xdist) can't"),
+        (("--provider", "cuda"), "provider 'cuda' was asked for"),
+        (("--gate-reference", "nowhere"), "there is no virtual environment in nowhere"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_and_not_recorded(more: tuple[str, ...], said: str, project: Path) -> None:
+    ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference", *more)
+    assert (ended.code, said in ended.told) == (4, True), ended.told
+    assert not (project / "reports" / "history.sqlite").exists()
+
+
+def test_a_reference_without_onnx_runtime_is_refused(project: Path) -> None:
+    python = project / "reference" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n', "utf-8")
+    ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+    assert ended.code == 4, ended.told
+    assert "the reference environment has no ONNX Runtime" in ended.told
+    python.write_text("#!/bin/sh\necho out of order >&2\nexit 3\n", "utf-8")
+    ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+    assert ended.code == 4, ended.told
+    assert "left with exit code 3; it last said: out of order" in ended.told
+
+
+def test_the_second_of_two_runs_at_once_is_refused(project: Path) -> None:
+    arguments = (*OPTIONS, "--gate-reference", "reference", "--latency-budget", "4")
+    with start_pytest(project, *arguments) as first:
+        file = project / "reports" / "history.sqlite"
+        while not file.exists() and first.poll() is None:
+            time.sleep(0.01)
+        second = run_pytest(project, *arguments)
+        told, _ = first.communicate(timeout=120)
+    assert (second.code, first.returncode) == (4, 0), told
+    assert "another run is writing its results" in second.told
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

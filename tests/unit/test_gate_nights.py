@@ -1,0 +1,88 @@
+"""The two-nights rule, on nights that are made up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.gate.nights import judge_nights, standard_error
+from harness.results.outcome import Outcome
+from tests.nights import simulated
+
+QUIET = [0.0, 0.004, -0.003, 0.002, -0.005, 0.003, 0.001, -0.002]
+
+
+def verdict(accepted: float, nights: list[float], error: float = 0.0) -> Outcome:
+    return judge_nights(accepted, nights, [error] * len(nights)).outcome
+
+
+def test_the_accepted_night_itself_passes() -> None:
+    found = judge_nights(math.log(1.3), [], [])
+    assert (found.outcome, found.count) == (Outcome.PASS, 1)
+    assert (found.ratio, found.level) == pytest.approx((1.3, 1.3))
+
+
+def test_one_slow_night_is_inconclusive_and_two_in_a_row_fail() -> None:
+    assert verdict(0.0, [*QUIET, 0.05]) is Outcome.INCONCLUSIVE
+    assert verdict(0.0, [*QUIET, 0.05, 0.05]) is Outcome.FAIL
+    assert verdict(0.0, [*QUIET, 0.05, 0.0, 0.05]) is Outcome.INCONCLUSIVE
+    assert verdict(0.0, [*QUIET, 0.05, 0.05, 0.0]) is Outcome.PASS
+
+
+def test_a_slowdown_below_two_percent_never_fails() -> None:
+    still = [0.0] * 30
+    assert verdict(0.0, [*still, 0.0195, 0.0195, 0.0195]) is Outcome.PASS
+    assert verdict(0.0, [*still, 0.0205, 0.0205]) is Outcome.FAIL
+
+
+def test_faster_is_not_worse() -> None:
+    assert verdict(0.0, [*QUIET, -0.2, -0.2, -0.2]) is Outcome.PASS
+
+
+def test_the_level_stays_where_it_was_accepted_however_long_a_slowdown_lasts() -> None:
+    found = judge_nights(0.0, [*QUIET, *[0.06] * 40], [0.0] * 48)
+    assert found.outcome is Outcome.FAIL
+    assert found.level == pytest.approx(1.0, abs=0.002)
+
+
+def test_a_creeping_slowdown_is_caught() -> None:
+    """Half a percent a night: never much against the night before, and that isn't what it's held against."""
+    creeping = [0.005 * number for number in range(1, 25)]
+    assert any(verdict(0.0, creeping[:count]) is Outcome.FAIL for count in range(1, 25))
+
+
+def test_noise_within_the_night_widens_the_limit() -> None:
+    assert verdict(0.0, [*QUIET, 0.05, 0.05], error=0.02) is Outcome.PASS
+    assert judge_nights(0.0, QUIET, [0.05] * len(QUIET)).smallest_step > 0.12
+
+
+def test_a_cell_too_noisy_to_be_watched_says_so() -> None:
+    rng = np.random.default_rng(3)
+    assert verdict(0.0, simulated(rng, 30, 0.08)) is Outcome.INCONCLUSIVE
+
+
+def test_the_standard_error_of_a_nights_median_is_what_resampling_gives() -> None:
+    rng = np.random.default_rng(4)
+    medians = np.median(rng.normal(scale=0.02, size=(20_000, 16)), axis=1)
+    estimated = np.mean([standard_error(list(rng.normal(scale=0.02, size=16))) for _ in range(500)])
+    assert estimated == pytest.approx(float(medians.std()), rel=0.1)
+    assert standard_error([0.1, 0.2]) == 0.0
+
+
+def test_false_alarms_are_rare_and_a_slowdown_of_five_percent_is_caught() -> None:
+    """The rule on nights with the spread of 1% that was measured. `make performance` has the full count."""
+    rng = np.random.default_rng(5)
+    alarms = nights = 0
+    for _ in range(60):
+        history = simulated(rng, 31, 0.01)
+        verdicts = [verdict(history[0], history[1:count]) for count in range(2, 32)]
+        alarms += verdicts.count(Outcome.FAIL)
+        nights += len(verdicts)
+    assert alarms / nights <= 0.002
+    caught = 0
+    for _ in range(60):
+        history = simulated(rng, 17, 0.01, step=0.05, at=15)
+        caught += verdict(history[0], history[1:]) is Outcome.FAIL
+    assert caught >= 48
