@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from harness.errors import ModelError
 from harness.model import Model
 
 FOLDER = "onnx-harness-models"
@@ -32,7 +33,7 @@ def reference_model(model: Path, accepted: str, kept: Path) -> tuple[Path, str]:
     """
     current = Model(model).sha256
     old = kept / accepted / model.name
-    if accepted and accepted != current and old.is_file() and Model(old).sha256 == accepted:
+    if accepted and accepted != current and _is(old, accepted):
         return old, accepted
     _keep(Model(model), kept / current)
     return model, current
@@ -43,6 +44,14 @@ def forget(kept: Path, wanted: set[str]) -> None:
     for folder in kept.glob("*"):
         if folder.name not in wanted:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is(path: Path, sha256: str) -> bool:
+    """Whether the file is there, whole."""
+    try:
+        return path.is_file() and Model(path).sha256 == sha256
+    except (ModelError, OSError):
+        return False
 
 
 def _keep(model: Model, folder: Path) -> None:

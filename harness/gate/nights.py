@@ -64,7 +64,9 @@ def judge_nights(accepted: float, nights: Sequence[float], errors: Sequence[floa
     for index, night in enumerate(nights):
         before = last.suspect
         last = _look(night, quiet, _spread(everything[:index]), errors[index])
-        if abs(last.z) <= Z_LIMIT and len(quiet) < SETTLING_NIGHTS:
+        # Within 2%, too: while little is known of the spread, a slowdown would settle as a part of the level.
+        near = abs(night - last.level) <= MINIMUM_EFFECT and abs(last.z) <= Z_LIMIT
+        if near and len(quiet) < SETTLING_NIGHTS:
             quiet.append(night)
     if last.suspect:
         outcome = Outcome.FAIL if before else Outcome.INCONCLUSIVE

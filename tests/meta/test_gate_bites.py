@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from tests.plugin.running import run_pytest, start_pytest
 from tests.unit.results_examples import latency, output
 
 FAIL = 1
-QUIET = 3
+QUIET = 8
 """Nights before each sabotage."""
 
 
@@ -79,7 +80,7 @@ def test_a_night_as_accepted_passes(folder: Path, capsys: pytest.CaptureFixture[
 
 
 # Each a change to the night's `original`, the verdict's code, and a part of the reason.
-CHANGES: dict[str, tuple[dict[str, object], int, str]] = {
+CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a failed cell": (
         {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "the outputs differ", "accuracy": None},
         FAIL,

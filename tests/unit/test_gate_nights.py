@@ -47,6 +47,12 @@ def test_the_level_stays_where_it_was_accepted_however_long_a_slowdown_lasts() -
     assert found.level == pytest.approx(1.0, abs=0.002)
 
 
+def test_a_slowdown_right_after_acceptance_does_not_settle_as_the_level() -> None:
+    found = judge_nights(0.0, [0.06] * 20, [0.0] * 20)
+    assert found.outcome is Outcome.FAIL
+    assert found.level == 1.0
+
+
 def test_a_creeping_slowdown_is_caught() -> None:
     """Half a percent a night: never much against the night before, and that isn't what it's held against."""
     creeping = [0.005 * number for number in range(1, 25)]

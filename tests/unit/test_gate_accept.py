@@ -1,0 +1,216 @@
+"""Accepting: levels, their journal, lock files, the reference environment, and the models kept in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cards import Card, KnownFailure, PathSource, ToleranceSpec, read
+from harness.cli import main
+from harness.errors import GateError, ResultsError, UsageError
+from harness.gate import environment
+from harness.gate.models import forget, reference_model
+from harness.model import Model
+from harness.results.history import History
+from harness.results.levels import FOLDER, LOCK_NAME, read_levels
+from tests.models import linear, save, two_outputs, with_external_data
+from tests.nights import night, timed
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+def accept(folder: Path, *words: str) -> int:
+    return main(["gate", "accept", *words, "--report-dir", str(folder)])
+
+
+def test_a_moved_level_is_kept_with_who_when_and_why(tmp_path: Path) -> None:
+    run = night(tmp_path)
+    assert accept(tmp_path, "--all", "--why", "the first", "--by", "somebody") == 0
+    night(tmp_path, [timed("original", 1.2), timed("simplify")])
+    assert accept(tmp_path, "net-original-cpu", "--why", "a new\nkernel") == 0
+    levels = {level.cell.id: level for level in read_levels(tmp_path / FOLDER).values()}
+    assert levels["net-simplify-cpu"].run_id == run
+    moved = levels["net-original-cpu"]
+    assert (moved.why, moved.processor) == ("a new kernel", "A Processor")
+    assert moved.cell.pinned is not None
+    assert moved.cell.pinned.ratio == 1.2
+    with History(tmp_path / "history.sqlite") as past:
+        assert [level.why for level in past.accepted()] == ["the first", "the first", "a new kernel"]
+        assert past.accepted()[0].who == "somebody"
+
+
+def test_a_level_moved_is_what_the_gate_goes_by(tmp_path: Path) -> None:
+    night(tmp_path)
+    accept(tmp_path, "--all", "--why", "the first")
+    slow = [timed("original", 1.2), timed("simplify")]
+    night(tmp_path, slow)
+    night(tmp_path, slow)
+    assert main(["gate", "--report-dir", str(tmp_path)]) == 1
+    accept(tmp_path, "net-original-cpu", "--why", "it's worth it")
+    night(tmp_path, slow)
+    assert main(["gate", "--report-dir", str(tmp_path)]) == 0
+
+
+def test_accepting_all_forgets_cells_that_are_gone_and_no_other_providers(tmp_path: Path) -> None:
+    night(tmp_path, [timed("original"), timed("simplify"), timed("original", provider="openvino")])
+    accept(tmp_path, "--all", "--why", "all")
+    night(tmp_path, [timed("original")])
+    accept(tmp_path, "--all", "--why", "fewer", "--provider", "cpu")
+    assert {level.cell.id for level in read_levels(tmp_path / FOLDER).values()} == {
+        "net-original-cpu",
+        "net-original-openvino",
+    }
+
+
+def test_levels_of_one_night_are_the_same_text_whenever_they_are_accepted(tmp_path: Path) -> None:
+    night(tmp_path)
+    texts = []
+    for _ in range(2):
+        accept(tmp_path, "--all", "--why", "same")
+        lines = (tmp_path / FOLDER / "levels.jsonl").read_text("utf-8").splitlines()
+        texts.append([line.partition('"accepted"')[0] for line in lines])
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 2
+
+
+def test_levels_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    night(tmp_path)
+    (tmp_path / FOLDER).write_text("a file", "utf-8")
+    assert accept(tmp_path, "--all", "--why", "x") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://example.org/simple",
+        "-i somewhere",
+        "--extra-index-url=x",
+        "--find-links wheels",
+        "numpy @ https://example.org/numpy.whl",
+        "  --trusted-host x",
+        "numpy @ file:wheels/numpy.whl",
+    ],
+)
+def test_a_lock_file_with_an_address_is_refused(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via https://is.fine in a comment\n{line}\n", "utf-8")
+    assert accept(tmp_path, "--lock", str(lock), "--why", "x") == 2
+    assert "names an index or an address" in capsys.readouterr().err
+    assert not (tmp_path / FOLDER / LOCK_NAME).exists()
+
+
+def test_an_accepted_lock_file_is_kept_as_it_is(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements-cuda.lock"
+    lock.write_text("onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via -r https://is.fine\n", "utf-8")
+    assert accept(tmp_path, "--lock", str(lock), "--why", "x") == 0
+    assert (tmp_path / FOLDER / "requirements-cuda.lock").read_bytes() == lock.read_bytes()
+
+
+def fake_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: str) -> Path:
+    """An interpreter that makes environments in which pip is the shell script ``pip``; counts its calls in a file."""
+    python = tmp_path / "python"
+    inner = f"#!/bin/sh\necho installed >> {tmp_path}/calls\n{pip}\n"
+    python.write_text(
+        f'#!/bin/sh\nmkdir -p "$3/bin"; cat > "$3/bin/python" <<"END"\n{inner}END\nchmod +x "$3/bin/python"\n', "utf-8"
+    )
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return tmp_path / "calls"
+
+
+def test_an_environment_is_made_once_and_anew_when_the_lock_file_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_python(monkeypatch, tmp_path, "exit 0")
+    lock, made = tmp_path / "a.lock", tmp_path / "reference"
+    lock.write_text("onnx==1.0\n", "utf-8")
+    assert environment.make(made, lock)
+    (made / "onnx-harness-models").mkdir()
+    assert not environment.make(made, lock)
+    lock.write_text("onnx==1.1\n", "utf-8")
+    assert environment.make(made, lock)
+    assert calls.read_text("utf-8").count("installed") == 2
+    assert (made / "onnx-harness-models").is_dir()
+
+
+def test_pip_without_an_index_is_told_and_tried_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_python(monkeypatch, tmp_path, "echo 'ERROR: No matching distribution found for onnx==1.0' >&2; exit 1")
+    lock = tmp_path / "a.lock"
+    lock.write_text("onnx==1.0\n", "utf-8")
+    for _ in range(2):
+        with pytest.raises(GateError, match=r"No matching distribution found for onnx==1.0. Mend: .*PIP_FIND_LINKS"):
+            environment.make(tmp_path / "reference", lock)
+    assert calls.read_text("utf-8").count("installed") == 2
+
+
+def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    lock.write_text("onnx==1.0\n", "utf-8")
+    (tmp_path / "mine" / "bin").mkdir(parents=True)
+    with pytest.raises(UsageError, match="wasn't made by this command"):
+        environment.make(tmp_path / "mine", lock)
+    assert (tmp_path / "mine" / "bin").is_dir()
+
+
+def test_a_missing_lock_file_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "reference", "env", "--report-dir", str(tmp_path)]) == 2
+    assert "Accept one: onnx-harness gate accept --lock requirements.lock" in capsys.readouterr().err
+
+
+def test_the_accepted_model_runs_in_the_reference_once_the_model_has_changed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    model = save(linear(), tmp_path / "net.onnx")
+    first = Model(model).sha256
+    assert reference_model(model, "", kept) == (model, first)
+    save(two_outputs(), model)
+    second = Model(model).sha256
+    there, sha256 = reference_model(model, first, kept)
+    assert (sha256, Model(there).sha256) == (first, first)
+    there.write_bytes(b"spoilt")
+    assert reference_model(model, first, kept) == (model, second)
+    assert reference_model(model, "no such", kept) == (model, second)
+    forget(kept, {second})
+    assert os.listdir(kept) == [second]  # noqa: PTH208
+
+
+def test_external_data_is_kept_with_its_model(tmp_path: Path) -> None:
+    model = with_external_data(tmp_path / "net.onnx", "weights.bin")
+    sha256 = Model(model).sha256
+    reference_model(model, "", tmp_path / "kept")
+    assert Model(tmp_path / "kept" / sha256 / "net.onnx").sha256 == sha256
+
+
+def test_a_cards_hash_is_of_what_it_says_about_the_verdict(tmp_path: Path) -> None:
+    plain = Card(tmp_path / "a.onnx", "a", PathSource(tmp_path / "a.onnx"))
+    twin = Card(tmp_path / "b.onnx", "b", PathSource(tmp_path / "b.onnx"), summary="B", license="MIT")
+    assert plain.digest() == twin.digest()
+    loose = Card(plain.path, "a", plain.source, tolerance={"y": ToleranceSpec(rtol=0.1)})
+    known = Card(plain.path, "a", plain.source, known_failures=(KnownFailure("run", "it breaks", {}),))
+    assert len({plain.digest(), loose.digest(), known.digest()}) == 3
+
+
+def test_every_card_of_the_zoo_has_a_hash() -> None:
+    cards = sorted((Path(__file__).parents[2] / "models").glob("*.model.toml"))
+    assert cards
+    assert all(len(read(card).digest()) == 64 for card in cards)
+
+
+def test_a_level_file_of_a_newer_version_with_more_fields_is_read(tmp_path: Path) -> None:
+    night(tmp_path)
+    accept(tmp_path, "--all", "--why", "x")
+    file = tmp_path / FOLDER / "levels.jsonl"
+    file.write_text(file.read_text("utf-8").replace('"seed":', '"mood": "good", "seed":'), "utf-8")
+    assert len(read_levels(tmp_path / FOLDER)) == 2
+    file.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ResultsError, match="can't be read"):
+        read_levels(tmp_path / FOLDER)

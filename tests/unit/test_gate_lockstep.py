@@ -1,0 +1,132 @@
+"""Timing in lockstep: with sides that are made up, and with a process of this environment."""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import GateError, UsageError
+from harness.gate.lockstep import PAIRS, Timed, measure, plan
+from harness.gate.process import Side, python_of
+from harness.isolate import Limits
+from tests.models import linear, save
+
+LIMITS = Limits(60.0, 8 << 30)
+
+
+class Machine:
+    """Two sides on a machine whose speed drifts, on which whoever runs first of a turn is slower."""
+
+    def __init__(self, tested_ms: float, pinned_ms: float, *, first: float = 1.0, drift: float = 0.0) -> None:
+        self.rng = np.random.default_rng(0)
+        self.cost = (tested_ms * 1e6, pinned_ms * 1e6)
+        self.first, self.drift = first, drift
+        self.asked: list[str] = []
+        self.speed, self.blocks = 1.0, 0
+        self.opened: list[bool] = []
+
+    def open_pair(self, stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
+        assert number == len(self.opened)
+        self.opened.append(tested_first)
+        stack.callback(self.asked.append, "close")
+        return _Made(self, "tested", self.cost[0]), _Made(self, "pinned", self.cost[1]), max(self.cost[0] / 1e9, 1e-6)
+
+
+class _Made:
+    def __init__(self, machine: Machine, name: str, cost: float) -> None:
+        self.machine, self.name, self.cost = machine, name, cost
+
+    def ask(self, name: str, *args: object) -> list[int]:
+        machine = self.machine
+        _, timed = args
+        assert isinstance(timed, int)
+        assert name == "run_block"
+        slower = machine.first if machine.blocks % 2 == 0 else 1.0
+        machine.blocks += 1
+        machine.speed *= 1 + machine.drift
+        machine.asked.append(self.name)
+        noise = machine.rng.normal(scale=0.02, size=timed)
+        return [int(self.cost * slower * machine.speed * math.exp(value)) for value in noise]
+
+
+def test_the_ratio_is_that_of_the_sides_whatever_the_machine_does() -> None:
+    machine = Machine(2.1, 2.0, first=1.2, drift=0.001)
+    found = measure(machine.open_pair, seconds=3.0, seed=1)
+    assert len(found.log_ratios) == PAIRS
+    assert float(np.median(found.log_ratios)) == pytest.approx(math.log(1.05), abs=0.005)
+    assert found.samples > 100
+
+
+def test_either_side_goes_first_half_of_the_time() -> None:
+    machine = Machine(2.0, 2.0)
+    measure(machine.open_pair, seconds=3.0, seed=2)
+    assert sum(machine.opened) == PAIRS // 2
+    turns = [name for name in machine.asked if name != "close"]
+    assert turns[::2].count("tested") == turns[::2].count("pinned")
+    assert machine.asked.count("close") == PAIRS
+
+
+def test_a_clock_that_stands_still_is_noticed() -> None:
+    with pytest.raises(GateError, match="clock moved by 0 ns"):
+        measure(Machine(0.0, 2.0).open_pair, seconds=1.0, seed=0)
+
+
+@pytest.mark.parametrize("run_s", [1e-5, 1e-4, 1e-3, 4e-3, 6e-3, 0.05, 2.0])
+def test_a_plan_has_an_even_number_of_turns_and_keeps_its_time_where_it_can(run_s: float) -> None:
+    untimed, timed, turns = plan(run_s, 0.375)
+    assert turns % 2 == 0
+    assert turns >= 4
+    assert timed >= 1
+    took = 2 * turns * (untimed + timed) * run_s
+    assert took <= 0.375 or turns == 4
+
+
+@pytest.fixture
+def side() -> Side:
+    return Side(Path(sys.executable), LIMITS, {}, apart=True)
+
+
+def test_a_process_opens_a_model_and_times_it(side: Side, tmp_path: Path) -> None:
+    model = save(linear(), tmp_path / "net.onnx")
+    with side:
+        assert side.ask("versions")["onnxruntime"]
+        values = {"x": np.ones((2, 4), np.float32)}
+        assert side.ask("open_model", model, "all", "cpu", 1, values, None) > 0
+        times = side.ask("run_block", 1, 5)
+        assert len(times) == 5
+        assert min(times) > 0
+
+
+def test_what_goes_wrong_in_a_process_is_told(side: Side, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with side:
+        with pytest.raises(GateError, match=r"InvalidProtobuf|Fail"):
+            side.ask("open_model", tmp_path / "bad.onnx", "all", "cpu", 1, {}, None)
+        side._process.kill()
+        with pytest.raises(GateError, match="died of signal 9"):
+            side.ask("versions")
+
+
+def test_a_process_that_takes_too_long_or_too_much_is_given_up(tmp_path: Path) -> None:
+    model = save(linear(), tmp_path / "net.onnx")
+    opening = ("open_model", model, "all", "cpu", 1, {"x": np.ones((2, 4), np.float32)}, None)
+    with (
+        Side(Path(sys.executable), Limits(0.01, 8 << 30), {}, apart=True) as side,
+        pytest.raises(GateError, match="did not answer within"),
+    ):
+        side.ask(*opening)
+    with (
+        Side(Path(sys.executable), Limits(60, 1 << 20), {}, apart=True) as side,
+        pytest.raises(GateError, match="more memory"),
+    ):
+        side.ask(*opening)
+
+
+def test_an_environment_without_an_interpreter_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="onnx-harness gate reference"):
+        python_of(tmp_path)
