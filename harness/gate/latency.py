@@ -40,7 +40,7 @@ def compare_latency(seen: Compared, level: Level, now: CellResult, past: Sequenc
     if not _sound(accepted.ratio):
         seen.void("latency", f"the accepted ratio is {accepted.ratio}: accept the cell again")
         return None
-    if any(finding.outcome is Outcome.INVALID for finding in seen.findings):
+    if not seen.comparable:
         return None
     nights = comparable(level, accepted, past)
     tonight = past[-1].run.id

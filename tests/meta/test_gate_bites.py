@@ -170,6 +170,11 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
         INVALID,
         "the tolerance is looser (rtol 0.01",
     ),
+    "an absolute tolerance that is looser": (
+        {"accuracy": AccuracyRecord(4, {"y": replace(output(), atol=2e-5)})},
+        INVALID,
+        "the tolerance is looser (rtol 0.0001, atol 2e-05)",
+    ),
     "a comparison that can't fail any more": (
         {"accuracy": AccuracyRecord(4, {"y": output(vacuous="the same for every input")})},
         INVALID,
