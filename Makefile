@@ -4,9 +4,11 @@ PYTHON ?= python3
 # cpu has the main environment; the other providers' wheels exclude one another and have one each.
 VENV := $(if $(filter cpu,$(PROVIDER)),.venv,.venv-$(PROVIDER))
 LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER).lock)
+# The last accepted versions, made from reports/baselines/$(LOCK).
+REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate test operators lint performance experiment lock clean
+.PHONY: help validate nightly test operators lint performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,6 +24,16 @@ include tests/providers/environments.mk
 validate: $(VENV)/.made ## fetch the zoo, run the matrix, write reports/ (PROVIDER=cpu|openvino|webgpu|...)
 	$(VENV)/bin/onnx-harness zoo fetch models
 	$(RUN_ENV) $(VENV)/bin/python -m pytest models --provider $(PROVIDER) $(ARGS)
+
+# The gate's exit code is the night's: a cell that fails as accepted isn't news. Pytest's own codes above 1 mean that
+# no night was recorded, and the gate would look at the one before.
+nightly: $(VENV)/.made ## a night: the matrix beside the pinned reference, then the gate (PROVIDER=…, GATE_ARGS=…)
+	@rm -f reports/gate.json reports/gate.md
+	$(VENV)/bin/onnx-harness gate reference $(REFERENCE) --lock $(LOCK)
+	$(VENV)/bin/onnx-harness zoo fetch models
+	$(RUN_ENV) $(VENV)/bin/python -m pytest models --provider $(PROVIDER) --gate-reference $(REFERENCE) $(ARGS) \
+	    || [ $$? -eq 1 ]
+	$(VENV)/bin/onnx-harness gate --provider $(PROVIDER) $(GATE_ARGS)
 
 test: lint ## lint, type-check, test
 	.venv/bin/python -m pytest -n 2 -q
@@ -48,4 +60,4 @@ lock: lock-providers ## resolve the lock files anew (needs uv)
 clean: ## remove the environments, what tests leave, and the last run's results
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf reports/results.json reports/summary.md reports/report.html
+	rm -rf reports/results.json reports/summary.md reports/report.html reports/gate.json reports/gate.md

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,11 @@ from harness.results.history import FILE_NAME, History
 from harness.results.levels import FOLDER, LOCK_NAME, Level, read_levels, sole_writer
 from harness.results.outcome import Outcome
 
+JSON, MARKDOWN = "gate.json", "gate.md"
+"""Beside the history: the latest verdict."""
 INCONCLUSIVE, INVALID = 3, 4
+WIDE = 1.04
+"""An interval of more than 2% to either side."""
 _CODES = {
     Outcome.PASS: DONE,
     Outcome.FAIL: NEGATIVE,
@@ -82,6 +87,9 @@ def judge(args: argparse.Namespace) -> int:
     except ResultsError as error:
         finding = Finding(Outcome.INVALID, "history", str(error))
         report = GateReport(Outcome.INVALID, None, (finding,), ())
+    if folder.is_dir():
+        _write(folder / JSON, json.dumps(encode(report), indent=2, allow_nan=False) + "\n")
+        _write(folder / MARKDOWN, page(report))
     if args.summary is not None:
         _append(args.summary, page(report))
     if args.issue is not None and report.outcome is not Outcome.PASS:
@@ -144,7 +152,11 @@ def _figures(level: Level) -> str:
     pinned = level.cell.pinned
     if pinned is None or pinned.ratio is None:
         return f": {level.cell.status}, without latency: the run named no pinned reference, or couldn't time beside it"
-    return f": {level.cell.status}, {pinned.ratio:.3f} of the reference's time"
+    told = f": {level.cell.status}, {pinned.ratio:.3f} of the reference's time"
+    low, high = pinned.ratio_ci95 or (pinned.ratio, pinned.ratio)
+    if high / low > WIDE:
+        told += f" [{low:.3f}, {high:.3f}]; a quieter night would make a better level"
+    return told
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
@@ -192,4 +204,4 @@ def _write(path: Path, content: str) -> None:
     try:
         replace_text(path, content)
     except OSError as error:
-        raise cannot_write("the issue's text", path, error, "--issue") from error
+        raise cannot_write(path.name, path, error, "--report-dir, --issue") from error

@@ -32,7 +32,7 @@ def make(environment: Path, lock: Path) -> bool:
     """
     wanted = hashlib.sha256(read_lock(lock).encode()).hexdigest()
     mark = environment / MARK
-    if mark.is_file() and mark.read_text("utf-8").strip() == wanted:
+    if mark.is_file() and mark.read_text("utf-8").strip() == wanted and _runs(environment / "bin" / "python"):
         return False
     if environment.exists() and not mark.is_file():
         raise UsageError(
@@ -94,6 +94,14 @@ def read_lock(lock: Path) -> str:
             "configuration says where packages come from on each machine"
         )
     return text
+
+
+def _runs(python: Path) -> bool:
+    """Whether the interpreter is still there: the environment only links to it."""
+    try:
+        return subprocess.run([str(python), "-c", ""], capture_output=True, timeout=60, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _write(mark: Path, text: str) -> None:

@@ -58,9 +58,7 @@ class Level:
 
 def trimmed(cell: CellResult) -> CellResult:
     """A cell without what differs from run to run though nothing has changed."""
-    pinned = cell.pinned and replace(
-        cell.pinned, log_ratios=(), ratio_ci95=None, samples=0, graph=None, accuracy=None, reason=None
-    )
+    pinned = cell.pinned and replace(cell.pinned, log_ratios=(), samples=0, graph=None, accuracy=None, reason=None)
     graph = cell.graph and replace(cell.graph, transform_seconds=0.0)
     return replace(cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned)
 

@@ -16,7 +16,7 @@ UNSANDBOXED = -o APT::Sandbox::User=root
 # How webgpu finds a device: `swiftshader`, a software one for machines without a GPU, or `system`, what Vulkan finds.
 WEBGPU_DEVICE ?= swiftshader
 
-.PHONY: provider-environments test-providers lock-providers test-cuda-options
+.PHONY: provider-environments test-providers lock-providers lock-tensorrt test-cuda-options
 
 provider-environments: $(TEST_ENVIRONMENTS:%=%/.made) $(SWIFTSHADER)/.made
 
@@ -61,6 +61,9 @@ LOCK_PROVIDER = $(UV) pip compile --quiet --generate-hashes --no-emit-index-url 
     --extra zoo pyproject.toml -
 # What makes an environment install this package, beside the extra.
 LOCK_TOOLS = flit_core>=3.12,<4
+
+lock-tensorrt: ## resolve TensorRT's lock file (needs uv, and an index that has NVIDIA's own wheels)
+	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra tensorrt -o requirements-tensorrt.lock
 
 lock-providers: ## resolve the providers' lock files anew (needs uv)
 	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra openvino -o requirements-openvino.lock

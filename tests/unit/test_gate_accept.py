@@ -117,7 +117,7 @@ def test_an_accepted_lock_file_is_kept_as_it_is(tmp_path: Path) -> None:
 def fake_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: str) -> Path:
     """An interpreter that makes environments in which pip is the shell script ``pip``; counts its calls in a file."""
     python = tmp_path / "python"
-    inner = f"#!/bin/sh\necho installed >> {tmp_path}/calls\n{pip}\n"
+    inner = f'#!/bin/sh\n[ "$1" = -c ] && exit 0\necho installed >> {tmp_path}/calls\n{pip}\n'
     python.write_text(
         f'#!/bin/sh\nmkdir -p "$3/bin"; cat > "$3/bin/python" <<"END"\n{inner}END\nchmod +x "$3/bin/python"\n', "utf-8"
     )
@@ -137,7 +137,9 @@ def test_an_environment_is_made_once_and_anew_when_the_lock_file_moves(
     assert not environment.make(made, lock)
     lock.write_text("onnx==1.1\n", "utf-8")
     assert environment.make(made, lock)
-    assert calls.read_text("utf-8").count("installed") == 2
+    (made / "bin" / "python").unlink()
+    assert environment.make(made, lock)
+    assert calls.read_text("utf-8").count("installed") == 3
     assert (made / "onnx-harness-models").is_dir()
 
 

@@ -1,0 +1,176 @@
+"""The nightly workflow: it parses, calls what exists, and its verdicts can fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".github" / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+KNOWN_ACTIONS = {
+    "actions/checkout",
+    "actions/setup-python",
+    "actions/cache",
+    "actions/cache/restore",
+    "actions/cache/save",
+    "actions/upload-artifact",
+}
+
+
+def read(name: str) -> dict[Any, Any]:
+    made = yaml.safe_load((FOLDER / name).read_text("utf-8"))
+    assert isinstance(made, dict)
+    return made
+
+
+def steps() -> list[dict[str, Any]]:
+    return list(read("night.yml")["jobs"]["night"]["steps"])
+
+
+def targets() -> set[str]:
+    text = "\n".join((ROOT / name).read_text("utf-8") for name in ("Makefile", "tests/providers/environments.mk"))
+    return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+
+
+def called(script: str) -> set[str]:
+    """The targets of every ``make`` in a step's script."""
+    return {word for line in script.splitlines() for word in re.findall(r"\bmake ([a-z-]+)", line)}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_parses_and_says_what_it_may_do(path: Path) -> None:
+    made = read(path.name)
+    assert made["permissions"] == {"contents": "read"}
+    assert made["jobs"]
+    assert True in made  # YAML 1.1 reads the key `on` as a boolean; GitHub doesn't
+
+
+def test_every_make_target_that_a_step_calls_exists() -> None:
+    wanted = set().union(*(called(step.get("run", "")) for step in steps()))
+    assert "nightly" in wanted
+    assert wanted <= targets()
+
+
+def test_a_target_that_does_not_exist_would_be_seen() -> None:
+    assert called("make nightly\nmake night-ly PROVIDER=cpu") - targets() == {"night-ly"}
+
+
+def test_actions_are_of_a_major_version_or_a_whole_commit() -> None:
+    for step in steps():
+        if "uses" in step:
+            name, _, version = step["uses"].partition("@")
+            assert name in KNOWN_ACTIONS
+            assert re.fullmatch(r"v\d+|[0-9a-f]{40}", version)
+
+
+def test_every_night_calls_the_one_workflow_with_labels_that_parse() -> None:
+    jobs = read("nightly.yml")["jobs"]
+    assert set(jobs) == {"cpu", "cuda", "tensorrt"}
+    inputs = read("night.yml")[True]["workflow_call"]["inputs"]
+    for name, job in jobs.items():
+        assert job["uses"] == "./.github/workflows/night.yml"
+        assert job["with"].keys() == inputs.keys()
+        assert job["with"]["provider"] == name
+        assert json.loads(job["with"]["runner"])
+        hosted = "self-hosted" not in job["with"]["runner"]
+        assert ("if" not in job) == hosted, "a machine that isn't there would be waited for, every night"
+
+
+def test_no_text_of_an_event_reaches_a_shell() -> None:
+    for step in steps():
+        assert "${{" not in step.get("run", "")
+
+
+def test_the_history_is_kept_whatever_the_verdict() -> None:
+    saved = [step for step in steps() if step.get("uses", "").startswith(("actions/cache/save", "actions/upload"))]
+    assert len(saved) == 2
+    assert all(step["if"] == "always()" for step in saved)
+    [restored] = [step for step in steps() if step.get("uses", "").startswith("actions/cache/restore")]
+    assert saved[0]["with"]["key"] == restored["with"]["key"]
+    assert restored["with"]["key"].startswith(restored["with"]["restore-keys"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [
+        ("inconclusive", 0, "::warning"),
+        ("fail", 1, "::error title=Nightly gate::fail"),
+        ("invalid", 1, "::error title=Nightly gate::invalid"),
+        (None, 1, "::error title=Nightly gate::none"),
+    ],
+)
+def test_the_verdicts_step_is_red_for_all_but_a_first_slow_night(
+    outcome: str | None, code: int, said: str, tmp_path: Path
+) -> None:
+    [verdict] = [step for step in steps() if step.get("name") == "The verdict"]
+    assert verdict["if"] == "steps.night.outcome != 'success'"
+    if outcome is not None:
+        (tmp_path / "reports").mkdir()
+        (tmp_path / "reports" / "gate.json").write_text(json.dumps({"outcome": outcome}), "utf-8")
+    ended = subprocess.run(
+        ["bash", "-e", "-c", verdict["run"]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The Makefile in a folder with an environment that notes what it's asked; pytest ends as the file `code` says."""
+    for name in ("Makefile", "tests/providers/environments.mk"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    made = tmp_path / ".venv" / "bin"
+    made.mkdir(parents=True)
+    for name in ("python", "onnx-harness"):
+        (made / name).write_text(
+            f'#!/bin/sh\necho "{name} $*" >> asked\n[ "$2" = pytest ] && exit "$(cat code)"\nexit 0\n', "utf-8"
+        )
+        (made / name).chmod(0o755)
+    (tmp_path / ".venv" / ".made").touch()
+    return tmp_path
+
+
+def make_nightly(tree: Path, code: int) -> tuple[int, list[str]]:
+    (tree / "code").write_text(str(code), "utf-8")
+    (tree / "asked").unlink(missing_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    ended = subprocess.run(
+        ["make", "nightly", "GATE_ARGS=--issue x"],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, (tree / "asked").read_text("utf-8").splitlines()
+
+
+def test_make_nightly_runs_the_matrix_beside_the_reference_and_then_the_gate(tree: Path) -> None:
+    for pytest_code in (0, 1):  # a cell that fails as accepted is the gate's matter
+        code, asked = make_nightly(tree, pytest_code)
+        assert code == 0
+        assert [line.split()[:3] for line in asked] == [
+            ["onnx-harness", "gate", "reference"],
+            ["onnx-harness", "zoo", "fetch"],
+            ["python", "-m", "pytest"],
+            ["onnx-harness", "gate", "--provider"],
+        ]
+        assert "--gate-reference .venv-reference-cpu" in asked[2]
+        assert asked[3].endswith("--provider cpu --issue x")
+
+
+@pytest.mark.parametrize("pytest_code", [2, 3, 4, 5])
+def test_a_night_that_recorded_nothing_ends_before_the_gate_sees_the_one_before(pytest_code: int, tree: Path) -> None:
+    code, asked = make_nightly(tree, pytest_code)
+    assert code != 0
+    assert asked[-1].startswith("python -m pytest")
