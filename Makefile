@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test operators lint performance experiment lock clean
+.PHONY: help validate nightly test operators lint numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,11 @@ lint: .venv/.made ## ruff, mypy and the floors
 
 performance: .venv/.made ## the ratios that the README states
 	.venv/bin/python -m pytest tests/performance -m performance -s
+
+numbers: .venv/.made ## what was asked of FP16 and simplification beside what is measured, in one table (20 minutes)
+	.venv/bin/onnx-harness zoo fetch models
+	.venv/bin/python -m pytest -m performance -q tests/performance/test_clamp.py tests/performance/test_fp16.py \
+	    tests/performance/test_simplify.py tests/performance/test_operators.py
 
 experiment: .venv/.made ## how far the latency verdicts can be believed (two hours, resumable; ARGS="--row aa --minutes 10")
 	.venv/bin/python -m tests.performance.experiment $(ARGS)

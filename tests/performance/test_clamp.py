@@ -15,6 +15,7 @@ import pytest
 from onnxconverter_common import float16 as library
 
 from harness.transforms.float16 import convert_np_to_float16
+from tests.performance.conftest import Note
 
 pytestmark = pytest.mark.performance
 
@@ -53,7 +54,10 @@ def seconds(convert: Callable[[Singles], Any], array: Singles) -> float:
     ids=lambda each: str(getattr(each, "__name__", each)),
 )
 def test_the_clamp_is_many_times_faster_than_the_library(
-    kind: Callable[[np.random.Generator], Singles], least: int, capsys: pytest.CaptureFixture[str]
+    kind: Callable[[np.random.Generator], Singles],
+    least: int,
+    capsys: pytest.CaptureFixture[str],
+    note_number: Note,
 ) -> None:
     array = kind(np.random.default_rng(0))
     convert_np_to_float16(array[:100_000])  # ONNX Runtime is loaded
@@ -68,6 +72,10 @@ def test_the_clamp_is_many_times_faster_than_the_library(
             f"\n  clamp, 80 MB of {kind.__name__:<10}  ours {gigabytes / ours:5.2f} GB/s   "
             f"onnxconverter_common {gigabytes / theirs:5.3f} GB/s   {ratio:5.1f} times (at least {least})"
         )
+    words = {"weights": "ordinary weights", "any_bits": "random bits", "every_kind": "every special kind"}[
+        kind.__name__
+    ]
+    note_number(f"clamp: times the library's throughput, {words}", ratio, at_least=least)
     assert ratio >= least
 
 
@@ -98,10 +106,11 @@ print((resident("VmHWM") - before - result.nbytes) / (array.nbytes + result.nbyt
 @pytest.mark.parametrize("order", ["forwards", "backwards"])
 @pytest.mark.parametrize("kind", ["weights", "any_bits"])
 def test_the_clamp_takes_no_memory_beside_input_and_output(
-    kind: str, order: str, capsys: pytest.CaptureFixture[str]
+    kind: str, order: str, capsys: pytest.CaptureFixture[str], note_number: Note
 ) -> None:
     command = [sys.executable, "-c", MEASURE_MEMORY, str(VALUES), kind, order]
     extra = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     with capsys.disabled():
         print(f"\n  clamp, 80 MB of {kind:<10}  {order}: {extra:.1%} of memory beside input and output")
+    note_number("clamp: memory beside input and output", extra, at_most=EXTRA_MEMORY)
     assert extra <= EXTRA_MEMORY

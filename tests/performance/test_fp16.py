@@ -17,6 +17,7 @@ from onnxconverter_common import float16 as library
 from harness.cards import read
 from harness.transforms.fp16 import convert_float_to_float16
 from harness.zoo import materialize
+from tests.performance.conftest import Note
 
 pytestmark = [
     pytest.mark.performance,
@@ -45,7 +46,7 @@ def zoo_model(name: str) -> onnx.ModelProto:
     return onnx.load(materialize(read(card)))
 
 
-def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[str], note_number: Note) -> None:
     ratios = {}
     for name in (path.name.removesuffix(".model.toml") for path in CARDS):
         model = zoo_model(name)
@@ -66,6 +67,7 @@ def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[st
                 end="",
             )
     mean = geometric_mean(ratios.values())
+    note_number("fp16: times as fast as the library, zoo, geometric mean", mean, at_least=ZOO)
     with capsys.disabled():
         print(f"\n  fp16: {mean:.1f} times over {len(ratios)} models, geometric mean (at least {ZOO})")
     assert mean >= 0.4  # what has been reached, 0.7, with room for a busy machine
@@ -75,7 +77,7 @@ def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[st
         )
 
 
-def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str], note_number: Note) -> None:
     model = zoo_model("resnet50")
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.HasField("raw_data"):
@@ -89,6 +91,8 @@ def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str])
             f"\n  fp16 of resnet50, float_data: ours {ours:.2f} s   library {theirs:.1f} s   {theirs / ours:.0f} times "
             f"(at least {FLOAT_DATA})"
         )
+    row = "fp16: times as fast as the library, ResNet-50 in float_data"
+    note_number(row, theirs / ours, at_least=FLOAT_DATA)
     assert theirs / ours >= FLOAT_DATA
 
 
@@ -139,7 +143,7 @@ print((resident("VmHWM") - before) / (count * 4096 * 4096 * 4), time.monotonic()
 
 @pytest.mark.parametrize("way", ["path", "loaded"])
 def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
-    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], note_number: Note
 ) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES), way]
     memory, taken = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
@@ -147,5 +151,8 @@ def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
         file.unlink()
     with capsys.disabled():
         print(f"\n  fp16 of 3 GB of external data, {way}: {memory:.2f} of its size in memory, {taken:.0f} s")
+    came = {"path": "from its path", "loaded": "loaded"}[way]
+    note_number(f"3 GB, fp16, {came}: memory", memory, at_most=LARGE_MEMORY)
+    note_number(f"3 GB, fp16, {came}: seconds", taken, at_most=LARGE_SECONDS)
     assert memory < LARGE_MEMORY
     assert taken < LARGE_SECONDS
