@@ -42,8 +42,8 @@ def convert_float_to_float16(
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
         disable_shape_infer: accepted, and without effect: the conversion rests on the types that inference finds. It
             is one run without the weights, which is what the option was there to avoid.
-        op_block_list: standard operators and functions that stay float32; ``casting.DEFAULT_OP_BLOCK_LIST`` when not
-            given.
+        op_block_list: standard operators and functions that stay float32; when not given,
+            ``casting.DEFAULT_OP_BLOCK_LIST`` and sums that are scaled to a mean at once.
         node_block_list: names of nodes that stay float32.
 
     Returns:
@@ -118,7 +118,8 @@ def _converted(
     blocked_nodes = frozenset(node_block_list or ())
 
     def blocks(node: onnx_ir.Node) -> bool:
-        return node.op_type in blocked_ops or (bool(node.name) and node.name in blocked_nodes)
+        named = bool(node.name) and node.name in blocked_nodes
+        return named or node.op_type in blocked_ops or (op_block_list is None and _is_mean(node))
 
     # A function is kept whole by its name in the list, or where a node that calls it is; not by a standard operator's.
     called = {node.op_type for node in model.graph.node if node.name in blocked_nodes}
@@ -139,6 +140,26 @@ def _converted(
         if info.name in changed:
             info.type.tensor_type.elem_type = FLOAT16
     return converted
+
+
+def _is_mean(node: onnx_ir.Node) -> bool:
+    """Whether a node is part of a mean that is spelt out: the sum overflows in float16, what it's scaled to doesn't."""
+    if node.op_type == "ReduceSum":
+        uses = list(node.outputs[0].uses())
+        return len(uses) == 1 and _scales(uses[0].node, uses[0].idx)
+    producers = [value.producer() if value is not None else None for value in node.inputs]
+    return any(
+        producer is not None and producer.op_type == "ReduceSum" and _scales(node, index) and _is_mean(producer)
+        for index, producer in enumerate(producers)
+    )
+
+
+def _scales(node: onnx_ir.Node, index: int) -> bool:
+    """Whether ``node`` divides its input at ``index``, or multiplies it by a constant."""
+    if node.op_type == "Div":
+        return index == 0
+    other = node.inputs[1 - index] if node.op_type == "Mul" else None
+    return other is not None and (other.is_initializer() or other.const_value is not None)
 
 
 def _check(min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL, **_: object) -> None:

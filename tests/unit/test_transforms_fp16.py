@@ -210,6 +210,29 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
         assert kinds[node.output[0]] == TensorProto.FLOAT
 
 
+@pytest.mark.parametrize(
+    ("mean", "stays"),
+    [
+        ("m = Div(s, n)", True),
+        ("m = Mul(s, n)", True),
+        ("m = Mul(n, s)", True),
+        ("m = Div(n, s)", False),
+        ("m = Mul(s, x)", False),
+        ("a = Div(s, n) m = Add(a, s)", False),
+    ],
+)
+def test_a_sum_that_is_scaled_to_a_mean_at_once_stays_in_float32(mean: str, stays: bool) -> None:
+    model = model_of(
+        f"agraph (float[4,8] x) => (float[4,8] z) <float[1] n = {{8}}> {{ s = ReduceSum(x) {mean} z = Sub(m, x) }}"
+    )
+    result = onnx.shape_inference.infer_shapes(converted("fp16", model))
+    kinds = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
+    assert kinds["s"] == (TensorProto.FLOAT if stays else TensorProto.FLOAT16)
+    if stays:  # no Cast between the two, which would overflow as the sum does
+        (reader,) = (node for node in result.graph.node if "s" in node.input)
+        assert reader.output[0] == "m"
+
+
 def test_a_model_in_float16_already_is_left_alone_with_a_remark() -> None:
     model = model_of("agraph (float16[2] x) => (float16[2] z) { z = Neg(x) }")
     with remarks() as said:
