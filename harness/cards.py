@@ -97,6 +97,24 @@ class ToleranceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacementSpec:
+    """``[placement]``: what is asked of any provider but the CPU's own; what is None isn't asked beyond its default.
+
+    Attributes:
+        min_share: of the nodes, the share that the provider must own, in [0, 1].
+        min_time_share: of the time in kernels, the share that it must have, in [0, 1].
+        max_memcpy: how many nodes may copy between its memory and the host's.
+        allowed_cpu_ops: op types that may lie on the CPU without counting against it, beside those that compute
+            shapes; outside the standard domain as ``domain:op``.
+    """
+
+    min_share: float | None = None
+    min_time_share: float | None = None
+    max_memcpy: int | None = None
+    allowed_cpu_ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFailure:
     """``[[known_failure]]``: cells that a released library breaks. An unexpected pass is a failure.
 
@@ -136,21 +154,24 @@ class Card:
     license: str = ""
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     tolerance: Mapping[str, ToleranceSpec] = field(default_factory=dict)
+    placement: PlacementSpec = PlacementSpec()
     known_failures: tuple[KnownFailure, ...] = ()
     suite: str = ""
     least_sensitivity: float | None = None
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances and known failures.
+        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and known failures.
 
         Where the model comes from isn't part of it: the model has a hash of its own. Values left at their defaults
         don't count, so that a card keeps its hash when this package learns a new key.
         """
-        said = (
+        said: list[object] = [
             {name: _said(asdict(spec)) for name, spec in self.inputs.items()},
             {output: _said(asdict(spec)) for output, spec in self.tolerance.items()},
             [_said(asdict(entry)) for entry in self.known_failures],
-        )
+        ]
+        if self.placement != PlacementSpec():
+            said.append(_said(asdict(self.placement)))
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -172,7 +193,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow("model", "source", "inputs", "tolerance", "sensitivity", "known_failure")
+    card.allow("model", "source", "inputs", "tolerance", "placement", "sensitivity", "known_failure")
     model = card.section("model")
     model.allow("summary", "license")
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -189,6 +210,7 @@ def read(path: Path) -> Card:
         license=model.text("license") or "",
         inputs=inputs,
         tolerance={section.key: _tolerance(section) for section in card.section("tolerance").sections()},
+        placement=_placement(card.section("placement")),
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
     )
@@ -305,6 +327,26 @@ def _least_sensitivity(section: Section) -> float | None:
     if minimum is not None and not 0 <= minimum <= 1:
         raise section.error("minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1")
     return minimum
+
+
+def _placement(section: Section) -> PlacementSpec:
+    section.allow("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
+    shares = {key: section.number(key) for key in ("min_share", "min_time_share")}
+    for key, value in shares.items():
+        if value is not None and not 0 <= value <= 1:
+            raise section.error(key, f"is {value:g}, but a share lies between 0 and 1")
+    copies = section.number("max_memcpy")
+    if copies is not None and (copies < 0 or copies != int(copies)):
+        raise section.error("max_memcpy", f"is {copies:g}, but should be a whole number from 0")
+    ops = section.scalars("allowed_cpu_ops")
+    if not all(isinstance(op, str) and op.strip() for op in ops):
+        raise section.error("allowed_cpu_ops", f"is {list(ops)!r}, but should list op types, such as ['NonZero']")
+    return PlacementSpec(
+        min_share=shares["min_share"],
+        min_time_share=shares["min_time_share"],
+        max_memcpy=None if copies is None else int(copies),
+        allowed_cpu_ops=tuple(str(op) for op in ops),
+    )
 
 
 def _known_failure(section: Section) -> KnownFailure:

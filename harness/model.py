@@ -158,6 +158,13 @@ def node_count(graph: onnx.GraphProto) -> int:
     return sum(1 + sum(node_count(body) for body in subgraphs(node)) for node in graph.node)
 
 
+def has_loops(graph: onnx.GraphProto) -> bool:
+    """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
+    return any(
+        node.op_type in ("Loop", "Scan") or any(has_loops(body) for body in subgraphs(node)) for node in graph.node
+    )
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs held by attributes of ``node`` (the bodies of If, Loop, Scan)."""
     for attribute in node.attribute:

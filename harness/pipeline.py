@@ -10,7 +10,9 @@ import contextlib
 import hashlib
 import inspect
 import json
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness import providers, transforms
+from harness.accuracy.half_range import computes_in_half
+from harness.cards import PlacementSpec
+from harness.emulation import judge_range
 from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from harness.inputs import InputSet
 from harness.inputs.sets import arrays_of, digest_of
@@ -28,8 +33,11 @@ from harness.isolate import note_stage
 from harness.latency import measure
 from harness.latency.sessions import keeps_to_its_threads, timed_session
 from harness.matrix import Cell
-from harness.model import Model, node_count
-from harness.providers.placement import placement, shortfall
+from harness.model import Model, has_loops, node_count
+from harness.providers import Provider
+from harness.providers.placement import assignments, shortfall
+from harness.providers.placement import judge as judge_placement
+from harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
 from harness.providers.running import feeds_for, run
 from harness.providers.sessions import Purpose, open_session
 from harness.reference import Reference, calibration_sets, recorded_files, reference, runtime_version, source_digest
@@ -149,7 +157,7 @@ class _Way:
             words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
             raise CellEnded(status, words, _further_lines(error), _SYMPTOMS.get(stage)) from error
         finally:
-            self.seconds[stage] = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
     def result(
         self,
@@ -181,6 +189,11 @@ def judge(task: Task) -> Judged:
     """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
     way = _Way(task)
     kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
+        return _judge(way, kept, Path(scratch))
+
+
+def _judge(way: _Way, kept: Cache, scratch: Path) -> Judged:
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
             subject = _load(way, kept)
@@ -189,13 +202,15 @@ def judge(task: Task) -> Judged:
         with way.at(Stage.CHECK):
             _check(way, subject, artifact)
         with way.at(Stage.SESSION):
-            session = _session(way, artifact)
+            session = _session(way, artifact, scratch)
         with way.at(Stage.PLACEMENT):
-            _prove_placement(way, session)
+            assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
-            outputs = [run(session, feeds_for(session, each.values)) for each in subject.reference.sets]
+            outputs, profile = _run(way, subject, session)
+        with way.at(Stage.PLACEMENT):
+            _cross_check(way, assigned, profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
-            _compare(way, subject, outputs, kept)
+            _compare(way, subject, artifact, outputs, kept)
     except CellEnded as end:
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom))
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
@@ -392,25 +407,83 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: _Way, artifact: Artifact) -> ort.InferenceSession:
+def _session(way: _Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
-    return open_session(artifact.model.path, provider, purpose=Purpose.ACCURACY, level=artifact.level)
+    profile = scratch / "profile" if _is_profiled(way, artifact) else None
+    return open_session(artifact.model.path, provider, purpose=Purpose.ACCURACY, level=artifact.level, profile=profile)
 
 
-def _prove_placement(way: _Way, session: ort.InferenceSession) -> None:
-    """The nodes run where they were asked to: ONNX Runtime falls back to the CPU without an error."""
-    provider = providers.get(way.task.cell.provider)
-    found = placement(session, provider)
+def _is_profiled(way: _Way, artifact: Artifact) -> bool:
+    """Whether a run is profiled: a device's always, since another one may do its work.
+
+    On the CPU the profile tells no more than what float16 became. A loop's costs more than the loop, and one of each of
+    a suite's cases takes longer than the case.
+    """
+    if providers.get(way.task.cell.provider).fallback:
+        return True
+    return not way.task.cell.card.suite and (
+        not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
+    )
+
+
+def _contract(way: _Way) -> tuple[Provider, PlacementSpec]:
+    """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
+    provider, asked = providers.get(way.task.cell.provider), way.task.cell.card.placement
+    if not provider.fallback:  # nothing stands behind the CPU: a card can't ask less of it than everything
+        return provider, PlacementSpec()
+    return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked
+
+
+def _prove_placement(way: _Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
+    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error."""
+    provider, asked = _contract(way)
+    assigned = assignments(session, provider)
+    found = judge_placement(assigned, provider)
     way.found["placement"] = PlacementRecord(
         found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
     )
-    short = shortfall(found, provider, way.task.settings.min_placement)
+    wanted = way.task.settings.min_placement
+    short = shortfall(found, provider, asked.min_share if wanted is None else wanted)
     if short is not None:
         raise CellEnded(Status.FAIL, short)
+    return assigned
 
 
-def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]], kept: Cache) -> None:
-    """The outputs are the reference's: see :mod:`harness.verdict`."""
+def _run(way: _Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
+    """The outputs on every input set, and the file with the profile of a run on the first, where one is kept."""
+    provider = providers.get(way.task.cell.provider)
+    first, *others = [feeds_for(session, each.values) for each in subject.reference.sets]
+    outputs = [run(session, first)]
+    if provider.fallback:  # a device compiles its kernels in its first run: the next one tells where time goes
+        run(session, first)
+    profile = Path(session.end_profiling()) if session.get_session_options().enable_profiling else None
+    return outputs + [run(session, each) for each in others], profile
+
+
+def _cross_check(way: _Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
+    """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a run."""
+    provider, asked = _contract(way)
+    if file is None:
+        return
+    profile = read_profile(file, provider)
+    way.found["placement"] = replace(
+        way.found["placement"],
+        executed=profile.executed(),
+        time_share=profile.time_share(provider),
+        memcpy=profile.copies,
+        inserted_casts=profile.inserted_casts,
+        arithmetic=dict(profile.arithmetic.most_common()),
+        precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
+    )
+    reason = contradiction(assigned, profile, provider) or breach(
+        profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy
+    )
+    if reason is not None:
+        raise CellEnded(Status.FAIL, reason)
+
+
+def _compare(way: _Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
+    """The outputs are the reference's, and would be where float16 computes: see :mod:`harness.verdict`."""
     cell = way.task.cell
     held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
     found = verdict(held, outputs)
@@ -419,6 +492,11 @@ def _compare(way: _Way, subject: Subject, outputs: list[dict[str, Any]], kept: C
     way.notes += found.notes
     if not found.passed:
         raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom)
+    if way.found["placement"].precision in EMULATED:
+        hidden = judge_range(held, artifact.model)
+        way.notes += hidden.notes
+        if hidden.reason is not None:
+            raise CellEnded(Status.FAIL, hidden.reason, hidden.detail, Symptom.WRONG_VALUES)
 
 
 def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:

@@ -53,6 +53,7 @@ class Provider:
         device_bound: timed outputs may stay in device memory because a run waits for the device (CUDA, TensorRT).
         device: ONNX Runtime's name of the device whose memory timed inputs lie in: ``cuda``; ``cpu`` for what has none
             of its own.
+        compiles: it makes one node of all that it takes in, and doesn't tell what computes in there.
         native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32 kernels with Casts.
         load: run once per process, before the first session (registering a plugin library, preloading shared
             libraries). Must not raise for what ``diagnose`` explains better.
@@ -72,6 +73,7 @@ class Provider:
     environment: Mapping[str, str] = field(default_factory=dict)
     device_bound: bool = False
     device: str = "cpu"
+    compiles: bool = False
     native_fp16: bool = False
     load: Callable[[], None] = _nothing
     diagnose: Callable[[], Problem | None] = _nothing

@@ -35,6 +35,7 @@ PROVIDER = Provider(
     latency_options=_OPTIONS,
     min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
+    compiles=True,
     thread_option="num_of_threads",  # it has a pool of its own and ignores the session's
     diagnose=diagnose,
 )

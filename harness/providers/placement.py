@@ -50,7 +50,7 @@ class Placement:
     """Where the nodes of a session went. Taken after ONNX Runtime's basic optimizations.
 
     A provider that compiles lists the nodes it took in, not what it made of them. Copies between memories and
-    Casts that ONNX Runtime inserts later aren't in the record.
+    Casts that ONNX Runtime inserts later aren't in the record: see :mod:`harness.providers.profile`.
 
     Attributes:
         requested: ONNX Runtime's name of the provider asked for.
@@ -73,6 +73,15 @@ def placement(session: ort.InferenceSession, provider: Provider) -> Placement:
     Raises:
         ProviderError: the session keeps no record.
     """
+    return judge(assignments(session, provider), provider)
+
+
+def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tuple[str, str]]:
+    """Node counts by (ONNX Runtime provider name, op type); outside the standard domain, ``domain:op``.
+
+    Raises:
+        ProviderError: the session keeps no record.
+    """
     try:
         subgraphs = session.get_provider_graph_assignment_info()
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
@@ -84,7 +93,7 @@ def placement(session: ort.InferenceSession, provider: Provider) -> Placement:
         for node in subgraph.get_nodes():
             standard = node.domain in STANDARD_DOMAINS
             assigned[subgraph.ep_name, node.op_type if standard else f"{node.domain}:{node.op_type}"] += 1
-    return judge(assigned, provider)
+    return assigned
 
 
 def judge(assigned: Counter[tuple[str, str]], provider: Provider) -> Placement:

@@ -67,6 +67,7 @@ def open_session(
     allow_spinning: bool = True,
     record_placement: bool = True,
     external_data: Path | None = None,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a session whose first provider is the one asked for.
 
@@ -79,6 +80,7 @@ def open_session(
         allow_spinning: idle threads wait busily. False for steady timings on shared cores.
         record_placement: keep the record that ``placement`` reads.
         external_data: the folder of a serialized model's external data; None: it has none.
+        profile: keep a profile of every run, in a file whose name begins like this; ``read_profile`` reads it.
 
     Raises:
         UsageError: no such level.
@@ -104,6 +106,9 @@ def open_session(
     options.add_session_config_entry(RECORD_PLACEMENT, str(int(record_placement)))
     if external_data is not None:
         options.add_session_config_entry(_EXTERNAL_DATA, str(external_data))
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     # Kernels that have a deterministic form use it: a difference is then the model's, not the run's.
     options.use_deterministic_compute = purpose is Purpose.ACCURACY
     session = ort.InferenceSession(

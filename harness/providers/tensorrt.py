@@ -57,6 +57,7 @@ PROVIDER = Provider(
     environment={"NVIDIA_TF32_OVERRIDE": "0"},
     device_bound=True,
     device="cuda",
+    compiles=True,
     native_fp16=True,
     load=load,
     diagnose=diagnose,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.names import ORIGINAL
-from harness.results.cells import CellResult, OutputAccuracy, Status
+from harness.results.cells import CellResult, OutputAccuracy, PlacementRecord, Status
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
 """What a person has to look at."""
@@ -176,6 +176,40 @@ def nodes(cell: CellResult) -> str:
     if cell.graph.nodes_before == cell.graph.nodes_after:
         return counted(cell.graph.nodes_after, "node")
     return f"{cell.graph.nodes_before:,} -> {cell.graph.nodes_after:,}"
+
+
+def precision(cell: CellResult) -> str:
+    """What float arithmetic really ran in: ``float16``, ``float16 emulated``; empty where none was run."""
+    ran = cell.placement.precision if cell.placement else None
+    return {"emulated": "float16 emulated", "mixed": "float16 partly emulated"}.get(ran or "", ran or "")
+
+
+def emulation(cells: Iterable[CellResult]) -> str:
+    """``float16 was emulated in float32 in 38 cells …``; empty where it was in none."""
+    counts = Counter(cell.placement.precision for cell in cells if cell.placement)
+    told = [
+        f"{how} in {counted(counts[word], 'cell')}"
+        for word, how in (("emulated", "emulated in float32"), ("mixed", "partly emulated"))
+        if counts[word]
+    ]
+    if not told:
+        return ""
+    return f"float16 was {' and '.join(told)}: evidence of its accuracy and range, none of its speed"
+
+
+def where(record: PlacementRecord) -> str:
+    """``Nodes by provider: …; share …``: all that is known about where a cell ran, in one line."""
+    nodes = ", ".join(f"{number:,} on {name}" for name, number in record.nodes.items())
+    parts = [f"Nodes: {nodes or 'none'}", f"share of the provider asked for: {record.share:.0%}"]
+    if record.time_share is not None:
+        parts[-1] += f", of the time: {record.time_share:.0%}"
+    if record.memcpy:
+        parts.append(f"copies between memories: {record.memcpy:,}")
+    if record.inserted_casts:
+        parts.append(f"Casts inserted: {record.inserted_casts:,}")
+    if record.arithmetic:
+        parts.append("arithmetic: " + ", ".join(f"{number:,} in {kind}" for kind, number in record.arithmetic.items()))
+    return "; ".join(parts)
 
 
 def worst_output(cell: CellResult) -> tuple[str, OutputAccuracy] | None:

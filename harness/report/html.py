@@ -36,7 +36,10 @@ def _page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelH
     yield f"<title>{web(verdict)} - onnx-harness</title>"
     yield f"<style>{_asset('report.css')}</style></head><body>"
     yield f'<header class="{"bad" if failures or not cells else "good"}"><h1>{web(verdict)}</h1>'
-    yield f"<p>{web(figures.sentence(cells))}</p></header><main>"
+    yield f"<p>{web(figures.sentence(cells))}</p>"
+    if emulation := figures.emulation(cells):
+        yield f"<p>{web(emulation)}</p>"
+    yield "</header><main>"
     yield from _failures(failures)
     yield from _table(cells, models)
     yield from _about(run)
@@ -58,8 +61,7 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
         if explanation:
             yield f"<pre>{explanation}</pre>"
         if cell.placement:
-            where = ", ".join(f"{number:,} on {name}" for name, number in cell.placement.nodes.items())
-            yield f"<p>Nodes: {web(where)}; share of the provider asked for: {cell.placement.share:.0%}</p>"
+            yield f"<p>{web(figures.where(cell.placement))}</p>"
         if cell.accuracy:
             yield from _outputs(cell.accuracy)
         yield "</details>"
@@ -107,7 +109,19 @@ def _number(value: float | None) -> str:
 def _table(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
     yield "<section><h2>All cells</h2>"
     yield from _filters(cells)
-    titles = ("variant", "status", "stage", "worst error", "bites", "median", "speedup", "nodes", "size", "reason")
+    titles = (
+        "variant",
+        "status",
+        "stage",
+        "worst error",
+        "bites",
+        "median",
+        "speedup",
+        "nodes",
+        "size",
+        "ran in",
+        "reason",
+    )
     yield '<div class="wide"><table id="cells"><thead><tr>'
     numeric = {"worst error", "median", "speedup", "nodes", "size"}
     yield "".join(f"<th{' class=n' if title in numeric else ''}>{title}</th>" for title in titles)
@@ -146,6 +160,7 @@ def _row(cell: CellResult) -> str:
         (' class="n"', web(figures.speedup(cell))),
         (' class="n"', web(figures.nodes(cell)).replace("-&gt;", "→")),
         (' class="n"', size),
+        ("", web(figures.precision(cell))),
         (' class="r"', reason),
     )
     where = web(f"{cell.model} {cell.provider}")  # A filter finds a row by these too.

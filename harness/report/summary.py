@@ -23,6 +23,8 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
     """The summary as Markdown (GitHub's dialect)."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
+    if emulation := figures.emulation(cells):
+        lines += [f"{markdown(emulation)}.", ""]
     lines += _failures(failures)
     lines += _others("Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE])
     if len(cells) <= MOST_CELLS:

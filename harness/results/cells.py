@@ -57,19 +57,34 @@ class GraphChange:
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """Which provider executes how many nodes, from ONNX Runtime's own record.
+    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a run.
+
+    What the profile tells is None or empty where the cell ended before a run.
 
     Attributes:
         requested: ONNX Runtime's name of the provider asked for.
-        nodes: node count by ONNX Runtime provider name.
-        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts.
+        nodes: node count by ONNX Runtime provider name; by the record, before fusion.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the record.
         share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are none.
+        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left out.
+        time_share: time in the provider's kernels, of that in all kernels, as the host saw it.
+        memcpy: nodes that copied between the provider's memory and the host's.
+        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the model asks for.
+        arithmetic: nodes that computed floats, by the type that they computed in.
+        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed`` (some of each), or,
+            where the model asks for no float16, the type that it computed in; None where no float was computed.
     """
 
     requested: str
     nodes: dict[str, int]
     off_provider_ops: dict[str, int]
     share: float
+    executed: dict[str, int] = field(default_factory=dict)
+    time_share: float | None = None
+    memcpy: int | None = None
+    inserted_casts: int | None = None
+    arithmetic: dict[str, int] = field(default_factory=dict)
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

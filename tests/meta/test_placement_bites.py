@@ -6,6 +6,7 @@ ONNX Runtime falls back.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,13 +15,14 @@ import onnxruntime as ort
 import pytest
 
 from harness import pipeline, providers
+from harness.cards import read
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
 from harness.pipeline import Task, judge
 from harness.providers import Provider
-from harness.results.cells import CellResult, Stage, Status
+from harness.results.cells import CellResult, PlacementRecord, Stage, Status
 from harness.settings import Settings
-from tests.models import linear, save
+from tests.models import linear, model, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
 
@@ -53,10 +55,17 @@ def _device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def judged(folder: Path, provider: str = "device", **settings: Any) -> CellResult:
+def judged(folder: Path, provider: str = "device", *, asks: str = "", **settings: Any) -> CellResult:
     card = card_for(save(linear(), folder / "lin.onnx"))
+    if asks:
+        (folder / "lin.model.toml").write_text(f"[placement]\n{asks}\n")
+        card = read(folder / "lin.model.toml")
     return judge(
-        Task(Cell(card, parse_variant("original"), provider), card.path, Settings(input_sets=2, **settings))
+        Task(
+            Cell(card, parse_variant("original"), provider),
+            folder / "lin.onnx",
+            Settings(input_sets=2, **settings),
+        )
     ).result
 
 
@@ -75,6 +84,32 @@ def claim_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forge_the_record(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
     monkeypatch.setattr(ort.InferenceSession, "get_provider_graph_assignment_info", lambda _: list(owned))
+
+
+def forge_the_profile(monkeypatch: pytest.MonkeyPatch, *owned: Owned, microseconds: int = 10) -> None:
+    """Have the profile say that one node of each op ran, ``microseconds`` on the device and 10 elsewhere."""
+    really = ort.InferenceSession.end_profiling
+
+    def ended(self: ort.InferenceSession) -> str:
+        file = Path(really(self))
+        events: list[dict[str, Any]] = []
+        for owner in owned:
+            for op in owner.ops:
+                details = {"op_name": op, "provider": owner.ep_name, "output_type_shape": [{"float": [2]}]}
+                took = microseconds if owner.ep_name == DEVICE else 10
+                name = f"node_{len(events)}_kernel_time"
+                events.append({"cat": "Node", "name": name, "dur": took, "args": details})
+        events.append({"cat": "Session", "name": "model_run", "dur": 1, "args": {}})
+        file.write_text("[\n" + ",\n".join(map(json.dumps, events)) + "\n]\n")
+        return str(file)
+
+    monkeypatch.setattr(ort.InferenceSession, "end_profiling", ended)
+
+
+def forge_both(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
+    """A record and a profile that agree."""
+    forge_the_record(monkeypatch, *owned)
+    forge_the_profile(monkeypatch, *owned)
 
 
 def test_a_silent_fallback_is_caught_when_the_session_opens(tmp_path: Path) -> None:
@@ -102,7 +137,7 @@ def test_without_both_checks_a_fallback_goes_unseen(tmp_path: Path, monkeypatch:
 
 def test_a_provider_that_owns_a_part_only_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim_the_device(monkeypatch)
-    forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Add",)))
+    forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Add",)))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "owns 1 of 2 nodes (50%, at least 95% is wanted); elsewhere: Add x1" in str(result.reason)
@@ -113,7 +148,7 @@ def test_a_provider_that_owns_a_part_only_is_caught(tmp_path: Path, monkeypatch:
 
 def test_shape_arithmetic_may_stay_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim_the_device(monkeypatch)
-    forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather")))
+    forge_both(monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather")))
     result = judged(tmp_path)
     assert (result.status, result.reason) == (Status.PASS, None)
 
@@ -137,3 +172,113 @@ def test_a_placement_that_cannot_be_proven_is_no_placement(tmp_path: Path, monke
     result = judged(tmp_path, "cpu")
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "can't be proven: this session keeps no record of it (recording is off)" in str(result.reason)
+
+
+def test_a_fallback_that_the_record_hides_is_caught_by_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_the_device(monkeypatch)
+    forge_the_record(monkeypatch, Owned(DEVICE, ("Gemm",)))
+    result = judged(tmp_path)
+    assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
+    assert result.reason == f"the record of assignments puts 1 node on {DEVICE} that ran on {CPU}: Gemm x1"
+    assert result.placement is not None
+    assert (result.placement.share, result.placement.executed) == (1.0, {CPU: 1})
+    monkeypatch.setattr(pipeline, "contradiction", lambda *_: None)
+    assert judged(tmp_path).status is Status.PASS
+
+
+def test_a_fallback_that_fusion_has_renamed_is_caught_by_the_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_the_device(monkeypatch)
+    forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul", "Add")))
+    result = judged(tmp_path)
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert f"puts 2 nodes on {DEVICE}, and none ran there ({CPU} 1)" in str(result.reason)
+
+
+def test_one_node_that_ran_elsewhere_than_recorded_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_the_device(monkeypatch)
+    forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul",) * 40), Owned(CPU, ("Gather",)))
+    forge_the_profile(monkeypatch, Owned(DEVICE, ("MatMul",) * 39), Owned(CPU, ("Gather", "MatMul")))
+    result = judged(tmp_path)
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert f"puts 1 node on {DEVICE} that ran on {CPU}: MatMul x1" in str(result.reason)
+
+
+def test_fusion_and_branches_not_taken_are_no_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_the_device(monkeypatch)
+    forge_the_record(monkeypatch, Owned(DEVICE, ("Conv", "Relu", "Conv", "Relu", "If")), Owned(CPU, ("Gather",) * 3))
+    forge_the_profile(monkeypatch, Owned(DEVICE, ("FusedConv", "Conv")), Owned(CPU, ("Gather", "Gather")))
+    assert judged(tmp_path).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("asks", "complaint"),
+    [
+        (
+            "max_memcpy = 1",
+            f"2 nodes copy between the memory of {DEVICE} and the host's (Memcpy), and the card allows 1",
+        ),
+        ("min_time_share = 0.5", f"{DEVICE} has 23% of the time in kernels, and the card wants at least 50%"),
+        ("min_share = 0.99", "owns 39 of 40 nodes (98%, at least 99% is wanted)"),
+    ],
+)
+def test_a_card_that_asks_for_more_than_there_is_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: str, complaint: str
+) -> None:
+    claim_the_device(monkeypatch)
+    owned = Owned(DEVICE, ("MatMul",) * 39), Owned(CPU, ("Det",))
+    forge_the_record(monkeypatch, *owned)
+    copying = Owned(DEVICE, ("MatMul", "MemcpyToHost", "MemcpyFromHost"))
+    forge_the_profile(monkeypatch, copying, owned[1], microseconds=1)
+    result = judged(tmp_path, asks=asks)
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert complaint in str(result.reason)
+    assert judged(tmp_path, asks="max_memcpy = 2\nmin_time_share = 0.2").status is Status.PASS
+    monkeypatch.setattr(pipeline, "breach", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
+    assert judged(tmp_path, asks=asks).status is Status.PASS
+
+
+def test_what_a_card_allows_on_the_cpu_does_not_count_and_the_command_line_overrides_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_the_device(monkeypatch)
+    forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Det",)))
+    assert judged(tmp_path).status is Status.FAIL
+    assert judged(tmp_path, asks='allowed_cpu_ops = ["Det"]').status is Status.PASS
+    assert judged(tmp_path, asks="min_share = 0.5").status is Status.PASS
+    assert judged(tmp_path, asks="min_share = 0.5", min_placement=0.9).status is Status.FAIL
+
+
+def test_a_card_cannot_excuse_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge_the_record(monkeypatch, Owned(CPU, ("MatMul",)), Owned("OtherExecutionProvider", ("Add",)))
+    result = judged(tmp_path, "cpu", asks='min_share = 0.1\nallowed_cpu_ops = ["Add"]')
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+
+
+def test_a_profile_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort.InferenceSession, "end_profiling", lambda _: str(tmp_path / "gone.json"))
+    result = judged(tmp_path, "cpu")
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert "where the nodes ran on provider 'cpu' can't be told" in str(result.reason)
+
+
+def test_a_loop_is_profiled_where_it_says_something(tmp_path: Path) -> None:
+    body = "body (int64 i, bool c, float[2] v) => (bool d, float[2] w) { d = Identity(c) w = Exp(v) }"
+    rounds = "k = Constant<value_int = 3>()"
+    loop = model(f"(float[2] x) => (float[2] y) {{ {rounds} y = Loop<body = {body}>(k, , x) }}")
+    card = card_for(save(loop, tmp_path / "loop.onnx"))
+
+    def record(variant: str) -> PlacementRecord | None:
+        return judge(
+            Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=1))
+        ).result.placement
+
+    plain, half = record("original"), record("fp16.io32")
+    assert plain is not None
+    assert half is not None
+    assert (plain.precision, plain.time_share, plain.share) == (None, None, 1.0)
+    assert (half.precision, half.time_share) == ("emulated", 1.0)

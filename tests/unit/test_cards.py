@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from harness import cards
-from harness.cards import BuilderSource, Card, InputSpec, KnownFailure, PathSource, ToleranceSpec, WheelSource
+from harness.cards import (
+    BuilderSource,
+    Card,
+    InputSpec,
+    KnownFailure,
+    PathSource,
+    PlacementSpec,
+    ToleranceSpec,
+    WheelSource,
+)
 from harness.errors import CardError
 from harness.results.cells import Stage
 from harness.transforms import Precision
@@ -59,6 +68,11 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         sqnr_db = 15
         [sensitivity]
         minimum = 0.95
+        [placement]
+        min_share = 0.9
+        min_time_share = 1
+        max_memcpy = 2
+        allowed_cpu_ops = ["NonZero", "com.example:Lookup"]
         [[known_failure]]
         variants = ["simplify+fp16.io32"]
         providers = ["cpu"]
@@ -79,6 +93,7 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
             "a b/c": InputSpec(low=-1.0, high=2.5, shapes=((1, 3), (0,))),
         },
         tolerance={"output": ToleranceSpec(atol=1e-3, signed_zero=False), "*": ToleranceSpec(sqnr_db=15.0)},
+        placement=PlacementSpec(0.9, 1.0, 2, ("NonZero", "com.example:Lookup")),
         known_failures=(
             KnownFailure(
                 variants=("simplify+fp16.io32",),
@@ -134,6 +149,11 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
         (WHEEL.replace(SHA256.upper(), "0A"), 5, "source.sha256 is '0A', but should be 64 hexadecimal digits"),
         ("[source]\nbuilder = 'a.py'", 2, "source.builder should name a file and a function"),
         ("[inputs]\nx = 3", 2, "inputs.x is 3, but should be a table"),
+        ("[placement]\nmin_shares = 1", 2, "placement.min_shares isn't a key of a card. Did you mean 'min_share'?"),
+        ("[placement]\nmin_share = 95", 2, "placement.min_share is 95, but a share lies between 0 and 1"),
+        ("[placement]\nmin_time_share = -1", 2, "placement.min_time_share is -1, but a share lies between 0 and 1"),
+        ("[placement]\nmax_memcpy = 0.5", 2, "placement.max_memcpy is 0.5, but should be a whole number from 0"),
+        ("[placement]\nallowed_cpu_ops = [3]", 2, "placement.allowed_cpu_ops is [3], but should list op types"),
         ("[inputs.x]\nvalue = 3", 2, "inputs.x.value isn't a key of a card. Did you mean 'values'?"),
         ("[inputs]\nx = { values = [] }", 2, "inputs.x.values is [], but should list numbers"),
         ("[inputs]\nx = { values = [[1]] }", 2, "inputs.x.values is [[1]], but should list numbers"),

@@ -13,7 +13,7 @@ from harness.report import escape, figures, summary, table
 from harness.report import html as html_page
 from harness.report.table import Line, ModelHeader
 from harness.report.write import write_reports
-from harness.results.cells import AccuracyRecord, CellResult, GraphChange, Stage, Status
+from harness.results.cells import AccuracyRecord, CellResult, GraphChange, PlacementRecord, Stage, Status
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
@@ -364,3 +364,37 @@ def test_the_page_says_how_a_latency_was_taken() -> None:
     )
     assert f'title="{said}"' in page
     assert figures.timing(cell("simplify")) == ""
+
+
+def ran_in(precision: str | None, **more: Any) -> PlacementRecord:
+    return PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0, precision=precision, **more)
+
+
+def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page() -> None:
+    cells = [
+        cell("fp16", placement=ran_in("emulated")),
+        cell("fp16.io32", placement=ran_in("mixed")),
+        cell("original", placement=ran_in("float32")),
+    ]
+    told = (
+        "float16 was emulated in float32 in 1 cell and partly emulated in 1 cell: evidence of its accuracy and range, "
+        "none of its speed"
+    )
+    assert sum(line.text == told for line in table.lines(RUN, cells, width=120, models={})) == 1
+    assert told in summary.page(RUN, cells, {})
+    page = html_page.page(RUN, cells, {})
+    for text in (told, "<td>float16 emulated</td>", "<td>float16 partly emulated</td>", "<td>float32</td>"):
+        assert page.count(text) == 1
+    device = [cell("fp16", placement=ran_in("float16"))]
+    assert "emulated" not in "".join(line.text for line in table.lines(RUN, device, width=120, models={}))
+
+
+def test_a_failing_cell_says_where_it_ran() -> None:
+    record = ran_in(
+        "mixed", time_share=0.25, memcpy=2, inserted_casts=3, arithmetic={"float32": 2, "float16": 1}, executed={}
+    )
+    page = html_page.page(RUN, [cell(status=Status.FAIL, stage=Stage.PLACEMENT, placement=record)], {})
+    assert (
+        "Nodes: 3 on CPUExecutionProvider; share of the provider asked for: 100%, of the time: 25%; copies between "
+        "memories: 2; Casts inserted: 3; arithmetic: 2 in float32, 1 in float16"
+    ) in page
