@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from harness.latency.conditions import undisturbed
-from harness.latency.pairs import Clock, Opener, Pairs, Planner, Readings, Recording
+from harness.latency.pairs import NS_PER_S, Clock, Opener, Pairs, Readings, Recording
 from harness.latency.plan import BUDGET_S, PAIRS, THREADS, make_plan
 from harness.latency.sessions import SPINNING
 from harness.latency.statistics import log_ratio, percentile, speedup, speedup_interval
@@ -42,7 +42,6 @@ def measure(
     variant: Opener,
     budget_s: float = BUDGET_S,
     pairs: int = PAIRS,
-    planner: Planner | None = None,
     seed: int = 0,
     threads: int = THREADS,
     pin: bool = False,
@@ -63,7 +62,6 @@ def measure(
         variant: opens a fresh session of the variant; the same as ``baseline`` makes an A/A reading.
         budget_s: seconds for all of it.
         pairs: pairs of sessions, at most.
-        planner: decides on pairs and iterations instead of the budget.
         seed: of the order.
         threads: intra-op threads of the sessions.
         pin: whether the runs keep to as many cores as they have threads. Not for what computes on threads that a
@@ -85,9 +83,11 @@ def measure(
             side.close()
         return None
     run = Pairs(baseline, variant, random.Random(seed), clock)
+    entered = clock()
     with undisturbed(threads if pin else None) as watch:
+        left_s = budget_s - (clock() - entered) / NS_PER_S
         try:
-            run.prepare(planner or (lambda pilot: make_plan(pilot, budget_s=budget_s, pairs=pairs)))
+            run.prepare(lambda pilot: make_plan(pilot, budget_s=left_s, pairs=pairs))
             benchmark.pedantic(run.target, setup=run.setup, teardown=run.teardown, rounds=run.plan.rounds)
         finally:
             run.close()
