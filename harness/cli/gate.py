@@ -143,7 +143,7 @@ def make_reference(args: argparse.Namespace) -> int:
 
 def _make(path: Path, lock: Path) -> None:
     err = error_console()
-    err.print(text(f"{path}: making it from {lock}, which takes minutes where packages are downloaded"), soft_wrap=True)
+    err.print(text(f"{path}: holding it against {lock}; making it takes minutes"), soft_wrap=True)
     made = environment.make(path, lock)
     err.print(text(f"{path}: made" if made else f"{path}: up to date"), soft_wrap=True)
 

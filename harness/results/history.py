@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -175,8 +176,7 @@ class History:
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
         return tuple(
-            PastCell(decode(RunInfo, json.loads(run), "run"), decode(CellResult, json.loads(cell), "cell"))
-            for run, cell in reversed(rows)
+            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell")) for run, cell in reversed(rows)
         )
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
@@ -295,6 +295,12 @@ _EXPLANATIONS = {
     sqlite3.SQLITE_CORRUPT: ("is damaged", "restore a copy, or move it away: the next run starts a new one"),
     sqlite3.SQLITE_NOTADB: ("isn't a database", "restore a copy, or move it away: the next run starts a new one"),
 }
+
+
+@lru_cache(maxsize=1024)
+def _run_info(text: str) -> RunInfo:
+    """A run from its JSON; each is asked for once for every cell that it had."""
+    return decode(RunInfo, json.loads(text), "run")
 
 
 def _json(value: object) -> str:
