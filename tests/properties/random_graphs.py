@@ -466,7 +466,7 @@ def _gemm(g: Graph) -> None:
     rows, depth = x.shape[::-1] if flip else x.shape
     inputs = [x.name, g.constant(_weights(g, (wide, depth) if turned else (depth, wide)))]
     if g.opset < 11 or g.random.random() < 0.6:
-        inputs.append(g.constant(_weights(g, g.random.choice(((), (wide,), (1, wide))))))
+        inputs.append(g.constant(_weights(g, g.random.choice(((), (wide,), (1, wide), (rows, 1), (rows, wide))))))
     attributes = {"alpha": g.random.choice((1.0, 0.5)), "beta": g.random.choice((1.0, 2.0, 0.0))}
     y = g.add("Gemm", inputs, "f", (rows, wide), transA=flip, transB=turned, **attributes)
     if g.random.random() < 0.5:

@@ -150,6 +150,30 @@ def test_a_slice_backwards_of_equal_shape_is_no_identity() -> None:
     assert left_of(model, x=floats(4)) == {"Slice": 1, "Neg": 1}
 
 
+@pytest.mark.parametrize(("shape", "left"), [((3, 1), 2), ((1, 3), 1), ((3,), 1), ((1, 1), 1), ((), 1), ((3, 3), 2)])
+def test_what_a_gemm_adds_may_vary_along_its_rows(shape: tuple[int, ...], left: int) -> None:
+    weights = {"w": floats(4, 3, seed=1), "c": floats(*shape, seed=2), "d": floats(3, seed=3)}
+    model = model_of("float[3,4] x", "float[A,B]", "y = Gemm<beta = 0.5>(x, w, c) z = Add(y, d)", 18, **weights)
+    result, _ = simplify_with_report(copy_of(model))
+    (expected,), (got,) = run(model, x=floats(3, 4)), run(result, x=floats(3, 4))
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+    assert sum(ops(result).values()) == left
+
+
+def test_what_a_normalization_that_trains_writes_over_is_shared_with_nothing() -> None:
+    model = model_of(
+        "float[2,3,2] x",
+        "float[A] k, float[A] l, float[B,C,D]",
+        "z, k, l = BatchNormalization<training_mode = 1>(x, one, zero, mean, variance)",
+        15,
+        one=np.array([1, 2, 3], np.float32),
+        zero=np.zeros(3, np.float32),
+        mean=np.zeros(3, np.float32),
+        variance=np.array([1, 2, 3], np.float32),
+    )
+    assert left_of(model, x=floats(2, 3, 2)) == {"BatchNormalization": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

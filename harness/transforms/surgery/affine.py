@@ -227,7 +227,8 @@ def _into_weights(first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.ge
         return None
     shift = np.broadcast_to(affine.shift, channels)
     if bias is not None:
-        if bias.size not in (1, channels) or bias.shape[-1:] not in ((), (1,), (channels,)):
+        # A Gemm's may also vary along the rows.
+        if bias.size != 1 and (bias.size != channels or bias.shape[-1] != channels):
             return None
         beta = first.attributes.get("beta")
         factor = beta.as_float() if beta is not None and first.op_type == "Gemm" else 1.0

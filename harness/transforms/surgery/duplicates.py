@@ -18,7 +18,8 @@ _END_BYTES = 256
 def merge_initializers(editing: Editing, small: bool) -> int:
     """Let equal initializers of the main graph be one.
 
-    Precondition: type, shape and every bit agree, and no caller can override or read either.
+    Precondition: type, shape and every bit agree, and no caller can override or read either. A BatchNormalization that
+    trains reads neither: ONNX Runtime writes the new mean and variance over the old ones.
 
     Args:
         editing: the graph.
@@ -28,6 +29,8 @@ def merge_initializers(editing: Editing, small: bool) -> int:
     for value in editing.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_input() or value.is_graph_output():
+            continue
+        if any(use.node.op_type == "BatchNormalization" and len(use.node.outputs) > 1 for use in value.uses()):
             continue
         if not small or tensor.nbytes <= _SMALL_BYTES:
             alike[tensor.dtype, tuple(tensor.shape.numpy())].append(value)
