@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test operators lint numbers performance experiment lock clean
+.PHONY: help validate nightly test operators selftest lint numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ test: lint ## lint, type-check, test
 
 operators: .venv/.made ## every official case of ONNX's operators through our own transforms
 	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32
+
+selftest: .venv/.made ## how far the verdicts can be trusted, on two seeds and the small models of the zoo
+	.venv/bin/onnx-harness selftest inputs defects honest fp16 --quick
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .

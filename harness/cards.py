@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class InputSpec:
         sizes: without ``by``: a dim_param or an axis number to the sizes it rotates through; with ``by``: a value
             of that other input, as text, to the size of this input's last axis.
         by: the name of the input whose value decides the size.
+        places: for messages: where each key stands, such as ``card m.model.toml, line 7``; ``""`` is the whole.
     """
 
     generator: str | None = None
@@ -79,6 +80,16 @@ class InputSpec:
     shapes: tuple[tuple[int, ...], ...] = ()
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     by: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def said(self) -> dict[str, object]:
+        """What it says, without where."""
+        return {key: value for key, value in asdict(self).items() if key != "places"}
+
+    def place(self, key: str = "") -> str:
+        """Where ``key`` stands, in front of a message about it; nothing for a spec that no card holds."""
+        found = self.places.get(key) or self.places.get("", "")
+        return f"{found}: " if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,8 @@ class Card:
             recorded input sets alone, and only where ONNX Runtime gives the outputs that are recorded beside them.
         least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones excluded, that a cell
             has to catch under ``--sensitivity``; None: any.
+        vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each with the reason.
+        places: for messages: where each ``tolerance.OUTPUT`` and ``vacuous.OUTPUT`` stands.
     """
 
     path: Path
@@ -158,6 +171,21 @@ class Card:
     known_failures: tuple[KnownFailure, ...] = ()
     suite: str = ""
     least_sensitivity: float | None = None
+    vacuous: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def check_outputs(self, outputs: Collection[str]) -> None:
+        """Hold what the card says of outputs against the model's.
+
+        Raises:
+            CardError: it names an output that the model doesn't have; the message names key and line.
+        """
+        for table, names in (("tolerance", self.tolerance), ("vacuous", self.vacuous)):
+            for name in names:
+                if name != "*" and name not in outputs:
+                    at = f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
+                    known = did_you_mean(name, outputs)
+                    raise CardError(f"{at}{table}.{name}: the model has no output '{name}'. {known}")
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and known failures.
@@ -166,7 +194,7 @@ class Card:
         don't count, so that a card keeps its hash when this package learns a new key.
         """
         said: list[object] = [
-            {name: _said(asdict(spec)) for name, spec in self.inputs.items()},
+            {name: _said(spec.said()) for name, spec in self.inputs.items()},
             {output: _said(asdict(spec)) for output, spec in self.tolerance.items()},
             [_said(asdict(entry)) for entry in self.known_failures],
         ]
@@ -193,7 +221,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow("model", "source", "inputs", "tolerance", "placement", "sensitivity", "known_failure")
+    card.allow("model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "known_failure")
     model = card.section("model")
     model.allow("summary", "license")
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -211,6 +239,12 @@ def read(path: Path) -> Card:
         inputs=inputs,
         tolerance={section.key: _tolerance(section) for section in card.section("tolerance").sections()},
         placement=_placement(card.section("placement")),
+        vacuous={entry.key: entry.own_text() for entry in card.section("vacuous").entries()},
+        places={
+            f"{table}.{entry.key}": entry.place()
+            for table in ("tolerance", "vacuous")
+            for entry in card.section(table).entries()
+        },
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
     )
@@ -268,6 +302,7 @@ def _input(section: Section) -> InputSpec:
         shapes=section.shapes("shapes"),
         sizes={size.key: size.whole_numbers() for size in section.section("sizes").entries()},
         by=section.text("by"),
+        places={key: section.place(key) for key in section.data} | {"": section.place()},
     )
     if spec.values:
         for key in ("generator", "low", "high"):

@@ -277,6 +277,7 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     if not _last or _last[0][0] != key:
         _last.clear()
         model = Model(task.model, card.name)
+        card.check_outputs([output.name for output in model.signature.outputs])
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
         subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -92,7 +92,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         ModelError: ONNX Runtime refuses the model itself.
     """
     recorded = recorded_file(card)
-    specs = {name: asdict(spec) for name, spec in card.inputs.items()}
+    specs = {name: spec.said() for name, spec in card.inputs.items()}
     key = kept.key(
         model.sha256,
         specs,

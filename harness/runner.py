@@ -27,9 +27,15 @@ Answer = TypeVar("Answer")
 class Runner:
     """Judges cells in a worker process and times those that pass."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is started before it's needed."""
+    def __init__(self, settings: Settings, *, plain: bool = False) -> None:
+        """Nothing is started before it's needed.
+
+        Args:
+            settings: of the run.
+            plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
+        """
         self.settings = settings
+        self._plain = plain
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
@@ -39,6 +45,10 @@ class Runner:
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
         self._started_worker()
+
+    def warm(self) -> None:
+        """Wait until the worker is ready, so that what is timed next isn't its start."""
+        self._started_worker().call(providers.get, "cpu")
 
     def probe(self, provider: str) -> Availability:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
@@ -124,7 +134,8 @@ class Runner:
     def _task(self, cell: Cell) -> Task:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = zoo.materialize(cell.card)
-        return Task(cell, self._paths[cell.card.path], self.settings, cell.card.path not in self._without_unusual)
+        unusual = not self._plain and cell.card.path not in self._without_unusual
+        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual)
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(

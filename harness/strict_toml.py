@@ -64,9 +64,13 @@ class Section:
     def error(self, key: str | None, what: str) -> CardError:
         """An error about ``key`` of this table, or about the value itself, to be raised by the caller."""
         where = self.where if key is None else (*self.where, key)
-        line = _line_of(self.text_of_file, where)
         spelled = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
-        return CardError(f"card {self.file}{f', line {line}' if line else ''}: {spelled or 'the card'} {what}")
+        return CardError(f"{self.place(key)}: {spelled or 'the card'} {what}")
+
+    def place(self, key: str | None = None) -> str:
+        """Where ``key`` of this table, or the value itself, stands: ``card FILE, line N``."""
+        line = _line_of(self.text_of_file, self.where if key is None else (*self.where, key))
+        return f"card {self.file}{f', line {line}' if line else ''}"
 
     def allow(self, *known: str) -> None:
         """Refuse every key but the known ones."""

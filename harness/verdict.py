@@ -12,8 +12,10 @@ from typing import Any
 
 from harness import transforms
 from harness.accuracy.compare import Comparison, compare
+from harness.accuracy.failures import listed
 from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import Card
+from harness.inputs.reach import reached_outputs
 from harness.model import Model
 from harness.names import Variant
 from harness.reference import Reference
@@ -133,6 +135,10 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     comparison = _compared(held, expected, outputs, places)
     told = (*notes, *comparison.notes)
     if comparison.passed:
+        empty, remarks = _proves_nothing(held, comparison)
+        told += remarks
+        if empty is not None:
+            return Verdict(Status.FAIL, comparison, empty, notes=told, symptom=Symptom.VACUOUS)
         return Verdict(Status.PASS, comparison, notes=told)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
@@ -158,6 +164,43 @@ def _compared(
         inputs_differ=len({each.digest() for each in sets}) > 1,
         unusual=[bool(each.unusual) for each in sets],
     )
+
+
+def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
+    """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card accepts.
+
+    Outputs that can't depend on what the inputs hold (there are no inputs, or nothing but their shapes goes in) are as
+    they have to be, and a case of a suite has but one input set.
+    """
+    card, outputs = held.card, comparison.record.outputs
+    remarks = []
+    for name, why in card.vacuous.items():
+        mine = [each for each in outputs if _is_of(each, name)]
+        if mine and not comparison.inert.issuperset(mine):
+            remarks.append(f"the card's [vacuous] lists {name}, which does react to the inputs: remove the line")
+        elif mine:
+            remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
+    if card.suite or len(comparison.inert) < len(outputs):
+        return None, tuple(remarks)
+    reached = reached_outputs(held.model.skeleton)
+    judged = [
+        name
+        for name in sorted(comparison.inert)
+        if any(_is_of(name, output) for output in reached) and not any(_is_of(name, each) for each in card.vacuous)
+    ]
+    if not judged:
+        return None, tuple(remarks)
+    reason = (
+        f"nothing was compared that could have failed: no output reacts to the inputs ({listed(judged)}). Put a "
+        "recorded input set, a .npz whose keys are the input names, beside the model with its stem; "
+        f'or accept it in the card: [vacuous] {judged[0]} = "why"'
+    )
+    return reason, tuple(remarks)
+
+
+def _is_of(name: str, output: str) -> bool:
+    """Whether a compared value is a graph output, or nested in it; ``*`` is every output."""
+    return output == "*" or name == output or name.startswith(f"{output}[")
 
 
 def _tolerances(held: Standard) -> Callable[[str], Tolerance]:

@@ -35,11 +35,13 @@ class Comparison:
         record: the distance of every output of the reference, the worst over the input sets.
         failures: one for each output and check that failed, worst first.
         notes: outputs on which the comparison proves nothing.
+        inert: those of them in which the inputs, though they differ, leave no trace.
     """
 
     record: AccuracyRecord
     failures: tuple[OutputFailure, ...]
     notes: tuple[str, ...]
+    inert: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
@@ -111,7 +113,8 @@ def compare(
         replace(failure, atol=totals[failure.output].greatest_atol) if failure.check is Check.ELEMENTS else failure
         for failure in failures
     ]
-    return Comparison(record, merged(failures), _notes(vacuous))
+    inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ))
+    return Comparison(record, merged(failures), _notes(vacuous), inert)
 
 
 # The checks. Each gives a failure or None, and knows nothing of the others.

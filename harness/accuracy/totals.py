@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from harness.accuracy.tolerance import Tolerance
 from harness.results.cells import OutputAccuracy
+
+# Sums of one and the same numbers in another order, as other sizes cause them, differ by a few last bits.
+_ULPS = 16
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class Total:
     _bounds: tuple[float, float] | None = None
     _seen: int = 0
     _first: Array | None = None
+    _differs: bool = False
     _moves: bool = False
     _empty: int = 0
     _constant: int = 0
@@ -46,10 +51,11 @@ class Total:
     def see(self, reference: Array, scale: float, constant: bool) -> None:
         """Look at the reference's tensor in one more set: does it say anything?"""
         self._seen += 1
-        if self._first is None:
-            self._first = reference
+        if self._first is None or self._first.size == 0:
+            self._first = reference  # nothing overlaps with what is empty
         elif not self._moves:
-            self._moves = not same_bits(self._first, reference)
+            self._differs = self._differs or not same_bits(self._first, reference)
+            self._moves = self._differs and _reacts(self._first, reference)
         self._empty += reference.size == 0
         self._constant += constant and reference.size > 1
         self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
@@ -97,18 +103,62 @@ class Total:
         if self._seen == 0:
             return f"is absent {everywhere}" if self.absent else None
         if self._empty == self._seen:
-            return f"is empty {everywhere}"
+            # An element of a sequence that only one set is long enough for says nothing of the others.
+            return f"is empty {everywhere}" if self._seen >= input_sets else None
         if self._nowhere_finite == self._seen:
             return f"is NaN or infinite throughout {everywhere}"
         if self._seen > 1 and not self._moves and inputs_differ:
-            return f"is identical for all {self._seen} input sets"
+            if not self._differs:
+                return f"is identical for all {self._seen} input sets"
+            return f"moves by less than its own resolution over all {self._seen} input sets"
         if self._constant == self._seen:
             return f"has one and the same value throughout {everywhere}"
         return None
 
+    def inert(self, inputs_differ: bool) -> bool:
+        """Whether the inputs leave no trace in this output: absent, empty, nowhere finite, or never moving.
+
+        With inputs that are all alike there's nothing that it could react to, and it isn't called inert.
+        """
+        if not inputs_differ or self.mismatched:
+            return False
+        nothing = self._empty == self._seen or self._nowhere_finite == self._seen
+        return nothing or (self._seen > 1 and not self._moves)
+
     def _norm_bounds(self) -> tuple[float, float]:
         """A demand in decibels as what it is: a bound on the relative L2 error, 10^(-dB/20)."""
         return 10 ** (-(self.tolerance.sqnr_db or 0.0) / 20), 0.0
+
+
+def _reacts(first: Array, other: Array) -> bool:
+    """Whether an output moves between two input sets by more than its own resolution, _ULPS steps of its dtype.
+
+    What grows with an input's size says nothing about its values, so arrays of different sizes are held against each
+    other where they overlap.
+    """
+    if first.ndim != other.ndim:
+        return True
+    overlap = tuple(slice(min(pair)) for pair in zip(first.shape, other.shape, strict=True))
+    one, two = first[overlap], other[overlap]
+    if one.size == 0 or is_text(one) or not is_float(one):
+        return not same_bits(one, two)
+    wide = np.complex128 if one.dtype.kind == "c" else np.float64
+    left, right = one.astype(wide), two.astype(wide)
+    finite = np.isfinite(left) & np.isfinite(right)
+    if not finite.all():
+        kinds = [(np.isnan(each), np.isposinf(each.real), np.isneginf(each.real)) for each in (left, right)]
+        if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
+            return True
+    if not finite.any():
+        return False
+    scale = max(float(np.abs(left[finite]).max()), float(np.abs(right[finite]).max()))
+    return float(np.abs(left[finite] - right[finite]).max()) > _ULPS * _step(one) * scale
+
+
+def _step(array: Array) -> float:
+    """The distance from 1 to the next number of the array's dtype."""
+    kind = array.real.dtype
+    return float(np.finfo(kind).eps) if kind.kind == "f" else float(ml_dtypes.finfo(kind).eps)  # type: ignore[no-untyped-call]
 
 
 def _any_finite(array: Array) -> bool:

@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "whether one model file still computes what another one does",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
+    "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",
     "gate": "whether the latest run is as good as the accepted levels; accepting levels",
 }
 

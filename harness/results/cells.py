@@ -42,6 +42,7 @@ class Symptom(StrEnum):
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
     INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
+    VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
 
 
 @dataclass(frozen=True, slots=True)

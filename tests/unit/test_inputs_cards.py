@@ -1,11 +1,13 @@
 """What a card says about inputs is followed to the letter, and refused by key where it contradicts the graph."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import parser
 
-from harness.cards import InputSpec
+from harness.cards import InputSpec, read
 from harness.errors import CardError, InputError
 from harness.inputs import Value, describe, generate
 
@@ -81,6 +83,55 @@ def test_bounds_are_held_by_signals_and_integers(model: onnx.ModelProto) -> None
 def test_contradictions_are_refused_by_key(model: onnx.ModelProto, name: str, spec: InputSpec, complaint: str) -> None:
     with pytest.raises(CardError, match=complaint):
         generate(model, {name: spec})
+
+
+CARD = """[model]
+summary = "A card that contradicts its graph"
+
+[inputs]
+{inline}
+[inputs.image]
+{table}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inline", "table", "complaint"),
+    [
+        ("sr = { values = [1.5] }", "high = 200", r"line 5: \[inputs\.sr\] values: 1.5 isn't a whole number"),
+        ("sond = { }", "high = 200", r"line 5: \[inputs\.sond\]: the model has no input"),
+        ("", "low = 0\nhigh = 300", r"line 8: \[inputs\.image\] high: 300 doesn't fit"),
+        ("", "# rank\nshapes = [\n  [1, 8],\n]", r"line 8: \[inputs\.image\] shapes: \[1, 8\] has rank 2"),
+        ("", "sizes = { 3 = 4 }", r"line 7: \[inputs\.image\] sizes\.3: that axis is fixed at 3"),
+        ("", "[inputs.image.sizes]\nq = 4", r"line 7: \[inputs\.image\] sizes\.q: neither a dimension"),
+    ],
+)
+def test_contradictions_are_refused_by_file_and_line(
+    model: onnx.ModelProto, tmp_path: Path, inline: str, table: str, complaint: str
+) -> None:
+    file = tmp_path / "m.model.toml"
+    file.write_text(CARD.format(inline=inline, table=table), encoding="utf-8")
+    with pytest.raises(CardError, match=rf"^card {file}, {complaint}"):
+        generate(model, read(file).inputs)
+
+
+@pytest.mark.parametrize(("table", "line"), [("[tolerance.prob]\natol = 1", 2), ('\n[vacuous]\nprob = "x"', 4)])
+def test_an_output_that_the_model_does_not_have_is_refused_by_file_and_line(
+    tmp_path: Path, table: str, line: int
+) -> None:
+    file = tmp_path / "m.model.toml"
+    file.write_text(f"\n{table}\n", encoding="utf-8")
+    with pytest.raises(CardError, match=rf"line {line}: .*prob: the model has no output 'prob'. Did you mean 'probs'"):
+        read(file).check_outputs(["probs"])
+    read(file).check_outputs(["prob"])
+
+
+def test_where_a_key_stands_is_no_part_of_what_a_card_says(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.model.toml", tmp_path / "two.model.toml"
+    one.write_text("[inputs]\nx = { low = 0 }\n", encoding="utf-8")
+    other.write_text("\n\n[inputs.x]\nlow = 0\n", encoding="utf-8")
+    assert read(one).digest() == read(other).digest()
+    assert read(one).inputs == read(other).inputs
 
 
 def test_a_size_missing_for_a_control_value_is_refused(model: onnx.ModelProto) -> None:

@@ -1,0 +1,43 @@
+"""Which outputs of a model can depend on what its inputs hold, and not merely on their shapes."""
+
+from __future__ import annotations
+
+import onnx
+
+from harness.inputs.signature import default_names
+from harness.model import subgraphs
+
+# The first input of these gives its shape alone. The mask of a Dropout that drops nothing, as at inference, too.
+_SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
+
+
+def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
+    """The outputs that a path from an input leads to, other than through the shape of something.
+
+    Inputs with a default (an initializer) keep it and don't count. Whether anything arrives at the end of a path (it
+    may lead through a multiplication by zero) isn't asked.
+
+    Args:
+        model: its nodes in the order of their dependence; large initializers may have lost their data.
+    """
+    defaults = default_names(model)
+    reached = {info.name for info in model.graph.input} - defaults
+    for node in model.graph.node:
+        if node.op_type in _SHAPE_ONLY and node.domain in ("", "ai.onnx"):
+            continue
+        if not reached.isdisjoint(_read_by(node)):
+            outputs = node.output[:1] if node.op_type == "Dropout" else node.output
+            reached.update(filter(None, outputs))
+    return frozenset(info.name for info in model.graph.output if info.name in reached)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Every name that a node or a node of its bodies takes."""
+    names, waiting = set(node.input), list(subgraphs(node))
+    while waiting:
+        body = waiting.pop()
+        names.update(info.name for info in body.output)
+        for inner in body.node:
+            names.update(inner.input)
+            waiting += subgraphs(inner)
+    return names

@@ -1,0 +1,122 @@
+"""The experiment notices what it's there for: a defect not shown, inputs not invented, a false alarm, a cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cards import KnownFailure
+from harness.cli import main
+from harness.matrix import Cell, card_for
+from harness.names import parse_variant
+from harness.results.cells import CellResult, Stage, Status
+from harness.selftest.bench import Outcome, falsely_failed
+from harness.selftest.log import Log
+from harness.selftest.rows import ROWS
+from tests.models import linear, model, save
+
+CARD = '[source]\npath = "m.onnx"\n'
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    folder = tmp_path / "zoo"
+    save(linear(), folder / "m.onnx")
+    (folder / "m.model.toml").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+def measured(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[dict[str, object]]]:
+    """The exit code, and the rows as JSON."""
+    common = ["--models", str(folder), "--log", str(folder / "log.jsonl"), "--json"]
+    code = main(["selftest", *words, *common])
+    found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
+    return code, found
+
+
+def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows = measured(zoo, capsys, "inputs", "honest", "fp16", "--seeds", "2")
+    assert code == 0
+    assert [(row["count"], row["bad"]) for row in rows] == [(1, 0), (16, 0), (6, 0)]
+
+
+def test_inputs_that_cannot_be_invented_are_counted(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = model("(float[n,4] x) => (float[?] y) { s = Constant <value_ints = [7, 7, 7]> () y = Reshape(x, s) }")
+    save(refused, zoo / "m.onnx")
+    code, rows = measured(zoo, capsys, "inputs")
+    assert (code, rows[0]["bad"]) == (1, 1)
+    assert "no inputs were found" in str(rows[0]["words"])
+
+
+def test_a_defect_that_is_not_shown_is_counted(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(linear(), tmp_path / "defects" / "harmless.onnx")
+    index = [{"name": "harmless", "variant": "ort.basic"}]
+    (tmp_path / "defects" / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    code, rows = measured(zoo, capsys, "defects", "--defects", str(tmp_path / "defects"))
+    assert (code, rows[0]["count"], rows[0]["bad"]) == (1, 1, 1)
+    assert rows[0]["words"] == ["harmless: ort.basic: pass"]
+
+
+def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: Path) -> None:
+    card = card_for(zoo / "m.model.toml")
+    cell = Cell(card, parse_variant("simplify"), "cpu")
+    failed = CellResult("m-simplify-cpu", "m", "", "simplify", "cpu", Status.FAIL, Stage.COMPARE, "far off")
+    assert falsely_failed(cell, failed) == "m-simplify-cpu: fail at compare: far off"
+    assert falsely_failed(cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE)) is None
+    known = replace(card, known_failures=(KnownFailure("compare", "theirs", {"x": "1"}),))
+    assert falsely_failed(replace(cell, card=known), failed) is None
+    elsewhere = replace(card, known_failures=(KnownFailure("session", "theirs", {"x": "1"}),))
+    assert falsely_failed(replace(cell, card=elsewhere), failed) is not None
+
+
+@pytest.mark.parametrize(
+    ("row", "good", "short"),
+    [
+        ("defects", [Outcome(1, 0)] * 42 + [Outcome(1, 1)] * 2, [Outcome(1, 0)] * 41 + [Outcome(1, 1)] * 3),
+        ("faults", [Outcome(100, 1)], [Outcome(100, 2)]),
+        ("honest", [Outcome(8, 0)], [Outcome(8, 0), Outcome(8, 1)]),
+        ("fp16", [Outcome(3, 0)], [Outcome(3, 1)]),
+        ("inputs", [Outcome(1, 0)], [Outcome(1, 1)]),
+        (
+            "cost",
+            [Outcome(1, 0, (), {"with": 2.0, "without": 1.0})],
+            [Outcome(1, 0, (), {"with": 2.1, "without": 1.0})],
+        ),
+    ],
+)
+def test_each_row_says_whether_it_is_reached(row: str, good: list[Outcome], short: list[Outcome]) -> None:
+    assert ROWS[row].reached(good)
+    assert not ROWS[row].reached(short)
+    assert ROWS[row].figure(good) != ROWS[row].figure(short)
+
+
+def test_what_was_found_is_not_looked_for_again(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(zoo, capsys, "inputs")
+    (zoo / "m.onnx").rename(zoo / "kept.onnx")
+    (zoo / "m.onnx").write_bytes(b"")  # whoever reads it now finds nothing
+    code, rows = measured(zoo, capsys, "inputs")
+    assert (code, rows[0]["count"]) == (0, 1)
+
+
+def test_a_log_of_other_code_or_half_a_line_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "log.jsonl"
+    Log(file).put("honest", "one", Outcome(8, 1, ("why",), {"x": 1.0}))
+    assert Log(file).get("honest", "one") == Outcome(8, 1, ("why",), {"x": 1.0})
+    with file.open("a") as out:
+        out.write('{"stamp": "')
+    assert Log(file).get("honest", "one") is not None
+    monkeypatch.setattr("harness.selftest.log._stamp", lambda: "of another version")
+    assert Log(file).get("honest", "one") is None
+
+
+def test_a_misspelt_row_and_a_missing_folder_are_usage_errors(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["selftest", "defcts", "--models", str(zoo)]) == 2
+    assert "Did you mean 'defects'" in capsys.readouterr().err
+    log = str(tmp_path / "log.jsonl")
+    assert main(["selftest", "defects", "--models", str(zoo), "--defects", str(tmp_path / "no"), "--log", log]) == 2
+    assert "there is no" in capsys.readouterr().err
