@@ -169,8 +169,8 @@ def _compared(
 def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
     """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card accepts.
 
-    Outputs that can't depend on what the inputs hold (there are no inputs, or nothing but their shapes goes in) are as
-    they have to be, and a case of a suite has but one input set.
+    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or the
+    graph declares that nothing comes out) are as they have to be, and a case of a suite has but one input set.
     """
     card, outputs = held.card, comparison.record.outputs
     remarks = []
@@ -182,7 +182,9 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
             remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
     if card.suite or len(comparison.inert) < len(outputs):
         return None, tuple(remarks)
-    reached = reached_outputs(held.model.skeleton)
+    declared = held.model.signature.outputs
+    empty = {output.name for output in declared if output.shape is not None and 0 in output.shape}
+    reached = reached_outputs(held.model.skeleton) - empty
     judged = [
         name
         for name in sorted(comparison.inert)

@@ -72,9 +72,10 @@ def test_a_card_that_accepts_what_reacts_is_told(tmp_path: Path, monkeypatch: py
         "() => (float[2] y) { y = Constant <value_floats = [1.0, 2.0]> () }",
         "(float[n,4] x) => (int64[2] y) { y = Shape(x) }",
         "(float[2,4] x) => (float[?] y) { s = Shape(x) y = ConstantOfShape(s) }",
+        "(float[n,0] x) => (float[n,0] y) { y = Relu(x) }",
         "(float[n,4] x) => (float[n,4] y, float[n,4] w) { y = Sub(x, x) w = Relu(x) }",
     ],
-    ids=["no inputs", "a shape", "made of a shape", "another output reacts"],
+    ids=["no inputs", "a shape", "made of a shape", "nothing by its shape", "another output reacts"],
 )
 def test_what_is_constant_by_its_structure_or_stands_beside_what_reacts_passes(
     graph: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
