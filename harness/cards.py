@@ -26,7 +26,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 PRECISIONS = ("fp32", "fp16", "int8")
 """Those of ``harness.transforms.Precision``, which a room on the same floor can't ask."""
 
-_BOUNDS = ("rtol", "atol", "sqnr_db", "signed_zero")
+_BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,9 @@ class ToleranceSpec:
     """``[tolerance.OUTPUT]``, or ``[tolerance."*"]`` for every output; what is None keeps its default.
 
     Attributes:
+        cosine: least cosine of the angle to the reference.
+        top_k: how many of the greatest elements along the last axis have to be the reference's.
+        agreement: the share of rows in which they have to be.
         by_precision: ``[tolerance.OUTPUT.fp16]`` and the like: what holds for variants of that precision alone.
     """
 
@@ -104,6 +107,9 @@ class ToleranceSpec:
     atol: float | None = None
     sqnr_db: float | None = None
     signed_zero: bool | None = None
+    cosine: float | None = None
+    top_k: int | None = None
+    agreement: float | None = None
     by_precision: Mapping[str, ToleranceSpec] = field(default_factory=dict)
 
 
@@ -348,8 +354,14 @@ def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> Tole
         atol=section.number("atol"),
         sqnr_db=section.number("sqnr_db"),
         signed_zero=section.flag("signed_zero"),
+        cosine=section.number("cosine"),
+        top_k=_count(section, "top_k"),
+        agreement=section.number("agreement"),
         by_precision=by_precision,
     )
+    for key, share, least in (("cosine", spec.cosine, -1), ("agreement", spec.agreement, 0)):
+        if share is not None and not least <= share <= 1:
+            raise section.error(key, f"is {share:g}, but should be between {least} and 1")
     for key, value in (("rtol", spec.rtol), ("atol", spec.atol)):
         if value is not None and value < 0:
             raise section.error(key, f"is {value:g}, but a tolerance can't be negative")
@@ -382,6 +394,13 @@ def _placement(section: Section) -> PlacementSpec:
         max_memcpy=None if copies is None else int(copies),
         allowed_cpu_ops=tuple(str(op) for op in ops),
     )
+
+
+def _count(section: Section, key: str) -> int | None:
+    number = section.number(key)
+    if number is not None and (number < 1 or number != int(number)):
+        raise section.error(key, f"is {number:g}, but should be a whole number, 1 or more")
+    return None if number is None else int(number)
 
 
 def _known_failure(section: Section) -> KnownFailure:

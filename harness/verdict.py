@@ -10,19 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import transforms
+from harness import providers, transforms
 from harness.accuracy.compare import Comparison, compare
+from harness.accuracy.explain import Yardstick
 from harness.accuracy.failures import listed
 from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import Card
 from harness.inputs.reach import reached_outputs
 from harness.model import Model
 from harness.names import Variant
+from harness.oracle.chance import random_nodes
+from harness.oracle.floor import NOT_NOISE, noise_floor
+from harness.oracle.ideal import Conversion, ideal_conversion
+from harness.oracle.quantizing import Scheme
+from harness.oracle.rounding import Clamp
+from harness.oracle.runs import first_line
 from harness.reference import Reference
 from harness.results.cache import Cache
 from harness.results.cells import Status, Symptom
 from harness.settings import Settings
 from harness.transforms import Precision
+from harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
+from harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
+
+_LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
+"""The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class Standard:
         reference: its input sets, and what it makes of them.
         card: its tolerances.
         precision: the arithmetic that the variant leaves behind.
+        conversion: what the variant converts to; None where its arithmetic stays float32.
         float_io: the dtype that float32 outputs may have become; None: none may change.
         provider: the name of the execution provider that the candidate runs on.
         exact: whether the variant declares that it keeps values, and the model is a single operator that shows it.
@@ -45,6 +58,7 @@ class Standard:
     reference: Reference
     card: Card
     precision: Precision
+    conversion: Conversion | None
     float_io: str | None
     provider: str
     exact: bool
@@ -87,6 +101,7 @@ def standard(
         reference,
         card,
         precision_of(variant),
+        conversion_of(variant),
         float_io(variant),
         provider,
         bool(card.suite) and keeps_values(variant),
@@ -125,6 +140,8 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     expected: Sequence[Mapping[str, Any]] = made.outputs
     if made.unstable:
         names = ", ".join(sorted(made.unstable))
+        drawn = random_nodes(held.model.skeleton, made.unstable)
+        names += f" (drawn at random by {listed(drawn)})" if drawn else ""
         expected = [_without(each, made.unstable) for each in expected]
         if not expected[0]:
             reason = f"the model gives other outputs each time it runs: {names}"
@@ -132,7 +149,9 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
         notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [_without(each, made.unstable) for each in outputs]
     places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
-    comparison = _compared(held, expected, outputs, places)
+    yardstick, unmeasured = _yardstick(held)
+    notes += unmeasured
+    comparison = _compared(held, expected, outputs, places, yardstick)
     told = (*notes, *comparison.notes)
     if comparison.passed:
         empty, remarks = _proves_nothing(held, comparison)
@@ -142,7 +161,7 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
         return Verdict(Status.PASS, comparison, notes=told)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
-    if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual).passed:
+    if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
 
@@ -152,8 +171,9 @@ def _compared(
     expected: Sequence[Mapping[str, Any]],
     outputs: Sequence[Mapping[str, Any]],
     places: Sequence[int],
+    yardstick: Yardstick | None,
 ) -> Comparison:
-    """The comparison on the input sets at ``places``."""
+    """The comparison on the input sets at ``places``, which are the first: the unusual ones come last."""
     sets = [held.reference.sets[place] for place in places]
     return compare(
         [expected[place] for place in places],
@@ -163,6 +183,69 @@ def _compared(
         float_io=held.float_io,
         inputs_differ=len({each.digest() for each in sets}) > 1,
         unusual=[bool(each.unusual) for each in sets],
+        yardstick=yardstick,
+    )
+
+
+def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
+    """What departures are explained by, and remarks on what couldn't be measured.
+
+    The cases of a suite aren't measured: they are operators one at a time, judged by the suite's own measure.
+    """
+    if held.card.suite:
+        return None, []
+    floor = noise_floor(held.model, held.reference, held.kept)
+    notes = [note for note in floor.notes if note.startswith(NOT_NOISE)]
+    factor = providers.get(held.provider).noise_factor
+    if held.conversion is None:
+        return Yardstick(floor, factor=factor, usual=tuple(held.reference.usual)), notes
+    try:
+        ideal = ideal_conversion(held.model, held.reference, held.conversion, held.kept)
+    except Exception as error:  # what onnx and ONNX Runtime raise has no common class
+        why = f"whether it is faithful isn't judged: the ideal conversion can't be run: {first_line(error)}"
+        return None, [*notes, why]
+    return Yardstick(floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)), notes
+
+
+def conversion_of(variant: Variant) -> Conversion | None:
+    """The conversion that a variant is; None where its arithmetic stays float32.
+
+    What a step documents about it is read in its options: limits of a clamp, operators that are quantized.
+    """
+    steps = [transforms.bind(step) for step in variant.steps]
+    precision = precision_of(variant)
+    step = next((step for step in steps if step.transform.precision is precision), None)
+    if step is None or precision is Precision.FP32:
+        return None
+    if precision is Precision.INT8:
+        return Conversion("int8", scheme=_scheme(step))
+    all_inputs = float_io(variant) is not None
+    if precision is not Precision.FP16:
+        return Conversion("bfloat16", None, all_inputs)
+    least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
+    if not (isinstance(least, float) and isinstance(most, float)):
+        raise TypeError(f"the limits of {step.name}'s clamp are numbers, and {least!r} and {most!r} aren't")
+    return Conversion("float16", Clamp(least, most), all_inputs)
+
+
+def _scheme(step: transforms.BoundStep) -> Scheme:
+    static = step.transform.calibrated
+
+    def names(option: str, default: tuple[str, ...] = ()) -> frozenset[str]:
+        value = step.options.get(option, default)
+        return frozenset(value if isinstance(value, tuple) else ())
+
+    included = names("op_types_to_quantize") or frozenset(STATIC_OPS if static else DYNAMIC_OPS)
+    excluded = names("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE if static else ())
+    return Scheme(
+        included - excluded,
+        static,
+        per_channel=bool(step.options.get("per_channel", False)),
+        signed_weights=step.options.get("weight_type", "int8") == "int8",
+        signed_activations=step.options.get("activation_type", "uint8") == "int8",
+        narrow=bool(step.options.get("reduce_range", False)),
+        only=names("nodes_to_quantize"),
+        never=names("nodes_to_exclude"),
     )
 
 

@@ -25,15 +25,26 @@ class Check(StrEnum):
     DTYPE = "dtype"
     SHAPE = "shape"
     NONFINITE = "nonfinite"
-    SIGNED_ZERO = "signed_zero"
+    FAITHFUL = "faithful"
     ELEMENTS = "elements"
     SQNR = "sqnr"
+    COSINE = "cosine"
+    AGREEMENT = "agreement"
+    SIGNED_ZERO = "signed_zero"
+
+
+class Question(StrEnum):
+    """Which of the two questions a failure answers with no."""
+
+    NEITHER = ""  # nothing could be compared, or nothing is known that would tell the two apart
+    FAITHFUL = "faithful"  # is it explained by the model's noise, or by what the type costs?
+    USABLE = "usable"  # is it within the user's bound?
 
 
 # Worst first: what can't be compared at all, then values, then the sign of what is zero anyway.
 _RANK = {
-    Check.NAMES: 0, Check.KIND: 1, Check.DTYPE: 2, Check.SHAPE: 3, Check.NONFINITE: 4,
-    Check.ELEMENTS: 5, Check.SQNR: 5, Check.SIGNED_ZERO: 6,
+    Check.NAMES: 0, Check.KIND: 1, Check.DTYPE: 2, Check.SHAPE: 3, Check.NONFINITE: 4, Check.FAITHFUL: 5,
+    Check.ELEMENTS: 6, Check.SQNR: 6, Check.COSINE: 6, Check.AGREEMENT: 6, Check.SIGNED_ZERO: 7,
 }  # fmt: skip
 
 
@@ -54,6 +65,8 @@ class OutputFailure:
         atol: used; the greatest over the input sets.
         max_rel: greatest relative difference where the reference isn't 0.
         sqnr_db: signal to noise ratio, where that was checked.
+        question: that it answers.
+        enough: what would pass, as a card says it, where that is neither a tolerance nor a ratio.
     """
 
     output: str
@@ -67,6 +80,8 @@ class OutputFailure:
     atol: float = 0.0
     max_rel: float | None = None
     sqnr_db: float | None = None
+    question: Question = Question.NEITHER
+    enough: str = ""
 
 
 def merged(failures: Iterable[OutputFailure]) -> tuple[OutputFailure, ...]:
@@ -90,7 +105,16 @@ def reason(failures: Sequence[OutputFailure]) -> str | None:
     worst = failures[0]
     others = len({failure.output for failure in failures} - {worst.output})
     more = f", and {others} more output{'s' if others > 1 else ''} fail{'' if others > 1 else 's'}" if others else ""
-    return f"output {worst.output}: {worst.what}{more}"
+    colon = "" if worst.check is Check.FAITHFUL else ":"
+    return f"{_question(worst, failures)}output {worst.output}{colon} {worst.what}{more}"
+
+
+def _question(worst: OutputFailure, failures: Sequence[OutputFailure]) -> str:
+    """Which question the reason answers, as its beginning."""
+    asked = {failure.question for failure in failures if failure.output == worst.output}
+    if Question.NEITHER in asked:
+        return ""
+    return "not faithful: " if Question.FAITHFUL in asked else "faithful, but not usable: "
 
 
 def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
@@ -102,7 +126,7 @@ def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
     lines: list[str] = []
     for output in outputs[:MOST_IN_FULL]:
         for failure in by_output[output]:
-            lines.append(f"{output}: {failure.what}")
+            lines.append(f"{output}{'' if failure.check is Check.FAITHFUL else ':'} {failure.what}")
             lines.append("  " + "; ".join(_remarks(failure, by_output[output])))
     rest = outputs[MOST_IN_FULL:]
     if rest:
@@ -162,7 +186,11 @@ def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[
     remarks = []
     if failure.max_rel is not None and math.isfinite(failure.max_rel) and failure.check is Check.ELEMENTS:
         remarks.append(f"greatest relative difference {failure.max_rel:.2g}")
-    if any(sibling.minimum_tolerance is None for sibling in siblings):
+    if failure.check is Check.FAITHFUL:
+        remarks.append("no tolerance of the card mends that")
+    elif failure.enough:
+        remarks.append(f"would pass with {failure.enough}")
+    elif any(sibling.minimum_tolerance is None for sibling in siblings if sibling.check is not Check.FAITHFUL):
         remarks.append("no tolerance would pass")
     elif failure.check is Check.SQNR and failure.sqnr_db is not None:
         # Rounded down: what is printed as enough has to be enough.

@@ -29,6 +29,7 @@ class Measured:
         size: elements.
         finite: elements finite on both sides.
         max_abs: greatest absolute difference.
+        greatest_at: where the greatest absolute difference is.
         max_rel: greatest relative difference where the reference isn't 0.
         error: sum of squared differences.
         signal: sum of squared reference elements.
@@ -51,6 +52,7 @@ class Measured:
     atol: float
     finite: int = 0
     max_abs: float = 0.0
+    greatest_at: int | None = None
     max_rel: float | None = None
     error: float = 0.0
     signal: float = 0.0
@@ -208,7 +210,10 @@ def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> N
     difference = _difference(left, right, reference, candidate)
     result.error += _dot(difference, difference)
     np.abs(difference, out=difference)
-    result.max_abs = max(result.max_abs, float(difference.max()))
+    furthest = int(difference.argmax())
+    if difference[furthest] > result.max_abs:
+        result.max_abs = float(difference[furthest])
+        result.greatest_at = place(furthest)
     if is_float(left) and np.count_nonzero(difference) < difference.size:
         flipped = np.flatnonzero((difference == 0) & (np.signbit(reference) != np.signbit(candidate)))
         if flipped.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from harness.cards import ToleranceSpec
 from harness.errors import UsageError
@@ -26,6 +27,10 @@ class Tolerance:
         elementwise: whether the element-wise rule holds at all.
         sqnr_db: least signal to quantization noise ratio of the whole output in decibels; None: no such demand.
         signed_zero: whether +0 where the reference has -0 (or the reverse) is a failure.
+        cosine: least cosine of the angle to the reference; None: no such demand.
+        top_k: how many of the greatest elements along the last axis have to be the reference's; None: no such demand.
+        agreement: the share of rows in which they have to be, in [0, 1].
+        chosen: somebody set its bounds for this output: they hold to the letter. A default yields to the noise floor.
         integer_atol: greatest difference of an integer output's elements. Integers aren't measurements: a class
             index is right or wrong, so only an ``atol`` that a card gives loosens them, and ``rtol`` never does.
             Booleans and text are always exact.
@@ -38,6 +43,10 @@ class Tolerance:
     sqnr_db: float | None = None
     signed_zero: bool = True
     integer_atol: float = 0.0
+    cosine: float | None = None
+    top_k: int | None = None
+    agreement: float = 1.0
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol", "k", "integer_atol"):
@@ -90,10 +99,10 @@ def choose(
 ) -> Tolerance:
     """The tolerance of one output: the default of its precision, then the card's word, then the command line's.
 
-    What a card leaves out keeps its default, with two exceptions that follow from the rules being two. A card that
-    gives ``sqnr_db`` and neither ``rtol`` nor ``atol`` replaces the element-wise rule, and one that gives both kinds
-    demands both. On INT8, which has no element-wise rule of its own, an ``rtol`` or ``atol`` of the card adds one,
-    and the bound that the card leaves out is 0.
+    What a card leaves out keeps its default, with two exceptions that follow from the rules being several. A card that
+    gives ``sqnr_db``, ``cosine`` or ``top_k`` and neither ``rtol`` nor ``atol`` replaces the element-wise rule, and one
+    that gives both kinds demands both. On INT8, which has no element-wise rule of its own, an ``rtol`` or ``atol`` of
+    the card adds one, and the bound that the card leaves out is 0.
 
     Args:
         precision: the arithmetic that the variant left behind.
@@ -114,7 +123,9 @@ def choose(
             tolerance = _with_card(tolerance, spec.by_precision[precision])
     if override is not None:
         rtol, atol = override
-        tolerance = replace(tolerance, rtol=rtol, atol=atol, elementwise=True, sqnr_db=None)
+        tolerance = replace(
+            tolerance, rtol=rtol, atol=atol, elementwise=True, sqnr_db=None, cosine=None, top_k=None, chosen=True
+        )
     return tolerance
 
 
@@ -133,10 +144,14 @@ def spec_for(entries: Mapping[str, ToleranceSpec], output: str) -> ToleranceSpec
 
 def _with_card(tolerance: Tolerance, spec: ToleranceSpec) -> Tolerance:
     bounded = spec.rtol is not None or spec.atol is not None
-    if spec.sqnr_db is not None:
-        tolerance = replace(tolerance, sqnr_db=spec.sqnr_db, elementwise=False)
+    overall: dict[str, Any] = {"sqnr_db": spec.sqnr_db, "cosine": spec.cosine, "top_k": spec.top_k}
+    given = {name: value for name, value in overall.items() if value is not None}
+    if given:  # the task's own measure takes the place of the default ones
+        tolerance = replace(tolerance, **{"sqnr_db": None, "elementwise": False, **given})
+    if spec.agreement is not None:
+        tolerance = replace(tolerance, agreement=spec.agreement)
     if bounded:
-        tolerance = replace(tolerance, elementwise=True)
+        tolerance = replace(tolerance, elementwise=True, chosen=True)
     if spec.rtol is not None:
         tolerance = replace(tolerance, rtol=spec.rtol)
     if spec.atol is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 
+from harness.accuracy.explain import Bound
+from harness.accuracy.failures import Check, OutputFailure, Question
 from harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from harness.accuracy.tolerance import Tolerance
-from harness.results.cells import OutputAccuracy
+from harness.results.cells import Departure, OutputAccuracy
 
 # Sums of one and the same numbers in another order, as other sizes cause them, differ by a few last bits.
 _ULPS = 16
@@ -25,6 +28,8 @@ class Total:
         absent: sets in which it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
+        forgiven: elements that aren't floating-point and differ, and how many the ideal conversion changes, in the set
+            with most of them; None where none was let pass for that.
     """
 
     tolerance: Tolerance
@@ -32,6 +37,7 @@ class Total:
     absent: int = 0
     greatest_atol: float = 0.0
     usual_scale: float = 0.0
+    forgiven: tuple[int, int] | None = None
     _max_abs: float | None = None
     _max_rel: float | None = None
     _rel_l2: float | None = 0.0
@@ -47,6 +53,14 @@ class Total:
     _empty: int = 0
     _constant: int = 0
     _nowhere_finite: int = 0
+    _explained: bool = False
+    _exact: bool = True
+    _noise: bool = True
+    _faithful: bool = True
+    _usable: bool = True
+    _floor: float | None = None
+    _ideal: float | None = None
+    _factor: float | None = None
 
     def see(self, reference: Array, scale: float, constant: bool) -> None:
         """Look at the reference's tensor in one more set: does it say anything?"""
@@ -60,8 +74,12 @@ class Total:
         self._constant += constant and reference.size > 1
         self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
 
-    def add(self, reference: Array, found: Measured, *, hopeless: bool) -> None:
-        """Take the figures of one more set; ``hopeless``: a check failed in it that no tolerance would mend."""
+    def add(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound | None) -> None:
+        """Take the figures of one more set, the checks that failed in it, and what explains its departure."""
+        # That a departure isn't explained is another question than which tolerance would do.
+        hopeless = any(each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL)
+        if bound is not None:
+            self._explain(reference, found, problems, bound)
         self._nonfinite += found.nonfinite
         self.greatest_atol = max(self.greatest_atol, found.atol)
         by_norm = is_float(reference) and not self.tolerance.elementwise
@@ -95,7 +113,39 @@ class Total:
             rtol=rtol,
             atol=atol,
             vacuous=vacuous,
+            departure=self._departure,
+            floor_rel_l2=self._floor,
+            ideal_rel_l2=self._ideal,
+            factor=_finite(self._factor),
+            faithful=self._faithful and not self.mismatched if self._explained else None,
+            usable=self._usable and not self.mismatched if self._explained else None,
         )
+
+    @property
+    def _departure(self) -> Departure | None:
+        if not self._explained:
+            return None
+        if self.mismatched:
+            return Departure.CHANGE
+        return Departure.EXACT if self._exact else Departure.NOISE if self._noise else Departure.CHANGE
+
+    def _explain(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound) -> None:
+        self._explained = True
+        self._exact = self._exact and found.equal
+        asked = {each.question for each in problems}
+        self._faithful = self._faithful and Question.FAITHFUL not in asked
+        self._usable = self._usable and Question.USABLE not in asked
+        if not is_float(reference):
+            self._noise = self._noise and found.equal
+            if found.beyond and bound.ideal and not problems:
+                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, bound.ideal.changed))
+            return
+        self._noise = self._noise and (found.equal or bound.is_noise(found))
+        if bound.norm > 0:
+            self._floor = _worst(self._floor, bound.floor.l2 / bound.factor / bound.norm)
+            if bound.ideal is not None:
+                self._ideal = _worst(self._ideal, bound.ideal.l2 / bound.norm)
+        self._factor = _worst(self._factor, bound.times(found))
 
     def vacuous(self, input_sets: int, inputs_differ: bool) -> str | None:
         """Why comparing this output couldn't have failed, as a predicate; None if it could."""

@@ -55,6 +55,8 @@ class Provider:
             of its own.
         compiles: it makes one node of all that it takes in, and doesn't tell what computes in there.
         native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32 kernels with Casts.
+        noise_factor: how many times the noise that ONNX Runtime's own CPU kernels make is noise here, where kernels sum
+            in other orders.
         load: run once per process, before the first session (registering a plugin library, preloading shared
             libraries). Must not raise for what ``diagnose`` explains better.
         diagnose: after ``load`` and without opening a session, why the provider can't be used, or None.
@@ -75,6 +77,7 @@ class Provider:
     device: str = "cpu"
     compiles: bool = False
     native_fp16: bool = False
+    noise_factor: float = 1.0
     load: Callable[[], None] = _nothing
     diagnose: Callable[[], Problem | None] = _nothing
 

@@ -37,5 +37,8 @@ PROVIDER = Provider(
     cpu_ops=SHAPE_OPS,
     compiles=True,
     thread_option="num_of_threads",  # it has a pool of its own and ignores the session's
+    # Its exponentials and error functions are approximations of its own: of 14 models of the public zoo one (magika)
+    # moved 7.3 times as far as its noise on ONNX Runtime's kernels, the others 2.6 times at most.
+    noise_factor=4.0,
     diagnose=diagnose,
 )

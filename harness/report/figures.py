@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.names import ORIGINAL
-from harness.results.cells import CellResult, OutputAccuracy, PlacementRecord, Status
+from harness.results.cells import CellResult, Departure, OutputAccuracy, PlacementRecord, Status
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
 """What a person has to look at."""
@@ -217,6 +217,14 @@ def worst_output(cell: CellResult) -> tuple[str, OutputAccuracy] | None:
     if cell.accuracy is None or not cell.accuracy.outputs:
         return None
     return max(cell.accuracy.outputs.items(), key=lambda item: _badness(item[1]))
+
+
+def departure(cell: CellResult) -> str:
+    """``exact``, ``noise`` or ``change``, of the output that departs most; empty where that wasn't measured."""
+    found = {output.departure for output in cell.accuracy.outputs.values()} if cell.accuracy else set()
+    if not found or None in found:
+        return ""
+    return next(word for word in reversed(Departure) if word in found)
 
 
 def _badness(output: OutputAccuracy) -> tuple[float, float, float]:

@@ -106,7 +106,13 @@ def _figures(cell: CellResult) -> str:
     if cell.status is not Status.PASS:
         return figures.SHORT[cell.status]
     error = figures.worst_error(cell).partition(" of ")[0]
-    numbers = (error, figures.bites(cell), figures.median(cell), figures.speedup(cell))
+    numbers = (
+        figures.departure(cell),
+        error,
+        figures.bites(cell),
+        figures.median(cell),
+        figures.speedup(cell),
+    )
     return " · ".join(["pass", *(markdown(number) for number in numbers if number)])
 
 

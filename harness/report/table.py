@@ -43,6 +43,7 @@ class _Layout:
 
     total: int
     variant: int
+    departure: int
     error: int
     bites: int
     median: int
@@ -125,17 +126,17 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
         return max((len(text) for text in texts), default=0)
 
     variant = max(widest(printable(cell.variant) for cell in cells), 18)
+    departure = widest(figures.departure(cell) for cell in numbered)
     error = widest(figures.worst_error(cell) for cell in numbered)
     bites = widest(figures.bites(cell) for cell in numbered)
     median = widest(figures.median(cell) for cell in numbered)
     speedup = widest(figures.speedup(cell) for cell in numbered)
     nodes = widest(figures.nodes(cell) for cell in numbered)
-    taken = 2 + 2 + 5 + sum(2 + column for column in (error, bites, median, speedup) if column)
+    taken = 2 + 2 + 5 + sum(2 + column for column in (departure, error, bites, median, speedup) if column)
     if taken + variant + 2 + nodes > width:
         nodes = 0
-    return _Layout(
-        width, max(12, min(variant, width - taken - (2 + nodes if nodes else 0))), error, bites, median, speedup, nodes
-    )
+    variant = max(12, min(variant, width - taken - (2 + nodes if nodes else 0)))
+    return _Layout(width, variant, departure, error, bites, median, speedup, nodes)
 
 
 def _has_numbers(cell: CellResult) -> bool:
@@ -153,6 +154,7 @@ def _row(cell: CellResult, layout: _Layout) -> str:
         why = where if cell.status in BAD else f"{where}{printable(cell.reason or '')}"
         return _cut(f"{start}  {why}".rstrip(), layout.total)
     columns = [
+        f"{figures.departure(cell):<{layout.departure}}" if layout.departure else None,
         f"{figures.worst_error(cell):<{layout.error}}" if layout.error else None,
         f"{figures.bites(cell):<{layout.bites}}" if layout.bites else None,
         f"{figures.median(cell):>{layout.median}}" if layout.median else None,

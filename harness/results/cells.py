@@ -45,6 +45,14 @@ class Symptom(StrEnum):
     VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
 
 
+class Departure(StrEnum):
+    """What a difference from the reference is."""
+
+    EXACT = "exact"
+    NOISE = "noise"
+    CHANGE = "change"
+
+
 @dataclass(frozen=True, slots=True)
 class GraphChange:
     """What the transforms did to the graph. Bytes count external data."""
@@ -105,6 +113,13 @@ class OutputAccuracy:
         rtol: relative tolerance used.
         atol: absolute tolerance used.
         vacuous: why the comparison could not have failed, or None.
+        departure: ``exact`` (the same bits), ``noise`` (no further than the untouched model's own noise) or ``change``;
+            None where the noise wasn't measured.
+        floor_rel_l2: the model's noise, as a relative L2 error; the greatest over the input sets, as the two after it.
+        ideal_rel_l2: that of the ideal conversion to the variant's type; None where the arithmetic is float32.
+        factor: the L2 error in units of what explains it: the greater of the two.
+        faithful: the departure is explained by noise, or by what the type costs.
+        usable: it is within the user's bounds.
     """
 
     max_abs: float | None
@@ -117,6 +132,12 @@ class OutputAccuracy:
     rtol: float
     atol: float
     vacuous: str | None = None
+    departure: Departure | None = None
+    floor_rel_l2: float | None = None
+    ideal_rel_l2: float | None = None
+    factor: float | None = None
+    faithful: bool | None = None
+    usable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

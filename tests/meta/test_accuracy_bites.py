@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 import harness.accuracy.compare as subject
+from harness.accuracy.explain import Yardstick
+from harness.accuracy.noise import Noise, gap_of
 from harness.accuracy.tolerance import choose
+from harness.cards import ToleranceSpec
 from harness.transforms import Precision
 
 Outputs = dict[str, Any]
@@ -127,9 +130,51 @@ def test_noise_beyond_what_was_asked_is_caught_by_its_check_alone(monkeypatch: p
     assert compare(candidate, Precision.INT8).passed
 
 
+TASK_BOUNDS: dict[str, tuple[str, ToleranceSpec]] = {
+    "another direction": ("check_cosine", ToleranceSpec(cosine=0.9999)),
+    "another class in a row": ("check_agreement", ToleranceSpec(top_k=1)),
+}
+
+
+@pytest.mark.parametrize("fault", TASK_BOUNDS)
+def test_a_tasks_own_bound_is_caught_by_its_check_alone(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, spec = TASK_BOUNDS[fault]
+    tolerance = choose(Precision.FP32, False, spec, None)
+
+    def compared(y: Any) -> subject.Comparison:
+        return subject.compare([{"y": layer()}], [{"y": y}], lambda _: tolerance, set_names=["one"])
+
+    assert compared(layer() * np.float32(1.5)).passed, "neither asks for a scale"
+    changed = np.ascontiguousarray(layer()[:, ::-1])
+    assert [f"check_{failure.check}" for failure in compared(changed).failures] == [check]
+    assert any("would pass with" in line for line in compared(changed).lines())
+    take_out(monkeypatch, check)
+    assert compared(changed).passed
+
+
+def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    y = layer()
+    moved = y * np.float32(1 + 5e-5)  # half of the default rtol, hundreds of units in the last place
+    tolerance = choose(Precision.FP32, False, None, None)
+
+    def compared(yardstick: Yardstick | None) -> subject.Comparison:
+        return subject.compare([{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick)
+
+    assert compared(None).passed
+    quiet = Yardstick(Noise(({"y": gap_of(y, np.nextafter(y, np.float32(9)))},)))
+    comparison = compared(quiet)
+    assert [failure.check for failure in comparison.failures] == ["faithful"]
+    assert (comparison.faithful, comparison.usable) == (False, True)
+    take_out(monkeypatch, "check_faithful")
+    assert compared(quiet).passed
+
+
 def test_every_check_has_a_fault_that_only_it_catches() -> None:
     checks = {name for name in vars(subject) if name.startswith("check_")}
-    assert {check for check, _ in FAULTS.values()} | {"check_sqnr"} == checks
+    bounds = {check for check, _ in TASK_BOUNDS.values()}
+    assert {check for check, _ in FAULTS.values()} | bounds | {"check_sqnr", "check_faithful"} == checks
 
 
 @pytest.mark.parametrize("share", [1.0, 1.0001])

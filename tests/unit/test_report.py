@@ -13,7 +13,7 @@ from harness.report import escape, figures, summary, table
 from harness.report import html as html_page
 from harness.report.table import Line, ModelHeader
 from harness.report.write import write_reports
-from harness.results.cells import AccuracyRecord, CellResult, GraphChange, PlacementRecord, Stage, Status
+from harness.results.cells import AccuracyRecord, CellResult, Departure, GraphChange, PlacementRecord, Stage, Status
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
@@ -180,6 +180,17 @@ def test_the_worst_output_is_the_one_furthest_beyond_its_own_tolerance() -> None
     assert figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": broken, "b": tight}))) == "12 nonfinite"
     text = AccuracyRecord(1, {"a": output(None, max_abs=None)})
     assert figures.worst_error(cell(accuracy=text)) == ""
+
+
+def test_exact_noise_and_change_are_said_of_the_output_that_departs_most() -> None:
+    exact, noise, change = (output(departure=word) for word in Departure)
+    assert figures.departure(cell(accuracy=AccuracyRecord(1, {"a": exact, "b": exact}))) == "exact"
+    assert figures.departure(cell(accuracy=AccuracyRecord(1, {"a": noise, "b": exact}))) == "noise"
+    worst = cell("simplify", accuracy=AccuracyRecord(1, {"a": exact, "b": change, "c": noise}))
+    assert figures.departure(worst) == "change"
+    assert figures.departure(cell()) == ""
+    [row] = [line.text for line in shown([worst], 80) if "simplify" in line.text]
+    assert row == "  simplify            pass   change  1.1e-06 of 1.0e-04  672 -> 331"
 
 
 @pytest.mark.parametrize(

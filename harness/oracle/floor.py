@@ -1,0 +1,128 @@
+"""The noise floor of a model: how far its own reference moves when nothing is changed that anybody would call a change.
+
+The reference (CPU, graph optimizations disabled) is held against itself with every float that enters moved by one unit
+in its last place, under ONNX Runtime's other optimization levels, with one thread and with two, and in float64 where
+ONNX Runtime has the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from harness.accuracy.noise import Gap, Noise, worst
+from harness.errors import NotApplicable
+from harness.model import Model
+from harness.oracle.doubling import to_double, without_kernel
+from harness.oracle.runs import DRAWS, few_elements, first_line, gaps_of, kept_noise, nudged, open_cpu
+from harness.reference import Reference
+from harness.results.cache import Cache
+
+# A level is an optimizer: where it breaks a model, what it gives isn't noise. Of 31 outputs of the public zoo, none
+# moved under any level by more than 8 times as far as under the change of last bits (or by more than 7e-6, where that
+# change is none); a break moves an output by orders of magnitude more.
+_MOST_OF_A_LEVEL = 32.0
+_ALWAYS_NOISE = 1e-5
+
+NOT_NOISE = "not counted as noise:"
+"""How a note begins on a level that gives another result, which whoever reads a verdict should know."""
+
+_Run = Iterable[tuple[int, dict[str, Gap]]]
+
+
+def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
+    """The noise floor of a model on the input sets of its reference; from the cache when it's there.
+
+    What can't be run (float64 without a kernel) is left out, with a note.
+    """
+    return kept_noise("floor", model, reference, kept, [], lambda: _measured(model, reference))
+
+
+def _measured(model: Model, reference: Reference) -> Noise:
+    everywhere = range(len(reference.sets))
+    sources: list[str] = []
+    notes: list[str] = []
+    # Twice the reference's own work, not five times: the levels that few ask for are run on every second set each.
+    own = _runs(notes, sources, {
+        "the last bit of the inputs": lambda: _last_bits(model, reference, everywhere),
+        "float64": lambda: gaps_of(_double(model), reference, everywhere, [_as_double]),
+    }, len(everywhere))  # fmt: skip
+    levels = _runs(notes, sources, {
+        "level basic, 1 thread": lambda: gaps_of(open_cpu(model.path, "basic", 1), reference, everywhere[::2]),
+        "level extended, 2 threads": lambda: gaps_of(open_cpu(model.path, "extended", 2), reference, everywhere[1::2]),
+        "level all, 1 thread": lambda: gaps_of(open_cpu(model.path, "all", 1), reference, everywhere),
+    }, len(everywhere))  # fmt: skip
+    floor = [worst(runs.values()) for runs in own]
+    for index, runs in enumerate(levels):
+        for source, found in runs.items():
+            odd = sorted(name for name, gap in found.items() if _is_change(gap, floor[index].get(name)))
+            if odd:
+                notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
+            quiet = {name: gap for name, gap in found.items() if name not in odd}
+            own[index][source] = quiet
+    return Noise(tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(dict.fromkeys(notes)))
+
+
+def _runs(
+    notes: list[str], sources: list[str], runs: Mapping[str, Callable[[], _Run]], sets: int
+) -> list[dict[str, dict[str, Gap]]]:
+    """The gaps of each source by input set; what fails is noted."""
+    found: list[dict[str, dict[str, Gap]]] = [{} for _ in range(sets)]
+    for source, start in runs.items():
+        try:
+            for index, gaps in start():
+                found[index][source] = gaps
+            sources.append(source)
+        except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+            notes.append(f"{source} can't be run: {first_line(error)}")
+    return found
+
+
+def _is_change(gap: Gap, own: Gap | None) -> bool:
+    """Whether a level does something else than round otherwise."""
+    if gap.nonfinite or gap.changed:
+        return True
+    least = own or Gap()
+    return (
+        gap.l2 > max(_MOST_OF_A_LEVEL * least.l2, _ALWAYS_NOISE * gap.norm)
+        and gap.greatest > max(_MOST_OF_A_LEVEL * least.greatest, _ALWAYS_NOISE * gap.scale)
+    )  # fmt: skip
+
+
+def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
+    """The reference with its float inputs moved by one unit in the last place; with its weights, where none moves."""
+    generator = np.random.default_rng(0)
+    if any(nudged(value, generator) is not value for each in reference.sets for value in each.values.values()):
+        draws = [_nudge] * (DRAWS if few_elements(reference) else 1)
+        return gaps_of(open_cpu(model.path), reference, sets, draws)
+    changed = model.load()
+    for tensor in changed.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            array = nudged(numpy_helper.to_array(tensor), generator)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return gaps_of(open_cpu(changed), reference, sets)
+
+
+def _nudge(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+    return {name: nudged(value, generator) for name, value in values.items()}
+
+
+def _double(model: Model) -> Any:
+    lacking = without_kernel(model.skeleton)
+    if lacking:
+        raise NotApplicable(f"ONNX Runtime has no kernel of float64 for {', '.join(lacking)}")
+    changed = model.load()
+    to_double(changed)
+    return open_cpu(changed)
+
+
+def _as_double(values: Mapping[str, Any], _: np.random.Generator) -> dict[str, Any]:
+    def wide(value: Any) -> Any:
+        if isinstance(value, list):
+            return [wide(each) for each in value]
+        return value.astype(np.float64) if value.dtype == np.float32 else value
+
+    return {name: wide(value) for name, value in values.items()}

@@ -1,0 +1,118 @@
+"""The verdict by itself: on real models, whose outputs are then changed on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from harness.matrix import card_for
+from harness.model import Model
+from harness.names import parse_variant
+from harness.reference import Reference, reference
+from harness.results.cache import Cache
+from harness.results.cells import Status, Symptom
+from harness.settings import Settings
+from harness.verdict import Standard, Verdict, conversion_of, standard, verdict
+from tests.models import linear, save
+
+
+def held_to(model: onnx.ModelProto, folder: Path, variant: str, **settings: Any) -> Standard:
+    card = card_for(save(model, folder / "model.onnx"))
+    subject, kept, chosen = Model(card.path), Cache(folder), Settings(**settings)
+    return standard(subject, reference(subject, card, chosen, kept), card, parse_variant(variant), "cpu", chosen, kept)
+
+
+def outputs(made: Reference, error: float, elements: int | None = None) -> list[dict[str, Any]]:
+    """The reference's outputs with noise of a relative size, in all elements or in the first few."""
+    generator = np.random.default_rng(1)
+    changed = []
+    for each in made.outputs:
+        y = each["y"].copy()
+        flat = y.reshape(-1)[:elements]
+        flat += (error * np.abs(y).max(initial=0) * generator.choice([-1, 1], flat.shape)).astype(np.float32)
+        changed.append({**each, "y": y})
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("variant", "faithful", "unfaithful"),
+    [("simplify", 1e-7, 5e-5), ("fp16.io32", 3e-4, 9e-3), ("int8.dynamic", 3e-3, 0.15)],
+)
+def test_an_error_that_the_bound_lets_pass_fails_where_nothing_explains_it(
+    tmp_path: Path, variant: str, faithful: float, unfaithful: float
+) -> None:
+    held = held_to(linear(), tmp_path, variant, rtol=1.0, atol=10.0)
+    assert verdict(held, outputs(held.reference, faithful)).passed
+    found = verdict(held, outputs(held.reference, unfaithful))
+    assert (found.status, found.symptom) == (Status.FAIL, Symptom.WRONG_VALUES)
+    assert str(found.reason).startswith("not faithful: output y departs by ")
+    assert found.comparison is not None
+    assert (found.comparison.faithful, found.comparison.usable) == (False, True)
+
+
+def test_one_wrong_element_is_caught_though_the_mean_is_good(tmp_path: Path) -> None:
+    held = held_to(linear(), tmp_path, "fp16.io32", rtol=1.0, atol=10.0)
+    found = verdict(held, outputs(held.reference, 9e-3, elements=1))
+    assert str(found.reason).startswith("not faithful: ")
+
+
+def test_a_conversion_that_is_not_made_is_not_measured() -> None:
+    assert conversion_of(parse_variant("simplify+optimize")) is None
+    assert conversion_of(parse_variant("original")) is None
+
+
+@pytest.mark.parametrize(
+    ("variant", "type", "least", "most", "all_inputs"),
+    [
+        ("fp16", "float16", 1e-7, 1e4, True),
+        ("simplify+fp16.io32", "float16", 1e-7, 1e4, False),
+        ("fp16.io32(max_finite_val=65504)", "float16", 1e-7, 65504.0, False),
+        ("fp16.onnxmltools.io32", "float16", 1e-7, 1e4, False),
+    ],
+)
+def test_the_ideal_conversion_is_what_the_variant_documents(
+    variant: str, type: str, least: float, most: float, all_inputs: bool
+) -> None:
+    found = conversion_of(parse_variant(variant))
+    assert found is not None
+    assert found.clamp is not None
+    assert (found.type, found.clamp.least, found.clamp.most, found.all_inputs) == (type, least, most, all_inputs)
+
+
+def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
+    dynamic, static = conversion_of(parse_variant("int8.dynamic")), conversion_of(parse_variant("int8.static"))
+    assert dynamic is not None
+    assert static is not None
+    assert dynamic.scheme is not None
+    assert static.scheme is not None
+    assert (dynamic.scheme.static, static.scheme.static) == (False, True)
+    assert "Softmax" not in static.scheme.ops
+    narrow = conversion_of(
+        parse_variant("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))")
+    )
+    assert narrow is not None
+    assert narrow.scheme is not None
+    assert (narrow.scheme.ops, narrow.scheme.per_channel, narrow.scheme.narrow) == (frozenset({"Conv"}), True, True)
+
+
+def random_model() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"], name="sampler"),
+        helper.make_node("Add", ["x", "noise"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 4])
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_model_that_draws_at_random_is_refused_with_its_node_named(tmp_path: Path) -> None:
+    held = held_to(random_model(), tmp_path, "simplify")
+    found: Verdict = verdict(held, held.reference.outputs)
+    assert (found.status, found.symptom) == (Status.NOT_APPLICABLE, Symptom.UNSTABLE)
+    assert "RandomNormalLike 'sampler'" in str(found.reason)

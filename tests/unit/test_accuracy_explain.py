@@ -1,0 +1,164 @@
+"""Two questions: is a departure explained, and is it within the user's bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.accuracy.compare import Comparison, compare
+from harness.accuracy.explain import MOST_ELEMENT, MOST_L2, Yardstick
+from harness.accuracy.noise import Gap, Noise, gap_of, gaps
+from harness.accuracy.tolerance import Tolerance, choose
+from harness.cards import ToleranceSpec
+from harness.transforms import Precision
+
+RNG = np.random.default_rng(3)
+Y = RNG.standard_normal((8, 100)).astype(np.float32)
+ERROR = RNG.standard_normal(Y.shape).astype(np.float32)
+FP16 = choose(Precision.FP16, False, None, None)
+LOOSE = Tolerance(rtol=10.0, atol=10.0)
+
+
+def noise(*changed: Any, reference: Any = Y) -> Noise:
+    return Noise(tuple({"y": gap_of(reference, each)} for each in changed))
+
+
+def rounded(error: float) -> Yardstick:
+    """What explains ``error`` as the ideal conversion's, on a model that makes no noise."""
+    ideal = noise(Y + np.float32(error) * ERROR)
+    return Yardstick(noise(Y), ideal, ideal, "float16")
+
+
+def judged(candidate: Any, yardstick: Yardstick | None, tolerance: Tolerance = LOOSE, reference: Any = Y) -> Comparison:
+    sets = ["one"]
+    return compare([{"y": reference}], [{"y": candidate}], lambda _: tolerance, set_names=sets, yardstick=yardstick)
+
+
+@pytest.mark.parametrize("times", [0.1, 1.0, 3.9])
+def test_what_the_ideal_conversion_does_is_faithful(times: float) -> None:
+    comparison = judged(Y + np.float32(times * 1e-3) * ERROR, rounded(1e-3))
+    assert comparison.passed
+    output = comparison.record.outputs["y"]
+    assert (output.faithful, output.usable, output.departure) == (True, True, "change")
+    assert output.factor == pytest.approx(times, rel=1e-2)
+    assert output.ideal_rel_l2 == pytest.approx(1e-3, rel=0.1)
+
+
+def test_ten_times_the_ideal_is_not_faithful_however_wide_the_bound() -> None:
+    comparison = judged(Y + np.float32(1e-2) * ERROR, rounded(1e-3))
+    assert not comparison.passed
+    reason = comparison.reason()
+    assert reason is not None
+    assert reason.startswith(
+        "not faithful: output y departs by 9.5e-03 (relative L2), 10 times what ideal float16 does"
+    )
+    assert "at most 4x" in reason
+    assert (comparison.faithful, comparison.usable) == (False, True)
+
+
+def test_one_wrong_element_among_many_good_ones_is_not_faithful() -> None:
+    candidate = Y + np.float32(1e-3) * ERROR
+    candidate[4, 50] += 0.05
+    comparison = judged(candidate, rounded(1e-3))
+    assert comparison.record.outputs["y"].factor is not None
+    assert comparison.record.outputs["y"].factor < MOST_L2
+    assert "at [4, 50]" in str(comparison.reason())
+    assert f"at most {MOST_ELEMENT:g}x" in str(comparison.reason())
+
+
+def test_what_the_type_costs_may_be_more_than_the_user_can_bear() -> None:
+    comparison = judged(Y + np.float32(0.1) * ERROR, rounded(0.1), FP16)
+    assert (comparison.faithful, comparison.usable) == (True, False)
+    assert str(comparison.reason()).startswith("faithful, but not usable: output y: ")
+
+
+def test_exact_noise_and_change_are_three_words() -> None:
+    last_bits = np.nextafter(Y, np.float32(9))
+    yardstick = Yardstick(noise(last_bits))
+    words = [judged(each, yardstick).record.outputs["y"].departure for each in (Y, last_bits, Y * np.float32(1.01))]
+    assert words == ["exact", "noise", "change"]
+
+
+def test_a_floor_of_nothing_still_leaves_the_last_places() -> None:
+    yardstick = Yardstick(noise(Y))
+    assert judged(np.nextafter(Y, np.float32(9)), yardstick).passed
+    assert not judged(Y * np.float32(1 + 3e-6), yardstick).passed
+
+
+def test_without_a_measured_floor_only_the_bound_is_asked_for() -> None:
+    comparison = judged(Y + np.float32(0.1) * ERROR, None, FP16)
+    assert not comparison.passed
+    assert str(comparison.reason()).startswith("output y: ")
+    output = comparison.record.outputs["y"]
+    assert (output.faithful, output.usable, output.departure, comparison.faithful) == (None, None, None, None)
+
+
+def test_a_tiny_output_within_its_noise_is_usable_by_default_and_not_by_a_bound_of_the_card() -> None:
+    tiny = Y * np.float32(1e-8)
+    moved = tiny * np.float32(1 + 1e-3)
+    yardstick = Yardstick(noise(moved, reference=tiny))
+    assert not judged(moved, None, choose(Precision.FP32, False, None, None), tiny).passed
+    assert judged(moved, yardstick, choose(Precision.FP32, False, None, None), tiny).passed
+    strict = choose(Precision.FP32, False, ToleranceSpec(rtol=1e-4, atol=1e-13), None)
+    assert str(judged(moved, yardstick, strict, tiny).reason()).startswith("faithful, but not usable")
+
+
+def test_an_output_that_came_out_right_by_chance_is_judged_by_what_is_typical() -> None:
+    one = np.array([0.5], np.float32)
+    lucky, usual = gap_of(one, one), gap_of(one, one + np.float32(1e-3))
+    ideal = Noise(({"y": lucky}, {"y": usual}, {"y": usual}))
+    yardstick = Yardstick(Noise(({"y": lucky},) * 3), ideal, ideal, "float16")
+    outputs = [{"y": one}] * 3
+    found = compare(outputs, [{"y": one + np.float32(2e-3)}] * 3, lambda _: LOOSE, set_names="abc", yardstick=yardstick)
+    assert found.passed
+
+
+def test_more_noise_is_allowed_where_a_provider_declares_it() -> None:
+    moved, more = Y * np.float32(1 + 1e-6), Y * np.float32(1 + 8e-6)
+    assert not judged(more, Yardstick(noise(moved))).passed
+    assert judged(more, Yardstick(noise(moved), factor=4.0)).passed
+
+
+def test_an_overflow_of_the_ideal_conversion_explains_an_overflow_and_nothing_else() -> None:
+    overflowing = Y.copy()
+    overflowing[0, :3] = np.inf
+    ideal = noise(Y + np.float32(1e-3) * ERROR)
+    yardstick = Yardstick(noise(Y), ideal, noise(overflowing), "float16")
+    comparison = judged(overflowing, yardstick)
+    assert str(comparison.reason()).startswith("faithful, but not usable: ")
+    assert "ideal float16 overflows too" in str(comparison.reason())
+    without = Yardstick(noise(Y), ideal, ideal, "float16")
+    assert str(judged(overflowing, without).reason()).startswith("not faithful: ")
+    assert not judged(Y * np.float32(1.1), yardstick).passed
+
+
+def test_a_nan_as_the_measure_explains_nothing() -> None:
+    broken = Noise(({"y": Gap(float("nan"), float("nan"), float("nan"), 1.0, 0, 3, 800)},))
+    assert not judged(Y * np.float32(1.1), Yardstick(noise(Y), broken, broken, "float16")).passed
+
+
+def test_integers_are_exact_unless_the_ideal_conversion_changes_them() -> None:
+    labels = np.arange(100)
+    flipped = labels.copy()
+    flipped[:3] += 1
+    same = Noise(({"y": gap_of(labels, labels)},))
+    changed = Noise(({"y": gap_of(labels, flipped)},))
+    assert not judged(flipped, Yardstick(same), LOOSE, labels).passed
+    assert not judged(flipped, Yardstick(same, same, same, "float16"), LOOSE, labels).passed
+    comparison = judged(flipped, Yardstick(same, changed, changed, "float16"), LOOSE, labels)
+    assert comparison.passed
+    assert comparison.notes == ("y: 3 elements differ, which stands: ideal float16 changes 3",)
+    far = np.roll(labels, 1)
+    assert not judged(far, Yardstick(same, changed, changed, "float16"), LOOSE, labels).passed
+
+
+def test_the_scores_of_a_map_are_measured_as_one_vector() -> None:
+    one, other = {"probs": [{"a": 0.25, "b": 0.75}]}, {"probs": [{"a": 0.25, "b": 0.5}]}
+    assert gaps(one, other)["probs"].greatest == 0.25
+    assert gaps(one, other)["probs"].size == 2
+
+
+def test_outputs_that_cannot_be_paired_are_left_out_of_the_measure() -> None:
+    assert gaps({"y": Y, "z": Y}, {"y": Y[:2], "z": Y}).keys() == {"z"}
