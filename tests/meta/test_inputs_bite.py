@@ -26,9 +26,9 @@ C = "Constant <value_float = "
 # The model, a wrong one in its place, and the inputs that tell them apart.
 FAULTS = {
     "a clamp at 90": (F + "{ y = Relu(x) }", F + "{ b = " + C + "90.0> () r = Relu(x) y = Min(r, b) }", "at 100 times"),
-    "an epsilon of 1e-5": (
+    "an epsilon of 1e-7": (
         F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-12> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
-        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-5> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
+        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-7> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
         "at a hundredth",
     ),
     "a floor where it rounds": (
