@@ -61,7 +61,7 @@ def test_an_overflow_that_the_cpu_hides_is_caught_with_its_node_and_its_mend(tmp
         "float16 overflows unseen, since this provider computes it in float32: 'square' (Mul 'make_square') reaches "
     )
     assert "and float16 ends at 65504" in str(result.reason)
-    assert result.detail[0].startswith("where float16 computes: output y: ")
+    assert result.detail[0].startswith("where float16 computes: faithful, but not usable: output y: ")
     assert result.detail[-1] == (
         "Mend: keep what overflows and what reads it in float32, such as "
         "fp16.io32(node_block_list=['make_square', 'make_y'])."
