@@ -179,9 +179,9 @@ def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge,
 
 def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, number: int) -> Value | None:
     """The unusual values of one float signal; None where it has to stay what it is."""
-    entry, rule = recipe.inputs[name], recipe.rules[name]
-    if not entry.is_float or rule.make is not Make.SIGNAL:
+    if not is_swept(recipe, name):
         return None
+    entry = recipe.inputs[name]
     low, high = bounds(recipe, name)
     if edge.infinite and (low is not None or high is not None or name in recipe.specs):
         return None
@@ -190,6 +190,11 @@ def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, 
     if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
         return None
     return arrays if isinstance(value, list) else arrays[0]
+
+
+def is_swept(recipe: Recipe, name: str) -> bool:
+    """Whether unusual sets change what an input holds: a float signal, and no number that is compared or counted."""
+    return recipe.inputs[name].is_float and recipe.rules[name].make is Make.SIGNAL
 
 
 def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import onnx
 
 from harness.cards import InputSpec
-from harness.inputs.recipe import recipe_for
+from harness.inputs import edges, feedback
+from harness.inputs.recipe import Recipe, recipe_for
 from harness.inputs.signature import Container, Input, addends
 from harness.inputs.sizes import Dimension
 
@@ -38,13 +39,29 @@ def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Exp
     """
     recipe = recipe_for(model, specs)
     pinned = recipe.pinned(0)
+    pairs = feedback.states(model, recipe)
     explained = []
     for name, entry in recipe.inputs.items():
         dtype = f"sequence of {entry.type_name}" if entry.container is Container.SEQUENCE else entry.type_name
         sizes = _sizes(entry, recipe.dimensions, pinned)
         doubt = "" if recipe.rules[name].certain else " Other values are tried if the model doesn't run on these."
-        explained.append(Explanation(name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{sizes}"))
+        more = _more(recipe, name, pairs)
+        explained.append(Explanation(name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{more}{sizes}"))
     return explained
+
+
+def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
+    """What further sets do with an input."""
+    said = ""
+    if name in pairs:
+        said += f" In a further set it is the output '{pairs[name]}' of a run before, which began with zeros."
+    if edges.is_swept(recipe, name):
+        low, high = edges.bounds(recipe, name)
+        named = (("at least", low), ("at most", high))
+        ends = [f"{words} {end:g}" for words, end in named if end is not None]
+        kept = f", kept to {' and '.join(ends)}" if ends else ""
+        said += f" Unusual sets scale it by 10 and 100{kept}."
+    return said
 
 
 def _sizes(entry: Input, dimensions: Mapping[str, Dimension], pinned: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import onnx
 
 from harness.cards import InputSpec
 from harness.errors import InputError, UsageError
-from harness.inputs import edges, hints
+from harness.inputs import edges, feedback, hints
 from harness.inputs import sizes as sizing
 from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from harness.inputs.rules import Make
@@ -52,7 +52,8 @@ def generate(
         try_run: runs the reference on a feed and raises with its message when it fails. With it, every set is known
             to run; without it, the first guess is returned untried. What it returns is taken for the outputs by
             name, if it is a mapping.
-        unusual: add unusual sets, those that the reference makes sense of; needs ``try_run``.
+        unusual: add a set whose state is fed back, where there is such, and unusual sets, those that the reference
+            makes sense of; needs ``try_run``.
 
     Returns:
         ``count`` sets, then the unusual ones.
@@ -131,11 +132,14 @@ class _Search:
         return self._vary(index, guess, wanted.sizes)
 
     def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
-        """The unusual sets that run, derived from set 0."""
+        """The set with state that is fed back, where there is such, and the unusual sets, derived from set 0."""
         assert self.base is not None
+        pairs = feedback.states(model, self.recipe)
+        fed = feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt) if pairs else None
         light = edges.is_light(model, self.recipe, self.base)
         with noting(edges.UNUSUAL):
-            return list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
+            rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
+        return [*([fed] if fed is not None else []), *rare]
 
     def _attempt(self, values: dict[str, Value]) -> Any:
         try:
