@@ -1,16 +1,21 @@
 """OpenVINO on the CPU device. Needs .venv-openvino."""
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from harness.errors import ProviderError
 from harness.providers import get
 from harness.providers.binding import bound_runner
-from harness.providers.placement import placement, shortfall
+from harness.providers.placement import assignments, placement, shortfall
 from harness.providers.probe import probe
+from harness.providers.profile import Profile, contradiction, precision, read_profile
 from harness.providers.sessions import Purpose, open_session
+from harness.transforms.fp16 import convert_float_to_float16
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers
@@ -55,3 +60,17 @@ def test_without_a_memory_of_its_own_a_plain_run_is_timed() -> None:
     session = Watched(open_session(cnn(), OPENVINO, purpose=Purpose.LATENCY))
     bound_runner(session, OPENVINO, {"image": IMAGE})()
     assert session.bindings == []
+
+
+def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(tmp_path: Path) -> None:
+    half = convert_float_to_float16(onnx.load_from_string(cnn()), keep_io_types=True).SerializeToString()
+    session = open_session(half, OPENVINO, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+    assigned = assignments(session, OPENVINO)
+    session.run(None, {"image": IMAGE})
+    profile = read_profile(Path(session.end_profiling()), OPENVINO)
+    assert (profile.compiled, profile.executed()) == (1, {"OpenVINOExecutionProvider": 1})
+    assert assigned.total() > 5
+    assert contradiction(assigned, profile, OPENVINO) is None
+    assert precision(profile, OPENVINO, wants_half=True) == "emulated"
+    elsewhere = Profile(Counter({("CPUExecutionProvider", op): count for (_, op), count in assigned.items()}))
+    assert "that ran on CPUExecutionProvider" in str(contradiction(assigned, elsewhere, OPENVINO))

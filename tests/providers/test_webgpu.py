@@ -4,18 +4,26 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.cards import read
 from harness.latency import collect
 from harness.latency.plan import Plan
 from harness.latency.sessions import timed_session
+from harness.matrix import Cell
+from harness.names import parse_variant
+from harness.pipeline import Task, judge
 from harness.providers import get
 from harness.providers.binding import bound_runner
-from harness.providers.placement import placement, shortfall
+from harness.providers.placement import assignments, placement, shortfall
 from harness.providers.probe import probe
+from harness.providers.profile import contradiction, read_profile
 from harness.providers.sessions import Purpose, open_session
+from harness.results.cells import CellResult, Stage, Status
+from harness.settings import Settings
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers
@@ -47,6 +55,60 @@ def test_an_operator_it_lacks_shows_in_the_placement() -> None:
     assert found.nodes["CPUExecutionProvider"] == 1
     assert shortfall(found, WEBGPU) is not None
     assert shortfall(found, WEBGPU, 0.5) is None
+
+
+def judged(folder: Path, asks: str) -> CellResult:
+    """The verdict on a product, a determinant that only the CPU has, and a ReLU."""
+    (folder / "det.onnx").write_bytes(with_determinant())
+    (folder / "det.model.toml").write_text(f"[placement]\n{asks}\n")
+    cell = Cell(read(folder / "det.model.toml"), parse_variant("original"), "webgpu")
+    return judge(Task(cell, folder / "det.onnx", Settings(input_sets=1))).result
+
+
+def test_copies_between_memories_are_counted_and_a_card_can_bound_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    found = judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmax_memcpy = 2')
+    assert (found.status, found.reason) == (Status.PASS, None)
+    record = found.placement
+    assert record is not None
+    # To the host for the determinant, and back: the record of assignments knows of neither.
+    assert (record.memcpy, record.share) == (2, 1.0)
+    assert record.executed == {"CPUExecutionProvider": 1, "WebGpuExecutionProvider": 2}
+    assert record.time_share is not None
+    assert 0.5 < record.time_share < 1
+    assert record.precision == "float32"
+    too_many = judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmax_memcpy = 1')
+    assert (too_many.status, too_many.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert "2 nodes copy between the memory of WebGpuExecutionProvider and the host's" in str(too_many.reason)
+    assert str(too_many.reason).endswith("the card allows 1; what lies elsewhere: Det")
+    assert judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmin_time_share = 1').status is Status.FAIL
+    assert judged(tmp_path, "min_share = 0.9").status is Status.FAIL
+
+
+def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(tmp_path: Path) -> None:
+    session = open_session(with_determinant(), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+    assigned = assignments(session, WEBGPU)
+    matrices = np.random.default_rng(1).normal(size=(2, 2, 3, 3)).astype(np.float32)
+    session.run(None, {"a": matrices[0], "b": matrices[1]})
+    profile = read_profile(Path(session.end_profiling()), WEBGPU)
+    assert contradiction(assigned, profile, WEBGPU) is None
+    hidden = assigned.copy()
+    hidden["WebGpuExecutionProvider", "Det"] = hidden.pop(("CPUExecutionProvider", "Det"))
+    assert contradiction(hidden, profile, WEBGPU) == (
+        "the record of assignments puts 1 node on WebGpuExecutionProvider that ran on CPUExecutionProvider: Det x1"
+    )
+
+
+def test_fusion_on_the_device_is_no_contradiction(tmp_path: Path) -> None:
+    session = open_session(cnn(layers=2), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+    assigned = assignments(session, WEBGPU)
+    session.run(None, {"image": IMAGE})
+    profile = read_profile(Path(session.end_profiling()), WEBGPU)
+    assert profile.nodes["WebGpuExecutionProvider", "Relu"] < assigned["WebGpuExecutionProvider", "Relu"]
+    assert contradiction(assigned, profile, WEBGPU) is None
+    assert profile.copies == 0
 
 
 def test_a_timed_run_waits_for_the_device() -> None:
