@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
@@ -131,7 +132,14 @@ class Worker:
             args=(theirs, self._stage, str(self._log), self._environment, self._preload, os.getpid(), tied),
             name="onnx-harness-worker",
         )
-        self._process.start()
+        # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a traceback.
+        # One that is begun now inherits the mask. The tracker goes first: starting it later would take the mask off.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._ready = False
 
@@ -286,6 +294,7 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied:
     global _noted
     _noted = stage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what it ends is for the parent
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
     # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help anybody.
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor

@@ -27,7 +27,7 @@ from harness.names import Variant
 from harness.results.cells import CellResult
 from harness.results.codec import decode, encode
 from harness.results.run import gather
-from harness.settings import Settings, combine, read_project
+from harness.settings import Settings, byte_count, combine, read_project
 
 if TYPE_CHECKING:
     from harness.account import Account
@@ -44,7 +44,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "atol": {"type": float, "metavar": "A", "help": "absolute tolerance, with --rtol"},
     "min-placement": {"type": float, "metavar": "F", "help": "share of nodes that the provider must own, 0 to 1"},
     "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
-    "cell-memory": {"type": int, "metavar": "BYTES", "help": "memory limit of a cell (default: 3/4 of the machine's)"},
+    "cell-memory": {
+        "type": byte_count,
+        "metavar": "BYTES",
+        "help": "memory limit, such as 4G (default: 3/4 of the machine's)",
+    },
     "sensitivity": {"action": "store_true", "help": "plant faults in what passes, and count those that are caught"},
     "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
     "gate-reference": {

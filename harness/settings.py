@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +16,8 @@ from harness.isolate import Limits, default_memory_bytes
 from harness.names import check_name
 
 TABLE = "tool.onnx-harness"
+
+_SIZE = re.compile(r"([0-9.]+)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,23 @@ def read_project(folder: Path) -> dict[str, Any]:
     return values
 
 
+def byte_count(word: str) -> int:
+    """``4G``, ``500MiB``, ``1000000``: what an option or a key takes as a size.
+
+    Raises:
+        argparse.ArgumentTypeError: it's none.
+    """
+    match = _SIZE.fullmatch(word.strip())
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if match is None or number <= 0:
+        raise argparse.ArgumentTypeError(f"{word!r} isn't a size; write 500M, 4G or a number of bytes")
+    base = 1024 if match[3] else 1000
+    return int(number * base ** " kmgt".index(match[2].lower() or " "))
+
+
 def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
     """Settings from the project's table and, where it says something (not None, not empty), the command line.
 
@@ -143,6 +164,11 @@ def _value(key: str, value: object) -> object:
             if isinstance(value, bool):
                 return value
             wanted = "true or false"
+        case "cell_memory" if isinstance(value, str):
+            try:
+                return byte_count(value)
+            except argparse.ArgumentTypeError as error:
+                raise UsageError(f"[{TABLE}] {key}: {error}") from None
         case "input_sets" | "seed" | "cell_memory":
             if isinstance(value, int) and not isinstance(value, bool):
                 return value

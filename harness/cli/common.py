@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 from harness import matrix, zoo
@@ -16,9 +13,7 @@ from harness.cli.show import error_console, text
 from harness.errors import HarnessError, ModelError, TransformError, WorkerDied, did_you_mean
 from harness.isolate import Worker
 from harness.names import CARD_SUFFIX
-from harness.settings import Settings, combine, read_project
-
-_SIZE = re.compile(r"([0-9.]+)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
+from harness.settings import Settings, byte_count, combine, read_project
 
 
 def add_model(parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card") -> None:
@@ -38,19 +33,6 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cell-memory", type=byte_count, metavar="BYTES", help="memory, such as 4G (default: 3/4 of the machine's)"
     )
-
-
-def byte_count(word: str) -> int:
-    """``4G``, ``500MiB``, ``1000000``."""
-    match = _SIZE.fullmatch(word.strip())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(f"{word!r} isn't a size; write 500M, 4G or a number of bytes")
-    base = 1024 if match[3] else 1000
-    return int(number * base ** " kmgt".index(match[2].lower() or " "))
 
 
 def find_model(path: Path) -> tuple[Card, Path]:
@@ -94,14 +76,7 @@ def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
 @contextmanager
 def started_worker(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
     """A worker process for the block. It's ended whatever happens, Ctrl-C included."""
-    # A terminal sends Ctrl-C to the worker too, which would answer with a traceback. Processes that are
-    # begun now inherit the mask. The tracker goes first: starting it later would take the mask off.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        worker = Worker(settings.limits, environment)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    worker = Worker(settings.limits, environment)
     try:
         yield worker
     finally:

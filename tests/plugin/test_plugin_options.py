@@ -179,3 +179,11 @@ def test_a_provider_that_cannot_be_used_refuses_the_run(pytester: pytest.Pyteste
 def test_what_cannot_run_can_still_be_collected(pytester: pytest.Pytester) -> None:
     result = collect(pytester, "lin.onnx", "--provider", "cuda", "--variant", "original")
     assert (result.ret, cells(result)) == (pytest.ExitCode.OK, ["original-cuda"])
+
+
+def test_memory_is_given_in_any_unit(pytester: pytest.Pytester) -> None:
+    for size in ("4GB", "500MiB", "4000000000"):
+        assert collect(pytester, "lin.onnx", "--cell-memory", size).ret == pytest.ExitCode.OK
+    refused = collect(pytester, "lin.onnx", "--cell-memory", "lots")
+    assert refused.ret == USAGE
+    refused.stderr.fnmatch_lines(["*--cell-memory: 'lots' isn't a size; write 500M, 4G or a number of bytes"])

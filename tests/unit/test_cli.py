@@ -13,12 +13,11 @@ from onnx import parser
 
 from harness import cli
 from harness.cli import doctor, main, zoo
-from harness.cli.common import byte_count
 from harness.cli.show import size, text
 from harness.errors import ModelError
 from harness.providers import Problem
 from harness.providers.probe import Availability
-from harness.settings import Settings
+from harness.settings import Settings, byte_count
 
 NAMES = ("cpu", "cuda", "openvino", "tensorrt", "webgpu")
 

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -461,3 +462,26 @@ def _never_starts(*_: object) -> None:
 
 def test_the_default_memory_limit_leaves_the_machine_a_quarter() -> None:
     assert 0 < default_memory_bytes() <= psutil.virtual_memory().total * 3 // 4
+
+
+def interruptible() -> bool:
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_a_process_is_started_with_ctrl_c_held_back_until_it_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    really = SpawnProcess.start
+
+    def start(self: SpawnProcess) -> None:
+        held.append(not interruptible())
+        really(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    worker = Worker(Limits(seconds=PATIENCE, memory_bytes=1000 * MIB))
+    try:
+        # Not inherited by what the worker itself starts, which would never hear of it.
+        assert worker.call(interruptible)
+    finally:
+        worker.close()
+    assert held == [True]
+    assert interruptible()

@@ -46,7 +46,7 @@ def test_a_project_says_everything_that_it_can(tmp_path: Path) -> None:
         atol = 1e-3
         min_placement = 0
         cell_timeout = 60
-        cell_memory = 4_000_000_000
+        cell_memory = "4GB"
         latency_budget = 0.5
         sensitivity = true
         [tool.onnx-harness.variants]
@@ -86,7 +86,8 @@ def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
         ("variant = ['a', 1]", r"variant = \['a', 1\]: it takes a string or a list of strings"),
         ("input_sets = 4.0", r"input_sets = 4\.0: it takes a whole number"),
         ("seed = true", "seed = True: it takes a whole number"),
-        ("cell_memory = '4G'", "cell_memory = '4G': it takes a whole number"),
+        ("cell_memory = 'lots'", "cell_memory: 'lots' isn't a size"),
+        ("cell_memory = 4.5", r"cell_memory = 4\.5: it takes a whole number"),
         ("rtol = '1e-3'", "rtol = '1e-3': it takes a number"),
         ("cell_timeout = true", "cell_timeout = True: it takes a number"),
         ("sensitivity = 1", "sensitivity = 1: it takes true or false"),
