@@ -31,7 +31,7 @@ from harness.diagnose.atlas import Atlas
 from harness.diagnose.distance import Gap, gaps, typical, worst
 from harness.diagnose.faults import Fault
 from harness.diagnose.planting import atlas_of, choose, planted
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ModelError
 from harness.inputs import InputSet
 from harness.isolate import note_stage
 from harness.pipeline import Judged, Subject, Task, subject_of
@@ -108,10 +108,10 @@ class _Bench:
         made = self.subject.reference
         return list(made.sets) if self.is_full_precision else [made.sets[place] for place in made.usual]
 
-    def open(self, model: onnx.ModelProto, level: str | None = None) -> ort.InferenceSession:
-        """A session as the pipeline's, of ``model``."""
+    def open(self, model: bytes, level: str | None = None) -> ort.InferenceSession:
+        """A session as the pipeline's, of a serialized model."""
         return open_session(
-            model.SerializeToString(),
+            model,
             providers.get(self.task.cell.provider),
             purpose=Purpose.ACCURACY,
             level=self.level if level is None else level,
@@ -163,7 +163,7 @@ def is_caught(task: Task, judged: Judged, fault: Fault) -> bool:
 
 def _judged(bench: _Bench, fault: Fault) -> tuple[ort.InferenceSession | None, Trial | None]:
     """The mutant's session, and the trial where it ends by being caught."""
-    mutant = planted(bench.atlas, fault)
+    mutant = _serialized(planted(bench.atlas, fault))
     try:
         note_stage(Stage.SESSION)
         session = bench.open(mutant)
@@ -216,9 +216,10 @@ def _ratio(gap: float, noise: float) -> float:
 
 def _others(bench: _Bench) -> list[_Other]:
     """The verdict's own input sets, then others: all with the unmutated model's outputs and its noise."""
-    unmutated = bench.open(bench.atlas.model)
+    model = _serialized(bench.atlas.model)
+    unmutated = bench.open(model)
     reference = open_session(bench.subject.model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
-    levels = [bench.open(bench.atlas.model, level) for level in ("disable", "all") if level != bench.level]
+    levels = [bench.open(model, level) for level in ("disable", "all") if level != bench.level]
     found, noises = [], []
     for each in (*bench.own_sets, *_independent(bench, reference)):
         values = feeds_for(unmutated, each.values)
@@ -232,6 +233,13 @@ def _others(bench: _Bench) -> list[_Other]:
         noises.append(worst([gaps(outputs, other) for other in runs]))
         found.append((each.values, outputs))
     return [_Other(*each, noise) for each, noise in zip(found, typical(noises), strict=True)]
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    try:
+        return bytes(model.SerializeToString())
+    except Exception as error:  # what protobuf raises on more than 2 GiB has changed its type over time
+        raise ModelError(f"faults are planted in models up to 2 GB, external data not counted: {error}") from error
 
 
 def _independent(bench: _Bench, reference: ort.InferenceSession) -> Sequence[InputSet]:

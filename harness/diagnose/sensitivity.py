@@ -73,16 +73,22 @@ class Found:
         )
 
 
-def examine(runner: Runner, cell: Cell, progress: Progress | None = None) -> CellResult:
+def examine(runner: Runner, cell: Cell, progress: Progress | None = None, *, seconds: float = SECONDS) -> CellResult:
     """The verdict on ``cell``, with its sensitivity if it passed; found once per run.
 
     A cell that catches less than its card's minimum doesn't pass. The cases of a suite are left as they are.
+
+    Args:
+        runner: judges the cell, and does the work.
+        cell: which.
+        progress: told about every fault.
+        seconds: after which no further fault is planted.
     """
     result = runner.judge(cell)
     if result.status is not Status.PASS or result.sensitivity is not None or cell.card.suite:
         return result
     try:
-        found = measure(runner, cell, progress=progress)
+        found = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:
         reason = f"its sensitivity can't be measured: {type(error).__name__}: {error}".splitlines()[0]
         result = replace(result, status=Status.ERROR, stage=Stage.COMPARE, reason=reason)

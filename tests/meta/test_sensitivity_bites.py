@@ -18,7 +18,7 @@ from harness.diagnose import mutants, planting, sensitivity
 from harness.diagnose.atlas import Site
 from harness.diagnose.faults import Edit, Fault, Kind
 from harness.diagnose.mutants import Fate, Trial
-from harness.errors import WorkerCrashed
+from harness.errors import ModelError, WorkerCrashed
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
 from harness.pipeline import Judged, Task, judge
@@ -152,6 +152,15 @@ def test_noise_of_a_float16_model_is_what_float16_does(bench: Bench) -> None:
     assert bench.attempt(linear(), large, "fp16.io32").fate is Fate.CAUGHT
 
 
+def test_a_mutant_that_cannot_be_made_is_no_caught_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(_: onnx.ModelProto) -> bytes:
+        raise ModelError("more than 2 GB")
+
+    monkeypatch.setattr(mutants, "_serialized", too_large)
+    with pytest.raises(ModelError):
+        bench.attempt(linear(), fault(SIGN, 0, 1, 5, factor=-1.0))
+
+
 def test_a_mutant_that_does_not_open_is_caught_before_anything_is_compared(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,9 +214,9 @@ class Pretender:
 def examined(tmp_path: Path) -> Callable[..., CellResult]:
     card = replace(card_for(save(linear(), tmp_path / "model.onnx")), least_sensitivity=0.9)
 
-    def examine(fate: Callable[[int], Fate], **how: Any) -> CellResult:
+    def examine(fate: Callable[[int], Fate], *, seconds: float = 60.0, **how: Any) -> CellResult:
         runner: Any = Pretender(replace(card, **how.pop("card", {})), fate, **how)
-        result = sensitivity.examine(runner, runner.cell)
+        result = sensitivity.examine(runner, runner.cell, seconds=seconds)
         assert sensitivity.examine(runner, runner.cell) is result, "found once per run"
         return result
 
@@ -254,11 +263,8 @@ def test_a_model_with_few_places_says_so(examined: Any) -> None:
     assert result.notes == ("7 faults were planted, not 30: the model has no more places for them",)
 
 
-def test_time_that_is_up_is_said(examined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensitivity, "SECONDS", 0.0)
-    measure = sensitivity.measure
-    monkeypatch.setattr(sensitivity, "measure", lambda *args, **how: measure(*args, seconds=-1, **how))
-    result = examined(lambda _: Fate.CAUGHT)
+def test_time_that_is_up_is_said(examined: Any) -> None:
+    result = examined(lambda _: Fate.CAUGHT, seconds=-1.0)
     assert (result.status, result.sensitivity.planted) == (Status.FAIL, 0)
     assert result.notes == ("0 of 30 faults were planted: -1 s were up",)
 
