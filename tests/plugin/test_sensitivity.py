@@ -8,36 +8,47 @@ from pathlib import Path
 import pytest
 
 from tests.models import linear, save
-from tests.plugin.running import Ended, run_pytest
+from tests.plugin.running import Ended, install, run_pytest
 from tests.unit.test_results_store import SCHEMA, violations
+
+# The worker imports it with the other transforms; what the verdict lets through is then up to the tolerance alone.
+BLINDFOLD = """
+from harness.accuracy import compare
+from harness.transforms import Transform
+compare.check_faithful = lambda *_: None
+TRANSFORM = Transform("Nothing is done", lambda model: model, {"nothing": {}})
+"""
+
+
+def run_one(folder: Path, *args: str) -> Ended:
+    """One model whose card wants nine faults in ten caught."""
+    save(linear(), folder / "net.onnx")
+    (folder / "net.model.toml").write_text("[sensitivity]\nminimum = 0.9\n")
+    return run_pytest(
+        folder, "net.onnx", "--sensitivity", "--variant=simplify", "--latency-budget=0.1", "--report-dir=reports", *args
+    )
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """One model under a tolerance that sees everything, and the same under one that sees nothing."""
-    folder = tmp_path_factory.mktemp("sensitivity")
-    for name, tolerance in (("strict", 1e-5), ("blind", 1e9)):
-        save(linear(), folder / f"{name}.onnx")
-        card = f'[tolerance."*"]\nrtol = {tolerance}\natol = {tolerance}\n[sensitivity]\nminimum = 0.9\n'
-        (folder / f"{name}.model.toml").write_text(card)
-    return run_pytest(
-        folder, "strict.onnx", "blind.onnx", "--sensitivity", "--variant=simplify", "--latency-budget=0.1",
-        "--report-dir=reports",
-    )  # fmt: skip
+    """A run with the default verdict."""
+    return run_one(tmp_path_factory.mktemp("sensitivity"))
 
 
-def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(ended: Ended) -> None:
-    assert ended.code == pytest.ExitCode.TESTS_FAILED
-    cell = ended.cells["blind-simplify-cpu"]
+def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(tmp_path: Path) -> None:
+    install(tmp_path, BLINDFOLD)
+    told = run_one(tmp_path, "--rtol=1e9", "--atol=1e9")
+    assert told.code == pytest.ExitCode.TESTS_FAILED
+    cell = told.cells["net-simplify-cpu"]
     assert (cell["status"], cell["stage"], cell["symptom"]) == ("fail", "compare", "insensitive")
-    assert cell["sensitivity"]["caught"] == 0
-    assert "0 of" in cell["reason"]
-    assert "planted faults are caught (0%), and the card wants 90%; missed, for one:" in cell["reason"]
+    # But for what no tolerance is asked about, such as NaN on unusual inputs.
+    assert cell["sensitivity"]["score"] < 0.3
+    assert "and the card wants 90%; missed, for one:" in cell["reason"]
     assert cell["latency"] is None
 
 
 def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None:
-    cell = ended.cells["strict-simplify-cpu"]
+    cell = ended.cells["net-simplify-cpu"]
     assert (cell["status"], cell["sensitivity"]["score"]) == ("pass", 1.0)
     assert cell["latency"] is not None
     found = cell["sensitivity"]
@@ -46,7 +57,7 @@ def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None
 
 
 def test_the_table_shows_the_score(ended: Ended) -> None:
-    found = ended.cells["strict-simplify-cpu"]["sensitivity"]
+    found = ended.cells["net-simplify-cpu"]["sensitivity"]
     assert f"bites {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
 
 

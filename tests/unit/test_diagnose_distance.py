@@ -1,4 +1,4 @@
-"""How far outputs lie apart, and what noise usually is."""
+"""How far a mutant lies from the unmutated model, in units of noise."""
 
 from __future__ import annotations
 
@@ -7,15 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.diagnose.distance import Gap, gaps, typical, worst
-from harness.diagnose.mutants import furthest
+from harness.accuracy.explain import Yardstick
+from harness.accuracy.noise import Gap, Noise
+from harness.diagnose.distance import furthest
 
 ONE = np.array([3.0, 4.0], np.float32)
 
 
-def test_a_gap_is_the_norm_of_a_difference_and_its_greatest_element() -> None:
-    found = gaps({"y": ONE, "z": ONE}, {"y": ONE + np.array([3, -4], np.float32), "z": ONE})
-    assert found == {"y": Gap(5.0, 4.0, 5.0, 4.0), "z": Gap(0.0, 0.0, 4.0, 4.0)}
+def noise(**outputs: Gap) -> Yardstick:
+    return Yardstick(Noise((outputs,)))
+
+
+USUAL = noise(y=Gap(l2=0.5, greatest=0.5, norm=5.0, scale=4.0, size=2))
+
+
+def test_an_output_is_as_far_as_its_norm_or_its_worst_element_says() -> None:
+    assert furthest({"y": ONE}, {"y": ONE}, USUAL, 0) == ("", 0.0)
+    name, times = furthest({"y": ONE}, {"y": ONE + np.array([1.5, 2.0], np.float32)}, USUAL, 0)
+    assert (name, round(times, 3)) == ("y", 5.0)
+    several = noise(a=Gap(1, 1, 5, 4, size=2), b=Gap(1, 1, 5, 4, size=2))
+    shift = np.array([0.0, 2.0], np.float32)
+    name, times = furthest({"a": ONE, "b": ONE}, {"a": ONE + shift, "b": ONE + 2 * shift}, several, 0)
+    assert (name, round(times, 3)) == ("b", 4.0)
 
 
 @pytest.mark.parametrize(
@@ -28,29 +41,23 @@ def test_a_gap_is_the_norm_of_a_difference_and_its_greatest_element() -> None:
         {},
     ],
 )
-def test_what_has_no_distance_is_changed(other: dict[str, Any]) -> None:
-    assert gaps({"y": ONE}, other)["y"].changed
+def test_what_has_no_distance_is_infinitely_far(other: dict[str, Any]) -> None:
+    assert furthest({"y": ONE}, other, USUAL, 0) == ("y", np.inf)
 
 
-def test_labels_are_equal_or_changed() -> None:
-    assert not gaps({"y": np.array([1, 2])}, {"y": np.array([1, 2])})["y"].changed
-    assert gaps({"y": np.array([1, 2])}, {"y": np.array([1, 3])})["y"].changed
+def test_labels_are_equal_or_infinitely_far() -> None:
+    labels = noise(y=Gap(size=2))
+    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 2])}, labels, 0) == ("", 0.0)
+    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, labels, 0) == ("y", np.inf)
 
 
-def test_the_worst_of_several_runs_is_taken_figure_by_figure() -> None:
-    assert worst([{"y": Gap(1.0, 5.0)}, {"y": Gap(2.0, 3.0)}, {"y": Gap(changed=True)}]) == {
-        "y": Gap(2.0, 5.0, 0.0, 0.0, True)
-    }
+@pytest.mark.parametrize("gap", [Gap(changed=1, size=2), Gap(nonfinite=1, size=2)])
+def test_what_noise_alone_changes_says_nothing(gap: Gap) -> None:
+    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, noise(y=gap), 0) == ("", 0.0)
+    assert furthest({"y": ONE}, {"y": ONE + 1}, noise(y=gap), 0) == ("", 0.0)
 
 
-def test_noise_is_nowhere_less_than_it_usually_is_for_an_output_of_that_size() -> None:
-    sets = [{"y": Gap(l2, l2, 10.0 * size, 10.0 * size)} for l2, size in ((1.0, 1), (2.0, 1), (0.0, 2), (9.0, 1))]
-    assert [found["y"].l2 for found in typical(sets)] == pytest.approx([1.5, 2.0, 3.0, 9.0])
-
-
-def test_the_output_that_moved_furthest_is_told_in_units_of_its_noise() -> None:
-    noise = {"a": Gap(1.0, 1.0), "b": Gap(1.0, 1.0), "unstable": Gap(changed=True)}
-    assert furthest({"a": Gap(2.0, 1.0), "b": Gap(1.0, 3.0), "unstable": Gap(changed=True)}, noise) == ("b", 3.0)
-    assert furthest({"a": Gap(), "b": Gap(changed=True)}, noise) == ("b", np.inf)
-    assert furthest({"new": Gap(1e-30, 1e-30)}, noise) == ("new", np.inf)
-    assert furthest({"a": Gap(), "b": Gap()}, noise) == ("", 0.0)
+def test_the_scores_of_a_map_are_one_vector() -> None:
+    maps = noise(p=Gap(0.5, 0.5, 5.0, 4.0, size=2))
+    name, times = furthest({"p": [{"a": 3.0, "b": 4.0}]}, {"p": [{"a": 3.0, "b": 6.0}]}, maps, 0)
+    assert (name, round(times, 3)) == ("p", 4.0)
