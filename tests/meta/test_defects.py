@@ -24,6 +24,7 @@ SEEN_IN = {
     "onnxruntime": "1.32.0",
     "onnxsim": "0.8.1",
     "onnxslim": "0.1.98",
+    "onnxscript": "0.7.2",
 }
 
 
