@@ -63,12 +63,14 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
+        explained: whether a departure has to be explained, beside being within the bounds.
     """
 
     cell: Cell
     model: Path
     settings: Settings
     unusual: bool = True
+    explained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,7 +489,7 @@ def _compare(way: _Way, subject: Subject, artifact: Artifact, outputs: list[dict
     """The outputs are the reference's, and would be where float16 computes: see :mod:`harness.verdict`."""
     cell = way.task.cell
     held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
-    found = verdict(held, outputs)
+    found = verdict(replace(held, explained=way.task.explained), outputs)
     if found.comparison is not None:
         way.found["accuracy"] = found.comparison.record
     way.notes += found.notes

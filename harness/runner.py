@@ -135,7 +135,7 @@ class Runner:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = zoo.materialize(cell.card)
         unusual = not self._plain and cell.card.path not in self._without_unusual
-        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual)
+        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual, explained=not self._plain)
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(

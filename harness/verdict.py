@@ -52,6 +52,7 @@ class Standard:
         exact: whether the variant declares that it keeps values, and the model is a single operator that shows it.
         override: (rtol, atol) of the command line.
         kept: where what is measured once for a model is kept.
+        explained: whether a departure has to be explained, beside being within the bounds.
     """
 
     model: Model
@@ -64,6 +65,7 @@ class Standard:
     exact: bool
     override: tuple[float, float] | None
     kept: Cache
+    explained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
 
     The cases of a suite aren't measured: they are operators one at a time, judged by the suite's own measure.
     """
-    if held.card.suite:
+    if held.card.suite or not held.explained:
         return None, []
     floor = noise_floor(held.model, held.reference, held.kept)
     notes = [note for note in floor.notes if note.startswith(NOT_NOISE)]

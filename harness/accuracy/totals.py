@@ -80,6 +80,8 @@ class Total:
         hopeless = any(each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL)
         if bound is not None:
             self._explain(reference, found, problems, bound)
+        elif problems:
+            self._usable = False
         self._nonfinite += found.nonfinite
         self.greatest_atol = max(self.greatest_atol, found.atol)
         by_norm = is_float(reference) and not self.tolerance.elementwise

@@ -34,7 +34,7 @@ _Run = Iterable[tuple[int, dict[str, Gap]]]
 
 
 def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
-    """The noise floor of a model on the input sets of its reference; from the cache when it's there.
+    """The noise floor of a model on the usual input sets of its reference; from the cache when it's there.
 
     What can't be run (float64 without a kernel) is left out, with a note.
     """
@@ -42,19 +42,19 @@ def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
 
 
 def _measured(model: Model, reference: Reference) -> Noise:
-    everywhere = range(len(reference.sets))
+    usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
     notes: list[str] = []
-    # Twice the reference's own work, not five times: the levels that few ask for are run on every second set each.
+    # Twice the reference's own work, not five times: the levels that few ask for are run on every second usual set.
     own = _runs(notes, sources, {
         "the last bit of the inputs": lambda: _last_bits(model, reference),
-        "float64": lambda: gaps_of(_double(model), reference, everywhere, [_as_double]),
-    }, len(everywhere))  # fmt: skip
+        "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double]),
+    }, count)  # fmt: skip
     levels = _runs(notes, sources, {
-        "level basic, 1 thread": lambda: gaps_of(open_cpu(model.path, "basic", 1), reference, everywhere[::2]),
-        "level extended, 2 threads": lambda: gaps_of(open_cpu(model.path, "extended", 2), reference, everywhere[1::2]),
-        "level all, 1 thread": lambda: gaps_of(open_cpu(model.path, "all", 1), reference, everywhere),
-    }, len(everywhere))  # fmt: skip
+        "level basic, 1 thread": lambda: gaps_of(open_cpu(model.path, "basic", 1), reference, usual[::2]),
+        "level extended, 2 threads": lambda: gaps_of(open_cpu(model.path, "extended", 2), reference, usual[1::2]),
+        "level all, 1 thread": lambda: gaps_of(open_cpu(model.path, "all", 1), reference, usual),
+    }, count)  # fmt: skip
     floor = [worst(runs.values()) for runs in own]
     for index, runs in enumerate(levels):
         for source, found in runs.items():
@@ -93,10 +93,7 @@ def _is_change(gap: Gap, own: Gap | None) -> bool:
 
 
 def _last_bits(model: Model, reference: Reference) -> _Run:
-    """The reference with its float inputs moved by one unit in the last place; with its weights, where none moves.
-
-    On the usual input sets: an unusual one may lie on an edge on purpose (ties), where the last bit decides.
-    """
+    """The reference with its float inputs moved by one unit in the last place; with its weights, where none moves."""
     sets = reference.usual
     generator = np.random.default_rng(0)
     values = (value for index in sets for value in reference.sets[index].values.values())

@@ -87,8 +87,15 @@ def own_cache() -> Iterator[Path]:
 
 
 def falsely_failed(cell: Cell, result: CellResult) -> str | None:
-    """Why an honest cell didn't pass; None where it did, can't be judged, or is known to fail at that stage."""
+    """Why an honest cell didn't pass; None where it did, can't be judged, or is known to fail at that stage.
+
+    Nor is a verdict false that calls it faithful, but not usable: what a type costs is no fault of the conversion.
+    """
     if result.status in (Status.PASS, Status.NOT_APPLICABLE):
+        return None
+    outputs = list(result.accuracy.outputs.values()) if result.accuracy else []
+    converted = any(output.ideal_rel_l2 is not None for output in outputs)
+    if converted and all(output.faithful for output in outputs):
         return None
     known = cell.known_failure
     if known is not None and result.status is Status.FAIL and result.stage == known.stage:

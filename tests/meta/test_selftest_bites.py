@@ -12,11 +12,12 @@ from harness.cards import KnownFailure
 from harness.cli import main
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.results.cells import CellResult, Stage, Status
+from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from harness.selftest.bench import Outcome, falsely_failed
 from harness.selftest.log import Log
 from harness.selftest.rows import ROWS
 from tests.models import linear, model, save
+from tests.unit.results_examples import output
 
 CARD = '[source]\npath = "m.onnx"\n'
 
@@ -66,6 +67,11 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
     failed = CellResult("m-simplify-cpu", "m", "", "simplify", "cpu", Status.FAIL, Stage.COMPARE, "far off")
     assert falsely_failed(cell, failed) == "m-simplify-cpu: fail at compare: far off"
     assert falsely_failed(cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE)) is None
+    half = output(ideal_rel_l2=1e-3, faithful=True, usable=False)
+    costly = replace(failed, accuracy=AccuracyRecord(1, {"y": half}))
+    assert falsely_failed(cell, costly) is None
+    unfaithful = AccuracyRecord(1, {"y": half, "z": replace(half, faithful=False)})
+    assert falsely_failed(cell, replace(failed, accuracy=unfaithful)) is not None
     known = replace(card, known_failures=(KnownFailure("compare", "theirs", {"x": "1"}),))
     assert falsely_failed(replace(cell, card=known), failed) is None
     elsewhere = replace(card, known_failures=(KnownFailure("session", "theirs", {"x": "1"}),))

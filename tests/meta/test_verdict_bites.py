@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ def test_an_error_that_the_bound_lets_pass_fails_where_nothing_explains_it(
     assert str(found.reason).startswith("not faithful: output y departs by ")
     assert found.comparison is not None
     assert (found.comparison.faithful, found.comparison.usable) == (False, True)
+
+
+def test_where_nothing_has_to_be_explained_the_bound_alone_decides(tmp_path: Path) -> None:
+    held = replace(held_to(linear(), tmp_path, "fp16.io32", rtol=1.0, atol=10.0), explained=False)
+    found = verdict(held, outputs(held.reference, 9e-3))
+    assert found.passed
+    assert found.comparison is not None
+    assert found.comparison.faithful is None
 
 
 def test_one_wrong_element_is_caught_though_the_mean_is_good(tmp_path: Path) -> None:
