@@ -110,11 +110,6 @@ class Yardstick:
         ulp = max(_FLOAT32_ULP, _ulp(reference))
         known = self.floor.sets[index].get(name) or (self.ideal and self.ideal.sets[index].get(name))
         norm = known.norm if known else scale * math.sqrt(reference.size)
-        if self.usual and index not in self.usual:
-            # What is near zero for an output is known from the usual sets: a probability that is 1e-5 throughout an
-            # unusual one isn't a large number, and its digits aren't worth more than those of others.
-            usual_rms, usual_scale = self._usually(name)
-            norm, scale = max(norm, usual_rms * math.sqrt(reference.size)), max(scale, usual_scale)
         noise = self._gap(self.floor, index, name, norm, scale)
         floor = replace(
             noise,
@@ -139,14 +134,6 @@ class Yardstick:
         own = noise.sets[index].get(name, Gap())
         l2, greatest = self._typical_of(noise, name)
         return replace(own, l2=max(own.l2, l2 * norm), greatest=max(own.greatest, greatest * scale))
-
-    def _usually(self, name: str) -> tuple[float, float]:
-        """The greatest root mean square and the greatest magnitude of an output over the usual sets."""
-        seen = [each[name] for index in self.usual if name in (each := self.floor.sets[index])]
-        return (
-            max((gap.norm / math.sqrt(gap.size) for gap in seen if gap.size), default=0.0),
-            max((gap.scale for gap in seen), default=0.0),
-        )
 
     def _typical_of(self, noise: Noise, name: str) -> tuple[float, float]:
         """The median over the sets, relative to the norm and the scale of the reference in each."""
