@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.performance.experiment import analysis
+from tests.performance.experiment import analysis, taking
 from tests.performance.experiment.recordings import Measured, Recordings, host
 from tests.performance.experiment.subjects import SUBJECTS
 
@@ -94,3 +94,35 @@ def test_a_trial_without_its_confirmation_is_none(recordings: Recordings) -> Non
     assert len(recordings.trials("work 5%")) == 1
     recordings.all.pop()
     assert recordings.trials("work 5%") == []
+
+
+def test_what_was_interrupted_goes_on_where_it_was(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def measured(row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, **_: object) -> Measured:
+        noise = rng.normal(0, 0.01, pairs)
+        taken = [[[2_000_000, int(2_000_000 * math.exp(value))]] for value in noise]
+        return Measured(row, found, trial, confirming, taken, 1.0, 0, 0, host())
+
+    monkeypatch.setattr(taking, "measure", measured)
+    monkeypatch.setattr(taking, "subject", lambda name, _=None: name)
+    monkeypatch.setattr(taking, "AA_TRIALS", 9)
+    with pytest.raises(SystemExit, match="row `spread` first"):
+        taking.take("aa", recordings, math.inf)
+    taking.take("spread", recordings, math.inf)
+    with pytest.raises(taking.OutOfTime):
+        taking.take("aa", recordings, 0.0)
+    assert [each.trial for each in recordings.of("aa")] == [0]
+    again = Recordings(recordings.path)
+    taking.take("aa", again, math.inf)
+    assert sorted(each.trial for each in again.of("aa")) == list(range(9))
+    assert len(again.trials("aa")) == 9
+    assert {each.model for each in again.of("aa")} == set(SUBJECTS)
+    assert "16 pairs for each of 100 cells" in capsys.readouterr().out
+    count = len(again.all)
+    taking.take("aa", again, math.inf)
+    assert len(again.all) == count
+    with pytest.raises(SystemExit, match="row `sizes` first"):
+        taking.take("work 5%", again, math.inf)

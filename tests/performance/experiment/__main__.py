@@ -35,7 +35,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from here")
     for line in table(recordings):
-        print(line)
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
