@@ -23,7 +23,7 @@ _SOURCE_KEYS = {"wheel": {"member", "sha256"}, "builder": set[str](), "path": {"
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """Those of ``harness.transforms.Precision``, which a room on the same floor can't ask."""
 
 _BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")

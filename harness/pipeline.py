@@ -44,7 +44,7 @@ from harness.reference import Reference, calibration_sets, recorded_files, refer
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
 from harness.settings import Settings
-from harness.transforms import BoundStep
+from harness.transforms import BoundStep, Precision
 from harness.transforms.ort import level_of
 from harness.verdict import float_io, standard, verdict
 
@@ -121,6 +121,9 @@ class CellEnded(Exception):
         super().__init__(reason)
         self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
 
+
+# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing.
+_NO_KERNEL = "Could not find an implementation for "
 
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
@@ -413,7 +416,16 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
 def _session(way: _Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
-    return open_session(artifact.model.path, provider, purpose=Purpose.ACCURACY, level=artifact.level, profile=profile)
+    accuracy, level = Purpose.ACCURACY, artifact.level
+    try:
+        return open_session(artifact.model.path, provider, purpose=accuracy, level=level, profile=profile)
+    except Exception as error:
+        bound = [transforms.bind(step) for step in way.task.cell.variant.steps]
+        # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
+        if _NO_KERNEL in str(error) and any(step.transform.precision is Precision.BF16 for step in bound):
+            missing = str(error).rpartition(_NO_KERNEL)[2].split()[0]
+            raise NotApplicable(f"provider '{provider.name}' has no {missing} in bfloat16") from error
+        raise
 
 
 def _is_profiled(way: _Way, artifact: Artifact) -> bool:

@@ -67,12 +67,14 @@ class Tolerance:
 
 
 # Where the defaults come from: an FP32 graph that is merely reordered moves by a few hundred units in the last place
-# (2^-23 = 1.2e-7) after long sums; float16 and TF32 both keep 10 bits of fraction (2^-11 = 4.9e-4 per rounding). k is
+# (2^-23 = 1.2e-7) after long sums; float16 and TF32 both keep 10 bits of fraction (2^-11 = 4.9e-4 per rounding), and
+# bfloat16 keeps 7 (2^-8 = 3.9e-3 per rounding: 8 times as much, so 8 times the tolerance of float16). k is
 # the share of the output's range that cancellation may leave on an element that is itself small. 15 dB is a noise
 # power of 3%, a relative L2 error of 18%. A quantized zero has no sign.
 _DEFAULTS: Mapping[Precision, Tolerance] = {
     Precision.FP32: Tolerance(rtol=1e-4, k=1e-5),
     Precision.FP16: Tolerance(rtol=1e-2, k=5e-3),
+    Precision.BF16: Tolerance(rtol=8e-2, k=4e-2),
     Precision.INT8: Tolerance(rtol=0.0, elementwise=False, sqnr_db=15.0, signed_zero=False),
 }
 

@@ -317,7 +317,7 @@ def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
         out.print()
         out.print(indented(_table(outcome)))
     if outcome.precision is not Precision.FP32 and task.settings.tolerance_override is None:
-        what = {Precision.FP16: "float16", Precision.INT8: "quantized"}[outcome.precision]
+        what = {Precision.FP16: "float16", Precision.BF16: "bfloat16", Precision.INT8: "quantized"}[outcome.precision]
         out.print(text(f"note: judged as {what}, since B holds that and A doesn't", "yellow"), soft_wrap=True)
     for change in outcome.interface:
         out.print(labelled("interface: ", "bold yellow", change), soft_wrap=True)

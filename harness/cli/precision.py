@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from harness.model import subgraphs
@@ -24,23 +25,20 @@ def _precisions(model: onnx.ModelProto) -> set[Precision]:
     waiting = [model.graph]
     while waiting:
         graph = waiting.pop()
-        if any(_is_half(tensor.data_type) for tensor in graph.initializer):
-            found.add(Precision.FP16)
-        for info in (*graph.input, *graph.output):
-            if _is_half(info.type.tensor_type.elem_type):
-                found.add(Precision.FP16)
+        found |= _halves(tensor.data_type for tensor in graph.initializer)
+        found |= _halves(info.type.tensor_type.elem_type for info in (*graph.input, *graph.output))
         for node in graph.node:
             if node.op_type.endswith(_QUANTIZED) or node.op_type.startswith("QLinear"):
                 found.add(Precision.INT8)
             for attribute in node.attribute:
-                casts = attribute.name == "to" and node.op_type == "Cast" and _is_half(attribute.i)
-                if casts or _is_half(attribute.t.data_type):
-                    found.add(Precision.FP16)
+                casts = attribute.name == "to" and node.op_type == "Cast"
+                found |= _halves([attribute.t.data_type, *([attribute.i] if casts else [])])
             waiting += subgraphs(node)
     return found
 
 
-def _is_half(data_type: int) -> bool:
+def _halves(data_types: Iterable[int]) -> set[Precision]:
     import onnx
 
-    return data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    halves: dict[int, Precision] = {onnx.TensorProto.FLOAT16: Precision.FP16, onnx.TensorProto.BFLOAT16: Precision.BF16}
+    return {halves[each] for each in data_types if each in halves}

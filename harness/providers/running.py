@@ -45,12 +45,14 @@ def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, A
 
 
 def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with float32 tensors cast where a transformed model takes float16; its check allowed that."""
+    """``values`` with float32 tensors cast where a transformed model takes a half type; its check allowed that."""
+    import ml_dtypes
     import numpy as np
 
-    half = {info.name for info in session.get_inputs() if info.type == "tensor(float16)"}
+    halves = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
+    taken = {info.name: halves[info.type] for info in session.get_inputs() if info.type in halves}
     return {
-        name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
+        name: value.astype(taken[name]) if name in taken and value.dtype == np.float32 else value
         for name, value in values.items()
     }
 

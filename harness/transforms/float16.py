@@ -102,7 +102,10 @@ def convert_np_to_float16(
 
 
 def clamp(
-    array: npt.ArrayLike, min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL
+    array: npt.ArrayLike,
+    min_positive_val: float = MIN_POSITIVE_VAL,
+    max_finite_val: float = MAX_FINITE_VAL,
+    places: list[npt.NDArray[np.intp]] | None = None,
 ) -> Clamped:
     """Round to float16, bringing magnitudes into ``[min_positive_val, max_finite_val]`` first, and say how many.
 
@@ -117,6 +120,7 @@ def clamp(
             A longdouble is rounded to float32 first, as numpy's own cast does.
         min_positive_val: smallest non-zero magnitude kept.
         max_finite_val: largest finite magnitude kept.
+        places: if given, gets arrays of the places of what was raised or lowered, counted in the order of memory.
 
     Returns:
         A new array in native byte order with the shape and the memory order of ``array``, and the account.
@@ -135,7 +139,7 @@ def clamp(
         result = np.empty_like(source, np.float16, subok=False)
         if not source.size:
             return Clamped(result)
-        tally = _Tally()
+        tally = _Tally(places=places)
         extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
         # It walks both in the order of memory and copies only what isn't contiguous, aligned and native.
         chunks = np.nditer(  # type: ignore[call-overload]  # numpy's stubs spell the flag "contig" as "config"
@@ -149,6 +153,7 @@ def clamp(
         with chunks:
             for chunk, halves in chunks:
                 _convert(chunk, halves, limits, tally)
+                tally.start += chunk.size
     return Clamped(result, *tally.account(dtype))
 
 
@@ -224,15 +229,31 @@ def _bits(value: np.floating[Any]) -> int:
 
 @dataclass(slots=True)
 class _Tally:
-    """The account so far. Magnitudes are bits of the working dtype, whose order is that of the values."""
+    """The account so far. Magnitudes are bits of the working dtype, whose order is that of the values.
 
+    Attributes:
+        places: see `clamp`.
+        start: place of the chunk at hand.
+    """
+
+    places: list[npt.NDArray[np.intp]] | None = None
+    start: int = 0
     raised: int = 0
     lowered: int = 0
     smallest: int | None = None
     largest: int | None = None
 
-    def add(self, bits: Bits, layout: _Layout, limits: tuple[int, int]) -> None:
-        """Count what of ``bits`` is beyond the limits, zeros, infinities and NaN aside."""
+    def add(
+        self, bits: Bits, layout: _Layout, limits: tuple[int, int], found: npt.NDArray[np.intp] | None = None
+    ) -> None:
+        """Count what of ``bits`` is beyond the limits, zeros, infinities and NaN aside.
+
+        Args:
+            bits: of the whole chunk, or of those values of it whose places in it are ``found``.
+            layout: of the bits.
+            limits: see `_Limits.counted`.
+            found: None for the whole chunk.
+        """
         import numpy as np
 
         turn = 1 << bits.itemsize * 8
@@ -250,6 +271,11 @@ class _Tally:
             self.largest = greatest if self.largest is None else max(greatest, self.largest)
         self.raised += int(raised)
         self.lowered += int(lowered)
+        if self.places is not None and (raised or lowered):
+            magnitudes = np.bitwise_and(bits, layout.sign - 1)
+            low = (magnitudes > 0) & (magnitudes < limits[0])
+            places = np.flatnonzero(low | ((magnitudes > limits[1]) & (magnitudes < layout.infinity)))
+            self.places.append(self.start + (places if found is None else found[places]))
 
     def account(self, dtype: np.dtype[Any]) -> tuple[int, int, float | None, float | None]:
         import numpy as np
@@ -276,16 +302,23 @@ def _convert(chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, ta
     if np.count_nonzero(suspects) * _FEW < chunk.size:
         found = np.flatnonzero(suspects)
         mended = np.empty(found.shape, np.float16)
-        _settle(chunk[found], singles[found], mended, limits, tally)
+        _settle(chunk[found], singles[found], mended, limits, tally, found)
         halves[found] = mended
     else:
         _settle(chunk, singles, halves, limits, tally)
 
 
-def _settle(chunk: Floats, singles: Floats, halves: npt.NDArray[np.float16], limits: _Limits, tally: _Tally) -> None:
-    """Count and clamp ``chunk``, of which ``singles`` are what is left to round."""
+def _settle(
+    chunk: Floats,
+    singles: Floats,
+    halves: npt.NDArray[np.float16],
+    limits: _Limits,
+    tally: _Tally,
+    found: npt.NDArray[np.intp] | None = None,
+) -> None:
+    """Count and clamp ``chunk``, of which ``singles`` are what is left to round; see `_Tally.add`."""
     layout = _LAYOUTS[chunk.itemsize]
-    tally.add(chunk.view(layout.unsigned), layout, limits.counted)
+    tally.add(chunk.view(layout.unsigned), layout, limits.counted, found)
     layout = _LAYOUTS[singles.itemsize]
     clamped = _clamp(singles.view(layout.unsigned), layout, limits.half if singles.itemsize == 2 else limits.single)
     _round(clamped.view(singles.dtype), halves)

@@ -70,10 +70,11 @@ def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[st
     note_number("fp16: times as fast as the library, zoo, geometric mean", mean, at_least=ZOO)
     with capsys.disabled():
         print(f"\n  fp16: {mean:.1f} times over {len(ratios)} models, geometric mean (at least {ZOO})")
-    assert mean >= 0.4  # what has been reached, 0.7, with room for a busy machine
+    assert mean >= 3.5  # what has been reached on a busy machine, 5 to 6, with room
     if mean < ZOO:
         pytest.xfail(
-            f"{mean:.1f} of {ZOO}: onnx-ir reads and writes small models' nodes slower than the library converts"
+            f"{mean:.1f} of {ZOO}: asking protobuf for the fields of a node and copying weights out and in again takes "
+            "a tenth of the library's time by itself on small models"
         )
 
 

@@ -19,6 +19,7 @@ from harness.transforms import Precision
         (Precision.FP32, True, 1e-2, 5e-3),
         (Precision.FP16, False, 1e-2, 5e-3),
         (Precision.FP16, True, 1e-2, 5e-3),
+        (Precision.BF16, False, 8e-2, 4e-2),
     ],
 )
 def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rtol: float, k: float) -> None:

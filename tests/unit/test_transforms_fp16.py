@@ -346,3 +346,24 @@ def test_a_model_is_converted_from_its_file_with_external_data(tmp_path: Path) -
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=1e-2, atol=0.1)
     stays = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True, op_block_list=["MatMul"])
     np.testing.assert_array_equal(numpy_helper.to_array(stays.graph.initializer[0]), weight)
+
+
+def test_what_is_rounded_together_is_accounted_for_apart() -> None:
+    names = {"a": [1.0, 1e-9], "b": [2.0, 3.0], "c": [-1e-10, 2e4], "d": [float("inf"), -3e4]}
+    weights = [numpy_helper.from_array(np.array(values, np.float32), name) for name, values in names.items()]
+    model = model_of(
+        "agraph (float[2] x, float[2] a, float[2] b, float[2] c, float[2] d) => (float[2] z) { z = Sum(x, a, b, c, d) }"
+    )
+    del model.graph.input[1:]
+    model.graph.initializer.extend(weights)
+    with remarks() as said:
+        result = convert_float_to_float16(model)
+    assert said == [
+        "1 weight of 'c' was clipped at 10000; the largest was 2e+04",
+        "1 weight of 'd' was clipped at 10000; the largest was 3e+04",
+        "2 weights of 2 tensors were raised to 1e-07; the smallest was 1e-10",
+    ]
+    low = np.float32(1e-7)
+    expected = [[1.0, low], [2.0, 3.0], [-low, 1e4], [np.inf, -1e4]]
+    for tensor, values in zip(result.graph.initializer, expected, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(tensor), np.array(values, np.float16))

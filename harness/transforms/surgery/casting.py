@@ -1,18 +1,19 @@
-"""Which inputs and outputs of a node can be float16: from its schema, not from a list of operators."""
+"""Which inputs and outputs of a node can be float16 or bfloat16: from its schema, not from a list of operators."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import cache
 
 import onnx
-import onnx_ir as ir
 
-from harness.transforms.surgery.editing import Editing
-
-FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+# As numbers, which is what messages hold.
+FLOAT = int(onnx.TensorProto.FLOAT)
+FLOAT16 = int(onnx.TensorProto.FLOAT16)
+BFLOAT16 = int(onnx.TensorProto.BFLOAT16)
+# What a node wants of an input, or gives as an output, that was float32: FLOAT, the half type, or either of them.
+EITHER = 0
 
 # Operators that lose their meaning in float16, and why.
 DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
@@ -34,103 +35,150 @@ DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
 }
 
 # Operators that give some of their input's values, each as it is.
-MOVES = (
-    "Concat",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
+MOVES = frozenset(
+    {
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 
 # What it gives are the bits of its input.
 _READS_BITS = "BitCast"
+# What they give doesn't depend on whether the float that they read has been rounded to a half.
+_READS_EITHER = ("Shape", "Size", "Cast", "IsNaN")
 # With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.
-_SCATTERS = ("ScatterElements", "ScatterND")
+SCATTERS = frozenset({"ScatterElements", "ScatterND"})
 # Inputs of float type that stay float32 although the schema takes float16: regions and scales are coordinates.
 _FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
 # Outputs whose type no input decides; for these operators it is float32 by their attributes and may stay so.
 _OUTPUTS_TYPED_BY_ATTRIBUTE = frozenset({"LayerNormalization"})
 
 
-class Want(Enum):
-    """What a node wants of an input, or gives as an output, that was float32."""
-
-    FLOAT32 = auto()
-    FLOAT16 = auto()
-    EITHER = auto()
+# Where an output of a rule gets its type: from the node itself; it isn't float32 and no more matters. Other numbers are
+# element types where positive, and FIRST - k where it is that of input k.
+ASK, NO_FLOAT, FIRST = 0, -1, -2
 
 
 @dataclass(frozen=True, slots=True)
-class Typing:
-    """What a node makes of its float32 inputs and outputs; one entry for each, also where it isn't float32."""
+class Rule:
+    """What the schema says about a node with so many inputs and outputs.
 
-    inputs: tuple[Want, ...]
-    outputs: tuple[Want, ...]
+    Attributes:
+        results: where each output gets its type.
+        inputs: what the node wants of its float32 inputs: one for all, or one for each.
+        outputs: the same of its outputs.
+        unbound: outputs whose type no input decides. While one of these is float32, the node stays as it is.
+        measures: whether what it gives is a size.
+    """
 
-
-def kept(node: ir.Node) -> Typing:
-    """The typing of a node that stays as it is."""
-    return Typing((Want.FLOAT32,) * len(node.inputs), (Want.FLOAT32,) * len(node.outputs))
-
-
-def typing_of(editing: Editing, node: ir.Node, dtypes: Mapping[ir.Value, int]) -> Typing:
-    """How the node would be typed in float16, as far as its schema allows."""
-    if not editing.is_standard(node) or node.op_type == _READS_BITS or _accumulates(node):
-        return kept(node)
-    if node.op_type in ("Shape", "Size", "Cast", "IsNaN"):
-        return Typing((Want.EITHER,) * len(node.inputs), (Want.FLOAT32,) * len(node.outputs))
-    present = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
-    # Of sequences and of what inference knows nothing about, nothing can be cast.
-    if any(value not in dtypes for value in present):
-        return kept(node)
-    formal = _formal(node.op_type, editing.opset)
-    if formal is None:
-        return kept(node)
-    inputs = [_variable(formal.inputs, index) for index in range(len(node.inputs))]
-    outputs = [_variable(formal.outputs, index) for index in range(len(node.outputs))]
-    floats_out = {
-        variable for variable, value in zip(outputs, node.outputs, strict=True) if value.name and dtypes[value] == FLOAT
-    }
-    if floats_out - set(inputs) and node.op_type not in _OUTPUTS_TYPED_BY_ATTRIBUTE:
-        return kept(node)
-    float32_inputs = _FLOAT32_INPUTS.get(node.op_type, frozenset())
-    stays = {variable for index, variable in enumerate(inputs) if index in float32_inputs} | (floats_out - set(inputs))
-
-    def want(variable: str) -> Want:
-        return Want.FLOAT16 if variable in formal.float16 and variable not in stays else Want.FLOAT32
-
-    return Typing(tuple(want(each) for each in inputs), tuple(want(each) for each in outputs))
+    results: tuple[int, ...]
+    inputs: int | tuple[int, ...] = FLOAT
+    outputs: int | tuple[int, ...] = FLOAT
+    unbound: tuple[int, ...] = ()
+    measures: bool = False
 
 
-def _accumulates(node: ir.Node) -> bool:
-    reduction = node.attributes.get("reduction")
-    return node.op_type in _SCATTERS and reduction is not None and reduction.as_string() != "none"
+class Rules(dict[tuple[str, int, int], Rule]):
+    """The rules of a domain's operators at an opset, by operator and how many inputs and outputs a node has."""
+
+    def __init__(self, opset: int, half: int, domain: str) -> None:
+        """Take the opset, the half type (FLOAT16 or BFLOAT16), and the domain: outside the standard one all stays."""
+        super().__init__()
+        self._opset = opset
+        self._half = half
+        self._domain = domain
+
+    def __missing__(self, key: tuple[str, int, int]) -> Rule:
+        rule = self[key] = self._rule(*key)
+        return rule
+
+    def _rule(self, op_type: str, inputs: int, outputs: int) -> Rule:
+        formal = _formal(op_type, self._opset, self._domain)
+        if formal is None:
+            return Rule((ASK,) * outputs)
+        read = [_variable(formal.inputs, index) for index in range(inputs)]
+        given = [_variable(formal.outputs, index) for index in range(outputs)]
+        first = {variable: FIRST - index for index, variable in reversed(list(enumerate(read)))}
+        results = tuple(_ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK) for name in given)
+        if self._domain:
+            # Nobody but operators of its own domain is likely to read these, and asking costs a copy of the node.
+            floats = (name in formal.float32 for name in given)
+            return Rule(tuple(each if float32 else NO_FLOAT for each, float32 in zip(results, floats, strict=True)))
+        if op_type in _READS_EITHER:
+            return Rule(results, inputs=EITHER, measures=op_type in ("Shape", "Size"))
+        if op_type == _READS_BITS:
+            return Rule(results)
+        unbound = tuple(index for index, name in enumerate(given) if name not in first and name in formal.float32)
+        free = {given[index] for index in unbound}
+        stays = {name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())} | free
+        return Rule(
+            results,
+            _together([self._want(name, formal, stays) for name in read]),
+            _together([self._want(name, formal, stays) for name in given]),
+            () if op_type in _OUTPUTS_TYPED_BY_ATTRIBUTE else unbound,
+        )
+
+    def _want(self, name: str, formal: _Formal, stays: set[str]) -> int:
+        """FLOAT, the half type, or EITHER for what never is float32."""
+        if name not in formal.float32:
+            return EITHER
+        return self._half if self._half in formal.float32[name] and name not in stays else FLOAT
+
+
+@cache
+def rules_of(opset: int, half: int, domain: str = "") -> Rules:
+    """The rules of an opset, read from the schemas as they are asked for and kept."""
+    return Rules(opset, half, domain)
+
+
+def _together(wants: list[int]) -> int | tuple[int, ...]:
+    distinct = set(wants) - {EITHER}
+    if len(distinct) > 1:
+        return tuple(wants)
+    return distinct.pop() if distinct else FLOAT
 
 
 @dataclass(frozen=True, slots=True)
 class _Formal:
-    """The types of a schema: of its inputs and outputs, whether the last repeats, and which may be float16."""
+    """The types of a schema: of its inputs and outputs, and whether the last repeats.
+
+    Attributes:
+        single: the element type of each variable that has only one.
+        float32: the half types that each type or variable allows besides float32; those without float32 aren't here.
+    """
 
     inputs: tuple[tuple[str, ...], bool]
     outputs: tuple[tuple[str, ...], bool]
-    float16: frozenset[str]
+    single: Mapping[str, int]
+    float32: Mapping[str, frozenset[int]]
+
+
+_ELEMENT_TYPES = {
+    f"tensor({name.lower()})": number
+    for name, number in onnx.TensorProto.DataType.items()
+    if number != onnx.TensorProto.UNDEFINED
+}
+_HALVES = {"tensor(float16)": FLOAT16, "tensor(bfloat16)": BFLOAT16}
 
 
 @cache
-def _formal(op_type: str, opset: int) -> _Formal | None:
+def _formal(op_type: str, opset: int, domain: str) -> _Formal | None:
     try:
-        schema = onnx.defs.get_schema(op_type, opset, "")
+        schema = onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:
         return None
 
@@ -143,8 +191,16 @@ def _formal(op_type: str, opset: int) -> _Formal | None:
     inputs, outputs = types(schema.inputs), types(schema.outputs)
     if inputs is None or outputs is None:
         return None
-    float16 = {each.type_param_str for each in schema.type_constraints if "tensor(float16)" in each.allowed_type_strs}
-    return _Formal(inputs, outputs, frozenset(float16))
+    single: dict[str, int] = {}
+    float32: dict[str, frozenset[int]] = {"tensor(float)": frozenset()}
+    for constraint in schema.type_constraints:
+        allowed = list(constraint.allowed_type_strs)
+        if len(allowed) == 1 and allowed[0] in _ELEMENT_TYPES:
+            single[constraint.type_param_str] = _ELEMENT_TYPES[allowed[0]]
+        if "tensor(float)" in allowed:
+            halves = (_HALVES[name] for name in allowed if name in _HALVES)
+            float32[constraint.type_param_str] = frozenset(halves)
+    return _Formal(inputs, outputs, single, float32)
 
 
 def _variable(types: tuple[tuple[str, ...], bool], index: int) -> str:

@@ -1,63 +1,205 @@
-"""Weights rounded to float16 when they are written, and the account of what the clamp did to them."""
+"""Weights rounded to float16 or bfloat16, many small ones at a time, and the account of what the clamp did to them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import onnx_ir as ir
+import numpy.typing as npt
+import onnx
 
-from harness.transforms.float16 import Clamped, clamp
+from harness.transforms.float16 import Clamped
+from harness.transforms.surgery.casting import FLOAT16
 
-# Below this many elements there is little memory to save by waiting.
-_SMALL = 1 << 14
+# Up to this many bytes are rounded in one go: more would take memory, and fewer time.
+_BATCH = 1 << 20
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
+_FLOAT_BYTES = 4
+_INFINITY = 0x7F800000  # as bits of float32
+# What a field with packed floats starts with: the number of float_data, and that it is of known length.
+_PACKED = onnx.TensorProto.FLOAT_DATA_FIELD_NUMBER << 3 | 2
+
+# As `harness.transforms.float16.clamp` does, whose ``places`` it fills.
+Round = Callable[[npt.NDArray[np.float32], list[npt.NDArray[np.intp]]], Clamped]
+
+
+@dataclass(slots=True)
+class _Job:
+    source: onnx.TensorProto
+    target: onnx.TensorProto
+    name: str
+
+
+class _Lost(NamedTuple):
+    """What the clamp did to a tensor: see `harness.transforms.float16.Clamped`, without the array."""
+
+    raised: int
+    lowered: int
+    smallest: float | None
+    largest: float | None
+
 
 class Rounder:
-    """Rounds tensors to float16 between two limits, and remembers which it clamped."""
+    """Rounds tensors to a half type, and remembers which it clamped."""
 
-    def __init__(self, min_positive_val: float, max_finite_val: float) -> None:
-        """Take the limits of `harness.transforms.float16.clamp`."""
-        self._limits = min_positive_val, max_finite_val
-        self._clamped: dict[str, Clamped] = {}
-
-    @property
-    def largest(self) -> float:
-        """The largest finite magnitude that passes unchanged."""
-        return self._limits[1]
-
-    def rounded(self, tensor: ir.TensorProtocol, name: str, wait: bool = True) -> ir.TensorProtocol:
-        """The tensor in float16; a large one is made when it is asked for, and until then only its source takes memory.
+    def __init__(
+        self, limits: tuple[float, float], clamp: Round, half: int = FLOAT16, folder: Path | None = None
+    ) -> None:
+        """Take what rounds an array.
 
         Args:
-            tensor: of any float type.
-            name: of what the account calls it.
-            wait: whether it may be made later. In an attribute it would be made again each time that onnx-ir looks
-                whether it is a tensor.
+            limits: the least and greatest magnitudes that ``clamp`` leaves alone, zero and infinity aside.
+            clamp: what rounds.
+            half: the type that it rounds to.
+            folder: where external data lie; None for the current folder.
         """
+        self.half = half
+        self._limits = limits
+        self._clamp = clamp
+        self._folder = folder
+        self._jobs: dict[int, _Job] = {}  # by the identity of the target
+        self._lost: dict[str, _Lost] = {}
 
-        def make() -> ir.TensorProtocol:
-            result = clamp(tensor.numpy(), *self._limits)
-            if result.raised or result.lowered:
-                # The numbers alone: the array would stay in memory as long as the account.
-                self._clamped[name] = Clamped(
-                    np.empty(0, np.float16), result.raised, result.lowered, result.smallest, result.largest
-                )
-            if isinstance(tensor, ir.ExternalTensor):
-                tensor.release()  # its pages would count as ours
-            return ir.Tensor(result.array, name=tensor.name)
+    def add(self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False) -> None:
+        """Have a float32 tensor rounded, by `flush` or at once.
 
-        if not wait or tensor.size <= _SMALL:
-            return make()
-        return ir.LazyTensor(make, ir.DataType.FLOAT16, ir.Shape(tensor.shape.numpy()), name=tensor.name)
+        Args:
+            source: the tensor.
+            target: where the rounded values go; it may be ``source`` itself, or has its shape.
+            name: what the account calls it.
+            at_once: don't wait.
+        """
+        job = _Job(source, target, name)
+        if at_once:
+            self._round([job])
+        else:
+            self._jobs[id(target)] = job
+
+    def clips(self, tensors: Sequence[onnx.TensorProto]) -> bool:
+        """Whether magnitudes of some of the tensors are above the limit."""
+        values = np.frombuffer(b"".join(map(self._bytes, tensors)), "<f4")
+        return bool(np.abs(values).max(initial=0) > self._limits[1])
+
+    @property
+    def sources(self) -> Iterator[onnx.TensorProto]:
+        """What is waiting to be rounded."""
+        return (job.source for job in self._jobs.values())
+
+    def redirect(self, target: onnx.TensorProto, other: onnx.TensorProto) -> bool:
+        """Have what is to be written to a tensor written to another one; False when nothing is."""
+        job = self._jobs.pop(id(target), None)
+        if job is None:
+            return False
+        self._jobs[id(other)] = _Job(job.source, other, job.name)
+        return True
+
+    def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
+        """Round everything that was added, except what goes to the tensors ``but``."""
+        later = set(map(id, but))
+        self._round_all([job for key, job in self._jobs.items() if key not in later])
+        self._jobs = {key: job for key, job in self._jobs.items() if key in later}
+
+    def _round_all(self, jobs: Sequence[_Job]) -> None:
+        batch: list[_Job] = []
+        size = 0
+        for job in jobs:
+            needed = _FLOAT_BYTES * math.prod(job.source.dims)
+            if size + needed > _BATCH:
+                self._round(batch)
+                batch, size = [], 0
+            batch.append(job)
+            size += needed
+        self._round(batch)
+
+    def _round(self, jobs: Sequence[_Job]) -> None:
+        if not jobs:
+            return
+        held = [self._bytes(job.source) for job in jobs]
+        ends = np.cumsum([len(each) // _FLOAT_BYTES for each in held])
+        values = np.frombuffer(held[0] if len(held) == 1 else b"".join(held), "<f4")
+        places: list[npt.NDArray[np.intp]] = []
+        clamped = self._clamp(values, places)
+        if clamped.raised or clamped.lowered:
+            self._account(jobs, ends, values, clamped, places)
+        del values, held  # before the result is there twice
+        halves = clamped.array.tobytes()
+        del clamped
+        start = 0
+        for job, end in zip(jobs, ends.tolist(), strict=True):
+            self._write(job, halves[2 * start : 2 * end])
+            start = end
+
+    def _write(self, job: _Job, halves: bytes) -> None:
+        tensor = job.target
+        tensor.data_type = self.half
+        if not tensor.HasField("raw_data"):
+            tensor.ClearField("float_data")
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+        tensor.raw_data = halves
+
+    def _bytes(self, tensor: onnx.TensorProto) -> bytes:
+        """The values of a float32 tensor, little-endian."""
+        raw: bytes = tensor.raw_data
+        if raw:
+            return raw
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return self._external(tensor)
+        if not tensor.float_data:
+            return b""
+        # Packed on the wire as they would be in raw_data: a copy of memory, where reading them takes 50 ns a value.
+        packed = onnx.TensorProto()
+        packed.float_data.MergeFrom(tensor.float_data)
+        wire = packed.SerializeToString()
+        assert wire[0] == _PACKED
+        return bytes(wire[-_FLOAT_BYTES * len(tensor.float_data) :])
+
+    def _external(self, tensor: onnx.TensorProto) -> bytes:
+        import onnx_ir
+
+        held = onnx_ir.serde.deserialize_tensor(tensor, str(self._folder or ""))
+        assert isinstance(held, onnx_ir.ExternalTensor)
+        values: bytes = held.numpy().astype("<f4", copy=False).tobytes()
+        held.release()  # its pages would count as ours
+        return values
+
+    def _account(
+        self,
+        jobs: Sequence[_Job],
+        ends: npt.NDArray[np.intp],
+        values: npt.NDArray[np.float32],
+        clamped: Clamped,
+        places: Sequence[npt.NDArray[np.intp]],
+    ) -> None:
+        """Find the tensors that the clamped values are of."""
+        if len(jobs) == 1:
+            self._lost[jobs[0].name] = _Lost(clamped.raised, clamped.lowered, clamped.smallest, clamped.largest)
+            return
+        found = np.concatenate(places)
+        of = np.searchsorted(ends, found, side="right")
+        starts = np.flatnonzero(np.diff(of, prepend=-1))
+        # As bits, whose order is that of magnitudes, so that no subnormal number is computed with.
+        bits = values.view("<u4")[found] & 0x7FFFFFFF
+        low = bits < np.float32(self._limits[0]).view(np.uint32)
+        raised = np.add.reduceat(low, starts, dtype=np.intp)
+        counts = np.diff(starts, append=len(of))
+        smallest = np.minimum.reduceat(np.where(low, bits, np.uint32(_INFINITY)), starts).view(np.float32)
+        largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
+        columns = (each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest))
+        for index, below, above, least, greatest in zip(*columns, strict=True):
+            self._lost[jobs[index].name] = _Lost(below, above, least if below else None, greatest if above else None)
 
     def remarks(self) -> Iterator[str]:
         """What was clamped, a sentence each: the tensors that lost most, the others summed up."""
         low, high = self._limits
         clipped = sorted(
-            ((each.lowered, name, each.largest or 0.0) for name, each in self._clamped.items() if each.lowered),
+            ((each.lowered, name, each.largest or 0.0) for name, each in self._lost.items() if each.lowered),
             key=lambda each: (-each[0], each[1]),
         )
         for count, name, largest in clipped[:_NAMED]:
@@ -69,7 +211,7 @@ class Rounder:
                 f"{_weights(count)} of {len(rest)} more tensors {_were(count)} clipped at {high:g}; "
                 f"the largest was {largest:.4g}"
             )
-        raised = [each for each in self._clamped.values() if each.raised]
+        raised = [each for each in self._lost.values() if each.raised]
         if raised:
             count, smallest = sum(each.raised for each in raised), min(each.smallest or low for each in raised)
             tensors = f"{len(raised)} tensor{'s' * (len(raised) > 1)}"

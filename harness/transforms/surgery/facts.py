@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from harness.transforms.surgery.editing import STANDARD_DOMAINS, Editing, all_graphs
+from harness.transforms.surgery.editing import STANDARD_DOMAINS, Editing
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
@@ -87,39 +87,19 @@ def is_consistent(editing: Editing) -> bool:
     return True
 
 
-def infer_dtypes(editing: Editing) -> dict[ir.Value, int]:
-    """The element types of the tensors of all graphs: inferred, or else declared. Sequences and the like have none."""
-    inferred: dict[str, int] = {}
-    skeleton = _infer_shapes(skeleton_of(editing), data_prop=False).graph
-    for proto in (skeleton, *_inner(skeleton)):
-        for info in (*proto.value_info, *proto.output, *proto.input):
-            if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
-                inferred[info.name] = info.type.tensor_type.elem_type
-    dtypes: dict[ir.Value, int] = {}
-    for graph in all_graphs(editing.graph):
-        produced = (value for node in graph for value in node.outputs)
-        for value in (*graph.inputs, *graph.initializers.values(), *produced):
-            declared = value.type.dtype.value if isinstance(value.type, ir.TensorType) else None
-            held = value.const_value.dtype.value if value.const_value is not None else None
-            dtype = held or inferred.get(value.name or "", declared)
-            if dtype:
-                dtypes[value] = dtype
-    return dtypes
-
-
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    inferred = _infer_shapes(skeleton, data_prop=True)
+    inferred = _infer_shapes(skeleton)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(skeleton.graph, inferred.graph):
         editing.skeleton = None
         skeleton.opset_import.add(domain=_OPAQUE, version=1)
-        inferred = _infer_shapes(skeleton, data_prop=True)
+        inferred = _infer_shapes(skeleton)
     return inferred
 
 
-def _infer_shapes(model: onnx.ModelProto, data_prop: bool) -> onnx.ModelProto:
+def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=data_prop)
+        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # inference isn't defined for every valid model, and what it raises varies
         return model
 

@@ -1,0 +1,105 @@
+"""A model to float16 or bfloat16: read, decided, written, its weights last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import TypeVar
+
+import onnx
+
+from harness.transforms import remark
+from harness.transforms.surgery.casting import DEFAULT_OP_BLOCK_LIST, FLOAT16
+from harness.transforms.surgery.clamping import Rounder
+from harness.transforms.surgery.halving import Halving
+from harness.transforms.surgery.inlining import inline_functions
+from harness.transforms.surgery.reading import Reading
+from harness.transforms.surgery.rewiring import Rewiring
+
+# From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
+# changed in place would hold its float32 weights as well.
+_LARGE = 1 << 24
+
+_Message = TypeVar("_Message", onnx.ModelProto, onnx.GraphProto)
+
+
+def convert_to_half(
+    model: onnx.ModelProto,
+    rounder: Rounder,
+    keep_io_types: bool | Collection[str] = False,
+    op_block_list: Collection[str] | None = None,
+    node_block_list: Collection[str] | None = None,
+) -> onnx.ModelProto:
+    """Convert the float32 tensors and operators of a model to the half type that ``rounder`` rounds to.
+
+    Args:
+        model: the model; it is changed.
+        rounder: for its weights.
+        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
+        op_block_list: standard operators and functions that stay float32; when not given, ``DEFAULT_OP_BLOCK_LIST``
+            and, for float16, sums that are scaled to a mean at once.
+        node_block_list: names of nodes that stay float32.
+
+    Returns:
+        The model, or a new one if it is large.
+    """
+    blocked_ops = frozenset(DEFAULT_OP_BLOCK_LIST if op_block_list is None else op_block_list)
+    blocked_nodes = frozenset(node_block_list or ()) - {""}
+
+    # A function is kept whole by its name in the list, or where a node that calls it is; not by a standard operator's.
+    called = {node.op_type for node in model.graph.node if node.name in blocked_nodes} if blocked_nodes else set()
+    model = inline_functions(model, kept=called.union(op_block_list or ()))
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    opset = opsets.get("", opsets.get("ai.onnx", 1))
+    reading = Reading(model, opset, rounder.half)
+    keep_means = op_block_list is None and rounder.half == FLOAT16
+    halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_means)
+    if not halving.floats:
+        remark("nothing was converted: the model has no float32 tensor")
+        return model
+    halving.decide()
+    Rewiring(model, opset, reading, halving, rounder).write()
+    if sum(math.prod(tensor.dims) for tensor in rounder.sources) >= _LARGE:
+        model = _moved(model, rounder)
+    rounder.flush()
+    for text in rounder.remarks():
+        remark(text)
+    return model
+
+
+def _names(keep_io_types: bool | Collection[str]) -> bool | frozenset[str]:
+    return keep_io_types if isinstance(keep_io_types, bool) else frozenset(keep_io_types)
+
+
+def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
+    """A new model of the same, without the weights that are to be rounded: they will be written to it."""
+    weights = list(model.graph.initializer)
+    rounder.flush(but=weights)  # what is written elsewhere is copied with the graph
+    moved = _without(model, "graph")
+    moved.graph.CopyFrom(_without(model.graph, "initializer"))
+    for tensor in weights:
+        new = moved.graph.initializer.add()
+        if rounder.redirect(tensor, new):
+            new.name = tensor.name
+            if tensor.doc_string:
+                new.doc_string = tensor.doc_string
+            new.dims.extend(tensor.dims)
+            new.metadata_props.extend(tensor.metadata_props)
+        else:
+            new.CopyFrom(tensor)
+    return moved
+
+
+def _without(message: _Message, name: str) -> _Message:
+    """A copy of a message, one field left out."""
+    copy = type(message)()
+    for descriptor, value in message.ListFields():
+        if descriptor.name == name:
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(copy, descriptor.name, value)
+        elif hasattr(value, "extend"):
+            getattr(copy, descriptor.name).extend(value)
+        else:
+            getattr(copy, descriptor.name).CopyFrom(value)
+    return copy

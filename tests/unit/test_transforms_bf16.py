@@ -1,0 +1,129 @@
+"""Bfloat16 conversion: valid, and right by emulation: ONNX Runtime's CPU provider computes next to nothing in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from harness.errors import NotApplicable
+from harness.matrix import Cell, card_for
+from harness.names import parse_variant
+from harness.pipeline import Task, judge
+from harness.results.cells import Status
+from harness.settings import Settings
+from harness.transforms import remarks
+from harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
+from tests.unit.test_transforms_fp16_nasty import FEEDS, TEXTS
+from tests.unit.transform_models import copy_of, floats, model_of, run
+
+MLP = """agraph (float[N,3] x) => (float[N,3] z)
+    <float[3,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}, float[3] b = {0.1, 0.2, 0.3}>
+    { m = MatMul(x, w) a = Add(m, b) r = Relu(a) s = Sigmoid(r) z = Mul(s, a) }"""
+
+
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model computing in float32 and rounding everything that was bfloat16 to it: Casts around each node."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    types = {info.name: info.type.tensor_type.elem_type for info in (*inferred.graph.value_info, *inferred.graph.input)}
+    types |= {info.name: info.type.tensor_type.elem_type for info in inferred.graph.output}
+    types |= {tensor.name: tensor.data_type for tensor in inferred.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for number, node in enumerate(model.graph.node):
+        around = [node]
+        if node.op_type not in ("Cast", "Constant", "ConstantOfShape", "If", "Loop", "Scan"):
+            for index, name in enumerate(node.input):
+                if types.get(name) == TensorProto.BFLOAT16:
+                    node.input[index] = f"{name}_{number}_{index}_in"
+                    around.insert(0, helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT))
+            for index, name in enumerate(node.output):
+                if types.get(name) == TensorProto.BFLOAT16:
+                    node.output[index] = f"{name}_out"
+                    around.append(helper.make_node("Cast", [f"{name}_out"], [name], to=TensorProto.BFLOAT16))
+        nodes += around
+    result = copy_of(model)
+    del result.graph.node[:], result.graph.value_info[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def test_a_model_computes_in_bfloat16_between_float32_inputs_and_outputs() -> None:
+    model, x = model_of(MLP), floats(4, 3)
+    result = convert_float_to_bfloat16(copy_of(model), keep_io_types=True)
+
+    onnx.checker.check_model(result, full_check=True)
+    assert list(result.graph.input) == list(model.graph.input)
+    assert list(result.graph.output) == list(model.graph.output)
+    assert {tensor.data_type for tensor in result.graph.initializer} == {TensorProto.BFLOAT16}
+    expected = run(model, x=x)[0]
+    error = np.abs(run(emulated(result), x=x)[0] - expected).max() / np.abs(expected).max()
+    assert 1e-4 < error < 0.04  # neither float32 nor wrong
+
+
+def test_inputs_and_outputs_become_bfloat16() -> None:
+    result = convert_float_to_bfloat16(model_of(MLP))
+    onnx.checker.check_model(result, full_check=True)
+    types = {info.type.tensor_type.elem_type for info in (*result.graph.input, *result.graph.output)}
+    assert types == {TensorProto.BFLOAT16}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_what_breaks_conversions_stays_valid_and_keeps_its_interface(text: str) -> None:
+    model = model_of(text)
+    result = convert_float_to_bfloat16(copy_of(model), keep_io_types=True)
+    onnx.checker.check_model(result, full_check=True)
+    assert list(result.graph.input) == list(model.graph.input)
+    assert list(result.graph.output) == list(model.graph.output)
+    if any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
+        return
+    feeds = {info.name: FEEDS[info.name] for info in model.graph.input}
+    for one, other in zip(run(emulated(result), **feeds), run(model, **feeds), strict=True):
+        np.testing.assert_allclose(one, other, rtol=8e-2, atol=4e-2 * np.abs(other).max(initial=0))
+
+
+def test_rounding_is_to_the_nearest_and_keeps_what_is_finite_finite() -> None:
+    ordinary = np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint32).view(np.float32)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, MAX_FINITE_VAL, 1e-45, 1.00390625], "f4")
+    values = np.concatenate([special, ordinary])
+    places: list[np.ndarray[tuple[int], np.dtype[np.intp]]] = []
+
+    rounded = round_to_bfloat16(values, places)
+
+    back = rounded.array.astype(np.float32)
+    (found,) = places
+    assert set(found) >= {5, 6}
+    assert rounded.lowered == len(found)
+    assert np.isfinite(back[np.isfinite(values)]).all()
+    assert (np.abs(back[found]) == np.float32(MAX_FINITE_VAL)).all()
+    assert (np.signbit(back) == np.signbit(values))[~np.isnan(values)].all()
+    assert np.isnan(back[np.isnan(values)]).all()
+    same = np.setdiff1d(np.flatnonzero(~np.isnan(values)), found)
+    bits = values[same].view(np.uint32).astype(np.uint64)
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16  # ties to even, on the integers
+    np.testing.assert_array_equal(rounded.array[same].view(np.uint16), nearest)
+
+
+def test_a_clipped_weight_is_remarked() -> None:
+    with remarks() as said:
+        convert_float_to_bfloat16(model_of("agraph (float x) => (float z) <float w = {3.4e38}> { z = Mul(x, w) }"))
+    assert said == ["1 weight of 'w' was clipped at 3.38953e+38; the largest was 3.4e+38"]
+
+
+def test_a_model_of_an_older_opset_is_refused() -> None:
+    with pytest.raises(NotApplicable, match="since opset 13, and the model is of opset 11"):
+        convert_float_to_bfloat16(model_of(MLP, opset=11))
+
+
+@pytest.mark.parametrize("variant", ["bf16", "bf16.io32"])
+def test_a_provider_without_kernels_makes_the_cell_not_applicable(variant: str, tmp_path: Path) -> None:
+    onnx.save(model_of(MLP), tmp_path / "mlp.onnx")
+    card = card_for(tmp_path / "mlp.onnx")
+    result = judge(Task(Cell(card, parse_variant(variant), "cpu"), tmp_path / "mlp.onnx", Settings())).result
+    assert result.status is Status.NOT_APPLICABLE, result
+    assert result.stage == "session"
+    assert result.reason is not None
+    assert "provider 'cpu' has no" in result.reason
+    assert "in bfloat16" in result.reason
