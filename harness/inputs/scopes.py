@@ -89,7 +89,7 @@ class Scope:
         node = scope.producers.get(name)
         if node is not None and node.op_type == "Constant":
             for attribute in node.attribute:
-                if attribute.name == "value":
+                if attribute.name == "value" and not attribute.ref_attr_name:
                     return tuple(attribute.t.dims)
         return scope.dims.get(name)
 
@@ -191,6 +191,8 @@ def _array(tensor: onnx.TensorProto) -> NDArray[np.generic] | None:
 
 def _constant_node(node: onnx.NodeProto) -> NDArray[np.generic] | None:
     for attribute in node.attribute:
+        if attribute.ref_attr_name:  # in a function's body: the value comes with the call
+            return None
         if attribute.name == "value":
             return _array(attribute.t)
         if attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):

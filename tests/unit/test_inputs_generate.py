@@ -303,3 +303,17 @@ def test_every_input_is_explained_in_a_sentence() -> None:
     assert explained["ids"].shape == "[n, 4]"
     assert "0 to 8: it indexes the 9 entries of axis 0 of 'w'" in explained["ids"].sentence
     assert "axis 0 takes 1, 2, 3" in explained["ids"].sentence
+
+
+def test_what_a_call_brings_into_a_function_is_no_constant_of_its_body() -> None:
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17, "own": 1]>
+        g (float[N] x, int64[1] k) => (float[N] y, float[1] z) { y, z = own.f <alpha = 2.0> (x, k) }
+        <domain: "own", opset_import: ["": 17]>
+        f <alpha> (x, k) => (y, z) {
+            a = Constant <value_float: float = @alpha> ()
+            y = Add (x, a)
+            z = Gather (y, k)
+        }"""
+    )
+    assert {"x", "k"} == {*inputs.generate(model, {}, count=1)[0].values}
