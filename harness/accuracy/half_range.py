@@ -15,7 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from harness.model import subgraphs
+from harness.providers.profile import MOVES
 from harness.transforms.surgery.inlining import inline_functions
+from harness.transforms.surgery.protos import retype
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
@@ -40,16 +43,6 @@ _NEVER_GROW = frozenset(
 
 # What these make of an infinity is what they make of the largest number.
 _SATURATE = frozenset({"Erf", "HardSigmoid", "Sigmoid", "Tanh"})
-
-# Of these, a float16 output is no arithmetic.
-_NO_ARITHMETIC = frozenset(
-    {
-        "Cast", "CastLike", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten",
-        "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "OneHot", "Pad", "Reshape",
-        "ReverseSequence", "Scan", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split",
-        "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,7 @@ def computes_in_half(skeleton: onnx.ModelProto) -> bool:
     inlined = inline_functions(skeleton)
     half = half_values(inlined)
     return bool(half) and any(
-        node.op_type not in _NO_ARITHMETIC and half.intersection((*node.input, *node.output))
+        node.op_type not in MOVES and half.intersection((*node.input, *node.output))
         for graph in _graphs(inlined.graph)
         for node in graph.node
     )
@@ -151,15 +144,8 @@ def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for body in _bodies(node):
+        for body in subgraphs(node):
             yield from _graphs(body)
-
-
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
@@ -208,7 +194,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
         del graph.input[:]
         graph.input.extend(fed)
     for info in (*graph.input, *graph.output):
-        _retype(info.type)
+        retype(info.type, _HALF, _FLOAT)
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type == _HALF:
@@ -222,8 +208,8 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
                 attribute.i = _FLOAT
             for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
                 _single(tensor)
-            _retype(attribute.tp)
-        for body in _bodies(node):
+            retype(attribute.tp, _HALF, _FLOAT)
+        for body in subgraphs(node):
             _promote(body, main=False)
     if casts:
         nodes = [*casts, *graph.node]
@@ -234,19 +220,6 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
 def _single(tensor: onnx.TensorProto) -> None:
     if tensor.data_type == _HALF:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-
-
-def _retype(kind: onnx.TypeProto) -> None:
-    match kind.WhichOneof("value"):
-        case "tensor_type":
-            if kind.tensor_type.elem_type == _HALF:
-                kind.tensor_type.elem_type = _FLOAT
-        case "sequence_type":
-            _retype(kind.sequence_type.elem_type)
-        case "optional_type":
-            _retype(kind.optional_type.elem_type)
-        case "map_type":
-            _retype(kind.map_type.value_type)
 
 
 @dataclass(slots=True)
@@ -300,7 +273,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in _NO_ARITHMETIC)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
@@ -322,7 +295,7 @@ class _Watcher:
 
     def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[Place]]:
         """The vector of the graphs inside ``node``, brought outside as one more output of it."""
-        bodies = list(_bodies(node))
+        bodies = list(subgraphs(node))
         found = [self.watch(body) for body in bodies]
         places = [place for _, inside in found for place in inside]
         if not places:

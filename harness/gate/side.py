@@ -90,23 +90,11 @@ def open_model(
         Seconds of a second run: how long one takes, about.
     """
     from harness import providers
-    from harness.providers.binding import bound_runner
-    from harness.providers.running import feeds_for
-    from harness.providers.sessions import Purpose, open_session
+    from harness.latency.sessions import timed_session
 
     if core is not None:
         os.sched_setaffinity(0, {core})
-    found = providers.get(provider)
-    session = open_session(
-        model,
-        found,
-        purpose=Purpose.LATENCY,
-        level=level,
-        threads=threads,
-        allow_spinning=False,
-        record_placement=False,
-    )
-    _running[:] = [bound_runner(session, found, feeds_for(session, values))]
+    _running[:] = timed_session(model, providers.get(provider), [values], level=level, threads=threads).runs
     gc.collect()
     gc.disable()
     _running[0]()

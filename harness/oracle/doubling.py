@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from harness.model import subgraphs
-from harness.transforms.surgery.protos import walk
+from harness.transforms.surgery.protos import retype, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_datatype"})
@@ -44,7 +44,7 @@ def _double_graph(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         _double_tensor(tensor)
     for info in (*graph.input, *graph.output):
-        _double_type(info.type)
+        retype(info.type, _FLOAT, _DOUBLE)
     graph.ClearField("value_info")  # inference finds them again
     for node in graph.node:
         for attribute in node.attribute:
@@ -72,14 +72,3 @@ def _double_constant(node: onnx.NodeProto) -> None:
 def _double_tensor(tensor: TensorProto) -> None:
     if tensor.data_type == _FLOAT:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
-
-
-def _double_type(kind: onnx.TypeProto) -> None:
-    match kind.WhichOneof("value"):
-        case "tensor_type":
-            if kind.tensor_type.elem_type == _FLOAT:
-                kind.tensor_type.elem_type = _DOUBLE
-        case "sequence_type":
-            _double_type(kind.sequence_type.elem_type)
-        case "optional_type":
-            _double_type(kind.optional_type.elem_type)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TypeVar
 
 import onnx
 
 from harness.transforms import remark
 from harness.transforms.surgery.casting import DEFAULT_OP_BLOCK_LIST, FLOAT16
 from harness.transforms.surgery.clamping import Rounder
+from harness.transforms.surgery.editing import copy_fields
 from harness.transforms.surgery.halving import Halving
 from harness.transforms.surgery.inlining import inline_functions
 from harness.transforms.surgery.reading import Reading
@@ -19,8 +19,6 @@ from harness.transforms.surgery.rewiring import Rewiring
 # From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
 # changed in place would hold its float32 weights as well.
 _LARGE = 1 << 24
-
-_Message = TypeVar("_Message", onnx.ModelProto, onnx.GraphProto)
 
 
 def convert_to_half(
@@ -75,8 +73,9 @@ def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
     """A new model of the same, without the weights that are to be rounded: they will be written to it."""
     weights = list(model.graph.initializer)
     rounder.flush(but=weights)  # what is written elsewhere is copied with the graph
-    moved = _without(model, "graph")
-    moved.graph.CopyFrom(_without(model.graph, "initializer"))
+    moved = onnx.ModelProto()
+    copy_fields(model, moved, but="graph")
+    copy_fields(model.graph, moved.graph, but="initializer")
     for tensor in weights:
         new = moved.graph.initializer.add()
         if rounder.redirect(tensor, new):
@@ -88,18 +87,3 @@ def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
         else:
             new.CopyFrom(tensor)
     return moved
-
-
-def _without(message: _Message, name: str) -> _Message:
-    """A copy of a message, one field left out."""
-    copy = type(message)()
-    for descriptor, value in message.ListFields():
-        if descriptor.name == name:
-            continue
-        if isinstance(value, str | bytes | int | float):
-            setattr(copy, descriptor.name, value)
-        elif hasattr(value, "extend"):
-            getattr(copy, descriptor.name).extend(value)
-        else:
-            getattr(copy, descriptor.name).CopyFrom(value)
-    return copy

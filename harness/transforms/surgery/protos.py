@@ -18,6 +18,20 @@ def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from walk(body)
 
 
+def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
+    """Change a declared type's elements of type ``old`` to ``new``, in sequences, optionals and maps too."""
+    match kind.WhichOneof("value"):
+        case "tensor_type":
+            if kind.tensor_type.elem_type == old:
+                kind.tensor_type.elem_type = new
+        case "sequence_type":
+            retype(kind.sequence_type.elem_type, old, new)
+        case "optional_type":
+            retype(kind.optional_type.elem_type, old, new)
+        case "map_type":
+            retype(kind.map_type.value_type, old, new)
+
+
 def lift_constants(graph: onnx.GraphProto) -> None:
     """Make initializers of the graph's float Constant nodes, except of those that are its outputs."""
     outputs = {info.name for info in graph.output}
