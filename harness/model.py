@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
 SMALL_BYTES = 1024
 
+# Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
+FREE_INITIALIZERS = 4
+
 # Field numbers from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
@@ -146,7 +149,8 @@ def signature(model: onnx.ModelProto) -> Signature:
 
     Below IR version 4 every initializer has to be listed among the inputs; there, those aren't part of the signature.
     """
-    listed_constants = {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
+    listed = model.ir_version < FREE_INITIALIZERS
+    listed_constants = {tensor.name for tensor in model.graph.initializer} if listed else set()
     return Signature(
         tuple(_value_type(info) for info in model.graph.input if info.name not in listed_constants),
         tuple(_value_type(info) for info in model.graph.output),

@@ -140,7 +140,7 @@ class Yardstick:
         key = (id(noise), name)
         if key not in self._typical:
             told = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
-            seen = [each[name] for each in told if name in each and each[name].scale > 0]
+            seen = [each[name] for each in told if name in each and each[name].norm > 0]
             self._typical[key] = (
                 statistics.median([gap.l2 / gap.norm for gap in seen]) if seen else 0.0,
                 statistics.median([gap.greatest / gap.scale for gap in seen]) if seen else 0.0,

@@ -90,7 +90,8 @@ def gap_of(reference: Array, other: Array) -> Gap:
         greatest = 0.0 if is_text(reference) else found.max_abs
         return Gap(greatest=greatest, changed=changed, nonfinite=found.nonfinite, size=found.size)
     scale, _ = extent(reference)
-    norm = _norm(reference) if found.equal else math.sqrt(found.signal)
+    # The signal was summed where both sides are finite, and not at all where they're equal.
+    norm = _norm(reference) if found.equal or found.nonfinite else math.sqrt(found.signal)
     return Gap(math.sqrt(found.error), found.max_abs, norm, scale, 0, found.nonfinite, found.size)
 
 

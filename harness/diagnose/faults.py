@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from harness.diagnose.atlas import Array, Atlas, Site, attributes, graph_at
+from harness.model import FREE_INITIALIZERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Edit:
             name += "_"
         tensor = numpy_helper.from_array(np.require(array, requirements="C"), name)
         self.model.graph.initializer.append(tensor)
-        if self.model.ir_version < 4:  # there, every initializer has to be an input as well
+        if self.model.ir_version < FREE_INITIALIZERS:  # there, every initializer has to be an input as well
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
             self.model.graph.input.append(info)
         return name

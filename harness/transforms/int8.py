@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotApplicable, did_you_mean
+from harness.model import FREE_INITIALIZERS
 from harness.transforms import Precision, Transform
 from harness.transforms.optimize import MAX_BYTES
 
@@ -37,7 +38,6 @@ CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entr
 # A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one that gives float16 with
 # 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
 _OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
-_FREE_INITIALIZERS = 4  # the first IR version whose initializers needn't be listed among the inputs
 _ERROR = 3  # ONNX Runtime's severity
 
 
@@ -214,16 +214,13 @@ def _nothing(types: Sequence[str]) -> str:
 
 def _prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
-    from harness.transforms.surgery.protos import lift_constants
+    from harness.transforms.surgery.protos import lift_constants, unlist_constants
 
     _convert(model, opset)
     graph = model.graph
-    if model.ir_version < _FREE_INITIALIZERS:  # constants there, but defaults of inputs in any later version
-        constants = {tensor.name for tensor in graph.initializer}
-        inputs = [info for info in graph.input if info.name not in constants]
-        graph.ClearField("input")
-        graph.input.extend(inputs)
-        model.ir_version = _FREE_INITIALIZERS
+    if model.ir_version < FREE_INITIALIZERS:  # constants there, but defaults of inputs in any later version
+        unlist_constants(graph)
+        model.ir_version = FREE_INITIALIZERS
     lift_constants(graph)
 
 

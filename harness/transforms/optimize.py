@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import NotApplicable, did_you_mean
+from harness.model import FREE_INITIALIZERS
 from harness.transforms import Transform
 
 if TYPE_CHECKING:
@@ -64,9 +65,15 @@ def optimize(
     import onnx
     import onnxoptimizer
 
+    from harness.transforms.surgery.protos import unlist_constants
+
     onnx.checker.check_model(model)
     strip_doc_strings(model)
     optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
+    # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller may set from then on.
+    if model.ir_version < FREE_INITIALIZERS:
+        unlist_constants(optimized.graph)
+        optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
     onnx.checker.check_model(optimized)
     return optimized
 

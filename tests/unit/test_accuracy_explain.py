@@ -134,6 +134,18 @@ def test_an_overflow_of_the_ideal_conversion_explains_an_overflow_and_nothing_el
     assert not judged(Y * np.float32(1.1), yardstick).passed
 
 
+def test_an_ideal_conversion_that_leaves_nothing_finite_explains_nothing_that_is() -> None:
+    ruined = noise(np.full_like(Y, np.nan))
+    assert ruined.sets[0]["y"].norm == pytest.approx(float(np.linalg.norm(Y)))
+    assert not judged(Y * np.float32(1.1), Yardstick(noise(Y), noise(Y), ruined, "float16")).passed
+
+
+def test_values_whose_squares_vanish_are_judged_all_the_same() -> None:
+    tiny = np.full(4, 1e-170)
+    assert noise(tiny * 2, reference=tiny).sets[0]["y"].norm == 0
+    assert judged(tiny, Yardstick(noise(tiny * 2, reference=tiny)), reference=tiny).passed
+
+
 def test_a_nan_as_the_measure_explains_nothing() -> None:
     broken = Noise(({"y": Gap(float("nan"), float("nan"), float("nan"), 1.0, 0, 3, 800)},))
     assert not judged(Y * np.float32(1.1), Yardstick(noise(Y), broken, broken, "float16")).passed

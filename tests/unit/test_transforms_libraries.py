@@ -8,6 +8,7 @@ import onnxoptimizer
 import pytest
 
 from harness.errors import NotApplicable
+from harness.model import signature
 from harness.names import Step
 from harness.transforms import bind, passes, registry
 from harness.transforms import optimize as optimize_module
@@ -60,6 +61,21 @@ def test_optimize_strips_doc_strings() -> None:
     model = model_of(IDENTITIES)
     model.graph.doc_string = model.graph.node[2].doc_string = "told"
     assert b"told" not in optimize(model).SerializeToString()
+
+
+def test_optimize_makes_no_inputs_of_the_constants_that_old_versions_list() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 3, opset_import: ["" : 8]> g (float[2, 2] x, float[2, 2] w) => (float[2, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}> {
+            k = Constant <value = float[2, 2] {5, 6, 7, 8}> ()
+            a = MatMul (x, w)
+            y = Add (a, k)
+        }"""
+    )
+    optimized = optimize(copy_of(model))
+    assert signature(optimized) == signature(model)
+    x = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(run(optimized, x=x)[0], run(model, x=x)[0])
 
 
 def test_optimize_checks_the_model_first() -> None:

@@ -10,11 +10,9 @@ import onnx_ir as ir
 from google.protobuf.message import Message
 
 from harness.errors import NotApplicable
+from harness.model import FREE_INITIALIZERS
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-# Before this IR version every initializer had to be listed among the inputs, and was a constant all the same. Here they
-# are taken off that list, so that an initializer among the inputs always is a default that the caller may override.
-FREE_INITIALIZERS = 4
 
 # Of a tensor beside its name and its data: dimensions, type, tags and lengths.
 _TENSOR_BYTES = 32
@@ -83,6 +81,7 @@ def open_model(model: onnx.ModelProto) -> Editing:
         sparse=sparse,
     )
     if model.ir_version < FREE_INITIALIZERS:
+        # Constants are taken off the list: an initializer among the inputs always is a default that may be overridden.
         true_inputs = [value for value in editing.graph.inputs if not value.is_initializer()]
         editing.graph.inputs.clear()
         editing.graph.inputs.extend(true_inputs)

@@ -32,6 +32,14 @@ def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
             retype(kind.map_type.value_type, old, new)
 
 
+def unlist_constants(graph: onnx.GraphProto) -> None:
+    """Take the initializers out of the graph's inputs, where IR versions below 4 list them."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in constants]
+    graph.ClearField("input")
+    graph.input.extend(inputs)
+
+
 def lift_constants(graph: onnx.GraphProto) -> None:
     """Make initializers of the graph's float Constant nodes, except of those that are its outputs."""
     outputs = {info.name for info in graph.output}

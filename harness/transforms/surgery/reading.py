@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
-from harness.model import subgraphs
+from harness.model import FREE_INITIALIZERS, subgraphs
 from harness.transforms.surgery.casting import FIRST, FLOAT, NO_FLOAT, Rule, rules_of
-from harness.transforms.surgery.editing import FREE_INITIALIZERS, STANDARD_DOMAINS
+from harness.transforms.surgery.editing import STANDARD_DOMAINS
 from harness.transforms.surgery.protos import sort_nodes
 
 # In place of an element type, all of which are positive: nothing is known, a sequence or the like, no value at all.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import onnx
 
+from harness.model import FREE_INITIALIZERS
 from harness.transforms.surgery.casting import BFLOAT16, EITHER, FLOAT, FLOAT16
 from harness.transforms.surgery.clamping import Rounder
-from harness.transforms.surgery.editing import FREE_INITIALIZERS
 from harness.transforms.surgery.halving import Halving, constant_tensor
 from harness.transforms.surgery.reading import Reading, Scope, Step
 
