@@ -63,7 +63,8 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
-        explained: whether a departure has to be explained, beside being within the bounds.
+        explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
+            profiled and its emulated float16 held to the type's range.
     """
 
     cell: Cell
@@ -436,9 +437,9 @@ def _is_profiled(way: _Way, artifact: Artifact) -> bool:
     """
     if providers.get(way.task.cell.provider).fallback:
         return True
-    return not way.task.cell.card.suite and (
-        not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
-    )
+    if way.task.cell.card.suite or not way.task.explained:
+        return False
+    return not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
 
 
 def _contract(way: _Way) -> tuple[Provider, PlacementSpec]:

@@ -12,8 +12,9 @@ from harness.accuracy.measure import Array, Measured, is_float
 from harness.accuracy.noise import Gap, Noise
 
 # How many times as far as what explains it an output may depart. Honest variants of 13 models of the public zoo, with
-# seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest honest fp16` counts those that fail. Relative L2 is a mean, and steady; the greatest
-# difference of an element is an extreme, and of an output of one element both are one draw.
+# seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest honest fp16` counts those that fail. Relative
+# L2 is a mean, and steady; the greatest difference of an element is an extreme, and of an output of one element both
+# are one draw.
 MOST_L2 = 4.0
 MOST_ELEMENT = 8.0
 
