@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
-_SWEEP = "times the usual magnitude"
 _MOST = 8
 _NAMED = 4
 
@@ -140,7 +139,7 @@ def _magnitudes(made: Model, sets: Sequence[InputSet], *, with_empty: bool) -> l
     session = _open(watched.model, made.size_bytes, level="all")
     found = []
     for index, each in enumerate(sets):
-        if each.unusual and not each.unusual.endswith(_SWEEP):  # zeros and infinities say nothing about range
+        if each.unusual and not each.magnified:  # zeros and infinities say nothing about range
             continue
         greatest = run(session, _single(each.values))[OUTPUT].tolist()
         found += [

@@ -185,6 +185,7 @@ def _compared(
         float_io=held.float_io,
         inputs_differ=len({each.digest() for each in sets}) > 1,
         unusual=[bool(each.unusual) for each in sets],
+        magnified=[each.magnified for each in sets],
         yardstick=yardstick,
     )
 

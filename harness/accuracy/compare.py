@@ -92,6 +92,7 @@ def compare(
     float_io: str | None = None,
     inputs_differ: bool = True,
     unusual: Sequence[bool] = (),
+    magnified: Sequence[bool] = (),
     yardstick: Yardstick | None = None,
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
@@ -108,6 +109,8 @@ def compare(
         inputs_differ: whether the input sets differ, so that an output which never changes ignores them.
         unusual: which input sets are unusual; those come after the usual ones. What is near zero for an output is
             known from the usual sets: a probability that is 1e-5 throughout one unusual set isn't a large number.
+        magnified: which of those are of a multiple of the usual magnitude. There gates saturate: a product with one
+            that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't judged.
         yardstick: what departures are explained by; None: only whether they're within the tolerance is asked.
 
     Raises:
@@ -125,7 +128,8 @@ def compare(
         rare = number <= len(unusual) and unusual[number - 1]
         # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound alone is asked for.
         explain = None if yardstick is None or rare else partial(yardstick.bound, number - 1)
-        found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare))
+        signed = not (number <= len(magnified) and magnified[number - 1])
+        found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
         failures += [replace(failure, input_set=where) for failure in found]
     vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
     record = AccuracyRecord(
@@ -360,6 +364,7 @@ def _compare_set(
     explain: Explain | None,
     *,
     rare: bool,
+    signed: bool,
 ) -> Iterator[OutputFailure]:
     """Compare the outputs of one input set and add what was measured to ``totals``."""
     yield from check_names(reference, candidate)
@@ -384,7 +389,7 @@ def _compare_set(
                 bounded = None if explain is None else partial(explain, pool(part))
                 problems = _compare_tensors(part.name, part.reference, part.candidate, total,
                                             float_io, max(in_maps) if part.in_map else None, bounded,
-                                            rare=rare)  # fmt: skip
+                                            rare=rare, signed=signed)  # fmt: skip
             yield from (problem for problem in problems if problem is not None)
 
 
@@ -398,6 +403,7 @@ def _compare_tensors(
     explain: Callable[[Array, float], Bound] | None,
     *,
     rare: bool,
+    signed: bool,
 ) -> list[OutputFailure | None]:
     """Run every check of a tensor, the values' only where dtype and shape agree."""
     own_scale, constant = extent(reference)
@@ -428,7 +434,7 @@ def _compare_tensors(
         check_sqnr(name, reference, found, tolerance),
         check_cosine(name, reference, found, tolerance),
         check_agreement(name, reference, candidate, found, tolerance),
-        check_signed_zero(name, reference, candidate, found, tolerance),
+        check_signed_zero(name, reference, candidate, found, tolerance) if signed else None,
     ]
     if bound is None:
         problems = [problem and replace(problem, question=Question.NEITHER) for problem in problems]

@@ -20,7 +20,7 @@ from harness.inputs.demands import Kind
 from harness.inputs.generators import find, seeded
 from harness.inputs.recipe import Guess, Recipe
 from harness.inputs.rules import Make
-from harness.inputs.sets import Array, InputSet, Value, arrays_of, shape_text
+from harness.inputs.sets import MAGNIFIED, Array, InputSet, Value, arrays_of, shape_text
 from harness.inputs.signature import Input
 from harness.inputs.sizes import Role
 
@@ -86,8 +86,8 @@ def _throughout(number: float) -> _Change:
 
 
 FLOAT_EDGES = (
-    Edge("at 100 times the usual magnitude", _scaled(100.0), always=True),
-    Edge("at 10 times the usual magnitude", _scaled(10.0), always=True),
+    Edge(f"at 100 {MAGNIFIED}", _scaled(100.0), always=True),
+    Edge(f"at 10 {MAGNIFIED}", _scaled(10.0), always=True),
     Edge("at a hundredth of the usual magnitude", _scaled(0.01)),
     Edge("with negative values alone", _negative),
     Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),

@@ -13,6 +13,10 @@ Array = NDArray[np.generic]
 Value = Array | list[Array]
 
 
+MAGNIFIED = "times the usual magnitude"
+"""What a set is that differs from a usual one by a factor above 1 alone: ``at 100``, and then this."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputSet:
     """The values of every input that the model has no default for.
@@ -28,6 +32,11 @@ class InputSet:
     name: str
     values: dict[str, Value] = field(default_factory=dict)
     unusual: str = ""
+
+    @property
+    def magnified(self) -> bool:
+        """Whether it's a usual set, but for its magnitude, which is a multiple of the usual."""
+        return self.unusual.endswith(MAGNIFIED)
 
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and contents, in hexadecimal; the set's own name doesn't count."""

@@ -169,6 +169,13 @@ def test_the_sign_of_zero_counts_unless_a_card_says_otherwise() -> None:
     assert run({"y": f32(1, 0)}, {"y": f32(1, -0.0)}, loose).passed
 
 
+def test_where_gates_saturate_the_sign_of_zero_says_nothing_and_values_do() -> None:
+    signed, flipped = {"y": f32(-0.0, 1)}, {"y": f32(0.0, 1)}
+    assert not run(signed, flipped, unusual=[True]).passed
+    assert run(signed, flipped, unusual=[True], magnified=[True]).passed
+    assert not run(signed, {"y": f32(0.0, 1.01)}, unusual=[True], magnified=[True]).passed
+
+
 def test_a_shape_counts_even_where_the_values_agree() -> None:
     comparison = run({"y": np.ones((1, 3), np.float32)}, {"y": np.ones((3, 1), np.float32)})
     assert comparison.reason() == "output y: has shape [3, 1]; the reference has [1, 3]"
