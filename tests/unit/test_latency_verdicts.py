@@ -12,6 +12,7 @@ from scipy.stats import wilcoxon
 from harness.latency.statistics import (
     CONFIRMING_PAIRS,
     LEAST_PAIRS,
+    MINIMUM_EFFECT,
     MOST_PAIRS,
     Outcome,
     Verdict,
@@ -116,6 +117,17 @@ def test_significant_but_small_does_not_fail() -> None:
     assert decide(values, minimum_effect=0.005).outcome is Outcome.FAIL
 
 
+def test_a_slowdown_of_the_minimum_effect_is_no_coin_toss() -> None:
+    """Held against the estimate it would be one, however many pairs there are."""
+    assert share(outcomes(0.02, 0.007), Outcome.FAIL) >= 0.9
+    assert share(outcomes(0.02, 0.01, pairs=MOST_PAIRS), Outcome.FAIL) >= 0.9
+
+
+def test_what_the_pairs_can_tell_from_the_minimum_effect_passes() -> None:
+    assert share(outcomes(0.01, 0.007), Outcome.PASS) >= 0.95
+    assert share(outcomes(0.015, 0.01, pairs=MOST_PAIRS), Outcome.PASS) >= 0.95
+
+
 def test_a_faster_variant_passes() -> None:
     assert set(outcomes(-0.1, 0.02)) == {Outcome.PASS}
 
@@ -185,22 +197,22 @@ def test_confirmation_makes_false_fails_rarer_than_either_measurement() -> None:
 
 
 def test_pairs_follow_from_cells_noise_and_time() -> None:
-    calm = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.01)
+    calm = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.007)
     assert calm.pairs == calm.wanted == LEAST_PAIRS
-    noisy = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.03)
+    noisy = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.02)
     assert LEAST_PAIRS < noisy.pairs == noisy.wanted <= MOST_PAIRS
-    assert noisy.power >= 0.99
-    hurried = choose_pairs(cells=100, pair_s=0.1, budget_s=200, spread=0.03)
+    assert noisy.power >= 0.95
+    hurried = choose_pairs(cells=100, pair_s=0.1, budget_s=200, spread=0.02)
     assert hurried.pairs == 20
-    assert hurried.power < 0.99
+    assert hurried.power < 0.95
     assert f"would take {noisy.wanted} pairs" in hurried.why
     many = choose_pairs(cells=10_000, pair_s=0.001, budget_s=3600, spread=0.001)
     assert many.pairs == pairs_needed(0.01 / 10_000) == 20
 
 
 def test_the_choice_is_the_same_each_time_and_its_power_is_true() -> None:
-    asked = {"cells": 100, "pair_s": 0.1, "budget_s": 3600.0, "spread": 0.025}
+    asked = {"cells": 100, "pair_s": 0.1, "budget_s": 3600.0, "spread": 0.02}
     choice = choose_pairs(**asked)  # type: ignore[arg-type]
     assert choice == choose_pairs(**asked)  # type: ignore[arg-type]
-    fresh = draws(0.05, 0.025, 1000, choice.pairs, seed=9)
+    fresh = draws(MINIMUM_EFFECT, 0.02, 1000, choice.pairs, seed=9)
     assert np.mean([slower_p(row) <= 0.01 / 100 for row in fresh]) == pytest.approx(choice.power, abs=0.015)

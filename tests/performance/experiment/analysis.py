@@ -29,8 +29,6 @@ from tests.performance.experiment.subjects import INJECTABLE, SUBJECTS, TWO_MS
 from tests.performance.experiment.taking import AA_TRIALS, BUSY_AA_TRIALS, NOISY, WORK_TRIALS, spread
 
 RESAMPLED = 30_000
-SMALL_EFFECT = 0.01
-"""For the row of 2%: a gate that only fails what is estimated above 2% catches half of what is 2%, whatever it does."""
 Trial = tuple[Measured, Measured | None]
 
 
@@ -62,7 +60,7 @@ def table(recordings: Recordings) -> Iterator[str]:
     yield f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} over {FAMILY} cells"
     numbers = sorted({len(each.pairs) for each in recordings.of("aa")})
     chosen = ", ".join(map(str, numbers)) or "?"
-    yield f"K = {chosen}, then {CONFIRMING_PAIRS} or more; minimum effect {MINIMUM_EFFECT:.0%} where none is named"
+    yield f"K = {chosen}, then {CONFIRMING_PAIRS} or more; minimum effect {MINIMUM_EFFECT:.0%}"
 
 
 def _spreads(recordings: Recordings) -> Iterator[str]:
@@ -84,46 +82,40 @@ def _spreads(recordings: Recordings) -> Iterator[str]:
 def _lines(recordings: Recordings) -> Iterator[Line]:
     alike, busy = recordings.trials("aa"), recordings.trials("busy aa")
     models = len({first.model for first, _ in alike})
-    for effect in (MINIMUM_EFFECT, SMALL_EFFECT):
-        named = "" if effect == MINIMUM_EFFECT else f", minimum effect {effect:.0%}"
-        yield _none(f"A/A: FAIL ({models} models){named}", in_runs(alike, effect), AA_TRIALS, models >= 6)
-        enough = len(alike) >= AA_TRIALS
-        yield _none(f"A/A resampled: FAIL{named}", resampled(alike, effect) if enough else [], RESAMPLED)
+    yield _none(f"A/A: FAIL ({models} models)", in_runs(alike), AA_TRIALS, models >= 6)
+    yield _none("A/A resampled: FAIL", resampled(alike) if len(alike) >= AA_TRIALS else [], RESAMPLED)
     yield _caught(recordings, "work 10%", 0.99)
     yield _caught(recordings, "work 5%", 0.99)
     yield _caught(recordings, "work 3%", 0.95)
-    yield _caught(recordings, "work 2%", 0.90, SMALL_EFFECT)
-    yield _caught(recordings, "work 2%", None)
+    yield _caught(recordings, "work 2%", 0.90)
     yield _caught(recordings, "busy work 5%", 0.99)
-    yield _none("busy neighbour, A/A: FAIL", in_runs(busy, MINIMUM_EFFECT), BUSY_AA_TRIALS)
+    yield _none("busy neighbour, A/A: FAIL", in_runs(busy), BUSY_AA_TRIALS)
     yield from _interval(alike)
     yield _cost(recordings)
     yield from _peers(recordings, alike)
 
 
-def verdict(trial: Trial, effect: float, first: Verdict | None = None) -> Outcome:
+def verdict(trial: Trial, first: Verdict | None = None) -> Outcome:
     """What the gate says of a cell in the end: alone in its second measurement, one of a hundred in its first."""
     taken, again = trial
-    first = first or decide_run({0: taken.log_ratios}, minimum_effect=effect, family=FAMILY)[0]
+    first = first or decide_run({0: taken.log_ratios}, family=FAMILY)[0]
     if not needs_confirmation(first):
         return first.outcome
     assert again is not None
-    return confirm(first, decide(again.log_ratios, minimum_effect=effect)).outcome
+    return confirm(first, decide(again.log_ratios)).outcome
 
 
-def in_runs(trials: Sequence[Trial], effect: float) -> list[Outcome]:
+def in_runs(trials: Sequence[Trial]) -> list[Outcome]:
     """The verdicts on trials, taken together in runs of a hundred cells."""
     found: list[Outcome] = []
     for at in range(0, len(trials), FAMILY):
         run = dict(enumerate(trials[at : at + FAMILY]))
-        firsts = decide_run(
-            {key: first.log_ratios for key, (first, _) in run.items()}, minimum_effect=effect, family=FAMILY
-        )
-        found += [verdict(run[key], effect, firsts[key]) for key in run]
+        firsts = decide_run({key: first.log_ratios for key, (first, _) in run.items()}, family=FAMILY)
+        found += [verdict(run[key], firsts[key]) for key in run]
     return found
 
 
-def resampled(trials: Sequence[Trial], effect: float) -> list[Outcome]:
+def resampled(trials: Sequence[Trial]) -> list[Outcome]:
     """The same on cells whose session pairs are drawn from all that were recorded of a model."""
     pools: dict[str, list[float]] = defaultdict(list)
     for pair in trials:
@@ -136,13 +128,12 @@ def resampled(trials: Sequence[Trial], effect: float) -> list[Outcome]:
     for _ in range(RESAMPLED // FAMILY):
         cells = {key: names[key % len(names)] for key in range(FAMILY)}
         firsts = decide_run(
-            {key: rng.choice(pools[name], pairs, replace=False).tolist() for key, name in cells.items()},
-            minimum_effect=effect,
+            {key: rng.choice(pools[name], pairs, replace=False).tolist() for key, name in cells.items()}
         )
         for key, first in firsts.items():
             if needs_confirmation(first):
                 again = rng.choice(pools[cells[key]], CONFIRMING_PAIRS, replace=False).tolist()
-                first = confirm(first, decide(again, minimum_effect=effect))
+                first = confirm(first, decide(again))
             found.append(first.outcome)
     return found
 
@@ -157,9 +148,9 @@ def _none(what: str, found: Sequence[Outcome], needed: int, also: bool = True) -
     return Line(what, "0", text, f"{count:,} of {needed:,}", None if not enough and not failed else failed == 0)
 
 
-def _caught(recordings: Recordings, row: str, least: float | None, effect: float = MINIMUM_EFFECT) -> Line:
+def _caught(recordings: Recordings, row: str, least: float) -> Line:
     trials = recordings.trials(row)
-    found = [verdict(trial, effect) for trial in trials]
+    found = [verdict(trial) for trial in trials]
     caught, count = found.count(Outcome.FAIL), len(found)
     text = "-"
     if count:
@@ -169,10 +160,7 @@ def _caught(recordings: Recordings, row: str, least: float | None, effect: float
             if (values := [value for first, _ in trials if first.model == name for value in first.log_ratios])
         ]
         text = f"{caught / count:.1%} {bounds(caught, count)}, work {min(sizes):.1%}-{max(sizes):.1%}"
-    named = "" if effect == MINIMUM_EFFECT else f", minimum effect {effect:.0%}"
-    what = row.replace("busy work", "busy neighbour,").replace("work ", "work of ") + f" caught{named}"
-    if least is None:
-        return Line(f"{what} (half by construction)", "-", text, f"{count} of {WORK_TRIALS}", count > 0 or None)
+    what = row.replace("busy work", "busy neighbour,").replace("work ", "work of ") + " caught"
     enough = count >= WORK_TRIALS
     return Line(what, f"{least:.0%}", text, f"{count} of {WORK_TRIALS}", caught >= least * count if enough else None)
 
@@ -240,10 +228,10 @@ def _peers(recordings: Recordings, alike: Sequence[Trial]) -> Iterator[Line]:
         saved = saved_by.get((first.model, first.trial // len(INJECTABLE)))
         if saved is not None:
             slowed.append((_times(saved, 0), _times(first, 1)))
-    alarms = in_runs(alike, MINIMUM_EFFECT).count(Outcome.FAIL)
+    alarms = in_runs(alike).count(Outcome.FAIL)
     # The rate of ours that isn't ruled out.
     ours = binomtest(alarms, len(alike)).proportion_ci(method="exact").high if alike else 1.0
-    caught = [verdict(trial, MINIMUM_EFFECT) for trial in recordings.trials("work 5%")]
+    caught = [verdict(trial) for trial in recordings.trials("work 5%")]
     power = caught.count(Outcome.FAIL) / len(caught) if caught else 0.0
     enough = len(alike) >= AA_TRIALS and len(slowed) >= WORK_TRIALS
     for name, flags in PEERS.items():

@@ -94,11 +94,8 @@ class Recordings:
 
 
 def undecided(first: Measured) -> bool:
-    """Whether the gate would measure this cell again, under either minimum effect that is looked at."""
-    values = {0: first.log_ratios}
-    return any(
-        needs_confirmation(decide_run(values, family=FAMILY, minimum_effect=effect)[0]) for effect in (0.01, 0.02)
-    )
+    """Whether the gate would measure this cell again."""
+    return needs_confirmation(decide_run({0: first.log_ratios}, family=FAMILY)[0])
 
 
 @cache

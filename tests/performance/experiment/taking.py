@@ -116,12 +116,12 @@ def _fresh(recordings: Recordings) -> Taken:
 
 
 def _sizes(recordings: Recordings) -> Taken:
-    """How many rows of products each effect takes in each model: a guess, and two corrections by what it came to."""
+    """How many rows of products each effect takes in each model: a guess, and corrections by what it came to."""
     for name in INJECTABLE:
         for effect in EFFECTS:
             row = f"size {effect:.0%}"
             tries = [each for each in recordings.of(row) if each.model == name]
-            while len(tries) < 3:
+            while len(tries) < sizings(effect):
                 rows = _next_rows(tries, effect) or _guess(name, effect)
                 found = subject(name)
                 measured = measure(
@@ -135,14 +135,19 @@ def _sizes(recordings: Recordings) -> Taken:
 def size_of(recordings: Recordings, name: str, effect: float) -> int | None:
     """The rows that ``effect`` takes in a model, from its sizing."""
     tries = [each for each in recordings.of(f"size {effect:.0%}") if each.model == name]
-    return _next_rows(tries, effect) if len(tries) >= 3 else None
+    return _next_rows(tries, effect) if len(tries) >= sizings(effect) else None
+
+
+def sizings(effect: float) -> int:
+    """How often the work is sized: near the minimum effect a tenth of a percent decides whether it should be caught."""
+    return 6 if effect < 0.05 else 3
 
 
 def _next_rows(tries: list[Measured], effect: float) -> int | None:
     """By proportion, from all that has been tried: its noise averages out."""
     if not tries:
         return None
-    per_row = [slowdown(each) / each.rows for each in tries[-2:]]
+    per_row = [slowdown(each) / each.rows for each in tries[1:] or tries]
     mean = sum(per_row) / len(per_row)
     if mean <= 0:
         return 2 * tries[-1].rows
