@@ -106,21 +106,29 @@ class Judged:
     Attributes:
         artifact: the model file that was judged.
         level: ONNX Runtime's optimization level for it.
+        failing: positions of the reference's input sets on which an output is worst, where outputs fail.
     """
 
     result: CellResult
     artifact: Path | None = None
     level: str = "all"
+    failing: tuple[int, ...] = ()
 
 
 class CellEnded(Exception):
     """The cell's way ends here."""
 
     def __init__(
-        self, status: Status, reason: str, detail: tuple[str, ...] = (), symptom: Symptom | None = None
+        self,
+        status: Status,
+        reason: str,
+        detail: tuple[str, ...] = (),
+        symptom: Symptom | None = None,
+        failing: tuple[int, ...] = (),
     ) -> None:
         super().__init__(reason)
         self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
+        self.failing = failing
 
 
 # What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing.
@@ -218,7 +226,7 @@ def _judge(way: _Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, artifact, outputs, kept)
     except CellEnded as end:
-        return Judged(way.result(end.status, end.reason, end.detail, end.symptom))
+        return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=end.failing)
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
 
@@ -241,6 +249,13 @@ def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
 def subject_of(task: Task) -> Subject:
     """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
     return _subject(task, Cache(cache_root()))[0]
+
+
+def artifact_of(task: Task) -> Artifact:
+    """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
+    kept = Cache(cache_root())
+    subject, graph = _subject(task, kept)
+    return _transform(_Way(task, found={"graph": graph}), subject, kept)
 
 
 def _load(way: _Way, kept: Cache) -> Subject:
@@ -507,7 +522,9 @@ def _compare(way: _Way, subject: Subject, artifact: Artifact, outputs: list[dict
         way.found["accuracy"] = found.comparison.record
     way.notes += found.notes
     if not found.passed:
-        raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom)
+        failures = found.comparison.failures if found.comparison is not None else ()
+        failing = tuple(sorted({failure.at for failure in failures if failure.at is not None}))
+        raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom, failing)
     if way.found["placement"].precision in EMULATED:
         hidden = judge_range(held, artifact.model)
         way.notes += hidden.notes

@@ -29,9 +29,13 @@ def test_accuracy(
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    from harness.diagnose import repro
+
     result = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
+    kept = repro.settle(onnx_runner, onnx_cell, result)
     if result.status in (Status.FAIL, Status.ERROR):
-        result = replace(result, detail=(*result.detail, alone(request.node, onnx_cell, onnx_runner)))
+        lines = [] if kept is None else [kept]
+        result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, onnx_runner)))
     onnx_record(result)
     conclude(result)
 

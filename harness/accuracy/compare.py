@@ -130,7 +130,7 @@ def compare(
         explain = None if yardstick is None or rare else partial(yardstick.bound, number - 1)
         signed = not (number <= len(magnified) and magnified[number - 1])
         found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
-        failures += [replace(failure, input_set=where) for failure in found]
+        failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
     vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
     record = AccuracyRecord(
         input_sets=len(reference),

@@ -57,6 +57,7 @@ class OutputFailure:
         check: which one.
         what: a predicate to the output's name, such as ``has shape [1, 2]; the reference has [2, 1]``.
         input_set: which one, for people.
+        at: its position; None where the failure is of no input set.
         sets: in how many input sets it fails.
         severity: orders failures of one check, greatest worst.
         minimum_tolerance: the smallest rtol that would pass, atol in proportion (the smallest atol where rtol is 0);
@@ -73,6 +74,7 @@ class OutputFailure:
     check: Check
     what: str
     input_set: str = ""
+    at: int | None = None
     sets: int = 1
     severity: float = 0.0
     minimum_tolerance: float | None = None

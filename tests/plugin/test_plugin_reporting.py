@@ -89,6 +89,19 @@ def test_a_failure_ends_in_the_command_that_runs_its_cell_alone(ended: Ended) ->
     assert "1 model, 1 cell on cpu: 1 fail" in again.told
 
 
+def test_a_failing_cell_is_kept_by_itself_and_the_failure_says_where(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    wrong = "fp16.io32(max_finite_val=0.1)"  # cuts the weights off at a tenth
+    ended = run_pytest(tmp_path, "lin.onnx", "--variant", wrong, "--benchmark-skip", "--report-dir=reports", "-n2")
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    (cell,) = ended.cells.values()
+    kept, alone = cell["detail"][-2:]
+    assert kept == f"kept by itself: reports/repro/{cell['id']}"
+    assert alone.startswith("alone: pytest ")
+    assert {path.name for path in (tmp_path / "reports" / "repro" / cell["id"]).iterdir()} >= {"model.onnx", "repro.py"}
+    assert kept in ended.told
+
+
 def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -> None:
     database = ended.folder / "reports" / "history.sqlite"
     before = (ended.folder / "reports" / "results.json").read_text("utf-8")
