@@ -126,8 +126,10 @@ def compare(
     for number, (left, right) in enumerate(zip(reference, candidate, strict=True), 1):
         where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
         rare = number <= len(unusual) and unusual[number - 1]
-        # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound alone is asked for.
-        explain = None if yardstick is None or rare else partial(yardstick.bound, number - 1)
+        # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound alone is asked for,
+        # which yields to the noise where that was measured.
+        measured = yardstick is not None and (not rare or yardstick.floor.sets[number - 1])
+        explain = partial(yardstick.bound, number - 1) if yardstick is not None and measured else None
         signed = not (number <= len(magnified) and magnified[number - 1])
         found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
@@ -426,6 +428,8 @@ def _compare_tensors(
     elif bound is not None and not tolerance.chosen:
         # Nobody asked for less than noise: where an output is tiny, its scale times k may lie below.
         atol = max(atol, MOST_ELEMENT * bound.floor.greatest)
+    if rare:
+        bound = None
     found = measure(reference, candidate, rtol=rtol, atol=atol)
     problems = [
         check_nonfinite(name, reference, candidate, found, bound),

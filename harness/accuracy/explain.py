@@ -99,6 +99,11 @@ class Yardstick:
     usual: tuple[int, ...] = ()
     _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
 
+    def with_noise(self, more: Noise) -> Yardstick:
+        """With noise that was measured on further input sets."""
+        sets = tuple(more.sets[index] or each for index, each in enumerate(self.floor.sets))
+        return replace(self, floor=replace(self.floor, sets=sets))
+
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
         """What explains the output ``name`` (as `pool` names it) in the input set ``index``.
 

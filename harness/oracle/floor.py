@@ -7,7 +7,7 @@ ONNX Runtime has the kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,33 @@ def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
     return kept_noise("floor", model, reference, kept, [], lambda: _measured(model, reference))
 
 
+def magnified_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
+    """The same on the sets of a multiple of the usual magnitude, where a model may be far less steady.
+
+    Optimization levels don't count there: one that does more than round otherwise couldn't be told from one that
+    doesn't, where the model itself is beside itself.
+    """
+    return kept_noise("magnified_floor", model, reference, kept, [], lambda: _measured_magnified(model, reference))
+
+
+def _measured_magnified(model: Model, reference: Reference) -> Noise:
+    sets = [place for place, each in enumerate(reference.sets) if each.magnified]
+    sources: list[str] = []
+    notes: list[str] = []
+    own = _runs(notes, sources, {
+        "the last bit of the inputs": lambda: _last_bits(model, reference, sets),
+        "float64": lambda: gaps_of(_double(model), reference, sets, [_as_double]),
+    }, len(reference.sets))  # fmt: skip
+    return Noise(tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(notes))
+
+
 def _measured(model: Model, reference: Reference) -> Noise:
     usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
     notes: list[str] = []
     # Twice the reference's own work, not five times: the levels that few ask for are run on every second usual set.
     own = _runs(notes, sources, {
-        "the last bit of the inputs": lambda: _last_bits(model, reference),
+        "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
         "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double]),
     }, count)  # fmt: skip
     levels = _runs(notes, sources, {
@@ -92,9 +112,8 @@ def _is_change(gap: Gap, own: Gap | None) -> bool:
     )  # fmt: skip
 
 
-def _last_bits(model: Model, reference: Reference) -> _Run:
+def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
     """The reference with its float inputs moved by one unit in the last place; with its weights, where none moves."""
-    sets = reference.usual
     generator = np.random.default_rng(0)
     values = (value for index in sets for value in reference.sets[index].values.values())
     if any(nudged(value, generator) is not value for value in values):

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from harness import transforms
+from harness import transforms, verdict
+from harness.accuracy.noise import Noise
 from harness.inputs import edges
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
@@ -92,6 +93,31 @@ def test_unusual_inputs_show_what_usual_ones_do_not(
     # Those that are there for it do so alone.
     monkeypatch.setattr(edges, "_candidates", only(words))
     assert judged(tmp_path / "alone", monkeypatch, right, wrong, unusual=True).status is Status.FAIL
+
+
+# At 100 times the magnitude the last bit of x moves this by 0.004, of 1.
+UNSTEADY = F + "{ k = " + C + "1000.0> () a = Mul(x, k) y = Cos(a) }"
+
+
+@pytest.mark.parametrize(
+    ("variant", "status"),
+    [
+        ("{ k = " + C + "10.0> () l = " + C + "100.0> () b = Mul(x, k) a = Mul(b, l) y = Cos(a) }", Status.PASS),
+        ("{ m = " + C + "90.0> () c = Min(x, m) k = " + C + "1000.0> () a = Mul(c, k) y = Cos(a) }", Status.FAIL),
+    ],
+    ids=["rounded otherwise", "a clamp at 90"],
+)
+def test_where_the_model_itself_is_unsteady_noise_is_no_fault_and_a_fault_is_no_noise(
+    variant: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edges, "_candidates", only("at 10"))
+    found = judged(tmp_path, monkeypatch, UNSTEADY, F + variant, unusual=True)
+    assert found.status is status, found
+    if status is Status.FAIL:
+        assert str(found.reason).startswith("on unusual inputs alone, ")
+    # Without having measured how steady it is there, nobody could tell the two apart.
+    monkeypatch.setattr(verdict, "magnified_floor", lambda *_: Noise(tuple({} for _ in range(50))))
+    assert judged(tmp_path / "blind", monkeypatch, UNSTEADY, F + variant, unusual=True).status is Status.FAIL
 
 
 def only(words: str) -> Callable[..., Iterator[Any]]:

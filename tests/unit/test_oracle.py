@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 
 from harness.accuracy.noise import Noise
 from harness.inputs import InputSet
+from harness.inputs.sets import MAGNIFIED
 from harness.model import Model
 from harness.oracle import floor as floor_room
 from harness.oracle.chance import random_nodes
 from harness.oracle.doubling import WITHOUT_KERNEL, to_double, without_kernel
-from harness.oracle.floor import NOT_NOISE, noise_floor
+from harness.oracle.floor import NOT_NOISE, magnified_floor, noise_floor
 from harness.oracle.ideal import Conversion, ideal_conversion
 from harness.oracle.quantizing import Scheme, quantized
 from harness.oracle.rounding import Clamp, round_through, rounded
@@ -66,6 +68,17 @@ def referred(model: onnx.ModelProto, folder: Path, *feeds: dict[str, Any]) -> tu
 def half(array: Any) -> Any:
     with np.errstate(over="ignore"):
         return np.asarray(array, np.float32).astype(np.float16).astype(np.float32)
+
+
+def test_the_floor_of_magnified_sets_is_theirs_alone(tmp_path: Path) -> None:
+    model, made = referred(product(), tmp_path, {"x": X}, {"x": 10 * X})
+    made = replace(made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}")))
+    kept = Cache(tmp_path / "cache")
+    usual, magnified = noise_floor(model, made, kept).sets[0], magnified_floor(model, made, kept)
+    assert magnified.sets[0] == {}
+    gap = magnified.sets[1]["y"]
+    assert gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0  # exp of ten times as much
+    assert not any("level" in source for source in magnified.sources)
 
 
 def test_the_ideal_conversion_rounds_inputs_weights_and_every_intermediate() -> None:
