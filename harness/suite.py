@@ -105,8 +105,10 @@ def conclude(result: CellResult) -> None:
         case Status.KNOWN_FAILURE:
             pytest.xfail(result.reason or "known failure")
         case _:
-            lines = [f"{result.id}: {result.status} at {result.stage}: {result.reason}", *result.detail]
-            pytest.fail("\n  ".join(lines), pytrace=False)
+            from harness.report.figures import explanation
+
+            told = "\n  ".join(explanation(result))
+            pytest.fail(f"{result.id}: {result.status} at {result.stage}: {told}", pytrace=False)
 
 
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:

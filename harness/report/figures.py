@@ -265,8 +265,11 @@ def notes(block: Block) -> list[str]:
 
 
 def explanation(cell: CellResult) -> tuple[str, ...]:
-    """Everything said about a cell: its reason, unless the detail begins with it, and the detail line by line."""
+    """Everything said about a cell, nothing twice: its reason, then the detail line by line.
+
+    The detail begins with the worst failure, which is what the reason tells of.
+    """
     lines = tuple(line for text in cell.detail for line in text.split("\n"))
-    if cell.reason and not (lines and cell.reason in lines[0]):
-        return (cell.reason, *lines)
-    return lines
+    if not cell.reason or (lines and cell.reason in lines[0]):
+        return lines
+    return (cell.reason, *(lines[1:] if lines and f"output {lines[0]}" in cell.reason else lines))

@@ -124,6 +124,14 @@ def test_a_command_to_copy_is_never_cut() -> None:
     assert f"    {command}" in [line.text for line in shown([failed], 80)]
 
 
+def test_an_explanation_says_nothing_twice() -> None:
+    worst = "y: 1 of 2 values (50%) beyond the tolerance"
+    detail = (worst, "  would pass with atol 1", "alone: x")
+    repeated = cell(status=Status.FAIL, reason=f"faithful, but not usable: output {worst}", detail=detail)
+    assert figures.explanation(repeated) == (repeated.reason, *detail[1:])
+    assert figures.explanation(cell(status=Status.FAIL, reason="another", detail=detail)) == ("another", *detail)
+
+
 def test_an_endless_explanation_keeps_its_first_lines_and_the_command() -> None:
     detail = (*(f"output {number} is off" for number in range(500)), "alone: pytest x")
     texts = [line.text for line in shown([cell("v", status=Status.FAIL, reason="all off", detail=detail)])]
