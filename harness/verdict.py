@@ -20,7 +20,7 @@ from harness.inputs.reach import reached_outputs
 from harness.model import Model
 from harness.names import Variant
 from harness.oracle.chance import random_nodes
-from harness.oracle.floor import NOT_NOISE, magnified_floor, noise_floor
+from harness.oracle.floor import NOT_NOISE, noise_floor, unusual_floor
 from harness.oracle.ideal import Conversion, ideal_conversion
 from harness.oracle.quantizing import Scheme
 from harness.oracle.rounding import Clamp
@@ -154,10 +154,10 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     yardstick, unmeasured = _yardstick(held)
     notes += unmeasured
     comparison = _compared(held, expected, outputs, places, yardstick)
-    magnified = {place for place, each in enumerate(made.sets) if each.magnified}
-    if yardstick is not None and comparison.failures and {each.at for each in comparison.failures} <= magnified:
+    smooth = {place for place, each in enumerate(made.sets) if each.smooth}
+    if yardstick is not None and comparison.failures and {each.at for each in comparison.failures} <= smooth:
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
-        yardstick = yardstick.with_noise(magnified_floor(held.model, made, held.kept))
+        yardstick = yardstick.with_noise(unusual_floor(held.model, made, held.kept))
         comparison = _compared(held, expected, outputs, places, yardstick)
     told = (*notes, *comparison.notes)
     if comparison.passed:

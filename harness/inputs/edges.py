@@ -49,12 +49,14 @@ class Edge:
         change: from an input's usual values to the unusual ones, before they are brought into the input's bounds.
         always: whether models that take long to run get it too.
         infinite: whether it holds infinities, which only inputs without bounds may.
+        smooth: whether no value lies on purpose where a last bit decides.
     """
 
     words: str
     change: _Change
     always: bool = False
     infinite: bool = False
+    smooth: bool = False
 
 
 def _scaled(factor: float) -> _Change:
@@ -86,13 +88,17 @@ def _throughout(number: float) -> _Change:
 
 
 FLOAT_EDGES = (
-    Edge(f"at 100 {MAGNIFIED}", _scaled(100.0), always=True),
-    Edge(f"at 10 {MAGNIFIED}", _scaled(10.0), always=True),
-    Edge("at a hundredth of the usual magnitude", _scaled(0.01)),
-    Edge("with negative values alone", _negative),
+    Edge(f"at 100 {MAGNIFIED}", _scaled(100.0), always=True, smooth=True),
+    Edge(f"at 10 {MAGNIFIED}", _scaled(10.0), always=True, smooth=True),
+    Edge("at a hundredth of the usual magnitude", _scaled(0.01), smooth=True),
+    Edge("with negative values alone", _negative, smooth=True),
     Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),
     Edge("with zeros alone", _throughout(0.0)),
-    Edge("with magnitudes from 1e-6 to 1e5", _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 1e-6, -1e-6)),
+    Edge(
+        "with magnitudes from 1e-6 to 1e5",
+        _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 1e-6, -1e-6),
+        smooth=True,
+    ),
     Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
     Edge("with inf in the first half", _partly(math.inf), infinite=True),
     Edge("with -inf alone", _throughout(-math.inf), infinite=True),
@@ -114,7 +120,7 @@ def unusual_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light
     for edge, values in _candidates(recipe, seed, base, light):
         if edge.words in settled:
             continue
-        made = InputSet(_name(edge.words, seed, values), values, edge.words)
+        made = InputSet(_name(edge.words, seed, values), values, edge.words, edge.smooth)
         if (digest := made.digest()) in seen:
             continue
         seen.add(digest)
@@ -174,7 +180,7 @@ def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge,
         guess = replace(base, sizes=base.sizes | sizes)
         for constants in ({}, *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful)):
             trial = replace(guess, constants=guess.constants | constants)
-            yield Edge(words, _scaled(1)), recipe.values(_INDEX, seed, trial)
+            yield Edge(words, _scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)
 
 
 def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, number: int) -> Value | None:

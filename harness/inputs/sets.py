@@ -27,11 +27,14 @@ class InputSet:
         unusual: what no user would feed as a rule, such as ``at 100 times the usual magnitude``; empty for a usual
             set. An unusual set is there to reveal: no conversion to a narrower type has to be usable on it, and
             nothing is calibrated on it.
+        smooth: of an unusual set: whether no value lies on purpose where a last bit decides, so that the model's noise
+            on it is no more than noise.
     """
 
     name: str
     values: dict[str, Value] = field(default_factory=dict)
     unusual: str = ""
+    smooth: bool = False
 
     @property
     def magnified(self) -> bool:

@@ -41,17 +41,17 @@ def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
     return kept_noise("floor", model, reference, kept, [], lambda: _measured(model, reference))
 
 
-def magnified_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
-    """The same on the sets of a multiple of the usual magnitude, where a model may be far less steady.
+def unusual_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
+    """The same on the smooth ones of the unusual sets, where a model may be far less steady.
 
     Optimization levels don't count there: one that does more than round otherwise couldn't be told from one that
     doesn't, where the model itself is beside itself.
     """
-    return kept_noise("magnified_floor", model, reference, kept, [], lambda: _measured_magnified(model, reference))
+    return kept_noise("unusual_floor", model, reference, kept, [], lambda: _measured_unusual(model, reference))
 
 
-def _measured_magnified(model: Model, reference: Reference) -> Noise:
-    sets = [place for place, each in enumerate(reference.sets) if each.magnified]
+def _measured_unusual(model: Model, reference: Reference) -> Noise:
+    sets = [place for place, each in enumerate(reference.sets) if each.smooth]
     sources: list[str] = []
     notes: list[str] = []
     own = _runs(notes, sources, {

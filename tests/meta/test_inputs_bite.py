@@ -110,13 +110,12 @@ UNSTEADY = F + "{ k = " + C + "1000.0> () a = Mul(x, k) y = Cos(a) }"
 def test_where_the_model_itself_is_unsteady_noise_is_no_fault_and_a_fault_is_no_noise(
     variant: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edges, "_candidates", only("at 10"))
     found = judged(tmp_path, monkeypatch, UNSTEADY, F + variant, unusual=True)
     assert found.status is status, found
     if status is Status.FAIL:
         assert str(found.reason).startswith("on unusual inputs alone, ")
     # Without having measured how steady it is there, nobody could tell the two apart.
-    monkeypatch.setattr(verdict, "magnified_floor", lambda *_: Noise(tuple({} for _ in range(50))))
+    monkeypatch.setattr(verdict, "unusual_floor", lambda *_: Noise(tuple({} for _ in range(50))))
     assert judged(tmp_path / "blind", monkeypatch, UNSTEADY, F + variant, unusual=True).status is Status.FAIL
 
 

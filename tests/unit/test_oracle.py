@@ -21,7 +21,7 @@ from harness.model import Model
 from harness.oracle import floor as floor_room
 from harness.oracle.chance import random_nodes
 from harness.oracle.doubling import WITHOUT_KERNEL, to_double, without_kernel
-from harness.oracle.floor import NOT_NOISE, magnified_floor, noise_floor
+from harness.oracle.floor import NOT_NOISE, noise_floor, unusual_floor
 from harness.oracle.ideal import Conversion, ideal_conversion
 from harness.oracle.quantizing import Scheme, quantized
 from harness.oracle.rounding import Clamp, round_through, rounded
@@ -70,15 +70,15 @@ def half(array: Any) -> Any:
         return np.asarray(array, np.float32).astype(np.float16).astype(np.float32)
 
 
-def test_the_floor_of_magnified_sets_is_theirs_alone(tmp_path: Path) -> None:
+def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     model, made = referred(product(), tmp_path, {"x": X}, {"x": 10 * X})
-    made = replace(made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}")))
+    made = replace(made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}", smooth=True)))
     kept = Cache(tmp_path / "cache")
-    usual, magnified = noise_floor(model, made, kept).sets[0], magnified_floor(model, made, kept)
-    assert magnified.sets[0] == {}
-    gap = magnified.sets[1]["y"]
+    usual, rare = noise_floor(model, made, kept).sets[0], unusual_floor(model, made, kept)
+    assert rare.sets[0] == {}
+    gap = rare.sets[1]["y"]
     assert gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0  # exp of ten times as much
-    assert not any("level" in source for source in magnified.sources)
+    assert not any("level" in source for source in rare.sources)
 
 
 def test_the_ideal_conversion_rounds_inputs_weights_and_every_intermediate() -> None:
