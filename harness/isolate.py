@@ -242,6 +242,11 @@ def note_stage(stage: str) -> None:
         _noted.value = stage.encode()[: _STAGE_BYTES - 1]
 
 
+def noted() -> str:
+    """What was said last, in the worker. Elsewhere: nothing."""
+    return _noted.value.decode(errors="replace") if _noted is not None else ""
+
+
 @contextlib.contextmanager
 def noting(stage: str) -> Iterator[None]:
     """Note ``stage`` for the block, and after it what was noted before."""

@@ -22,6 +22,8 @@ from harness.cards import Card
 from harness.errors import HarnessError, InputError, ModelError
 from harness.inputs import InputSet
 from harness.inputs.data_sets import DataSet, data_set_files, digest, load_data_sets
+from harness.inputs.edges import UNUSUAL
+from harness.isolate import noted, noting
 from harness.model import Model
 from harness.names import CARD_SUFFIX
 from harness.providers.running import run
@@ -31,6 +33,9 @@ from harness.settings import Settings
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+FEED = "feed "
+"""How a note in the worker begins that tells which of the feeds is being tried; its number follows."""
 
 _FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
@@ -77,7 +82,15 @@ def recorded_file(card: Card) -> Path:
     return card.path.with_name(card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz")
 
 
-def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True) -> Reference:
+def reference(
+    model: Model,
+    card: Card,
+    settings: Settings,
+    kept: Cache,
+    *,
+    unusual: bool = True,
+    fatal: frozenset[int] = frozenset(),
+) -> Reference:
     """The model's reference, from the cache when it's there.
 
     Args:
@@ -86,6 +99,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         settings: how many sets, and their seed.
         kept: the cache.
         unusual: whether unusual sets are added to the usual ones.
+        fatal: which of the feeds that are tried, counted from 1, the process died of before: they aren't tried again.
 
     Raises:
         InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
@@ -111,7 +125,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
     made: list[Reference] = []
 
     def write(folder: Path) -> None:
-        made.append(_make(model, card, settings, recorded, unusual=unusual))
+        made.append(_make(model, card, settings, recorded, _Tries(unusual, fatal)))
         with (folder / _FILE).open("wb") as file:
             pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -153,7 +167,15 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    """What is tried when inputs are made; see :func:`reference`."""
+
+    unusual: bool
+    fatal: frozenset[int]
+
+
+def _make(model: Model, card: Card, settings: Settings, recorded: Path, tries: _Tries) -> Reference:
     try:
         session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
     except HarnessError:
@@ -165,10 +187,10 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusu
     if recorded.is_file():
         sets += inputs.load_npz(recorded, model.skeleton)
     notes: tuple[str, ...] = ()
-    tried = _Tried(session)
+    tried = _Tried(session, tries.fatal)
     try:
         # A case of a suite is judged on the suite's own inputs.
-        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
+        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=tries.unusual)
     except InputError as error:
         if not sets:
             raise
@@ -185,13 +207,20 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusu
 class _Tried:
     """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, fatal: frozenset[int]) -> None:
         self._session = session
+        self._fatal = fatal
+        self._count = 0
         # The feed is kept with its outputs: another object can't take its identity.
         self._known: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
-        outputs = run(self._session, values)
+        self._count += 1
+        if self._count in self._fatal:
+            raise InputError("ONNX Runtime dies of it, and the process with it")
+        # Of unusual feeds none is worth a second start: what the process is at has been noted.
+        with noting(noted() if noted() == UNUSUAL else f"{FEED}{self._count}"):
+            outputs = run(self._session, values)
         self._known[id(values)] = (values, outputs)
         return outputs
 

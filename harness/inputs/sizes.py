@@ -154,7 +154,9 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
         (_SAMPLES_NAME, Role.SAMPLES),
     ):
         # A dimension without a name carries its input's: only names that the exporter gave count.
-        if not name.startswith(f"{entry.name}[") and pattern.search(name):
+        named = not name.startswith(f"{entry.name}[") and pattern.search(name)
+        # [batch, N]: a letter is short for many things, and the batch comes first.
+        if named and not (role is Role.BATCH and len(name) == 1 and axis > 0 and isinstance(dims[0], str)):
             return role
     if axis == 0 and rank > 1:
         return Role.BATCH

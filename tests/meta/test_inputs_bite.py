@@ -146,3 +146,43 @@ def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(tmp_path: Path, monk
         runner.close()
     assert result.status is Status.PASS, result
     assert any(note.startswith("fed usual inputs alone: on unusual ones, ") for note in result.notes), result.notes
+
+
+def deadly(rows: int) -> onnx.ModelProto:
+    """Adds up all rows but the first ``rows``: ONNX Runtime 1.32 dies of a Scan along axis 1 over nothing."""
+    made = model(
+        "(float[n,2,4] x) => (float[?,?] y, float[?,?,?] z) { t = Transpose <perm = [1, 0, 2]> (x) "
+        f"a = Constant <value_ints = [{rows}]> () e = Constant <value_ints = [1000]> () i = Constant <value_ints = [1]> () "
+        "s = Slice(t, a, e, i) first = ReduceMax <axes = [0], keepdims = 0> (x) }"
+    )
+    body = model("(float[2,4] u, float[2,4] v) => (float[2,4] w, float[2,4] o) { w = Add(u, v) o = Identity(w) }").graph
+    along = {"num_scan_inputs": 1, "scan_input_axes": [1], "scan_output_axes": [1]}
+    made.graph.node.append(helper.make_node("Scan", ["first", "s"], ["y", "z"], body=body, **along))
+    return made
+
+
+def run_on(made: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CellResult:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
+    card = card_for(save(made, folder / "deadly.onnx"))
+    runner = Runner(Settings())
+    try:
+        return runner.judge(Cell(card, parse_variant("original"), "cpu"))
+    finally:
+        runner.close()
+
+
+def test_the_search_for_inputs_outlives_feeds_that_end_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run_on(deadly(1), tmp_path, monkeypatch)  # one row is what it's fed first
+    assert found.status is Status.PASS, found
+    monkeypatch.setattr("harness.runner.MOST_FATAL", 0)
+    died = run_on(deadly(1), tmp_path / "at once", monkeypatch)
+    assert (died.status, died.stage) == (Status.FAIL, Stage.LOAD)
+    assert "killed by SIG" in str(died.reason)
+
+
+def test_a_model_that_every_feed_ends_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    died = run_on(deadly(1000), tmp_path, monkeypatch)
+    assert (died.status, died.stage) == (Status.ERROR, Stage.LOAD)
+    assert "ONNX Runtime's last message: ONNX Runtime dies of it" in str(died.reason)

@@ -39,6 +39,16 @@ def test_each_dynamic_dimension_takes_two_sizes_and_equal_names_stay_equal() -> 
     assert {shape[0] for shape in shapes(sets, "a")} >= {1, 2}
 
 
+def test_a_letter_behind_the_batch_is_no_batch() -> None:
+    """Sound of N samples beside its lengths: N isn't what it is in NCHW."""
+    model = model_of("float[batch, N] waveforms, int64[batch] lens) => (float[batch, N] y, int64[batch] k", "")
+    model.graph.node.extend(
+        parser.parse_graph("g (float[b,n] x) => (float[b,n] y) { y = Relu(waveforms) k = Abs(lens) }").node
+    )
+    assert min(shape[1] for shape in shapes(inputs.generate(model, {}), "waveforms")) >= 9
+    assert {shape[0] for shape in shapes(inputs.generate(model, {}), "waveforms")} >= {1, 2}
+
+
 def test_a_sum_of_dimensions_is_the_sum_of_their_sizes() -> None:
     model = model_of("float[n, past] p, float[n, seq] x) => (float[n, q] y", "y = Concat <axis = 1> (p, x)")
     model.graph.input.append(onnx.helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", "past + seq"]))
