@@ -152,12 +152,13 @@ def deadly(rows: int) -> onnx.ModelProto:
     """Adds up all rows but the first ``rows``: ONNX Runtime 1.32 dies of a Scan along axis 1 over nothing."""
     made = model(
         "(float[n,2,4] x) => (float[?,?] y, float[?,?,?] z) { t = Transpose <perm = [1, 0, 2]> (x) "
-        f"a = Constant <value_ints = [{rows}]> () e = Constant <value_ints = [1000]> () i = Constant <value_ints = [1]> () "
-        "s = Slice(t, a, e, i) first = ReduceMax <axes = [0], keepdims = 0> (x) }"
+        f"a = Constant <value_ints = [{rows}]> () e = Constant <value_ints = [1000]> () "
+        "i = Constant <value_ints = [1]> () s = Slice(t, a, e, i) first = ReduceMax <axes = [0], keepdims = 0> (x) }"
     )
     body = model("(float[2,4] u, float[2,4] v) => (float[2,4] w, float[2,4] o) { w = Add(u, v) o = Identity(w) }").graph
-    along = {"num_scan_inputs": 1, "scan_input_axes": [1], "scan_output_axes": [1]}
-    made.graph.node.append(helper.make_node("Scan", ["first", "s"], ["y", "z"], body=body, **along))
+    scan = helper.make_node("Scan", ["first", "s"], ["y", "z"], body=body, num_scan_inputs=1)
+    scan.attribute.extend(helper.make_attribute(f"scan_{way}_axes", [1]) for way in ("input", "output"))
+    made.graph.node.append(scan)
     return made
 
 
