@@ -40,8 +40,12 @@ class Account:
         """Keep a verdict, or the newer state of one; ``suite`` is the one that its model is a case of."""
         if suite:
             self._cases.add(cell.id)
-        self._cells[cell.id] = cell
         self._models[cell.model] = model
+        self.update(cell)
+
+    def update(self, cell: CellResult) -> None:
+        """Keep the newer state of a cell that was put before."""
+        self._cells[cell.id] = cell
         if self._recorder is not None:
             self._recorder.put(cell)
 

@@ -302,11 +302,17 @@ class _Reporter:
         elif _only_models(config) and not config.option.collectonly:
             _runner_of(config).start()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Refuse before anything runs."""
-        if any(isinstance(item.parent, ModelModule) for item in session.items):
-            self._begin_run()
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
+        cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
+        if cells:
+            self._begin_run(timed=sum(getattr(item, "originalname", "") == "test_latency" for item in cells))
+        ended = yield
+        if self._account is not None:
+            for result in _runner_of(self._config).settle(self._say):
+                self._account.update(result)
+        return ended
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
@@ -352,8 +358,11 @@ class _Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
-    def _begin_run(self) -> None:
+    def _begin_run(self, timed: int = 0) -> None:
         """End the run with a usage error unless every provider asked for works and results can be kept.
+
+        Args:
+            timed: how many cells' latency is to be measured.
 
         Raises:
             pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
@@ -370,10 +379,18 @@ class _Reporter:
             if self._config.stash[_settings].gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):
                     raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
-                _runner_of(self._config).check_reference()
+                why = _runner_of(self._config).check_reference(timed)
+                if why is not None:
+                    self._say(f"beside the pinned reference: {why}")
             self._begun()
         except HarnessError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
+
+    def _say(self, line: str) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"onnx-harness: {line}")
 
     def _begun(self) -> Account:
         if self._account is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness import pipeline, providers, zoo
 from harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied
+from harness.gate import verdicts
 from harness.gate.pinned import Pinned
 from harness.inputs.edges import UNUSUAL
 from harness.isolate import Worker
@@ -44,6 +45,7 @@ class Runner:
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
+        self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._without_unusual: dict[Path, str] = {}  # model to what it died of
         self._fatal: dict[Path, frozenset[int]] = {}  # model to the feeds that it died of
 
@@ -79,19 +81,30 @@ class Runner:
             reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
-        return self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
+        result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
+        self._timed[cell.id] = (cell, result)
+        return result
 
-    def check_reference(self) -> None:
-        """See that the pinned reference environment works, before anything runs.
+    def check_reference(self, cells: int) -> str | None:
+        """See that the pinned reference environment works, and settle how often a cell is timed beside it.
+
+        Args:
+            cells: how many are going to be timed.
+
+        Returns:
+            How many pairs each gets, and why; None where no environment was named.
 
         Raises:
             UsageError: there is none.
             GateError: it doesn't work.
             ResultsError: the accepted levels can't be read.
         """
-        if self.settings.gate_reference is not None:
-            self._pinned = Pinned(self.settings.gate_reference, self.settings, processor())
-            self._pinned.check()
+        if self.settings.gate_reference is None:
+            return None
+        choice = verdicts.lockstep_pairs(max(cells, 1))
+        self._pinned = Pinned(self.settings.gate_reference, self.settings, processor(), choice.pairs)
+        self._pinned.check()
+        return choice.why if cells else None
 
     def beside(self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None) -> CellResult:
         """``result`` with what the pinned reference makes of the cell, timed on ``values`` where there are any."""
@@ -102,6 +115,32 @@ class Runner:
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+
+    def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
+        """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
+
+        Args:
+            say: takes a line for each cell that is measured again, before it is.
+
+        Yields:
+            The newer state of each cell that has an accepted level; of one that is measured again, twice.
+        """
+        if self._pinned is None:
+            return
+        decided = self._pinned.decide()
+        for name, record in decided.items():
+            yield replace(self._timed[name][1], pinned=record)
+        doubtful = self._pinned.doubtful()
+        for number, name in enumerate(doubtful, start=1):
+            cell, result = self._timed[name]
+            say(f"{number} of {len(doubtful)} doubtful latencies measured again, on fresh pairs: {name}")
+            try:
+                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                record = self._pinned.again(name, dict(sets[0]))
+            except Exception as error:  # as in `time`: whatever a model does, the run goes on
+                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+                record = verdicts.without_second(decided[name], words)
+            yield replace(result, pinned=record)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.

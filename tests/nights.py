@@ -13,23 +13,59 @@ from typing import Any
 
 import numpy as np
 
+from harness.gate.verdicts import confirming_pairs, decide_again, decide_cells, undecided, with_verdict
 from harness.results.cells import CellResult, PinnedRecord, Status
 from harness.results.history import History
 from tests.unit.results_examples import RUN, cell, latency
 
 NAMES = ("original", "simplify")
 PINNED = {"python": "3.11.7", "onnx": "1.23.2", "onnxruntime": "1.31.0"}
-PAIRS = 8
+PAIRS = 16
 
 
-def pinned(ratio: float = 1.0, *, spread: float = 0.005, seed: int = 0, **more: Any) -> PinnedRecord:
-    """A reference's record with ``ratio`` as the median of its pairs, which spread about it."""
-    noise = np.random.default_rng(seed).normal(scale=spread, size=PAIRS)
-    pairs = tuple(float(value) for value in math.log(ratio) + noise - np.median(noise))
+def pinned(
+    ratio: float = 1.0,
+    *,
+    again: float | None = None,
+    accepted: float = 1.0,
+    pairs: int = PAIRS,
+    spread: float = 0.005,
+    **more: Any,
+) -> PinnedRecord:
+    """A reference's record with ``ratio`` as the median of its pairs, decided upon as a run does.
+
+    Args:
+        ratio: of the first measurement.
+        again: of the second, where the verdict asks for one; None takes ``ratio``.
+        accepted: the level.
+        pairs: of the first measurement.
+        spread: of the pairs.
+        more: fields as they are to be in the end.
+    """
+    rng = np.random.default_rng(0)
     made = PinnedRecord(
-        PINNED, Status.PASS, None, "ab" * 32, ratio=ratio, log_ratios=pairs, median_ms=2.0 * ratio, pinned_median_ms=2.0
+        PINNED,
+        Status.PASS,
+        None,
+        "ab" * 32,
+        ratio=ratio,
+        log_ratios=spread_about(ratio, spread, pairs, rng),
+        median_ms=2.0 * ratio,
+        pinned_median_ms=2.0,
     )
+    first = decide_cells({"": (made, accepted)})[""]
+    made = with_verdict(made, first, accepted)
+    if undecided(made):
+        second = spread_about(again or ratio, spread, confirming_pairs(pairs), rng)
+        made = with_verdict(made, decide_again(first, second, accepted), accepted)
+        made = replace(made, confirming_log_ratios=second)
     return replace(made, **more)
+
+
+def spread_about(ratio: float, spread: float, count: int, rng: np.random.Generator) -> tuple[float, ...]:
+    """ln(ratio) of ``count`` pairs, with ``ratio`` as their median."""
+    noise = rng.normal(scale=spread, size=count)
+    return tuple(float(value) for value in math.log(ratio) + noise - np.median(noise))
 
 
 def timed(name: str, ratio: float = 1.0, **more: Any) -> CellResult:

@@ -158,7 +158,7 @@ def _moves(level: Level, past: Sequence[PastCell], nights: Nights | None) -> lis
     """The nights in which the level moved, named."""
     if nights is None or nights.outcome is Outcome.PASS or level.cell.pinned is None or not drift.available():
         return []
-    after = comparable(level, level.cell.pinned, past)
-    ratios = [each.cell.pinned.ratio or 1.0 for each in after if each.cell.pinned]
+    after = comparable(level, past)
+    ratios = [each.cell.pinned.night_ratio or 1.0 for each in after if each.cell.pinned]
     moved = [after[at].run for at in drift.change_points(ratios)]
     return [f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})" for run in moved]

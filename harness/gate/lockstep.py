@@ -15,9 +15,6 @@ from typing import Protocol
 from harness.errors import GateError
 from harness.latency.pairs import balanced
 
-PAIRS = 8
-"""Pairs of fresh processes with a fresh session each. What a process or a session brings along for its whole life, such
-as where its memory lies, counts as noise between the pairs and not as a difference between the versions."""
 FEWEST_TURNS, MOST_TURNS = 4, 60
 BLOCK_SECONDS = 0.004
 MOST_IN_BLOCK = 8
@@ -54,18 +51,20 @@ Opener = Callable[[ExitStack, int, bool], tuple[Timed, Timed, float]]
 """Opens pair number k, the side under test first or not; the sides (under test, pinned), and seconds of a run."""
 
 
-def measure(open_pair: Opener, *, seconds: float, seed: int, pairs: int = PAIRS) -> Lockstep:
+def measure(open_pair: Opener, *, pairs: int, seconds: float, seed: int) -> Lockstep:
     """Time both sides.
 
     In each turn both sides run, one after the other, in random order, half of the turns either way; the processes
     wait for each other, so only one of them runs at a time. A turn's reading is the ratio of the two medians, a pair's
-    the median over its turns, and the pairs are the replicates.
+    the median over its turns, and the pairs are the replicates: fresh processes with a fresh session each. What a
+    process or a session brings along for its whole life, such as where its memory lies, counts as noise between the
+    pairs and not as a difference between the versions.
 
     Args:
         open_pair: see `Opener`.
+        pairs: how many.
         seconds: of running, for all the pairs, opening not counted. A slow model overruns: 4 turns are the fewest.
         seed: of the order.
-        pairs: how many.
 
     Raises:
         GateError: a side died, or a time isn't above 0.

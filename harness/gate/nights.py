@@ -34,20 +34,40 @@ DIFFERENCE_OF_NORMALS = 2 / math.sqrt(math.pi)
 
 
 @dataclass(frozen=True, slots=True)
-class _Night:
+class Night:
+    """What was measured in a night: ln(ratio).
+
+    Attributes:
+        figure: of the measurement that the night goes by: the second where there is one.
+        error: its standard error, from its pairs.
+        first: of the first measurement, where there is a second; else None.
+    """
+
+    figure: float
+    error: float = 0.0
+    first: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
     """A night in the light of those before it."""
 
     z: float
     level: float
     limit: float
     suspect: bool
+    unconfirmed: bool = False
 
 
-def judge_nights(accepted: float, nights: Sequence[float], errors: Sequence[float]) -> Nights:
+def judge_nights(accepted: float, nights: Sequence[Night]) -> Nights:
     """The verdict on the latest of a cell's nights.
 
-    A night is suspect when it lies above the level by more than 2.5 spreads and by more than 2%. Two suspect nights
-    in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
+    A night is suspect when its figure lies above the level by more than 2.5 spreads and by more than 2%. Two suspect
+    nights in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
+
+    Where a night was measured again, its figure is the second's: that has more pairs, and the first was picked for
+    being slow. The first has to lie above the level by more than 2%, too. Asking it for the spreads as well would make
+    noise within the night count twice, and miss slowdowns that one measurement finds.
 
     The spread is taken from the differences between successive nights, up to two nights back, so that a step itself
     doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's never smaller than tonight's own standard
@@ -55,25 +75,32 @@ def judge_nights(accepted: float, nights: Sequence[float], errors: Sequence[floa
 
     Args:
         accepted: ln(ratio) of the night that was accepted.
-        nights: ln(ratio) of the nights after it, in the order of the runs; the last is judged. With none, the
-            accepted night itself is, and passes.
-        errors: standard error of each of ``nights``, from its pairs.
+        nights: the nights after it, in the order of the runs; the last is judged. With none, the accepted night itself
+            is, and passes.
     """
-    quiet, last, before = [accepted], _Night(0.0, accepted, _limit(PRIOR_SPREAD, 1), suspect=False), False
-    everything = [accepted, *nights]
+    quiet, last, before = [accepted], _Seen(0.0, accepted, _limit(PRIOR_SPREAD, 1), suspect=False), False
+    everything = [accepted, *(night.figure for night in nights)]
     for index, night in enumerate(nights):
         before = last.suspect
-        last = _look(night, quiet, _spread(everything[:index]), errors[index])
+        last = _look(night, quiet, _spread(everything[:index]))
         # Within 2%, too: while little is known of the spread, a slowdown would settle as a part of the level.
-        near = abs(night - last.level) <= MINIMUM_EFFECT and abs(last.z) <= Z_LIMIT
+        near = abs(night.figure - last.level) <= MINIMUM_EFFECT and abs(last.z) <= Z_LIMIT
         if near and len(quiet) < SETTLING_NIGHTS:
-            quiet.append(night)
+            quiet.append(night.figure)
     if last.suspect:
         outcome = Outcome.FAIL if before else Outcome.INCONCLUSIVE
     else:
         outcome = Outcome.INCONCLUSIVE if last.limit > math.log1p(BLUNT) else Outcome.PASS
+    first = nights[-1].first if nights else None
     return Nights(
-        outcome, math.exp(everything[-1]), math.exp(last.level), last.z, math.expm1(last.limit), len(everything)
+        outcome,
+        math.exp(everything[-1]),
+        math.exp(last.level),
+        last.z,
+        math.expm1(last.limit),
+        len(everything),
+        None if first is None else math.exp(first),
+        last.unconfirmed,
     )
 
 
@@ -87,11 +114,14 @@ def standard_error(log_ratios: Sequence[float]) -> float:
     return math.sqrt(math.pi / 2 * variance / count)
 
 
-def _look(night: float, quiet: Sequence[float], spread: float, error: float) -> _Night:
-    level, spread = fmean(quiet), max(spread, error)
-    widened = _widened(spread, len(quiet))
+def _look(night: Night, quiet: Sequence[float], spread: float) -> _Seen:
+    level, spread = fmean(quiet), max(spread, night.error)
     limit = _limit(spread, len(quiet))
-    return _Night((night - level) / widened, level, limit, suspect=night - level > limit)
+    first = night.figure if night.first is None else night.first
+    slow, slow_at_first = night.figure - level > limit, first - level > limit
+    suspect = slow and first - level > MINIMUM_EFFECT
+    z = (night.figure - level) / _widened(spread, len(quiet))
+    return _Seen(z, level, limit, suspect, unconfirmed=(slow or slow_at_first) and not suspect)
 
 
 def _limit(spread: float, quiet: int) -> float:

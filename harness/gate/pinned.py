@@ -6,22 +6,33 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from harness import providers
 from harness.errors import GateError
-from harness.gate import models
-from harness.gate.lockstep import Timed, core, measure
+from harness.gate import models, verdicts
+from harness.gate.latency import held_against
+from harness.gate.lockstep import Lockstep, Timed, core, measure
 from harness.gate.process import Side, python_of
 from harness.latency.plan import THREADS
-from harness.latency.statistics import speedup_interval
+from harness.latency.statistics import Verdict, needs_confirmation, speedup_interval
 from harness.pipeline import Judged, Task
 from harness.results.cells import PinnedRecord, Status
 from harness.results.levels import FOLDER, Key, Level, read_levels
 from harness.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A cell that was timed, and what it takes to time it again."""
+
+    task: Task
+    judged: Judged
+    pinned: Judged
+    record: PinnedRecord
 
 
 class Pinned:
@@ -31,12 +42,17 @@ class Pinned:
         environment: the folder of the virtual environment.
         settings: of the run.
         processor: of this machine.
+        pairs: of fresh processes that each cell is timed in.
     """
 
-    def __init__(self, environment: Path, settings: Settings, processor: str) -> None:
+    def __init__(self, environment: Path, settings: Settings, processor: str, pairs: int) -> None:
         self._environment = environment
         self._settings = settings
         self._processor = processor
+        self._pairs = pairs
+        self._cells: dict[str, _Cell] = {}
+        self._accepted: dict[str, float] = {}  # ratios of the levels that cells are held against
+        self._firsts: dict[str, Verdict] = {}
         self._judge: Side | None = None
         self._versions: dict[str, str] = {}
         self._levels: Mapping[Key, Level] | None = None
@@ -79,7 +95,7 @@ class Pinned:
         if self._levels is None:
             self.check()
         record = PinnedRecord(self._versions, Status.ERROR, threads=THREADS)
-        level = (self._levels or {}).get((task.cell.id, self._processor))
+        level = self._level(task)
         accepted = level.cell.pinned.model_sha256 if level and level.cell.pinned else ""
         try:
             pinned: Judged = self._started().ask("judge", task, accepted, self._environment / models.FOLDER)
@@ -100,15 +116,67 @@ class Pinned:
         if result.model_sha256 == judged.result.model_sha256 and result.inputs_sha256 != judged.result.inputs_sha256:
             return replace(record, reason="the two environments make different inputs of the same seed")
         try:
-            return self._timed(record, task, judged, pinned, values)
+            found = self._timed(task, judged, pinned, values, pairs=self._pairs, seed=self._settings.seed)
         except GateError as error:
             return replace(record, reason=f"side by side with the reference environment: {error}")
+        record = replace(
+            record,
+            ratio=math.exp(median(found.log_ratios)),
+            ratio_ci95=speedup_interval(found.log_ratios),
+            log_ratios=found.log_ratios,
+            median_ms=found.median_ms,
+            pinned_median_ms=found.pinned_median_ms,
+            samples=found.samples,
+        )
+        self._cells[task.cell.id] = _Cell(task, judged, pinned, record)
+        return record
+
+    def decide(self) -> dict[str, PinnedRecord]:
+        """The verdicts on the cells that were timed, each beside its accepted level; once, when all of them were.
+
+        Returns:
+            The records with their verdicts. A cell without a level that it may be held against isn't among them.
+        """
+        for name, each in self._cells.items():
+            level, result = self._level(each.task), replace(each.judged.result, pinned=each.record)
+            ratio = level.cell.pinned.ratio if level is not None and level.cell.pinned is not None else None
+            if level and ratio and held_against(level, self._processor, self._settings.seed, result):
+                self._accepted[name] = ratio
+        records = {name: self._cells[name].record for name in self._accepted}
+        self._firsts = verdicts.decide_cells({name: (records[name], self._accepted[name]) for name in records})
+        return {
+            name: verdicts.with_verdict(records[name], verdict, self._accepted[name])
+            for name, verdict in self._firsts.items()
+        }
+
+    def doubtful(self) -> list[str]:
+        """The ids of cells that are to be measured again before their verdicts stand."""
+        return [name for name, verdict in self._firsts.items() if needs_confirmation(verdict)]
+
+    def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord:
+        """Measure a cell a second time, in fresh processes, on ``values``.
+
+        Returns:
+            Its record, with the final verdict.
+
+        Raises:
+            GateError: it can't be timed any more.
+        """
+        each, accepted = self._cells[id], self._accepted[id]
+        pairs = verdicts.confirming_pairs(self._pairs)
+        found = self._timed(each.task, each.judged, each.pinned, values, pairs=pairs, seed=self._settings.seed + 1)
+        final = verdicts.decide_again(self._firsts[id], found.log_ratios, accepted)
+        record = verdicts.with_verdict(each.record, final, accepted)
+        return replace(record, confirming_log_ratios=found.log_ratios)
 
     def close(self) -> None:
         """End its process."""
         if self._judge is not None:
             self._judge.close()
             self._judge = None
+
+    def _level(self, task: Task) -> Level | None:
+        return (self._levels or {}).get((task.cell.id, self._processor))
 
     def _started(self) -> Side:
         if self._judge is None:
@@ -123,8 +191,8 @@ class Pinned:
         return Side(python, self._settings.limits, environment, apart=pinned)
 
     def _timed(
-        self, record: PinnedRecord, task: Task, judged: Judged, pinned: Judged, values: Mapping[str, Any]
-    ) -> PinnedRecord:
+        self, task: Task, judged: Judged, pinned: Judged, values: Mapping[str, Any], *, pairs: int, seed: int
+    ) -> Lockstep:
         provider = task.cell.provider
 
         def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
@@ -137,14 +205,5 @@ class Pinned:
                 taken.append(sides[is_pinned].ask("open_model", *opening))
             return sides[False], sides[True], max(median(taken), 1e-6)
 
-        found = measure(open_pair, seconds=2 * self._settings.latency_budget, seed=self._settings.seed)
-        interval = speedup_interval(found.log_ratios)
-        return replace(
-            record,
-            ratio=math.exp(median(found.log_ratios)),
-            ratio_ci95=interval,
-            log_ratios=found.log_ratios,
-            median_ms=found.median_ms,
-            pinned_median_ms=found.pinned_median_ms,
-            samples=found.samples,
-        )
+        seconds = 2 * self._settings.latency_budget * pairs / self._pairs
+        return measure(open_pair, pairs=pairs, seconds=seconds, seed=seed)

@@ -297,7 +297,8 @@ def choose_pairs(
     reached = _power(pairs, effect, spread, alpha / cells)
     seconds = cells * pairs * pair_s
     why = (
-        f"{pairs} pairs for each of {cells} cells, about {seconds / 60:.1f} minutes: with a spread of {spread:.1%} "
+        f"{pairs} pairs for {'the cell' if cells == 1 else f'each of {cells} cells'}, about {seconds / 60:.1f} "
+        f"minutes: with a spread of {spread:.1%} "
         f"over pairs a slowdown of {effect:.0%} is significant in {reached:.1%} of runs"
     )
     if wanted > pairs:

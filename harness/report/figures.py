@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.names import ORIGINAL
 from harness.results.cells import CellResult, Departure, OutputAccuracy, PlacementRecord, Status
+from harness.results.outcome import Outcome
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
 """What a person has to look at."""
@@ -51,6 +52,18 @@ class Block:
     model: str
     provider: str
     cells: tuple[CellResult, ...]
+
+
+def beside_levels(cells: Iterable[CellResult]) -> str:
+    """How the latencies stand beside their accepted levels; empty where none was held against one."""
+    decided = [cell.pinned for cell in cells if cell.pinned is not None and cell.pinned.verdict is not None]
+    counts = Counter(record.verdict.outcome for record in decided if record.verdict is not None)
+    if not counts:
+        return ""
+    told = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in Outcome if counts[outcome])
+    again = sum(bool(record.confirming_log_ratios) for record in decided)
+    measured = f", {again:,} of them measured again" if again else ""
+    return f"latency beside the accepted levels: {told}{measured}; `onnx-harness gate` has the say"
 
 
 def blocks(cells: Iterable[CellResult]) -> list[Block]:

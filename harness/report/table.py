@@ -90,6 +90,8 @@ def lines(
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
         yield Line(emulation)
+    if beside := figures.beside_levels(cells):
+        yield Line(beside)
     style: Style = "red" if failures or not cells else "green"
     pointer = f" · {where}" if where else ""
     yield Line(printable(f"{figures.sentence(cells)}{pointer}"), style)

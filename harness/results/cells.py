@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
+
+from harness.results.outcome import Outcome
 
 
 class Status(StrEnum):
@@ -217,6 +221,30 @@ class LatencyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelVerdict:
+    """What the pairs of one night say of a cell's time beside its accepted level. Above 1 is slower than accepted.
+
+    Attributes:
+        outcome: of both measurements where there were two.
+        accepted: the accepted ratio that the pairs were held against.
+        p: of the test that it isn't slower, adjusted for the other cells of the run in the first measurement; None
+            where INVALID.
+        ratio: time over the accepted level, the pseudomedian over pairs; of the second measurement where there is one.
+        ratio_ci95: its 95% interval.
+        pairs: that it rests on.
+        reason: why it's INVALID, or how two measurements made the outcome; else None.
+    """
+
+    outcome: Outcome
+    accepted: float
+    p: float | None
+    ratio: float | None
+    ratio_ci95: tuple[float, float] | None
+    pairs: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PinnedRecord:
     """The same cell in the pinned reference environment, in lockstep with this one. Times in milliseconds.
 
@@ -232,6 +260,10 @@ class PinnedRecord:
         median_ms: under test, in lockstep.
         pinned_median_ms: in the reference.
         samples: timed runs of each side.
+        verdict: on ``log_ratios``, and on those below, beside the accepted level; None where there is no level that
+            they may be held against.
+        confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty where the verdict
+            didn't ask for one.
     """
 
     versions: dict[str, str]
@@ -247,6 +279,23 @@ class PinnedRecord:
     pinned_median_ms: float | None = None
     samples: int = 0
     threads: int = 1
+    verdict: LevelVerdict | None = None
+    confirming_log_ratios: tuple[float, ...] = ()
+
+    @property
+    def night_ratio(self) -> float | None:
+        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs and wasn't chosen."""
+        return math.exp(median(self.confirming_log_ratios)) if self.confirming_log_ratios else self.ratio
+
+    @property
+    def night_ci95(self) -> tuple[float, float] | None:
+        """95% interval of the night's figure."""
+        if not self.confirming_log_ratios:
+            return self.ratio_ci95
+        if self.verdict is None or self.verdict.ratio_ci95 is None:
+            return None
+        low, high = self.verdict.ratio_ci95
+        return self.verdict.accepted * low, self.verdict.accepted * high
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,13 @@ class Nights:
     """What the ratios of a cell's nights say. Ratios are time under test over time in the pinned reference.
 
     Attributes:
-        ratio: the latest night's.
+        ratio: the latest night's; of the second measurement where there is one.
         level: the accepted one, from the nights that settled it.
         z: how many of its spreads the latest night lies above the level.
         smallest_step: the slowdown from which a night is suspected, such as 0.025 for 2.5%.
         count: nights since the level was accepted, that one included.
+        first: the ratio of the first measurement of a night that was measured again; None where it wasn't.
+        unconfirmed: one of the two looks slower, and the other doesn't bear it out: that makes no suspect night.
     """
 
     outcome: Outcome
@@ -44,6 +46,8 @@ class Nights:
     z: float
     smallest_step: float
     count: int
+    first: float | None = None
+    unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

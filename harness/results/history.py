@@ -341,5 +341,5 @@ def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
         _json(cell),
         cell.card_sha256,
         cell.inputs_sha256,
-        cell.pinned and _figure(cell.pinned.ratio),
+        cell.pinned and _figure(cell.pinned.night_ratio),
     )

@@ -57,8 +57,19 @@ class Level:
 
 
 def trimmed(cell: CellResult) -> CellResult:
-    """A cell without what differs from run to run though nothing has changed."""
-    pinned = cell.pinned and replace(cell.pinned, log_ratios=(), samples=0, graph=None, accuracy=None, reason=None)
+    """A cell without what differs from run to run though nothing has changed; its ratio is the night's figure."""
+    pinned = cell.pinned and replace(
+        cell.pinned,
+        ratio=cell.pinned.night_ratio,
+        ratio_ci95=cell.pinned.night_ci95,
+        log_ratios=(),
+        samples=0,
+        graph=None,
+        accuracy=None,
+        reason=None,
+        verdict=None,
+        confirming_log_ratios=(),
+    )
     graph = cell.graph and replace(cell.graph, transform_seconds=0.0)
     return replace(cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned)
 

@@ -25,8 +25,8 @@ SCHEMA = 1
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TAIL = b"\n]}\n"
-_SPARE = 1000
-"""Spaces kept after a cell that has no latency yet, so that the figures fit in when they arrive."""
+_SPARE = 1500
+"""Spaces kept after a cell of which more is to come, so that the figures fit in when they arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ class ResultsWriter:
         place = self._places.get(cell.id)
         if place is None:
             self._places[cell.id] = len(self._lines)
-            self._lines.append(line + b" " * (_SPARE if cell.latency is None else 0))
+            self._lines.append(_roomy(cell, line))
         elif len(line) <= len(self._lines[place]):
             self._lines[place] = line.ljust(len(self._lines[place]))
             for twin in self._twins:
                 twin.stale.add(place)
         else:  # It has outgrown its room, and moves everything behind it.
-            self._lines[place] = line
+            self._lines[place] = _roomy(cell, line)
             for twin in self._twins:
                 twin.forget_from(place)
         try:
@@ -148,6 +148,12 @@ class ResultsWriter:
 
     def _cannot_write(self, error: OSError) -> ResultsError:
         return cannot_write(FILE_NAME, self._path, error, "--report-dir")
+
+
+def _roomy(cell: CellResult, line: bytes) -> bytes:
+    """Its line, with room for the latency, or for the verdict on it at the end of the run."""
+    undecided = cell.pinned is not None and cell.pinned.ratio is not None and cell.pinned.verdict is None
+    return line + b" " * (_SPARE if cell.latency is None or undecided else 0)
 
 
 @dataclass(slots=True)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from harness.errors import GateError, UsageError
-from harness.gate.lockstep import PAIRS, Timed, measure, plan
+from harness.gate.lockstep import Timed, measure, plan
 from harness.gate.process import Side, python_of
 from harness.isolate import Limits
 from tests.models import linear, save
 
 LIMITS = Limits(60.0, 8 << 30)
+PAIRS = 8
 
 
 class Machine:
@@ -56,7 +57,7 @@ class _Made:
 
 def test_the_ratio_is_that_of_the_sides_whatever_the_machine_does() -> None:
     machine = Machine(2.1, 2.0, first=1.2, drift=0.001)
-    found = measure(machine.open_pair, seconds=3.0, seed=1)
+    found = measure(machine.open_pair, pairs=PAIRS, seconds=3.0, seed=1)
     assert len(found.log_ratios) == PAIRS
     assert float(np.median(found.log_ratios)) == pytest.approx(math.log(1.05), abs=0.005)
     assert found.samples > 100
@@ -64,7 +65,7 @@ def test_the_ratio_is_that_of_the_sides_whatever_the_machine_does() -> None:
 
 def test_either_side_goes_first_half_of_the_time() -> None:
     machine = Machine(2.0, 2.0)
-    measure(machine.open_pair, seconds=3.0, seed=2)
+    measure(machine.open_pair, pairs=PAIRS, seconds=3.0, seed=2)
     assert sum(machine.opened) == PAIRS // 2
     turns = [name for name in machine.asked if name != "close"]
     assert turns[::2].count("tested") == turns[::2].count("pinned")
@@ -73,7 +74,7 @@ def test_either_side_goes_first_half_of_the_time() -> None:
 
 def test_a_clock_that_stands_still_is_noticed() -> None:
     with pytest.raises(GateError, match="clock moved by 0 ns"):
-        measure(Machine(0.0, 2.0).open_pair, seconds=1.0, seed=0)
+        measure(Machine(0.0, 2.0).open_pair, pairs=PAIRS, seconds=1.0, seed=0)
 
 
 @pytest.mark.parametrize("run_s", [1e-5, 1e-4, 1e-3, 4e-3, 6e-3, 0.05, 2.0])

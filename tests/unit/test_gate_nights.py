@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.gate.nights import judge_nights, standard_error
+from harness.gate.nights import Night, judge_nights, standard_error
+from harness.results.gated import Nights
 from harness.results.outcome import Outcome
 from tests.nights import simulated
 
@@ -15,11 +16,15 @@ QUIET = [0.0, 0.004, -0.003, 0.002, -0.005, 0.003, 0.001, -0.002]
 
 
 def verdict(accepted: float, nights: list[float], error: float = 0.0) -> Outcome:
-    return judge_nights(accepted, nights, [error] * len(nights)).outcome
+    return judged(accepted, nights, error).outcome
+
+
+def judged(accepted: float, nights: list[float], error: float = 0.0) -> Nights:
+    return judge_nights(accepted, [Night(night, error) for night in nights])
 
 
 def test_the_accepted_night_itself_passes() -> None:
-    found = judge_nights(math.log(1.3), [], [])
+    found = judge_nights(math.log(1.3), [])
     assert (found.outcome, found.count) == (Outcome.PASS, 1)
     assert (found.ratio, found.level) == pytest.approx((1.3, 1.3))
 
@@ -42,13 +47,13 @@ def test_faster_is_not_worse() -> None:
 
 
 def test_the_level_stays_where_it_was_accepted_however_long_a_slowdown_lasts() -> None:
-    found = judge_nights(0.0, [*QUIET, *[0.06] * 40], [0.0] * 48)
+    found = judged(0.0, [*QUIET, *[0.06] * 40])
     assert found.outcome is Outcome.FAIL
     assert found.level == pytest.approx(1.0, abs=0.002)
 
 
 def test_a_slowdown_right_after_acceptance_does_not_settle_as_the_level() -> None:
-    found = judge_nights(0.0, [0.06] * 20, [0.0] * 20)
+    found = judged(0.0, [0.06] * 20)
     assert found.outcome is Outcome.FAIL
     assert found.level == 1.0
 
@@ -61,7 +66,7 @@ def test_a_creeping_slowdown_is_caught() -> None:
 
 def test_noise_within_the_night_widens_the_limit() -> None:
     assert verdict(0.0, [*QUIET, 0.05, 0.05], error=0.02) is Outcome.PASS
-    assert judge_nights(0.0, QUIET, [0.05] * len(QUIET)).smallest_step > 0.12
+    assert judged(0.0, QUIET, 0.05).smallest_step > 0.12
 
 
 def test_a_cell_too_noisy_to_be_watched_says_so() -> None:
