@@ -151,10 +151,10 @@ def _unconfirmed(found: Nights) -> str:
 
 def _sentence(found: Nights) -> str:
     step = f"{found.ratio:.3f} times the pinned reference's time, and {found.level:.3f} was accepted"
-    if found.first is not None:
-        step += f" ({found.first:.3f} at first, then measured again)"
+    again = "" if found.first is None else f"; measured again, {found.first / found.level - 1:+.1%} at first"
     if found.outcome is Outcome.FAIL:
-        return f"{step}: {found.ratio / found.level - 1:+.1%}, two nights in a row (z {found.z:.1f})"
+        return f"{step}: {found.ratio / found.level - 1:+.1%}, two nights in a row (z {found.z:.1f}{again})"
     if found.z * found.smallest_step > 0 and math.log(found.ratio / found.level) > math.log1p(found.smallest_step):
-        return f"{step}: {found.ratio / found.level - 1:+.1%} (z {found.z:.1f}). A second night in a row would fail it"
+        slower = f"{found.ratio / found.level - 1:+.1%} (z {found.z:.1f}{again})"
+        return f"{step}: {slower}. A second night in a row would fail it"
     return f"its nights vary so much that a slowdown of {found.smallest_step:.0%} would pass unseen"

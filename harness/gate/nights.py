@@ -19,6 +19,8 @@ from harness.results.outcome import Outcome
 Z_LIMIT = 2.5
 MINIMUM_EFFECT = math.log(1.02)
 """Slowdowns below 2% fail no cell: alignment and memory layout alone are worth that much."""
+AGREEING = MINIMUM_EFFECT / 2
+"""What the first of two measurements has to show of a slowdown that the second does."""
 BLUNT = 0.10
 """A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be untrue."""
 
@@ -66,8 +68,8 @@ def judge_nights(accepted: float, nights: Sequence[Night]) -> Nights:
     nights in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
 
     Where a night was measured again, its figure is the second's: that has more pairs, and the first was picked for
-    being slow. The first has to lie above the level by more than 2%, too. Asking it for the spreads as well would make
-    noise within the night count twice, and miss slowdowns that one measurement finds.
+    being slow. The first has to lie above the level too, by more than half of those 2%. Asking it for all that is asked
+    of the second would miss slowdowns that one measurement finds: the noise within the night would count twice.
 
     The spread is taken from the differences between successive nights, up to two nights back, so that a step itself
     doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's never smaller than tonight's own standard
@@ -119,7 +121,7 @@ def _look(night: Night, quiet: Sequence[float], spread: float) -> _Seen:
     limit = _limit(spread, len(quiet))
     first = night.figure if night.first is None else night.first
     slow, slow_at_first = night.figure - level > limit, first - level > limit
-    suspect = slow and first - level > MINIMUM_EFFECT
+    suspect = slow and first - level > AGREEING
     z = (night.figure - level) / _widened(spread, len(quiet))
     return _Seen(z, level, limit, suspect, unconfirmed=(slow or slow_at_first) and not suspect)
 

@@ -25,7 +25,7 @@ SCHEMA = 1
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TAIL = b"\n]}\n"
-_SPARE = 1500
+_SPARE = 1200
 """Spaces kept after a cell of which more is to come, so that the figures fit in when they arrive."""
 
 
@@ -78,17 +78,17 @@ class ResultsWriter:
         Raises:
             ResultsError: it can't be written. results.json is still whole; the cell is kept for the next try.
         """
-        line = json.dumps(encode(cell), ensure_ascii=True).encode("ascii")
+        line = _roomy(cell, json.dumps(encode(cell), ensure_ascii=True).encode("ascii"))
         place = self._places.get(cell.id)
         if place is None:
             self._places[cell.id] = len(self._lines)
-            self._lines.append(_roomy(cell, line))
+            self._lines.append(line)
         elif len(line) <= len(self._lines[place]):
             self._lines[place] = line.ljust(len(self._lines[place]))
             for twin in self._twins:
                 twin.stale.add(place)
         else:  # It has outgrown its room, and moves everything behind it.
-            self._lines[place] = _roomy(cell, line)
+            self._lines[place] = line
             for twin in self._twins:
                 twin.forget_from(place)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -22,13 +23,13 @@ from harness.cli import main
 from harness.cli.gate import INCONCLUSIVE, INVALID
 from harness.results import history
 from harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
-from harness.results.levels import FOLDER, read_levels
+from harness.results.levels import FOLDER, read_levels, write_levels
 from tests.models import linear, save
 from tests.nights import NAMES, night, pinned, rows_digest, timed
-from tests.plugin.running import run_pytest, start_pytest
+from tests.plugin.running import read_cells, run_pytest, start_pytest
 from tests.unit.results_examples import latency, output
 
-FAIL = 1
+PASS, FAIL = 0, 1
 QUIET = 8
 """Nights before each sabotage."""
 
@@ -180,7 +181,47 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
         INVALID,
         "the comparison can't fail any more: the same for every input",
     ),
-    "slower for one night": ({"pinned": pinned(1.10)}, INCONCLUSIVE, "A second night in a row would fail it"),
+    "slower for one night": (
+        {"pinned": pinned(1.10)},
+        INCONCLUSIVE,
+        "; measured again, +10.0% at first). A second night in a row would fail it",
+    ),
+    "slower than the fresh pairs of the same night": (
+        {"pinned": pinned(1.10, again=1.0)},
+        PASS,
+        "note: +10.0% at first, and +0.0% when measured again on fresh pairs: not a suspect night",
+    ),
+    "slower on the fresh pairs alone": (
+        {"pinned": pinned(1.005, again=1.10, spread=0.06)},
+        PASS,
+        "note: +10.0% when measured again, which the first measurement (+0.5%) lacks: not a suspect night",
+    ),
+    "a confirmation that was never run": (
+        {"pinned": pinned(1.10, confirming_log_ratios=())},
+        INVALID,
+        "tonight's first measurement is fail, and the run ended before the second, which that asks for: run again",
+    ),
+    "a doubt that was never settled": (
+        {"pinned": pinned(1.02, spread=0.06, confirming_log_ratios=())},
+        INVALID,
+        "tonight's first measurement is inconclusive, and the run ended before the second",
+    ),
+    "no verdict": ({"pinned": pinned(verdict=None)}, INVALID, "the run ended before it was held against its accepted"),
+    "so few pairs that they couldn't fail": (
+        {"pinned": pinned(1.10, pairs=6)},
+        INVALID,
+        "tonight's readings are none to rest on: 6 pairs can't fail at 0.01 whatever they say: it takes 7",
+    ),
+    "readings that were replayed": (
+        {"pinned": pinned(spread=0.0)},
+        INVALID,
+        "only 1 of 16 pairs differ from one another: readings were replayed",
+    ),
+    "a NaN among the fresh pairs": (
+        {"pinned": pinned(1.10, confirming_log_ratios=(0.1, math.nan))},
+        INVALID,
+        "a time or a ratio of it is nan",
+    ),
 }
 
 
@@ -206,6 +247,38 @@ def test_slower_for_two_nights_fails(folder: Path, capsys: pytest.CaptureFixture
     assert (
         "latency: 1.060 times the pinned reference's time, and 1.000 was accepted: +6.0%, two nights in a row" in said
     )
+
+
+@pytest.mark.parametrize("unconfirmed", [0, 1])
+def test_two_slow_nights_of_which_one_was_not_confirmed_do_not_fail(
+    unconfirmed: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        again = 1.0 if number == unconfirmed else None
+        night(folder, [timed("original", pinned=pinned(1.06, again=again)), timed("simplify")])
+    assert judged(folder, capsys)[0] == (PASS if unconfirmed == 1 else INCONCLUSIVE)
+
+
+def test_a_night_without_a_valid_verdict_is_no_night_to_be_slow_in(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its readings couldn't be rested upon that night; they don't make the next one the second."""
+    night(folder, [timed("original", pinned=pinned(1.06, spread=0.0)), timed("simplify")])
+    assert judged(folder, capsys)[0] == INVALID
+    night(folder, [timed("original", 1.06), timed("simplify")])
+    assert judged(folder, capsys)[0] == INCONCLUSIVE
+
+
+@pytest.mark.levels
+def test_what_is_accepted_of_a_night_that_was_measured_again_is_the_second(folder: Path) -> None:
+    night(folder, [timed("original", pinned=pinned(1.10, again=1.04)), timed("simplify")])
+    assert gate(folder, "accept", "net-original-cpu", "--why", "the fresh pairs") == 0
+    [level] = [level for level in read_levels(folder / FOLDER).values() if level.cell.variant == "original"]
+    assert level.cell.pinned is not None
+    assert level.cell.pinned.ratio == pytest.approx(1.04)
+    assert level.cell.pinned.ratio_ci95 is not None
+    assert level.cell.pinned.ratio_ci95[0] < 1.04 < level.cell.pinned.ratio_ci95[1] < 1.06
+    assert gate(folder) == PASS
 
 
 def test_the_level_does_not_follow_what_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -404,15 +477,19 @@ def test_a_time_that_is_none_cannot_be_accepted(folder: Path) -> None:
 # Runs of pytest itself.
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a small model, and a reference environment that is this one."""
-    save(linear(), tmp_path / "net.onnx")
-    python = tmp_path / "reference" / "bin" / "python"
+def made_project(folder: Path) -> Path:
+    """A small model in ``folder``, and a reference environment that is this one."""
+    save(linear(), folder / "net.onnx")
+    python = folder / "reference" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
     python.chmod(0o755)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return made_project(tmp_path)
 
 
 OPTIONS = ("net.onnx", "--variant", "original", "--report-dir", "reports", "--latency-budget", "0.1")
@@ -422,8 +499,10 @@ def test_a_run_beside_the_reference_is_accepted_and_gated(project: Path) -> None
     for _ in range(2):
         ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
         assert ended.code == 0, ended.told
+    assert "beside the pinned reference: 16 pairs for the cell, about 0.2 minutes: with a spread of" in ended.told
     record = ended.cells["net-original-cpu"]["pinned"]
-    assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == ("pass", 8, True)
+    assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == ("pass", 16, True)
+    assert record["verdict"] is None  # nothing was accepted yet
     assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(project / "reports")]) == 0
     assert main(["gate", "--report-dir", str(project / "reports")]) == 0
 
@@ -445,6 +524,96 @@ def test_a_model_that_changed_is_timed_beside_the_accepted_one(
     capsys.readouterr()
     assert main(["gate", "--report-dir", str(reports)]) == FAIL
     assert "nodes: 4 nodes (2 with the pinned versions), and 2 were accepted" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def once_accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a level that says that the cell took half of the time when it was accepted."""
+    folder = made_project(tmp_path_factory.mktemp("slowed"))
+    ended = run_pytest(folder, *OPTIONS, "--gate-reference", "reference")
+    assert ended.code == 0, ended.told
+    reports = folder / "reports"
+    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(reports)]) == 0
+    [level] = read_levels(reports / FOLDER).values()
+    assert level.cell.pinned is not None
+    faster = replace(level, cell=replace(level.cell, pinned=replace(level.cell.pinned, ratio=0.5)))
+    write_levels(reports / FOLDER, {faster.key: faster})
+    return folder
+
+
+@pytest.fixture
+def slowed(once_accepted: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(once_accepted, tmp_path / "slowed")
+
+
+def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_pytest(slowed, *OPTIONS, "--gate-reference", "reference")
+    assert ended.code == 0, ended.told
+    assert "1 of 1 doubtful latencies measured again, on fresh pairs: net-original-cpu" in ended.told
+    assert "latency beside the accepted levels: 1 fail, 1 of them measured again" in ended.told
+    record = ended.cells["net-original-cpu"]["pinned"]
+    verdict = record["verdict"]
+    assert (verdict["outcome"], verdict["reason"]) == ("fail", "fail, then fail on fresh pairs")
+    assert (verdict["pairs"], verdict["accepted"], verdict["p"] < 0.01) == (32, 0.5, True)
+    assert verdict["ratio"] == pytest.approx(2.0, rel=0.3)
+    assert verdict["ratio_ci95"][0] <= verdict["ratio"] <= verdict["ratio_ci95"][1]
+    assert (len(record["log_ratios"]), len(record["confirming_log_ratios"])) == (16, 32)
+    assert not set(record["log_ratios"]) & set(record["confirming_log_ratios"])
+    with history.History(slowed / "reports" / "history.sqlite") as past:
+        kept = past.past("net-original-cpu")[-1].cell.pinned
+    assert kept is not None
+    assert list(kept.confirming_log_ratios) == record["confirming_log_ratios"]
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", str(slowed / "reports")]) == INCONCLUSIVE
+    assert "A second night in a row would fail it" in capsys.readouterr().out
+
+
+def until_measured_again(folder: Path) -> subprocess.Popen[str]:
+    """A run that has begun to measure its cell a second time."""
+    run = start_pytest(folder, *OPTIONS, "--gate-reference", "reference", "--latency-budget", "5")
+    assert run.stdout is not None
+    assert any("measured again" in line for line in run.stdout), "no second measurement was begun"
+    return run
+
+
+def test_a_run_killed_before_its_second_measurement_keeps_the_first(
+    slowed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with until_measured_again(slowed) as run:
+        run.kill()
+    record = read_cells(slowed)["net-original-cpu"]["pinned"]
+    assert (record["verdict"]["outcome"], record["confirming_log_ratios"]) == ("fail", [])
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", str(slowed / "reports")]) == INVALID
+    assert "the run ended before the second" in capsys.readouterr().out
+
+
+def test_a_reference_that_breaks_before_the_second_measurement_leaves_no_verdict(
+    slowed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with until_measured_again(slowed) as run:
+        (slowed / "reference" / "bin" / "python").write_text("#!/bin/sh\necho out of order >&2\nexit 3\n", "utf-8")
+        told, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, told
+    verdict = read_cells(slowed)["net-original-cpu"]["pinned"]["verdict"]
+    assert verdict["outcome"] == "invalid"
+    assert verdict["reason"].startswith("fail, and couldn't be measured again: GateError: ")
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", str(slowed / "reports")]) == INVALID
+    assert "couldn't be measured again" in capsys.readouterr().out
+
+
+def test_no_verdict_is_recorded_under_xdist(slowed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even where the reference is named in pyproject.toml, and the models stand among other tests."""
+    settings = 'gate_reference = "reference"\nreport_dir = "reports"\nvariant = ["original"]\n'
+    (slowed / "pyproject.toml").write_text(f"[tool.onnx-harness]\n{settings}", "utf-8")
+    (slowed / "test_other.py").write_text("def test_other():\n    pass\n", "utf-8")
+    ended = run_pytest(slowed, "net.onnx", "test_other.py", "-n", "2")
+    assert ended.code == 0, ended.told
+    assert ended.cells["net-original-cpu"]["pinned"] is None
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", str(slowed / "reports")]) == INVALID
+    assert "wasn't timed beside the pinned reference: the run named none" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from tests.models import model, save
 pytestmark = pytest.mark.performance
 
 NIGHTS = 6
+PAIRS = 16
 SECONDS = 3.0
 ADDED = 0.05
 LIMITS = Limits(300.0, 16 << 30)
@@ -55,7 +56,7 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
         ]
         return sides[False], sides[True], median(taken)
 
-    return median(measure(open_pair, seconds=SECONDS, seed=seed).log_ratios)
+    return median(measure(open_pair, pairs=PAIRS, seconds=SECONDS, seed=seed).log_ratios)
 
 
 @pytest.mark.parametrize(("width", "layers"), [(64, 20), (256, 20), (512, 20)])

@@ -64,6 +64,48 @@ def test_a_creeping_slowdown_is_caught() -> None:
     assert any(verdict(0.0, creeping[:count]) is Outcome.FAIL for count in range(1, 25))
 
 
+SLOW, STILL = Night(0.05), Night(0.0)
+CONFIRMED, REFUTED = Night(0.05, first=0.05), Night(0.0, first=0.05)
+
+
+def after_quiet(*nights: Night) -> Nights:
+    return judge_nights(0.0, [*map(Night, QUIET), *nights])
+
+
+def test_a_night_whose_slowdown_was_not_confirmed_is_not_suspect() -> None:
+    found = after_quiet(REFUTED)
+    assert (found.outcome, found.unconfirmed) == (Outcome.PASS, True)
+    assert found.first == pytest.approx(math.exp(0.05))
+    assert found.ratio == 1.0
+    assert after_quiet(CONFIRMED).outcome is Outcome.INCONCLUSIVE
+    assert not after_quiet(CONFIRMED).unconfirmed
+    assert after_quiet(CONFIRMED, CONFIRMED).outcome is Outcome.FAIL
+    assert after_quiet(SLOW, CONFIRMED).outcome is Outcome.FAIL
+    assert after_quiet(REFUTED, CONFIRMED).outcome is Outcome.INCONCLUSIVE
+    assert after_quiet(CONFIRMED, REFUTED).outcome is Outcome.PASS
+    assert after_quiet(CONFIRMED, REFUTED, CONFIRMED).outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_slowdown_that_only_the_second_measurement_shows_is_not_suspect() -> None:
+    found = after_quiet(Night(0.05, first=0.009))
+    assert (found.outcome, found.unconfirmed) == (Outcome.PASS, True)
+    assert not after_quiet(Night(0.0, first=0.009)).unconfirmed
+
+
+def test_the_first_of_two_measurements_need_not_reach_the_limit_by_itself() -> None:
+    """Half of the minimum effect will do: asking both for 2.5 spreads would miss what one of them finds."""
+    wide = [0.0, 0.02, -0.02, 0.015, -0.01, 0.02, -0.015]
+    nights = [*map(Night, wide), Night(0.08, first=0.015)]
+    found = judge_nights(0.0, nights)
+    assert math.log1p(found.smallest_step) > 0.03
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_level_settles_on_second_measurements() -> None:
+    nights = [Night(0.004, first=0.03), Night(0.004), Night(0.004)]
+    assert judge_nights(0.004, nights).level == pytest.approx(math.exp(0.004))
+
+
 def test_noise_within_the_night_widens_the_limit() -> None:
     assert verdict(0.0, [*QUIET, 0.05, 0.05], error=0.02) is Outcome.PASS
     assert judged(0.0, QUIET, 0.05).smallest_step > 0.12

@@ -19,6 +19,7 @@ from harness.results import codec
 from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from harness.results.run import gather
 from harness.results.store import ResultsWriter, read_results
+from tests.nights import pinned
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "results.schema.json").read_text("utf-8"))
@@ -306,6 +307,8 @@ def violations(value: object, schema: dict[str, Any], where: str = "") -> list[s
 def test_results_follow_the_published_schema_and_it_lists_every_field(tmp_path: Path) -> None:
     writer = ResultsWriter(tmp_path, gather("pytest", 0))
     writer.put(cell("full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12))
+    writer.put(cell("slow", latency=latency(), pinned=pinned(1.06)))
+    writer.put(cell("void", latency=latency(), pinned=pinned(1.06, pairs=3)))
     writer.put(CellResult("m-v-p", "m", "", "v", "p", Status.ERROR, Stage.LOAD))
     writer.finish()
     assert violations(json.loads((tmp_path / "results.json").read_text()), SCHEMA) == []
