@@ -84,6 +84,7 @@ def held_against(level: Level, processor: str, seed: int, cell: CellResult) -> b
         and _sound(accepted.ratio)
         and _sound(there.night_ratio)
         and not (there.verdict is not None and there.verdict.outcome is Outcome.INVALID)
+        and not undecided(there)
         and processor == level.processor
         and seed == level.seed
         and cell.card_sha256 == level.cell.card_sha256

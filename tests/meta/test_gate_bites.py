@@ -259,11 +259,12 @@ def test_two_slow_nights_of_which_one_was_not_confirmed_do_not_fail(
     assert judged(folder, capsys)[0] == (PASS if unconfirmed == 1 else INCONCLUSIVE)
 
 
+@pytest.mark.parametrize("void", [{"spread": 0.0}, {"confirming_log_ratios": ()}], ids=["replayed", "killed"])
 def test_a_night_without_a_valid_verdict_is_no_night_to_be_slow_in(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    void: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its readings couldn't be rested upon that night; they don't make the next one the second."""
-    night(folder, [timed("original", pinned=pinned(1.06, spread=0.0)), timed("simplify")])
+    night(folder, [timed("original", pinned=pinned(1.06, **void)), timed("simplify")])
     assert judged(folder, capsys)[0] == INVALID
     night(folder, [timed("original", 1.06), timed("simplify")])
     assert judged(folder, capsys)[0] == INCONCLUSIVE

@@ -135,7 +135,7 @@ def test_only_what_means_the_same_is_held_against_a_level() -> None:
     assert not held_against(level, "A Processor", 7, replace(cell, inputs_sha256="i2"))
     assert not held_against(level, "A Processor", 7, replace(cell, pinned=None))
     for change in ({"model_sha256": "cd"}, {"threads": 2}, {"versions": {"onnxruntime": "2"}}, {"ratio": math.inf}):
-        other = replace(pinned(), **change)  # type: ignore[arg-type]
+        other = replace(pinned(), **change)
         assert not held_against(level, "A Processor", 7, replace(cell, pinned=other)), change
     without = replace(level, cell=replace(level.cell, pinned=replace(cell.pinned, ratio=None)))
     assert not held_against(without, "A Processor", 7, cell)
