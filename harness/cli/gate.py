@@ -44,8 +44,8 @@ verdicts, and the exit codes of `onnx-harness gate`:
   {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference
 A run has the gravest verdict of its cells: FAIL, then INVALID, then INCONCLUSIVE.
 
-latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts as
-slow only if both measurements say so; INVALID where the second is missing, or the readings are none to rest on.
+latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts
+as slow only if both measurements say so; it's INVALID where the second is missing, or nothing can rest on the readings.
 """
 
 

@@ -20,9 +20,9 @@ SPREAD = 0.02
 EFFECT = 0.03
 """What a night should find: where nights spread by 1%, the two-nights rule suspects a cell from 2.7% on."""
 PAIR_S = 0.9
-"""Of a pair, over the zoo: 0.6 s with a small model, most of them for starting two processes, and 2 s with ResNet-50."""
+"""Of a pair, over the zoo: 0.6 s with a small model, mostly for starting two processes, and 2 s with ResNet-50."""
 BUDGET_S = 2400.0
-"""For the first measurement of all cells; with judging them, and measuring again, a night of 120 takes an hour."""
+"""For the first measurement of all cells: judging them and measuring some again are to fit into the same hour."""
 
 
 def lockstep_pairs(cells: int) -> Choice:
