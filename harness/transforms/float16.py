@@ -9,7 +9,7 @@ makes the processor flush them to zero changes no result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ def clamp(
         if not source.size:
             return Clamped(result)
         tally = _Tally(places=places)
+        if source.dtype == dtype and source.flags.aligned and source.flags.c_contiguous:
+            flat, halves = source.reshape(-1), result.reshape(-1)
+            for start in range(0, flat.size, _CHUNK):
+                tally.start = start
+                _convert(flat[start : start + _CHUNK], halves[start : start + _CHUNK], limits, tally)
+            return Clamped(result, *tally.account(dtype))
         extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
         # It walks both in the order of memory and copies only what isn't contiguous, aligned and native.
         chunks = np.nditer(  # type: ignore[call-overload]  # numpy's stubs spell the flag "contig" as "config"
@@ -192,6 +198,7 @@ class _Limits:
     counted: tuple[int, int]
 
     @classmethod
+    @lru_cache(maxsize=64, typed=True)
     def of(cls, dtype: np.dtype[Any], working: np.dtype[Any], low: float, high: float) -> _Limits:
         import numpy as np
 
@@ -295,14 +302,19 @@ def _convert(chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, ta
     singles = _to_odd_single(chunk) if chunk.itemsize == 8 else chunk
     _round(singles, halves)
     magnitudes = halves.view(np.uint16) & 0x7FFF
-    if magnitudes.min() > limits.half[0] and magnitudes.max() < limits.half[1]:
-        return
     magnitudes -= limits.half[0] + 1  # what isn't above the lower limit turns over to the top
-    suspects = magnitudes >= max(limits.half[1] - limits.half[0] - 1, 0)
+    least = max(limits.half[1] - limits.half[0] - 1, 0)
+    if magnitudes.max() < least:
+        return
+    suspects = magnitudes >= least
     if np.count_nonzero(suspects) * _FEW < chunk.size:
         found = np.flatnonzero(suspects)
+        values = chunk[found]
+        layout = _LAYOUTS[chunk.itemsize]
+        if not (values.view(layout.unsigned) & (layout.sign - 1)).any():
+            return  # zeros, which stay
         mended = np.empty(found.shape, np.float16)
-        _settle(chunk[found], singles[found], mended, limits, tally, found)
+        _settle(values, singles[found], mended, limits, tally, found)
         halves[found] = mended
     else:
         _settle(chunk, singles, halves, limits, tally)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ import onnx
 from harness.transforms.float16 import Clamped
 from harness.transforms.surgery.casting import FLOAT16
 
-# Up to this many bytes are rounded in one go: more would take memory, and fewer time.
-_BATCH = 1 << 20
+# Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than rounding them does.
+_BATCH = 1 << 19
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
@@ -29,11 +29,8 @@ _PACKED = onnx.TensorProto.FLOAT_DATA_FIELD_NUMBER << 3 | 2
 Round = Callable[[npt.NDArray[np.float32], list[npt.NDArray[np.intp]]], Clamped]
 
 
-@dataclass(slots=True)
-class _Job:
-    source: onnx.TensorProto
-    target: onnx.TensorProto
-    name: str
+# What is rounded, where it goes, and what the account calls it.
+_Job = tuple[onnx.TensorProto, onnx.TensorProto, str]
 
 
 class _Lost(NamedTuple):
@@ -75,28 +72,28 @@ class Rounder:
             name: what the account calls it.
             at_once: don't wait.
         """
-        job = _Job(source, target, name)
         if at_once:
-            self._round([job])
+            self._round_all([(source, target, name)])
         else:
-            self._jobs[id(target)] = job
+            self._jobs[id(target)] = source, target, name
 
-    def clips(self, tensors: Sequence[onnx.TensorProto]) -> bool:
+    def clips(self, tensors: Iterable[onnx.TensorProto]) -> bool:
         """Whether magnitudes of some of the tensors are above the limit."""
-        values = np.frombuffer(b"".join(map(self._bytes, tensors)), "<f4")
-        return bool(np.abs(values).max(initial=0) > self._limits[1])
+        values = np.frombuffer(b"".join(tensor.raw_data or self._elsewhere(tensor) for tensor in tensors), "<f4")
+        return bool((np.abs(values) > self._limits[1]).any())
 
     @property
-    def sources(self) -> Iterator[onnx.TensorProto]:
-        """What is waiting to be rounded."""
-        return (job.source for job in self._jobs.values())
+    def waiting(self) -> int:
+        """How many weights are waiting to be rounded."""
+        return sum(math.prod(source.dims[:]) for source, _, _ in self._jobs.values())
 
     def redirect(self, target: onnx.TensorProto, other: onnx.TensorProto) -> bool:
         """Have what is to be written to a tensor written to another one; False when nothing is."""
         job = self._jobs.pop(id(target), None)
         if job is None:
             return False
-        self._jobs[id(other)] = _Job(job.source, other, job.name)
+        source, _, name = job
+        self._jobs[id(other)] = source, other, name
         return True
 
     def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
@@ -105,50 +102,51 @@ class Rounder:
         self._round_all([job for key, job in self._jobs.items() if key not in later])
         self._jobs = {key: job for key, job in self._jobs.items() if key in later}
 
-    def _round_all(self, jobs: Sequence[_Job]) -> None:
+    def _round_all(self, jobs: Iterable[_Job]) -> None:
         batch: list[_Job] = []
+        held: list[bytes] = []
         size = 0
         for job in jobs:
-            needed = _FLOAT_BYTES * math.prod(job.source.dims)
-            if size + needed > _BATCH:
-                self._round(batch)
-                batch, size = [], 0
+            source, target, _ = job
+            values = source.raw_data
+            if not values:
+                values = self._elsewhere(source)
+                for field in ("float_data", "external_data", "data_location"):
+                    target.ClearField(field)
+            if len(values) >= _BATCH:
+                alone = [values]
+                del values  # it's given away
+                self._round([job], alone)
+                continue
             batch.append(job)
-            size += needed
-        self._round(batch)
+            held.append(values)
+            size += len(values)
+            if size >= _BATCH:
+                self._round(batch, held)
+                batch, held, size = [], [], 0
+        if batch:
+            self._round(batch, held)
 
-    def _round(self, jobs: Sequence[_Job]) -> None:
-        if not jobs:
-            return
-        held = [self._bytes(job.source) for job in jobs]
-        ends = np.cumsum([len(each) // _FLOAT_BYTES for each in held])
+    def _round(self, jobs: Sequence[_Job], held: list[bytes]) -> None:
+        """Round tensors whose values are ``held``, which is empty afterwards."""
+        ends = list(accumulate(map(len, held)))
         values = np.frombuffer(held[0] if len(held) == 1 else b"".join(held), "<f4")
+        held.clear()
         places: list[npt.NDArray[np.intp]] = []
         clamped = self._clamp(values, places)
         if clamped.raised or clamped.lowered:
-            self._account(jobs, ends, values, clamped, places)
-        del values, held  # before the result is there twice
+            self._account(jobs, np.array(ends) // _FLOAT_BYTES, values, clamped, places)
+        del values  # before the result is there twice
         halves = clamped.array.tobytes()
         del clamped
-        start = 0
-        for job, end in zip(jobs, ends.tolist(), strict=True):
-            self._write(job, halves[2 * start : 2 * end])
+        start, half = 0, self.half
+        for (_, target, _), end in zip(jobs, ends, strict=True):
+            target.data_type = half
+            target.raw_data = halves[start // 2 : end // 2]
             start = end
 
-    def _write(self, job: _Job, halves: bytes) -> None:
-        tensor = job.target
-        tensor.data_type = self.half
-        if not tensor.HasField("raw_data"):
-            tensor.ClearField("float_data")
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
-        tensor.raw_data = halves
-
-    def _bytes(self, tensor: onnx.TensorProto) -> bytes:
-        """The values of a float32 tensor, little-endian."""
-        raw: bytes = tensor.raw_data
-        if raw:
-            return raw
+    def _elsewhere(self, tensor: onnx.TensorProto) -> bytes:
+        """The values of a float32 tensor without raw data, little-endian."""
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             return self._external(tensor)
         if not tensor.float_data:
@@ -179,7 +177,7 @@ class Rounder:
     ) -> None:
         """Find the tensors that the clamped values are of."""
         if len(jobs) == 1:
-            self._lost[jobs[0].name] = _Lost(clamped.raised, clamped.lowered, clamped.smallest, clamped.largest)
+            self._lost[jobs[0][2]] = _Lost(clamped.raised, clamped.lowered, clamped.smallest, clamped.largest)
             return
         found = np.concatenate(places)
         of = np.searchsorted(ends, found, side="right")
@@ -193,7 +191,7 @@ class Rounder:
         largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
         columns = (each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest))
         for index, below, above, least, greatest in zip(*columns, strict=True):
-            self._lost[jobs[index].name] = _Lost(below, above, least if below else None, greatest if above else None)
+            self._lost[jobs[index][2]] = _Lost(below, above, least if below else None, greatest if above else None)
 
     def remarks(self) -> Iterator[str]:
         """What was clamped, a sentence each: the tensors that lost most, the others summed up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import onnx
@@ -57,7 +56,7 @@ def convert_to_half(
         return model
     halving.decide()
     Rewiring(model, opset, reading, halving, rounder).write()
-    if sum(math.prod(tensor.dims) for tensor in rounder.sources) >= _LARGE:
+    if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
     for text in rounder.remarks():
