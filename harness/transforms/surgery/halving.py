@@ -155,7 +155,7 @@ class Halving:
             source = self._types[step.ins[0]]
             if self._types[result] == FLOAT and source not in (FLOAT, self.half):
                 self.flexible[result] = None
-        elif self._types[result] == FLOAT and (step.held is None or not step.held.HasField("sparse_tensor")):
+        elif self._types[result] == FLOAT and (step.tensor is not None or not _is_sparse(step)):
             self.flexible[result] = None
 
     def _has_large_statistics(self, step: Step) -> bool:
@@ -171,7 +171,7 @@ class Halving:
         tensor = self._reading.initializers.get(name)
         maker = self._reading.makers.get(name)
         if tensor is None and isinstance(maker, Step) and maker.op == "Constant":
-            return constant_tensor(maker.node)
+            return maker.tensor or constant_tensor(maker.node)
         return tensor
 
     def _decide_with_bodies(self, step: Step) -> None:
@@ -262,6 +262,10 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
         case onnx.AttributeProto.FLOATS:
             tensor = onnx.TensorProto(data_type=FLOAT, dims=[len(held.floats)], float_data=held.floats)
     return tensor
+
+
+def _is_sparse(step: Step) -> bool:
+    return step.op == "Constant" and step.node.attribute[0].HasField("sparse_tensor")
 
 
 def _reduces(node: onnx.NodeProto) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx
 
 from harness.model import FREE_INITIALIZERS, subgraphs
-from harness.transforms.surgery.casting import FIRST, FLOAT, NO_FLOAT, Rule, rules_of
+from harness.transforms.surgery.casting import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
 from harness.transforms.surgery.editing import STANDARD_DOMAINS
 from harness.transforms.surgery.protos import sort_nodes
 
@@ -19,9 +19,11 @@ from harness.transforms.surgery.protos import sort_nodes
 UNKNOWN, OTHER, ABSENT = 0, NO_FLOAT, -2
 
 _A = onnx.AttributeProto
+_GRAPHS = (_A.GRAPH, _A.GRAPHS)
 _HOLD_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _BY_ATTRIBUTE = {_A.FLOAT: FLOAT, _A.FLOATS: FLOAT, _A.INT: onnx.TensorProto.INT64, _A.INTS: onnx.TensorProto.INT64}
 _UNSORTED = "its nodes aren't in order"
+_CONSTANT = Rule((ASK,))
 
 
 class Step:
@@ -35,9 +37,8 @@ class Step:
         index: its place in its graph.
         scope: its graph.
         rule: what its schema says; None for a node with graphs inside and for a call of a function.
-        held: the value of a Constant.
+        tensor: the value of a Constant that holds it as a tensor.
         bodies: the graphs inside.
-        types: the types of its inputs.
         sized: whether what it gives is computed from sizes and constants alone.
         unclear: whether it reads or gives a sequence or the like, or what nothing is known about.
         want: in what type it reads its float32 inputs: one for all, or one for each.
@@ -45,12 +46,11 @@ class Step:
 
     # Of the class until they differ, which most never do.
     rule: Rule | None = None
-    held: onnx.AttributeProto | None = None
+    tensor: onnx.TensorProto | None = None
     bodies: Sequence[Scope] = ()
     sized = False
     unclear = False
     want: int | tuple[int, ...] = FLOAT
-    types: list[int]
 
     def __init__(
         self, node: onnx.NodeProto, op: str, ins: list[str], outs: list[str], index: int, scope: Scope
@@ -69,17 +69,19 @@ class Scope:
     Attributes:
         graph: the message.
         steps: its nodes.
+        given: its inputs with their names, those of initializers included.
         inputs: names of its inputs; before IR version 4 without those of initializers, which are constants there.
         outputs: names of its outputs.
         want: the type in which its float32 outputs are wanted, decided by whoever converts the node around it.
         blocked: whether nothing in it may change its type.
     """
 
-    __slots__ = ("blocked", "graph", "inputs", "outputs", "steps", "want")
+    __slots__ = ("blocked", "given", "graph", "inputs", "outputs", "steps", "want")
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
         self.steps: list[Step] = []
+        self.given: list[tuple[onnx.ValueInfoProto, str]] = []
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.want = FLOAT
@@ -123,6 +125,7 @@ class Reading:
         self._functions = functions
         # A function in the standard domain takes the place of an operator.
         self._redefined = frozenset(name for domain, name in functions if domain in STANDARD_DOMAINS)
+        self._unusual = self._redefined | _HOLD_GRAPHS
         self._imports = list(model.opset_import)
         self._sorted = False
         try:
@@ -156,6 +159,11 @@ class Reading:
             name = f"{stem}_{number}"
         return name
 
+    def close(self) -> None:
+        """Forget the nodes, which know their graphs: so all of it is freed without the collector of cycles."""
+        for scope in self.scopes:
+            scope.steps.clear()
+
     def floats(self) -> set[str]:
         """The names of all float32 tensors."""
         return {name for name, kind in self.types.items() if kind == FLOAT}
@@ -165,21 +173,20 @@ class Reading:
     def _read(self, graph: onnx.GraphProto, outer: Mapping[str, str]) -> Scope:
         scope = Scope(graph)
         self.scopes.append(scope)
-        redefined, rules, steps = self._redefined, self._rules, scope.steps
+        rules, unusual, steps = self._rules, self._unusual, scope.steps
         holders: list[Step] = []
         for index, node in enumerate(graph.node):
-            op, domain, ins, outs = node.op_type, node.domain, node.input[:], node.output[:]
-            standard = domain in STANDARD_DOMAINS and op not in redefined
-            step = Step(node, op if standard else "", ins, outs, index, scope)
-            if not standard:
-                if any(attribute.type in (_A.GRAPH, _A.GRAPHS) for attribute in node.attribute):
+            op, domain = node.op_type, node.domain
+            if domain or op in unusual:
+                step = self._step_of_unusual(node, op, domain, index, scope)
+                if step.rule is None and (domain, op) not in self._functions:
                     holders.append(step)
-                elif (domain, op) not in self._functions:
-                    opset = next((each.version for each in self._imports if each.domain == domain), 1)
-                    step.rule = rules_of(opset, self._half, domain)[op, len(ins), len(outs)]
-            elif op in _HOLD_GRAPHS:
-                holders.append(step)
+            elif op == "Constant":
+                step = Step(node, op, [], node.output[:], index, scope)
+                step.rule = _CONSTANT
             else:
+                ins, outs = node.input[:], node.output[:]
+                step = Step(node, op, ins, outs, index, scope)
                 step.rule = rules[op, len(ins), len(outs)]
             steps.append(step)
         names = self._define(scope, outer)
@@ -187,46 +194,65 @@ class Reading:
             step.bodies = [self._read(inner, names) for inner in subgraphs(step.node)]
         return scope
 
+    def _step_of_unusual(self, node: onnx.NodeProto, op: str, domain: str, index: int, scope: Scope) -> Step:
+        """A node that isn't a standard operator, or may hold graphs; one that does, and a function, has no rule."""
+        ins, outs = node.input[:], node.output[:]
+        standard = domain in STANDARD_DOMAINS and op not in self._redefined
+        step = Step(node, op if standard else "", ins, outs, index, scope)
+        if standard:
+            if op not in _HOLD_GRAPHS:
+                step.rule = self._rules[op, len(ins), len(outs)]
+        elif (domain, op) not in self._functions and not any(each.type in _GRAPHS for each in node.attribute):
+            opset = next((each.version for each in self._imports if each.domain == domain), 1)
+            step.rule = rules_of(opset, self._half, domain)[op, len(ins), len(outs)]
+        return step
+
     def _define(self, scope: Scope, outer: Mapping[str, str]) -> Mapping[str, str]:
         """Enter the values of a graph; returns the names that it and the graphs inside it know by another one."""
-        graph, makers = scope.graph, self.makers
+        graph, makers, types = scope.graph, self.makers, self.types
+        inner = len(self.scopes) > 1
+        infos = graph.input[:]
+        inputs = [info.name for info in infos]
         held = {tensor.name: tensor for tensor in graph.initializer}
-        inputs = [info.name for info in graph.input]
-        sparse = [tensor.values.name for tensor in graph.sparse_initializer]
-        if len(self.scopes) > 1:
+        sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+        names = outer
+        if inner:
             made = [name for step in scope.steps for name in step.outs if name]
             names = self._rename(scope, outer, dict.fromkeys((*inputs, *held, *sparse, *made)))
-            inputs = [names.get(name, name) for name in inputs]
-            held = {names.get(name, name): tensor for name, tensor in held.items()}
-            sparse = [names.get(name, name) for name in sparse]
-        else:
-            names = outer
-        free = self._model.ir_version >= FREE_INITIALIZERS or len(self.scopes) > 1
-        listed = frozenset(inputs) if free else frozenset()
-        scope.inputs = [name for name in inputs if free or name not in held]
+            if names:
+                inputs = [names.get(name, name) for name in inputs]
+                held = {names.get(name, name): tensor for name, tensor in held.items()}
+                sparse = {names.get(name, name): tensor for name, tensor in sparse.items()}
+        free = inner or self._model.ir_version >= FREE_INITIALIZERS
+        scope.given = list(zip(infos, inputs, strict=True))
+        scope.inputs = inputs if free else [name for name in inputs if name not in held]
         scope.outputs = [info.name for info in graph.output]
-        for name in inputs:
+        makers.update(dict.fromkeys(inputs, scope))
+        if held:
+            makers.update(dict.fromkeys(held, scope))
+            types.update({name: tensor.data_type for name, tensor in held.items()})
+            overridden = held.keys() & set(inputs) if free else frozenset()
+            for name, tensor in held.items() if overridden else ():
+                (self.defaults if name in overridden else self.initializers)[name] = tensor
+            if not overridden:
+                self.initializers.update(held)
+            self.constants.update(held.keys() - overridden)
+        for name, each in sparse.items():
             makers[name] = scope
-        for name, tensor in held.items():
-            makers[name] = scope
-            self.types[name] = tensor.data_type
-            (self.defaults if name in listed else self.initializers)[name] = tensor
-        self.constants.update(name for name in (*held, *sparse) if name not in listed)
-        for name, each in zip(sparse, graph.sparse_initializer, strict=True):
-            makers[name] = scope
-            self.types[name] = each.values.data_type
+            types[name] = each.values.data_type
             self.sparse[name] = each
-        for step in scope.steps:
-            for name in step.outs:
-                makers[name] = step
+            if not free or name not in inputs:
+                self.constants.add(name)
+        makers.update({name: step for step in scope.steps for name in step.outs})
         return names
 
     def _rename(self, scope: Scope, outer: Mapping[str, str], local: Mapping[str, None]) -> Mapping[str, str]:
+        makers = self.makers
         names = {name: new for name, new in outer.items() if name not in local}
-        for name in local:
-            if name in self.makers:
+        for name in () if makers.keys().isdisjoint(local) else local:
+            if name in makers:
                 names[name] = self.fresh(name)
-                self.makers[names[name]] = scope
+                makers[names[name]] = scope
         if not names:
             return names
         for step in scope.steps:
@@ -247,16 +273,24 @@ class Reading:
 
     def _infer(self, scope: Scope) -> None:
         types, sized, constants, floating = self.types, self.sized, self.constants, self.floating
+        type_of = types.__getitem__
         given = frozenset(scope.inputs)
-        for info in scope.graph.input:
-            if info.name in given and (info.type.WhichOneof("value") or info.name not in types):
-                self._set(info.name, info.type)
+        for info, name in scope.given:
+            if name in given and (info.type.WhichOneof("value") or name not in types):
+                self._set(name, info.type)
         for step in scope.steps:
             ins, rule = step.ins, step.rule
+            if rule is _CONSTANT:
+                (name,) = step.outs
+                types[name] = kind = self._constant(step)
+                constants.add(name)
+                if kind == FLOAT:
+                    floating.append(step)
+                continue
             try:
-                step.types = known = [types[name] for name in ins]
+                known = [*map(type_of, ins)]
             except KeyError:
-                step.types = known = self._late(ins)
+                known = self._late(ins)
             floats = FLOAT in known
             if rule is None:
                 # Before what is inside it.
@@ -264,8 +298,7 @@ class Reading:
                 self._infer_other(step)
                 continue
             unclear = UNKNOWN in known or OTHER in known
-            for index, source in enumerate(rule.results):
-                name = step.outs[index]
+            for name, source in zip(step.outs, rule.results, strict=True):
                 if not name:
                     continue
                 if source > 0 or source == NO_FLOAT:
@@ -300,9 +333,6 @@ class Reading:
     def _ask(self, step: Step, name: str) -> int:
         """The type of an output that the schema alone doesn't decide."""
         match step.op:
-            case "Constant":
-                kind = self._constant(step)
-                self.constants.add(name)
             case "Cast":
                 to = next((each for each in step.node.attribute if each.name == "to"), None)
                 # Before opset 6 it is spelt out.
@@ -315,10 +345,12 @@ class Reading:
         return kind
 
     def _constant(self, step: Step) -> int:
-        step.held = held = step.node.attribute[0]
+        """The type of a Constant."""
+        held = step.node.attribute[0]
         kind = held.type
         if kind == _A.TENSOR:
-            return int(held.t.data_type)
+            step.tensor = tensor = held.t
+            return int(tensor.data_type)
         if kind == _A.SPARSE_TENSOR:
             return int(held.sparse_tensor.values.data_type)
         return _BY_ATTRIBUTE.get(kind, onnx.TensorProto.STRING)

@@ -78,6 +78,8 @@ class Rewiring:
         if isinstance(maker, Scope):
             tensor = self._weight(name)
             self._rounder.add(tensor, tensor, name)
+        elif maker.tensor is not None:
+            self._rounder.add(maker.tensor, maker.tensor, name)
         else:
             self._retype(maker.node, name)
 
@@ -254,12 +256,10 @@ class Rewiring:
     def _end(self, scope: Scope) -> None:
         """Write the types and names that a graph states."""
         graph, main = scope.graph, scope is self._reading.scopes[0]
-        for infos in (graph.input, graph.value_info):
-            for info in infos:
-                name = info.name
-                # An output's name may be that of a copy by now.
-                if (name in self._halves) != (name in self._inside):
-                    self._state(info, self._half)
+        for info, name in (*scope.given, *((info, info.name) for info in graph.value_info)):
+            # An output's name may be that of a copy by now.
+            if (name in self._halves) != (name in self._inside):
+                self._state(info, self._half)
         given: set[str] = set()
         for info, name in zip(graph.output, scope.outputs, strict=True):
             if name not in self._floats:
@@ -275,21 +275,25 @@ class Rewiring:
             given.add(view)
             info.name = view
         if main and self._model.ir_version < FREE_INITIALIZERS:
-            self._list_initializers(graph)
+            self._list_initializers(scope)
 
     def _is_of(self, name: str, scope: Scope) -> bool:
         maker = self._reading.makers[name]
         return (maker if isinstance(maker, Scope) else maker.scope) is scope
 
     def _state(self, info: onnx.ValueInfoProto, dtype: int) -> None:
-        if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type in (FLOAT, self._half):
-            info.type.tensor_type.elem_type = dtype
+        tensor = info.type.tensor_type  # of another type it's an empty one, and stays so
+        if tensor.elem_type in (FLOAT, self._half):
+            tensor.elem_type = dtype
 
-    def _list_initializers(self, graph: onnx.GraphProto) -> None:
+    def _list_initializers(self, scope: Scope) -> None:
         """List every initializer as an input, as the version demands: no caller sees these."""
-        for info in graph.input:
-            info.name = self._inside.get(info.name, info.name)
-        listed = {info.name for info in graph.input}
+        graph = scope.graph
+        listed: set[str] = set()
+        for info, name in scope.given:
+            if name in self._inside:
+                info.name = self._inside[name]
+            listed.add(self._inside.get(name, name))
         for tensor in graph.initializer:
             if tensor.name not in listed:
                 dtype = tensor.data_type or self._half
