@@ -307,15 +307,16 @@ def _convert(chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, ta
     if magnitudes.max() < least:
         return
     suspects = magnitudes >= least
+    layout = _LAYOUTS[chunk.itemsize]
+    if np.count_nonzero(suspects) * _FEW >= chunk.size:
+        suspects &= (chunk.view(layout.unsigned) & (layout.sign - 1)) != 0  # zeros stay, and are often many
     if np.count_nonzero(suspects) * _FEW < chunk.size:
         found = np.flatnonzero(suspects)
         values = chunk[found]
-        layout = _LAYOUTS[chunk.itemsize]
-        if not (values.view(layout.unsigned) & (layout.sign - 1)).any():
-            return  # zeros, which stay
-        mended = np.empty(found.shape, np.float16)
-        _settle(values, singles[found], mended, limits, tally, found)
-        halves[found] = mended
+        if (values.view(layout.unsigned) & (layout.sign - 1)).any():
+            mended = np.empty(found.shape, np.float16)
+            _settle(values, singles[found], mended, limits, tally, found)
+            halves[found] = mended
     else:
         _settle(chunk, singles, halves, limits, tally)
 

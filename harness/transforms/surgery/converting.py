@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import gc
+from collections.abc import Collection, Iterator
 
 import onnx
 
@@ -40,6 +42,29 @@ def convert_to_half(
     Returns:
         The model, or a new one if it is large.
     """
+    with _collector_paused():
+        return _converted(model, rounder, keep_io_types, op_block_list, node_block_list)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Let the collector of cycles wait: it would go through all that was read again and again, and find no garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _converted(
+    model: onnx.ModelProto,
+    rounder: Rounder,
+    keep_io_types: bool | Collection[str],
+    op_block_list: Collection[str] | None,
+    node_block_list: Collection[str] | None,
+) -> onnx.ModelProto:
     blocked_ops = frozenset(DEFAULT_OP_BLOCK_LIST if op_block_list is None else op_block_list)
     blocked_nodes = frozenset(node_block_list or ()) - {""}
 
@@ -56,6 +81,7 @@ def convert_to_half(
         return model
     halving.decide()
     Rewiring(model, opset, reading, halving, rounder).write()
+    reading.close()
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()

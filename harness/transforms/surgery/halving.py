@@ -56,6 +56,7 @@ class Halving:
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
         self._kept = self._means() if keep_means else set()
+        self._large = self._with_large_statistics()
         self._movers: list[Step] = []
         self.half = rounder.half
         self.floats = reading.floats()
@@ -133,9 +134,7 @@ class Halving:
         # Sequences and what nothing is known about can't be cast.
         if step.unclear or (rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)):
             return
-        if step.op == "BatchNormalization" and self._has_large_statistics(step):
-            return
-        if step.op in SCATTERS and _reduces(step.node):
+        if step in self._large or (step.op in SCATTERS and _reduces(step.node)):
             return
         step.want = rule.inputs
         if isinstance(rule.outputs, tuple):
@@ -158,14 +157,19 @@ class Halving:
         elif self._types[result] == FLOAT and (step.tensor is not None or not _is_sparse(step)):
             self.flexible[result] = None
 
-    def _has_large_statistics(self, step: Step) -> bool:
-        """Whether it's a normalization whose running statistics the clamp would cut, as they are or as they may be.
+    def _with_large_statistics(self) -> set[Step]:
+        """The normalizations whose running statistics the clamp would cut, as they are or as they may be.
 
         Trained models have variances of 1e8, and a clipped one isn't a small error: it scales a whole channel.
         """
-        held = [self._tensor_of(name) for name in step.ins[1:]]
-        known = [tensor for tensor in held if tensor is not None]
-        return len(known) < len(held) or self._rounder.clips(known)
+        steps = [step for step in self._reading.floating if step.op == "BatchNormalization"]
+        held = {step: [self._tensor_of(name) for name in step.ins[1:]] for step in steps}
+        known = {step: [tensor for tensor in tensors if tensor is not None] for step, tensors in held.items()}
+        found = {step for step in steps if len(known[step]) < len(held[step])}
+        # Most models have none, which is seen at one glance.
+        if steps and self._rounder.clips(tensor for tensors in known.values() for tensor in tensors):
+            found.update(step for step in steps if self._rounder.clips(known[step]))
+        return found
 
     def _tensor_of(self, name: str) -> onnx.TensorProto | None:
         tensor = self._reading.initializers.get(name)
