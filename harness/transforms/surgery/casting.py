@@ -62,6 +62,7 @@ _READS_BITS = "BitCast"
 _READS_EITHER = ("Shape", "Size", "Cast", "IsNaN")
 # With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.
 SCATTERS = frozenset({"ScatterElements", "ScatterND"})
+_DEPENDS_ON_THE_NODE = MOVES | SCATTERS | {"BatchNormalization"}
 # Inputs of float type that stay float32 although the schema takes float16: regions and scales are coordinates.
 _FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
 # Outputs whose type no input decides; for these operators it is float32 by their attributes and may stay so.
@@ -83,6 +84,7 @@ class Rule:
         outputs: the same of its outputs.
         unbound: outputs whose type no input decides. While one of these is float32, the node stays as it is.
         measures: whether what it gives is a size.
+        alone: whether it settles the types of a node that isn't blocked, whatever else is known about the node.
     """
 
     results: tuple[int, ...]
@@ -90,6 +92,7 @@ class Rule:
     outputs: int | tuple[int, ...] = FLOAT
     unbound: tuple[int, ...] = ()
     measures: bool = False
+    alone: bool = False
 
 
 class Rules(dict[tuple[str, int, int], Rule]):
@@ -125,11 +128,14 @@ class Rules(dict[tuple[str, int, int], Rule]):
         unbound = tuple(index for index, name in enumerate(given) if name not in first and name in formal.float32)
         free = {given[index] for index in unbound}
         stays = {name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())} | free
+        inputs_want = _together([self._want(name, formal, stays) for name in read])
+        outputs_want = _together([self._want(name, formal, stays) for name in given])
         return Rule(
             results,
-            _together([self._want(name, formal, stays) for name in read]),
-            _together([self._want(name, formal, stays) for name in given]),
+            inputs_want,
+            outputs_want,
             () if op_type in _OUTPUTS_TYPED_BY_ATTRIBUTE else unbound,
+            alone=inputs_want == outputs_want == self._half and not unbound and op_type not in _DEPENDS_ON_THE_NODE,
         )
 
     def _want(self, name: str, formal: _Formal, stays: set[str]) -> int:

@@ -98,9 +98,9 @@ class Rounder:
 
     def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
         """Round everything that was added, except what goes to the tensors ``but``."""
-        later = set(map(id, but))
-        self._round_all([job for key, job in self._jobs.items() if key not in later])
-        self._jobs = {key: job for key, job in self._jobs.items() if key in later}
+        later = {key: self._jobs.pop(key) for key in map(id, but) if key in self._jobs}
+        self._round_all(self._jobs.values())
+        self._jobs = later
 
     def _round_all(self, jobs: Iterable[_Job]) -> None:
         batch: list[_Job] = []

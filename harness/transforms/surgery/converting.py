@@ -20,6 +20,7 @@ from harness.transforms.surgery.rewiring import Rewiring
 # From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
 # changed in place would hold its float32 weights as well.
 _LARGE = 1 << 24
+_BLOCKED_OPS = frozenset(DEFAULT_OP_BLOCK_LIST)
 
 
 def convert_to_half(
@@ -65,7 +66,7 @@ def _converted(
     op_block_list: Collection[str] | None,
     node_block_list: Collection[str] | None,
 ) -> onnx.ModelProto:
-    blocked_ops = frozenset(DEFAULT_OP_BLOCK_LIST if op_block_list is None else op_block_list)
+    blocked_ops = _BLOCKED_OPS if op_block_list is None else frozenset(op_block_list)
     blocked_nodes = frozenset(node_block_list or ()) - {""}
 
     # A function is kept whole by its name in the list, or where a node that calls it is; not by a standard operator's.

@@ -73,11 +73,10 @@ class Halving:
                 self.halves.add(name)
         held = (*self._reading.initializers, *self._reading.sparse)
         self.flexible.update((name, None) for name in held if name in self.floats)
-        for step in self._reading.floating:
-            self._decide(step)
+        self._decide_nodes()
         wanted = self._outputs_wanted()
-        self._spare_detours({name for name, want in wanted if want != FLOAT})
         self.halves &= self.floats
+        self._spare_detours({name for name, want in wanted if want != FLOAT})
         read_exact = self._note_reads(wanted)
         # Where readers differ it will be made twice.
         self.halves.update(
@@ -116,6 +115,19 @@ class Halving:
             return index == 0
         other = step.ins[1 - index] if step.op == "Mul" else ""
         return bool(other) and (other in self._reading.constants or other in self._reading.defaults)
+
+    def _decide_nodes(self) -> None:
+        half, halves, blocked_ops = self.half, self.halves, self._blocked_ops
+        exceptions = self._kept or self._blocked_nodes
+        for step in self._reading.floating:
+            rule = step.rule
+            # As `_decide` would, in a fraction of its time: most nodes are of this kind.
+            if rule is not None and rule.alone and not exceptions:
+                if not (step.sized or step.unclear or step.op in blocked_ops or step.scope.blocked):
+                    step.want = half
+                    halves.update(step.outs)
+            else:
+                self._decide(step)
 
     def _decide(self, step: Step) -> None:
         """Decide the types in which a node reads and makes what was float32."""
@@ -231,8 +243,10 @@ class Halving:
                 self.halves.difference_update(step.outs)
 
     def _reads_only_float(self, step: Step) -> bool:
-        read = [name for name in step.ins if name in self.floats and name not in self._reading.constants]
-        return bool(read) and self.halves.isdisjoint(read)
+        if not self.halves.isdisjoint(step.ins):
+            return False
+        constants = self._reading.constants
+        return any(name in self.floats and name not in constants for name in step.ins)
 
     def _note_reads(self, wanted: list[tuple[str, int]]) -> set[str]:
         """Note what is read in which type; returns what is read as it is, and mustn't be rounded for that."""

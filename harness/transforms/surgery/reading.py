@@ -70,18 +70,20 @@ class Scope:
         graph: the message.
         steps: its nodes.
         given: its inputs with their names, those of initializers included.
+        results: its outputs.
         inputs: names of its inputs; before IR version 4 without those of initializers, which are constants there.
         outputs: names of its outputs.
         want: the type in which its float32 outputs are wanted, decided by whoever converts the node around it.
         blocked: whether nothing in it may change its type.
     """
 
-    __slots__ = ("blocked", "given", "graph", "inputs", "outputs", "steps", "want")
+    __slots__ = ("blocked", "given", "graph", "inputs", "outputs", "results", "steps", "want")
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
         self.steps: list[Step] = []
         self.given: list[tuple[onnx.ValueInfoProto, str]] = []
+        self.results: list[onnx.ValueInfoProto] = []
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.want = FLOAT
@@ -211,22 +213,23 @@ class Reading:
         """Enter the values of a graph; returns the names that it and the graphs inside it know by another one."""
         graph, makers, types = scope.graph, self.makers, self.types
         inner = len(self.scopes) > 1
-        infos = graph.input[:]
+        infos, results = graph.input[:], graph.output[:]
         inputs = [info.name for info in infos]
         held = {tensor.name: tensor for tensor in graph.initializer}
         sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+        made = {name: step for step in scope.steps for name in step.outs if name}
         names = outer
-        if inner:
-            made = [name for step in scope.steps for name in step.outs if name]
+        if inner and (outer or not all(map(makers.keys().isdisjoint, (inputs, held, sparse, made)))):
             names = self._rename(scope, outer, dict.fromkeys((*inputs, *held, *sparse, *made)))
-            if names:
-                inputs = [names.get(name, name) for name in inputs]
-                held = {names.get(name, name): tensor for name, tensor in held.items()}
-                sparse = {names.get(name, name): tensor for name, tensor in sparse.items()}
+            inputs = [names.get(name, name) for name in inputs]
+            held = {names.get(name, name): tensor for name, tensor in held.items()}
+            sparse = {names.get(name, name): tensor for name, tensor in sparse.items()}
+            made = {names.get(name, name): step for name, step in made.items()}
         free = inner or self._model.ir_version >= FREE_INITIALIZERS
         scope.given = list(zip(infos, inputs, strict=True))
+        scope.results = results
         scope.inputs = inputs if free else [name for name in inputs if name not in held]
-        scope.outputs = [info.name for info in graph.output]
+        scope.outputs = [info.name for info in results]
         makers.update(dict.fromkeys(inputs, scope))
         if held:
             makers.update(dict.fromkeys(held, scope))
@@ -243,16 +246,15 @@ class Reading:
             self.sparse[name] = each
             if not free or name not in inputs:
                 self.constants.add(name)
-        makers.update({name: step for step in scope.steps for name in step.outs})
+        makers.update(made)
         return names
 
     def _rename(self, scope: Scope, outer: Mapping[str, str], local: Mapping[str, None]) -> Mapping[str, str]:
-        makers = self.makers
         names = {name: new for name, new in outer.items() if name not in local}
-        for name in () if makers.keys().isdisjoint(local) else local:
-            if name in makers:
+        for name in local:
+            if name in self.makers:
                 names[name] = self.fresh(name)
-                makers[names[name]] = scope
+                self.makers[names[name]] = scope
         if not names:
             return names
         for step in scope.steps:

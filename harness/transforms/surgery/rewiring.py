@@ -261,7 +261,7 @@ class Rewiring:
             if (name in self._halves) != (name in self._inside):
                 self._state(info, self._half)
         given: set[str] = set()
-        for info, name in zip(graph.output, scope.outputs, strict=True):
+        for info, name in zip(scope.results, scope.outputs, strict=True):
             if name not in self._floats:
                 continue
             want = self._outside(name) if main else scope.want
@@ -273,7 +273,8 @@ class Rewiring:
                 source, view = view, self._name(f"{name}_output", scope)
                 self._append_identity(scope, source, view)
             given.add(view)
-            info.name = view
+            if view != name:
+                info.name = view
         if main and self._model.ir_version < FREE_INITIALIZERS:
             self._list_initializers(scope)
 
@@ -305,7 +306,10 @@ class Rewiring:
         found: list[Step] = []
         casts = [step for step in self._casts if not left.isdisjoint(step.outs)]
         while casts:
-            read = {name for scope in self._reading.scopes for step in scope.steps for name in step.ins}
+            read: set[str] = set()
+            for step in (step for scope in self._reading.scopes for step in scope.steps):
+                if not left.isdisjoint(step.ins):
+                    read.update(step.ins)
             read.update(name for _, _, node in self._inserted for name in node.input)
             read.update(info.name for scope in self._reading.scopes for info in scope.graph.output)
             dead = [step for step in casts if step.outs[0] not in read]
