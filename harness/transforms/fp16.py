@@ -41,7 +41,8 @@ def convert_float_to_float16(
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
         disable_shape_infer: accepted, and without effect: no shape is inferred.
         op_block_list: standard operators and functions that stay float32; when not given,
-            ``casting.DEFAULT_OP_BLOCK_LIST`` and sums that are scaled to a mean at once.
+            ``casting.DEFAULT_OP_BLOCK_LIST``, sums that are scaled to a mean at once, and what scales products of
+            integers.
         node_block_list: names of nodes that stay float32.
         check_fp16_ready: accepted, and without effect: what is float16 already does no harm.
 

@@ -14,6 +14,7 @@ from harness.transforms.surgery.clamping import Rounder
 from harness.transforms.surgery.editing import copy_fields
 from harness.transforms.surgery.halving import Halving
 from harness.transforms.surgery.inlining import inline_functions
+from harness.transforms.surgery.products import multiply_before_moving
 from harness.transforms.surgery.reading import Reading
 from harness.transforms.surgery.rewiring import Rewiring
 
@@ -37,7 +38,7 @@ def convert_to_half(
         rounder: for its weights.
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
         op_block_list: standard operators and functions that stay float32; when not given, ``DEFAULT_OP_BLOCK_LIST``
-            and, for float16, sums that are scaled to a mean at once.
+            and, for float16, sums that are scaled to a mean at once, and what scales products of integers.
         node_block_list: names of nodes that stay float32.
 
     Returns:
@@ -75,8 +76,8 @@ def _converted(
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 1))
     reading = Reading(model, opset, rounder.half)
-    keep_means = op_block_list is None and rounder.half == FLOAT16
-    halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_means)
+    keep_sums = op_block_list is None and rounder.half == FLOAT16
+    halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
     if not halving.floats:
         remark("nothing was converted: the model has no float32 tensor")
         return model
@@ -86,6 +87,8 @@ def _converted(
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
+    if rounder.half == FLOAT16:
+        multiply_before_moving(model.graph)
     for text in rounder.remarks():
         remark(text)
     return model

@@ -8,6 +8,7 @@ import onnx
 
 from harness.transforms.surgery.casting import EITHER, FLOAT, MOVES, SCATTERS
 from harness.transforms.surgery.clamping import Rounder
+from harness.transforms.surgery.products import dequantizing
 from harness.transforms.surgery.reading import Reading, Step
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
@@ -35,7 +36,7 @@ class Halving:
         keep_io_types: bool | Collection[str],
         blocked_ops: Collection[str],
         blocked_nodes: Collection[str],
-        keep_means: bool,
+        keep_sums: bool,
     ) -> None:
         """Take what was read; nothing is decided yet, and nothing will be changed but what steps and scopes want.
 
@@ -46,7 +47,8 @@ class Halving:
             keep_io_types: float32 inputs and outputs stay float32: all, none, or those of these names.
             blocked_ops: standard operators that stay float32.
             blocked_nodes: names of nodes that stay float32.
-            keep_means: means that are spelt as a sum and a quotient stay float32.
+            keep_sums: means that are spelt as a sum and a quotient stay float32, and so does what scales products of
+                integers.
         """
         self._reading = reading
         self._opset = opset
@@ -55,7 +57,7 @@ class Halving:
         self._keep_io_types = keep_io_types
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
-        self._kept = self._means() if keep_means else set()
+        self._kept = self._means() | dequantizing(reading) if keep_sums else set()
         self._large = self._with_large_statistics()
         self._movers: list[Step] = []
         self.half = rounder.half
