@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,12 +13,14 @@ from harness.cards import InputSpec
 from harness.inputs import sizes as sizing
 from harness.inputs import specs as cards
 from harness.inputs.fill import constant, fill, kind_of
+from harness.inputs.fitting import Sizes, telling
 from harness.inputs.generators import seeded
 from harness.inputs.rules import Make, Rule, rule_for
 from harness.inputs.scopes import view
 from harness.inputs.sets import InputSet, Value, arrays_of, set_name
+from harness.inputs.shapes import Relation, read
 from harness.inputs.signature import Container, Input, default_names, evaluate, read_inputs
-from harness.inputs.sizes import Dimension, Sizes
+from harness.inputs.sizes import Dimension
 from harness.inputs.walk import Findings, follow
 from harness.strict_toml import Scalar
 
@@ -53,6 +55,7 @@ class Recipe:
         dimensions: by dimension name.
         specs: what the card says.
         findings: what the graph says, by input name.
+        relations: between the sizes of dimensions.
     """
 
     inputs: dict[str, Input]
@@ -60,6 +63,7 @@ class Recipe:
     dimensions: dict[str, Dimension]
     specs: Mapping[str, InputSpec]
     findings: dict[str, Findings]
+    relations: tuple[Relation, ...] = ()
 
     def pinned(self, index: int) -> dict[str, int]:
         """The sizes that the card fixes in set ``index``."""
@@ -76,12 +80,16 @@ class Recipe:
     def first_guess(self, index: int) -> Guess:
         """What set ``index`` is made of if it runs."""
         pinned = self.pinned(index)
-        sizes = sizing.preferred(self.dimensions, index) | pinned
+        sizes = self.fit(sizing.preferred(self.dimensions, index) | pinned, pinned)
         free = [name for name in sizes if name not in pinned]
         # Four dynamic axes of usual sizes multiply to gigabytes: the largest give way.
         while self.too_large(sizes) and free and sizes[largest := max(free, key=lambda name: sizes[name])] > 1:
             sizes[largest] = (sizes[largest] + 1) // 2
         return Guess(sizes, index)
+
+    def fit(self, wanted: Sizes, pinned: Collection[str]) -> Sizes:
+        """The sizes next to ``wanted`` that fit together as far as the graph tells; ``pinned`` ones stay."""
+        return sizing.fit(self.relations, self.dimensions, wanted, pinned)
 
     def too_large(self, sizes: Sizes) -> bool:
         """Whether an input would hold more elements than a guess should; what the graph fixes isn't a guess."""
@@ -141,17 +149,17 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
     cards.check(specs, declared, default_names(model))
     graph = view(model)
     inputs: dict[str, Input] = {}
-    findings: dict[str, Findings] = {}
     for name, entry in declared.items():
-        found = follow(graph, entry)
         if entry.dims is None and not (name in specs and specs[name].shapes):
-            # Walked again with its rank, so that sizes which weights fix are seen.
-            axes = (found.rank or 2) if rank is None else rank
+            axes = (follow(graph, entry).rank or 2) if rank is None else rank
             entry = replace(entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes)
-            found = follow(graph, entry)
-        inputs[name], findings[name] = entry, found
+        inputs[name] = entry
+    shapes = read(graph.main, inputs)
+    graph.main.learn(shapes.dims)
+    findings = {name: follow(graph, entry) for name, entry in inputs.items()}
+    relations = tuple(telling(shapes.relations))
     rules = {name: rule_for(entry, findings[name], specs.get(name)) for name, entry in inputs.items()}
-    return Recipe(inputs, rules, sizing.plan(inputs, findings), specs, findings)
+    return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
 
 
 def _elements(value: Value) -> int:

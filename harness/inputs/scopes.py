@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +92,14 @@ class Scope:
                 if attribute.name == "value" and not attribute.ref_attr_name:
                     return tuple(attribute.t.dims)
         return scope.dims.get(name)
+
+    def learn(self, found: Mapping[str, Sequence[object]]) -> None:
+        """Take over the sizes and the names of dimensions that ``found`` holds for values of this body."""
+        for name, dims in found.items():
+            known = self.dims.get(name, (None,) * len(dims))
+            if len(known) == len(dims):
+                pairs = zip(dims, known, strict=True)
+                self.dims[name] = tuple(new if isinstance(new, int | str) else old for new, old in pairs)
 
     def is_constant(self, name: str) -> bool:
         """Whether it is an initializer or a Constant's output, its value here or not."""

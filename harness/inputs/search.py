@@ -13,10 +13,11 @@ from harness.cards import InputSpec
 from harness.errors import InputError, UsageError
 from harness.inputs import edges, feedback, hints
 from harness.inputs import sizes as sizing
+from harness.inputs.fitting import Sizes
 from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from harness.inputs.rules import Make
 from harness.inputs.sets import InputSet, Value, arrays_of, number_text, shape_text
-from harness.inputs.sizes import Role, Sizes
+from harness.inputs.sizes import Role
 from harness.isolate import noting
 
 TryRun = Callable[[dict[str, Value]], Any]
@@ -118,7 +119,8 @@ class _Search:
         """Set ``index``: its own sizes where they run, role by role; else those of a set that ran."""
         assert self.base is not None
         key, pinned = self._controls(index), self.recipe.pinned(index)
-        wanted = replace(self.base, sizes=self._wanted(index) | pinned, control=index)
+        sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
+        wanted = replace(self.base, sizes=sizes, control=index)
         if (values := self._run(index, wanted)) is not None:
             self.bases.setdefault(key, wanted)
             return values

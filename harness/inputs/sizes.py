@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from harness.inputs.fitting import Sizes, broken, fitted, spoken
+from harness.inputs.shapes import Relation
 from harness.inputs.signature import Input, addends, free_names
 from harness.inputs.walk import AxisDemand, Findings
-
-Sizes = dict[str, int]
 
 
 class Role(StrEnum):
@@ -54,6 +54,9 @@ _SEQUENCE_NAME = re.compile(r"seq|token|time|frame|step|length|len$", re.I)
 _HEIGHT_NAME = re.compile(r"height|^h$", re.I)
 _WIDTH_NAME = re.compile(r"width|^w$", re.I)
 _CHANNELS = (1, 3, 4)
+# Whose sizes change first where sizes have to fit together.
+_WILLING = (Role.OTHER, Role.PAST, Role.SEQUENCE, Role.WIDTH, Role.HEIGHT, Role.SAMPLES, Role.BATCH)
+_SETS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Dimension:
         role: what it seems to mean.
         preferred: set k takes ``preferred[k % n]``.
         ladder: further sizes, likeliest first.
-        why: a few words for ``inspect``.
+        why: the sizes and the reason, for ``inspect``.
     """
 
     name: str
@@ -75,9 +78,44 @@ class Dimension:
     why: str
 
 
-def plan(inputs: Mapping[str, Input], findings: Mapping[str, Findings]) -> dict[str, Dimension]:
-    """Every dynamic dimension of the inputs, with its role and its candidates."""
-    return {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
+def plan(
+    inputs: Mapping[str, Input], findings: Mapping[str, Findings], relations: Sequence[Relation]
+) -> dict[str, Dimension]:
+    """Every dynamic dimension of the inputs, with its role and its candidates, which fit together set by set.
+
+    Args:
+        inputs: of the model.
+        findings: about each of them.
+        relations: between their sizes.
+    """
+    found = {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
+    wanted = [preferred(found, index) for index in range(_SETS)]
+    sets = [fit(relations, found, each, ()) for each in wanted]
+    alike = [name for name in found if len({each[name] for each in sets}) == 1]
+    # Where all sets came to the same size, the second and the third are asked for twice and three times that.
+    for index, known in enumerate(sets[1:] if relations else (), 1):
+        more = fit(relations, found, known | {name: known[name] * (index + 1) for name in alike}, ())
+        if all(more[name] >= known[name] for name in alike) and len(broken(relations, more)) <= len(
+            broken(relations, known)
+        ):
+            sets[index] = more
+    made = {}
+    for name, entry in found.items():
+        if entry.role is Role.FIXED:
+            made[name] = replace(entry, why=f"{entry.preferred[0]}: {entry.why}")
+            continue
+        sizes = tuple(each[name] for each in sets)
+        why = f"{', '.join(map(str, dict.fromkeys(sizes)))}: {entry.why}{spoken(name, relations, sets, wanted)}"
+        made[name] = replace(entry, preferred=sizes, why=why)
+    return made
+
+
+def fit(
+    relations: Sequence[Relation], dimensions: Mapping[str, Dimension], wanted: Sizes, pinned: Collection[str]
+) -> Sizes:
+    """The sizes next to ``wanted`` that fit together; ``pinned`` ones, and those that a weight fixes, stay."""
+    free = [name for name, entry in dimensions.items() if name not in pinned and entry.role is not Role.FIXED]
+    return fitted(relations, wanted, sorted(free, key=lambda name: _WILLING.index(dimensions[name].role)))
 
 
 def preferred(dimensions: Mapping[str, Dimension], index: int) -> Sizes:
@@ -122,13 +160,15 @@ def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Fi
     demands = [demand for other, at in places for demand in findings[other.name].axes if demand.axis == at]
     fixed = [demand for demand in demands if demand.size is not None]
     if fixed and fixed[0].size is not None:
-        return Dimension(name, Role.FIXED, (fixed[0].size,), (fixed[0].size,), f"{fixed[0].size}: {fixed[0].why}")
-    role = _role(name, entry, axis, inputs, findings[entry.name])
+        return Dimension(name, Role.FIXED, (fixed[0].size,), (fixed[0].size,), fixed[0].why)
+    meant = [demand.meaning for demand in demands if demand.meaning is not None]
+    widest = max(len(other.dims or ()) for other, _ in places)
+    role = Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
     sizes, rungs = _PREFERRED[role], _LADDER[role]
     sliding = [demand for demand in demands if demand.at_least is not None]
     if sliding:
         sizes, rungs = _long_enough(sizes, sliding), (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:])
-    return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), f"{', '.join(map(str, sizes))}: {_WORDS[role]}")
+    return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), _WORDS[role])
 
 
 def _long_enough(sizes: tuple[int, ...], sliding: list[AxisDemand]) -> tuple[int, ...]:
@@ -143,7 +183,7 @@ def _by_stride(demand: AxisDemand) -> tuple[int, ...]:
     return tuple(kernel + demand.step * (places - 1) for places in (4, 8, 3, 1)) if demand.step > 1 else ()
 
 
-def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findings: Findings) -> Role:
+def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findings: Findings, widest: int) -> Role:
     dims = entry.dims or ()
     rank = len(dims)
     for pattern, role in (
@@ -154,9 +194,10 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
         (_SAMPLES_NAME, Role.SAMPLES),
     ):
         # A dimension without a name carries its input's: only names that the exporter gave count.
-        named = not name.startswith(f"{entry.name}[") and pattern.search(name)
-        # [batch, N]: a letter is short for many things, and the batch comes first.
-        if named and not (role is Role.BATCH and len(name) == 1 and axis > 0 and isinstance(dims[0], str)):
+        named = not name.startswith(f"{entry.name}[") and pattern.search(name) is not None
+        # A letter is short for many things: of a vector, n is as likely its length, and in [batch, N] it's no batch.
+        behind = axis > 0 and isinstance(dims[0], str)
+        if named and not (role is Role.BATCH and len(name) <= 2 and (widest == 1 or behind)):
             return role
     if axis == 0 and rank > 1:
         return Role.BATCH

@@ -58,6 +58,7 @@ class AxisDemand:
         size: the only size that works, when a weight fixes it.
         at_least: the least size that works.
         step: a stride along the axis; sizes that differ by less may do the same.
+        meaning: ``sequence`` or ``batch``, where an operator gives the axis one.
     """
 
     axis: int
@@ -65,6 +66,7 @@ class AxisDemand:
     size: int | None = None
     at_least: int | None = None
     step: int = 1
+    meaning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,10 @@ class _Walk:
             self._rank(state, 2)
         elif op in ("LSTM", "GRU", "RNN") and len(sizes) == 3:
             if slot == 0:
+                first, second = ("batch", "sequence") if attribute(node, "layout", 0) else ("sequence", "batch")
+                for place, meaning in enumerate((first, second)):
+                    if (origin := _origin(state, place)) is not None:
+                        self.axes.append(AxisDemand(origin, f"it is the {meaning} {where}", meaning=meaning))
                 self._need(state, 2, sizes[2], f"the weight takes that many features {where}")
                 self._rank(state, 3)
             elif slot in (5, 6):
@@ -294,7 +300,7 @@ def _axes_through(state: _State, node: onnx.NodeProto, slot: int) -> tuple[int, 
         return None
     if op == "Transpose":
         perm = list(attribute(node, "perm", range(len(axes))[::-1]))
-        return tuple(axes[axis] for axis in perm) if len(perm) == len(axes) else None
+        return tuple(axes[axis] for axis in perm) if sorted(perm) == list(range(len(axes))) else None
     if op in ("Unsqueeze", "Squeeze"):
         given = attribute(node, "axes", None)
         if given is None and len(node.input) > 1:
