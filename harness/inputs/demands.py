@@ -41,6 +41,7 @@ class Demand:
         dim: a dynamic dimension: values are at most its size - 1 (BOUND) or its size (LENGTH).
         values: constants or keys.
         role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
+        otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is one.
     """
 
     kind: Kind
@@ -50,6 +51,7 @@ class Demand:
     dim: str | None = None
     values: tuple[Any, ...] = ()
     role: str = ""
+    otherwise: tuple[float, ...] = ()
 
 
 # op type -> input slot -> what it is, for arguments that become shapes, axes or counts.
@@ -93,6 +95,7 @@ _DOMAINS: dict[str, tuple[float | None, float | None]] = {
     "Atanh": (-0.99, 0.99),
     "Acosh": (1.0, None),
 }
+_ORDERS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -112,15 +115,15 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
     elif slot in _SHAPE_SLOTS.get(op, {}):
         role = f"{op} {_SHAPE_SLOTS[op][slot]}"
         yield Demand(Kind.SHAPE, f"it becomes the {_SHAPE_SLOTS[op][slot]} {where}", role=role)
-    elif op == "Equal":
-        yield from _compared(scope, node, slot, where, scalar=scalar)
-    elif op in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual") and scalar:
+    elif op == "Equal" and not scalar:
+        yield from _compared(scope, node, slot, where)
+    elif op in _ORDERS and integers and (steps := scope.counted(node.input[1 - slot])) is not None:
+        yield from _length(steps, where)
+    elif op in _ORDERS and scalar:
         # "x < s" bounds x from above by s, and so does "s > x".
         ceiling = op.startswith("Less") == (slot == 1)
         other = scope.constant(node.input[1 - slot])
-        if other is not None and other.size == 1:
-            yield from _compared(scope, node, slot, where, scalar=scalar)
-        else:
+        if other is None or other.size != 1:
             kind = Kind.UPPER if ceiling else Kind.LOWER
             why = f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} {where}"
             # A table of numbers tells the scale that the threshold is on.
@@ -223,17 +226,14 @@ def _length(size: int | str | None, where: str) -> Iterator[Demand]:
         yield Demand(Kind.LENGTH, f"it counts steps of dimension {size or '?'} {where}", dim=size)
 
 
-def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str, *, scalar: bool) -> Iterator[Demand]:
+def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    """Many values held against a table; single numbers are a matter of :mod:`harness.inputs.controls`."""
     other = node.input[1 - slot]
     constant, dims = scope.constant(other), scope.shape(other)
-    if constant is not None and constant.size == 1:
-        value = constant.reshape(-1)[0].item()
-        if scalar and math.isfinite(float(value) if isinstance(value, int | float) else math.nan):
-            yield Demand(Kind.CHOICE, f"it is compared with {value} {where}", values=(value,))
-    elif constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer) and not scalar:
+    if constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer):
         low, high = int(constant.min()), int(constant.max())
         yield Demand(Kind.BOUND, f"it is compared with the {constant.size} values {low}..{high} {where}", low, high)
-    elif constant is None and scope.is_constant(other) and dims is not None and not scalar:
+    elif constant is None and scope.is_constant(other) and dims is not None:
         # The values were stripped. A vector that ids are compared with is how a one-hot encoding is spelled: 0..n-1.
         count = math.prod(size for size in dims if isinstance(size, int))
         if count > 1:

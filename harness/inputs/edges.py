@@ -177,7 +177,7 @@ def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge,
         if not rule.certain and recipe.inputs[name].is_integer and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
     ]
     for words, sizes in asked:
-        guess = replace(base, sizes=base.sizes | sizes)
+        guess = replace(base, sizes=recipe.fit(base.sizes | sizes, {*pinned, *sizes}))
         for constants in ({}, *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful)):
             trial = replace(guess, constants=guess.constants | constants)
             yield Edge(words, _scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)

@@ -60,10 +60,13 @@ def fed_back(
         return None
     state: dict[str, Value] = {name: given[output] for name, output in pairs.items()}
     sizes, pinned = dict(base.sizes), recipe.pinned(0)
+    given_sizes = dict(pinned)
     for name, value in state.items():
         for dim, size in zip(recipe.inputs[name].dims or (), np.shape(value), strict=False):
-            if isinstance(dim, str) and dim in sizes and dim not in pinned:
-                sizes[dim] = size
+            if isinstance(dim, str) and dim in sizes:
+                given_sizes.setdefault(dim, size)
+    # A mask over past and present grows with the past.
+    sizes = recipe.fit(sizes | given_sizes, given_sizes)
     values = recipe.values(_SECOND, seed, replace(base, sizes=sizes)) | state
     if attempt(values) is None:
         return None
@@ -86,6 +89,6 @@ def _fits(entry: Input, kind: onnx.TypeProto.Tensor) -> bool:
 
 def _stem(name: str) -> frozenset[str]:
     """What two names of one state share: ``h`` for h and hn, ``state`` for state and stateN, nothing for past."""
-    parts = [part.lower() for part in _PARTS.findall(name)]
+    parts = [part.lower() for part in _PARTS.findall(name.replace("key_values", ""))]
     parts = [part[0] if part in ("hn", "cn") else part for part in parts]
     return frozenset(part for part in parts if part not in _ENDS)

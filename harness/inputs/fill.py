@@ -40,7 +40,7 @@ def fill(
     raw: NDArray[np.generic]
     match rule.make:
         case Make.CHOICES:
-            return constant(entry, shape, rule.choices[index % len(rule.choices)])
+            return constant(entry, shape, rule.choice(index))
         case Make.TEXTS:
             return generators.texts(rng, shape, tuple(str(choice) for choice in rule.choices))
         case Make.BOOLS:

@@ -71,11 +71,7 @@ class Recipe:
 
     def controls(self, index: int) -> dict[str, Scalar]:
         """The inputs that hold one value throughout in set ``index``, with that value."""
-        return {
-            name: rule.choices[index % len(rule.choices)]
-            for name, rule in self.rules.items()
-            if rule.make is Make.CHOICES
-        }
+        return {name: rule.choice(index) for name, rule in self.rules.items() if rule.make is Make.CHOICES}
 
     def first_guess(self, index: int) -> Guess:
         """What set ``index`` is made of if it runs."""
@@ -158,7 +154,14 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
     graph.main.learn(shapes.dims)
     findings = {name: follow(graph, entry) for name, entry in inputs.items()}
     relations = tuple(telling(shapes.relations))
-    rules = {name: rule_for(entry, findings[name], specs.get(name)) for name, entry in inputs.items()}
+    rules: dict[str, Rule] = {}
+    controls = 0
+    for name, entry in inputs.items():
+        rules[name] = rule_for(entry, findings[name], specs.get(name))
+        # What a card lists goes in step with what it lists elsewhere.
+        if rules[name].make is Make.CHOICES and name not in specs:
+            rules[name] = replace(rules[name], lag=controls)
+            controls += 1
     return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,6 +44,7 @@ class Rule:
         dim: values stay below that dimension's size (or, for LENGTH, at most reach it).
         choices: for CHOICES, or the known texts for TEXTS.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
+        lag: for CHOICES: how many controls come before it that take turns of themselves; see :meth:`choice`.
     """
 
     make: Make
@@ -53,6 +55,11 @@ class Rule:
     dim: str | None = None
     choices: tuple[Scalar, ...] = ()
     generators: tuple[str, ...] = ()
+    lag: int = 0
+
+    def choice(self, turn: int) -> Scalar:
+        """What a control holds in its turn. Two controls don't go in step: of 0 and 1 the second takes 0, 1, 1, 0."""
+        return self.choices[(turn + self.lag * (turn // len(self.choices))) % len(self.choices)]
 
 
 _MASK_NAME = re.compile(r"mask", re.I)
@@ -60,6 +67,9 @@ _LENGTH_NAME = re.compile(r"(^|[_.\W])(len|lens|length|lengths|seq_?lens?)($|[_.
 _POSITION_NAME = re.compile(r"position|pos_ids", re.I)
 _RATE_NAME = re.compile(r"^sr$|sampl\w*_?rate|^rate$", re.I)
 _AUDIO_NAME = re.compile(r"audio|wave|pcm|speech|(^|_)samples?($|_)|(^|_)sound", re.I)
+_IMAGE_SIZE_NAME = re.compile(r"(^|_)(im|img|image|input|orig\w*|target)_?(size|sizes|shape|info|hw)($|_)", re.I)
+_SCALE_NAME = re.compile(r"scale_?factors?$", re.I)
+_STATE_NAME = re.compile(r"past|cache|state|hidden", re.I)
 _SMALL = 50  # free integers stay within +-50: sums and products of them fit every integer type but the 8-bit ones
 
 
@@ -120,12 +130,11 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
     """The rule for a single number that the graph compares with something."""
     if choices := _of(demands, Kind.CHOICE):
         values = list(dict.fromkeys(value for demand in choices for value in demand.values))
-        if len(values) == 1:
-            values.append(_other_side(values[0]))
-        fitting = [value for value in values if entry.is_float or float(value).is_integer()]
-        typed = tuple(float(value) if entry.is_float else int(value) for value in fitting)
+        if len(values) <= 1:
+            values = list(dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)]))
+        typed = tuple(float(value) if entry.is_float else int(value) for value in values)
         if typed:
-            return Rule(Make.CHOICES, f"{' and '.join(map(str, typed))} in turn: {choices[0].why}.", choices=typed)
+            return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed)
     # A floor that lets everything through and one that lets most through; likewise a ceiling.
     for kind, usual in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
         if found := _of(demands, kind):
@@ -134,16 +143,8 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
                 tenth = (table[1] - table[0]) / 10
                 values_of = (table[0], table[0] + tenth) if kind is Kind.LOWER else (table[1], table[1] - tenth)
             typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
-            text = " and ".join(map(str, typed))
-            return Rule(Make.CHOICES, f"{text} in turn: {found[0].why}.", certain=False, choices=typed)
+            return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {found[0].why}.", certain=False, choices=typed)
     return None
-
-
-def _other_side(value: float) -> float:
-    """A value that the comparison doesn't hold for: half of a large one (another rate, another length), or 0 and 1."""
-    if value in (0, 1):
-        return 1 - value
-    return value // 2 if abs(value) >= 4 else value + 1
 
 
 def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
@@ -184,6 +185,8 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     if entry.dtype.itemsize == 1:
         why = f"The whole range of {entry.type_name}: nothing in the graph restricts it."
         return Rule(Make.INTEGERS, why, False, low_type, high_type)
+    if _IMAGE_SIZE_NAME.search(entry.name) and high_type >= _SIDES[1]:
+        return Rule(Make.INTEGERS, _SIDES_WHY, False, *_SIDES)
     if one and _RATE_NAME.search(entry.name) and high_type >= 16_000:
         why = "16000 and 8000 in turn: its name says that it is a sample rate."
         return Rule(Make.CHOICES, why, certain=False, choices=(16_000, 8_000))
@@ -193,6 +196,9 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     why = f"{low} to {_SMALL}: nothing in the graph restricts it."
     return Rule(Make.INTEGERS, why, False, low, _SMALL)
 
+
+_SIDES = (32, 640)
+_SIDES_WHY = "32 to 640: its name says that it is the size of an image."
 
 # What an argument that becomes a shape, an axis or a count is filled with, and in words.
 _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
@@ -205,6 +211,7 @@ _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
     "Range limit": ((4, 6), "4 and 6"),
     "TopK k": ((1, 2), "1 and 2"),
     "Trilu k": ((0, 1), "0 and 1"),
+    "Resize sizes": ((16, 24), "16 and 24"),
     "OneHot depth": ((4, 6), "4 and 6"),
     "ConstantOfShape shape": ((2, 3), "2 and 3"),
     "Loop trip count": ((3, 5), "3 and 5"),
@@ -230,6 +237,12 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
         return Rule(
             Make.SIGNAL, "A number in [0, 1): nothing in the graph restricts it.", False, generators=("uniform",)
         )
+    if len(entry.dims or ()) <= 2:
+        if _IMAGE_SIZE_NAME.search(entry.name):
+            return Rule(Make.INTEGERS, _SIDES_WHY, False, *_SIDES)
+        if _SCALE_NAME.search(entry.name):
+            why = "Values from 0.5 to 2: its name says that it is a scale."
+            return Rule(Make.SIGNAL, why, False, 0.5, 2.0, generators=("uniform",))
     drawn, reason = _structured(entry, findings)
     why = f"Sets take turns between {drawn} signals ({reason}), normal noise and uniform noise."
     return Rule(Make.SIGNAL, why, generators=(drawn, "normal", "uniform", drawn))
@@ -237,9 +250,12 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
 
 def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
     """Which structured signal suits the input, and why."""
-    dims = entry.dims or ()
+    fixed = {demand.axis: demand.size for demand in findings.axes if demand.size is not None}
+    dims = tuple(fixed.get(axis, dim) for axis, dim in enumerate(entry.dims or ()))
     if (findings.is_signal or _AUDIO_NAME.search(entry.name)) and len(dims) <= 3:
         return "audio", "its last axis is time" if findings.is_signal else "its name says that it is sound"
+    if _STATE_NAME.search(entry.name):
+        return "steps", "its name says that it is a state"
     if len(dims) == 4 and (dims[1] in (1, 3, 4) or dims[3] in (1, 3, 4)):
         return "page", "it is shaped like images"
     if len(dims) == 3 and (dims[0] == 3 or dims[2] in (3, 4)) and all(_roomy(dim) for dim in dims if dim not in (3, 4)):
@@ -249,6 +265,11 @@ def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
 
 def _roomy(dim: int | str) -> bool:
     return isinstance(dim, str) or dim >= 8
+
+
+def _listed(values: Sequence[Scalar]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _of(demands: tuple[Demand, ...], kind: Kind) -> list[Demand]:

@@ -79,6 +79,26 @@ class Scope:
             name = node.input[0]
         return None
 
+    def counted(self, name: str) -> int | str | None:
+        """How many steps a value counts off, 0, 1, 2 …: a number, a dimension, or ``?``; None where it doesn't."""
+        constant = self.constant(name)
+        if constant is not None:
+            row = constant.reshape(-1)
+            return row.size if row.size > 1 and np.array_equal(row, np.arange(row.size)) else None
+        for _ in range(_MOST_DEPTH):
+            scope = self._home(name)
+            node = None if scope is None else scope.producers.get(name)
+            if scope is None or node is None:
+                return None
+            if node.op_type == "Range":
+                start = scope.constant(node.input[0])
+                (size,) = scope.shape(name) or (None,)
+                return None if start is None or start.any() else size or "?"
+            if node.op_type not in (*_FORWARDING, "Expand"):
+                return None
+            name = node.input[0]
+        return None
+
     def shape(self, name: str) -> KnownDims | None:
         """What is known of a value's shape: sizes, names of dimensions, None for an unknown one."""
         scope = self._home(name)

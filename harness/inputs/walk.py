@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
+from harness.inputs.controls import Steps, compared, stepped
 from harness.inputs.demands import Demand, Kind, attribute, demands_of, label
 from harness.inputs.scopes import GraphView, Scope
 from harness.inputs.signature import Input
 
 _MOST_STEPS = 5000  # consumers looked at for one input; what a large graph hides beyond that is left to the search
+
+_MASKING = 1000.0  # a factor beyond it takes a position out of a softmax
 
 # The output holds (some of) the input's values, elsewhere or in another shape; the slots that are the data.
 _MOVES: dict[str, tuple[int, ...] | None] = {
@@ -92,6 +95,7 @@ class _State:
 
     Attributes:
         axes: which axis of the input each axis is (-1: none of them); None when that's lost.
+        steps: what has become of the input's one number on the way; None where it has more, or that's lost.
         integers: whether it still consists of integers that came from the input.
     """
 
@@ -102,6 +106,7 @@ class _State:
     scale: float = 1.0
     offset: float = 0.0
     axes: tuple[int, ...] | None = None
+    steps: Steps | None = None
 
 
 def follow(view: GraphView, entry: Input) -> Findings:
@@ -125,7 +130,7 @@ class _Walk:
     def run(self) -> None:
         axes = None if self.entry.dims is None else tuple(range(len(self.entry.dims)))
         integers = self.entry.is_integer
-        todo = [_State(self.view.main, self.entry.name, True, integers, axes=axes)]
+        todo = [_State(self.view.main, self.entry.name, True, integers, axes=axes, steps=() if self.scalar else None)]
         seen: set[tuple[int, str, bool]] = set()
         steps = 0
         while todo and steps < _MOST_STEPS:
@@ -148,6 +153,13 @@ class _Walk:
             one = state.scope.constant(node.input[0])
             if one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1.0 and not self.scalar:
                 self.demands.append(Demand(Kind.MASK, f"it is subtracted from 1, as a mask is, in {label(node)}"))
+        if node.op_type == "Mul" and (state.exact, state.scale, state.offset) == (True, -1, 1) and not self.scalar:
+            factor = state.scope.constant(node.input[1 - slot])
+            if factor is not None and factor.size == 1 and float(factor.reshape(-1)[0]) <= -_MASKING:
+                self.demands.append(
+                    Demand(Kind.MASK, f"1 less it is made very negative, as with masks, in {label(node)}")
+                )
+        self.demands.extend(compared(state.steps, state.scope, node, slot, self.entry))
         for demand in demands_of(state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact):
             self._note(demand, state)
         self._axis_demands(state, node, slot)
@@ -259,7 +271,9 @@ def _through(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
         after = replace(shifted, axes=axes, integers=integers)
     else:
         after = replace(state, axes=axes, exact=False, integers=integers and op != "Clip")
-    return after if after.exact or after.integers or after.axes is not None else None
+    moved = op in _MOVES and op not in ("Cast", "Max", "Min") and after.exact
+    after = replace(after, steps=state.steps if moved else stepped(state.steps, state.scope, node, slot))
+    return after if after.exact or after.integers or after.axes is not None or after.steps is not None else None
 
 
 def _shifted(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
@@ -283,9 +297,8 @@ def _moved_back(demand: Demand, state: _State) -> Demand:
     """The same demand, on the input's own values."""
     if (state.scale, state.offset) == (1.0, 0.0):
         return demand
-    if demand.kind is Kind.CHOICE:
-        values = [(float(value) - state.offset) / state.scale for value in demand.values]
-        return replace(demand, values=tuple(int(value) if value.is_integer() else value for value in values))
+    if demand.kind is Kind.BOUND and demand.dim is not None and (state.scale, state.offset, demand.low) == (1, -1, 0):
+        return Demand(Kind.LENGTH, f"less 1, {demand.why}", dim=demand.dim)
     if demand.kind is not Kind.BOUND or demand.dim is not None:
         # A dimension's size isn't known yet, so its bound can't be moved; a small value does.
         return demand if demand.kind is not Kind.BOUND else Demand(Kind.LOOSE, demand.why)

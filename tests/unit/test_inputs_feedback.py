@@ -32,6 +32,7 @@ def pairs(made: ModelProto, specs: dict[str, InputSpec] | None = None) -> dict[s
         ("past_key", "present_key"),
         ("prevCache", "newCache"),
         ("past_key_values.0.key", "present.0.key"),
+        ("past_key_values.0.value", "present.0.value"),
         ("past", "present"),
         ("in_state", "out_state"),
     ],
@@ -68,12 +69,13 @@ def test_the_set_holds_the_models_own_output_of_a_run_that_began_with_zeros() ->
     assert np.any(back.values["x"] != before["x"])
 
 
-def test_a_state_that_grows_takes_the_size_that_it_has_grown_to() -> None:
+@pytest.mark.parametrize("together", ["p + t", "total"])
+def test_a_state_that_grows_takes_the_size_that_it_has_grown_to(together: str) -> None:
     made = model(
         "(float[1,t] x, float[1,p] past, float[1,total] m) => (float[1,q] present) "
         "{ both = Concat <axis = 1> (past, x) present = Add(both, m) }"
     )
-    made.graph.input[2].type.tensor_type.shape.dim[1].dim_param = "p + t"
+    made.graph.input[2].type.tensor_type.shape.dim[1].dim_param = together
     session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     sets = inputs.generate(made, {}, try_run=lambda values: run(session, values), unusual=True)
     back = next(each for each in sets if each.name.startswith("fed back")).values
