@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import CardError, NameGrammarError, did_you_mean
@@ -27,6 +27,8 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """Those of ``harness.transforms.Precision``, which a room on the same floor can't ask."""
 
 _BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")
+_PLACEMENT = ("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
+_CPU = "cpu"  # the provider that every other falls back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,27 @@ class PlacementSpec:
         max_memcpy: how many nodes may copy between its memory and the host's.
         allowed_cpu_ops: op types that may lie on the CPU without counting against it, beside those that compute
             shapes; outside the standard domain as ``domain:op``.
+        by_provider: ``[placement.webgpu]`` and the like: what holds for that provider, in the place of the others; the
+            allowed op types come on top.
     """
 
     min_share: float | None = None
     min_time_share: float | None = None
     max_memcpy: int | None = None
     allowed_cpu_ops: tuple[str, ...] = ()
+    by_provider: Mapping[str, PlacementSpec] = field(default_factory=dict)
+
+    def of(self, provider: str) -> PlacementSpec:
+        """What is asked of one provider."""
+        own = self.by_provider.get(provider)
+        if own is None:
+            return self
+        return PlacementSpec(
+            min_share=self.min_share if own.min_share is None else own.min_share,
+            min_time_share=self.min_time_share if own.min_time_share is None else own.min_time_share,
+            max_memcpy=self.max_memcpy if own.max_memcpy is None else own.max_memcpy,
+            allowed_cpu_ops=(*self.allowed_cpu_ops, *own.allowed_cpu_ops),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +180,7 @@ class Card:
         least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones excluded, that a cell
             has to catch under ``--sensitivity``; None: any.
         vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each with the reason.
-        places: for messages: where each ``tolerance.OUTPUT`` and ``vacuous.OUTPUT`` stands.
+        places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
     path: Path
@@ -192,6 +209,18 @@ class Card:
                     at = f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
                     known = did_you_mean(name, outputs)
                     raise CardError(f"{at}{table}.{name}: the model has no output '{name}'. {known}")
+
+    def check_providers(self, providers: Collection[str]) -> None:
+        """Hold the providers of ``[placement.PROVIDER]`` against those there are.
+
+        Raises:
+            CardError: there is no such provider; the message names key and line.
+        """
+        for name in self.placement.by_provider:
+            if name not in providers:
+                at = f"{place}: " if (place := self.places.get(f"placement.{name}")) else ""
+                known = did_you_mean(name, providers)
+                raise CardError(f"{at}placement.{name} is neither a key nor an execution provider. {known}")
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and known failures.
@@ -248,7 +277,7 @@ def read(path: Path) -> Card:
         vacuous={entry.key: entry.own_text() for entry in card.section("vacuous").entries()},
         places={
             f"{table}.{entry.key}": entry.place()
-            for table in ("tolerance", "vacuous")
+            for table in ("tolerance", "vacuous", "placement")
             for entry in card.section(table).entries()
         },
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
@@ -377,7 +406,18 @@ def _least_sensitivity(section: Section) -> float | None:
 
 
 def _placement(section: Section) -> PlacementSpec:
-    section.allow("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
+    tables = [key for key, value in section.data.items() if isinstance(value, dict) and key not in _PLACEMENT]
+    if _CPU in tables:
+        raise section.error(_CPU, "has no effect: nothing stands behind the CPU provider, which has to run every node")
+    section.allow(*_PLACEMENT, *tables)
+    spec = _asked(section)
+    inner = {key: section.section(key) for key in tables}
+    for table in inner.values():
+        table.allow(*_PLACEMENT)
+    return replace(spec, by_provider={key: _asked(table) for key, table in inner.items()})
+
+
+def _asked(section: Section) -> PlacementSpec:
     shares = {key: section.number(key) for key in ("min_share", "min_time_share")}
     for key, value in shares.items():
         if value is not None and not 0 <= value <= 1:

@@ -301,6 +301,7 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
         _last.clear()
         model = Model(task.model, card.name)
         card.check_outputs([output.name for output in model.signature.outputs])
+        card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
         subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual, fatal=task.fatal))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
@@ -461,7 +462,8 @@ def _is_profiled(way: _Way, artifact: Artifact) -> bool:
 
 def _contract(way: _Way) -> tuple[Provider, PlacementSpec]:
     """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
-    provider, asked = providers.get(way.task.cell.provider), way.task.cell.card.placement
+    provider = providers.get(way.task.cell.provider)
+    asked = way.task.cell.card.placement.of(provider.name)
     if not provider.fallback:  # nothing stands behind the CPU: a card can't ask less of it than everything
         return provider, PlacementSpec()
     return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked

@@ -253,6 +253,27 @@ def test_what_a_card_allows_on_the_cpu_does_not_count_and_the_command_line_overr
     assert judged(tmp_path, asks="min_share = 0.5", min_placement=0.9).status is Status.FAIL
 
 
+def test_what_a_card_asks_of_one_provider_goes_before_what_it_asks_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_the_device(monkeypatch)
+    forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Det",)))
+    assert judged(tmp_path, asks="min_share = 0.9\n[placement.device]\nmin_share = 0.5").status is Status.PASS
+    assert judged(tmp_path, asks="min_share = 0.5\n[placement.device]\nmin_share = 0.9").status is Status.FAIL
+    assert judged(tmp_path, asks="min_share = 0.5\n[placement.cuda]\nmin_share = 0.9").status is Status.PASS
+    assert judged(tmp_path, asks='[placement.device]\nallowed_cpu_ops = ["Det"]').status is Status.PASS
+    asks = 'allowed_cpu_ops = ["Det"]\n[placement.device]\nmax_memcpy = 0'
+    assert judged(tmp_path, asks=asks).status is Status.PASS
+
+
+def test_a_card_that_names_no_provider_is_refused_by_key_and_line(tmp_path: Path) -> None:
+    result = judged(tmp_path, asks="[placement.webgp]\nmin_share = 0.5")
+    assert (result.status, result.stage) == (Status.ERROR, Stage.LOAD)
+    assert "line 2: placement.webgp is neither a key nor an execution provider. Did you mean 'webgpu'?" in str(
+        result.reason
+    )
+
+
 def test_a_card_cannot_excuse_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forge_the_record(monkeypatch, Owned(CPU, ("MatMul",)), Owned("OtherExecutionProvider", ("Add",)))
     result = judged(tmp_path, "cpu", asks='min_share = 0.1\nallowed_cpu_ops = ["Add"]')

@@ -73,6 +73,8 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         min_time_share = 1
         max_memcpy = 2
         allowed_cpu_ops = ["NonZero", "com.example:Lookup"]
+        [placement.webgpu]
+        min_share = 0.5
         [[known_failure]]
         variants = ["simplify+fp16.io32"]
         providers = ["cpu"]
@@ -93,7 +95,9 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
             "a b/c": InputSpec(low=-1.0, high=2.5, shapes=((1, 3), (0,))),
         },
         tolerance={"output": ToleranceSpec(atol=1e-3, signed_zero=False), "*": ToleranceSpec(sqnr_db=15.0)},
-        placement=PlacementSpec(0.9, 1.0, 2, ("NonZero", "com.example:Lookup")),
+        placement=PlacementSpec(
+            0.9, 1.0, 2, ("NonZero", "com.example:Lookup"), by_provider={"webgpu": PlacementSpec(0.5)}
+        ),
         known_failures=(
             KnownFailure(
                 variants=("simplify+fp16.io32",),
@@ -153,6 +157,9 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
         ("[placement]\nmin_share = 95", 2, "placement.min_share is 95, but a share lies between 0 and 1"),
         ("[placement]\nmin_time_share = -1", 2, "placement.min_time_share is -1, but a share lies between 0 and 1"),
         ("[placement]\nmax_memcpy = 0.5", 2, "placement.max_memcpy is 0.5, but should be a whole number from 0"),
+        ("[placement.cpu]\nmin_share = 1", 1, "placement.cpu has no effect: nothing stands behind the CPU provider"),
+        ("[placement.cuda]\nmin_share = 2", 2, "placement.cuda.min_share is 2, but a share lies between 0 and 1"),
+        ("[placement.cuda]\nshare = 1", 2, "placement.cuda.share isn't a key of a card. Did you mean 'min_share'?"),
         ("[placement]\nallowed_cpu_ops = [3]", 2, "placement.allowed_cpu_ops is [3], but should list op types"),
         ("[inputs.x]\nvalue = 3", 2, "inputs.x.value isn't a key of a card. Did you mean 'values'?"),
         ("[inputs]\nx = { values = [] }", 2, "inputs.x.values is [], but should list numbers"),
