@@ -83,6 +83,10 @@ class WorkerOutOfMemory(WorkerDied):
     """The worker used up its memory and was ended."""
 
 
+class WorkerNotStarted(HarnessError):
+    """The worker process doesn't come up: this machine's fault, or the interpreter's, and no cell's."""
+
+
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     """One sentence for an unknown ``word``: the nearest known one if any is near, then the known ones.
 

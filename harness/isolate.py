@@ -25,8 +25,9 @@ from typing import Any, TypeVar, cast
 
 import psutil
 
-from harness.errors import WorkerCrashed, WorkerDied, WorkerOutOfMemory, WorkerTimedOut
+from harness.errors import WorkerCrashed, WorkerDied, WorkerNotStarted, WorkerOutOfMemory, WorkerTimedOut
 
+_MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
 Result = TypeVar("Result")
 
 _START_SECONDS = 120
@@ -77,11 +78,15 @@ class Worker:
             limits: on every call.
             environment: variables set in the process before it imports anything of weight.
             preload: modules that it imports while nobody waits for it; one that can't be imported is left out.
+
+        Raises:
+            WorkerNotStarted: the system gives no process.
         """
         self._limits = limits
         self._environment = dict(environment or {})
         self._preload = tuple(preload)
         self._closed = False
+        self._up = False  # whether there is a process that hasn't been ended
         self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
         self._stage = RawArray("c", _STAGE_BYTES)
@@ -89,7 +94,11 @@ class Worker:
             self._log = Path(log.name)
         # multiprocessing waits for its children when the interpreter ends; this comes before it.
         atexit.register(self.close)
-        self._start()
+        try:
+            self._start()
+        except WorkerNotStarted:
+            self.close()
+            raise
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
@@ -97,6 +106,7 @@ class Worker:
         Raises:
             ValueError: the worker is closed.
             WorkerDied: a subclass says how; its ``stage`` is what the process last noted.
+            WorkerNotStarted: there is no process, and none comes up; the next call tries again.
             Exception: whatever ``function`` raised, with a note of where; a RuntimeError that quotes it if it can't
                 be pickled. TypeError, AttributeError or pickle.PicklingError for what can't travel.
         """
@@ -109,8 +119,7 @@ class Worker:
         try:
             answer = self._answer(task, heard)
         except BaseException:  # Ctrl-C too: the answer to this call must not become the answer to the next
-            self._end()
-            self._start()
+            self._replace()
             raise
         if isinstance(answer, _Raised):
             raise answer.rebuilt()
@@ -132,19 +141,33 @@ class Worker:
             args=(theirs, self._stage, str(self._log), self._environment, self._preload, os.getpid(), tied),
             name="onnx-harness-worker",
         )
-        # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a traceback.
-        # One that is begun now inherits the mask. The tracker goes first: starting it later would take the mask off.
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
         self._ready = False
+        try:
+            # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a
+            # traceback. One that is begun now inherits the mask. The tracker goes first: starting it later would take
+            # the mask off.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+                self._up = True
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except OSError as error:
+            self._pipe.close()
+            raise WorkerNotStarted(f"the worker process can't be started: {error}. {_MEND}") from error
+        finally:
+            theirs.close()
+
+    def _replace(self) -> None:
+        """End the process and start another; where none comes up, the next call will say so."""
+        self._end()
+        with contextlib.suppress(WorkerNotStarted):
+            self._start()
 
     def _make_ready(self) -> None:
-        if self._ready and not self._process.is_alive():  # it died after its last answer: that call isn't at fault
+        # It died after its last answer, and that call isn't at fault; or none came up the last time.
+        if not self._up or (self._ready and not self._process.is_alive()):
             self._end()
             self._start()
         if self._ready:
@@ -157,8 +180,8 @@ class Worker:
             self._process.join(_WATCH_SECONDS)
             manner = _manner(self._process.exitcode)
             self._end()
-            self._start()
-            raise WorkerCrashed(f"the worker process can't be started: {manner}{self._last_words(0)}") from None
+            why = f"the worker process can't be started: {manner}{self._last_words(0)}"
+            raise WorkerNotStarted(f"{why}. {_MEND}") from None
         self._ready = True
 
     def _answer(self, task: bytes, heard: int) -> bytes | _Raised:
@@ -190,6 +213,9 @@ class Worker:
         return how(what, self._stage.value.decode(errors="replace"))
 
     def _end(self) -> None:
+        if not self._up:
+            return
+        self._up = False
         if self._process.is_alive():
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(self._process.pid).children(recursive=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness import pipeline, providers, zoo
-from harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied
+from harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
 from harness.gate import verdicts
 from harness.gate.pinned import Pinned
 from harness.inputs.edges import UNUSUAL
@@ -51,7 +51,8 @@ class Runner:
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
-        self._started_worker()
+        with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error, where it can be told
+            self._started_worker()
 
     def warm(self) -> None:
         """Wait until the worker is ready, so that what is timed next isn't its start."""
@@ -61,7 +62,7 @@ class Runner:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
             return self._started_worker().call(probe, provider)
-        except WorkerDied as error:
+        except (WorkerDied, WorkerNotStarted) as error:
             return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
 
     def judge(self, cell: Cell) -> CellResult:
@@ -194,9 +195,8 @@ class Runner:
             stage=Stage.LOAD,
             card_sha256=cell.card.digest(),
         )
-        worker = self._started_worker()
         try:
-            judged = worker.call(pipeline.judge, self._task(cell))
+            judged = self._started_worker().call(pipeline.judge, self._task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))

@@ -9,6 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,16 @@ def test_eaten_memory_is_stopped_at_its_limit_and_the_run_goes_on(faulty: Path) 
 @pytest.mark.parametrize("fault", ["hang", "eat"])
 def test_without_its_limit_the_fault_passes(fault: str, run: Run) -> None:
     assert run(fault).status is Status.PASS
+
+
+def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(faulty: Path) -> None:
+    python = spawn.get_executable()
+    with running(faulty) as broken:
+        try:
+            spawn.set_executable("/bin/false")
+            result = broken("original")
+        finally:
+            spawn.set_executable(python)
+        assert (result.status, result.symptom) == (Status.ERROR, None)
+        assert str(result.reason).startswith("the worker process can't be started: ")
+        assert broken("optimize").status is Status.PASS

@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from harness.errors import HarnessError, WorkerCrashed, WorkerDied, WorkerOutOfMemory, WorkerTimedOut
+from harness.errors import (
+    HarnessError,
+    WorkerCrashed,
+    WorkerDied,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
 from harness.isolate import Limits, Worker, default_memory_bytes, note_stage
 
 MIB = 2**20
@@ -450,8 +457,31 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("harness.isolate._serve", _never_starts)
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
-        with pytest.raises(WorkerCrashed, match="can't be started: the worker process left with exit code 7"):
+        with pytest.raises(WorkerNotStarted, match="can't be started: the worker process left with exit code 7"):
             worker.call(answer)
+    finally:
+        worker.close()
+
+
+def test_a_machine_without_room_for_a_process_is_told_of_and_the_next_call_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: SpawnProcess) -> NoReturn:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as full:
+        full.setattr(SpawnProcess, "start", refuse)
+        with pytest.raises(WorkerNotStarted, match=r"can't be started: .*Resource temporarily unavailable"):
+            Worker(Limits(60, default_memory_bytes()))
+    worker = Worker(Limits(60, default_memory_bytes()))
+    try:
+        with monkeypatch.context() as full:
+            full.setattr(SpawnProcess, "start", refuse)
+            with pytest.raises(WorkerCrashed):
+                worker.call(leave, 3)
+            with pytest.raises(WorkerNotStarted):
+                worker.call(answer)
+        assert worker.call(answer) == 42
     finally:
         worker.close()
 
