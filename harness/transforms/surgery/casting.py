@@ -62,7 +62,6 @@ _READS_BITS = "BitCast"
 _READS_EITHER = ("Shape", "Size", "Cast", "IsNaN")
 # With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.
 SCATTERS = frozenset({"ScatterElements", "ScatterND"})
-_DEPENDS_ON_THE_NODE = MOVES | SCATTERS | {"BatchNormalization"}
 # Inputs of float type that stay float32 although the schema takes float16: regions and scales are coordinates.
 _FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
 # Outputs whose type no input decides; for these operators it is float32 by their attributes and may stay so.
@@ -135,7 +134,7 @@ class Rules(dict[tuple[str, int, int], Rule]):
             inputs_want,
             outputs_want,
             () if op_type in _OUTPUTS_TYPED_BY_ATTRIBUTE else unbound,
-            alone=inputs_want == outputs_want == self._half and not unbound and op_type not in _DEPENDS_ON_THE_NODE,
+            alone=inputs_want == outputs_want == self._half and not unbound and op_type not in SCATTERS,
         )
 
     def _want(self, name: str, formal: _Formal, stays: set[str]) -> int:

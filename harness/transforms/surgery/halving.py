@@ -119,8 +119,8 @@ class Halving:
         return bool(other) and (other in self._reading.constants or other in self._reading.defaults)
 
     def _decide_nodes(self) -> None:
-        half, halves, blocked_ops = self.half, self.halves, self._blocked_ops
-        exceptions = self._kept or self._blocked_nodes
+        half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
+        exceptions = self._kept or self._large or self._blocked_nodes
         for step in self._reading.floating:
             rule = step.rule
             # As `_decide` would, in a fraction of its time: most nodes are of this kind.
@@ -128,6 +128,8 @@ class Halving:
                 if not (step.sized or step.unclear or step.op in blocked_ops or step.scope.blocked):
                     step.want = half
                     halves.update(step.outs)
+                    if step.op in MOVES:
+                        movers.append(step)
             else:
                 self._decide(step)
 
@@ -177,13 +179,16 @@ class Halving:
         Trained models have variances of 1e8, and a clipped one isn't a small error: it scales a whole channel.
         """
         steps = [step for step in self._reading.floating if step.op == "BatchNormalization"]
-        held = {step: [self._tensor_of(name) for name in step.ins[1:]] for step in steps}
-        known = {step: [tensor for tensor in tensors if tensor is not None] for step, tensors in held.items()}
-        found = {step for step in steps if len(known[step]) < len(held[step])}
+        held = [[self._tensor_of(name) for name in step.ins[1:]] for step in steps]
+        known = [tensor for tensors in held for tensor in tensors if tensor is not None]
         # Most models have none, which is seen at one glance.
-        if steps and self._rounder.clips(tensor for tensors in known.values() for tensor in tensors):
-            found.update(step for step in steps if self._rounder.clips(known[step]))
-        return found
+        if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
+            return set()
+        return {
+            step
+            for step, tensors in zip(steps, held, strict=True)
+            if not all(tensors) or self._rounder.clips(filter(None, tensors))
+        }
 
     def _tensor_of(self, name: str) -> onnx.TensorProto | None:
         tensor = self._reading.initializers.get(name)
