@@ -51,6 +51,7 @@ def convert_float_to_float16(
 
     Raises:
         ValueError: the limits can't hold in float16.
+        NotApplicable: the model is of an opset before 6, when what a Cast gives wasn't inferred.
     """
     return _converted(model, None, min_positive_val, max_finite_val, keep_io_types, op_block_list, node_block_list)
 

@@ -127,3 +127,30 @@ def test_a_provider_without_kernels_makes_the_cell_not_applicable(variant: str, 
     assert result.reason is not None
     assert "provider 'cpu' has no" in result.reason
     assert "in bfloat16" in result.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """agraph (float[3] x, bool c) => (float[3] z) {
+          a = Exp(x)
+          b = If (c) <then_branch = one () => (float[3] t) { t = Neg(a) },
+                      else_branch = two () => (float[3] s) { s = Abs(x) }>
+          z = Mul(b, a) }""",
+        """agraph (float[3] x, int64 n) => (float[3] z) <bool go = {1}> {
+          a = Neg(x) z = Loop (n, go, a) <body = step (int64 i, bool k, float[3] v) => (bool l, float[3] w) {
+            l = Identity(k) w = Exp(v) }> }""",
+        """agraph (float[2,3] x2, float[3] x) => (float[3] z, float[2,3] y) {
+          a = Neg(x)
+          z, y = Scan<num_scan_inputs = 1, body = step (float[3] s, float[3] v) => (float[3] t, float[3] o) {
+            t = Add(s, v) o = Exp(t) }>(a, x2) }""",
+        """agraph (float[3] x) => (float[3] z) {
+          s = Shape(x) c = ConstantOfShape<value = float[1] {2.5}>(s) z = Mul(x, c) }""",
+    ],
+    ids=["If", "Loop", "Scan", "ConstantOfShape"],
+)
+def test_what_took_bfloat16_later_than_the_rest_stays_float32(text: str) -> None:
+    model = model_of(text, opset=13)
+    result = convert_float_to_bfloat16(copy_of(model), keep_io_types=True)
+    onnx.checker.check_model(result, full_check=True)
+    assert any(node.op_type == "Cast" for node in result.graph.node)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from harness.errors import NotApplicable
 from harness.transforms.fp16 import convert_float_to_float16
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
@@ -264,3 +265,9 @@ def test_statements_about_values_follow_them() -> None:
     )
     result = converts(model, X)
     assert {info.type.tensor_type.elem_type for info in result.graph.value_info} == {TensorProto.FLOAT16}
+
+
+def test_before_casts_could_be_inferred_there_is_no_valid_result() -> None:
+    model = model_of("agraph (float[3] x) => (float[3] z) { z = Neg(x) }", opset=5, ir_version=3)
+    with pytest.raises(NotApplicable, match="inferred since opset 6, and the model is of 5"):
+        convert_float_to_float16(model)

@@ -150,6 +150,14 @@ def rules_of(opset: int, half: int, domain: str = "") -> Rules:
     return Rules(opset, half, domain)
 
 
+@cache
+def takes(op_type: str, opset: int, half: int) -> bool:
+    """Whether whatever may be float32 of a standard operator may be of the half type: of If, since which opset."""
+    schema = onnx.defs.get_schema(op_type, opset, "")
+    allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
+    return all(_HALF_NAMES[half] in each for each in allowed if "tensor(float)" in each)
+
+
 def _together(wants: list[int]) -> int | tuple[int, ...]:
     distinct = set(wants) - {EITHER}
     if len(distinct) > 1:
@@ -178,6 +186,7 @@ _ELEMENT_TYPES = {
     if number != onnx.TensorProto.UNDEFINED
 }
 _HALVES = {"tensor(float16)": FLOAT16, "tensor(bfloat16)": BFLOAT16}
+_HALF_NAMES = {half: name for name, half in _HALVES.items()}
 
 
 @cache

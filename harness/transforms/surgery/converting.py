@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 
 import onnx
 
+from harness.errors import NotApplicable
 from harness.transforms import remark
 from harness.transforms.surgery.casting import DEFAULT_OP_BLOCK_LIST, FLOAT16
 from harness.transforms.surgery.clamping import Rounder
@@ -22,6 +23,8 @@ from harness.transforms.surgery.rewiring import Rewiring
 # changed in place would hold its float32 weights as well.
 _LARGE = 1 << 24
 _BLOCKED_OPS = frozenset(DEFAULT_OP_BLOCK_LIST)
+# Before, a Cast says its type in words, from which neither onnx nor ONNX Runtime infers it.
+_CASTS_INFER = 6
 
 
 def convert_to_half(
@@ -43,6 +46,9 @@ def convert_to_half(
 
     Returns:
         The model, or a new one if it is large.
+
+    Raises:
+        NotApplicable: the model's opset has no Cast to a type that can be inferred.
     """
     with _collector_paused():
         return _converted(model, rounder, keep_io_types, op_block_list, node_block_list)
@@ -75,6 +81,8 @@ def _converted(
     model = inline_functions(model, kept=called.union(op_block_list or ()))
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     opset = opsets.get("", opsets.get("ai.onnx", 1))
+    if opset < _CASTS_INFER:
+        raise NotApplicable(f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}")
     reading = Reading(model, opset, rounder.half)
     keep_sums = op_block_list is None and rounder.half == FLOAT16
     halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
@@ -82,7 +90,7 @@ def _converted(
         remark("nothing was converted: the model has no float32 tensor")
         return model
     halving.decide()
-    Rewiring(model, opset, reading, halving, rounder).write()
+    Rewiring(model, reading, halving, rounder).write()
     reading.close()
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)

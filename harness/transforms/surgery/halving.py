@@ -6,13 +6,14 @@ from collections.abc import Collection
 
 import onnx
 
-from harness.transforms.surgery.casting import EITHER, FLOAT, MOVES, SCATTERS
+from harness.transforms.surgery.casting import EITHER, FLOAT, MOVES, SCATTERS, takes
 from harness.transforms.surgery.clamping import Rounder
 from harness.transforms.surgery.products import dequantizing
 from harness.transforms.surgery.reading import Reading, Step
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 _SCAN_LIKE_LOOP = 9
+_SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
 class Halving:
@@ -139,7 +140,7 @@ class Halving:
             self._decide_with_bodies(step)
             return
         stays = self._blocks(step)
-        if not stays and step.op in ("Constant", "ConstantOfShape", "Cast"):
+        if not stays and step.op in _SOURCES and takes(step.op, self._opset, self.half):
             self._enter_source(step)
         rule = step.rule
         if rule is None or stays or step.sized or rule.inputs == FLOAT == rule.outputs:
@@ -200,6 +201,7 @@ class Halving:
     def _decide_with_bodies(self, step: Step) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
         known = step.op in ("If", "Loop") or (step.op == "Scan" and self._opset >= _SCAN_LIKE_LOOP)
+        known = known and takes(step.op, self._opset, self.half)
         stays = self._blocks(step) or not known or not self._knows_alike(step)
         want = FLOAT if stays else self.half
         step.want = want

@@ -337,8 +337,7 @@ class Reading:
         match step.op:
             case "Cast":
                 to = next((each for each in step.node.attribute if each.name == "to"), None)
-                # Before opset 6 it is spelt out.
-                kind = UNKNOWN if to is None else to.i or onnx.TensorProto.DataType.Value(to.s.decode())
+                kind = UNKNOWN if to is None else to.i
             case "ConstantOfShape":
                 kind = next((each.t.data_type for each in step.node.attribute), FLOAT)
             case _:

@@ -16,26 +16,21 @@ from harness.transforms.surgery.halving import Halving, constant_tensor
 from harness.transforms.surgery.reading import Reading, Scope, Step
 
 _SUFFIXES: dict[int, str] = {FLOAT: "float", FLOAT16: "float16", BFLOAT16: "bfloat16"}
-_CASTS_TO_A_NUMBER = 6
 
 
 class Rewiring:
     """Changes the graphs of one model."""
 
-    def __init__(
-        self, model: onnx.ModelProto, opset: int, reading: Reading, halving: Halving, rounder: Rounder
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, reading: Reading, halving: Halving, rounder: Rounder) -> None:
         """Take what was decided; nothing is changed yet.
 
         Args:
             model: the model, as it was read.
-            opset: version of the standard operators.
             reading: its graphs.
             halving: what was decided about them.
             rounder: rounds weights, when its `Rounder.flush` is called.
         """
         self._model = model
-        self._opset = opset
         self._reading = reading
         self._types = reading.types
         self._rounder = rounder
@@ -90,7 +85,7 @@ class Rewiring:
 
     def _retype(self, node: onnx.NodeProto, name: str, at_once: bool = False) -> None:
         if node.op_type == "Cast":
-            next(each for each in node.attribute if each.name == "to").CopyFrom(self._to(self._half))
+            next(each for each in node.attribute if each.name == "to").CopyFrom(_to(self._half))
             return
         if node.op_type == "Constant":
             tensor = constant_tensor(node)
@@ -163,7 +158,7 @@ class Rewiring:
             if name in self._flexible:
                 return self._twin(name, as_output)
         view = as_output or self._name(f"{name}_{_SUFFIXES[dtype]}", maker)
-        node = onnx.NodeProto(op_type="Cast", input=[self._current(name)], output=[view], attribute=[self._to(dtype)])
+        node = onnx.NodeProto(op_type="Cast", input=[self._current(name)], output=[view], attribute=[_to(dtype)])
         self._insert_after(maker, node)
         return view
 
@@ -199,11 +194,6 @@ class Rewiring:
         while name in self._same:
             name = self._same[name]
         return self._inside.get(name, name)
-
-    def _to(self, dtype: int) -> onnx.AttributeProto:
-        if self._opset < _CASTS_TO_A_NUMBER:
-            return onnx.helper.make_attribute("to", onnx.TensorProto.DataType.Name(dtype))
-        return onnx.AttributeProto(name="to", type=onnx.AttributeProto.INT, i=dtype)
 
     def _insert_after(self, maker: Step | Scope, node: onnx.NodeProto) -> None:
         if isinstance(maker, Step):
@@ -330,3 +320,7 @@ class Rewiring:
                 del scope.graph.node[index]
             else:
                 scope.graph.node.insert(index, node)
+
+
+def _to(dtype: int) -> onnx.AttributeProto:
+    return onnx.AttributeProto(name="to", type=onnx.AttributeProto.INT, i=dtype)
