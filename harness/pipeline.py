@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import re
 import tempfile
 import time
 from collections import Counter
@@ -133,8 +134,12 @@ class CellEnded(Exception):
         self.failing = failing
 
 
-# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing.
-_NO_KERNEL = "Could not find an implementation for "
+# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing: that,
+# or what is wrong with the definition that it puts in the operator's place, which may be older than bfloat16.
+_NO_KERNEL = re.compile(
+    r"Could not find an implementation for (\w+)"
+    r"|Type 'tensor\(bfloat16\)' of input parameter \(.*\) of operator \((\w+)\)"
+)
 
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
@@ -441,9 +446,10 @@ def _session(way: _Way, artifact: Artifact, scratch: Path) -> ort.InferenceSessi
     except Exception as error:
         bound = [transforms.bind(step) for step in way.task.cell.variant.steps]
         # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
-        if _NO_KERNEL in str(error) and any(step.transform.precision is Precision.BF16 for step in bound):
-            missing = str(error).rpartition(_NO_KERNEL)[2].split()[0]
-            raise NotApplicable(f"provider '{provider.name}' has no {missing} in bfloat16") from error
+        missing = _NO_KERNEL.search(str(error))
+        if missing is not None and any(step.transform.precision is Precision.BF16 for step in bound):
+            operator = missing[1] or missing[2]
+            raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
         raise
 
 

@@ -117,9 +117,14 @@ def test_a_model_of_an_older_opset_is_refused() -> None:
         convert_float_to_bfloat16(model_of(MLP, opset=11))
 
 
+# Clip's definition selects with a Where that takes no bfloat16.
+CLIP = "agraph (float[3] x) => (float[3] z) <float low = {0.5}> { z = Clip(x, low) }"
+
+
+@pytest.mark.parametrize("text", [MLP, CLIP], ids=["no kernel", "a definition older than bfloat16"])
 @pytest.mark.parametrize("variant", ["bf16", "bf16.io32"])
-def test_a_provider_without_kernels_makes_the_cell_not_applicable(variant: str, tmp_path: Path) -> None:
-    onnx.save(model_of(MLP), tmp_path / "mlp.onnx")
+def test_a_provider_without_kernels_makes_the_cell_not_applicable(variant: str, text: str, tmp_path: Path) -> None:
+    onnx.save(model_of(text), tmp_path / "mlp.onnx")
     card = card_for(tmp_path / "mlp.onnx")
     result = judge(Task(Cell(card, parse_variant(variant), "cpu"), tmp_path / "mlp.onnx", Settings())).result
     assert result.status is Status.NOT_APPLICABLE, result
