@@ -177,6 +177,13 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what its functions hold where they are called; the model itself when it has none."""
+    import onnx.inliner
+
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by location.
 

@@ -16,7 +16,7 @@ from harness.accuracy.explain import Yardstick
 from harness.accuracy.failures import listed
 from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import Card
-from harness.inputs.reach import reached_outputs
+from harness.inputs.reach import empty_outputs, reached_outputs
 from harness.model import Model
 from harness.names import Variant
 from harness.oracle.chance import random_nodes
@@ -260,8 +260,8 @@ def _scheme(step: transforms.BoundStep) -> Scheme:
 def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
     """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card accepts.
 
-    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or the
-    graph declares that nothing comes out) are as they have to be, and a case of a suite has but one input set.
+    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or
+    nothing comes out by its shape) are as they have to be, and a case of a suite has but one input set.
     """
     card, outputs = held.card, comparison.record.outputs
     remarks = []
@@ -273,9 +273,7 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
             remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
     if card.suite or len(comparison.inert) < len(outputs):
         return None, tuple(remarks)
-    declared = held.model.signature.outputs
-    empty = {output.name for output in declared if output.shape is not None and 0 in output.shape}
-    reached = reached_outputs(held.model.skeleton) - empty
+    reached = reached_outputs(held.model.skeleton) - empty_outputs(held.model.skeleton)
     judged = [
         name
         for name in sorted(comparison.inert)

@@ -168,14 +168,16 @@ class Total:
         return None
 
     def inert(self, inputs_differ: bool) -> bool:
-        """Whether the inputs leave no trace in this output: absent, empty, nowhere finite, or never moving.
+        """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere finite in one set.
 
-        With inputs that are all alike there's nothing that it could react to, and it isn't called inert.
+        With inputs that are all alike there's nothing that it could react to, and it isn't called inert. Infinities
+        whose sign follows the inputs are a trace.
         """
         if not inputs_differ or self.mismatched:
             return False
-        nothing = self._empty == self._seen or self._nowhere_finite == self._seen
-        return nothing or (self._seen > 1 and not self._moves)
+        if self._seen > 1:
+            return not self._moves
+        return self._empty == self._seen or self._nowhere_finite == self._seen
 
     def _norm_bounds(self) -> tuple[float, float]:
         """A demand in decibels as what it is: a bound on the relative L2 error, 10^(-dB/20)."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 import onnx
 
-from harness.model import subgraphs
+from harness.model import subgraphs, with_functions_inlined
 
 _DRAW = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
@@ -20,7 +20,7 @@ def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
     """
     needed = set(outputs)
     found: list[str] = []
-    for node in reversed(model.graph.node):
+    for node in reversed(with_functions_inlined(model).graph.node):
         if needed.isdisjoint(node.output):
             continue
         needed.update(_reads(node))

@@ -73,14 +73,31 @@ def test_a_card_that_accepts_what_reacts_is_told(tmp_path: Path, monkeypatch: py
         "(float[n,4] x) => (int64[2] y) { y = Shape(x) }",
         "(float[2,4] x) => (float[?] y) { s = Shape(x) y = ConstantOfShape(s) }",
         "(float[n,0] x) => (float[n,0] y) { y = Relu(x) }",
+        "(float[n,4] x) => (float[?,?] y) "
+        "{ r = ReduceSum <keepdims = 1> (x) s = Constant <value_ints = [0, 4]> () e = Expand(r, s) y = Neg(e) }",
+        "(float[n,0] x) => (float[?,?] y) { s = Shape(x) i = Constant <value_ints = [1, 0]> () r = Gather(s, i) "
+        "y = Reshape <allowzero = 1> (x, r) }",
         "(float[n,4] x) => (float[n,4] y, float[n,4] w) { y = Sub(x, x) w = Relu(x) }",
+        "(float[n,4] x) => (float[n,4] y) { z = Constant <value_float = 0.0> () y = Div(x, z) }",
+        "(float[n,4] x) => (int64[2] y) { y = local.F(x) } "
+        '<domain: "local", opset_import: ["" : 17]> F (a) => (b) { b = Shape(a) }',
     ],
-    ids=["no inputs", "a shape", "made of a shape", "nothing by its shape", "another output reacts"],
+    ids=[
+        "no inputs",
+        "a shape",
+        "made of a shape",
+        "nothing by its shape",
+        "nothing by the shape inferred",
+        "nothing that goes in",
+        "another output reacts",
+        "infinities with the sign of the input",
+        "a shape inside a function",
+    ],
 )
 def test_what_is_constant_by_its_structure_or_stands_beside_what_reacts_passes(
     graph: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = judged(tmp_path, monkeypatch, model(graph))
+    result = judged(tmp_path, monkeypatch, model(graph, domains=', "local" : 1'))
     assert result.status is Status.PASS, result.reason
 
 
