@@ -11,6 +11,7 @@ from harness.transforms.surgery.rules import Facts, constant_array, fact_of
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 # Since this version an AveragePool can count what was padded.
 _COUNTS_PADDING = 7
+_BOUNDED_BELOW = ("Abs", "Elu", "Exp", "HardSigmoid", "HardSwish", "Relu", "Sigmoid", "Softplus", "Tanh")
 
 
 def fuse_pads(editing: Editing, facts: Facts) -> int:
@@ -18,7 +19,8 @@ def fuse_pads(editing: Editing, facts: Facts) -> int:
 
     Precondition: constant amounts, none negative, on spatial axes alone, and the value that the operator itself pads
     with: +0 for a Conv whose weights are finite constants and for an AveragePool that counts it, -inf for a MaxPool
-    that gives no indices. A pooling window is larger than its padding, and none is begun that isn't whole.
+    that gives no indices and never reads -inf: of nothing else, ONNX Runtime makes the least finite value where it pads
+    for itself. A pooling window is larger than its padding, and none is begun that isn't whole.
     """
     if editing.opset < _COUNTS_PADDING:
         return 0
@@ -32,7 +34,7 @@ def fuse_pads(editing: Editing, facts: Facts) -> int:
             if not editing.is_standard(node, "Conv", "AveragePool", "MaxPool"):
                 continue
             amounts = _amounts(node, pad, facts)
-            if amounts is None:
+            if amounts is None or (node.op_type == "MaxPool" and not _is_bounded_below(editing, pad.inputs[0])):
                 continue
             node.attributes.pop("auto_pad", None)
             node.attributes["pads"] = ir.AttrInt64s("pads", amounts)
@@ -68,6 +70,11 @@ def _amounts(node: ir.Node, pad: ir.Node, facts: Facts) -> list[int] | None:
     # What the pooling itself pads is then counted too.
     counted = _number(node, "count_include_pad") or not any(own)
     return amounts if counted and value == 0 and not np.signbit(value) else None
+
+
+def _is_bounded_below(editing: Editing, value: ir.Value | None) -> bool:
+    producer = value.producer() if value is not None else None
+    return producer is not None and editing.is_standard(producer, *_BOUNDED_BELOW)
 
 
 def _value(pad: ir.Node) -> np.float64 | None:
