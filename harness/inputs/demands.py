@@ -96,6 +96,9 @@ _DOMAINS: dict[str, tuple[float | None, float | None]] = {
     "Acosh": (1.0, None),
 }
 _ORDERS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+IS_DEFINED = "is defined there"
+"""In the reason of a bound that a function's domain is: a model runs beyond it, and gives NaN."""
+
 _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -136,7 +139,7 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
         yield from _length(length, where)
     elif op in _DOMAINS and slot == 0 and not integers:
         low, high = _DOMAINS[op]
-        yield Demand(Kind.BOUND, f"{op} is defined there ({where})", low=low, high=high)
+        yield Demand(Kind.BOUND, f"{op} {IS_DEFINED} ({where})", low=low, high=high)
     elif op == "LabelEncoder":
         keys = tuple(key for name in ("keys_strings", "keys_int64s") for key in attribute(node, name, ()))
         if keys:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from harness.inputs.demands import Kind
+from harness.inputs.demands import IS_DEFINED, Kind
 from harness.inputs.generators import find, seeded
 from harness.inputs.recipe import Guess, Recipe
 from harness.inputs.rules import Make
@@ -50,6 +50,8 @@ class Edge:
         always: whether models that take long to run get it too.
         infinite: whether it holds infinities, which only inputs without bounds may.
         smooth: whether no value lies on purpose where a last bit decides.
+        undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN inside a model is told
+            from NaN elsewhere by what isn't floating-point alone, such as a class.
     """
 
     words: str
@@ -57,6 +59,7 @@ class Edge:
     always: bool = False
     infinite: bool = False
     smooth: bool = False
+    undefined: bool = False
 
 
 def _scaled(factor: float) -> _Change:
@@ -83,6 +86,17 @@ def _partly(number: float) -> _Change:
     return change
 
 
+def _rising(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+    """What saturates ties here, and the first of equals isn't the greatest."""
+    return np.broadcast_to(np.linspace(20.0, 200.0, values.shape[-1]) if values.ndim else 200.0, values.shape)
+
+
+def _alternating(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+    """Negative and positive in turns along every axis, the first negative, and none of them like another."""
+    turns = np.indices(values.shape).sum(axis=0) % 2
+    return np.asarray((2.0 + np.linspace(0.0, 1.0, values.size).reshape(values.shape)) * np.where(turns, 1.0, -1.0))
+
+
 def _throughout(number: float) -> _Change:
     return lambda values, _: np.full_like(values, number)
 
@@ -102,6 +116,8 @@ FLOAT_EDGES = (
     Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
     Edge("with inf in the first half", _partly(math.inf), infinite=True),
     Edge("with -inf alone", _throughout(-math.inf), infinite=True),
+    Edge("with large values that rise along the last axis", _rising),
+    Edge("with values that have no logarithm or root", _alternating, undefined=True),
 )
 
 
@@ -189,13 +205,23 @@ def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, 
         return None
     entry = recipe.inputs[name]
     low, high = bounds(recipe, name)
-    if edge.infinite and (low is not None or high is not None or name in recipe.specs):
+    bounded = low is not None or high is not None
+    if edge.infinite and (bounded or name in recipe.specs):
         return None
+    if edge.undefined:
+        if not bounded or name in recipe.specs or not _is_bounded_by_domains(recipe, name):
+            return None
+        low = high = None
     rng = seeded(seed, 100 + number, name)
     arrays = [_cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high) for a in arrays_of(value)]
     if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
         return None
     return arrays if isinstance(value, list) else arrays[0]
+
+
+def _is_bounded_by_domains(recipe: Recipe, name: str) -> bool:
+    bounding = [demand.why for demand in recipe.findings[name].demands if demand.kind is Kind.BOUND]
+    return all(IS_DEFINED in why for why in bounding)
 
 
 def is_swept(recipe: Recipe, name: str) -> bool:
@@ -258,6 +284,8 @@ def _makes_sense(outputs: Any, edge: Edge) -> bool:
         return True
     for value in outputs.values():
         for array in _floats(value):
+            if edge.undefined:
+                return False
             wide = array.astype(np.float64)
             if np.isnan(wide).any() or (not edge.infinite and np.isinf(wide).any()):
                 return False

@@ -47,6 +47,16 @@ FAULTS = {
         "(float[n,64] x) => (float[?,?] y) { z = " + C + "0.0> () m = ReduceMax <axes = [1]> (x) y = Max(m, z) }",
         "with negative values alone",
     ),
+    "the greatest before it saturates": (
+        "(float[n,4] x) => (int64[?,?] y) { s = Sigmoid(x) y = ArgMax <axis = 1> (s) }",
+        "(float[n,4] x) => (int64[?,?] y) { y = ArgMax <axis = 1> (x) }",
+        "with large values that rise",
+    ),
+    "the greatest of what has no root": (
+        "(float[n,4] x) => (int64[?,?] y) { s = Sqrt(x) y = ArgMax <axis = 1> (s) }",
+        "(float[n,4] x) => (int64[?,?] y) { y = ArgMax <axis = 1> (x) }",
+        "with values that have no logarithm or root",
+    ),
     "integers through float32": (
         "(int64[n,64] x) => (int64[n,64] y) { y = Neg(x) }",
         "(int64[n,64] x) => (int64[n,64] y) { f = Cast <to = 1> (x) m = Neg(f) y = Cast <to = 7> (m) }",
