@@ -14,7 +14,7 @@ from harness.errors import NotApplicable
 from harness.transforms import remarks
 from harness.transforms.simplify import simplify
 from harness.transforms.surgery import folding
-from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
+from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run, same_bits
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.npz"))
 DEFECTS = [path.with_suffix(".onnx") for path in RECORDED]
@@ -341,8 +341,11 @@ def test_all_but_the_graph_is_kept() -> None:
 def test_what_breaks_other_simplifiers_stays_right(path: Path) -> None:
     model = onnx.load(path)
     feeds = dict(np.load(path.with_suffix(".npz")).items())
-    before, after = run(model, **feeds), run(simplify(copy_of(model)), **feeds)
+    before, after = arrays(run(model, **feeds)), arrays(run(simplify(copy_of(model)), **feeds))
     assert [each.dtype for each in after] == [each.dtype for each in before]
     for one, other in zip(after, before, strict=True):
+        if other.dtype.kind == "O":
+            assert one.tolist() == other.tolist()
+            continue
         np.testing.assert_allclose(one, other, rtol=1e-6)
         np.testing.assert_array_equal(np.signbit(one), np.signbit(other))

@@ -34,6 +34,11 @@ def run(model: onnx.ModelProto, **feeds: Any) -> list[Any]:
     return outputs
 
 
+def arrays(outputs: list[Any]) -> list[np.ndarray[Any, Any]]:
+    """The tensors among the outputs, those of sequences one by one."""
+    return [array for value in outputs for array in (value if isinstance(value, list) else [value])]
+
+
 def ops(model: onnx.ModelProto) -> dict[str, int]:
     """How many nodes there are of each type in the main graph."""
     return dict(Counter(node.op_type for node in model.graph.node))

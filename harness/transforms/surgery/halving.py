@@ -59,7 +59,7 @@ class Halving:
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
         self._kept = self._means() | dequantizing(reading) if keep_sums else set()
-        self._large = self._with_large_statistics()
+        self._exact = self._exact_normalizations()
         self._movers: list[Step] = []
         self.half = rounder.half
         self.floats = reading.floats()
@@ -121,7 +121,7 @@ class Halving:
 
     def _decide_nodes(self) -> None:
         half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
-        exceptions = self._kept or self._large or self._blocked_nodes
+        exceptions = self._kept or self._exact or self._blocked_nodes
         for step in self._reading.floating:
             rule = step.rule
             # As `_decide` would, in a fraction of its time: most nodes are of this kind.
@@ -151,10 +151,7 @@ class Halving:
         # Sequences and what nothing is known about can't be cast.
         if step.unclear or (rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)):
             return
-        # One that trains gives running statistics, which stop moving once a step is less than float16 tells apart.
-        if step in self._large or (step.op == "BatchNormalization" and len(step.outs) > 1):
-            return
-        if step.op in SCATTERS and _reduces(step.node):
+        if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
             return
         step.want = rule.inputs
         if isinstance(rule.outputs, tuple):
@@ -177,18 +174,22 @@ class Halving:
         elif self._types[result] == FLOAT and (step.tensor is not None or not _is_sparse(step)):
             self.flexible[result] = None
 
-    def _with_large_statistics(self) -> set[Step]:
-        """The normalizations whose running statistics the clamp would cut, as they are or as they may be.
+    def _exact_normalizations(self) -> set[Step]:
+        """The normalizations that stay float32.
 
-        Trained models have variances of 1e8, and a clipped one isn't a small error: it scales a whole channel.
+        Those whose running statistics the clamp would cut, as they are or as they may be: trained models have variances
+        of 1e8, and a clipped one isn't a small error, it scales a whole channel. And those that train: the statistics
+        that they give stop moving once a step is less than float16 tells apart.
         """
-        steps = [step for step in self._reading.floating if step.op == "BatchNormalization"]
+        found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
+        training = {step for step in found if len(step.outs) > 1}
+        steps = [step for step in found if step not in training]
         held = [[self._tensor_of(name) for name in step.ins[1:]] for step in steps]
         known = [tensor for tensors in held for tensor in tensors if tensor is not None]
         # Most models have none, which is seen at one glance.
         if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
-            return set()
-        return {
+            return training
+        return training | {
             step
             for step, tensors in zip(steps, held, strict=True)
             if not all(tensors) or self._rounder.clips(filter(None, tensors))
