@@ -71,6 +71,10 @@ class WorkerDied(HarnessError):
         return type(self), (self.what, self.stage)
 
 
+class DiedBefore(HarnessError):
+    """What is tried has ended a worker process before, and isn't tried again."""
+
+
 class WorkerCrashed(WorkerDied):
     """The worker died of a signal or left with an exit code of its own."""
 

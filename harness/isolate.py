@@ -25,7 +25,14 @@ from typing import Any, TypeVar, cast
 
 import psutil
 
-from harness.errors import WorkerCrashed, WorkerDied, WorkerNotStarted, WorkerOutOfMemory, WorkerTimedOut
+from harness.errors import (
+    DiedBefore,
+    WorkerCrashed,
+    WorkerDied,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
 
 _MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
 Result = TypeVar("Result")
@@ -33,6 +40,8 @@ Result = TypeVar("Result")
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
 _STAGE_BYTES = 64
+RISK = "at risk: "
+"""How a note begins on what `risking` does."""
 _LAST_WORDS_BYTES = 2000
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -85,6 +94,7 @@ class Worker:
         self._limits = limits
         self._environment = dict(environment or {})
         self._preload = tuple(preload)
+        self._died_of: tuple[str, ...] = ()
         self._closed = False
         self._up = False  # whether there is a process that hasn't been ended
         self._context = multiprocessing.get_context("spawn")
@@ -135,10 +145,10 @@ class Worker:
     def _start(self) -> None:
         self._pipe, theirs = self._context.Pipe()
         # The kernel ends a process with the *thread* that started it, so only the main one may be tied to.
-        tied = threading.current_thread() is threading.main_thread()
+        parent = os.getpid(), threading.current_thread() is threading.main_thread()
         self._process = self._context.Process(
             target=_serve,
-            args=(theirs, self._stage, str(self._log), self._environment, self._preload, os.getpid(), tied),
+            args=(theirs, self._stage, self._died_of, str(self._log), self._environment, self._preload, *parent),
             name="onnx-harness-worker",
         )
         self._ready = False
@@ -210,7 +220,10 @@ class Worker:
             raise self._died(WorkerCrashed, manner) from None
 
     def _died(self, how: type[WorkerDied], what: str) -> WorkerDied:
-        return how(what, self._stage.value.decode(errors="replace"))
+        stage = self._stage.value.decode(errors="replace")
+        if how is WorkerCrashed and stage.startswith(RISK):
+            self._died_of += (stage,)
+        return how(what, stage)
 
     def _end(self) -> None:
         if not self._up:
@@ -260,6 +273,7 @@ class _Raised:
 
 
 _noted: Any = None
+_died_of: tuple[str, ...] = ()
 
 
 def note_stage(stage: str) -> None:
@@ -276,16 +290,35 @@ def noted() -> str:
 @contextlib.contextmanager
 def noting(stage: str) -> Iterator[None]:
     """Note ``stage`` for the block, and after it what was noted before."""
-    before = _noted.value if _noted is not None else b""
+    before = noted()
     note_stage(stage)
-    yield
-    if _noted is not None:
-        _noted.value = before
+    try:
+        yield
+    finally:
+        note_stage(before)
+
+
+@contextlib.contextmanager
+def risking(what: str) -> Iterator[None]:
+    """Do something, in the block, that the process may die of, and that can be done without.
+
+    Args:
+        what: is tried, in a few words that nothing else is called by.
+
+    Raises:
+        DiedBefore: a process of this worker did die of it.
+    """
+    note = f"{RISK}{what}"[: _STAGE_BYTES - 1]
+    if note in _died_of:
+        raise DiedBefore("ONNX Runtime dies of it, and the process with it")
+    with noting(note):
+        yield
 
 
 def _serve(
     pipe: Connection,
     stage: Any,
+    died_of: tuple[str, ...],
     log: str,
     environment: dict[str, str],
     preload: tuple[str, ...],
@@ -293,6 +326,8 @@ def _serve(
     tied: bool,
 ) -> None:
     """The life of the process: say hello, then answer calls until the parent hangs up."""
+    global _died_of
+    _died_of = died_of
     _begin(stage, log, environment, parent, tied)
     pipe.send_bytes(b"hello")
     for module in preload:

@@ -64,7 +64,6 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
-        fatal: which of the feeds that are tried the worker died of before; see :func:`harness.reference.reference`.
         explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
             profiled and its emulated float16 held to the type's range.
     """
@@ -73,7 +72,6 @@ class Task:
     model: Path
     settings: Settings
     unusual: bool = True
-    fatal: frozenset[int] = frozenset()
     explained: bool = True
 
 
@@ -308,7 +306,7 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
         card.check_outputs([output.name for output in model.signature.outputs])
         card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual, fatal=task.fatal))
+        subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]
 

@@ -5,6 +5,7 @@ It runs on the CPU provider with graph optimizations disabled. Kept by content h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from harness.errors import HarnessError, InputError, ModelError
 from harness.inputs import InputSet
 from harness.inputs.data_sets import DataSet, data_set_files, digest, load_data_sets
 from harness.inputs.edges import UNUSUAL
-from harness.isolate import noted, noting
+from harness.isolate import noted, risking
 from harness.model import Model
 from harness.names import CARD_SUFFIX
 from harness.providers.running import run
@@ -33,9 +34,6 @@ from harness.settings import Settings
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-FEED = "feed "
-"""How a note in the worker begins that tells which of the feeds is being tried; its number follows."""
 
 _FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
@@ -82,15 +80,7 @@ def recorded_file(card: Card) -> Path:
     return card.path.with_name(card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz")
 
 
-def reference(
-    model: Model,
-    card: Card,
-    settings: Settings,
-    kept: Cache,
-    *,
-    unusual: bool = True,
-    fatal: frozenset[int] = frozenset(),
-) -> Reference:
+def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True) -> Reference:
     """The model's reference, from the cache when it's there.
 
     Args:
@@ -99,7 +89,6 @@ def reference(
         settings: how many sets, and their seed.
         kept: the cache.
         unusual: whether unusual sets are added to the usual ones.
-        fatal: which of the feeds that are tried, counted from 1, the process died of before: they aren't tried again.
 
     Raises:
         InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
@@ -125,7 +114,7 @@ def reference(
     made: list[Reference] = []
 
     def write(folder: Path) -> None:
-        made.append(_make(model, card, settings, recorded, _Tries(unusual, fatal)))
+        made.append(_make(model, card, settings, recorded, unusual=unusual))
         with (folder / _FILE).open("wb") as file:
             pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -167,15 +156,7 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tries:
-    """What is tried when inputs are made; see :func:`reference`."""
-
-    unusual: bool
-    fatal: frozenset[int]
-
-
-def _make(model: Model, card: Card, settings: Settings, recorded: Path, tries: _Tries) -> Reference:
+def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
     try:
         session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
     except HarnessError:
@@ -187,10 +168,10 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, tries: _
     if recorded.is_file():
         sets += inputs.load_npz(recorded, model.skeleton)
     notes: tuple[str, ...] = ()
-    tried = _Tried(session, tries.fatal)
+    tried = _Tried(session, model.sha256)
     try:
         # A case of a suite is judged on the suite's own inputs.
-        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=tries.unusual)
+        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
     except InputError as error:
         if not sets:
             raise
@@ -207,19 +188,17 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, tries: _
 class _Tried:
     """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again."""
 
-    def __init__(self, session: ort.InferenceSession, fatal: frozenset[int]) -> None:
+    def __init__(self, session: ort.InferenceSession, sha256: str) -> None:
         self._session = session
-        self._fatal = fatal
+        self._sha256 = sha256
         self._count = 0
         # The feed is kept with its outputs: another object can't take its identity.
         self._known: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
         self._count += 1
-        if self._count in self._fatal:
-            raise InputError("ONNX Runtime dies of it, and the process with it")
-        # Of unusual feeds none is worth a second start: what the process is at has been noted.
-        with noting(noted() if noted() == UNUSUAL else f"{FEED}{self._count}"):
+        # Of unusual feeds none is worth a second start: that it's at them has been noted.
+        with contextlib.nullcontext() if noted() == UNUSUAL else risking(f"feed {self._count} {self._sha256[:16]}"):
             outputs = run(self._session, values)
         self._known[id(values)] = (values, outputs)
         return outputs

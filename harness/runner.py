@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,10 @@ from harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied
 from harness.gate import verdicts
 from harness.gate.pinned import Pinned
 from harness.inputs.edges import UNUSUAL
-from harness.isolate import Worker
+from harness.isolate import RISK, Worker
 from harness.matrix import Cell
 from harness.pipeline import Judged, Task
 from harness.providers.probe import Availability, probe
-from harness.reference import FEED
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.results.run import processor
@@ -25,8 +25,9 @@ from harness.settings import Settings
 
 Answer = TypeVar("Answer")
 
-MOST_FATAL = 8
-"""So many of the feeds that are tried on the untouched model may end the process; then the model is what is wrong."""
+MOST_DEATHS = 8
+"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
+noise is measured at. Then the model is what is wrong."""
 
 
 class Runner:
@@ -47,7 +48,7 @@ class Runner:
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._without_unusual: dict[Path, str] = {}  # model to what it died of
-        self._fatal: dict[Path, frozenset[int]] = {}  # model to the feeds that it died of
+        self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
@@ -180,9 +181,7 @@ class Runner:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = zoo.materialize(cell.card)
         unusual = not self._plain and cell.card.path not in self._without_unusual
-        fatal = self._fatal.get(cell.card.path, frozenset())
-        path = self._paths[cell.card.path]
-        return Task(cell, path, self.settings, unusual=unusual, fatal=fatal, explained=not self._plain)
+        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual, explained=not self._plain)
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(
@@ -206,12 +205,10 @@ class Runner:
                 # What no user would feed killed ONNX Runtime itself: that says nothing about the variant.
                 self._without_unusual[cell.card.path] = death.what
                 return self._judge(cell)
-            if death.stage.startswith(FEED):
-                fatal = self._fatal.get(cell.card.path, frozenset())
-                if isinstance(death, WorkerCrashed) and len(fatal) < MOST_FATAL:
-                    # Of sizes that nobody uses, perhaps: the search for inputs goes on without them.
-                    self._fatal[cell.card.path] = fatal | {int(death.stage.removeprefix(FEED))}
-                    return self._judge(cell)
+            if death.stage.startswith(RISK):
+                self._deaths[cell.card.path] += 1
+                if isinstance(death, WorkerCrashed) and self._deaths[cell.card.path] <= MOST_DEATHS:
+                    return self._judge(cell)  # the worker knows what it doesn't try again
                 death.stage = ""
             stage = Stage(death.stage) if death.stage else Stage.LOAD
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")

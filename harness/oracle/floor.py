@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from harness.accuracy.noise import Gap, Noise, worst
 from harness.errors import NotApplicable
+from harness.isolate import risking
 from harness.model import Model
 from harness.oracle.doubling import to_double, without_kernel
 from harness.oracle.runs import DRAWS, few_elements, first_line, gaps_of, kept_noise, nudged, open_cpu
@@ -57,7 +58,7 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
     own = _runs(notes, sources, {
         "the last bit of the inputs": lambda: _last_bits(model, reference, sets),
         "float64": lambda: gaps_of(_double(model), reference, sets, [_as_double]),
-    }, len(reference.sets))  # fmt: skip
+    }, len(reference.sets), model)  # fmt: skip
     return Noise(tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(notes))
 
 
@@ -69,12 +70,12 @@ def _measured(model: Model, reference: Reference) -> Noise:
     own = _runs(notes, sources, {
         "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
         "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double]),
-    }, count)  # fmt: skip
+    }, count, model)  # fmt: skip
     levels = _runs(notes, sources, {
         "level basic, 1 thread": lambda: gaps_of(open_cpu(model.path, "basic", 1), reference, usual[::2]),
         "level extended, 2 threads": lambda: gaps_of(open_cpu(model.path, "extended", 2), reference, usual[1::2]),
         "level all, 1 thread": lambda: gaps_of(open_cpu(model.path, "all", 1), reference, usual),
-    }, count)  # fmt: skip
+    }, count, model)  # fmt: skip
     floor = [worst(runs.values()) for runs in own]
     for index, runs in enumerate(levels):
         for source, found in runs.items():
@@ -87,14 +88,15 @@ def _measured(model: Model, reference: Reference) -> Noise:
 
 
 def _runs(
-    notes: list[str], sources: list[str], runs: Mapping[str, Callable[[], _Run]], sets: int
+    notes: list[str], sources: list[str], runs: Mapping[str, Callable[[], _Run]], sets: int, model: Model
 ) -> list[dict[str, dict[str, Gap]]]:
     """The gaps of each source by input set; what fails is noted."""
     found: list[dict[str, dict[str, Gap]]] = [{} for _ in range(sets)]
     for source, start in runs.items():
         try:
-            for index, gaps in start():
-                found[index][source] = gaps
+            with risking(f"{source} {model.sha256[:16]}"):
+                for index, gaps in start():
+                    found[index][source] = gaps
             sources.append(source)
         except Exception as error:  # ONNX Runtime's errors have no common class below Exception
             notes.append(f"{source} can't be run: {first_line(error)}")

@@ -1,5 +1,6 @@
 """The worker process: every way to die, and that the next call doesn't notice."""
 
+import contextlib
 import os
 import pickle
 import re
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from harness.errors import (
+    DiedBefore,
     HarnessError,
     WorkerCrashed,
     WorkerDied,
@@ -25,7 +27,7 @@ from harness.errors import (
     WorkerOutOfMemory,
     WorkerTimedOut,
 )
-from harness.isolate import Limits, Worker, default_memory_bytes, note_stage
+from harness.isolate import RISK, Limits, Worker, default_memory_bytes, note_stage, noted, noting, risking
 
 MIB = 2**20
 PATIENCE = 30.0
@@ -515,3 +517,33 @@ def test_a_process_is_started_with_ctrl_c_held_back_until_it_ignores_it(monkeypa
         worker.close()
     assert held == [True]
     assert interruptible()
+
+
+def risk(what: str) -> str:
+    with contextlib.suppress(ValueError), risking("something that raises"):
+        raise ValueError
+    with risking(what):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "survived"
+
+
+def note_after() -> str:
+    with noting("load"):
+        with contextlib.suppress(ValueError), risking("something that raises"):
+            raise ValueError
+        return noted()
+
+
+def test_what_a_process_died_of_is_not_tried_again() -> None:
+    worker = Worker(Limits(PATIENCE, 8 * 1024 * MIB))
+    try:
+        with pytest.raises(WorkerCrashed) as death:
+            worker.call(risk, "a deed")
+        assert death.value.stage == f"{RISK}a deed"
+        with pytest.raises(DiedBefore, match="dies of it"):
+            worker.call(risk, "a deed")
+        with pytest.raises(WorkerCrashed):
+            worker.call(risk, "another one")
+        assert worker.call(note_after) == "load"
+    finally:
+        worker.close()
