@@ -2,7 +2,8 @@
 
 A night is simulated as it is measured: pairs about the night's own ratio, the verdict on them as of one of 120 cells,
 and where that asks for it a second measurement, which the rule then goes by. Beside it the same nights are judged by
-their first measurements alone: measuring again must neither add false alarms nor miss more.
+their first measurements alone: measuring again must neither add false alarms, beyond what chance makes of two sums that
+have as many, nor miss more.
 """
 
 from __future__ import annotations
@@ -94,14 +95,17 @@ def test_false_alarms_and_power(noise: Noise) -> None:
     rng = np.random.default_rng(round(noise.nightly * 1e4))
     alarms: Counter[str] = Counter()
     suspects: Counter[str] = Counter()
+    more: list[int] = []  # false alarms of a history, beside those by its first measurements
     again = 0
     for _ in range(HISTORIES):
         accepted, nights = noise.history(rng, NIGHTS)
         again += sum(night.first is not None for night in nights)
+        before = alarms["as it is"] - alarms["by the first alone"]
         for name, judged in (("as it is", nights), ("by the first alone", list(map(first_alone, nights)))):
             told = Counter(verdicts(accepted, judged))
             alarms[name] += told[Outcome.FAIL]
             suspects[name] += told[Outcome.INCONCLUSIVE]
+        more.append(alarms["as it is"] - alarms["by the first alone"] - before)
     count = HISTORIES * NIGHTS
     bound = upper_bound(alarms["as it is"], count)
     print(f"\nnightly spread {noise.nightly:.1%}, {PAIRS} pairs that spread by {noise.pairs:.0%}", end="")
@@ -124,7 +128,8 @@ def test_false_alarms_and_power(noise: Noise) -> None:
         print(f", {within['as it is', 4] / STEPPED:.3f} in 4")
     for step in STEPS:
         assert caught[step, "as it is"] >= caught[step, "by the first alone"] - 0.02
-    assert alarms["as it is"] <= alarms["by the first alone"] + 3
+    # False alarms come in clusters, of histories whose accepted night was a fast one: histories are the replicates.
+    assert sum(more) <= 2 * float(np.std(more)) * math.sqrt(HISTORIES)
     if noise == Noise(0.01):  # what the rule is meant for
         assert bound <= 1e-3
         assert caught[0.05, "as it is"] >= 0.9
