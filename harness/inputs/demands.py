@@ -26,6 +26,7 @@ class Kind(StrEnum):
     LOOSE = "loose"  # reaches an index in a way that wasn't followed
     LOWER = "lower"  # a floor that values are compared with
     UPPER = "upper"  # a ceiling that values are compared with
+    BOXES = "boxes"  # holds two corners a row, within a picture
     KEYS = "keys"  # looked up in a table of texts or integers
 
 
@@ -200,6 +201,20 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     yield _indexes(size, f"'{node.input[0]}'", where)
 
 
+def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    data = scope.shape(node.input[0])
+    if slot == 2:
+        yield _indexes(_axis(data, 0), f"the pictures of '{node.input[0]}'", where)
+    elif slot == 1 and data is not None:
+        # From one side alone where the other isn't known: the boxes have to lie within the picture.
+        scale = float(attribute(node, "spatial_scale", 1.0))
+        known = [side for side in data[2:] if isinstance(side, int)]
+        named = [side for side in data[2:] if isinstance(side, str)]
+        high = int(min(known) / scale) - 1 if known and scale else None
+        why = f"it holds the corners of boxes {where}"
+        yield Demand(Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None)
+
+
 def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
     if slot == 0:
         depth = scope.constant(node.input[1])
@@ -253,6 +268,7 @@ _INDEXING: dict[str, _Maker] = {
     "GatherND": _gather_nd,
     "ScatterND": _gather_nd,
     "OneHot": _one_hot,
+    "RoiAlign": _roi_align,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,
 }

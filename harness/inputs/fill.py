@@ -65,6 +65,10 @@ def fill(
             raw = np.asarray(raw)
             if raw.size:
                 raw.reshape(-1)[0] = max(1, high)
+        case Make.BOXES:
+            # [x1, y1, x2, y2]: of each two coordinates the lesser comes first.
+            corners = np.sort(rng.random((*shape[:-1], 2, 2)) * max(high, 1), axis=-2)
+            raw = corners.reshape(shape)
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
     # Not ascontiguousarray, which makes a vector of a scalar.

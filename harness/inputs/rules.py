@@ -26,6 +26,7 @@ class Make(StrEnum):
     POSITIONS = "positions"
     AXES = "axes"  # 0, 1, 2 …: distinct axes
     TARGET = "target"  # -1, 1, 1 …: a shape that anything can be brought into
+    BOXES = "boxes"  # rows of two corners, the lesser one first
     BOOLS = "bools"
     TEXTS = "texts"
     SIGNAL = "signal"
@@ -69,6 +70,7 @@ _RATE_NAME = re.compile(r"^sr$|sampl\w*_?rate|^rate$", re.I)
 _AUDIO_NAME = re.compile(r"audio|wave|pcm|speech|(^|_)samples?($|_)|(^|_)sound", re.I)
 _IMAGE_SIZE_NAME = re.compile(r"(^|_)(im|img|image|input|orig\w*|target)_?(size|sizes|shape|info|hw)($|_)", re.I)
 _SCALE_NAME = re.compile(r"scale_?factors?$", re.I)
+_TIMESTEP_NAME = re.compile(r"time_?steps?($|_)", re.I)
 _STATE_NAME = re.compile(r"past|cache|state|hidden", re.I)
 _SMALL = 50  # free integers stay within +-50: sums and products of them fit every integer type but the 8-bit ones
 
@@ -185,6 +187,9 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     if entry.dtype.itemsize == 1:
         why = f"The whole range of {entry.type_name}: nothing in the graph restricts it."
         return Rule(Make.INTEGERS, why, False, low_type, high_type)
+    if _TIMESTEP_NAME.search(entry.name) and high_type >= _MOST_TIMESTEPS:
+        why = f"0 to {_MOST_TIMESTEPS}: its name says that it is a step of a diffusion."
+        return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
     if _IMAGE_SIZE_NAME.search(entry.name) and high_type >= _SIDES[1]:
         return Rule(Make.INTEGERS, _SIDES_WHY, False, *_SIDES)
     if one and _RATE_NAME.search(entry.name) and high_type >= 16_000:
@@ -197,6 +202,7 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     return Rule(Make.INTEGERS, why, False, low, _SMALL)
 
 
+_MOST_TIMESTEPS = 999
 _SIDES = (32, 640)
 _SIDES_WHY = "32 to 640: its name says that it is the size of an image."
 
@@ -222,6 +228,9 @@ _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
 
 
 def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
+    if (boxes := _of(findings.demands, Kind.BOXES)) and (entry.dims or (0,))[-1] == 4:
+        why = f"Boxes within the picture: {boxes[0].why}."
+        return Rule(Make.BOXES, why, low=0, high=boxes[0].high, dim=boxes[0].dim)
     bounds = _of(findings.demands, Kind.BOUND)
     if bounds:
         low = max((b.low for b in bounds if b.low is not None), default=None)

@@ -48,7 +48,7 @@ _LADDER: dict[Role, tuple[int, ...]] = {
     Role.OTHER: (1, 2, 3, 4, 16, 32, 64, 10, 100, 128, 224, 256, 512, 1024, 16_000),
 }
 _BATCH_NAME = re.compile(r"batch|^(n|b|bs)$", re.I)
-_PAST_NAME = re.compile(r"past|cache", re.I)
+_PAST_NAME = re.compile(r"past|cache", re.I)  # of a dimension, or of its input
 _SAMPLES_NAME = re.compile(r"sample|audio|wave|pcm", re.I)
 _SEQUENCE_NAME = re.compile(r"seq|token|time|frame|step|length|len$", re.I)
 _HEIGHT_NAME = re.compile(r"height|^h$", re.I)
@@ -195,10 +195,11 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
     ):
         # A dimension without a name carries its input's: only names that the exporter gave count.
         named = not name.startswith(f"{entry.name}[") and pattern.search(name) is not None
-        # A letter is short for many things: of a vector, n is as likely its length, and in [batch, N] it's no batch.
-        behind = axis > 0 and isinstance(dims[0], str)
-        if named and not (role is Role.BATCH and len(name) <= 2 and (widest == 1 or behind)):
+        # n is a batch where batches are; of a vector it is as likely the length.
+        if named and not (role is Role.BATCH and len(name) <= 2 and not _may_be_batch(axis, dims, widest)):
             return role
+    if axis and _PAST_NAME.search(entry.name):
+        return Role.PAST
     if axis == 0 and rank > 1:
         return Role.BATCH
     # [2, ?, 128]: a state of layers x batch x width, beside an input whose first axis is the batch.
@@ -217,6 +218,11 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
     if _SEQUENCE_NAME.search(name) or (axis == 1 and rank in (2, 3)):
         return Role.SEQUENCE
     return Role.OTHER
+
+
+def _may_be_batch(axis: int, dims: Sequence[int | str], widest: int) -> bool:
+    """Whether a batch is usual there: first, or second behind the time or the layers."""
+    return (axis == 0 and widest > 1) or (axis == 1 and len(dims) == 3 and dims[0] != 1)
 
 
 _WORDS: dict[Role, str] = {

@@ -11,6 +11,7 @@ from harness.inputs.fitting import fitted, holds, telling
 from harness.inputs.recipe import recipe_for
 from harness.inputs.sets import Value
 from harness.inputs.shapes import Relation, Sort
+from harness.inputs.sizes import Role
 
 
 def model_of(graph: str) -> onnx.ModelProto:
@@ -104,6 +105,15 @@ FEW = {
         }"""),
         weight=(289, 3),
     ),
+    "frames of a transform": model_of("""(float[b,n,1] signal) => (float[b,f,201,2] y) {
+        step = Constant <value_int = 160> ()  length = Constant <value_int = 400> ()  y = STFT(signal, step, , length)
+    }"""),
+    "boxes and their scores": model_of("""(float[1,boxes,4] x, float[1,2,scores] s) => (int64[k,3] y) {
+        most = Constant <value_ints = [3]> ()  y = NonMaxSuppression(x, s, most)
+    }"""),
+    "letters of an Einsum": model_of(
+        """(float[b,i,8] x, float[c,h,8] y) => (float[b,i,h] z) { z = Einsum <equation = "bid,bjd->bij"> (x, y) }"""
+    ),
     "half of an axis": model_of("(float[n,c] x) => (float[n,d] y) { a, b, d = Split <axis = 1> (x)  y = Add(a, b) }"),
 }  # fmt: skip
 FEW["a mask as long as past and present"].graph.initializer.append(onnx.numpy_helper.from_array(np.array([3]), "last"))
@@ -173,6 +183,29 @@ def test_a_node_that_contradicts_its_operator_tells_nothing() -> None:
     model = model_of("(float[n] x) => (float[n] y) { y = Transpose <perm = [4]> (x) }")
     model.graph.node.append(onnx.helper.make_node("Conv", ["x"], ["z"]))
     assert recipe_for(model, {}).relations == ()
+
+
+def test_boxes_lie_within_the_picture_with_the_lesser_corner_first() -> None:
+    model = model_of("""(float[n,2,h,w] x, float[k,4] boxes, int64[m] at) => (float[k,2,3,3] y) {
+        y = RoiAlign <output_height = 3, output_width = 3> (x, boxes, at)
+    }""")
+    run = Counted(model)
+    for each in inputs.generate(model, {}, count=3, try_run=run):
+        boxes = np.asarray(each.values["boxes"], np.float64)
+        assert boxes.min() >= 0
+        assert boxes.max() <= max(np.shape(each.values["x"])[2:])
+        assert (boxes[:, :2] <= boxes[:, 2:]).all()
+    assert run.runs == 3
+
+
+def test_a_short_name_is_no_batch_where_none_is() -> None:
+    recipe = recipe_for(model_of("(float[b,n] x, float[n] past) => (float[b,n] y) { y = Add(x, past) }"), {})
+    assert (recipe.dimensions["b"].role, recipe.dimensions["n"].role) == (Role.BATCH, Role.SEQUENCE)
+
+
+def test_a_cache_grows_along_an_axis_that_is_no_height() -> None:
+    recipe = recipe_for(model_of("(float[b,2,p,8] cache) => (float[b,2,p,8] y) { y = Relu(cache) }"), {})
+    assert recipe.dimensions["p"].role is Role.PAST
 
 
 def test_the_first_axis_of_a_recurrent_layer_is_time() -> None:
