@@ -16,7 +16,7 @@ from harness.inputs.fill import constant, fill, kind_of
 from harness.inputs.fitting import Sizes, telling
 from harness.inputs.generators import seeded
 from harness.inputs.rules import Make, Rule, rule_for
-from harness.inputs.scopes import view
+from harness.inputs.scopes import GraphView, Scope, view
 from harness.inputs.sets import InputSet, Value, arrays_of, set_name
 from harness.inputs.shapes import Relation, read
 from harness.inputs.signature import Container, Input, default_names, evaluate, read_inputs
@@ -150,7 +150,7 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
             axes = (follow(graph, entry).rank or 2) if rank is None else rank
             entry = replace(entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes)
         inputs[name] = entry
-    shapes = read(graph.main, inputs)
+    shapes = read(_flat(model, graph), inputs)
     graph.main.learn(shapes.dims)
     findings = {name: follow(graph, entry) for name, entry in inputs.items()}
     relations = tuple(telling(shapes.relations))
@@ -163,6 +163,18 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
             rules[name] = replace(rules[name], lag=controls)
             controls += 1
     return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
+
+
+def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
+    """The main graph with the model's own functions in the place of their calls, where that can be done."""
+    if not model.functions:
+        return graph.main
+    from harness.transforms.surgery.inlining import inlined_beside
+
+    try:
+        return view(inlined_beside(model)).main
+    except Exception:  # what the inliner raises on a function that isn't valid has no common class
+        return graph.main
 
 
 def _elements(value: Value) -> int:

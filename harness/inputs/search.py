@@ -13,7 +13,7 @@ from harness.cards import InputSpec
 from harness.errors import InputError, UsageError
 from harness.inputs import edges, feedback, hints
 from harness.inputs import sizes as sizing
-from harness.inputs.fitting import Sizes
+from harness.inputs.fitting import Sizes, broken
 from harness.inputs.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from harness.inputs.rules import Make
 from harness.inputs.sets import InputSet, Value, arrays_of, number_text, shape_text
@@ -342,11 +342,13 @@ def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
     said = f"the model doesn't run on what its card says of {named}" if named else ""
     unsure = f"couldn't invent {described}" if doubtful else "every input is settled by the graph or its card"
     tried = sum(each.tried for each in searches)
+    unmet = broken(recipe.relations, recipe.first_guess(index).sizes)
+    asked = f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
     return (
         f"no inputs were found that the model runs on (set {index}): {said or unsure}"
         f"{f', and {unsure}' if said and doubtful else ''}. "
         f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
-        f"ONNX Runtime's last message: {hints.shortened(search.message)}\n"
+        f"{asked}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
         "Settle it in the model's card:\n"
         + "".join(
             f"  {line}\n" for name in (doubtful or recipe.inputs) for line in _card_lines(recipe, name, open_axes)

@@ -7,6 +7,7 @@ import pytest
 from onnx import parser
 
 from harness import inputs
+from harness.errors import InputError
 from harness.inputs.fitting import fitted, holds, telling
 from harness.inputs.recipe import recipe_for
 from harness.inputs.sets import Value
@@ -183,6 +184,26 @@ def test_a_node_that_contradicts_its_operator_tells_nothing() -> None:
     model = model_of("(float[n] x) => (float[n] y) { y = Transpose <perm = [4]> (x) }")
     model.graph.node.append(onnx.helper.make_node("Conv", ["x"], ["z"]))
     assert recipe_for(model, {}).relations == ()
+
+
+def test_sizes_are_followed_through_the_models_own_functions() -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17, "own": 1]>
+        g (float[n] x) => (float[m,4,16] y) { y = own.cut(x) }
+        <domain: "own", opset_import: ["": 17]>
+        cut (x) => (y) { shape = Constant <value_ints = [-1, 4, 16]> ()  y = Reshape(x, shape) }""")
+    run = Counted(model)
+    inputs.generate(model, {}, count=3, try_run=run)
+    assert run.runs == 3
+    model.functions[0].node[1].input[0] = "nowhere"
+    assert recipe_for(model, {}).relations == ()
+
+
+def test_where_no_sizes_fit_the_failure_says_what_asks_for_them() -> None:
+    model = model_of("""(float[n,4] x) => (float[m] y) {
+        shape = Constant <value_ints = [7]> ()  y = Reshape(x, shape)
+    }""")
+    with pytest.raises(InputError, match=r"No sizes were found .*: it is brought into the shape \[7\] in Reshape 'y'"):
+        inputs.generate(model, {}, try_run=Counted(model))
 
 
 def test_boxes_lie_within_the_picture_with_the_lesser_corner_first() -> None:
