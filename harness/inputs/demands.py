@@ -43,6 +43,7 @@ class Demand:
         values: constants or keys.
         role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
         otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is one.
+        element: for CHOICE: which element of a vector it is about; None for an input of one number.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Demand:
     values: tuple[Any, ...] = ()
     role: str = ""
     otherwise: tuple[float, ...] = ()
+    element: int | None = None
 
 
 # op type -> input slot -> what it is, for arguments that become shapes, axes or counts.

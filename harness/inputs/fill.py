@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.inputs import generators
-from harness.inputs.rules import Make, Rule
+from harness.inputs.rules import Make, Rule, in_turn
 from harness.inputs.sets import Array
 from harness.inputs.signature import Input
 
@@ -72,7 +72,10 @@ def fill(
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
     # Not ascontiguousarray, which makes a vector of a scalar.
-    return np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    made = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    for lag, (place, values) in enumerate(rule.elements):
+        made[place] = in_turn(values, index, lag)
+    return made
 
 
 def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:

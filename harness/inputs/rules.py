@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.cards import InputSpec
@@ -45,7 +45,8 @@ class Rule:
         dim: values stay below that dimension's size (or, for LENGTH, at most reach it).
         choices: for CHOICES, or the known texts for TEXTS.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
-        lag: for CHOICES: how many controls come before it that take turns of themselves; see :meth:`choice`.
+        lag: for CHOICES: how many controls come before it that take turns of themselves; see :func:`in_turn`.
+        elements: of a vector, those that are controls of themselves, with the values that they take in turn.
     """
 
     make: Make
@@ -57,10 +58,16 @@ class Rule:
     choices: tuple[Scalar, ...] = ()
     generators: tuple[str, ...] = ()
     lag: int = 0
+    elements: tuple[tuple[int, tuple[Scalar, ...]], ...] = ()
 
     def choice(self, turn: int) -> Scalar:
-        """What a control holds in its turn. Two controls don't go in step: of 0 and 1 the second takes 0, 1, 1, 0."""
-        return self.choices[(turn + self.lag * (turn // len(self.choices))) % len(self.choices)]
+        """What a control holds in its turn."""
+        return in_turn(self.choices, turn, self.lag)
+
+
+def in_turn(values: Sequence[Scalar], turn: int, lag: int) -> Scalar:
+    """The value for a turn. Two controls don't go in step: of 0 and 1 the second, whose lag is 1, takes 0, 1, 1, 0."""
+    return values[(turn + lag * (turn // len(values))) % len(values)]
 
 
 _MASK_NAME = re.compile(r"mask", re.I)
@@ -125,18 +132,14 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
         return Rule(Make.MASK, f"0 and 1: {masks[0].why}.")
     if _MASK_NAME.search(entry.name) and (entry.is_integer or not findings.is_signal):
         return Rule(Make.MASK, "0 and 1: its name says that it is a mask.", certain=False)
-    return _whole(entry, findings, one=one) if entry.is_integer else _real(entry, findings, one=one)
+    rule = _whole(entry, findings, one=one) if entry.is_integer else _real(entry, findings, one=one)
+    return _with_elements(rule, entry, _of(demands, Kind.CHOICE))
 
 
 def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
     """The rule for a single number that the graph compares with something."""
-    if choices := _of(demands, Kind.CHOICE):
-        values = list(dict.fromkeys(value for demand in choices for value in demand.values))
-        if len(values) <= 1:
-            values = list(dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)]))
-        typed = tuple(float(value) if entry.is_float else int(value) for value in values)
-        if typed:
-            return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed)
+    if (choices := _of(demands, Kind.CHOICE)) and (typed := _both_sides(entry, choices)):
+        return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed)
     # A floor that lets everything through and one that lets most through; likewise a ceiling.
     for kind, usual in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
         if found := _of(demands, kind):
@@ -147,6 +150,25 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
             typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
             return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {found[0].why}.", certain=False, choices=typed)
     return None
+
+
+def _both_sides(entry: Input, choices: list[Demand]) -> tuple[Scalar, ...]:
+    """The values that make every comparison go both ways."""
+    values = list(dict.fromkeys(value for demand in choices for value in demand.values))
+    if len(values) <= 1:
+        values = list(dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)]))
+    return tuple(float(value) if entry.is_float else int(value) for value in values)
+
+
+def _with_elements(rule: Rule, entry: Input, choices: list[Demand]) -> Rule:
+    """The rule of a vector, some elements of which are compared with constants."""
+    elements = []
+    for place in sorted({demand.element for demand in choices if demand.element is not None}):
+        mine = [demand for demand in choices if demand.element == place]
+        if typed := _both_sides(entry, mine):
+            elements.append((place, typed))
+            rule = replace(rule, why=f"{rule.why} Element {place} holds {_listed(typed)} in turn: {mine[0].why}.")
+    return replace(rule, elements=tuple(elements))
 
 
 def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:

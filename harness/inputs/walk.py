@@ -15,6 +15,7 @@ from harness.inputs.signature import Input
 
 _MOST_STEPS = 5000  # consumers looked at for one input; what a large graph hides beyond that is left to the search
 
+_SHORT = 16  # elements of a vector of options, each with a meaning of its own
 _MASKING = 1000.0  # a factor beyond it takes a position out of a softmax
 
 # The output holds (some of) the input's values, elsewhere or in another shape; the slots that are the data.
@@ -107,6 +108,7 @@ class _State:
     offset: float = 0.0
     axes: tuple[int, ...] | None = None
     steps: Steps | None = None
+    element: int | None = None
 
 
 def follow(view: GraphView, entry: Input) -> Findings:
@@ -159,7 +161,8 @@ class _Walk:
                 self.demands.append(
                     Demand(Kind.MASK, f"1 less it is made very negative, as with masks, in {label(node)}")
                 )
-        self.demands.extend(compared(state.steps, state.scope, node, slot, self.entry))
+        for choice in compared(state.steps, state.scope, node, slot, self.entry):
+            self.demands.append(replace(choice, element=state.element))
         for demand in demands_of(state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact):
             self._note(demand, state)
         self._axis_demands(state, node, slot)
@@ -186,10 +189,23 @@ class _Walk:
         after = _through(state, node, slot)
         if after is None:
             return
+        if (element := self._picked(state, node, slot)) is not None:
+            after = replace(after, steps=(), element=element)
         # Of TopK and Unique only the first output holds values.
         outputs = node.output if node.op_type in ("Split", "Dropout") else node.output[:1]
         for name in filter(None, outputs):
             yield replace(after, name=name)
+
+    def _picked(self, state: _State, node: onnx.NodeProto, slot: int) -> int | None:
+        """Which element of a short vector ``node`` picks, if it does that."""
+        dims = self.entry.dims
+        if node.op_type != "Gather" or slot != 0 or dims is None or len(dims) != 1 or state.axes != (0,):
+            return None
+        untouched = state.exact and (state.scale, state.offset) == (1, 0)
+        index = state.scope.constant(node.input[1])
+        if not untouched or not isinstance(dims[0], int) or dims[0] > _SHORT or index is None or index.size != 1:
+            return None
+        return int(index.reshape(-1)[0]) % dims[0]
 
     def _axis_demands(self, state: _State, node: onnx.NodeProto, slot: int) -> None:
         where = f"in {label(node)}"

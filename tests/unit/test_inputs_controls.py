@@ -61,6 +61,25 @@ def test_values_that_a_type_cannot_hold_are_not_tried() -> None:
     assert all(0 <= value <= 255 for value in fed(model, "s"))
 
 
+@pytest.mark.parametrize("kind", ["int64", "float"])
+def test_elements_of_a_vector_of_options_are_controls_of_themselves(kind: str) -> None:
+    model = model_of(f"""({kind}[3] options) => (bool b, bool c) {{
+        one = Constant <value_int = 1> ()
+        last = Constant <value_int = -1> ()
+        seven = Constant <value = {kind} {{7}}> ()
+        mode = Gather(options, one)
+        b = Equal(mode, seven)
+        level = Gather(options, last)
+        c = Less(level, seven)
+    }}""")
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    answers = [tuple(map(bool, session.run(None, each.values))) for each in inputs.generate(model, {}, count=4)]
+    assert len(set(answers)) == 4
+    told = inputs.describe(model, {})[0].sentence
+    assert "Element 1 holds 7" in told
+    assert "Element 2 holds 6" in told
+
+
 def test_two_controls_do_not_go_in_step() -> None:
     model = model_of("(bool p, bool q) => (bool r) { r = And(p, q) }")
     both = list(zip(fed(model, "p"), fed(model, "q"), strict=True))
