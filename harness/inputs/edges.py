@@ -48,7 +48,7 @@ class Edge:
         words: how a failure tells of it: "only …".
         change: from an input's usual values to the unusual ones, before they are brought into the input's bounds.
         always: whether models that take long to run get it too.
-        infinite: whether it holds infinities, which only inputs without bounds may.
+        infinite: whether it holds infinities, which only inputs without bounds may, or what one divides by to get them.
         smooth: whether no value lies on purpose where a last bit decides.
         undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN inside a model is told
             from NaN elsewhere by what isn't floating-point alone, such as a class.
@@ -68,6 +68,10 @@ def _scaled(factor: float) -> _Change:
 
 def _picked(*choices: float) -> _Change:
     return lambda values, rng: np.asarray(rng.choice(np.asarray(choices), size=values.shape))
+
+
+def _in_turn(*numbers: float) -> _Change:
+    return lambda values, _: np.resize(np.asarray(numbers), values.shape)
 
 
 def _negative(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
@@ -117,6 +121,7 @@ FLOAT_EDGES = (
     Edge("with inf in the first half", _partly(math.inf), infinite=True),
     Edge("with -inf alone", _throughout(-math.inf), infinite=True),
     Edge("with large values that rise along the last axis", _rising),
+    Edge("with zeros of either sign", _in_turn(-0.0, 1.0, 0.0, -2.0, 0.5), infinite=True),
     Edge("with values that have no logarithm or root", _alternating, undefined=True),
 )
 

@@ -47,6 +47,11 @@ FAULTS = {
         "(float[n,64] x) => (float[?,?] y) { z = " + C + "0.0> () m = ReduceMax <axes = [1]> (x) y = Max(m, z) }",
         "with negative values alone",
     ),
+    "the sign of a zero": (
+        F + "{ z = " + C + "0.0> () o = " + C + "1.0> () p = Add(x, z) y = Div(o, p) }",
+        F + "{ o = " + C + "1.0> () y = Div(o, x) }",
+        "with zeros of either sign",
+    ),
     "the greatest before it saturates": (
         "(float[n,4] x) => (int64[?,?] y) { s = Sigmoid(x) y = ArgMax <axis = 1> (s) }",
         "(float[n,4] x) => (int64[?,?] y) { y = ArgMax <axis = 1> (x) }",
