@@ -513,6 +513,47 @@ def _function(g: Graph) -> None:
     g.nodes[-1].domain = "my"
 
 
+def _clip(g: Graph) -> None:
+    x, low, high = g.pick("f"), g.random.choice((-1.0, 0.0, 0.5)), g.random.choice((0.25, 1.0, 6.0))
+    if g.opset < 11:
+        g.add("Clip", [x.name], "f", x.shape, min=low, max=high)
+        return
+    bounds = [g.constant(np.array(each, np.float32)) if g.random.random() < 0.7 else "" for each in (low, high)]
+    g.add("Clip", [x.name, *bounds], "f", x.shape)
+
+
+def _classes(g: Graph) -> None:
+    """What tells which is the greatest: a softmax, or what comes of one."""
+    x = g.pick("f", lambda value: len(value.shape) > 0 and min(value.shape) > 0)
+    axis = g.random.randrange(-len(x.shape), len(x.shape))
+    op = g.random.choice(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin"))
+    if not op.startswith("Arg"):
+        g.add(op, [x.name], "f", x.shape, axis=axis if g.opset >= 11 else axis % len(x.shape))
+        return
+    shape = list(x.shape)
+    shape[axis] = 1
+    g.add(op, [x.name], "i", tuple(shape), axis=axis if g.opset >= 11 else axis % len(x.shape), keepdims=1)
+
+
+def _quantized(g: Graph) -> None:
+    if g.opset < 10:
+        return
+    x, scale = g.pick("f"), g.constant(np.array(g.random.choice((0.1, 0.5)), np.float32))
+    zero = g.constant(np.array(g.random.choice((0, 128)), np.uint8))
+    q = g.add("QuantizeLinear", [x.name, scale, zero], "u", x.shape)
+    g.add("DequantizeLinear", [q.name, scale, zero], "f", x.shape)
+
+
+def _einsum(g: Graph) -> None:
+    if g.opset < 12:
+        return
+    x = g.pick("f", lambda value: 2 <= len(value.shape) <= 4 and min(value.shape) > 0)
+    letters = "abcd"[: len(x.shape)]
+    kept = "".join(g.random.sample(letters, g.random.randint(1, len(letters))))
+    shape = tuple(x.shape[letters.index(letter)] for letter in kept)
+    g.add("Einsum", [x.name], "f", shape, equation=f"{letters}->{kept}")
+
+
 def _if(g: Graph) -> None:
     if g.depth >= 2:
         return
@@ -588,7 +629,7 @@ _MAKERS: tuple[Callable[[Graph], object], ...] = (
     *(_unary, _identity, _with_constant, _with_constant, _two, _cast, _transpose, _transpose, _reshape, _reshape),
     *(_unsqueeze, _squeeze, _squeeze, _flatten, _slice, _slice, _concat, _shape, _size, _gather, _expand, _where),
     *(_reduce, _pad, _window, _window, _window, _matmul, _matmul, _gemm, _dropout, _split, _sequence, _function),
-    *(_if, _loop),
+    *(_if, _loop, _clip, _classes, _quantized, _einsum),
 )
 
 
@@ -669,4 +710,6 @@ def feeds(random: Random, batch: int) -> dict[str, Array]:
         if array.size and random.random() < 0.5:
             flat = array.reshape(-1)
             flat[generator.integers(0, flat.size, 3)] = [random.choice(SPECIAL) for _ in range(3)]
+        elif random.random() < 0.3:
+            array[..., : array.shape[-1] // 2 + 1] = random.choice((0.0, -0.0, np.inf, -np.inf))
     return {"x": x, "y": y, "n": np.array([0, 1, -1, 7]), "flag": np.array(random.random() < 0.5)}
