@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 
 from harness.errors import NotApplicable
 from harness.transforms.fp16 import convert_float_to_float16
+from harness.transforms.surgery.reading import Step
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 X = {"x": floats(3)}
@@ -287,3 +289,31 @@ def test_a_normalization_that_trains_stays_float32() -> None:
     expected = run(model, x=FEEDS["x31"])
     for one, other in zip(session.run(None, {"x": FEEDS["x31"]}), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-2, atol=5e-3)
+
+
+def test_a_constant_under_the_long_name_of_the_standard_domain_is_made_in_float16() -> None:
+    model = model_of("agraph (float[3] x) => (float[3] z) { w = Constant<value = float[3] {1, 2, 3}>() z = Mul(x, w) }")
+    model.graph.node[0].domain = "ai.onnx"  # which ONNX Runtime takes, and onnx's checker doesn't
+    result = convert_float_to_float16(copy_of(model), keep_io_types=True)
+    (constant,) = (node for node in result.graph.node if node.op_type == "Constant")
+    assert constant.attribute[0].t.data_type == TensorProto.FLOAT16
+    np.testing.assert_allclose(run(result, **X), run(model, **X), rtol=1e-2)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_as_it_was_and_has_nothing_to_free(enabled: bool) -> None:
+    model = model_of(TEXTS["branches that give what they read"])
+    nothing_to_do = model_of("agraph (int64[3] x) => (int64[3] z) { z = Neg(x) }")
+    gc.collect()
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        convert_float_to_float16(model)
+        convert_float_to_float16(nothing_to_do)
+        assert gc.isenabled() is enabled
+        with pytest.raises(AttributeError):
+            convert_float_to_float16(None)  # type: ignore[arg-type]
+        assert gc.isenabled() is enabled
+        assert not [found for found in gc.get_objects() if isinstance(found, Step)]
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -83,15 +83,14 @@ def _converted(
     opset = opsets.get("", opsets.get("ai.onnx", 1))
     if opset < _CASTS_INFER:
         raise NotApplicable(f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}")
-    reading = Reading(model, opset, rounder.half)
     keep_sums = op_block_list is None and rounder.half == FLOAT16
-    halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
-    if not halving.floats:
-        remark("nothing was converted: the model has no float32 tensor")
-        return model
-    halving.decide()
-    Rewiring(model, reading, halving, rounder).write()
-    reading.close()
+    with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
+        halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
+        if not halving.floats:
+            remark("nothing was converted: the model has no float32 tensor")
+            return model
+        halving.decide()
+        Rewiring(model, reading, halving, rounder).write()
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()

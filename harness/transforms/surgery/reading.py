@@ -181,7 +181,7 @@ class Reading:
             op, domain = node.op_type, node.domain
             if domain or op in unusual:
                 step = self._step_of_unusual(node, op, domain, index, scope)
-                if step.rule is None and (domain, op) not in self._functions:
+                if step.rule is None:
                     holders.append(step)
             elif op == "Constant":
                 step = Step(node, op, [], node.output[:], index, scope)
@@ -197,13 +197,13 @@ class Reading:
         return scope
 
     def _step_of_unusual(self, node: onnx.NodeProto, op: str, domain: str, index: int, scope: Scope) -> Step:
-        """A node that isn't a standard operator, or may hold graphs; one that does, and a function, has no rule."""
+        """A node that isn't a standard operator, or may hold graphs: it gets no rule then, nor does a function."""
         ins, outs = node.input[:], node.output[:]
         standard = domain in STANDARD_DOMAINS and op not in self._redefined
         step = Step(node, op if standard else "", ins, outs, index, scope)
         if standard:
             if op not in _HOLD_GRAPHS:
-                step.rule = self._rules[op, len(ins), len(outs)]
+                step.rule = _CONSTANT if op == "Constant" else self._rules[op, len(ins), len(outs)]
         elif (domain, op) not in self._functions and not any(each.type in _GRAPHS for each in node.attribute):
             opset = next((each.version for each in self._imports if each.domain == domain), 1)
             step.rule = rules_of(opset, self._half, domain)[op, len(ins), len(outs)]
@@ -283,11 +283,11 @@ class Reading:
         for step in scope.steps:
             ins, rule = step.ins, step.rule
             if rule is _CONSTANT:
-                (name,) = step.outs
-                types[name] = kind = self._constant(step)
-                constants.add(name)
-                if kind == FLOAT:
-                    floating.append(step)
+                for name in filter(None, step.outs):
+                    types[name] = kind = self._constant(step)
+                    constants.add(name)
+                    if kind == FLOAT:
+                        floating.append(step)
                 continue
             try:
                 known = [*map(type_of, ins)]
