@@ -16,10 +16,10 @@ from harness.accuracy.explain import Yardstick
 from harness.accuracy.failures import listed
 from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from harness.cards import Card
+from harness.inputs.chance import random_nodes
 from harness.inputs.reach import empty_outputs, reached_outputs
 from harness.model import Model
 from harness.names import Variant
-from harness.oracle.chance import random_nodes
 from harness.oracle.floor import NOT_NOISE, noise_floor, unusual_floor
 from harness.oracle.ideal import Conversion, ideal_conversion
 from harness.oracle.quantizing import Scheme

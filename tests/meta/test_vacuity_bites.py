@@ -19,12 +19,14 @@ X = "(float[n,4] x) => (float[n,4] y) "
 ZERO = "{ z = Constant <value_float = 0.0> () y = Mul(x, z) }"
 
 
-def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, made: onnx.ModelProto, card: str = "") -> CellResult:
+def judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, made: onnx.ModelProto, card: str = "", variant: str = "original"
+) -> CellResult:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
     path = save(made, folder / "m.onnx")
     if card:
         (folder / "m.model.toml").write_text(card, encoding="utf-8")
-    return judge(Task(Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings())).result
+    return judge(Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings())).result
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,16 @@ def test_a_model_that_onnx_ships_without_real_weights_is_called_out(
     shutil.copy(shipped, tmp_path / "light.onnx")
     result = judged(tmp_path, monkeypatch, onnx.load(tmp_path / "light.onnx"))
     assert (result.status, result.symptom) == (Status.FAIL, Symptom.VACUOUS)
+
+
+def test_what_is_drawn_on_unusual_inputs_alone_fails_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Sessions draw alike as long as their nodes are numbered alike, and simplifying removes some.
+    made = model(
+        X
+        + "{ l = Constant <value_float = 50.0> () i = Identity(x) a = Abs(i) big = Greater(a, l) r = RandomUniformLike(x) "
+        "w = Mul(r, l) y = Where(big, w, x) }"
+    )
+    result = judged(tmp_path, monkeypatch, made, variant="simplify")
+    assert result.status is Status.PASS, result.reason
+    assert result.accuracy is not None
+    assert result.accuracy.input_sets > Settings().input_sets

@@ -16,10 +16,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 
 from harness.accuracy.noise import Noise
 from harness.inputs import InputSet
+from harness.inputs.chance import random_nodes
 from harness.inputs.sets import MAGNIFIED
 from harness.model import Model
 from harness.oracle import floor as floor_room
-from harness.oracle.chance import random_nodes
 from harness.oracle.doubling import WITHOUT_KERNEL, to_double, without_kernel
 from harness.oracle.floor import NOT_NOISE, noise_floor, unusual_floor
 from harness.oracle.ideal import Conversion, ideal_conversion
