@@ -115,9 +115,8 @@ def test_a_model_that_onnx_ships_without_real_weights_is_called_out(
 def test_what_is_drawn_on_unusual_inputs_alone_fails_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Sessions draw alike as long as their nodes are numbered alike, and simplifying removes some.
     made = model(
-        X
-        + "{ l = Constant <value_float = 50.0> () i = Identity(x) a = Abs(i) big = Greater(a, l) r = RandomUniformLike(x) "
-        "w = Mul(r, l) y = Where(big, w, x) }"
+        X + "{ l = Constant <value_float = 50.0> () i = Identity(x) a = Abs(i) big = Greater(a, l) "
+        "r = RandomUniformLike(x) w = Mul(r, l) y = Where(big, w, x) }"
     )
     result = judged(tmp_path, monkeypatch, made, variant="simplify")
     assert result.status is Status.PASS, result.reason
