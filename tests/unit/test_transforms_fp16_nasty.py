@@ -276,6 +276,20 @@ def test_before_casts_could_be_inferred_there_is_no_valid_result() -> None:
         convert_float_to_float16(model)
 
 
+def test_a_model_of_other_operators_alone_is_converted_around_them() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["ai.onnx.ml" : 3]>
+        agraph (float[3,1] x) => (float[3,1] z) { z = ai.onnx.ml.Binarizer<threshold = 0.5>(x) }"""
+    )
+    result = converts(model, {"x": FEEDS["x31"]})
+    assert [node.op_type for node in result.graph.node] == ["Binarizer"]
+
+
+def test_before_casts_could_be_inferred_a_model_without_floats_is_left_alone() -> None:
+    model = model_of("agraph (bool[3] x) => (bool[3] z) { z = Not(x) }", opset=5, ir_version=3)
+    assert convert_float_to_float16(copy_of(model)) == model
+
+
 def test_a_normalization_that_trains_stays_float32() -> None:
     # Of float16 statistics ONNX Runtime's optimizer would also make one tensor where two are equal, and write over it.
     model = model_of(

@@ -80,9 +80,8 @@ def _converted(
     called = {node.op_type for node in model.graph.node if node.name in blocked_nodes} if blocked_nodes else set()
     model = inline_functions(model, kept=called.union(op_block_list or ()))
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    opset = opsets.get("", opsets.get("ai.onnx", 1))
-    if opset < _CASTS_INFER:
-        raise NotApplicable(f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}")
+    # Of a model that imports none of the standard operators any will do.
+    opset = opsets.get("", opsets.get("ai.onnx", _CASTS_INFER))
     keep_sums = op_block_list is None and rounder.half == FLOAT16
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
         halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
@@ -90,6 +89,13 @@ def _converted(
             remark("nothing was converted: the model has no float32 tensor")
             return model
         halving.decide()
+        if halving.halves or keep_io_types is not True:
+            if opset < _CASTS_INFER:
+                raise NotApplicable(
+                    f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}"
+                )
+            if not opsets.keys() & {"", "ai.onnx"}:
+                model.opset_import.add(version=opset)
         Rewiring(model, reading, halving, rounder).write()
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
