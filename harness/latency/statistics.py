@@ -108,6 +108,8 @@ class Verdict:
         ci95: its 95% interval.
         pairs: how many pairs of sessions it rests on.
         reason: why it's INVALID, or how two verdicts made this one; else None.
+        own_p: of the same test, not adjusted; None where INVALID.
+        family: the number of cells that ``p`` is adjusted for.
     """
 
     outcome: Outcome
@@ -116,6 +118,8 @@ class Verdict:
     ci95: tuple[float, float] | None
     pairs: int
     reason: str | None = None
+    own_p: float | None = None
+    family: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +176,39 @@ def decide_run(
     """
     family = max(family or 0, len(cells))
     invalid = {key: invalidity(values, alpha / family) for key, values in cells.items()}
-    valid = [key for key in cells if invalid[key] is None]
-    adjusted = dict(zip(valid, holm([slower_p(cells[key]) for key in valid], family), strict=True))
+    own = {key: slower_p(values) for key, values in cells.items() if invalid[key] is None}
+    adjusted = dict(zip(own, holm(list(own.values()), family), strict=True))
     return {
-        key: _judged(values, adjusted[key], alpha, minimum_effect)
+        key: replace(_judged(values, adjusted[key], alpha, minimum_effect), own_p=own[key], family=family)
         if key in adjusted
         else Verdict(Outcome.INVALID, None, None, None, len(values), invalid[key])
         for key, values in cells.items()
     }
 
 
-def confirm(first: Verdict, second: Verdict) -> Verdict:
+def confirm(first: Verdict, second: Verdict, *, alpha: float = ALPHA) -> Verdict:
     """The verdict on a cell that was measured a second time, on fresh pairs, because it hadn't passed.
 
-    It fails only if both say so. Otherwise it is what the second says, which has more pairs, except that a FAIL by
+    It fails only if both show the slowdown: each by its own p-value at ``alpha``, and one of them, whichever it is,
+    at ``alpha`` adjusted for the cells of the run. So a run of equals has a FAIL with a probability of 2 alpha^2 at
+    most. Were the first to be the adjusted one, a disturbance in its few pairs would spare a slowdown that the second
+    shows beyond doubt. Otherwise the verdict is what the second says, which has more pairs, except that a FAIL by
     itself is INCONCLUSIVE. INVALID stays: whatever broke a measurement isn't mended by another.
+
+    Args:
+        first: one of its run's (see `decide_run`).
+        second: of the cell alone (see `decide`).
+        alpha: of both.
     """
     if Outcome.INVALID in (first.outcome, second.outcome):
         return first if first.outcome is Outcome.INVALID else second
+    told = f"{first.outcome}, then {second.outcome} on fresh pairs"
     if second.outcome is Outcome.FAIL and first.outcome is not Outcome.FAIL:
-        return replace(second, outcome=Outcome.INCONCLUSIVE, reason="FAIL on fresh pairs, but not before")
-    return replace(second, reason=f"{first.outcome}, then {second.outcome} on fresh pairs")
+        shown = first.own_p is not None and first.own_p <= alpha
+        beyond = second.own_p is not None and second.own_p * first.family <= alpha
+        if not (shown and beyond):
+            return replace(second, outcome=Outcome.INCONCLUSIVE, reason=told)
+    return replace(second, reason=told)
 
 
 def needs_confirmation(verdict: Verdict) -> bool:

@@ -169,8 +169,8 @@ def test_the_estimate_is_the_pseudomedian_and_outliers_leave_it_alone() -> None:
     assert verdict.ci95[0] < 1 / 1.05 < verdict.ci95[1]
 
 
-def verdict(outcome: Outcome) -> Verdict:
-    return Verdict(outcome, 0.5, 1.0, (0.9, 1.1), 16)
+def verdict(outcome: Outcome, own_p: float = 0.5) -> Verdict:
+    return Verdict(outcome, 0.5, 1.0, (0.9, 1.1), 16, own_p=own_p, family=CELLS)
 
 
 P, F, U, N = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -182,6 +182,20 @@ P, F, U, N = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
 )
 def test_a_cell_fails_only_where_both_measurements_say_so(first: Outcome, second: Outcome, both: Outcome) -> None:
     assert confirm(verdict(first), verdict(second)).outcome is both
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"), [(0.009, 0.00009, F), (0.011, 0.00009, U), (0.009, 0.00011, U), (0.00011, 0.009, U)]
+)
+def test_either_measurement_may_be_the_one_beyond_doubt(first: float, second: float, both: Outcome) -> None:
+    """Both at 0.01, and one of them at 0.01 over a hundred cells: here the second, as the first isn't."""
+    assert confirm(verdict(U, first), verdict(F, second)).outcome is both
+
+
+def test_a_run_s_verdict_knows_its_own_p_and_its_family() -> None:
+    found = decide_run({0: draws(0.05, 0.01, 1)[0]}, family=CELLS)[0]
+    assert found.family == CELLS
+    assert found.p == pytest.approx(CELLS * (found.own_p or 0))
 
 
 def test_only_what_is_undecided_or_failing_is_measured_again() -> None:
