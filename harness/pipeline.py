@@ -6,34 +6,24 @@ owns the pytest-benchmark fixture (:func:`time_cell`), from models that have pas
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import inspect
-import json
 import re
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import harness
-from harness import providers, transforms
+from harness import artifacts, providers, transforms
 from harness.accuracy.half_range import computes_in_half
 from harness.cards import PlacementSpec
 from harness.emulation import judge_range
-from harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
+from harness.errors import InputError, ModelError, NotApplicable
 from harness.inputs import InputSet
 from harness.inputs.sets import arrays_of, digest_of
 from harness.interface import interface_changes
-from harness.isolate import note_stage
 from harness.latency import measure
 from harness.latency.sessions import keeps_to_its_threads, timed_session
-from harness.matrix import Cell
 from harness.model import Model, has_loops, node_count
 from harness.providers import Provider
 from harness.providers.placement import assignments, shortfall
@@ -41,96 +31,15 @@ from harness.providers.placement import judge as judge_placement
 from harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
 from harness.providers.running import feeds_for, run
 from harness.providers.sessions import Purpose, open_session
-from harness.reference import Reference, calibration_sets, recorded_files, reference, runtime_version, source_digest
+from harness.reference import recorded_files, reference
 from harness.results.cache import Cache, cache_root
-from harness.results.cells import CellResult, GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
-from harness.settings import Settings
-from harness.transforms import BoundStep, Precision
-from harness.transforms.ort import level_of
+from harness.results.cells import GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
+from harness.transforms import Precision
 from harness.verdict import float_io, standard, verdict
+from harness.way import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-# A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
-_INLINE_BYTES = 1_500_000_000
-_MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A cell to judge.
-
-    Attributes:
-        model: the ``.onnx`` that the cell's card stands for, on this machine.
-        unusual: whether the model is fed unusual inputs as well.
-        explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
-            profiled and its emulated float16 held to the type's range.
-    """
-
-    cell: Cell
-    model: Path
-    settings: Settings
-    unusual: bool = True
-    explained: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model that is ready to be judged."""
-
-    model: Model
-    reference: Reference
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What the transforms made.
-
-    Attributes:
-        model: the transformed model; the original when nothing changes it.
-        check: what the ONNX checker says against it, or None.
-        transformed: whether a transform touched it.
-        level: ONNX Runtime's optimization level for its sessions.
-    """
-
-    model: Model
-    check: str | None
-    transformed: bool
-    level: str
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The outcome of :func:`judge`, and what is needed to time a cell that passed.
-
-    Attributes:
-        artifact: the model file that was judged.
-        level: ONNX Runtime's optimization level for it.
-        failing: positions of the reference's input sets on which an output is worst, where outputs fail.
-    """
-
-    result: CellResult
-    artifact: Path | None = None
-    level: str = "all"
-    failing: tuple[int, ...] = ()
-
-
-class CellEnded(Exception):
-    """The cell's way ends here."""
-
-    def __init__(
-        self,
-        status: Status,
-        reason: str,
-        detail: tuple[str, ...] = (),
-        symptom: Symptom | None = None,
-        failing: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
-        self.failing = failing
-
 
 # What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing: that,
 # or what is wrong with the definition that it puts in the operator's place, which may be older than bfloat16.
@@ -139,85 +48,21 @@ _NO_KERNEL = re.compile(
     r"|Type 'tensor\(bfloat16\)' of input parameter \(.*\) of operator \((\w+)\)"
 )
 
-# What an exception at a stage is a symptom of.
-_SYMPTOMS = {
-    Stage.TRANSFORM: Symptom.EXCEPTION,
-    Stage.SESSION: Symptom.DOES_NOT_RUN,
-    Stage.RUN: Symptom.DOES_NOT_RUN,
-}
-
-
-@dataclass(slots=True)
-class _Way:
-    """What has been found out about the cell so far."""
-
-    task: Task
-    stage: Stage = Stage.LOAD
-    found: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:
-        """Be at ``stage``: what goes wrong in it ends the cell with the status ``fault``."""
-        self.stage = stage
-        note_stage(stage)
-        started = time.perf_counter()
-        try:
-            yield
-        except CellEnded:
-            raise
-        except NotApplicable as error:
-            raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
-        except (InputError, ResultsError) as error:
-            raise CellEnded(Status.ERROR, _one_sentence(error), _further_lines(error)) from error
-        except Exception as error:
-            status = Status.FAIL if isinstance(error, ModelError) else fault
-            words = _one_sentence(error) if isinstance(error, HarnessError) else _named(error)
-            raise CellEnded(status, words, _further_lines(error), _SYMPTOMS.get(stage)) from error
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
-
-    def result(
-        self,
-        status: Status,
-        reason: str | None = None,
-        detail: tuple[str, ...] = (),
-        symptom: Symptom | None = None,
-    ) -> CellResult:
-        """The record of the cell as it stands."""
-        cell = self.task.cell
-        return CellResult(
-            id=cell.id,
-            model=cell.card.name,
-            variant=cell.variant.id,
-            provider=cell.provider,
-            status=status,
-            stage=Stage.DONE if status is Status.PASS else self.stage,
-            reason=reason,
-            detail=detail,
-            notes=tuple(self.notes),
-            seconds=self.seconds,
-            symptom=symptom,
-            card_sha256=cell.card.digest(),
-            **{"model_sha256": "", **self.found},
-        )
-
 
 def judge(task: Task) -> Judged:
     """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
-    way = _Way(task)
+    way = Way(task)
     kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
     with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
         return _judge(way, kept, Path(scratch))
 
 
-def _judge(way: _Way, kept: Cache, scratch: Path) -> Judged:
+def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
             subject = _load(way, kept)
         with way.at(Stage.TRANSFORM):
-            artifact = _transform(way, subject, kept)
+            artifact = artifacts.transformed(way, subject, kept)
         with way.at(Stage.CHECK):
             _check(way, subject, artifact)
         with way.at(Stage.SESSION):
@@ -260,10 +105,10 @@ def artifact_of(task: Task) -> Artifact:
     """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
     kept = Cache(cache_root())
     subject, graph = _subject(task, kept)
-    return _transform(_Way(task, found={"graph": graph}), subject, kept)
+    return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
 
 
-def _load(way: _Way, kept: Cache) -> Subject:
+def _load(way: Way, kept: Cache) -> Subject:
     """The model, its input sets, and the outputs of the reference."""
     try:
         subject, graph = _subject(way.task, kept)
@@ -271,7 +116,7 @@ def _load(way: _Way, kept: Cache) -> Subject:
         if not way.task.cell.card.suite:
             raise
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
-        raise CellEnded(Status.NOT_APPLICABLE, _one_sentence(error), symptom=Symptom.NOT_RUN) from error
+        raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
     way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
     way.found["inputs_sha256"] = digest_of(subject.reference.sets)
     if way.task.cell.card.suite and subject.reference.departs is not None:
@@ -311,109 +156,12 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     return _last[0][1]
 
 
-def _transform(way: _Way, subject: Subject, kept: Cache) -> Artifact:
-    """Apply the variant's steps. Each prefix of the chain is kept, so that variants share their beginnings."""
-    steps = way.task.cell.variant.steps
-    level = level_of(steps)
-    current, seconds, check = subject.model, 0.0, None
-    done: list[Any] = []
-    bound = [transforms.bind(step) for step in steps]
-    for step in (step for step in bound if not step.transform.session):
-        versions = {name: version(name) for name in step.transform.requires}
-        sets: list[InputSet] = []
-        if step.transform.calibrated:
-            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
-            way.notes += _judged_too(step, sets, subject.reference.sets)
-        calibration = [each.digest() for each in sets]
-        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
-        key = kept.key(
-            subject.model.sha256,
-            done,
-            harness.__version__,
-            version("onnx"),
-            runtime_version(),
-            source_digest("transforms"),
-        )
-        before = current
-
-        def write(
-            folder: Path, step: BoundStep = step, before: Model = before, sets: Sequence[InputSet] = sets
-        ) -> None:
-            _write_artifact(folder, step, before, [each.values for each in sets])
-
-        folder = kept.get_or_put("transformed", key, write)
-        facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
-        current = Model(folder / _MODEL_FILE, subject.model.name)
-        seconds += facts["transform_seconds"]
-        check = facts["check"]
-        way.notes += facts["remarks"]
-        way.found["graph"] = replace(
-            way.found["graph"],
-            nodes_after=facts["nodes"],
-            bytes_after=current.size_bytes,
-            transform_seconds=seconds,
-        )
-    return Artifact(current, check, current is not subject.model, level)
-
-
-def _judged_too(step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]) -> list[str]:
-    """What a reader has to know where a cell is judged on what it was calibrated on."""
-    shared = {each.digest() for each in calibration} & {each.digest() for each in judged}
-    if not shared:
-        return []
-    return [f"{step.name} was calibrated on {len(shared)} of the {len(judged)} input sets that judge it"]
-
-
-@cache
-def _source_of(apply: transforms.Apply) -> str | None:
-    """Hash of the file that defines a transform: other packages' transforms change without our version."""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(apply))
-        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    except (TypeError, OSError):  # a callable object, or a file that's gone
-        return None
-
-
-def _write_artifact(folder: Path, step: BoundStep, before: Model, samples: Sequence[Mapping[str, Any]]) -> None:
-    """Run one step and keep what it made, with what the checker says about it."""
-    import onnx
-
-    model = before.load()
-    started = time.perf_counter()
-    with transforms.remarks() as remarks:
-        after = step(model, samples)
-    seconds = time.perf_counter() - started
-    file = folder / _MODEL_FILE
-    size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
-    onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
-    facts = {
-        "nodes": node_count(after.graph),
-        "transform_seconds": seconds,
-        "check": checker_says(file),
-        "remarks": remarks,
-    }
-    (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
-
-
-def checker_says(file: Path) -> str | None:
-    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model, or None."""
-    import onnx
-
-    note_stage(Stage.CHECK)
-    try:
-        onnx.checker.check_model(str(file), full_check=True)
-    except Exception as error:  # ValidationError, InferenceError, and what protobuf raises
-        return _named(error)
-    note_stage(Stage.TRANSFORM)
-    return None
-
-
-def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
+def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
     """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
     if not artifact.transformed:
         return
     if artifact.check is not None:
-        original = checker_says(subject.model.path)
+        original = artifacts.checker_says(subject.model.path)
         if original is None:
             reason = f"the ONNX checker rejects the transformed model: {artifact.check}"
             raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
@@ -435,7 +183,7 @@ def _check(way: _Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: _Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+def _session(way: Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
@@ -451,7 +199,7 @@ def _session(way: _Way, artifact: Artifact, scratch: Path) -> ort.InferenceSessi
         raise
 
 
-def _is_profiled(way: _Way, artifact: Artifact) -> bool:
+def _is_profiled(way: Way, artifact: Artifact) -> bool:
     """Whether a run is profiled: a device's always, since another one may do its work.
 
     On the CPU the profile tells no more than what float16 became. A loop's costs more than the loop, and one of each of
@@ -464,7 +212,7 @@ def _is_profiled(way: _Way, artifact: Artifact) -> bool:
     return not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
 
 
-def _contract(way: _Way) -> tuple[Provider, PlacementSpec]:
+def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
     """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
     provider = providers.get(way.task.cell.provider)
     asked = way.task.cell.card.placement.of(provider.name)
@@ -473,7 +221,7 @@ def _contract(way: _Way) -> tuple[Provider, PlacementSpec]:
     return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked
 
 
-def _prove_placement(way: _Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
+def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
     """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error."""
     provider, asked = _contract(way)
     assigned = assignments(session, provider)
@@ -488,7 +236,7 @@ def _prove_placement(way: _Way, session: ort.InferenceSession) -> Counter[tuple[
     return assigned
 
 
-def _run(way: _Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
+def _run(way: Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
     """The outputs on every input set, and the file with the profile of a run on the first, where one is kept."""
     provider = providers.get(way.task.cell.provider)
     first, *others = [feeds_for(session, each.values) for each in subject.reference.sets]
@@ -499,7 +247,7 @@ def _run(way: _Way, subject: Subject, session: ort.InferenceSession) -> tuple[li
     return outputs + [run(session, each) for each in others], profile
 
 
-def _cross_check(way: _Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
+def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
     """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a run."""
     provider, asked = _contract(way)
     if file is None:
@@ -521,7 +269,7 @@ def _cross_check(way: _Way, assigned: Counter[tuple[str, str]], file: Path | Non
         raise CellEnded(Status.FAIL, reason)
 
 
-def _compare(way: _Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
+def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`harness.verdict`."""
     cell = way.task.cell
     held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
@@ -565,16 +313,3 @@ def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], ben
         pin=keeps_to_its_threads(provider),
         labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
     )
-
-
-def _one_sentence(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _further_lines(error: Exception) -> tuple[str, ...]:
-    return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
-
-
-def _named(error: Exception) -> str:
-    """An error of somebody else's: its type, and its first line."""
-    return f"{type(error).__name__}: {_one_sentence(error)}"

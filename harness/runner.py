@@ -16,12 +16,12 @@ from harness.gate.pinned import Pinned
 from harness.inputs.edges import UNUSUAL
 from harness.isolate import RISK, Worker
 from harness.matrix import Cell
-from harness.pipeline import Judged, Task
 from harness.providers.probe import Availability, probe
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.results.run import processor
 from harness.settings import Settings
+from harness.way import Judged, Task
 
 Answer = TypeVar("Answer")
 

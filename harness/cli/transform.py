@@ -259,8 +259,8 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:
     """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
+    from harness.artifacts import checker_says
     from harness.interface import interface_changes
-    from harness.pipeline import checker_says
     from harness.verdict import float_io
 
     before, after = Model(path), Model(out, "written")

@@ -33,13 +33,14 @@ from harness.errors import HarnessError, ModelError
 from harness.inputs import InputSet
 from harness.isolate import note_stage
 from harness.oracle.ideal import ideal_conversion
-from harness.pipeline import Judged, Subject, Task, subject_of
+from harness.pipeline import subject_of
 from harness.providers.running import feeds_for, run
 from harness.providers.sessions import Purpose, open_session
 from harness.reference import Reference
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import Stage
 from harness.verdict import Standard, standard, verdict
+from harness.way import Judged, Subject, Task
 
 if TYPE_CHECKING:
     import onnxruntime as ort

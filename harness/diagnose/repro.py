@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from harness import providers
 from harness.matrix import Cell
 from harness.model import Model
-from harness.pipeline import Artifact, Judged, Task, artifact_of, subject_of
+from harness.pipeline import artifact_of, subject_of
 from harness.providers.sessions import LEVELS, Purpose, provider_options
 from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.results.files import cannot_write
 from harness.results.run import gather
 from harness.runner import Runner
+from harness.way import Artifact, Judged, Task
 
 if TYPE_CHECKING:
     import onnx

@@ -19,10 +19,10 @@ from harness.gate.lockstep import Lockstep, Timed, core, measure
 from harness.gate.process import Side, python_of
 from harness.latency.plan import THREADS
 from harness.latency.statistics import Verdict, needs_confirmation, speedup_interval
-from harness.pipeline import Judged, Task
 from harness.results.cells import PinnedRecord, Status
 from harness.results.levels import FOLDER, Key, Level, read_levels
 from harness.settings import Settings
+from harness.way import Judged, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.pipeline import Judged, Task
+    from harness.way import Judged, Task
 
 BOOTSTRAP = """
 import importlib.util, sys

@@ -10,6 +10,7 @@ import pytest
 
 from tests.performance.experiment import analysis, taking
 from tests.performance.experiment.recordings import Measured, Recordings, host
+from tests.performance.experiment.sabotage import sabotage
 from tests.performance.experiment.subjects import SUBJECTS
 
 
@@ -126,3 +127,19 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert len(again.all) == count
     with pytest.raises(SystemExit, match="row `sizes` first"):
         taking.take("work 5%", again, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        ("def test_it(): pass\n", "not enough trials yet"),
+        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pass\n", "yes"),
+        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): assert n != 3\n", "NO"),
+        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pytest.skip('no')\n", "not enough"),
+    ],
+)
+def test_sabotage_that_gets_through_is_said_to(cases: str, said: str, recordings: Recordings, tmp_path: Path) -> None:
+    suite = tmp_path / "test_cases.py"
+    suite.write_text(cases)
+    (line,) = (each for each in analysis.table(recordings, lambda: sabotage(suite)) if each.startswith("sabotage"))
+    assert said in line.rpartition("of 15")[2]

@@ -15,11 +15,12 @@ from harness.accuracy.noise import Noise
 from harness.inputs import edges
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import CellResult, Stage, Status
 from harness.runner import Runner
 from harness.settings import Settings
 from harness.transforms import Transform
+from harness.way import Task
 from tests.models import model, save
 
 F = "(float[n,4] x) => (float[?,?] y) "

@@ -15,12 +15,13 @@ from harness import transforms
 from harness.matrix import Cell, card_for
 from harness.model import Model
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.reference import reference
 from harness.results.cache import Cache
 from harness.results.cells import CellResult, Stage, Status
 from harness.settings import Settings
 from harness.transforms import Transform, int8
+from harness.way import Task
 from tests.models import linear, save
 
 Samples = list[dict[str, Any]]

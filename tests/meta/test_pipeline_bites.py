@@ -17,20 +17,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import pipeline, transforms
+from harness import artifacts, pipeline, transforms
 from harness.accuracy import compare
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import CellResult, Stage, Status
 from harness.settings import Settings
 from harness.transforms import Transform
+from harness.way import Task
 from tests.models import linear, save, two_outputs
 
 Change = Callable[[onnx.ModelProto], object]
 
 INTERFACE = (Stage.CHECK, pipeline, "interface_changes")
-CHECKER = (Stage.CHECK, pipeline, "checker_says")
+CHECKER = (Stage.CHECK, artifacts, "checker_says")
 
 
 def comparing(name: str) -> tuple[Stage, Any, str]:
@@ -210,7 +211,7 @@ def test_a_graph_that_nobody_can_open_fails_before_it_is_run(bench: Bench) -> No
         model.graph.node[0].op_type = "Frobnicate"
 
     assert bench.judge(linear(), unknown_operator).stage is Stage.CHECK
-    bench.take_out(pipeline, "checker_says")
+    bench.take_out(artifacts, "checker_says")
     result = bench.judge(linear(), unknown_operator)
     assert (result.status, result.stage) == (Status.FAIL, Stage.SESSION)
     assert "Frobnicate" in str(result.reason)

@@ -18,10 +18,11 @@ from harness import pipeline, providers
 from harness.cards import read
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.providers import Provider
 from harness.results.cells import CellResult, PlacementRecord, Stage, Status
 from harness.settings import Settings
+from harness.way import Task
 from tests.models import linear, model, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")

@@ -12,9 +12,10 @@ from onnx import numpy_helper
 from harness import emulation, pipeline
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import CellResult, Stage, Status
 from harness.settings import Settings
+from harness.way import Task
 from tests.models import model, save
 
 # Up to 3 times 200: the square is far beyond float16, its root is not.

@@ -21,10 +21,11 @@ from harness.diagnose.mutants import Fate, Trial
 from harness.errors import ModelError, WorkerCrashed
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Judged, Task, judge
+from harness.pipeline import judge
 from harness.results.cells import CellResult, SensitivityRecord, Stage, Status, Symptom
 from harness.runner import Runner
 from harness.settings import Settings
+from harness.way import Judged, Task
 from tests.models import linear, model, save
 
 BLIND: dict[str, Any] = {"rtol": 1e9, "atol": 1e9}

@@ -10,9 +10,10 @@ import pytest
 
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import CellResult, Stage, Status, Symptom
 from harness.settings import Settings
+from harness.way import Task
 from tests.models import model, save
 
 X = "(float[n,4] x) => (float[n,4] y) "

@@ -15,7 +15,7 @@ from harness.latency.plan import Plan
 from harness.latency.sessions import timed_session
 from harness.matrix import Cell
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.providers import get
 from harness.providers.binding import bound_runner
 from harness.providers.placement import assignments, placement, shortfall
@@ -24,6 +24,7 @@ from harness.providers.profile import contradiction, read_profile
 from harness.providers.sessions import Purpose, open_session
 from harness.results.cells import CellResult, Stage, Status
 from harness.settings import Settings
+from harness.way import Task
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers

@@ -9,9 +9,10 @@ import pytest
 
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge, timing_inputs
+from harness.pipeline import judge, timing_inputs
 from harness.results.cells import Status
 from harness.settings import Settings
+from harness.way import Task
 from tests.models import linear, save
 
 

@@ -11,9 +11,10 @@ import pytest
 from harness import transforms
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import Status
 from harness.settings import Settings
+from harness.way import Task
 from tests.models import linear
 
 

@@ -12,11 +12,12 @@ from onnx import TensorProto, helper
 from harness.errors import NotApplicable
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, judge
+from harness.pipeline import judge
 from harness.results.cells import Status
 from harness.settings import Settings
 from harness.transforms import remarks
 from harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
+from harness.way import Task
 from tests.unit.test_transforms_fp16_nasty import FEEDS, TEXTS
 from tests.unit.transform_models import copy_of, floats, model_of, run
 

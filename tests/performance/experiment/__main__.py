@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.performance.experiment.analysis import table
 from tests.performance.experiment.recordings import Recordings
+from tests.performance.experiment.sabotage import sabotage
 from tests.performance.experiment.taking import ROWS, OutOfTime, take
 
 
@@ -34,7 +35,7 @@ def main() -> None:
         print("the time is over; the next run goes on from here")
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from here")
-    for line in table(recordings):
+    for line in table(recordings, sabotage):
         print(line, flush=True)
 
 

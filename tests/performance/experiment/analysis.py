@@ -47,8 +47,8 @@ class Line:
         return f"{self.what:<58} {self.asked:>16}  {self.measured:<42} {self.trials:>13}  {said}"
 
 
-def table(recordings: Recordings) -> Iterator[str]:
-    """The lines to print."""
+def table(recordings: Recordings, *further: Callable[[], Line]) -> Iterator[str]:
+    """The lines to print; ``further`` are rows that rest on no recordings."""
     yield from _spreads(recordings)
     yield ""
     yield Line("what", "to reach", "measured [95% bounds]", "trials", True).text().rpartition("  ")[0] + "  reached"
@@ -56,6 +56,9 @@ def table(recordings: Recordings) -> Iterator[str]:
     for line in _lines(recordings):  # one by one: resampling takes a minute
         lines.append(line)
         yield line.text()
+    for each in further:
+        lines.append(each())
+        yield lines[-1].text()
     yield ""
     yield f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} over {FAMILY} cells"
     numbers = sorted({len(each.pairs) for each in recordings.of("aa")})

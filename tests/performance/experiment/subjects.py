@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from harness import zoo
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
-from harness.pipeline import Task, timing_inputs
+from harness.pipeline import timing_inputs
 from harness.settings import Settings
+from harness.way import Task
 
 MODELS = Path(__file__).parents[3] / "models"
 # From 0.05 to 5 ms on one thread of a server: seven models, seven costs.
