@@ -13,7 +13,7 @@ from statistics import median
 from typing import Protocol
 
 from harness.errors import GateError
-from harness.latency.pairs import balanced
+from harness.latency.pairs import alternating, balanced
 
 FEWEST_TURNS, MOST_TURNS = 4, 60
 BLOCK_SECONDS = 0.004
@@ -72,7 +72,7 @@ def measure(open_pair: Opener, *, pairs: int, seconds: float, seed: int) -> Lock
     rng = random.Random(seed)
     log_ratios: list[float] = []
     times: tuple[list[int], list[int]] = ([], [])
-    for number, tested_first in enumerate(balanced(rng, pairs)):
+    for number, tested_first in enumerate(alternating(rng, pairs)):
         with ExitStack() as stack:
             tested, pinned, run_s = open_pair(stack, number, tested_first)
             untimed, timed, turns = plan(run_s, seconds / pairs)

@@ -121,7 +121,7 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert sorted(each.trial for each in again.of("aa")) == list(range(9))
     assert len(again.trials("aa")) == 9
     assert {each.model for each in again.of("aa")} == set(SUBJECTS)
-    assert "17 pairs for each of 100 cells" in capsys.readouterr().out
+    assert "18 pairs for each of 100 cells" in capsys.readouterr().out
     count = len(again.all)
     taking.take("aa", again, math.inf)
     assert len(again.all) == count

@@ -16,7 +16,7 @@ import pytest
 
 from harness.latency import LatencyError, Timed, collect, measure
 from harness.latency.conditions import undisturbed
-from harness.latency.pairs import balanced
+from harness.latency.pairs import alternating, balanced
 from harness.latency.plan import fixed_plan
 from harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
@@ -82,6 +82,16 @@ def test_coin_tosses_are_balanced(count: int) -> None:
     assert set(heads) <= {count // 2, count - count // 2}
     first = sum(balanced(random.Random(seed), count)[0] for seed in range(200)) if count else 100
     assert 60 < first < 140
+
+
+def test_each_two_adjacent_pairs_create_the_baseline_first_once() -> None:
+    for seed in range(50):
+        tosses = alternating(random.Random(seed), 21)
+        assert len(tosses) == 21
+        assert all(one != other for one, other in zip(tosses[:20:2], tosses[1:20:2], strict=True))
+    firsts = [alternating(random.Random(seed), 40)[::2] for seed in range(50)]
+    assert {toss for each in firsts for toss in each} == {True, False}
+    assert all(len(set(each)) == 2 for each in firsts)
 
 
 def test_what_slows_both_alike_changes_nothing() -> None:

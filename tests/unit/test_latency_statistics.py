@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from statistics import median
 
 import numpy as np
 import pytest
 
+from harness.latency.pairs import alternating
 from harness.latency.statistics import (
     log_ratio,
     percentile,
@@ -64,6 +66,18 @@ def test_the_interval_is_student_s() -> None:
     half = 2.776 * np.std(draws, ddof=1) / math.sqrt(5)
     assert speedup_interval(draws) == pytest.approx((math.exp(0.03 - half), math.exp(0.03 + half)), rel=1e-4)
     assert [round(student(degrees), 3) for degrees in (2, 4, 15)] == [4.303, 2.776, 2.131]
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.02])
+@pytest.mark.parametrize("pairs", [16, 20, 33])
+def test_the_order_in_which_sessions_are_created_doesn_t_widen_the_interval(effect: float, pairs: int) -> None:
+    rng = np.random.default_rng(1)
+    order = [np.where(alternating(random.Random(seed), pairs), effect, -effect) for seed in range(2000)]
+    draws = rng.normal(0.0, 0.01, (2000, pairs)) + np.array(order)
+    intervals = [speedup_interval(row.tolist()) for row in draws]
+    covered = sum(1 for each in intervals if each and each[0] <= 1 <= each[1]) / len(intervals)
+    # An odd last pair keeps its order's effect, a 33rd of it.
+    assert 0.93 <= covered <= 0.97
 
 
 def test_the_interval_contains_what_is_reported_beside_it() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,7 +20,7 @@ from zlib import crc32
 from harness import providers
 from harness.latency import collect
 from harness.latency.conditions import undisturbed
-from harness.latency.plan import PAIR_S, fixed_plan
+from harness.latency.plan import fixed_plan
 from harness.latency.sessions import timed_session
 from harness.latency.statistics import decide_run, log_ratio, needs_confirmation
 from harness.results.run import gather
@@ -114,38 +116,47 @@ def measure(
     rows: int = 0,
     confirming: bool = False,
     threads: int = 1,
-    pair_s: float = PAIR_S,
 ) -> Measured:
-    """Measure a cell: ``variant`` against the subject itself, or the subject against itself."""
+    """Measure a cell: ``variant`` against the subject itself, or the subject against itself.
+
+    In a process of its own. In one that had made hundreds of sessions before, the spread over pairs was found to be two
+    to three times as large: the sessions of a pair get what memory is left between those that were there before.
+    """
+    seed = crc32(f"{row} {subject.name} {trial} {confirming}".encode())
+    taken, seconds, unsettled, conditions = _processes().apply(_take, (subject, variant, pairs, threads, seed))
+    return Measured(row, subject.name, trial, confirming, taken, seconds, unsettled, rows, host(), conditions)
+
+
+@cache
+def _processes() -> Pool:
+    """Fresh processes, one after the other: each is forked from one that has made no session."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context.Pool(1, maxtasksperchild=1)
+
+
+def _take(
+    subject: Subject, variant: bytes | None, pairs: int, threads: int, seed: int
+) -> tuple[list[list[list[int]]], float, int, dict[str, Any]]:
     cpu = providers.get("cpu")
     started = time.perf_counter()
     with undisturbed(threads) as watch:
         recording = collect(
             baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
             variant=lambda: timed_session(variant or subject.model, cpu, subject.sets, threads=threads),
-            planner=lambda pilot: fixed_plan(pilot, pairs=pairs, pair_s=pair_s),
-            seed=crc32(f"{row} {subject.name} {trial} {confirming}".encode()),
+            planner=lambda pilot: fixed_plan(pilot, pairs=pairs),
+            seed=seed,
         )
     conditions = asdict(watch.record) if watch.record is not None else {}
     taken = [[[baseline, other] for baseline, other in pair] for pair in recording.readings]
-    seconds = time.perf_counter() - started
-    return Measured(row, subject.name, trial, confirming, taken, seconds, recording.unsettled, rows, host(), conditions)
+    return taken, time.perf_counter() - started, recording.unsettled, conditions
 
 
-def in_fresh_processes(row: str, name: str, batch: int | None, threads: int, pairs: int) -> Measured:
+def in_fresh_processes(row: str, subject: Subject, threads: int, pairs: int) -> Measured:
     """A measurement whose pairs live in a process each."""
-    started = time.perf_counter()
-    found = []
-    for index in range(pairs):
-        code = (
-            "import json; from tests.performance.experiment.recordings import measure;"
-            "from tests.performance.experiment.subjects import subject;"
-            f"taken = measure({row!r}, subject({name!r}, {batch!r}), {index}, pairs=1, threads={threads});"
-            "print(json.dumps(taken.pairs[0]))"
-        )
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        found.append(json.loads(told.splitlines()[-1]))
-    return Measured(row, name, 0, False, found, time.perf_counter() - started, 0, 0, host())
+    each = [measure(row, subject, index, pairs=1, threads=threads) for index in range(pairs)]
+    taken, seconds = [one.pairs[0] for one in each], sum(one.seconds for one in each)
+    return Measured(row, subject.name, 0, False, taken, seconds, sum(one.unsettled for one in each), 0, host())
 
 
 _NEIGHBOUR = """

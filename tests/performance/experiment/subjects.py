@@ -35,10 +35,7 @@ INJECTABLE = ("ppocr_v2_cls", "livekit_embedding", "bn_cnn", "shufflenet", "sque
 TWO_MS = "bn_cnn"
 # From 0.05 to over 200 ms; the number is a batch size, where the card's own isn't wanted.
 SPREAD = (
-    ("transformer_block", None),
-    ("ppocr_v2_cls", None),
-    ("bn_cnn", None),
-    ("squeezenet", None),
+    *((name, None) for name in SUBJECTS),
     ("ppocr_v4_det", None),
     ("densenet121", None),
     ("ppocr_v4_rec", 8),

@@ -110,7 +110,7 @@ def _fresh(recordings: Recordings) -> Taken:
         noisy = {each.model for each in recordings.of(f"spread {threads}") if spread(each) > NOISY}
         for name, batch in SPREAD:
             if name in noisy - have:
-                measured = in_fresh_processes(row, name, batch, threads, FRESH_PAIRS)
+                measured = in_fresh_processes(row, subject(name, batch), threads, FRESH_PAIRS)
                 recordings.add(measured)
                 yield f"{name}, {threads} threads, in fresh processes: {spread(measured):.1%}"
 
