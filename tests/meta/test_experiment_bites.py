@@ -14,13 +14,24 @@ from tests.performance.experiment.sabotage import sabotage
 from tests.performance.experiment.subjects import SUBJECTS
 
 
-def fill(recordings: Recordings, row: str, trials: int, slowdown: float, *, seed: int = 0) -> None:
-    """Trials of one iteration a pair, with their confirmations."""
+def fill(
+    recordings: Recordings,
+    row: str,
+    trials: int,
+    slowdown: float,
+    *,
+    seed: int = 0,
+    drift: float = 0.0,
+    noise: float = 0.05,
+) -> None:
+    """Trials of one iteration a pair, with their confirmations; ``drift`` is how much the machine's speed varies
+    between them, ``noise`` how much within.
+    """
     rng = np.random.default_rng(seed)
     models = SUBJECTS[2:] if "work" in row else SUBJECTS
     for trial in range(trials):
         for confirming, pairs in ((False, 16), (True, 32)):
-            baselines = 2e6 * np.exp(rng.normal(0, 0.05, pairs))
+            baselines = 2e6 * np.exp(rng.normal(rng.normal(0, drift), noise, pairs))
             variants = baselines * np.exp(rng.normal(math.log1p(slowdown), 0.01, pairs))
             taken = [[[int(baseline), int(variant)]] for baseline, variant in zip(baselines, variants, strict=True)]
             model = models[trial % len(models)]
@@ -57,6 +68,26 @@ def test_false_alarms_and_misses_are_said_to_be(recordings: Recordings) -> None:
     for what in ("A/A: FAIL (7 models)", "A/A resampled: FAIL", "work of 5% caught", "95% interval, A/A: coverage",
                  "95% interval, A/A: bias"):  # fmt: skip
         assert found[what].endswith("NO"), what
+
+
+@pytest.mark.parametrize(
+    ("drift", "equals", "slower", "said"),
+    [
+        (0.2, 0.0, 0.05, "yes"),  # a machine that changes its speed between runs: others call it a slowdown
+        (0.0, 0.0, 0.05, "NO"),  # one that doesn't: they are hardly wrong
+        (0.2, 0.04, 0.05, "NO"),  # false alarms of ours
+        (0.2, 0.0, 0.0, "NO"),  # a slowdown that we don't see
+    ],
+)
+def test_others_are_beaten_only_by_false_alarms_and_power(
+    drift: float, equals: float, slower: float, said: str, recordings: Recordings
+) -> None:
+    noise = 0.05 if drift else 0.01
+    fill(recordings, "aa", 140, equals, drift=drift, noise=noise)
+    fill(recordings, "work 5%", 20, slower, seed=1, drift=drift, noise=noise)
+    found = lines(recordings)
+    for peer in analysis.PEERS:
+        assert found[f"beside {peer}"].endswith(said), found[f"beside {peer}"]
 
 
 def test_too_few_trials_are_never_enough(recordings: Recordings) -> None:

@@ -85,8 +85,9 @@ def _spreads(recordings: Recordings) -> Iterator[str]:
 def _lines(recordings: Recordings) -> Iterator[Line]:
     alike, busy = recordings.trials("aa"), recordings.trials("busy aa")
     models = len({first.model for first, _ in alike})
-    yield _none(f"A/A: FAIL ({models} models)", in_runs(alike), AA_TRIALS, models >= 6)
-    yield _none("A/A resampled: FAIL", resampled(alike) if len(alike) >= AA_TRIALS else [], RESAMPLED)
+    fresh, again = in_runs(alike), resampled(alike) if len(alike) >= AA_TRIALS else []
+    yield _none(f"A/A: FAIL ({models} models)", fresh, AA_TRIALS, models >= 6)
+    yield _none("A/A resampled: FAIL", again, RESAMPLED)
     yield _caught(recordings, "work 10%", 0.99)
     yield _caught(recordings, "work 5%", 0.99)
     yield _caught(recordings, "work 3%", 0.95)
@@ -95,7 +96,7 @@ def _lines(recordings: Recordings) -> Iterator[Line]:
     yield _none("busy neighbour, A/A: FAIL", in_runs(busy), BUSY_AA_TRIALS)
     yield from _interval(alike)
     yield _cost(recordings)
-    yield from _peers(recordings, alike)
+    yield from _peers(recordings, alike, [*fresh, *again])
 
 
 def verdict(trial: Trial, first: Verdict | None = None) -> Outcome:
@@ -221,8 +222,12 @@ PEERS: dict[str, Callable[[list[int], list[int]], bool]] = {
 }
 
 
-def _peers(recordings: Recordings, alike: Sequence[Trial]) -> Iterator[Line]:
-    """Others on the same recordings, as they are used: a run that was saved, and one that comes later."""
+def _peers(recordings: Recordings, alike: Sequence[Trial], ours: Sequence[Outcome]) -> Iterator[Line]:
+    """Others on the same recordings, as they are used: a run that was saved, and one that comes later.
+
+    Theirs is the rate of false alarms that was seen; ours the one that isn't ruled out by ``ours``, the verdicts on
+    equals, resampled ones among them.
+    """
     saved_by = {(first.model, first.trial // len(SUBJECTS)): first for first, _ in alike}
     later = [(saved_by.get((first.model, first.trial // len(SUBJECTS) - 1)), first) for first, _ in alike]
     equals = [(_times(saved, 0), _times(now, 1)) for saved, now in later if saved is not None]
@@ -231,9 +236,7 @@ def _peers(recordings: Recordings, alike: Sequence[Trial]) -> Iterator[Line]:
         saved = saved_by.get((first.model, first.trial // len(INJECTABLE)))
         if saved is not None:
             slowed.append((_times(saved, 0), _times(first, 1)))
-    alarms = in_runs(alike).count(Outcome.FAIL)
-    # The rate of ours that isn't ruled out.
-    ours = binomtest(alarms, len(alike)).proportion_ci(method="exact").high if alike else 1.0
+    most = binomtest(ours.count(Outcome.FAIL), len(ours)).proportion_ci(method="exact").high if ours else 1.0
     caught = [verdict(trial) for trial in recordings.trials("work 5%")]
     power = caught.count(Outcome.FAIL) / len(caught) if caught else 0.0
     enough = len(alike) >= AA_TRIALS and len(slowed) >= WORK_TRIALS
@@ -247,7 +250,7 @@ def _peers(recordings: Recordings, alike: Sequence[Trial]) -> Iterator[Line]:
             if slowed:
                 theirs = sum(flags(saved, now) for saved, now in slowed) / len(slowed)
                 text += f", {theirs:.0%} at 5%"
-                reached = (rate >= 10 * ours and power >= theirs) if enough else None
+                reached = (rate >= 10 * most and power >= theirs) if enough else None
         asked = "10x ours, <= pow."
         yield Line(f"beside {name}", asked, text, f"{len(equals)} + {len(slowed)}", reached)
 
