@@ -68,6 +68,7 @@ def simplify_with_report(
     """
     _check(max_growth_bytes, overwrite_input_shapes)
 
+    from harness.transforms.surgery.collector import collector_paused
     from harness.transforms.surgery.editing import close_model, footprint, give_names, open_model, tensor_names
     from harness.transforms.surgery.facts import is_consistent, skeleton_of
     from harness.transforms.surgery.inlining import inlined_beside
@@ -83,7 +84,8 @@ def simplify_with_report(
             give_names(names)
         return result
 
-    with overwritten(model, [parse_shape(text) for text in overwrite_input_shapes], for_good=in_place):
+    shapes = [parse_shape(text) for text in overwrite_input_shapes]
+    with collector_paused(), overwritten(model, shapes, for_good=in_place):
         names = tensor_names(model)
         sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
         first: tuple[Editing, Mapping[str, int]] | None = None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import onnx
 
@@ -12,6 +11,7 @@ from harness.errors import NotApplicable
 from harness.transforms import remark
 from harness.transforms.surgery.casting import DEFAULT_OP_BLOCK_LIST, FLOAT16
 from harness.transforms.surgery.clamping import Rounder
+from harness.transforms.surgery.collector import collector_paused
 from harness.transforms.surgery.editing import copy_fields
 from harness.transforms.surgery.halving import Halving
 from harness.transforms.surgery.inlining import inline_functions
@@ -50,20 +50,8 @@ def convert_to_half(
     Raises:
         NotApplicable: the model's opset has no Cast to a type that can be inferred.
     """
-    with _collector_paused():
+    with collector_paused():
         return _converted(model, rounder, keep_io_types, op_block_list, node_block_list)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Let the collector of cycles wait: it would go through all that was read again and again, and find no garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _converted(

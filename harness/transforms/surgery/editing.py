@@ -46,7 +46,8 @@ class Editing:
         """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model."""
         if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
             return False
-        return not any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS)
+        # Asked of every node by every rule: most models have no functions.
+        return not (self.functions and any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS))
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
