@@ -74,6 +74,7 @@ def test_a_killed_run_keeps_its_finished_cells_and_leaves_no_worker(tmp_path: Pa
     assert {key: cell["status"] for key, cell in cells.items()} == {"lin-original-cpu": "pass"}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
     process, below = begin(tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too

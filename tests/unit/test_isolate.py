@@ -417,6 +417,7 @@ def test_a_worker_leaves_when_its_parent_is_killed_outright(tmp_path: Path, busy
         assert wait_until(lambda: is_gone(pid))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_call_in_the_parent_and_the_worker_by_close(tmp_path: Path) -> None:
     body = """
         try:
