@@ -161,8 +161,8 @@ class Pairs:
     The replicate is a pair of fresh sessions, created in random order. In every iteration both sides run once on the
     same inputs, one right after the other, in random order: what disturbs the machine meets both. Half of a pair's
     iterations have the baseline first, as near as odd numbers allow, and one of each two adjacent pairs creates it
-    first: of two sessions the first was found to be slower, by 0.1% to 1.6% in the mean of a model. The first run of each session is kept apart,
-    and the following ones are dropped until they have settled.
+    first: of two sessions the first was found to be slower, by 0.1% to 1.6% in the mean of a model. The first run of
+    each session is kept apart, and the following ones are dropped until they have settled.
     """
 
     baseline: Opener
