@@ -138,7 +138,8 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
     model.functions.extend(editing.model.functions)
     graph = model.graph
     graph.name = "skeleton"
-    graph.node.extend(ir.serde.serialize_node(node) for node in editing.graph)
+    for node in editing.graph:
+        ir.serde.serialize_node_into(graph.node.add(), node)
     for inner in _inner(graph):
         inner.ClearField("value_info")
         for info in (*inner.input, *inner.output):
@@ -163,8 +164,11 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
             ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
             graph.initializer[-1].name = name
         else:
-            dims = [int(dim) for dim in tensor.shape.numpy()]
-            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.dtype.value, dims))
+            kind = graph.input.add(name=name).type.tensor_type
+            kind.elem_type = tensor.dtype.value
+            kind.shape.SetInParent()
+            for size in tensor.shape.numpy():
+                kind.shape.dim.add(dim_value=size)
     return model
 
 

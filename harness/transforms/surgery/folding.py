@@ -110,7 +110,13 @@ class ConstantFolder:
         for node in graph:
             if self._editing.is_standard(node, "Constant"):
                 constants.update(node.outputs)
-            elif self._is_repeatable(node) and constants.issuperset(_reads(node)) and node not in self._refused:
+            elif (
+                # First what most nodes aren't, and is quickly seen.
+                constants.issuperset(value for value in node.inputs if value is not None)
+                and self._is_repeatable(node)
+                and constants.issuperset(_reads(node))
+                and node not in self._refused
+            ):
                 constants.update(node.outputs)
                 found.append(node)
             else:

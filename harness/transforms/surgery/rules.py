@@ -38,7 +38,8 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
         return None
     match name:
         case "value":
-            return attribute.as_tensor() if attribute.type == ir.AttributeType.TENSOR else None
+            # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
+            return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
         case "value_float":
             return ir.tensor(np.array(attribute.as_float(), np.float32))
         case "value_floats":
