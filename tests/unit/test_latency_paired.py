@@ -67,8 +67,14 @@ def test_the_order_is_random_and_balanced() -> None:
     timed = leads[6 : 6 + iterations]  # after the first run and the pilot of the first pair
     assert abs(timed.count("baseline") - timed.count("variant")) <= 1
     assert timed != sorted(timed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_of_each_two_adjacent_pairs_creates_the_baseline_first(seed: int) -> None:
+    record, log = run(seed=seed)
     created = [entry for entry in log if entry.startswith("open")][::2]
-    assert abs(created.count("open baseline") - created.count("open variant")) <= 1
+    assert len(created) == record.pairs >= 4
+    assert all(one != other for one, other in zip(created[::2], created[1::2], strict=False))
 
 
 def test_the_seed_decides_the_order() -> None:

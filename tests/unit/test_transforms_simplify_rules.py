@@ -283,3 +283,19 @@ def test_functions_are_inlined_when_asked(asked: bool, expected: dict[str, int])
 def test_the_report_is_empty_where_nothing_is_to_do() -> None:
     model = helper.make_model(model_of("agraph (float[2] x) => (float[2] z) { z = Neg(x) }").graph)
     assert simplify_with_report(model)[1] == {}
+
+
+@pytest.mark.parametrize(("domain", "expected"), [("", {"Identity": 1, "Neg": 1}), ("ours", {"Neg": 1})])
+def test_what_a_function_puts_in_the_place_of_a_standard_operator_is_left_alone(
+    domain: str, expected: dict[str, int]
+) -> None:
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ours", 1)]
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[3] x) => (float[3] z) { y = Identity(x) z = Neg(y) }'
+    )
+    model.functions.append(
+        helper.make_function(domain, "Identity", ["a"], ["b"], [helper.make_node("Abs", ["a"], ["b"])], opsets[:1])
+    )
+    model.opset_import.extend(opsets[1:])
+    result, _ = simplify_with_report(model)
+    assert ops(result) == expected
