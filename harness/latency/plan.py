@@ -14,7 +14,7 @@ BUDGET_S = 1.5
 PAIRS = 5
 """Pairs of fresh sessions that are made when the budget has room for them."""
 PAIR_S = 0.08
-"""Seconds of timed running in each pair, where the number of pairs is fixed."""
+"""Seconds of timed running in each pair, where the number of pairs is fixed; a slow model gets 5 iterations at least."""
 
 PILOT_RUNS = 5
 PILOT_S = 0.15
@@ -97,14 +97,13 @@ def make_plan(pilot: Pilot, *, budget_s: float, pairs: int) -> Plan:
     return best or Plan(min(FEWEST_PAIRS, pairs), 1, warmup)
 
 
-def fixed_plan(pilot: Pilot, *, pairs: int, pair_s: float = PAIR_S) -> Plan:
+def fixed_plan(pilot: Pilot, *, pairs: int) -> Plan:
     """The plan where the number of pairs has been decided beforehand, for a verdict (see `choose_pairs`).
 
     Args:
         pilot: what a pair takes.
         pairs: exactly so many.
-        pair_s: seconds of timed running in each; a slow model takes longer, since it gets 5 iterations at least.
     """
-    iterations = min(MOST_ITERATIONS, max(LEAST_ITERATIONS, int(pair_s / pilot.iteration_s)))
-    warmup = min(MOST_WARMUP, max(1, int(PATIENCE * pair_s / pilot.iteration_s)))
+    iterations = min(MOST_ITERATIONS, max(LEAST_ITERATIONS, int(PAIR_S / pilot.iteration_s)))
+    warmup = min(MOST_WARMUP, max(1, int(PATIENCE * PAIR_S / pilot.iteration_s)))
     return Plan(pairs, iterations, warmup)

@@ -63,7 +63,7 @@ def test_fewer_pairs_are_made_where_fewer_are_asked_for() -> None:
 
 @pytest.mark.parametrize("iteration_s", [1e-5, 1e-4, 4e-3, 0.4])
 def test_where_the_pairs_are_fixed_they_are_made(iteration_s: float) -> None:
-    plan = fixed_plan(Pilot(0.01, iteration_s, 0.02), pairs=16, pair_s=0.1)
+    plan = fixed_plan(Pilot(0.01, iteration_s, 0.02), pairs=16)
     assert plan.pairs == 16
     assert LEAST_ITERATIONS <= plan.iterations <= MOST_ITERATIONS
     assert plan.warmup * iteration_s <= max(0.05, iteration_s)
