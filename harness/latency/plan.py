@@ -14,7 +14,7 @@ BUDGET_S = 1.5
 PAIRS = 5
 """Pairs of fresh sessions that are made when the budget has room for them."""
 PAIR_S = 0.08
-"""Seconds of timed running in each pair, where the number of pairs is fixed; a slow model gets 5 iterations at least."""
+"""Seconds of timed running in each pair, where the number of pairs is fixed; 5 iterations at least."""
 
 PILOT_RUNS = 5
 PILOT_S = 0.15

@@ -384,7 +384,7 @@ def test_pairs_can_be_measured_without_pytest_benchmark() -> None:
     recording = collect(
         baseline=Sessions(clock, 0.004, "b"),
         variant=Sessions(clock, 0.002),
-        planner=lambda pilot: fixed_plan(pilot, pairs=16, pair_s=0.1),
+        planner=lambda pilot: fixed_plan(pilot, pairs=16),
         seed=0,
         clock=clock,
     )
