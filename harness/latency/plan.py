@@ -14,7 +14,12 @@ BUDGET_S = 1.5
 PAIRS = 5
 """Pairs of fresh sessions that are made when the budget has room for them."""
 PAIR_S = 0.08
-"""Seconds of timed running in each pair, where the number of pairs is fixed; 5 iterations at least."""
+"""Seconds of timed running in each pair, where the number of pairs is fixed."""
+LONG_PAIR_S = 2 * PAIR_S
+"""The same for models of which ``PAIR_S`` holds fewer than `STEADY_ITERATIONS`; 5 iterations at least."""
+STEADY_ITERATIONS = 16
+"""The noise of a pair was found to lie within it (more than 0.8 of its variance, in models of 5 ms), and to fall with
+its iterations. Twice as many cost such a pair half as much again: sessions and warm-up come on top anyway."""
 
 PILOT_RUNS = 5
 PILOT_S = 0.15
@@ -104,6 +109,7 @@ def fixed_plan(pilot: Pilot, *, pairs: int) -> Plan:
         pilot: what a pair takes.
         pairs: exactly so many.
     """
-    iterations = min(MOST_ITERATIONS, max(LEAST_ITERATIONS, int(PAIR_S / pilot.iteration_s)))
+    short, long = int(PAIR_S / pilot.iteration_s), int(LONG_PAIR_S / pilot.iteration_s)
+    iterations = min(MOST_ITERATIONS, max(short, min(long, STEADY_ITERATIONS), LEAST_ITERATIONS))
     warmup = min(MOST_WARMUP, max(1, int(PATIENCE * PAIR_S / pilot.iteration_s)))
     return Plan(pairs, iterations, warmup)

@@ -17,7 +17,7 @@ import pytest
 from harness.latency import LatencyError, Timed, collect, measure
 from harness.latency.conditions import undisturbed
 from harness.latency.pairs import alternating, balanced
-from harness.latency.plan import PAIR_S, fixed_plan
+from harness.latency.plan import STEADY_ITERATIONS, fixed_plan
 from harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
@@ -389,7 +389,7 @@ def test_pairs_can_be_measured_without_pytest_benchmark() -> None:
         clock=clock,
     )
     assert recording.log_ratios == pytest.approx([math.log(2)] * 16)
-    assert {len(pair) for pair in recording.readings} == {int(PAIR_S / 0.006)}
+    assert {len(pair) for pair in recording.readings} == {STEADY_ITERATIONS}
 
 
 def test_the_idlest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,3 +73,12 @@ def test_a_model_of_2_ms_has_room_to_settle_and_16_pairs_of_it_take_seconds() ->
     plan = fixed_plan(Pilot(0.02, 4e-3, 0.04), pairs=16)
     assert plan.warmup >= 2 * WINDOW
     assert cost(plan, 0.02, 4e-3, 0.04) < 3
+
+
+@pytest.mark.parametrize(
+    ("iteration_s", "iterations"), [(2e-3, 40), (5e-3, 16), (8e-3, 16), (1e-2, 16), (1.6e-2, 10), (4e-2, 5), (0.4, 5)]
+)
+def test_a_pair_of_a_slow_model_is_longer_as_its_noise_falls_with_its_iterations(
+    iteration_s: float, iterations: int
+) -> None:
+    assert fixed_plan(Pilot(0.02, iteration_s, 0.04), pairs=16).iterations == iterations
