@@ -398,7 +398,8 @@ class _Reporter:
 
             settings = self._config.stash[_settings]
             command = shlex.join(["pytest", *self._config.invocation_params.args])
-            self._account = Account(settings.report_dir, gather(command, settings.seed))
+            run = gather(command, settings.seed, _runner_of(self._config).devices)
+            self._account = Account(settings.report_dir, run)
         return self._account
 
 

@@ -19,7 +19,7 @@ from harness.matrix import Cell
 from harness.providers.probe import Availability, probe
 from harness.results.cache import Cache, cache_root
 from harness.results.cells import CellResult, Stage, Status, Symptom
-from harness.results.run import processor
+from harness.results.run import this_host
 from harness.settings import Settings
 from harness.way import Judged, Task
 
@@ -31,7 +31,11 @@ noise is measured at. Then the model is what is wrong."""
 
 
 class Runner:
-    """Judges cells in a worker process and times those that pass."""
+    """Judges cells in a worker process and times those that pass.
+
+    Attributes:
+        devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
+    """
 
     def __init__(self, settings: Settings, *, plain: bool = False) -> None:
         """Nothing is started before it's needed.
@@ -42,6 +46,7 @@ class Runner:
         """
         self.settings = settings
         self._plain = plain
+        self.devices: dict[str, str] = {}
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
@@ -62,9 +67,12 @@ class Runner:
     def probe(self, provider: str) -> Availability:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
-            return self._started_worker().call(probe, provider)
+            found = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
             return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
+        if found.device:
+            self.devices[provider] = found.device
+        return found
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
@@ -104,7 +112,7 @@ class Runner:
         if self.settings.gate_reference is None:
             return None
         choice = verdicts.lockstep_pairs(max(cells, 1))
-        self._pinned = Pinned(self.settings.gate_reference, self.settings, processor(), choice.pairs)
+        self._pinned = Pinned(self.settings.gate_reference, self.settings, this_host(self.devices), choice.pairs)
         self._pinned.check()
         return choice.why if cells else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,15 +80,15 @@ def night(
     *,
     started: datetime | None = None,
     cpu: str = RUN.host.cpu,
+    devices: Mapping[str, str] = RUN.host.devices,
     seed: int = RUN.seed,
 ) -> str:
     """Enter a run into the history in ``folder``: a minute after the one before, the first an hour ago. Its id."""
     with History(folder / "history.sqlite") as past:
         number = len(past.runs())
         started = started or datetime.now(UTC) - timedelta(minutes=60 - number)
-        run = replace(
-            RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=replace(RUN.host, cpu=cpu)
-        )
+        host = replace(RUN.host, cpu=cpu, devices=dict(devices))
+        run = replace(RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host)
         past.begin(run)
         for each in [timed(name) for name in NAMES] if cells is None else cells:
             past.put(each)

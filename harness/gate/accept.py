@@ -52,7 +52,9 @@ def accept(
         fault = invalid_times(there[cell_id])
         if fault is not None:
             raise UsageError(f"{cell_id} can't be accepted: {fault}")
-        moved.append(Level(trimmed(there[cell_id]), run.host.cpu, run.seed, run.id, moment, who, " ".join(why.split())))
+        cell = trimmed(there[cell_id])
+        where = run.host.computes(cell.provider)
+        moved.append(Level(cell, where, run.seed, run.id, moment, who, " ".join(why.split())))
     with sole_writer(folder):
         levels = read_levels(folder)
         if not cells:

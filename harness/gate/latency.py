@@ -72,7 +72,11 @@ def comparable(level: Level, past: Sequence[PastCell]) -> list[PastCell]:
         past = past[runs.index(level.run_id) + 1 :]
     else:
         past = [each for each in past if each.run.started > level.accepted]
-    return [each for each in past if held_against(level, each.run.host.cpu, each.run.seed, each.cell)]
+    return [
+        each
+        for each in past
+        if held_against(level, each.run.host.computes(each.cell.provider), each.run.seed, each.cell)
+    ]
 
 
 def held_against(level: Level, processor: str, seed: int, cell: CellResult) -> bool:

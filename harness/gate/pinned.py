@@ -21,6 +21,7 @@ from harness.latency.plan import THREADS
 from harness.latency.statistics import Verdict, needs_confirmation, speedup_interval
 from harness.results.cells import PinnedRecord, Status
 from harness.results.levels import FOLDER, Key, Level, read_levels
+from harness.results.run import HostInfo
 from harness.settings import Settings
 from harness.way import Judged, Task
 
@@ -41,14 +42,14 @@ class Pinned:
     Args:
         environment: the folder of the virtual environment.
         settings: of the run.
-        processor: of this machine.
+        host: this machine.
         pairs: of fresh processes that each cell is timed in.
     """
 
-    def __init__(self, environment: Path, settings: Settings, processor: str, pairs: int) -> None:
+    def __init__(self, environment: Path, settings: Settings, host: HostInfo, pairs: int) -> None:
         self._environment = environment
         self._settings = settings
-        self._processor = processor
+        self._host = host
         self._pairs = pairs
         self._cells: dict[str, _Cell] = {}
         self._accepted: dict[str, float] = {}  # ratios of the levels that cells are held against
@@ -140,7 +141,8 @@ class Pinned:
         for name, each in self._cells.items():
             level, result = self._level(each.task), replace(each.judged.result, pinned=each.record)
             ratio = level.cell.pinned.ratio if level is not None and level.cell.pinned is not None else None
-            if level and ratio and held_against(level, self._processor, self._settings.seed, result):
+            here = self._host.computes(result.provider)
+            if level and ratio and held_against(level, here, self._settings.seed, result):
                 self._accepted[name] = ratio
         records = {name: self._cells[name].record for name in self._accepted}
         self._firsts = verdicts.decide_cells({name: (records[name], self._accepted[name]) for name in records})
@@ -176,7 +178,7 @@ class Pinned:
             self._judge = None
 
     def _level(self, task: Task) -> Level | None:
-        return (self._levels or {}).get((task.cell.id, self._processor))
+        return (self._levels or {}).get((task.cell.id, self._host.computes(task.cell.provider)))
 
     def _started(self) -> Side:
         if self._judge is None:

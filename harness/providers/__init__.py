@@ -60,6 +60,8 @@ class Provider:
         load: run once per process, before the first session (registering a plugin library, preloading shared
             libraries). Must not raise for what ``diagnose`` explains better.
         diagnose: after ``load`` and without opening a session, why the provider can't be used, or None.
+        describe: where ``diagnose`` found nothing, the name of the device that sessions run on; None where that is
+            the processor, or can't be told. Latencies on two devices aren't compared.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Provider:
     noise_factor: float = 1.0
     load: Callable[[], None] = _nothing
     diagnose: Callable[[], Problem | None] = _nothing
+    describe: Callable[[], str | None] = _nothing
 
 
 @cache

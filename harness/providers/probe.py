@@ -26,6 +26,7 @@ class Availability:
         name: the provider's name in ids.
         usable: a session opened on it, owned the node of a tiny model and computed it rightly.
         reason: why it isn't usable, a clause without its full stop; None when it is.
+        device: the name of what its sessions run on; None where that is the processor, or can't be told.
         mend: what would mend it; None when it is usable or nothing is known.
         details: for a person to read: versions, devices, options.
     """
@@ -35,6 +36,7 @@ class Availability:
     reason: str | None = None
     mend: str | None = None
     details: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
 
 
 def probe(name: str) -> Availability:
@@ -51,13 +53,16 @@ def probe(name: str) -> Availability:
     details = {"distribution": distribution(), "providers": ", ".join(ort.get_available_providers())}
     details |= {f"option {key}": value for key, value in provider.accuracy_options.items()}
     details |= {f"variable {key}": value for key, value in provider.environment.items()}
+    device = None
     try:
         prepare(provider)
         problem = provider.diagnose() or _try(provider, details)
+        device = None if problem else provider.describe()
     except Exception as error:  # whatever a provider's libraries raise is the answer to the question
         problem = Problem(f"it failed to start: {_one_line(error)}")
     if problem is None:
-        return Availability(name, True, details=details)
+        details |= {"device": device} if device else {}
+        return Availability(name, True, details=details, device=device)
     return Availability(name, False, problem.reason, problem.mend, details)
 
 

@@ -62,4 +62,5 @@ PROVIDER = Provider(
     noise_factor=4.0,  # as for WebGPU: not measured, no such device was at hand
     load=load,
     diagnose=diagnose,
+    describe=cuda.device_name,
 )

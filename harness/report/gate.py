@@ -80,7 +80,8 @@ def _body(report: GateReport) -> Iterator[str]:
         yield f"- {markdown(note)}"
     if report.run is not None:
         run = report.run
-        yield from ("", f"- run {markdown(run.id)}, seed {run.seed}, on {markdown(run.host.cpu)}")
+        where = ", ".join((run.host.cpu, *sorted(set(run.host.devices.values()))))
+        yield from ("", f"- run {markdown(run.id)}, seed {run.seed}, on {markdown(where)}")
         yield f"- {markdown(', '.join(f'{name} {version}' for name, version in sorted(run.versions.items())))}"
         yield from ("", markdown_block((run.command,)), "")
 

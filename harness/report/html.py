@@ -186,6 +186,7 @@ def _about(run: RunInfo) -> Iterator[str]:
         "command": run.command,
         "seed": str(run.seed),
         "processor": f"{host.cpu}, {figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}",
+        **{f"device of {provider}": device for provider, device in sorted(host.devices.items())},
         "system": host.os,
         **run.versions,
     }

@@ -148,6 +148,8 @@ def _about(run: RunInfo) -> Iterator[str]:
     yield f"- run {markdown(run.id)}, started {markdown(run.started)}, seed {run.seed}"
     size = f"{figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}"
     yield f"- {markdown(host.cpu)}, {size}, {markdown(host.os)}"
+    for provider, device in sorted(host.devices.items()):
+        yield f"- {markdown(provider)} on {markdown(device)}"
     yield f"- {markdown(versions)}"
     yield from ("", markdown_block((run.command,)), "")
 

@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 import platform
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,12 +45,19 @@ class HostInfo:
         cores: logical cores that this process may use.
         memory_bytes: physical memory; 0 when unknown.
         os: such as ``Linux-6.1.0-x86_64``.
+        devices: by provider, the name of the device that its sessions run on, where that isn't the processor.
     """
 
     cpu: str
     cores: int
     memory_bytes: int
     os: str
+    devices: dict[str, str] = field(default_factory=dict)
+
+    def computes(self, provider: str) -> str:
+        """What computes on ``provider`` here, as a key of history: two machines of one name are compared."""
+        device = self.devices.get(provider)
+        return f"{self.cpu}, {device}" if device else self.cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +79,28 @@ class RunInfo:
     versions: dict[str, str]
 
 
-def gather(command: str, seed: int) -> RunInfo:
-    """Describe a run that starts now. Imports none of the libraries whose versions it names."""
+def gather(command: str, seed: int, devices: Mapping[str, str] | None = None) -> RunInfo:
+    """Describe a run that starts now. Imports none of the libraries whose versions it names.
+
+    Args:
+        command: what was typed.
+        seed: of the run.
+        devices: by provider, the name of the device that its sessions run on, as probing them told.
+    """
     now = datetime.now(UTC).replace(microsecond=0)
     return RunInfo(
         id=f"{now:%Y%m%dt%H%M%Sz}-{secrets.token_hex(4)}",
         started=now.isoformat(),
         command=command,
         seed=seed,
-        host=HostInfo(processor(), _cores(), _memory_bytes(), platform.platform()),
+        host=this_host(devices),
         versions=_versions(),
     )
+
+
+def this_host(devices: Mapping[str, str] | None = None) -> HostInfo:
+    """Describe this machine; for ``devices`` see :func:`gather`."""
+    return HostInfo(_processor(), _cores(), _memory_bytes(), platform.platform(), dict(devices or {}))
 
 
 def _versions() -> dict[str, str]:
@@ -94,8 +113,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def processor() -> str:
-    """The name of this machine's processor."""
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -320,6 +320,16 @@ def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixtur
     assert "ran on Another Processor, and was accepted on A Processor only" in said
 
 
+def test_another_device_beside_the_same_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night(folder, devices={"cpu": "A GPU"})
+    code, said = judged(folder, capsys)
+    assert code == INVALID
+    assert "ran on A Processor, A GPU, and was accepted on A Processor only" in said
+    night(folder, devices={"cuda": "A GPU"})
+    code, _ = judged(folder, capsys)
+    assert code == PASS, "what another provider runs on is none of this cell's business"
+
+
 def test_a_changed_seed_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     night(folder, seed=8)
     code, said = judged(folder, capsys)
