@@ -92,7 +92,7 @@ def compare(
     float_io: str | None = None,
     inputs_differ: bool = True,
     unusual: Sequence[bool] = (),
-    magnified: Sequence[bool] = (),
+    saturated: Sequence[bool] = (),
     yardstick: Yardstick | None = None,
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
@@ -109,7 +109,7 @@ def compare(
         inputs_differ: whether the input sets differ, so that an output which never changes ignores them.
         unusual: which input sets are unusual; those come after the usual ones. What is near zero for an output is
             known from the usual sets: a probability that is 1e-5 throughout one unusual set isn't a large number.
-        magnified: which of those are of a multiple of the usual magnitude. There gates saturate: a product with one
+        saturated: which of those are of large values, on which gates saturate: a product with one
             that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't judged.
         yardstick: what departures are explained by; None: only whether they're within the tolerance is asked.
 
@@ -130,7 +130,7 @@ def compare(
         # which yields to the noise where that was measured.
         measured = yardstick is not None and (not rare or yardstick.floor.sets[number - 1])
         explain = partial(yardstick.bound, number - 1) if yardstick is not None and measured else None
-        signed = not (number <= len(magnified) and magnified[number - 1])
+        signed = not (number <= len(saturated) and saturated[number - 1])
         found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
     vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}

@@ -20,7 +20,7 @@ from harness.inputs.demands import IS_DEFINED, Kind
 from harness.inputs.generators import find, seeded
 from harness.inputs.recipe import Guess, Recipe
 from harness.inputs.rules import Make
-from harness.inputs.sets import MAGNIFIED, Array, InputSet, Value, arrays_of, shape_text
+from harness.inputs.sets import MAGNIFIED, RISING, Array, InputSet, Value, arrays_of, shape_text
 from harness.inputs.signature import Input
 from harness.inputs.sizes import Role
 
@@ -120,7 +120,7 @@ FLOAT_EDGES = (
     Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
     Edge("with inf in the first half", _partly(math.inf), infinite=True),
     Edge("with -inf alone", _throughout(-math.inf), infinite=True),
-    Edge("with large values that rise along the last axis", _rising),
+    Edge(RISING, _rising),
     Edge("with zeros of either sign", _in_turn(-0.0, 1.0, 0.0, -2.0, 0.5), infinite=True),
     Edge("with values that have no logarithm or root", _alternating, undefined=True),
 )

@@ -15,6 +15,7 @@ Value = Array | list[Array]
 
 MAGNIFIED = "times the usual magnitude"
 """What a set is that differs from a usual one by a factor above 1 alone: ``at 100``, and then this."""
+RISING = "with large values that rise along the last axis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class InputSet:
     def magnified(self) -> bool:
         """Whether it's a usual set, but for its magnitude, which is a multiple of the usual."""
         return self.unusual.endswith(MAGNIFIED)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether gates saturate on it, since its values are large without being odd otherwise."""
+        return self.magnified or self.unusual == RISING
 
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and contents, in hexadecimal; the set's own name doesn't count."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from harness.matrix import card_for
 from harness.model import Model
@@ -19,7 +20,7 @@ from harness.results.cache import Cache
 from harness.results.cells import Status, Symptom
 from harness.settings import Settings
 from harness.verdict import Standard, Verdict, conversion_of, standard, verdict
-from tests.models import linear, save
+from tests.models import linear, model, save
 
 
 def held_to(model: onnx.ModelProto, folder: Path, variant: str, **settings: Any) -> Standard:
@@ -125,3 +126,51 @@ def test_a_model_that_draws_at_random_is_refused_with_its_node_named(tmp_path: P
     found: Verdict = verdict(held, held.reference.outputs)
     assert (found.status, found.symptom) == (Status.NOT_APPLICABLE, Symptom.UNSTABLE)
     assert "RandomNormalLike 'sampler'" in str(found.reason)
+
+
+def recurrent() -> onnx.ModelProto:
+    """An LSTM with biases and a state from outside: ONNX Runtime's CPU kernel makes numbers of NaN in its gates."""
+    rng = np.random.default_rng(0)
+    made = model(
+        "(float[1,1,4] x, float[1,1,8] h, float[1,1,8] c) => (float[1,1,8] y)"
+        " { all, y = LSTM <hidden_size = 8> (x, w, r, b, , h, c) }"
+    )
+    shapes = {"w": (1, 32, 4), "r": (1, 32, 8), "b": (1, 64)}
+    made.graph.initializer.extend(
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name) for name, shape in shapes.items()
+    )
+    return made
+
+
+def by_specification(held: Standard) -> list[dict[str, Any]]:
+    evaluator = ReferenceEvaluator(held.model.load())
+    with np.errstate(all="ignore"):
+        return [dict(zip("y", evaluator.run(["y"], dict(each.values)), strict=True)) for each in held.reference.sets]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_where_the_reference_alone_makes_numbers_of_nan_another_provider_need_not(tmp_path: Path) -> None:
+    held = held_to(recurrent(), tmp_path, "original")
+    candidate = by_specification(held)
+    odd = [
+        place
+        for place, (mine, right) in enumerate(zip(candidate, held.reference.outputs, strict=True))
+        if np.isnan(mine["y"]).any() and np.isfinite(right["y"]).all()
+    ]
+    assert odd, "ONNX Runtime's LSTM lets NaN through now: nothing is left to forgive"
+    found = verdict(replace(held, provider="cuda"), candidate)
+    assert found.passed
+    assert any("kernels make numbers of NaN" in note for note in found.notes)
+    assert not verdict(held, candidate).passed, "on the CPU a change is a change"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_neither_the_reference_nor_the_specification_bears_out_stays_a_failure(tmp_path: Path) -> None:
+    held = replace(held_to(recurrent(), tmp_path, "original"), provider="cuda")
+    candidate = by_specification(held)
+    for each in candidate:
+        each["y"][np.isnan(each["y"])] = np.inf
+    assert not verdict(held, candidate).passed
+    lost = by_specification(held)
+    lost[0] = {"y": np.full_like(lost[0]["y"], np.nan)}
+    assert not verdict(held, lost).passed, "a usual set is never forgiven"

@@ -172,8 +172,8 @@ def test_the_sign_of_zero_counts_unless_a_card_says_otherwise() -> None:
 def test_where_gates_saturate_the_sign_of_zero_says_nothing_and_values_do() -> None:
     signed, flipped = {"y": f32(-0.0, 1)}, {"y": f32(0.0, 1)}
     assert not run(signed, flipped, unusual=[True]).passed
-    assert run(signed, flipped, unusual=[True], magnified=[True]).passed
-    assert not run(signed, {"y": f32(0.0, 1.01)}, unusual=[True], magnified=[True]).passed
+    assert run(signed, flipped, unusual=[True], saturated=[True]).passed
+    assert not run(signed, {"y": f32(0.0, 1.01)}, unusual=[True], saturated=[True]).passed
 
 
 def test_a_shape_counts_even_where_the_values_agree() -> None:
