@@ -222,18 +222,28 @@ def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
 
 
 def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
-    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error."""
-    provider, asked = _contract(way)
+    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error.
+
+    Where it hangs on what may be arithmetic on shapes, the profile of a run will tell: see :func:`_cross_check`.
+    """
+    provider, _ = _contract(way)
     assigned = assignments(session, provider)
-    found = judge_placement(assigned, provider)
+    short = _judge_placement(way, assigned, Counter())
+    if short is not None and (not provider.fallback or _judge_placement(way, assigned, assigned) is not None):
+        _judge_placement(way, assigned, Counter())
+        raise CellEnded(Status.FAIL, short)
+    return assigned
+
+
+def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counter[tuple[str, str]]) -> str | None:
+    """Why too many nodes are assigned elsewhere, or None; ``sizes`` are those that compute nothing but shapes."""
+    provider, asked = _contract(way)
+    found = judge_placement(assigned, provider, sizes)
     way.found["placement"] = PlacementRecord(
         found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
     )
     wanted = way.task.settings.min_placement
-    short = shortfall(found, provider, asked.min_share if wanted is None else wanted)
-    if short is not None:
-        raise CellEnded(Status.FAIL, short)
-    return assigned
+    return shortfall(found, provider, asked.min_share if wanted is None else wanted)
 
 
 def _run(way: Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
@@ -253,6 +263,7 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
     if file is None:
         return
     profile = read_profile(file, provider)
+    short = _judge_placement(way, assigned, profile.sizes)
     way.found["placement"] = replace(
         way.found["placement"],
         executed=profile.executed(),
@@ -262,8 +273,10 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         arithmetic=dict(profile.arithmetic.most_common()),
         precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
     )
-    reason = contradiction(assigned, profile, provider) or breach(
-        profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy
+    reason = (
+        short
+        or contradiction(assigned, profile, provider)
+        or breach(profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy)
     )
     if reason is not None:
         raise CellEnded(Status.FAIL, reason)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 # ONNX Runtime moves what computes a shape to the CPU on purpose: the values are needed there to allocate memory, and
 # a kernel launch costs more than the arithmetic. The record tells op types and no data types, so these are the
-# operators that mostly handle shapes; Add or Mul on a shape can't be told from a real one, which is why no provider
-# but the CPU promises every node.
+# operators that mostly handle shapes; the others that may are told from real ones by the profile of a run.
 SHAPE_OPS = frozenset(
     {
         "Cast",
@@ -41,6 +40,16 @@ SHAPE_OPS = frozenset(
 # What a device promises. Over twenty models on OpenVINO and WebGPU, shape arithmetic and odd operators that count
 # against the provider came to 4% of the nodes at most; a kind of layer that it lacks came to 7% and more.
 DEVICE_SHARE = 0.95
+
+# Those are real work as a rule, and arithmetic on shapes where they take and give a few integers each.
+SIZE_ARITHMETIC = frozenset(
+    {
+        *("Abs", "Add", "And", "Ceil", "Clip", "CumSum", "Div", "Expand", "Floor", "GatherElements", "GatherND"),
+        *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not"),
+        *("Or", "Pow", "ReduceMax", "ReduceMin", "ReduceSum", "ScatterElements", "ScatterND", "Sign", "Sub", "Sum"),
+        *("Tile", "TopK", "Transpose", "Xor"),
+    }
+)
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -96,8 +105,16 @@ def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tu
     return assigned
 
 
-def judge(assigned: Counter[tuple[str, str]], provider: Provider) -> Placement:
-    """Tell a placement from counts of (ONNX Runtime provider name, op type)."""
+def judge(
+    assigned: Counter[tuple[str, str]], provider: Provider, sizes: Counter[tuple[str, str]] | None = None
+) -> Placement:
+    """Tell a placement from counts of (ONNX Runtime provider name, op type).
+
+    Args:
+        assigned: the record's.
+        provider: the one asked for.
+        sizes: of those, how many were found to compute nothing but shapes (see :mod:`harness.providers.profile`).
+    """
     nodes: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
     for (owner, op), count in assigned.items():
@@ -105,13 +122,15 @@ def judge(assigned: Counter[tuple[str, str]], provider: Provider) -> Placement:
         # What the CPU may have, no other provider may: a shape on a third device is of no use to anybody.
         allowed = owner == "CPUExecutionProvider" and op in provider.cpu_ops
         if owner != provider.ort_name and not allowed:
-            elsewhere[op] += count
+            small = sizes[owner, op] if sizes and owner == "CPUExecutionProvider" and op in SIZE_ARITHMETIC else 0
+            elsewhere[op] += max(0, count - small)
     own = nodes[provider.ort_name]
     if own == 0 and nodes.total() > 0:
         # Listed first and idle. That what runs elsewhere would be allowed there is no excuse.
         elsewhere = Counter()
         for (_, op), count in assigned.items():
             elsewhere[op] += count
+    elsewhere += Counter()  # drops those of which none is left
     judged = own + elsewhere.total()
     return Placement(
         requested=provider.ort_name,

@@ -7,6 +7,7 @@ alone, and so does the arithmetic that a kernel really did.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,10 @@ EMULATED = frozenset({"emulated", "mixed"})
 
 _FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
 
+_WHOLE = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
+# A shape has as many as the tensor has dimensions, and an operator's pads or steps twice as many.
+_MOST_SIZES = 64
+
 # onnxruntime/core/optimizer/insert_cast_transformer.cc
 _INSERTED_CAST = "InsertedPrecisionFreeCast_"
 _KERNEL = "_kernel_time"
@@ -94,6 +99,8 @@ class Profile:
         arithmetic: nodes that compute floats, by the type that they compute in; those that a provider compiled
             left out, since nobody tells what it made of them.
         compiled: nodes that stand for what the provider compiled.
+        sizes: nodes that take and give a few integers or booleans each, as arithmetic on shapes does, by (ONNX Runtime
+            provider name, op type).
     """
 
     nodes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -102,6 +109,7 @@ class Profile:
     inserted_casts: int = 0
     arithmetic: Counter[str] = field(default_factory=Counter)
     compiled: int = 0
+    sizes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def executed(self) -> dict[str, int]:
         """Nodes that ran, by provider."""
@@ -265,11 +273,22 @@ def _add(profile: Profile, event: Mapping[str, Any], seen: set[tuple[str, str, s
         profile.inserted_casts += 1
     else:
         profile.nodes[owner, op] += 1
+        profile.sizes[owner, op] += _handles_sizes(details)
         kind = _computes_in(op, details)
         if provider.compiles and owner == provider.ort_name:
             profile.compiled += 1
         elif kind is not None:
             profile.arithmetic[kind] += 1
+
+
+def _handles_sizes(details: Mapping[str, Any]) -> bool:
+    """Whether a node gives something, and all that it takes and gives is a few integers or booleans."""
+    given, taken = details.get("output_type_shape", ()), details.get("input_type_shape", ())
+    return bool(given) and all(
+        kind in _WHOLE and math.prod(shape) <= _MOST_SIZES
+        for tensor in (*given, *taken)
+        for kind, shape in tensor.items()
+    )
 
 
 def _computes_in(op: str, details: Mapping[str, Any]) -> str | None:

@@ -87,8 +87,17 @@ def forge_the_record(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
     monkeypatch.setattr(ort.InferenceSession, "get_provider_graph_assignment_info", lambda _: list(owned))
 
 
-def forge_the_profile(monkeypatch: pytest.MonkeyPatch, *owned: Owned, microseconds: int = 10) -> None:
-    """Have the profile say that one node of each op ran, ``microseconds`` on the device and 10 elsewhere."""
+def forge_the_profile(
+    monkeypatch: pytest.MonkeyPatch,
+    *owned: Owned,
+    microseconds: int = 10,
+    gives: dict[str, list[int]] | None = None,
+    takes: dict[str, list[int]] | None = None,
+) -> None:
+    """Have the profile say that one node of each op ran, ``microseconds`` on the device and 10 elsewhere.
+
+    What runs elsewhere takes and gives tensors of these types and shapes.
+    """
     really = ort.InferenceSession.end_profiling
 
     def ended(self: ort.InferenceSession) -> str:
@@ -96,7 +105,10 @@ def forge_the_profile(monkeypatch: pytest.MonkeyPatch, *owned: Owned, microsecon
         events: list[dict[str, Any]] = []
         for owner in owned:
             for op in owner.ops:
-                details = {"op_name": op, "provider": owner.ep_name, "output_type_shape": [{"float": [2]}]}
+                result = (gives if owner.ep_name != DEVICE else None) or {"float": [2]}
+                details = {"op_name": op, "provider": owner.ep_name, "output_type_shape": [result]}
+                if takes and owner.ep_name != DEVICE:
+                    details["input_type_shape"] = [takes, takes]
                 took = microseconds if owner.ep_name == DEVICE else 10
                 name = f"node_{len(events)}_kernel_time"
                 events.append({"cat": "Node", "name": name, "dur": took, "args": details})
@@ -152,6 +164,49 @@ def test_shape_arithmetic_may_stay_on_the_cpu(tmp_path: Path, monkeypatch: pytes
     forge_both(monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather")))
     result = judged(tmp_path)
     assert (result.status, result.reason) == (Status.PASS, None)
+
+
+@pytest.mark.parametrize(
+    ("gives", "takes", "passes"),
+    [
+        ({"int64": [2]}, {"int64": [2]}, True),
+        ({"bool": []}, {"int64": []}, True),
+        ({"int64": [1, 64]}, {"int64": [1, 64]}, True),
+        ({"int64": [1, 65]}, {"int64": [1, 65]}, False),
+        ({"int64": [2]}, {"float": [2]}, False),
+        ({"float": [2]}, {"int64": [2]}, False),
+    ],
+)
+def test_arithmetic_on_a_few_integers_may_stay_on_the_cpu_and_on_others_may_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gives: dict[str, list[int]],
+    takes: dict[str, list[int]],
+    passes: bool,
+) -> None:
+    claim_the_device(monkeypatch)
+    owned = Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Add",))
+    forge_the_record(monkeypatch, *owned)
+    forge_the_profile(monkeypatch, *owned, gives=gives, takes=takes)
+    result = judged(tmp_path)
+    if passes:
+        assert (result.status, result.reason) == (Status.PASS, None)
+        assert result.placement is not None
+        assert (result.placement.share, result.placement.off_provider_ops) == (1.0, {})
+    else:
+        assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+        assert "elsewhere: Add x1" in str(result.reason)
+
+
+def test_what_is_never_arithmetic_on_shapes_is_caught_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_the_device(monkeypatch)
+    forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Det", "Add")))
+    monkeypatch.setattr(pipeline, "_run", lambda *_: pytest.fail("it ran"))
+    result = judged(tmp_path)
+    assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
+    assert "owns 1 of 3 nodes (33%, at least 95% is wanted); elsewhere: Det x1, Add x1" in str(result.reason)
 
 
 @pytest.mark.parametrize("provider", ["device", "cpu"])

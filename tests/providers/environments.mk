@@ -16,7 +16,7 @@ UNSANDBOXED = -o APT::Sandbox::User=root
 # How webgpu finds a device: `swiftshader`, a software one for machines without a GPU, or `system`, what Vulkan finds.
 WEBGPU_DEVICE ?= swiftshader
 
-.PHONY: provider-environments test-providers lock-providers lock-tensorrt test-cuda-options
+.PHONY: provider-environments test-providers lock-providers lock-tensorrt test-cuda test-cuda-options
 
 provider-environments: $(TEST_ENVIRONMENTS:%=%/.made) $(SWIFTSHADER)/.made
 
@@ -52,6 +52,9 @@ test-providers: provider-environments ## the tests marked `providers`, each in t
 	.venv-openvino/bin/python -m pytest -m providers tests/providers/test_openvino.py
 	$(WEBGPU_VARIABLES) .venv-webgpu/bin/python -m pytest -m providers tests/providers/test_webgpu.py
 	.venv-gpu/bin/python -m pytest -m providers tests/providers/test_gpu_refused.py
+
+test-cuda: .venv-cuda/.made ## CUDA on this machine's own GPU (downloads 2 GB)
+	.venv-cuda/bin/python -m pytest -m providers tests/providers/test_cuda.py
 
 # Tiny stub libraries stand in for the GPU's driver and TensorRT, so that the real option parsers run; no kernel does.
 test-cuda-options: .venv-cuda/.made ## option names against CUDA's and TensorRT's own parsers (downloads 2 GB; not for CI)

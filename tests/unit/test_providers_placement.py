@@ -21,6 +21,15 @@ def test_other_operators_on_the_cpu_count_against_it() -> None:
     assert (found.share, found.off_provider_ops) == (0.8, {"Det": 2})
 
 
+def test_what_was_seen_to_compute_shapes_alone_is_left_out_of_the_share() -> None:
+    assigned = Counter({(ON, "Conv"): 8, (OFF, "Add"): 5, (OFF, "Det"): 1})
+    found = judge(assigned, CUDA, Counter({(OFF, "Add"): 3, (OFF, "Det"): 1, (ON, "Conv"): 8}))
+    assert (found.share, found.off_provider_ops) == (8 / 11, {"Add": 2, "Det": 1})
+    assert judge(assigned, CUDA, Counter({(OFF, "Add"): 9})).off_provider_ops == {"Det": 1}
+    elsewhere = Counter({("OtherExecutionProvider", "Add"): 1, (ON, "Conv"): 1})
+    assert judge(elsewhere, CUDA, elsewhere).off_provider_ops == {"Add": 1}
+
+
 def test_a_shape_operator_of_another_domain_isnt_one() -> None:
     found = judge(Counter({(ON, "Conv"): 1, (OFF, "com.example:Gather"): 1}), CUDA)
     assert (found.share, found.off_provider_ops) == (0.5, {"com.example:Gather": 1})

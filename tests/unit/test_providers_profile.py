@@ -53,6 +53,19 @@ def test_a_run_on_the_cpu_is_told_by_operator_time_and_type(tmp_path: Path) -> N
     assert (found.copies, found.arithmetic) == (0, Counter({"float32": 3}))  # two Conv, with their Relu, and the pool
 
 
+def test_arithmetic_on_shapes_is_told_from_arithmetic(tmp_path: Path) -> None:
+    made = model(
+        "(float[n,3] x, int64[n] many) => (float[m] y, int64[n] z)"
+        " { shape = Shape(x)  twice = Mul(shape, shape)  flat = Reshape(x, minus)  y = Mul(flat, flat)"
+        "   z = Mul(many, many)  size = Mul(twice, twice) }"
+    )
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), "minus"))
+    made.graph.output.append(onnx.helper.make_tensor_value_info("size", onnx.TensorProto.INT64, [2]))
+    x, many = np.ones((100, 3), np.float32), np.ones(100, np.int64)
+    found = profiled(made.SerializeToString(), tmp_path, x=x, many=many)
+    assert (found.nodes[OFF, "Mul"], found.sizes[OFF, "Mul"]) == (4, 2)
+
+
 def test_float16_on_the_cpu_is_emulated_and_the_casts_show(tmp_path: Path) -> None:
     half = convert_float_to_float16(onnx.load_from_string(cnn()), keep_io_types=True)
     found = profiled(half.SerializeToString(), tmp_path, image=IMAGE)
