@@ -14,6 +14,8 @@ from typing import Protocol
 
 from harness.errors import GateError
 from harness.latency.pairs import alternating, balanced
+from harness.latency.sessions import keeps_to_its_threads
+from harness.providers import Provider
 
 FEWEST_TURNS, MOST_TURNS = 4, 60
 BLOCK_SECONDS = 0.004
@@ -96,9 +98,9 @@ def plan(run_s: float, seconds: float) -> tuple[int, int, int]:
     return untimed, timed, 2 * (max(FEWEST_TURNS, min(MOST_TURNS, turns)) // 2)
 
 
-def core(number: int, provider: str) -> int | None:
+def core(number: int, provider: Provider) -> int | None:
     """The processor that both sides of pair ``number`` stay on: their noise is then the same. None where none fits."""
-    if provider != "cpu" or not sys.platform.startswith("linux"):
+    if not keeps_to_its_threads(provider) or not sys.platform.startswith("linux"):
         return None
     allowed: Sequence[int] = sorted(os.sched_getaffinity(0))
     return allowed[number % len(allowed)]

@@ -203,7 +203,8 @@ class Pinned:
             taken = []
             for is_pinned in order:  # one after the other: sessions that open at once disturb each other's memory
                 each = pinned if is_pinned else judged
-                opening = (each.artifact, each.level, provider, THREADS, values, core(number, provider))
+                stays_on = core(number, providers.get(provider))
+                opening = (each.artifact, each.level, provider, THREADS, values, stays_on)
                 taken.append(sides[is_pinned].ask("open_model", *opening))
             return sides[False], sides[True], max(median(taken), 1e-6)
 

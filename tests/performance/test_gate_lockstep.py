@@ -22,12 +22,14 @@ from onnx import numpy_helper
 from harness.gate.lockstep import Timed, core, measure
 from harness.gate.process import Side
 from harness.isolate import Limits
+from harness.providers import get
 from tests.models import model, save
 
 pytestmark = pytest.mark.performance
 
 NIGHTS = 6
 PAIRS = 16
+CPU = get("cpu")
 SECONDS = 3.0
 ADDED = 0.05
 LIMITS = Limits(300.0, 16 << 30)
@@ -51,7 +53,7 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
         order = (False, True) if tested_first else (True, False)
         sides = {there: stack.enter_context(Side(Path(sys.executable), LIMITS, {}, apart=there)) for there in order}
         taken = [
-            sides[there].ask("open_model", pinned if there else tested, "all", "cpu", 1, values, core(number, "cpu"))
+            sides[there].ask("open_model", pinned if there else tested, "all", "cpu", 1, values, core(number, CPU))
             for there in order
         ]
         return sides[False], sides[True], median(taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from harness.errors import GateError, UsageError
-from harness.gate.lockstep import Timed, measure, plan
+from harness.gate.lockstep import Timed, core, measure, plan
 from harness.gate.process import Side, python_of
 from harness.isolate import Limits
+from harness.providers import get
 from tests.models import linear, save
 
 LIMITS = Limits(60.0, 8 << 30)
@@ -53,6 +55,15 @@ class _Made:
         machine.asked.append(self.name)
         noise = machine.rng.normal(scale=0.02, size=timed)
         return [int(self.cost * slower * machine.speed * math.exp(value)) for value in noise]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no process can be kept on a core")
+def test_both_sides_stay_on_one_core_where_one_thread_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2, 7})
+    assert [core(number, get("cpu")) for number in range(4)] == [2, 5, 7, 2]
+    assert [core(number, get("cuda")) for number in range(2)] == [2, 5]
+    assert core(0, get("tensorrt")) == 2
+    assert core(0, get("webgpu")) is None, "a device in software computes on threads of its own"
 
 
 def test_the_ratio_is_that_of_the_sides_whatever_the_machine_does() -> None:
