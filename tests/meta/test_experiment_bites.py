@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,12 +153,45 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert sorted(each.trial for each in again.of("aa")) == list(range(9))
     assert len(again.trials("aa")) == 9
     assert {each.model for each in again.of("aa")} == set(SUBJECTS)
-    assert "18 pairs for each of 100 cells" in capsys.readouterr().out
+    assert "16 pairs for each of 100 cells" in capsys.readouterr().out
     count = len(again.all)
     taking.take("aa", again, math.inf)
     assert len(again.all) == count
-    with pytest.raises(SystemExit, match="row `sizes` first"):
-        taking.take("work 5%", again, math.inf)
+
+
+def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine on which a row of products costs a hundredth of a percent, and half of that once trials begin."""
+
+    def measured(
+        row: str,
+        found: SimpleNamespace,
+        trial: int,
+        *,
+        pairs: int,
+        rows: int = 0,
+        confirming: bool = False,
+        **_: object,
+    ) -> Measured:
+        slower = rows * (1e-4 if row.startswith("size") else 5e-5)
+        taken = [[[2_000_000, round(2_000_000 * (1 + slower)) + pair]] for pair in range(pairs)]
+        return Measured(row, found.name, trial, confirming, taken, 1.0, 0, rows, host())
+
+    monkeypatch.setattr(taking, "measure", measured)
+    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
+    monkeypatch.setattr(taking, "with_work", lambda model, _: model)
+    monkeypatch.setattr(taking, "_guess", lambda *_: 77)
+    monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
+    monkeypatch.setattr(taking, "WORK_TRIALS", 30)
+    fill(recordings, "spread 1", 1, 0.0)
+    taking.take("work 5%", recordings, math.inf)
+    rows = [each.rows for each in recordings.of("work 5%")]
+    assert rows[0] == pytest.approx(500, rel=0.01), "the first trial knows nothing of the change"
+    assert rows[1] > 600
+    assert rows == sorted(rows)
+    assert rows[-1] == pytest.approx(1000, rel=0.06)
+    assert [each.rows for each in recordings.of("work 5%", confirming=True)] == rows
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ BUDGET_S = 280.0
 """For the first measurement of the hundred cells that a trial is taken to be one of: 16 pairs each, the fewest that can
 fail in such a run. All rows take 110 minutes then, and with more pairs over two hours."""
 EFFECTS = (0.10, 0.05, 0.03, 0.02)
-ROWS = ("spread", "fresh", "sizes", "aa", *(f"work {effect:.0%}" for effect in EFFECTS), "busy aa", "busy work 5%")
+ROWS = ("spread", "fresh", "aa", *(f"work {effect:.0%}" for effect in EFFECTS), "busy aa", "busy work 5%")
 
 Taken = Iterator[str]
 """What has been taken, a line for each measurement; taking it is going on to the next."""
@@ -43,7 +43,7 @@ def take(row: str, recordings: Recordings, deadline: float) -> None:
     steps = _steps(row, recordings)
     said = started = time.monotonic()
     for done, line in enumerate(steps, start=1):
-        if time.monotonic() - said > 10 or row in ("spread", "fresh", "sizes"):
+        if time.monotonic() - said > 10 or row in ("spread", "fresh"):
             said = time.monotonic()
             print(f"  {row}: {line} ({done} measured in {said - started:.0f} s)", flush=True)
         if time.monotonic() > deadline:
@@ -51,8 +51,8 @@ def take(row: str, recordings: Recordings, deadline: float) -> None:
 
 
 def _steps(row: str, recordings: Recordings) -> Taken:
-    if row in ("spread", "fresh", "sizes"):
-        return {"spread": _spread, "fresh": _fresh, "sizes": _sizes}[row](recordings)
+    if row in ("spread", "fresh"):
+        return {"spread": _spread, "fresh": _fresh}[row](recordings)
     effect = float(row.rpartition(" ")[2].rstrip("%")) / 100 if "work" in row else 0.0
     count = WORK_TRIALS if effect else BUSY_AA_TRIALS if "busy" in row else AA_TRIALS
     return _trials(row, recordings, effect, count)
@@ -69,6 +69,8 @@ def chosen_pairs(recordings: Recordings) -> Choice:
 def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Taken:
     pairs = chosen_pairs(recordings)
     print(f"  {pairs.why}")
+    if effect:
+        yield from _sizes(recordings, effect)
     models = INJECTABLE if effect else SUBJECTS
     first = {(each.model, each.trial): each for each in recordings.of(row)}
     second = {(each.model, each.trial) for each in recordings.of(row, confirming=True)}
@@ -76,19 +78,16 @@ def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Take
         for trial in range(count):
             name = models[trial % len(models)]
             found = subject(name)
-            rows = size_of(recordings, name, effect) if effect else 0
-            if effect and rows is None:
-                raise SystemExit(f"{row} needs the row `sizes` first: how much work is {effect:.0%} of {name}?")
-            variant = with_work(found.model, rows) if rows else None
             if (name, trial) not in first:
-                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows or 0, pairs=pairs.pairs)
+                rows = size_of(recordings, row, name, effect) if effect else 0
+                variant = with_work(found.model, rows) if rows else None
+                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows, pairs=pairs.pairs)
                 recordings.add(first[name, trial])
                 yield f"trial {trial + 1} of {count}, {name}"
             if (name, trial) not in second and undecided(first[name, trial]):
-                again = max(CONFIRMING_PAIRS, pairs.pairs)
-                recordings.add(
-                    measure(row, found, trial, variant=variant, rows=rows or 0, confirming=True, pairs=again)
-                )
+                again, rows = max(CONFIRMING_PAIRS, pairs.pairs), first[name, trial].rows
+                variant = with_work(found.model, rows) if rows else None
+                recordings.add(measure(row, found, trial, variant=variant, rows=rows, confirming=True, pairs=again))
                 yield f"trial {trial + 1} of {count}, {name}, confirmed"
 
 
@@ -116,27 +115,29 @@ def _fresh(recordings: Recordings) -> Taken:
                 yield f"{name}, {threads} threads, in fresh processes: {spread(measured):.1%}"
 
 
-def _sizes(recordings: Recordings) -> Taken:
-    """How many rows of products each effect takes in each model: a guess, and corrections by what it came to."""
+def _sizes(recordings: Recordings, effect: float) -> Taken:
+    """How many rows of products an effect takes in each model: a guess, and corrections by what it came to."""
+    row = f"size {effect:.0%}"
     for name in INJECTABLE:
-        for effect in EFFECTS:
-            row = f"size {effect:.0%}"
-            tries = [each for each in recordings.of(row) if each.model == name]
-            while len(tries) < sizings(effect):
-                rows = _next_rows(tries, effect) or _guess(name, effect)
-                found = subject(name)
-                measured = measure(
-                    row, found, len(tries), variant=with_work(found.model, rows), rows=rows, pairs=SIZING_PAIRS
-                )
-                tries.append(measured)
-                recordings.add(measured)
-                yield f"{name}, {rows} rows: {slowdown(measured):.2%} for {effect:.0%}"
+        tries = [each for each in recordings.of(row) if each.model == name]
+        while len(tries) < sizings(effect):
+            rows = _next_rows(tries, effect) if tries else _guess(name, effect)
+            found = subject(name)
+            variant = with_work(found.model, rows)
+            measured = measure(row, found, len(tries), variant=variant, rows=rows, pairs=SIZING_PAIRS)
+            tries.append(measured)
+            recordings.add(measured)
+            yield f"{name}, {rows} rows: {slowdown(measured):.2%} for {effect:.0%}"
 
 
-def size_of(recordings: Recordings, name: str, effect: float) -> int | None:
-    """The rows that ``effect`` takes in a model, from its sizing."""
-    tries = [each for each in recordings.of(f"size {effect:.0%}") if each.model == name]
-    return _next_rows(tries, effect) if len(tries) >= sizings(effect) else None
+def size_of(recordings: Recordings, row: str, name: str, effect: float) -> int:
+    """The rows that ``effect`` takes in a model: from its sizing, and from the trials of the row that went before.
+
+    What the work costs beside the model isn't the same an hour later, and a tenth of a percent less than the minimum
+    effect is rightly passed. A trial has no say in its own size.
+    """
+    taken = [*recordings.of(f"size {effect:.0%}"), *recordings.of(row), *recordings.of(row, confirming=True)]
+    return _next_rows([each for each in taken if each.model == name], effect)
 
 
 def sizings(effect: float) -> int:
@@ -144,12 +145,12 @@ def sizings(effect: float) -> int:
     return 6 if effect < 0.05 else 3
 
 
-def _next_rows(tries: list[Measured], effect: float) -> int | None:
-    """By proportion, from all that has been tried: its noise averages out."""
-    if not tries:
-        return None
-    per_row = [slowdown(each) / each.rows for each in tries[1:] or tries]
-    mean = sum(per_row) / len(per_row)
+def _next_rows(tries: list[Measured], effect: float) -> int:
+    """By proportion, from all that has been tried but the first guess: its noise averages out."""
+    counted = tries[1:] or tries
+    mean = sum(len(each.pairs) * slowdown(each) / each.rows for each in counted) / sum(
+        len(each.pairs) for each in counted
+    )
     if mean <= 0:
         return 2 * tries[-1].rows
     return max(1, round(effect / mean))
