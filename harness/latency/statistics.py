@@ -166,14 +166,14 @@ def decide_run(
 ) -> dict[K, Verdict]:
     """The verdicts on the cells of one run, of which with probability 1 - ``alpha`` none is a false FAIL.
 
-    PASS: the 95% interval lies within the minimum effect, which is the margin of a test of non-inferiority. FAIL: it
-    doesn't, and the exact one-sided Wilcoxon signed-rank test rejects that the variant is no slower, at ``alpha``
-    adjusted by Holm's method over the cells. What is neither is INCONCLUSIVE: it says nothing, and saying PASS of it
-    would be a check that can't fail.
+    PASS: a test of non-inferiority at ``alpha`` shows that the slowdown is below the minimum effect, its margin: the
+    interval of confidence 1 - 2 alpha lies within it. FAIL: it doesn't, and the exact one-sided Wilcoxon signed-rank
+    test rejects that the variant is no slower, at ``alpha`` adjusted by Holm's method over the cells. What is neither
+    is INCONCLUSIVE: it says nothing, and saying PASS of it would be a check that can't fail.
 
     The margin is held against the interval, not the estimate: that would make a slowdown of exactly the minimum
-    effect a coin toss, however many pairs there are. This way it's caught as often as the test finds it, and one that
-    the pairs can tell from the minimum effect isn't.
+    effect a coin toss, however many pairs there are. This way it's caught as often as the test finds it, but for a
+    share of ``alpha``, and one that the pairs can tell from the minimum effect isn't.
 
     Args:
         cells: d_k = ln(baseline / variant) by cell, one for each fresh pair of sessions.
@@ -346,10 +346,10 @@ def _power(pairs: int, effect: float, spread: float, alpha: float) -> float:
 
 
 def _judged(values: Sequence[float], p: float, alpha: float, minimum_effect: float) -> Verdict:
-    centre, interval = pseudomedian(values), speedup_interval(values)
-    if interval is None:
+    centre, interval, wider = pseudomedian(values), speedup_interval(values), speedup_interval(values, 1 - 2 * alpha)
+    if interval is None or wider is None:
         raise ValueError("too few pairs for an interval got past the check for validity")
-    if interval[0] > 1 / (1 + minimum_effect):
+    if wider[0] > 1 / (1 + minimum_effect):
         outcome = Outcome.PASS
     else:
         outcome = Outcome.FAIL if p <= alpha else Outcome.INCONCLUSIVE
