@@ -162,7 +162,10 @@ def test_what_was_interrupted_goes_on_where_it_was(
 def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine on which a row of products costs a hundredth of a percent, and half of that once trials begin."""
+    """A machine on which a row of products costs a hundredth of a percent, and half of that once trials begin.
+
+    One trial is disturbed, and has no say in what comes after it.
+    """
 
     def measured(
         row: str,
@@ -174,7 +177,7 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
         confirming: bool = False,
         **_: object,
     ) -> Measured:
-        slower = rows * (1e-4 if row.startswith("size") else 5e-5)
+        slower = 5.0 if trial == 9 else rows * (1e-4 if row.startswith("size") else 5e-5)
         taken = [[[2_000_000, round(2_000_000 * (1 + slower)) + pair]] for pair in range(pairs)]
         return Measured(row, found.name, trial, confirming, taken, 1.0, 0, rows, host())
 
@@ -189,7 +192,6 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     rows = [each.rows for each in recordings.of("work 5%")]
     assert rows[0] == pytest.approx(500, rel=0.01), "the first trial knows nothing of the change"
     assert rows[1] > 600
-    assert rows == sorted(rows)
     assert rows[-1] == pytest.approx(1000, rel=0.06)
     assert [each.rows for each in recordings.of("work 5%", confirming=True)] == rows
 
