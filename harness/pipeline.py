@@ -228,10 +228,10 @@ def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[s
     """
     provider, _ = _contract(way)
     assigned = assignments(session, provider)
+    at_best = _judge_placement(way, assigned, assigned if provider.fallback else Counter())
     short = _judge_placement(way, assigned, Counter())
-    if short is not None and (not provider.fallback or _judge_placement(way, assigned, assigned) is not None):
-        _judge_placement(way, assigned, Counter())
-        raise CellEnded(Status.FAIL, short)
+    if at_best is not None:
+        raise CellEnded(Status.FAIL, short or at_best)
     return assigned
 
 

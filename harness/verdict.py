@@ -25,7 +25,7 @@ from harness.oracle.ideal import Conversion, ideal_conversion
 from harness.oracle.quantizing import Scheme
 from harness.oracle.rounding import Clamp
 from harness.oracle.runs import first_line
-from harness.oracle.specification import has_infinities, sides_with
+from harness.oracle.specification import has_infinities, specified_instead
 from harness.reference import Reference
 from harness.results.cache import Cache
 from harness.results.cells import Status, Symptom
@@ -160,14 +160,13 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
         yardstick = yardstick.with_noise(unusual_floor(held.model, made, held.kept))
         comparison = _compared(held, expected, outputs, places, yardstick)
-    swallowed = _swallowed(held, expected, outputs, places, comparison)
-    if swallowed:
+    instead = {} if comparison.passed else _specified(held, expected, outputs, places)
+    if instead:
         notes.append(
-            "not judged where ONNX Runtime's CPU kernels make numbers of NaN, and neither "
-            f"{held.provider} nor ONNX's reference implementation does: "
-            + listed(sorted({made.sets[place].unusual for place in swallowed}))
+            "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make numbers of NaN, and "
+            f"neither it nor {held.provider} does: " + listed(sorted({made.sets[place].unusual for place in instead}))
         )
-        places = [place for place in places if place not in swallowed]
+        expected = [instead.get(place, each) for place, each in enumerate(expected)]
         comparison = _compared(held, expected, outputs, places, yardstick)
     told = (*notes, *comparison.notes)
     if comparison.passed:
@@ -183,27 +182,26 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
 
 
-def _swallowed(
+def _specified(
     held: Standard,
     expected: Sequence[Mapping[str, Any]],
     outputs: Sequence[Mapping[str, Any]],
     places: Sequence[int],
-    comparison: Comparison,
-) -> frozenset[int]:
-    """The unusual input sets with infinities on which it's the reference that ONNX doesn't bear out.
+) -> dict[int, Mapping[str, Any]]:
+    """By unusual input set with infinities on which ONNX doesn't bear the reference out: what it gives instead.
 
     Only asked where the kernels aren't the reference's: on the CPU a change is a change.
     """
-    if comparison.passed or providers.get(held.provider).noise_factor <= 1:
-        return frozenset()
-    return frozenset(
-        place
-        for place, each in enumerate(held.reference.sets)
-        if place in places
-        and each.unusual
-        and has_infinities(each)
-        and sides_with(outputs[place], expected[place], held.model, each)
-    )
+    if providers.get(held.provider).noise_factor <= 1:
+        return {}
+    found: dict[int, Mapping[str, Any]] = {}
+    for place in places:
+        each = held.reference.sets[place]
+        if each.unusual and has_infinities(each):
+            instead = specified_instead(outputs[place], expected[place], held.model, each)
+            if instead is not None:
+                found[place] = instead
+    return found
 
 
 def _compared(

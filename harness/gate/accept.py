@@ -53,7 +53,7 @@ def accept(
         if fault is not None:
             raise UsageError(f"{cell_id} can't be accepted: {fault}")
         cell = trimmed(there[cell_id])
-        where = run.host.computes(cell.provider)
+        where = run.host.processor_of(cell.provider)
         moved.append(Level(cell, where, run.seed, run.id, moment, who, " ".join(why.split())))
     with sole_writer(folder):
         levels = read_levels(folder)

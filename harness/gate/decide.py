@@ -55,7 +55,7 @@ def gate(
     notes = () if drift.available() else (drift.MISSING,)
     cells = [_vanished(name, wanted, there) for name in sorted({name for name, _ in wanted} - there.keys())]
     for name, cell in sorted(there.items()):
-        level = wanted.get((name, run.host.computes(cell.provider)))
+        level = wanted.get((name, run.host.processor_of(cell.provider)))
         if level is None:
             cells.append(_unknown(cell, run, wanted))
         else:
@@ -135,7 +135,7 @@ def _vanished(id: str, wanted: Mapping[Key, Level], there: Mapping[str, CellResu
 def _unknown(cell: CellResult, run: RunInfo, wanted: Mapping[Key, Level]) -> GatedCell:
     others = sorted(processor for name, processor in wanted if name == cell.id)
     mend = f'accept it: onnx-harness gate accept {cell.id} --why "…"'
-    here = run.host.computes(cell.provider)
+    here = run.host.processor_of(cell.provider)
     if others:
         finding = Finding(
             Outcome.INVALID,

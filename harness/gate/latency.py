@@ -75,7 +75,7 @@ def comparable(level: Level, past: Sequence[PastCell]) -> list[PastCell]:
     return [
         each
         for each in past
-        if held_against(level, each.run.host.computes(each.cell.provider), each.run.seed, each.cell)
+        if held_against(level, each.run.host.processor_of(each.cell.provider), each.run.seed, each.cell)
     ]
 
 

@@ -141,7 +141,7 @@ class Pinned:
         for name, each in self._cells.items():
             level, result = self._level(each.task), replace(each.judged.result, pinned=each.record)
             ratio = level.cell.pinned.ratio if level is not None and level.cell.pinned is not None else None
-            here = self._host.computes(result.provider)
+            here = self._host.processor_of(result.provider)
             if level and ratio and held_against(level, here, self._settings.seed, result):
                 self._accepted[name] = ratio
         records = {name: self._cells[name].record for name in self._accepted}
@@ -178,7 +178,7 @@ class Pinned:
             self._judge = None
 
     def _level(self, task: Task) -> Level | None:
-        return (self._levels or {}).get((task.cell.id, self._host.computes(task.cell.provider)))
+        return (self._levels or {}).get((task.cell.id, self._host.processor_of(task.cell.provider)))
 
     def _started(self) -> Side:
         if self._judge is None:

@@ -26,8 +26,10 @@ def has_infinities(values: InputSet) -> bool:
     return any(is_float(array) and not np.isfinite(array).all() for array in arrays)
 
 
-def sides_with(candidate: Mapping[str, Any], reference: Mapping[str, Any], model: Model, values: InputSet) -> bool:
-    """Whether ONNX's reference implementation has NaN and infinity where a candidate has them, and ``reference`` not.
+def specified_instead(
+    candidate: Mapping[str, Any], reference: Mapping[str, Any], model: Model, values: InputSet
+) -> dict[str, Any] | None:
+    """What ONNX's reference implementation gives, where it has NaN and infinity as a candidate has and others don't.
 
     Args:
         candidate: somebody's outputs by name.
@@ -36,14 +38,18 @@ def sides_with(candidate: Mapping[str, Any], reference: Mapping[str, Any], model
         values: the input set that they're of.
 
     Returns:
-        False, too, where the reference implementation can't run the model: then nobody contradicts the reference.
+        Its outputs by name, in the reference's dtypes; None where it bears the reference out, or can't run the model.
     """
     try:
         with risking(f"onnx.reference {model.sha256[:16]}"):
             specified = _specified(model, values, list(reference))
     except Exception:  # it raises whatever numpy does, and lacks operators
-        return False
-    return _alike(candidate, specified) and not _alike(reference, specified)
+        return None
+    if not _alike(candidate, specified) or _alike(reference, specified):
+        return None
+    if not all(isinstance(value, np.ndarray) for value in specified.values()):
+        return None
+    return {name: value.astype(reference[name].dtype, copy=False) for name, value in specified.items()}
 
 
 def _specified(model: Model, values: InputSet, names: list[str]) -> dict[str, Any]:

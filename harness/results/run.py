@@ -54,7 +54,7 @@ class HostInfo:
     os: str
     devices: dict[str, str] = field(default_factory=dict)
 
-    def computes(self, provider: str) -> str:
+    def processor_of(self, provider: str) -> str:
         """What computes on ``provider`` here, as a key of history: two machines of one name are compared."""
         device = self.devices.get(provider)
         return f"{self.cpu}, {device}" if device else self.cpu
