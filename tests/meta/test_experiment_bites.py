@@ -191,9 +191,37 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     taking.take("work 5%", recordings, math.inf)
     rows = [each.rows for each in recordings.of("work 5%")]
     assert rows[0] == pytest.approx(500, rel=0.01), "the first trial knows nothing of the change"
-    assert rows[1] > 600
+    assert rows[1] > 560
     assert rows[-1] == pytest.approx(1000, rel=0.06)
-    assert [each.rows for each in recordings.of("work 5%", confirming=True)] == rows
+    confirmed = recordings.of("work 5%", confirming=True)
+    assert {(each.trial, each.rows) for each in confirmed} == set(enumerate(rows))
+
+
+def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_where_it_was(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = []
+
+    def measured(
+        row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, part: int = 0, **_: object
+    ) -> Measured:
+        parts.append((confirming, trial, part))
+        taken = [[[2_000_000, 2_100_000 + len(parts) * 100 + pair]] for pair in range(pairs)]
+        return Measured(row, found, trial, confirming, taken, 1.0, 0, 0, host())
+
+    monkeypatch.setattr(taking, "measure", measured)
+    monkeypatch.setattr(taking, "subject", lambda name: name)
+    fill(recordings, "spread 1", 1, 0.0)
+    steps = taking._trials("aa", recordings, 0.0, 3)
+    for _ in range(5):
+        next(steps)
+    assert recordings.trials("aa") == [], "a second measurement that lacks parts is none"
+    again = Recordings(recordings.path)
+    list(taking._trials("aa", again, 0.0, 3))
+    firsts = [(False, trial, 0) for trial in range(3)]
+    assert parts == [*firsts, *((True, trial, part) for part in (0, 8, 16, 24) for trial in range(3))]
+    assert [len(second.pairs) for _, second in again.trials("aa") if second] == [32, 32, 32]
+    assert [second.seconds for _, second in again.trials("aa") if second] == [4.0, 4.0, 4.0]
 
 
 @pytest.mark.parametrize(

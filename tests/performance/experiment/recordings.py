@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context
-from multiprocessing.pool import Pool
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +24,7 @@ from harness.latency import collect
 from harness.latency.conditions import undisturbed
 from harness.latency.plan import fixed_plan
 from harness.latency.sessions import timed_session
-from harness.latency.statistics import decide_run, log_ratio, needs_confirmation
+from harness.latency.statistics import CONFIRMING_PAIRS, decide_run, log_ratio, needs_confirmation
 from harness.results.run import gather
 from tests.performance.experiment.subjects import Subject
 
@@ -37,8 +39,9 @@ class Measured:
     Attributes:
         row: what it was taken for: ``aa``, ``work 5%``, ``busy work 5%``, ``spread 1`` …
         trial: counts within the row; the confirmation of a trial has its number.
-        confirming: whether it's the second measurement.
+        confirming: whether it's of the second measurement, which is taken in several parts.
         pairs: for each session pair, [baseline, variant] of each iteration, nanoseconds.
+        seconds: that it took, the start of its process included.
         rows: of the products that were put in; 0 for none.
     """
 
@@ -90,9 +93,31 @@ class Recordings:
 
     def trials(self, row: str) -> list[tuple[Measured, Measured | None]]:
         """First measurements with their confirmations. A trial that still lacks its confirmation is left out."""
-        second = {(each.model, each.trial): each for each in self.of(row, confirming=True)}
-        found = [(each, second.get((each.model, each.trial))) for each in self.of(row)]
-        return [(first, again) for first, again in found if again is not None or not undecided(first)]
+        parts: dict[tuple[str, int], list[Measured]] = defaultdict(list)
+        for each in self.of(row, confirming=True):
+            parts[each.model, each.trial].append(each)
+        found: list[tuple[Measured, Measured | None]] = []
+        for first in self.of(row):
+            again = together(parts.get((first.model, first.trial), []))
+            if again is not None and len(again.pairs) >= confirming_pairs(first):
+                found.append((first, again))
+            elif not undecided(first):
+                found.append((first, None))
+        return found
+
+
+def together(parts: list[Measured]) -> Measured | None:
+    """The measurement that was taken in ``parts``; None without any."""
+    if not parts:
+        return None
+    pairs = [pair for each in parts for pair in each.pairs]
+    seconds, unsettled = sum(each.seconds for each in parts), sum(each.unsettled for each in parts)
+    return replace(parts[0], pairs=pairs, seconds=seconds, unsettled=unsettled, conditions={})
+
+
+def confirming_pairs(first: Measured) -> int:
+    """Of the second measurement of a cell that was measured: as the gate has it."""
+    return max(CONFIRMING_PAIRS, len(first.pairs))
 
 
 def undecided(first: Measured) -> bool:
@@ -115,6 +140,7 @@ def measure(
     pairs: int,
     rows: int = 0,
     confirming: bool = False,
+    part: int = 0,
     threads: int = 1,
 ) -> Measured:
     """Measure a cell: ``variant`` against the subject itself, or the subject against itself.
@@ -122,24 +148,26 @@ def measure(
     In a process of its own. In one that had made thousands of sessions before, the spread over pairs was found to be
     about twice what it was in a young one minutes later: a pair gets what memory is left between earlier sessions.
     """
-    seed = crc32(f"{row} {subject.name} {trial} {confirming}".encode())
-    taken, seconds, unsettled, conditions = _processes().apply(_take, (subject, variant, pairs, threads, seed))
+    seed = crc32(f"{row} {subject.name} {trial} {confirming} {part}".encode())
+    started = time.perf_counter()
+    with ProcessPoolExecutor(1, _context()) as fresh:
+        taken, unsettled, conditions = fresh.submit(_take, subject, variant, pairs, threads, seed).result()
+    seconds = time.perf_counter() - started
     return Measured(row, subject.name, trial, confirming, taken, seconds, unsettled, rows, host(), conditions)
 
 
 @cache
-def _processes() -> Pool:
-    """Fresh processes, one after the other: each is forked from one that has made no session."""
+def _context() -> BaseContext:
+    """Of fresh processes: each is forked from one that has made no session."""
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return context.Pool(1, maxtasksperchild=1)
+    return context
 
 
 def _take(
     subject: Subject, variant: bytes | None, pairs: int, threads: int, seed: int
-) -> tuple[list[list[list[int]]], float, int, dict[str, Any]]:
+) -> tuple[list[list[list[int]]], int, dict[str, Any]]:
     cpu = providers.get("cpu")
-    started = time.perf_counter()
     with undisturbed(threads) as watch:
         recording = collect(
             baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
@@ -149,7 +177,7 @@ def _take(
         )
     conditions = asdict(watch.record) if watch.record is not None else {}
     taken = [[[baseline, other] for baseline, other in pair] for pair in recording.readings]
-    return taken, time.perf_counter() - started, recording.unsettled, conditions
+    return taken, recording.unsettled, conditions
 
 
 def in_fresh_processes(row: str, subject: Subject, threads: int, pairs: int) -> Measured:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import median
 
 from harness.latency.plan import PAIR_S
-from harness.latency.statistics import CONFIRMING_PAIRS, Choice, choose_pairs, pseudomedian
+from harness.latency.statistics import Choice, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
     FAMILY,
     Measured,
     Recordings,
     busy_neighbour,
+    confirming_pairs,
     in_fresh_processes,
     measure,
     undecided,
@@ -24,6 +26,8 @@ from tests.performance.experiment.subjects import INJECTABLE, SPREAD, SUBJECTS, 
 AA_TRIALS, BUSY_AA_TRIALS, WORK_TRIALS = 600, 100, 100
 SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 32
 NOISY = 0.02
+PART_PAIRS = 8
+"""Of a second measurement, in one go: an even number, since two adjacent pairs make a replicate of the interval."""
 BUDGET_S = 280.0
 """For the first measurement of the hundred cells that a trial is taken to be one of: 16 pairs each, the fewest that can
 fail in such a run. All rows take 110 minutes then, and with more pairs over two hours."""
@@ -73,22 +77,43 @@ def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Take
         yield from _sizes(recordings, effect)
     models = INJECTABLE if effect else SUBJECTS
     first = {(each.model, each.trial): each for each in recordings.of(row)}
-    second = {(each.model, each.trial) for each in recordings.of(row, confirming=True)}
     with busy_neighbour() if "busy" in row else nullcontext():
         for trial in range(count):
             name = models[trial % len(models)]
-            found = subject(name)
             if (name, trial) not in first:
                 rows = size_of(recordings, row, name, effect) if effect else 0
-                variant = with_work(found.model, rows) if rows else None
-                first[name, trial] = measure(row, found, trial, variant=variant, rows=rows, pairs=pairs.pairs)
+                first[name, trial] = _measured(row, name, trial, rows, pairs.pairs)
                 recordings.add(first[name, trial])
                 yield f"trial {trial + 1} of {count}, {name}"
-            if (name, trial) not in second and undecided(first[name, trial]):
-                again, rows = max(CONFIRMING_PAIRS, pairs.pairs), first[name, trial].rows
-                variant = with_work(found.model, rows) if rows else None
-                recordings.add(measure(row, found, trial, variant=variant, rows=rows, confirming=True, pairs=again))
-                yield f"trial {trial + 1} of {count}, {name}, confirmed"
+        yield from _confirmations(row, recordings, [each for each in first.values() if undecided(each)])
+
+
+def _confirmations(row: str, recordings: Recordings, doubtful: list[Measured]) -> Taken:
+    """Second measurements, when all of the row's firsts are taken, as at the end of a run; a part of each in turn.
+
+    What work costs beside a model drifts by some tenths of a percent within seconds: halves of one measurement agreed
+    more than two measurements did. In turn, a few seconds of each, its parts are minutes apart.
+    """
+    taken = Counter[tuple[str, int]]()
+    for each in recordings.of(row, confirming=True):
+        taken[each.model, each.trial] += len(each.pairs)
+    while wanting := [each for each in doubtful if taken[each.model, each.trial] < confirming_pairs(each)]:
+        least = min(taken[each.model, each.trial] for each in wanting)
+        for each in wanting:
+            wanted, have = confirming_pairs(each), taken[each.model, each.trial]
+            if have == least:
+                pairs = min(PART_PAIRS, wanted - have)
+                recordings.add(_measured(row, each.model, each.trial, each.rows, pairs, confirming=True, part=have))
+                taken[each.model, each.trial] += pairs
+                yield f"trial {each.trial + 1}, {each.model}, confirmed in {have + pairs} of {wanted} pairs"
+
+
+def _measured(
+    row: str, name: str, trial: int, rows: int, pairs: int, *, confirming: bool = False, part: int = 0
+) -> Measured:
+    found = subject(name)
+    variant = with_work(found.model, rows) if rows else None
+    return measure(row, found, trial, variant=variant, rows=rows, pairs=pairs, confirming=confirming, part=part)
 
 
 def _spread(recordings: Recordings) -> Taken:
@@ -136,13 +161,13 @@ def size_of(recordings: Recordings, row: str, name: str, effect: float) -> int:
     What the work costs beside the model isn't the same an hour later, and a tenth of a percent less than the minimum
     effect is rightly passed. A trial has no say in its own size.
     """
-    taken = [*recordings.of(f"size {effect:.0%}"), *recordings.of(row), *recordings.of(row, confirming=True)]
+    taken = [*recordings.of(f"size {effect:.0%}"), *recordings.of(row)]
     return _next_rows([each for each in taken if each.model == name], effect)
 
 
 def sizings(effect: float) -> int:
     """How often the work is sized: near the minimum effect a tenth of a percent decides whether it should be caught."""
-    return 6 if effect < 0.05 else 3
+    return 6 if effect < 0.03 else 3
 
 
 def _next_rows(tries: list[Measured], effect: float) -> int:
