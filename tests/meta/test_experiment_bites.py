@@ -197,6 +197,27 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     assert {(each.trial, each.rows) for each in confirmed} == set(enumerate(rows))
 
 
+def test_a_further_effect_is_first_sized_by_what_another_took(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sized = []
+
+    def measured(row: str, found: SimpleNamespace, trial: int, *, pairs: int, rows: int, **_: object) -> Measured:
+        sized.append((row, trial, rows))
+        taken = [[[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]] for pair in range(pairs)]
+        return Measured(row, found.name, trial, False, taken, 1.0, 0, rows, host())
+
+    monkeypatch.setattr(taking, "measure", measured)
+    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
+    monkeypatch.setattr(taking, "with_work", lambda model, _: model)
+    monkeypatch.setattr(taking, "_guess", lambda *_: 77)
+    monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
+    for effect in (0.10, 0.02):
+        list(taking._sizes(recordings, effect))
+    assert sized[0] == ("size 10%", 0, 77), "nothing is known yet"
+    assert [rows for row, _, rows in sized if row == "size 2%"] == [200] * taking.sizings(0.02)
+
+
 def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_where_it_was(
     recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,9 +240,9 @@ def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_whe
     again = Recordings(recordings.path)
     list(taking._trials("aa", again, 0.0, 3))
     firsts = [(False, trial, 0) for trial in range(3)]
-    assert parts == [*firsts, *((True, trial, part) for part in (0, 8, 16, 24) for trial in range(3))]
+    assert parts == [*firsts, *((True, trial, part) for part in (0, 12, 24) for trial in range(3))]
     assert [len(second.pairs) for _, second in again.trials("aa") if second] == [32, 32, 32]
-    assert [second.seconds for _, second in again.trials("aa") if second] == [4.0, 4.0, 4.0]
+    assert [second.seconds for _, second in again.trials("aa") if second] == [3.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize(

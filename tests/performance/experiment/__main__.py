@@ -22,7 +22,7 @@ from tests.performance.experiment.taking import ROWS, OutOfTime, take
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", action="append", choices=ROWS, help="only this row; repeatable")
-    parser.add_argument("--minutes", type=float, default=115.0, help="measure for so long at most (default: 115)")
+    parser.add_argument("--minutes", type=float, default=118.0, help="measure for so long at most (default: 118)")
     parser.add_argument("--file", type=Path, default=Path("reports/latency_experiment.jsonl"))
     options = parser.parse_args()
     recordings = Recordings(options.file)

@@ -24,13 +24,13 @@ from tests.performance.experiment.recordings import (
 from tests.performance.experiment.subjects import INJECTABLE, SPREAD, SUBJECTS, WIDTH, subject, with_work
 
 AA_TRIALS, BUSY_AA_TRIALS, WORK_TRIALS = 600, 100, 100
-SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 32
+SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 24
 NOISY = 0.02
-PART_PAIRS = 8
+PART_PAIRS = 12
 """Of a second measurement, in one go: an even number, since two adjacent pairs make a replicate of the interval."""
 BUDGET_S = 280.0
 """For the first measurement of the hundred cells that a trial is taken to be one of: 16 pairs each, the fewest that can
-fail in such a run. All rows take 110 minutes then, and with more pairs over two hours."""
+fail in such a run. All rows take just under two hours then."""
 EFFECTS = (0.10, 0.05, 0.03, 0.02)
 ROWS = ("spread", "fresh", "aa", *(f"work {effect:.0%}" for effect in EFFECTS), "busy aa", "busy work 5%")
 
@@ -146,7 +146,7 @@ def _sizes(recordings: Recordings, effect: float) -> Taken:
     for name in INJECTABLE:
         tries = [each for each in recordings.of(row) if each.model == name]
         while len(tries) < sizings(effect):
-            rows = _next_rows(tries, effect) if tries else _guess(name, effect)
+            rows = _next_rows(tries, effect) if tries else _first_rows(recordings, name, effect)
             found = subject(name)
             variant = with_work(found.model, rows)
             measured = measure(row, found, len(tries), variant=variant, rows=rows, pairs=SIZING_PAIRS)
@@ -167,7 +167,7 @@ def size_of(recordings: Recordings, row: str, name: str, effect: float) -> int:
 
 def sizings(effect: float) -> int:
     """How often the work is sized: near the minimum effect a tenth of a percent decides whether it should be caught."""
-    return 6 if effect < 0.03 else 3
+    return 4 if effect < 0.03 else 2
 
 
 def _next_rows(tries: list[Measured], effect: float) -> int:
@@ -179,6 +179,12 @@ def _next_rows(tries: list[Measured], effect: float) -> int:
     if per_row <= 0:
         return 2 * tries[-1].rows
     return max(1, round(effect / per_row))
+
+
+def _first_rows(recordings: Recordings, name: str, effect: float) -> int:
+    """By what another effect took in this model, or a guess."""
+    others = [each for each in recordings.all if each.row.startswith("size ") and each.model == name]
+    return _next_rows(others, effect) if others else _guess(name, effect)
 
 
 def _guess(name: str, effect: float) -> int:
