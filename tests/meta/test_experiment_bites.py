@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,6 +160,14 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert len(again.all) == count
 
 
+def put_work_into_one_model(monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Measured]) -> None:
+    monkeypatch.setattr(taking, "measure", measured)
+    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
+    monkeypatch.setattr(taking, "with_work", lambda model, _: model)
+    monkeypatch.setattr(taking, "_guess", lambda *_: 77)
+    monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
+
+
 def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,11 +190,7 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
         taken = [[[2_000_000, round(2_000_000 * (1 + slower)) + pair]] for pair in range(pairs)]
         return Measured(row, found.name, trial, confirming, taken, 1.0, 0, rows, host())
 
-    monkeypatch.setattr(taking, "measure", measured)
-    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
-    monkeypatch.setattr(taking, "with_work", lambda model, _: model)
-    monkeypatch.setattr(taking, "_guess", lambda *_: 77)
-    monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
+    put_work_into_one_model(monkeypatch, measured)
     monkeypatch.setattr(taking, "WORK_TRIALS", 30)
     fill(recordings, "spread 1", 1, 0.0)
     taking.take("work 5%", recordings, math.inf)
@@ -207,11 +212,7 @@ def test_a_further_effect_is_first_sized_by_what_another_took(
         taken = [[[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]] for pair in range(pairs)]
         return Measured(row, found.name, trial, False, taken, 1.0, 0, rows, host())
 
-    monkeypatch.setattr(taking, "measure", measured)
-    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
-    monkeypatch.setattr(taking, "with_work", lambda model, _: model)
-    monkeypatch.setattr(taking, "_guess", lambda *_: 77)
-    monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
+    put_work_into_one_model(monkeypatch, measured)
     for effect in (0.10, 0.02):
         list(taking._sizes(recordings, effect))
     assert sized[0] == ("size 10%", 0, 77), "nothing is known yet"

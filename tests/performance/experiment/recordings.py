@@ -20,11 +20,12 @@ from typing import Any
 from zlib import crc32
 
 from harness import providers
+from harness.gate.verdicts import confirming_pairs
 from harness.latency import collect
 from harness.latency.conditions import undisturbed
 from harness.latency.plan import fixed_plan
 from harness.latency.sessions import timed_session
-from harness.latency.statistics import CONFIRMING_PAIRS, decide_run, log_ratio, needs_confirmation
+from harness.latency.statistics import decide_run, log_ratio, needs_confirmation
 from harness.results.run import gather
 from tests.performance.experiment.subjects import Subject
 
@@ -98,26 +99,19 @@ class Recordings:
             parts[each.model, each.trial].append(each)
         found: list[tuple[Measured, Measured | None]] = []
         for first in self.of(row):
-            again = together(parts.get((first.model, first.trial), []))
-            if again is not None and len(again.pairs) >= confirming_pairs(first):
-                found.append((first, again))
+            taken = parts[first.model, first.trial]
+            if sum(len(each.pairs) for each in taken) >= confirming_pairs(len(first.pairs)):
+                found.append((first, together(taken)))
             elif not undecided(first):
                 found.append((first, None))
         return found
 
 
-def together(parts: list[Measured]) -> Measured | None:
-    """The measurement that was taken in ``parts``; None without any."""
-    if not parts:
-        return None
+def together(parts: list[Measured]) -> Measured:
+    """The measurement that was taken in ``parts``."""
     pairs = [pair for each in parts for pair in each.pairs]
     seconds, unsettled = sum(each.seconds for each in parts), sum(each.unsettled for each in parts)
     return replace(parts[0], pairs=pairs, seconds=seconds, unsettled=unsettled, conditions={})
-
-
-def confirming_pairs(first: Measured) -> int:
-    """Of the second measurement of a cell that was measured: as the gate has it."""
-    return max(CONFIRMING_PAIRS, len(first.pairs))
 
 
 def undecided(first: Measured) -> bool:

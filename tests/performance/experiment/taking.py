@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import median
 
+from harness.gate.verdicts import confirming_pairs
 from harness.latency.plan import PAIR_S
 from harness.latency.statistics import Choice, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
@@ -16,7 +17,6 @@ from tests.performance.experiment.recordings import (
     Measured,
     Recordings,
     busy_neighbour,
-    confirming_pairs,
     in_fresh_processes,
     measure,
     undecided,
@@ -85,10 +85,11 @@ def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Take
                 first[name, trial] = _measured(row, name, trial, rows, pairs.pairs)
                 recordings.add(first[name, trial])
                 yield f"trial {trial + 1} of {count}, {name}"
-        yield from _confirmations(row, recordings, [each for each in first.values() if undecided(each)])
+        doubtful = [each for each in first.values() if undecided(each)]
+        yield from _confirmations(row, recordings, doubtful, confirming_pairs(pairs.pairs))
 
 
-def _confirmations(row: str, recordings: Recordings, doubtful: list[Measured]) -> Taken:
+def _confirmations(row: str, recordings: Recordings, doubtful: list[Measured], wanted: int) -> Taken:
     """Second measurements, when all of the row's firsts are taken, as at the end of a run; a part of each in turn.
 
     What work costs beside a model drifts by some tenths of a percent within seconds: halves of one measurement agreed
@@ -97,14 +98,11 @@ def _confirmations(row: str, recordings: Recordings, doubtful: list[Measured]) -
     taken = Counter[tuple[str, int]]()
     for each in recordings.of(row, confirming=True):
         taken[each.model, each.trial] += len(each.pairs)
-    while wanting := [each for each in doubtful if taken[each.model, each.trial] < confirming_pairs(each)]:
-        least = min(taken[each.model, each.trial] for each in wanting)
-        for each in wanting:
-            wanted, have = confirming_pairs(each), taken[each.model, each.trial]
-            if have == least:
+    for have in range(0, wanted, PART_PAIRS):
+        for each in doubtful:
+            if taken[each.model, each.trial] <= have:
                 pairs = min(PART_PAIRS, wanted - have)
                 recordings.add(_measured(row, each.model, each.trial, each.rows, pairs, confirming=True, part=have))
-                taken[each.model, each.trial] += pairs
                 yield f"trial {each.trial + 1}, {each.model}, confirmed in {have + pairs} of {wanted} pairs"
 
 
