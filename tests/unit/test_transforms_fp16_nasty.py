@@ -270,6 +270,11 @@ def test_statements_about_values_follow_them() -> None:
     assert {info.type.tensor_type.elem_type for info in result.graph.value_info} == {TensorProto.FLOAT16}
 
 
+def test_an_output_that_is_a_cast_of_a_later_output_leaves_that_one_its_name() -> None:
+    text = "agraph (float[3] x, int64 axis) => (float[3] z, float[3] y) { y = CumSum(x, axis) z = Cast<to = 1>(y) }"
+    converts(model_of(text), X | {"axis": np.int64(0)})
+
+
 def test_before_casts_could_be_inferred_there_is_no_valid_result() -> None:
     model = model_of("agraph (float[3] x) => (float[3] z) { z = Neg(x) }", opset=5, ir_version=3)
     with pytest.raises(NotApplicable, match="inferred since opset 6, and the model is of 5"):

@@ -116,7 +116,10 @@ class Rewiring:
     def _move_outputs_inside(self) -> None:
         """Rename outputs of the model that are made in another type than is wanted; the copy gets their name."""
         main = self._reading.scopes[0]
-        moved = [name for name in main.outputs if name in self._floats and self._native(name) != self._outside(name)]
+        outputs = {name for name in main.outputs if name in self._floats and self._native(name) != self._outside(name)}
+        # In the order of definition: the copy of a Cast's result looks for the copy of what it read, which may be an
+        # output too and has to have got its name by then.
+        moved = [name for name in self._reading.makers if name in outputs]
         for name in moved:
             self._inside[name] = self._name(f"{name}_inside", main)
             maker = self._reading.makers[name]
