@@ -273,6 +273,7 @@ def test_statements_about_values_follow_them() -> None:
 def test_an_output_that_is_a_cast_of_a_later_output_leaves_that_one_its_name() -> None:
     text = "agraph (float[3] x, int64 axis) => (float[3] z, float[3] y) { y = CumSum(x, axis) z = Cast<to = 1>(y) }"
     converts(model_of(text), X | {"axis": np.int64(0)})
+    assert ops(convert_float_to_float16(model_of(text))) == {"Cast": 2, "CumSum": 1, "Identity": 1}
 
 
 def test_before_casts_could_be_inferred_there_is_no_valid_result() -> None:

@@ -295,7 +295,7 @@ class Rewiring:
 
     def _casts_of_nobody(self) -> list[Step]:
         """The model's own Casts whose readers have all found what they want elsewhere."""
-        left = {*self._same, *self._widened}
+        left = {*self._same, *self._widened, *self._inside.values()}
         found: list[Step] = []
         casts = [step for step in self._casts if not left.isdisjoint(step.outs)]
         while casts:
