@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from harness.isolate import RISK, Worker
 from harness.matrix import Cell
 from harness.providers.probe import Availability, probe
 from harness.results.cache import Cache, cache_root
-from harness.results.cells import CellResult, Stage, Status, Symptom
+from harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from harness.results.run import this_host
 from harness.settings import Settings
 from harness.way import Judged, Task
@@ -130,7 +130,7 @@ class Runner:
         """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
 
         Args:
-            say: takes a line for each cell that is measured again, before it is.
+            say: takes a line for each part of a measurement that is made again, before it is made.
 
         Yields:
             The newer state of each cell that has an accepted level; of one that is measured again, twice.
@@ -138,18 +138,24 @@ class Runner:
         if self._pinned is None:
             return
         decided = self._pinned.decide()
-        for name, record in decided.items():
-            yield replace(self._timed[name][1], pinned=record)
-        doubtful = self._pinned.doubtful()
-        for number, name in enumerate(doubtful, start=1):
+        for name, first in decided.items():
+            yield replace(self._timed[name][1], pinned=first)
+        waiting = deque(self._pinned.doubtful())
+        count, settled = len(waiting), 0
+        while waiting:  # a part of each in turn: see `verdicts.PART_PAIRS`
+            name = waiting.popleft()
             cell, result = self._timed[name]
-            say(f"{number} of {len(doubtful)} doubtful latencies measured again, on fresh pairs: {name}")
+            say(f"doubtful latencies measured again, on fresh pairs in turn, {settled} of {count} settled: {name}")
             try:
                 sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
-                record = self._pinned.again(name, dict(sets[0]))
+                record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
                 words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
                 record = verdicts.without_second(decided[name], words)
+            if record is None:
+                waiting.append(name)
+                continue
+            settled += 1
             yield replace(result, pinned=record)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:

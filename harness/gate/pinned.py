@@ -54,6 +54,7 @@ class Pinned:
         self._cells: dict[str, _Cell] = {}
         self._accepted: dict[str, float] = {}  # ratios of the levels that cells are held against
         self._firsts: dict[str, Verdict] = {}
+        self._seconds: dict[str, tuple[float, ...]] = {}  # log ratios, as far as they are taken
         self._judge: Side | None = None
         self._versions: dict[str, str] = {}
         self._levels: Mapping[Key, Level] | None = None
@@ -155,21 +156,25 @@ class Pinned:
         """The ids of cells that are to be measured again before their verdicts stand."""
         return [name for name, verdict in self._firsts.items() if needs_confirmation(verdict)]
 
-    def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord:
-        """Measure a cell a second time, in fresh processes, on ``values``.
+    def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord | None:
+        """Take the next part of a cell's second measurement, in fresh processes, on ``values``.
 
         Returns:
-            Its record, with the final verdict.
+            After the last part its record, with the final verdict; None before.
 
         Raises:
             GateError: it can't be timed any more.
         """
         each, accepted = self._cells[id], self._accepted[id]
-        pairs = verdicts.confirming_pairs(self._pairs)
-        found = self._timed(each.task, each.judged, each.pinned, values, pairs=pairs, seed=self._settings.seed + 1)
-        final = verdicts.decide_again(self._firsts[id], found.log_ratios, accepted)
-        record = verdicts.with_verdict(each.record, final, accepted)
-        return replace(record, confirming_log_ratios=found.log_ratios)
+        taken, wanted = self._seconds.get(id, ()), verdicts.confirming_pairs(self._pairs)
+        pairs = min(verdicts.PART_PAIRS, wanted - len(taken))
+        seed = self._settings.seed + 1 + len(taken)
+        found = self._timed(each.task, each.judged, each.pinned, values, pairs=pairs, seed=seed, before=len(taken))
+        taken = self._seconds[id] = taken + found.log_ratios
+        if len(taken) < wanted:
+            return None
+        final = verdicts.decide_again(self._firsts[id], taken, accepted)
+        return replace(verdicts.with_verdict(each.record, final, accepted), confirming_log_ratios=taken)
 
     def close(self) -> None:
         """End its process."""
@@ -193,7 +198,15 @@ class Pinned:
         return Side(python, self._settings.limits, environment, apart=pinned)
 
     def _timed(
-        self, task: Task, judged: Judged, pinned: Judged, values: Mapping[str, Any], *, pairs: int, seed: int
+        self,
+        task: Task,
+        judged: Judged,
+        pinned: Judged,
+        values: Mapping[str, Any],
+        *,
+        pairs: int,
+        seed: int,
+        before: int = 0,
     ) -> Lockstep:
         provider = task.cell.provider
 
@@ -203,7 +216,7 @@ class Pinned:
             taken = []
             for is_pinned in order:  # one after the other: sessions that open at once disturb each other's memory
                 each = pinned if is_pinned else judged
-                stays_on = core(number, providers.get(provider))
+                stays_on = core(before + number, providers.get(provider))
                 opening = (each.artifact, each.level, provider, THREADS, values, stays_on)
                 taken.append(sides[is_pinned].ask("open_model", *opening))
             return sides[False], sides[True], max(median(taken), 1e-6)

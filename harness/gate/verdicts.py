@@ -24,6 +24,11 @@ PAIR_S = 0.9
 BUDGET_S = 2400.0
 """For the first measurement of all cells: judging them and measuring some again are to fit into the same hour."""
 
+PART_PAIRS = 12
+"""Of a second measurement, in one go; those of other cells have their turns between. What two versions take beside each
+other drifts by some tenths of a percent within seconds, so a measurement taken at once is surer of itself than right.
+An even number: two adjacent pairs make a replicate of the interval."""
+
 
 def lockstep_pairs(cells: int) -> Choice:
     """K, fixed before a run that times ``cells`` cells beside the reference. So many can fail, whatever that takes."""

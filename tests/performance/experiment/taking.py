@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import median
 
-from harness.gate.verdicts import confirming_pairs
+from harness.gate.verdicts import PART_PAIRS, confirming_pairs
 from harness.latency.plan import PAIR_S
 from harness.latency.statistics import Choice, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
@@ -26,8 +26,6 @@ from tests.performance.experiment.subjects import INJECTABLE, SPREAD, SUBJECTS, 
 AA_TRIALS, BUSY_AA_TRIALS, WORK_TRIALS = 600, 100, 100
 SPREAD_PAIRS, FRESH_PAIRS, SIZING_PAIRS = 24, 12, 24
 NOISY = 0.02
-PART_PAIRS = 12
-"""Of a second measurement, in one go: an even number, since two adjacent pairs make a replicate of the interval."""
 BUDGET_S = 280.0
 """For the first measurement of the hundred cells that a trial is taken to be one of: 16 pairs each, the fewest that can
 fail in such a run. All rows take just under two hours then."""
@@ -92,8 +90,8 @@ def _trials(row: str, recordings: Recordings, effect: float, count: int) -> Take
 def _confirmations(row: str, recordings: Recordings, doubtful: list[Measured], wanted: int) -> Taken:
     """Second measurements, when all of the row's firsts are taken, as at the end of a run; a part of each in turn.
 
-    What work costs beside a model drifts by some tenths of a percent within seconds: halves of one measurement agreed
-    more than two measurements did. In turn, a few seconds of each, its parts are minutes apart.
+    What work costs beside a model drifts within seconds: halves of one measurement agreed more than two measurements
+    did. In turn, a few seconds of each, its parts are minutes apart.
     """
     taken = Counter[tuple[str, int]]()
     for each in recordings.of(row, confirming=True):
