@@ -141,11 +141,13 @@ class Runner:
         for name, first in decided.items():
             yield replace(self._timed[name][1], pinned=first)
         waiting = deque(self._pinned.doubtful())
-        count, settled = len(waiting), 0
+        count, settled, turns = len(waiting), 0, Counter[str]()
         while waiting:  # a part of each in turn: see `verdicts.PART_PAIRS`
             name = waiting.popleft()
             cell, result = self._timed[name]
-            say(f"doubtful latencies measured again, on fresh pairs in turn, {settled} of {count} settled: {name}")
+            turns[name] += 1
+            done = f"{settled} of {count} settled"
+            say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
                 sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))

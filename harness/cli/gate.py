@@ -172,7 +172,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 def _folder(args: argparse.Namespace) -> Path:
     folder = settings_of(args, "report_dir").report_dir
     if folder is None:
-        raise UsageError("which reports? Name the folder that the run wrote: --report-dir DIR")
+        raise UsageError("which reports? Name their folder: --report-dir DIR, or report_dir in pyproject.toml")
     return folder
 
 

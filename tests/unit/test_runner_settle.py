@@ -72,7 +72,8 @@ def test_a_part_of_each_doubtful_cell_is_taken_in_turn(tmp_path: Path, monkeypat
         *((name, SETTLED) for name in (first, third, second)),
     ]
     assert [line.partition("in turn, ")[2] for line in said] == [
-        f"{done} of 3 settled: {name}" for done, name in zip((0, 1, 1, 1, 1, 2), reference.asked, strict=True)
+        f"{done} of 3 settled: {name}, turn {turn}"
+        for done, turn, name in zip((0, 1, 1, 1, 1, 2), (1, 1, 1, 2, 2, 3), reference.asked, strict=True)
     ]
 
 
