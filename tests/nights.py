@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.gate.verdicts import confirming_pairs, decide_again, decide_cells, undecided, with_verdict
-from harness.results.cells import CellResult, PinnedRecord, Status
-from harness.results.history import History
+from onnx_harness.gate.verdicts import confirming_pairs, decide_again, decide_cells, undecided, with_verdict
+from onnx_harness.results.cells import CellResult, PinnedRecord, Status
+from onnx_harness.results.history import History
 from tests.unit.results_examples import RUN, cell, latency
 
 NAMES = ("original", "simplify")

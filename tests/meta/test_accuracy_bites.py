@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import harness.accuracy.compare as subject
-from harness.accuracy.explain import Yardstick
-from harness.accuracy.noise import Noise, gap_of
-from harness.accuracy.tolerance import choose
-from harness.cards import ToleranceSpec
-from harness.transforms import Precision
+import onnx_harness.accuracy.compare as subject
+from onnx_harness.accuracy.explain import Yardstick
+from onnx_harness.accuracy.noise import Noise, gap_of
+from onnx_harness.accuracy.tolerance import choose
+from onnx_harness.cards.card import ToleranceSpec
+from onnx_harness.transforms import Precision
 
 Outputs = dict[str, Any]
 RNG = np.random.default_rng(7)

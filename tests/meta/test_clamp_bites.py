@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from harness.transforms.float16 import Clamped, clamp
+from onnx_harness.transforms.float16 import Clamped, clamp
 from tests.properties import clamp_laws as laws
 from tests.properties.clamp_laws import LAWS, Clamp, Law
 from tests.properties.clamp_oracle import Floats, Limits, doubles

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.results.cells import Status
-from harness.runner import Runner
-from harness.settings import Settings
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "data" / "defects"
 CASES = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.cli.gate import INCONCLUSIVE, INVALID
-from harness.gate.verdicts import PART_PAIRS
-from harness.results import history
-from harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
-from harness.results.levels import FOLDER, read_levels, write_levels
+from onnx_harness.cli import main
+from onnx_harness.cli.gate import INCONCLUSIVE, INVALID
+from onnx_harness.gate.verdicts import PART_PAIRS
+from onnx_harness.results import history
+from onnx_harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
+from onnx_harness.results.levels import FOLDER, read_levels, write_levels
 from tests.models import linear, save
 from tests.nights import NAMES, night, pinned, rows_digest, timed
 from tests.plugin.running import read_cells, run_pytest, start_pytest
@@ -444,7 +444,7 @@ def test_lost_levels_are_invalid(folder: Path, capsys: pytest.CaptureFixture[str
 def test_two_who_accept_at_once_lose_no_level(folder: Path) -> None:
     names = [f"v{number}" for number in range(6)]
     night(folder, [timed(name) for name in (*NAMES, *names)])
-    script = "import sys; from harness.cli import main; sys.exit(main())"
+    script = "import sys; from onnx_harness.cli import main; sys.exit(main())"
     runs = [
         subprocess.Popen(
             [
@@ -459,7 +459,7 @@ def test_two_who_accept_at_once_lose_no_level(folder: Path) -> None:
                 "--report-dir",
                 str(folder),
             ],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "harness")},
             stdout=subprocess.DEVNULL,
         )
         for name in names

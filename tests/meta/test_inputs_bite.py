@@ -10,17 +10,18 @@ import onnx
 import pytest
 from onnx import helper
 
-from harness import transforms, verdict
-from harness.accuracy.noise import Noise
-from harness.inputs import edges
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import CellResult, Stage, Status
-from harness.runner import Runner
-from harness.settings import Settings
-from harness.transforms import Transform
-from harness.way import Task
+from onnx_harness import transforms
+from onnx_harness.accuracy.noise import Noise
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.inputs.plan import edges
+from onnx_harness.judging import verdict
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Transform
 from tests.models import model, save
 
 F = "(float[n,4] x) => (float[?,?] y) "
@@ -193,7 +194,7 @@ def test_the_search_for_inputs_outlives_feeds_that_end_the_process(
 ) -> None:
     found = run_on(deadly(1), tmp_path, monkeypatch)  # one row is what it's fed first
     assert found.status is Status.PASS, found
-    monkeypatch.setattr("harness.runner.MOST_DEATHS", 0)
+    monkeypatch.setattr("onnx_harness.run.runner.MOST_DEATHS", 0)
     died = run_on(deadly(1), tmp_path / "at once", monkeypatch)
     assert (died.status, died.stage) == (Status.FAIL, Stage.LOAD)
     assert "killed by SIG" in str(died.reason)

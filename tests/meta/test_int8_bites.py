@@ -11,17 +11,17 @@ import numpy as np
 import onnx
 import pytest
 
-from harness import transforms
-from harness.matrix import Cell, card_for
-from harness.model import Model
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.reference import reference
-from harness.results.cache import Cache
-from harness.results.cells import CellResult, Stage, Status
-from harness.settings import Settings
-from harness.transforms import Transform, int8
-from harness.way import Task
+from onnx_harness import transforms
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.judging.reference import reference
+from onnx_harness.model.file import Model
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Transform, int8
 from tests.models import linear, save
 
 Samples = list[dict[str, Any]]

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.results.cells import CellResult, Stage, Status
-from harness.runner import Runner
-from harness.settings import Settings
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
 from tests.models import linear, save
 from tests.plugin.running import install
 
 FAULTS = """
 import ctypes, os, signal, sys, time
-from harness.transforms import Transform
+from onnx_harness.transforms import Transform
 
 def crash(model):
     ctypes.string_at(0)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import harness.latency.pairs as subject
-from harness.latency import LatencyError, collect, measure
-from harness.latency.plan import fixed_plan
-from harness.latency.statistics import Outcome, decide
-from harness.results.cells import LatencyRecord
+import onnx_harness.latency.pairs as subject
+from onnx_harness.latency import LatencyError, collect, measure
+from onnx_harness.latency.plan import fixed_plan
+from onnx_harness.latency.statistics import Outcome, decide
+from onnx_harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
 

@@ -17,15 +17,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import artifacts, pipeline, transforms
-from harness.accuracy import compare
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import CellResult, Stage, Status
-from harness.settings import Settings
-from harness.transforms import Transform
-from harness.way import Task
+from onnx_harness import transforms
+from onnx_harness.accuracy import compare
+from onnx_harness.cell import artifacts, pipeline
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Transform
 from tests.models import linear, save, two_outputs
 
 Change = Callable[[onnx.ModelProto], object]

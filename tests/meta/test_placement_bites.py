@@ -14,15 +14,16 @@ from typing import Any, cast
 import onnxruntime as ort
 import pytest
 
-from harness import pipeline, providers
-from harness.cards import read
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.providers import Provider
-from harness.results.cells import CellResult, PlacementRecord, Stage, Status
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness import providers
+from onnx_harness.cards.card import read
+from onnx_harness.cell import pipeline
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.providers import Provider
+from onnx_harness.results.cells import CellResult, PlacementRecord, Stage, Status
+from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 
 pytestmark = pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")

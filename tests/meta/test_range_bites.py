@@ -9,13 +9,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from harness import emulation, pipeline
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import CellResult, Stage, Status
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness.cell import pipeline
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.judging import emulation
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.settings import Settings
 from tests.models import model, save
 
 # Up to 3 times 200: the square is far beyond float16, its root is not.

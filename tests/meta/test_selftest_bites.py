@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cards import KnownFailure
-from harness.cli import main
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
-from harness.selftest.bench import Outcome, falsely_failed
-from harness.selftest.log import Log
-from harness.selftest.rows import ROWS
+from onnx_harness.cards.card import KnownFailure
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cli import main
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
+from onnx_harness.selftest.bench import Outcome, falsely_failed
+from onnx_harness.selftest.log import Log
+from onnx_harness.selftest.rows import ROWS
 from tests.models import linear, model, save
 from tests.unit.results_examples import output
 
@@ -114,7 +114,7 @@ def test_a_log_of_other_code_or_half_a_line_does_not_count(tmp_path: Path, monke
     with file.open("a") as out:
         out.write('{"stamp": "')
     assert Log(file).get("honest", "one") is not None
-    monkeypatch.setattr("harness.selftest.log._stamp", lambda: "of another version")
+    monkeypatch.setattr("onnx_harness.selftest.log._stamp", lambda: "of another version")
     assert Log(file).get("honest", "one") is None
 
 

@@ -12,20 +12,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from harness.accuracy import compare
-from harness.cards import Card
-from harness.diagnose import mutants, planting, sensitivity
-from harness.diagnose.atlas import Site
-from harness.diagnose.faults import Edit, Fault, Kind
-from harness.diagnose.mutants import Fate, Trial
-from harness.errors import ModelError, WorkerCrashed
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import CellResult, SensitivityRecord, Stage, Status, Symptom
-from harness.runner import Runner
-from harness.settings import Settings
-from harness.way import Judged, Task
+from onnx_harness.accuracy import compare
+from onnx_harness.cards.card import Card
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Judged, Task
+from onnx_harness.errors import ModelError, WorkerCrashed
+from onnx_harness.mutation import mutants, planting, sensitivity
+from onnx_harness.mutation.atlas import Site
+from onnx_harness.mutation.faults import Edit, Fault, Kind
+from onnx_harness.mutation.mutants import Fate, Trial
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, SensitivityRecord, Stage, Status, Symptom
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 
 BLIND: dict[str, Any] = {"rtol": 1e9, "atol": 1e9}

@@ -8,12 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import CellResult, Stage, Status, Symptom
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.settings import Settings
 from tests.models import model, save
 
 X = "(float[n,4] x) => (float[n,4] y) "

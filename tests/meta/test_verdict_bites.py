@@ -12,14 +12,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from harness.matrix import card_for
-from harness.model import Model
-from harness.names import parse_variant
-from harness.reference import Reference, reference
-from harness.results.cache import Cache
-from harness.results.cells import Status, Symptom
-from harness.settings import Settings
-from harness.verdict import Standard, Verdict, conversion_of, standard, verdict
+from onnx_harness.cell.matrix import card_for
+from onnx_harness.judging.reference import Reference, reference
+from onnx_harness.judging.verdict import Standard, Verdict, conversion_of, standard, verdict
+from onnx_harness.model.file import Model
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cells import Status, Symptom
+from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from onnxconverter_common import float16 as library
 
-from harness.transforms.float16 import convert_np_to_float16
+from onnx_harness.transforms.float16 import convert_np_to_float16
 from tests.performance.conftest import Note
 
 pytestmark = pytest.mark.performance
@@ -83,7 +83,7 @@ MEASURE_MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np
-from harness.transforms.float16 import convert_np_to_float16
+from onnx_harness.transforms.float16 import convert_np_to_float16
 
 def resident(line):  # VmHWM is the peak; getrusage's may be that of the process before this one
     return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) * 1024

@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnxconverter_common import float16 as library
 
-from harness.cards import read
-from harness.transforms.fp16 import convert_float_to_float16
-from harness.zoo import materialize
+from onnx_harness.cards.card import read
+from onnx_harness.cards.fetch import materialize
+from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.performance.conftest import Note
 
 pytestmark = [
@@ -103,7 +103,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
+from onnx_harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
 
 folder, size, way = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 

@@ -19,10 +19,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from harness.gate.lockstep import Timed, core, measure
-from harness.gate.process import Side
-from harness.isolate import Limits
-from harness.providers import get
+from onnx_harness.gate.lockstep import Timed, core, measure
+from onnx_harness.gate.process import Side
+from onnx_harness.isolate import Limits
+from onnx_harness.providers import get
 from tests.models import model, save
 
 pytestmark = pytest.mark.performance

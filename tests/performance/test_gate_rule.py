@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from harness.gate.nights import Night, judge_nights, standard_error
-from harness.gate.verdicts import confirming_pairs, lockstep_pairs
-from harness.latency.statistics import decide_run, needs_confirmation
-from harness.results.outcome import Outcome
+from onnx_harness.gate.nights import Night, judge_nights, standard_error
+from onnx_harness.gate.verdicts import confirming_pairs, lockstep_pairs
+from onnx_harness.latency.statistics import decide_run, needs_confirmation
+from onnx_harness.results.outcome import Outcome
 
 pytestmark = pytest.mark.performance
 

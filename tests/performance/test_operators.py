@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from tests.performance.conftest import Note
 
 pytestmark = pytest.mark.performance
@@ -56,10 +56,10 @@ def test_every_operator_case_is_right(variant: str, operators: dict[str, Any], n
 @pytest.fixture(scope="module")
 def judged() -> Callable[[str], list[CellResult]]:
     """Judges the models on which released libraries are known to fail, ONNX Runtime's own optimizer switched off."""
-    from harness.matrix import Cell, card_for
-    from harness.names import parse_variant
-    from harness.runner import Runner
-    from harness.settings import Settings
+    from onnx_harness.cell.matrix import Cell, card_for
+    from onnx_harness.names import parse_variant
+    from onnx_harness.run.runner import Runner
+    from onnx_harness.settings import Settings
 
     def judge(variant: str) -> list[CellResult]:
         runner = Runner(Settings(input_sets=1, cell_timeout=120))

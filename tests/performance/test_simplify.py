@@ -14,12 +14,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from harness import zoo
-from harness.matrix import card_for
-from harness.model import node_count, subgraphs
-from harness.transforms.onnxsim_default import simplify_as_documented
-from harness.transforms.onnxslim_default import slim_as_documented
-from harness.transforms.simplify import MAX_GROWTH_BYTES, simplify
+from onnx_harness.cards import fetch
+from onnx_harness.cell.matrix import card_for
+from onnx_harness.model.file import node_count, subgraphs
+from onnx_harness.transforms.onnxsim_default import simplify_as_documented
+from onnx_harness.transforms.onnxslim_default import slim_as_documented
+from onnx_harness.transforms.simplify import MAX_GROWTH_BYTES, simplify
 from tests.performance.conftest import Note
 
 pytestmark = pytest.mark.performance
@@ -74,7 +74,7 @@ def table() -> dict[str, tuple[Result, dict[str, Result]]]:
     print(f"\n{'nodes (of these Constant), seconds':34}{'simplify':>24}" + "".join(f"{name:>24}" for name in PEERS))
     for card in MODELS:
         name = card.name.removesuffix(".model.toml")
-        path = zoo.materialize(card_for(card))
+        path = fetch.materialize(card_for(card))
         ours = measured(simplify, path)
         assert ours is not None, name
         peers = {peer: measured(function, path) for peer, function in PEERS.items()}
@@ -124,7 +124,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from harness.transforms.simplify import simplify
+from onnx_harness.transforms.simplify import simplify
 
 folder, size = Path(sys.argv[1]), int(sys.argv[2])
 

@@ -14,12 +14,12 @@ from statistics import median
 
 import pytest
 
-from harness import zoo
-from harness.matrix import card_for, expand_variants
-from harness.model import Model
-from harness.reference import reference
-from harness.results.cache import Cache, cache_root
-from harness.settings import Settings
+from onnx_harness.cards import fetch
+from onnx_harness.cell.matrix import card_for, expand_variants
+from onnx_harness.judging.reference import reference
+from onnx_harness.model.file import Model
+from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.settings import Settings
 
 pytestmark = pytest.mark.performance
 
@@ -86,7 +86,7 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
     words = [sys.executable, "-m", "pytest", "models", "-q", "-p", "no:cacheprovider", "--benchmark-skip"]
     words += ["--input-sets", "1", "--variant", "ort.disable", "--variant", "ort.all"]
     process([*words, "--report-dir", str(tmp_path / "first")], env)
-    models = {card: zoo.materialize(card_for(card)) for card in sorted((ROOT / "models").glob("*.model.toml"))}
+    models = {card: fetch.materialize(card_for(card)) for card in sorted((ROOT / "models").glob("*.model.toml"))}
     inputs = _polygraphy_inputs(models, tmp_path)
     ours, theirs = [], []
     for number in range(ROUNDS):

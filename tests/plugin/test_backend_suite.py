@@ -17,7 +17,7 @@ USAGE = pytest.ExitCode.USAGE_ERROR
 FAULTS = """
 import os, signal
 from onnx import TensorProto, helper
-from harness.transforms import Transform
+from onnx_harness.transforms import Transform
 
 def break_it(model):
     node = model.graph.node[0]

@@ -17,7 +17,7 @@ from tests.plugin.running import SECONDS, install, read_cells, start_pytest
 
 SLEEPY = """
 import os, pathlib, time
-from harness.transforms import Transform
+from onnx_harness.transforms import Transform
 
 def sleep(model):
     pathlib.Path("asleep").write_text("")

@@ -13,8 +13,8 @@ from tests.unit.test_results_store import SCHEMA, violations
 
 # The worker imports it with the other transforms; what the verdict lets through is then up to the tolerance alone.
 BLINDFOLD = """
-from harness.accuracy import compare
-from harness.transforms import Transform
+from onnx_harness.accuracy import compare
+from onnx_harness.transforms import Transform
 compare.check_faithful = lambda *_: None
 TRANSFORM = Transform("Nothing is done", lambda model: model, {"nothing": {}})
 """

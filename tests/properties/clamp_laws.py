@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxconverter_common import float16 as library
 
-from harness.transforms.float16 import Clamped
+from onnx_harness.transforms.float16 import Clamped
 from tests.properties.clamp_oracle import Floats, Halves, Limits, bits, compared, doubles, expected
 
 Clamp = Callable[[Floats, float, float], Clamped]

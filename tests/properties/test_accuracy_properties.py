@@ -10,11 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from harness.accuracy.compare import Comparison, compare
-from harness.accuracy.failures import Check
-from harness.accuracy.measure import extent, measure
-from harness.accuracy.tolerance import Tolerance, choose
-from harness.transforms import Precision
+from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.failures import Check
+from onnx_harness.accuracy.measure import extent, measure
+from onnx_harness.accuracy.tolerance import Tolerance, choose
+from onnx_harness.transforms import Precision
 
 Array = Any
 

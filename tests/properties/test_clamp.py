@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.transforms.float16 import clamp
+from onnx_harness.transforms.float16 import clamp
 from tests.properties.clamp_laws import (
     LAWS,
     Law,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.transforms import float16
-from harness.transforms.float16 import clamp
+from onnx_harness.transforms import float16
+from onnx_harness.transforms.float16 import clamp
 from tests.properties.clamp_laws import bit_for_bit_what_the_definition_says, bit_for_bit_what_the_library_gives
 from tests.properties.clamp_oracle import Limits
 from tests.properties.clamp_values import NAMED_LIMITS, around, cast

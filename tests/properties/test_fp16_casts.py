@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.transforms.fp16 import convert_float_to_float16
 
 KINDS = {"float": TensorProto.FLOAT, "half": TensorProto.FLOAT16, "double": TensorProto.DOUBLE}
 # CumSum and TopK stay float32, Neg and Tanh take any type, Transpose and Identity move values; the rest are Casts.

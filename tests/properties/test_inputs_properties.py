@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from harness.inputs import generate, generators
-from harness.inputs.sets import arrays_of
+from onnx_harness.inputs import generate
+from onnx_harness.inputs.values import generators
+from onnx_harness.inputs.values.sets import arrays_of
 
 TYPES = st.sampled_from(
     [TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT16, TensorProto.UINT8]

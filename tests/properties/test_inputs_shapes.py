@@ -4,12 +4,12 @@ import warnings
 
 import onnx
 
-from harness.errors import InputError
-from harness.inputs import terms
-from harness.inputs.fitting import holds
-from harness.inputs.scopes import view
-from harness.inputs.shapes import Shapes, Sort, read
-from harness.inputs.signature import read_inputs
+from onnx_harness.errors import InputError
+from onnx_harness.inputs.graph import terms
+from onnx_harness.inputs.graph.scopes import view
+from onnx_harness.inputs.graph.shapes import Shapes, Sort, read
+from onnx_harness.inputs.graph.signature import read_inputs
+from onnx_harness.inputs.plan.fitting import holds
 
 
 def _named(model: onnx.ModelProto) -> dict[str, int]:

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from harness.errors import ModelError
-from harness.model import Model
+from onnx_harness.errors import ModelError
+from onnx_harness.model.file import Model
 
 ASKS: dict[str, Callable[[Model], object]] = {
     "skeleton": lambda model: model.skeleton,

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from harness.errors import NameGrammarError
-from harness.names import CARD_SUFFIX, OptionValue, Step, Variant, check_name, model_name, parse_variant, slug
+from onnx_harness.errors import NameGrammarError
+from onnx_harness.names import CARD_SUFFIX, OptionValue, Step, Variant, check_name, model_name, parse_variant, slug
 
 NAMES = st.from_regex(r"[a-z0-9_.]+", fullmatch=True).filter(lambda name: name != "original")
 KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,12}", fullmatch=True).filter(lambda key: key not in keyword.kwlist)

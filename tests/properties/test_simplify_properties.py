@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from harness.transforms.simplify import simplify_with_report
+from onnx_harness.transforms.simplify import simplify_with_report
 from tests.properties.random_graphs import feeds, random_model
 
 Array = npt.NDArray[Any]

@@ -63,7 +63,7 @@ test-cuda-options: .venv-cuda/.made ## option names against CUDA's and TensorRT'
 LOCK_PROVIDER = $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
     --extra zoo pyproject.toml -
 # What makes an environment install this package, beside the extra.
-LOCK_TOOLS = flit_core>=3.12,<4
+LOCK_TOOLS = hatchling>=1.27
 
 lock-tensorrt: ## resolve TensorRT's lock file (needs uv, and an index that has NVIDIA's own wheels)
 	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra tensorrt -o requirements-tensorrt.lock

@@ -8,22 +8,22 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from harness.cards import read
-from harness.latency import collect
-from harness.latency.plan import Plan
-from harness.latency.sessions import timed_session
-from harness.matrix import Cell
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.providers import get
-from harness.providers.binding import bound_runner
-from harness.providers.placement import assignments, placement, shortfall
-from harness.providers.probe import probe
-from harness.providers.profile import contradiction, read_profile
-from harness.providers.sessions import Purpose, open_session, provider_options
-from harness.results.cells import CellResult, Stage, Status
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness.cards.card import read
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.latency import collect
+from onnx_harness.latency.plan import Plan
+from onnx_harness.latency.sessions import timed_session
+from onnx_harness.names import parse_variant
+from onnx_harness.providers import get
+from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.placement import assignments, placement, shortfall
+from onnx_harness.providers.probe import probe
+from onnx_harness.providers.profile import contradiction, read_profile
+from onnx_harness.providers.sessions import Purpose, open_session, provider_options
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.settings import Settings
 from tests.providers.small_models import Watched, build, cnn, with_determinant
 
 pytestmark = pytest.mark.providers

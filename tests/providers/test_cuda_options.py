@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.providers import get
-from harness.providers.sessions import Purpose, provider_options
+from onnx_harness.providers import get
+from onnx_harness.providers.sessions import Purpose, provider_options
 
 pytestmark = pytest.mark.providers
 
@@ -82,7 +82,7 @@ def test_a_driver_that_sees_no_gpu_is_told_apart_from_a_missing_library(stubs: P
     code = (
         "import ctypes, sys\n"
         "for path in sys.argv[1:]: ctypes.CDLL(path, ctypes.RTLD_GLOBAL)\n"
-        "from harness.providers.probe import probe\n"
+        "from onnx_harness.providers.probe import probe\n"
         "print(probe('cuda').reason)"
     )
     paths = [str(stubs / library) for library in STUBS]

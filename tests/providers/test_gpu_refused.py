@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.errors import ProviderError
-from harness.providers import get
-from harness.providers.probe import probe, refusal
-from harness.providers.sessions import Purpose, open_session
+from onnx_harness.errors import ProviderError
+from onnx_harness.providers import get
+from onnx_harness.providers.probe import probe, refusal
+from onnx_harness.providers.sessions import Purpose, open_session
 from tests.providers.small_models import cnn
 
 pytestmark = pytest.mark.providers

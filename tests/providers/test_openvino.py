@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.errors import ProviderError
-from harness.providers import get
-from harness.providers.binding import bound_runner
-from harness.providers.placement import assignments, placement, shortfall
-from harness.providers.probe import probe
-from harness.providers.profile import Profile, contradiction, precision, read_profile
-from harness.providers.sessions import Purpose, open_session
-from harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.errors import ProviderError
+from onnx_harness.providers import get
+from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.placement import assignments, placement, shortfall
+from onnx_harness.providers.probe import probe
+from onnx_harness.providers.profile import Profile, contradiction, precision, read_profile
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.cards import read
-from harness.latency import collect
-from harness.latency.plan import Plan
-from harness.latency.sessions import timed_session
-from harness.matrix import Cell
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.providers import get
-from harness.providers.binding import bound_runner
-from harness.providers.placement import assignments, placement, shortfall
-from harness.providers.probe import probe
-from harness.providers.profile import contradiction, read_profile
-from harness.providers.sessions import Purpose, open_session
-from harness.results.cells import CellResult, Stage, Status
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness.cards.card import read
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.latency import collect
+from onnx_harness.latency.plan import Plan
+from onnx_harness.latency.sessions import timed_session
+from onnx_harness.names import parse_variant
+from onnx_harness.providers import get
+from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.placement import assignments, placement, shortfall
+from onnx_harness.providers.probe import probe
+from onnx_harness.providers.profile import contradiction, read_profile
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.settings import Settings
 from tests.providers.small_models import Watched, cnn, with_determinant
 
 pytestmark = pytest.mark.providers
@@ -158,7 +158,7 @@ def test_it_is_timed_with_and_without_transfers() -> None:
 
 def test_without_a_device_it_is_refused_with_the_reason() -> None:
     hidden = {key: value for key, value in os.environ.items() if not key.startswith(("VK_", "ORT_WEBGPU"))}
-    code = "from harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
+    code = "from onnx_harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
     told = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True).stdout
     assert "no GPU with a Vulkan driver" in told
     assert "Mend: install libvulkan1" in told
@@ -166,7 +166,7 @@ def test_without_a_device_it_is_refused_with_the_reason() -> None:
 
 def test_the_library_is_registered_once_and_the_process_ends_well() -> None:
     code = (
-        "from harness.providers import get; from harness.providers.probe import probe\n"
+        "from onnx_harness.providers import get; from onnx_harness.providers.probe import probe\n"
         "assert probe('webgpu').usable and probe('webgpu').usable; get('webgpu').load()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.latency import Timed
+from onnx_harness.latency import Timed
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harness.results.cells import (
+from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
     ConditionsRecord,
@@ -16,7 +16,7 @@ from harness.results.cells import (
     Status,
     TransferRecord,
 )
-from harness.results.run import HostInfo, RunInfo
+from onnx_harness.results.run import HostInfo, RunInfo
 
 RUN = RunInfo(
     id="20260102t030405z-0a1b2c3d",

@@ -10,11 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.accuracy.compare import Comparison, compare
-from harness.accuracy.failures import Check
-from harness.accuracy.tolerance import Tolerance, choose
-from harness.cards import ToleranceSpec
-from harness.transforms import Precision
+from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.failures import Check
+from onnx_harness.accuracy.tolerance import Tolerance, choose
+from onnx_harness.cards.card import ToleranceSpec
+from onnx_harness.transforms import Precision
 
 FP32 = choose(Precision.FP32, False, None, None)
 

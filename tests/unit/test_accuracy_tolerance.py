@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
-from harness.cards import ToleranceSpec
-from harness.errors import UsageError
-from harness.transforms import Precision
+from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
+from onnx_harness.cards.card import ToleranceSpec
+from onnx_harness.errors import UsageError
+from onnx_harness.transforms import Precision
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ResultsError
-from harness.results.cache import Cache, cache_root
+from onnx_harness.errors import ResultsError
+from onnx_harness.results.cache import Cache, cache_root
 
 KEY = Cache.key("an artifact")
 
@@ -115,7 +115,7 @@ def test_a_killed_writer_leaves_nothing_visible_and_its_leftovers_are_removed(tm
     code = """
 import os, sys
 from pathlib import Path
-from harness.results.cache import Cache
+from onnx_harness.results.cache import Cache
 def die(folder):
     (folder / "artifact").write_text("half")
     os.kill(os.getpid(), 9)
@@ -146,7 +146,7 @@ def test_many_processes_may_put_the_same_entry(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from harness.results.cache import Cache
+from onnx_harness.results.cache import Cache
 def write(folder):
     for name in "abc":
         (folder / name).write_text("x" * 50_000)

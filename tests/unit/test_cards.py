@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import cards
-from harness.cards import (
+from onnx_harness.cards import card as cards
+from onnx_harness.cards.card import (
     BuilderSource,
     Card,
     InputSpec,
@@ -16,9 +16,9 @@ from harness.cards import (
     ToleranceSpec,
     WheelSource,
 )
-from harness.errors import CardError
-from harness.results.cells import Stage
-from harness.transforms import Precision
+from onnx_harness.errors import CardError
+from onnx_harness.results.cells import Stage
+from onnx_harness.transforms import Precision
 
 SHA256 = "0123456789abcdef" * 4
 WHEEL = f"""

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from onnx import parser
 
-from harness import cli
-from harness.cli import doctor, main, zoo
-from harness.cli.show import size, text
-from harness.errors import ModelError
-from harness.providers import Problem
-from harness.providers.probe import Availability
-from harness.settings import Settings, byte_count
+from onnx_harness import cli
+from onnx_harness.cli import doctor, main, zoo
+from onnx_harness.cli.show import size, text
+from onnx_harness.errors import ModelError
+from onnx_harness.providers import Problem
+from onnx_harness.providers.probe import Availability
+from onnx_harness.settings import Settings, byte_count
 
 NAMES = ("cpu", "cuda", "openvino", "tensorrt", "webgpu")
 
@@ -123,7 +123,8 @@ def test_interrupted_it_exits_with_130_and_no_traceback(
 
 def test_the_installed_program_starts_without_onnx_and_without_onnxruntime() -> None:
     code = (
-        "import sys, harness.cli as c; c.main(['--version']); print(sorted({'onnx', 'onnxruntime'} & {*sys.modules}))"
+        "import sys, onnx_harness.cli as c; c.main(['--version']); "
+        "print(sorted({'onnx', 'onnxruntime'} & {*sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.stdout.splitlines()[-1] == "[]", run.stderr

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from harness.cli import compare, main, transform
-from harness.cli.precision import loosest
-from harness.errors import TransformError
-from harness.names import parse_variant
-from harness.settings import Settings
-from harness.transforms import Precision
+from onnx_harness.cli import compare, main, transform
+from onnx_harness.cli.precision import loosest
+from onnx_harness.errors import TransformError
+from onnx_harness.names import parse_variant
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Precision
 
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(4, 3) / 10
 EVIL = "[red]x[/red]\x1b[31m"
@@ -340,7 +340,7 @@ def test_an_invalid_result_is_told_and_an_invalid_original_excuses_it() -> None:
 
 def compared(a: str, b: str, **options: Any) -> compare.Outcome:
     """The outcome without a worker."""
-    from harness.cli.common import find_model
+    from onnx_harness.cli.common import find_model
 
     card, path = find_model(Path(a))
     task = compare.Task(path, Path(b), card, "cpu", None, float16_io=False, settings=Settings())
@@ -357,7 +357,7 @@ def test_compare_passes_a_model_that_computes_the_same(capsys: pytest.CaptureFix
 def test_compare_tells_every_failing_output_and_the_tolerance_that_would_pass() -> None:
     saved("a.onnx")
     saved("b.onnx", off_by(0.1))
-    words = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
+    words = [sys.executable, "-c", "import sys; from onnx_harness.cli import main; sys.exit(main())"]
     run = subprocess.run([*words, "compare", "a.onnx", "b.onnx"], capture_output=True, text=True, timeout=120)
     assert run.returncode == 1, run.stderr
     assert "B departs from A: 1 output" in run.stdout

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.accuracy.explain import Yardstick
-from harness.accuracy.noise import Gap, Noise
-from harness.diagnose.distance import furthest
+from onnx_harness.accuracy.explain import Yardstick
+from onnx_harness.accuracy.noise import Gap, Noise
+from onnx_harness.mutation.distance import furthest
 
 ONE = np.array([3.0, 4.0], np.float32)
 

@@ -12,9 +12,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.diagnose.atlas import Atlas, attributes
-from harness.diagnose.faults import Fault
-from harness.diagnose.planting import KINDS, atlas_of, choose, planted
+from onnx_harness.mutation.atlas import Atlas, attributes
+from onnx_harness.mutation.faults import Fault
+from onnx_harness.mutation.planting import KINDS, atlas_of, choose, planted
 from tests.models import linear, model, save, with_external_data
 
 Arrays = dict[str, Any]

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from harness.diagnose import repro
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.results.cells import Status
-from harness.runner import Runner
-from harness.settings import Settings
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.diagnose import repro
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
 from tests.models import linear, save, with_external_data
 
 NARROW = "fp16.io32(max_finite_val=0.1)"

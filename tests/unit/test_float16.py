@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 from onnxconverter_common import float16 as library
 
-from harness.transforms import float16
-from harness.transforms.float16 import Clamped, check_limits, clamp, convert_np_to_float16
+from onnx_harness.transforms import float16
+from onnx_harness.transforms.float16 import Clamped, check_limits, clamp, convert_np_to_float16
 from tests.unit.transform_models import floats
 
 LONG = 1 << 13  # enough for ONNX Runtime's cast
@@ -244,6 +244,6 @@ def test_flushing_subnormals_to_zero_changes_nothing(
 
 
 def test_importing_it_loads_neither_numpy_nor_onnxruntime() -> None:
-    program = "import sys, harness.transforms.float16; print({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    program = "import sys, onnx_harness.transforms.float16; print({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

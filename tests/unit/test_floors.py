@@ -17,15 +17,15 @@ def heavy_after(statement: str) -> list[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import harness.plugin",
-        "import harness.settings",
-        "import harness.matrix; harness.matrix.expand_variants(['all'], {})",
-        "import harness.cards",
-        "import harness.transforms; assert len(harness.transforms.registry()) > 20",
-        "import harness.providers; assert 'cuda' in harness.providers.registry()",
-        "import harness.model",
-        "import harness.isolate",
-        "import harness.results.cells",
+        "import onnx_harness.plugin",
+        "import onnx_harness.settings",
+        "import onnx_harness.cell.matrix; onnx_harness.cell.matrix.expand_variants(['all'], {})",
+        "import onnx_harness.cards.card",
+        "import onnx_harness.transforms; assert len(onnx_harness.transforms.registry()) > 20",
+        "import onnx_harness.providers; assert 'cuda' in onnx_harness.providers.registry()",
+        "import onnx_harness.model.file",
+        "import onnx_harness.isolate",
+        "import onnx_harness.results.cells",
     ],
 )
 def test_nothing_heavy_is_imported_by(statement: str) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cards import Card, KnownFailure, PathSource, ToleranceSpec, read
-from harness.cli import main
-from harness.errors import GateError, ResultsError, UsageError
-from harness.gate import environment
-from harness.gate.models import forget, reference_model
-from harness.model import Model
-from harness.results.history import History
-from harness.results.levels import FOLDER, LOCK_NAME, read_levels
+from onnx_harness.cards.card import Card, KnownFailure, PathSource, ToleranceSpec, read
+from onnx_harness.cli import main
+from onnx_harness.errors import GateError, ResultsError, UsageError
+from onnx_harness.gate import environment
+from onnx_harness.gate.models import forget, reference_model
+from onnx_harness.model.file import Model
+from onnx_harness.results.history import History
+from onnx_harness.results.levels import FOLDER, LOCK_NAME, read_levels
 from tests.models import linear, save, two_outputs, with_external_data
 from tests.nights import night, timed
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from harness.gate import drift
+from onnx_harness.gate import drift
 from tests.nights import simulated
 
 needs_ruptures = pytest.mark.skipif(importlib.util.find_spec("ruptures") is None, reason="needs ruptures (extra gate)")

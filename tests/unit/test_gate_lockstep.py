@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import GateError, UsageError
-from harness.gate.lockstep import Timed, core, measure, plan
-from harness.gate.process import Side, python_of
-from harness.isolate import Limits
-from harness.providers import get
+from onnx_harness.errors import GateError, UsageError
+from onnx_harness.gate.lockstep import Timed, core, measure, plan
+from onnx_harness.gate.process import Side, python_of
+from onnx_harness.isolate import Limits
+from onnx_harness.providers import get
 from tests.models import linear, save
 
 LIMITS = Limits(60.0, 8 << 30)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from harness.gate.nights import Night, judge_nights, standard_error
-from harness.results.gated import Nights
-from harness.results.outcome import Outcome
+from onnx_harness.gate.nights import Night, judge_nights, standard_error
+from onnx_harness.results.gated import Nights
+from onnx_harness.results.outcome import Outcome
 from tests.nights import simulated
 
 QUIET = [0.0, 0.004, -0.003, 0.002, -0.005, 0.003, 0.001, -0.002]

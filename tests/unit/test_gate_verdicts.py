@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.account import Account
-from harness.gate.latency import held_against
-from harness.gate.verdicts import (
+from onnx_harness.gate.latency import held_against
+from onnx_harness.gate.verdicts import (
     BUDGET_S,
     PAIR_S,
     confirming_pairs,
@@ -23,13 +22,14 @@ from harness.gate.verdicts import (
     with_verdict,
     without_second,
 )
-from harness.latency.statistics import ALPHA, CONFIRMING_PAIRS, pairs_needed
-from harness.report.table import ModelHeader
-from harness.results.cells import LevelVerdict, PinnedRecord, Status
-from harness.results.history import History
-from harness.results.levels import Level, trimmed
-from harness.results.outcome import Outcome
-from harness.results.store import ResultsWriter, read_results
+from onnx_harness.latency.statistics import ALPHA, CONFIRMING_PAIRS, pairs_needed
+from onnx_harness.report.table import ModelHeader
+from onnx_harness.results.cells import LevelVerdict, PinnedRecord, Status
+from onnx_harness.results.history import History
+from onnx_harness.results.levels import Level, trimmed
+from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.store import ResultsWriter, read_results
+from onnx_harness.run.account import Account
 from tests.nights import PINNED, pinned, spread_about, timed
 from tests.unit.results_examples import RUN
 

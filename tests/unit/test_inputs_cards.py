@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import parser
 
-from harness.cards import InputSpec, read
-from harness.errors import CardError, InputError
-from harness.inputs import Value, describe, generate
+from onnx_harness.cards.card import InputSpec, read
+from onnx_harness.errors import CardError, InputError
+from onnx_harness.inputs import Value, describe, generate
 
 
 @pytest.fixture

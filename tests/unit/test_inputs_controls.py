@@ -6,9 +6,9 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from harness import inputs
-from harness.inputs.controls import Act, Step, forward
-from harness.inputs.sets import Value
+from onnx_harness import inputs
+from onnx_harness.inputs.graph.controls import Act, Step, forward
+from onnx_harness.inputs.values.sets import Value
 
 
 def model_of(graph: str) -> onnx.ModelProto:

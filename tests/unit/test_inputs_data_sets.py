@@ -11,16 +11,16 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from harness.cards import Card, PathSource
-from harness.errors import InputError
-from harness.inputs.data_sets import data_set_files, data_set_folders, load_data_sets
-from harness.model import Model
-from harness.providers import get
-from harness.providers.running import run
-from harness.providers.sessions import Purpose, open_session
-from harness.reference import Reference, reference
-from harness.results.cache import Cache
-from harness.settings import Settings
+from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.errors import InputError
+from onnx_harness.inputs.recorded.data_sets import data_set_files, data_set_folders, load_data_sets
+from onnx_harness.judging.reference import Reference, reference
+from onnx_harness.model.file import Model
+from onnx_harness.providers import get
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache
+from onnx_harness.settings import Settings
 from tests.models import model, save
 
 SUB = "(float[n] a, float[n] b) => (float[n] y) { y = Sub(a, b) }"

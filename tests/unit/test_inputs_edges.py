@@ -7,10 +7,10 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from harness import inputs
-from harness.cards import InputSpec
-from harness.inputs import InputSet
-from harness.providers.running import run
+from onnx_harness import inputs
+from onnx_harness.cards.card import InputSpec
+from onnx_harness.inputs import InputSet
+from onnx_harness.providers.running import run
 from tests.models import model
 
 RELU = "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"

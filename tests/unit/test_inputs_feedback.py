@@ -7,11 +7,11 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from harness import inputs
-from harness.cards import InputSpec
-from harness.inputs.feedback import states
-from harness.inputs.recipe import recipe_for
-from harness.providers.running import run
+from onnx_harness import inputs
+from onnx_harness.cards.card import InputSpec
+from onnx_harness.inputs.plan.feedback import states
+from onnx_harness.inputs.plan.recipe import recipe_for
+from onnx_harness.providers.running import run
 from tests.models import model
 
 RECURRENT = (

@@ -6,13 +6,13 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from harness import inputs
-from harness.errors import InputError
-from harness.inputs.fitting import fitted, holds, telling
-from harness.inputs.recipe import recipe_for
-from harness.inputs.sets import Value
-from harness.inputs.shapes import Relation, Sort
-from harness.inputs.sizes import Role
+from onnx_harness import inputs
+from onnx_harness.errors import InputError
+from onnx_harness.inputs.graph.shapes import Relation, Sort
+from onnx_harness.inputs.plan.fitting import fitted, holds, telling
+from onnx_harness.inputs.plan.recipe import recipe_for
+from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.values.sets import Value
 
 
 def model_of(graph: str) -> onnx.ModelProto:
@@ -141,7 +141,7 @@ def test_dimensions_that_agree_are_equal_and_no_broadcast_of_one() -> None:
 
 
 def test_what_the_card_pins_pulls_the_others_along() -> None:
-    from harness.cards import InputSpec
+    from onnx_harness.cards.card import InputSpec
 
     model = FEW["a length that has to agree behind a stride"]
     for each in inputs.generate(model, {"pitch": InputSpec(shapes=((1, 1, 50),))}, count=2):

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, parser
 
-from harness import inputs
-from harness.errors import InputError, UsageError
-from harness.inputs import InputSet
-from harness.inputs.sets import Value
+from onnx_harness import inputs
+from onnx_harness.errors import InputError, UsageError
+from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.values.sets import Value
 
 
 def model_of(signature: str, body: str, opset: int = 21) -> onnx.ModelProto:

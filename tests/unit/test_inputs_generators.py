@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness.errors import InputError
-from harness.inputs import generators
-from harness.inputs.hints import read
+from onnx_harness.errors import InputError
+from onnx_harness.inputs.plan.hints import read
+from onnx_harness.inputs.values import generators
 
 
 @pytest.mark.parametrize("name", sorted(generators.GENERATORS))

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import parser
 
-from harness.errors import InputError
-from harness.inputs import InputSet, generate, load_npz, save_npz
+from onnx_harness.errors import InputError
+from onnx_harness.inputs import InputSet, generate, load_npz, save_npz
 
 ADD = '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 2] x, float[n, 2] b) => (float[n, 2] y) { y = Add(x, b) }'
 

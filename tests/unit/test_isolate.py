@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from harness.errors import (
+from onnx_harness.errors import (
     DiedBefore,
     HarnessError,
     WorkerCrashed,
@@ -27,7 +27,7 @@ from harness.errors import (
     WorkerOutOfMemory,
     WorkerTimedOut,
 )
-from harness.isolate import RISK, Limits, Worker, default_memory_bytes, note_stage, noted, noting, risking
+from onnx_harness.isolate import RISK, Limits, Worker, default_memory_bytes, note_stage, noted, noting, risking
 
 MIB = 2**20
 PATIENCE = 30.0
@@ -368,7 +368,7 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next(worker: Worker, monke
     def ctrl_c(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.isolate._resident_bytes", ctrl_c)
+    monkeypatch.setattr("onnx_harness.isolate._resident_bytes", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         worker.call(time.sleep, 1)
     monkeypatch.undo()
@@ -383,7 +383,7 @@ def parent_script(folder: Path, body: str) -> subprocess.Popen[str]:
         textwrap.dedent(
             """
             import os, re, signal, sys, time
-            from harness.isolate import Limits, Worker
+            from onnx_harness.isolate import Limits, Worker
 
             if __name__ == "__main__":
                 worker = Worker(Limits(300, 2**40))
@@ -457,7 +457,7 @@ def test_a_parent_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.isolate._serve", _never_starts)
+    monkeypatch.setattr("onnx_harness.isolate._serve", _never_starts)
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
         with pytest.raises(WorkerNotStarted, match="can't be started: the worker process left with exit code 7"):

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.latency import LatencyError, Timed, collect, measure
-from harness.latency.conditions import undisturbed
-from harness.latency.pairs import alternating, balanced
-from harness.latency.plan import STEADY_ITERATIONS, fixed_plan
-from harness.results.cells import LatencyRecord
+from onnx_harness.latency import LatencyError, Timed, collect, measure
+from onnx_harness.latency.conditions import undisturbed
+from onnx_harness.latency.pairs import alternating, balanced
+from onnx_harness.latency.plan import STEADY_ITERATIONS, fixed_plan
+from onnx_harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
 
@@ -231,7 +231,7 @@ def test_garbage_collection_and_tracing_are_off_meanwhile_and_back_afterwards() 
 
 
 INNER = """
-from harness.latency import measure
+from onnx_harness.latency import measure
 from tests.unit.latency_fakes import Clock, Sessions
 
 def test_latency(benchmark):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.latency.plan import (
+from onnx_harness.latency.plan import (
     LEAST_ITERATIONS,
     MOST_ITERATIONS,
     MOST_ROUNDS,
@@ -14,7 +14,7 @@ from harness.latency.plan import (
     fixed_plan,
     make_plan,
 )
-from harness.latency.statistics import FEWEST_PAIRS
+from onnx_harness.latency.statistics import FEWEST_PAIRS
 
 
 def cost(plan: Plan, open_s: float, iteration_s: float, spent_s: float) -> float:

@@ -9,15 +9,8 @@ from statistics import median
 import numpy as np
 import pytest
 
-from harness.latency.pairs import alternating
-from harness.latency.statistics import (
-    log_ratio,
-    percentile,
-    samples_needed,
-    speedup,
-    speedup_interval,
-    student,
-)
+from onnx_harness.latency.pairs import alternating
+from onnx_harness.latency.statistics import log_ratio, percentile, samples_needed, speedup, speedup_interval, student
 
 TRIALS = 4000
 # The spread over pairs that was measured on trained models: 1% to 3%.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from harness.latency.statistics import (
+from onnx_harness.latency.statistics import (
     CONFIRMING_PAIRS,
     LEAST_PAIRS,
     MINIMUM_EFFECT,

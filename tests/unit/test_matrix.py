@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import transforms
-from harness.cards import Card, KnownFailure, PathSource, WheelSource
-from harness.errors import CardError, UsageError
-from harness.matrix import DEFAULT, GROUPS, Cell, card_for, check_providers, expand_variants, is_model_file
-from harness.names import Variant, parse_variant
+from onnx_harness import transforms
+from onnx_harness.cards.card import Card, KnownFailure, PathSource, WheelSource
+from onnx_harness.cell.matrix import DEFAULT, GROUPS, Cell, card_for, check_providers, expand_variants, is_model_file
+from onnx_harness.errors import CardError, UsageError
+from onnx_harness.names import Variant, parse_variant
 
 
 def ids(*words: str, **named: str) -> list[str]:
@@ -30,7 +30,7 @@ def without(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
             raise PackageNotFoundError(name)
         return importlib.metadata.version(name)
 
-    monkeypatch.setattr("harness.matrix.version", version)
+    monkeypatch.setattr("onnx_harness.cell.matrix.version", version)
 
 
 # --- cells

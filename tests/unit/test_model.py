@@ -15,8 +15,8 @@ import pytest
 from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.errors import ModelError
-from harness.model import SMALL_BYTES, Model, ValueType, node_count
+from onnx_harness.errors import ModelError
+from onnx_harness.model.file import SMALL_BYTES, Model, ValueType, node_count
 
 BACKEND_MODELS = sorted((Path(onnx.__file__).parent / "backend/test/data").rglob("*.onnx"))
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "raw_data", "double_data", "uint64_data")
@@ -211,7 +211,7 @@ def test_a_signature_reads_no_weights(tmp_path: Path) -> None:
         import resource, sys
         from pathlib import Path
         import onnx
-        from harness.model import Model
+        from onnx_harness.model.file import Model
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         model = Model(Path(sys.argv[1]))
         print(model.signature.inputs[0].name, model.size_bytes, model.skeleton.graph.initializer[0].dims[0])

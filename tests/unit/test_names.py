@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from harness.errors import NameGrammarError, UsageError
-from harness.names import OptionValue, Step, Variant, cell_id, check_name, model_name, parse_variant, slug
+from onnx_harness.errors import NameGrammarError, UsageError
+from onnx_harness.names import OptionValue, Step, Variant, cell_id, check_name, model_name, parse_variant, slug
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 
-from harness.accuracy.noise import Noise
-from harness.inputs import InputSet
-from harness.inputs.chance import random_nodes
-from harness.inputs.sets import MAGNIFIED
-from harness.model import Model
-from harness.oracle import floor as floor_room
-from harness.oracle.doubling import WITHOUT_KERNEL, to_double, without_kernel
-from harness.oracle.floor import NOT_NOISE, noise_floor, unusual_floor
-from harness.oracle.ideal import Conversion, ideal_conversion
-from harness.oracle.quantizing import Scheme, quantized
-from harness.oracle.rounding import Clamp, round_through, rounded
-from harness.oracle.runs import nudged, open_cpu
-from harness.providers.running import run
-from harness.reference import Reference
-from harness.results.cache import Cache
+from onnx_harness.accuracy.noise import Noise
+from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.inputs.values.sets import MAGNIFIED
+from onnx_harness.judging import noise_floor as floor_room
+from onnx_harness.judging.float64 import WITHOUT_KERNEL, to_double, without_kernel
+from onnx_harness.judging.ideal import Conversion, ideal_conversion
+from onnx_harness.judging.noise_floor import NOT_NOISE, noise_floor, unusual_floor
+from onnx_harness.judging.quantizing import Scheme, quantized
+from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.rounding import Clamp, round_through, rounded
+from onnx_harness.judging.runs import nudged, open_cpu
+from onnx_harness.model.file import Model
+from onnx_harness.providers.running import run
+from onnx_harness.results.cache import Cache
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((6, 16)).astype(np.float32)
@@ -189,7 +189,7 @@ def test_the_floor_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert "float64" in floor.sources
     for each in floor.sets:
         assert 0 < each["y"].l2 < 1e-5 * each["y"].norm
-    monkeypatch.setattr("harness.oracle.runs._known", {})
+    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
     monkeypatch.setattr(floor_room, "_measured", None)
     assert noise_floor(model, reference, kept) == floor
 
@@ -198,7 +198,7 @@ def test_a_level_that_breaks_the_model_is_no_noise(tmp_path: Path, monkeypatch: 
     model, reference = referred(product(), tmp_path, {"x": X})
     broken = tmp_path / "broken.onnx"
     onnx.save(product(W * np.float32(1.01)), broken)
-    monkeypatch.setattr("harness.oracle.runs._known", {})
+    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
     honest = open_cpu
 
     def breaks(path: Any, level: str = "disable", threads: int | None = None) -> Any:

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from harness.errors import ProviderError, UsageError
-from harness.providers import Provider, get, registry
-from harness.providers.binding import bound_runner, has_transfers
-from harness.providers.placement import placement
-from harness.providers.sessions import LEVELS, Purpose, open_session, prepare, provider_options
+from onnx_harness.errors import ProviderError, UsageError
+from onnx_harness.providers import Provider, get, registry
+from onnx_harness.providers.binding import bound_runner, has_transfers
+from onnx_harness.providers.placement import placement
+from onnx_harness.providers.sessions import LEVELS, Purpose, open_session, prepare, provider_options
 from tests.providers.small_models import Watched, build, cnn, with_determinant
 
 CPU, CUDA = get("cpu"), get("cuda")
@@ -39,9 +39,9 @@ def test_an_unknown_provider_is_answered_with_the_nearest() -> None:
 
 def test_declarations_import_no_onnxruntime() -> None:
     code = (
-        "import pkgutil, sys, importlib, harness.providers as rooms\n"
+        "import pkgutil, sys, importlib, onnx_harness.providers as rooms\n"
         "rooms.registry()\n"
-        "for info in pkgutil.iter_modules(rooms.__path__): importlib.import_module(f'harness.providers.{info.name}')\n"
+        "for info in pkgutil.iter_modules(rooms.__path__): importlib.import_module(f'{rooms.__name__}.{info.name}')\n"
         "print([name for name in ('onnxruntime', 'onnx', 'numpy') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

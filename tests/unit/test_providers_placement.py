@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from harness.providers import get
-from harness.providers.placement import Placement, judge, shortfall
+from onnx_harness.providers import get
+from onnx_harness.providers.placement import Placement, judge, shortfall
 
 CUDA, TENSORRT, CPU = get("cuda"), get("tensorrt"), get("cpu")
 ON, OFF = "CUDAExecutionProvider", "CPUExecutionProvider"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.errors import UsageError
-from harness.providers import Problem, get
-from harness.providers.cuda import DRIVER_MEND, mend
-from harness.providers.probe import Availability, conflict, doctor, probe, refusal
+from onnx_harness.errors import UsageError
+from onnx_harness.providers import Problem, get
+from onnx_harness.providers.cuda import DRIVER_MEND, mend
+from onnx_harness.providers.probe import Availability, conflict, doctor, probe, refusal
 
 
 def test_the_cpu_is_usable() -> None:
@@ -61,7 +61,7 @@ def test_a_provider_that_fails_is_reported_and_not_raised(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, object], reason: str
 ) -> None:
     broken = replace(get("cpu"), name="broken", **change)  # type: ignore[arg-type]
-    monkeypatch.setattr("harness.providers.probe.get", lambda _: broken)
+    monkeypatch.setattr("onnx_harness.providers.probe.get", lambda _: broken)
     assert probe("broken").reason == reason
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.errors import ProviderError
-from harness.providers import get
-from harness.providers.profile import Profile, breach, contradiction, precision, read_profile
-from harness.providers.sessions import Purpose, open_session
-from harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.errors import ProviderError
+from onnx_harness.providers import get
+from onnx_harness.providers.profile import Profile, breach, contradiction, precision, read_profile
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.models import model
 from tests.providers.small_models import cnn
 
@@ -91,7 +91,7 @@ def test_the_last_run_counts(tmp_path: Path) -> None:
 
 
 def test_a_run_of_very_many_events_is_read_from_its_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.profile._MOST_EVENTS", 3)
+    monkeypatch.setattr("onnx_harness.providers.profile._MOST_EVENTS", 3)
     events = [node("Add", index=1), *[node("Mul", index=2)] * 9, node("Det", OFF, index=3)]
     found = read_profile(written(tmp_path, *events, END, node("Sub"), END, *events, END), CUDA)
     assert found.nodes == {(ON, "Add"): 1, (ON, "Mul"): 1}

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from harness import transforms
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import Status
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness import transforms
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
+from onnx_harness.settings import Settings
 from tests.models import linear
 
 

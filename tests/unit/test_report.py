@@ -8,12 +8,20 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ResultsError
-from harness.report import escape, figures, summary, table
-from harness.report import html as html_page
-from harness.report.table import Line, ModelHeader
-from harness.report.write import write_reports
-from harness.results.cells import AccuracyRecord, CellResult, Departure, GraphChange, PlacementRecord, Stage, Status
+from onnx_harness.errors import ResultsError
+from onnx_harness.report import escape, figures, summary, table
+from onnx_harness.report import html as html_page
+from onnx_harness.report.table import Line, ModelHeader
+from onnx_harness.report.write import write_reports
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    Departure,
+    GraphChange,
+    PlacementRecord,
+    Stage,
+    Status,
+)
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)

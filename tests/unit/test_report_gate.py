@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.report.gate import MOST_CELLS, issue, lines, page
-from harness.results.cells import Stage, Status
-from harness.results.gated import Finding, GatedCell, GateReport, Nights, gravest
-from harness.results.outcome import Outcome
+from onnx_harness.cli import main
+from onnx_harness.report.gate import MOST_CELLS, issue, lines, page
+from onnx_harness.results.cells import Stage, Status
+from onnx_harness.results.gated import Finding, GatedCell, GateReport, Nights, gravest
+from onnx_harness.results.outcome import Outcome
 from tests.nights import night, timed
 from tests.unit.results_examples import RUN
 

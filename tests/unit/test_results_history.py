@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ResultsError
-from harness.results import history
-from harness.results.cells import AccuracyRecord, Status
-from harness.results.history import History, PastCell
-from harness.results.recorder import Recorder
-from harness.results.run import gather
-from harness.results.store import read_results
+from onnx_harness.errors import ResultsError
+from onnx_harness.results import history
+from onnx_harness.results.cells import AccuracyRecord, Status
+from onnx_harness.results.history import History, PastCell
+from onnx_harness.results.recorder import Recorder
+from onnx_harness.results.run import gather
+from onnx_harness.results.store import read_results
 from tests.unit.results_examples import RUN, cell, latency, output
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
 from pathlib import Path
-from harness.results.history import History
-from harness.results.run import gather
+from onnx_harness.results.history import History
+from onnx_harness.results.run import gather
 from tests.unit.results_examples import cell, latency
 with History(Path(sys.argv[1])) as past:
     past.begin(gather("pytest", 0))

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ResultsError
-from harness.results import codec
-from harness.results.cells import AccuracyRecord, CellResult, Stage, Status
-from harness.results.run import gather
-from harness.results.store import ResultsWriter, read_results
+from onnx_harness.errors import ResultsError
+from onnx_harness.results import codec
+from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
+from onnx_harness.results.run import gather
+from onnx_harness.results.store import ResultsWriter, read_results
 from tests.nights import pinned
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 WRITES_UNTIL_KILLED = """
 import sys
 from pathlib import Path
-from harness.results.store import ResultsWriter
+from onnx_harness.results.store import ResultsWriter
 from tests.unit.results_examples import RUN, cell, full_latency, latency
 writer = ResultsWriter(Path(sys.argv[1]), RUN)
 for number in range(10**6):
@@ -323,7 +323,7 @@ def test_the_schema_lists_the_statuses_and_stages_there_are() -> None:
 def test_gathering_what_is_known_about_a_run_imports_no_library_that_it_names() -> None:
     code = """
 import sys
-from harness.results.run import gather
+from onnx_harness.results.run import gather
 run = gather("pytest", 0)
 print(run.versions["onnx"], run.host.cores > 0, bool({"onnx", "onnxruntime", "numpy"} & sys.modules.keys()))
 """

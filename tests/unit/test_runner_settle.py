@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from harness.errors import GateError
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.results.cells import CellResult, PinnedRecord
-from harness.results.outcome import Outcome
-from harness.runner import Runner
-from harness.settings import Settings
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.errors import GateError
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, PinnedRecord
+from onnx_harness.results.outcome import Outcome
+from onnx_harness.run.runner import Runner
+from onnx_harness.settings import Settings
 from tests.models import linear, save
 from tests.nights import pinned
 

@@ -8,9 +8,9 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.errors import NameGrammarError, UsageError
-from harness.isolate import Limits
-from harness.settings import Settings, combine, read_project
+from onnx_harness.errors import NameGrammarError, UsageError
+from onnx_harness.isolate import Limits
+from onnx_harness.settings import Settings, combine, read_project
 
 
 def project(folder: Path, table: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from harness.errors import UsageError
-from harness.names import Step, parse_variant
-from harness.transforms import BoundStep, Precision, Transform, bind, ort, registry
+from onnx_harness.errors import UsageError
+from onnx_harness.names import Step, parse_variant
+from onnx_harness.transforms import BoundStep, Precision, Transform, bind, ort, registry
 
 
 def bound(text: str) -> BoundStep:
@@ -18,7 +18,8 @@ def bound(text: str) -> BoundStep:
 
 def test_declarations_import_neither_onnx_nor_numpy_nor_onnxruntime() -> None:
     code = (
-        "import sys, harness.transforms as t; t.registry(); print({'onnx', 'numpy', 'onnxruntime'} & set(sys.modules))"
+        "import sys, onnx_harness.transforms as t; t.registry(); "
+        "print({'onnx', 'numpy', 'onnxruntime'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 

@@ -9,15 +9,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import NotApplicable
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import judge
-from harness.results.cells import Status
-from harness.settings import Settings
-from harness.transforms import remarks
-from harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
-from harness.way import Task
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.errors import NotApplicable
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import remarks
+from onnx_harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
 from tests.unit.test_transforms_fp16_nasty import FEEDS, TEXTS
 from tests.unit.transform_models import copy_of, floats, model_of, run
 

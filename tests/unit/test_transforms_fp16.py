@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from harness.names import parse_variant
-from harness.transforms import bind, remarks
-from harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
+from onnx_harness.names import parse_variant
+from onnx_harness.transforms import bind, remarks
+from onnx_harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
 from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run
 
 RECORDED = (Path(__file__).parents[1] / "data" / "defects").glob("*.npz")

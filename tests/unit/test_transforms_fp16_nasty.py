@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import NotApplicable
-from harness.transforms.fp16 import convert_float_to_float16
-from harness.transforms.surgery.reading import Step
+from onnx_harness.errors import NotApplicable
+from onnx_harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.transforms.half.graph import Step
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 X = {"x": floats(3)}
@@ -195,7 +195,7 @@ def test_it_converts_with_other_operators_kept(text: str, blocked: list[str]) ->
 def test_a_large_model_is_moved_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(text)
     in_place = convert_float_to_float16(copy_of(model), keep_io_types=True)
-    monkeypatch.setattr("harness.transforms.surgery.converting._LARGE", 0)
+    monkeypatch.setattr("onnx_harness.transforms.half.convert._LARGE", 0)
     moved = convert_float_to_float16(model, keep_io_types=True)
     assert moved is not model
     assert moved == in_place

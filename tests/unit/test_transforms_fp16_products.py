@@ -13,8 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from harness.transforms.fp16 import convert_float_to_float16
-from harness.transforms.surgery import converting
+from onnx_harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.transforms.half import convert
 from tests.unit.transform_models import copy_of, floats, model_of, run
 
 QUANTIZED = """agraph (float[2,64] x) => (float[2,5] z) <HELD> {
@@ -112,7 +112,7 @@ def test_a_product_comes_before_the_transpose_that_onnx_runtime_would_fuse_it_wi
 
 def test_without_that_onnx_runtime_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it doesn't any more, what spares it can go."""
-    monkeypatch.setattr(converting, "multiply_before_moving", lambda _: None)
+    monkeypatch.setattr(convert, "multiply_before_moving", lambda _: None)
     result = convert_float_to_float16(moving([1, 0, 2], [3, 4, 6]))
     assert code_of_opening(result, tmp_path) == -signal.SIGSEGV
 

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import registry as library
 
-from harness.errors import NotApplicable, UsageError
-from harness.names import parse_variant
-from harness.transforms import bind, int8
+from onnx_harness.errors import NotApplicable, UsageError
+from onnx_harness.names import parse_variant
+from onnx_harness.transforms import bind, int8
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 Samples = list[dict[str, Any]]

@@ -7,12 +7,12 @@ import onnx
 import onnxoptimizer
 import pytest
 
-from harness.errors import NotApplicable
-from harness.model import signature
-from harness.names import Step
-from harness.transforms import bind, passes, registry
-from harness.transforms import optimize as optimize_module
-from harness.transforms.optimize import chosen_passes, optimize
+from onnx_harness.errors import NotApplicable
+from onnx_harness.model.file import signature
+from onnx_harness.names import Step
+from onnx_harness.transforms import bind, passes, registry
+from onnx_harness.transforms import optimize as optimize_module
+from onnx_harness.transforms.optimize import chosen_passes, optimize
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 CONV_BN = """

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import NotApplicable
-from harness.transforms import remarks
-from harness.transforms.simplify import simplify
-from harness.transforms.surgery import folding
+from onnx_harness.errors import NotApplicable
+from onnx_harness.transforms import remarks
+from onnx_harness.transforms.simplification import folding
+from onnx_harness.transforms.simplify import simplify
 from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run, same_bits
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.npz"))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from harness.transforms.simplify import simplify_with_report
+from onnx_harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import copy_of, floats, ops, run, same_bits
 
 VALUES = """int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] last = {-1}, int64[2] i01 = {0, 1},

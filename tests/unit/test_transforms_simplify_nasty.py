@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.transforms.simplify import simplify_with_report
+from onnx_harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import copy_of, run
 
 FILE = Path(__file__).parents[1] / "data" / "simplify" / "nasty.txt"

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from harness.transforms import parse_shape
-from harness.transforms.simplify import simplify_with_report
+from onnx_harness.transforms import parse_shape
+from onnx_harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import floats, model_of, ops, run, same_bits
 
 NORMALIZATION = {

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import cards, zoo
-from harness.cards import Card
-from harness.errors import FetchError
-from harness.names import CARD_SUFFIX
+from onnx_harness.cards import card as cards
+from onnx_harness.cards import fetch
+from onnx_harness.cards.card import Card
+from onnx_harness.errors import FetchError
+from onnx_harness.names import CARD_SUFFIX
 
 PUBLIC_ZOO = Path(__file__).parents[2] / "models"
 PERMISSIVE = {"Apache-2.0", "MIT", "BSD-3-Clause"}
@@ -88,25 +89,25 @@ def make_card(folder: Path, text: str, name: str = "a") -> Card:
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(MODEL)
-    assert zoo.materialize(make_card(tmp_path, "")) == tmp_path / "a.onnx"
+    assert fetch.materialize(make_card(tmp_path, "")) == tmp_path / "a.onnx"
 
 
 def test_a_path_that_isnt_there_says_which_card_wants_it(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"^a: card .*a\.model\.toml describes .*a\.onnx, which isn't there"):
-        zoo.materialize(make_card(tmp_path, ""))
+        fetch.materialize(make_card(tmp_path, ""))
 
 
 def test_a_path_with_another_hash_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(OTHER)
     promised = hashlib.sha256(MODEL).hexdigest()
     with pytest.raises(FetchError, match=f"^a: .*a.onnx isn't the file .* should be {promised}"):
-        zoo.materialize(make_card(tmp_path, f'[source]\npath = "a.onnx"\nsha256 = "{promised}"'))
+        fetch.materialize(make_card(tmp_path, f'[source]\npath = "a.onnx"\nsha256 = "{promised}"'))
 
 
 def test_a_member_of_a_wheel_is_extracted_and_progress_is_told(tmp_path: Path, cache: Path) -> None:
     size = make_wheel(tmp_path, voice=MODEL).stat().st_size
     recorder = Recorder()
-    (path,) = zoo.fetch_all([wheel_card(tmp_path)], recorder)
+    (path,) = fetch.fetch_all([wheel_card(tmp_path)], recorder)
     assert path.read_bytes() == MODEL
     assert path.is_relative_to(cache)
     assert recorder.calls[0] == ("started", "voice", 0, 1)
@@ -116,45 +117,45 @@ def test_a_member_of_a_wheel_is_extracted_and_progress_is_told(tmp_path: Path, c
 
 def test_a_model_in_the_cache_is_fetched_no_more(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL)
-    path = zoo.materialize(wheel_card(tmp_path))
+    path = fetch.materialize(wheel_card(tmp_path))
     wheel.unlink()
-    assert zoo.materialize(wheel_card(tmp_path, name="same_file_other_card")) == path
+    assert fetch.materialize(wheel_card(tmp_path, name="same_file_other_card")) == path
 
 
 def test_cards_of_one_wheel_download_it_once(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL, other=OTHER)
-    zoo.materialize(wheel_card(tmp_path))
+    fetch.materialize(wheel_card(tmp_path))
     wheel.unlink()
-    assert zoo.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes() == OTHER
+    assert fetch.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes() == OTHER
 
 
 def test_a_damaged_cache_entry_is_fetched_again(tmp_path: Path) -> None:
     make_wheel(tmp_path, voice=MODEL)
-    path = zoo.materialize(wheel_card(tmp_path))
+    path = fetch.materialize(wheel_card(tmp_path))
     path.write_bytes(MODEL[:5])
-    assert zoo.materialize(wheel_card(tmp_path)).read_bytes() == MODEL
+    assert fetch.materialize(wheel_card(tmp_path)).read_bytes() == MODEL
 
 
 def test_a_member_that_a_wheel_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
     make_wheel(tmp_path, voice=MODEL)
     with pytest.raises(FetchError, match=r"^voice: wheel voices==1.0 holds no .* Did you mean 'voices/voice.onnx'\?"):
-        zoo.materialize(wheel_card(tmp_path, "voise"))
+        fetch.materialize(wheel_card(tmp_path, "voise"))
 
 
 def test_another_hash_is_refused_and_the_right_wheel_can_still_come(tmp_path: Path) -> None:
     make_wheel(tmp_path, voice=OTHER)
     found, promised = hashlib.sha256(OTHER).hexdigest(), hashlib.sha256(MODEL).hexdigest()
     with pytest.raises(FetchError, match=f"sha256 is {found}, but should be {promised}"):
-        zoo.materialize(wheel_card(tmp_path))
+        fetch.materialize(wheel_card(tmp_path))
     make_wheel(tmp_path, voice=MODEL)
-    assert zoo.materialize(wheel_card(tmp_path)).read_bytes() == MODEL
+    assert fetch.materialize(wheel_card(tmp_path)).read_bytes() == MODEL
 
 
 def test_a_wheel_cut_short_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL)
     wheel.write_bytes(wheel.read_bytes()[:-40])
     with pytest.raises(FetchError, match=r"^voice: (wheel voices==1\.0 can't|voices-1\.0.* isn't a whole wheel)"):
-        zoo.materialize(wheel_card(tmp_path))
+        fetch.materialize(wheel_card(tmp_path))
 
 
 def test_a_registry_out_of_reach_says_which_model_and_wheel_and_what_to_do(
@@ -165,7 +166,7 @@ def test_a_registry_out_of_reach_says_which_model_and_wheel_and_what_to_do(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(FetchError) as caught:
-        zoo.materialize(wheel_card(tmp_path))
+        fetch.materialize(wheel_card(tmp_path))
     message = str(caught.value)
     assert message.startswith("voice: wheel voices==1.0 can't be downloaded. The package registry is out of reach;")
     assert "pip's last line was: ERROR: " in message
@@ -177,13 +178,13 @@ def test_a_wheel_that_the_registry_lacks_is_pips_word(tmp_path: Path) -> None:
     with pytest.raises(
         FetchError, match="or has no such package; pip's last line was: ERROR: No matching distribution found"
     ):
-        zoo.materialize(wheel_card(tmp_path))
+        fetch.materialize(wheel_card(tmp_path))
 
 
 def test_an_environment_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(FetchError, match=r"pip isn't installed for .*Mend: .* -m ensurepip"):
-        zoo.materialize(wheel_card(tmp_path))
+        fetch.materialize(wheel_card(tmp_path))
 
 
 def test_the_other_models_are_fetched_when_one_fails(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_the_other_models_are_fetched_when_one_fails(tmp_path: Path) -> None:
     missing = make_card(tmp_path, "", "missing")
     recorder = Recorder()
     with pytest.raises(FetchError, match="1 of 2 models can't be had:\nmissing: card"):
-        zoo.fetch_all([missing, wheel_card(tmp_path)], recorder)
+        fetch.fetch_all([missing, wheel_card(tmp_path)], recorder)
     assert [call[:2] for call in recorder.calls if call[0] != "received"] == [
         ("started", "missing"),
         ("failed", "missing"),
@@ -202,7 +203,7 @@ def test_the_other_models_are_fetched_when_one_fails(tmp_path: Path) -> None:
 
 def test_a_builder_writes_the_model_and_files_beside_it(tmp_path: Path) -> None:
     code = "out.write_text('graph'); out.with_suffix('.data').write_text('weights')"
-    path = zoo.materialize(builder_card(tmp_path, code))
+    path = fetch.materialize(builder_card(tmp_path, code))
     assert path.read_text() == "graph"
     assert path.with_suffix(".data").read_text() == "weights"
 
@@ -210,10 +211,10 @@ def test_a_builder_writes_the_model_and_files_beside_it(tmp_path: Path) -> None:
 def test_a_built_model_is_built_again_only_when_its_builder_changes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = f"out.write_text('1'); Path({str(log)!r}).open('a').write('built ')"
-    first = zoo.materialize(builder_card(tmp_path, code))
-    assert zoo.materialize(builder_card(tmp_path, code)) == first
+    first = fetch.materialize(builder_card(tmp_path, code))
+    assert fetch.materialize(builder_card(tmp_path, code)) == first
     assert log.read_text() == "built "
-    assert zoo.materialize(builder_card(tmp_path, code.replace("'1'", "'2'"))).read_text() == "2"
+    assert fetch.materialize(builder_card(tmp_path, code.replace("'1'", "'2'"))).read_text() == "2"
 
 
 @pytest.mark.parametrize(
@@ -227,26 +228,26 @@ def test_a_built_model_is_built_again_only_when_its_builder_changes(tmp_path: Pa
 )
 def test_a_builder_that_fails_is_a_fetch_error(tmp_path: Path, cache: Path, code: str, message: str) -> None:
     with pytest.raises(FetchError, match=message):
-        zoo.materialize(builder_card(tmp_path, code))
+        fetch.materialize(builder_card(tmp_path, code))
     assert not list(cache.rglob("*.onnx"))
 
 
 def test_a_builder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "BUILD_SECONDS", 0.5)
+    monkeypatch.setattr(fetch, "BUILD_SECONDS", 0.5)
     with pytest.raises(FetchError, match=r"^built: builder make\.py:make was ended after"):
-        zoo.materialize(builder_card(tmp_path, "import time; time.sleep(60)"))
+        fetch.materialize(builder_card(tmp_path, "import time; time.sleep(60)"))
 
 
 def test_a_builder_that_isnt_there_is_a_fetch_error(tmp_path: Path) -> None:
     card = make_card(tmp_path, '[source]\nbuilder = "make.py:mak"')
     with pytest.raises(FetchError, match=r"^a: builder file .*make\.py, .* can't be read: No such file"):
-        zoo.materialize(card)
+        fetch.materialize(card)
     builder_card(tmp_path, "pass")
     with pytest.raises(FetchError, match=r"has no function 'mak'\. Did you mean 'make'\?"):
-        zoo.materialize(card)
+        fetch.materialize(card)
     (tmp_path / "make.py").write_text("def make(:")
     with pytest.raises(FetchError, match=r"isn't Python: invalid syntax, line 1"):
-        zoo.materialize(card)
+        fetch.materialize(card)
 
 
 def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
         for _ in range(3)
     ]
     answers = {process.communicate(timeout=60)[0].strip() for process in processes}
-    assert answers == {str(zoo.materialize(card))}
+    assert answers == {str(fetch.materialize(card))}
     assert log.read_text() == "built "
 
 
@@ -275,11 +276,11 @@ def test_a_fetch_that_was_killed_is_done_again(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -9
-    assert zoo.materialize(card).read_text() == "whole"
+    assert fetch.materialize(card).read_text() == "whole"
 
 
 def test_fetching_imports_neither_onnx_nor_numpy() -> None:
-    program = "import json, sys, harness.zoo; print(json.dumps(sorted(sys.modules)))"
+    program = "import json, sys, onnx_harness.cards.fetch; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", program], text=True))
     assert not {"numpy", "onnx", "onnxruntime"} & set(modules)
 
@@ -291,4 +292,4 @@ def test_the_public_zoo_is_permissive_and_says_what_each_model_is() -> None:
         assert card.license in PERMISSIVE, card.name
         assert card.summary, card.name
         if isinstance(card.source, cards.BuilderSource):
-            assert zoo._check_builder(card, card.source, card.source.file.read_bytes())
+            assert fetch._check_builder(card, card.source, card.source.file.read_bytes())

@@ -8,14 +8,15 @@ import onnx
 import onnxruntime
 import pytest
 
-from harness import cards, inputs, zoo
+from onnx_harness import inputs
+from onnx_harness.cards import card, fetch
 
 MODELS = Path(__file__).parents[2] / "models"
 
 
 def build(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(cache))
-    return zoo.materialize(cards.read(MODELS / f"{name}.model.toml"))
+    return fetch.materialize(card.read(MODELS / f"{name}.model.toml"))
 
 
 @pytest.mark.parametrize("name", ["bn_cnn", "transformer_block", "loop", "external_data", "shufflenet", "squeezenet"])
@@ -32,7 +33,7 @@ def test_a_built_model_is_the_same_every_time_and_listens_to_its_input(
     def run(feed: dict[str, Any]) -> Any:
         return session.run(None, feed)[0]
 
-    specs = cards.read(MODELS / f"{name}.model.toml").inputs
+    specs = card.read(MODELS / f"{name}.model.toml").inputs
     outputs = [run(given.values).ravel() for given in inputs.generate(model, specs, count=3, try_run=run)]
     assert all(np.isfinite(output).all() and np.ptp(output) > 0 for output in outputs)
     least = min(output.size for output in outputs)

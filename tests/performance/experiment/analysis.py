@@ -11,7 +11,7 @@ from statistics import fmean, median
 import numpy as np
 from scipy.stats import binomtest, mannwhitneyu, ttest_ind
 
-from harness.latency.statistics import (
+from onnx_harness.latency.statistics import (
     ALPHA,
     CONFIRMING_PAIRS,
     MINIMUM_EFFECT,

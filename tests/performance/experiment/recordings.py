@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from harness import providers
-from harness.gate.verdicts import confirming_pairs
-from harness.latency import collect
-from harness.latency.conditions import undisturbed
-from harness.latency.plan import fixed_plan
-from harness.latency.sessions import timed_session
-from harness.latency.statistics import decide_run, log_ratio, needs_confirmation
-from harness.results.run import gather
+from onnx_harness import providers
+from onnx_harness.gate.verdicts import confirming_pairs
+from onnx_harness.latency import collect
+from onnx_harness.latency.conditions import undisturbed
+from onnx_harness.latency.plan import fixed_plan
+from onnx_harness.latency.sessions import timed_session
+from onnx_harness.latency.statistics import decide_run, log_ratio, needs_confirmation
+from onnx_harness.results.run import gather
 from tests.performance.experiment.subjects import Subject
 
 FAMILY = 100

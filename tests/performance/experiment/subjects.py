@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import zoo
-from harness.matrix import Cell, card_for
-from harness.names import parse_variant
-from harness.pipeline import timing_inputs
-from harness.settings import Settings
-from harness.way import Task
+from onnx_harness.cards import fetch
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import timing_inputs
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.settings import Settings
 
 MODELS = Path(__file__).parents[3] / "models"
 # From 0.05 to 5 ms on one thread of a server: seven models, seven costs.
@@ -55,7 +55,7 @@ class Subject:
 @cache
 def subject(name: str, batch: int | None = None) -> Subject:
     card = card_for(MODELS / f"{name}.model.toml")
-    path = zoo.materialize(card)
+    path = fetch.materialize(card)
     sets = timing_inputs(Task(Cell(card, parse_variant("original"), "cpu"), path, Settings()))
     if batch is not None:
         sets = [{key: np.repeat(value[:1], batch, axis=0) for key, value in each.items()} for each in sets]

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import median
 
-from harness.gate.verdicts import PART_PAIRS, confirming_pairs
-from harness.latency.plan import PAIR_S
-from harness.latency.statistics import Choice, choose_pairs, pseudomedian
+from onnx_harness.gate.verdicts import PART_PAIRS, confirming_pairs
+from onnx_harness.latency.plan import PAIR_S
+from onnx_harness.latency.statistics import Choice, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
     FAMILY,
     Measured,

@@ -1,0 +1,163 @@
+"""How far an output may lie from the reference: defaults by precision, the card's word, the command line's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from onnx_harness.cards.card import ToleranceSpec
+from onnx_harness.errors import UsageError
+from onnx_harness.transforms import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What one output is judged by.
+
+    Element-wise, ``|candidate - reference| <= rtol * |reference| + atol``. The last term keeps values near zero
+    from being judged by their own size: unless it's given it is ``k`` times the greatest finite magnitude of that
+    output in that input set.
+
+    Attributes:
+        rtol: relative tolerance of an element.
+        atol: absolute tolerance of an element; None: ``k * max|reference|``.
+        k: see ``atol``.
+        elementwise: whether the element-wise rule holds at all.
+        sqnr_db: least signal to quantization noise ratio of the whole output in decibels; None: no such demand.
+        signed_zero: whether +0 where the reference has -0 (or the reverse) is a failure.
+        cosine: least cosine of the angle to the reference; None: no such demand.
+        top_k: how many of the greatest elements along the last axis have to be the reference's; None: no such demand.
+        agreement: the share of rows in which they have to be, in [0, 1].
+        chosen: somebody set its bounds for this output: they hold to the letter. A default yields to the noise floor.
+        integer_atol: greatest difference of an integer output's elements. Integers aren't measurements: a class
+            index is right or wrong, so only an ``atol`` that a card gives loosens them, and ``rtol`` never does.
+            Booleans and text are always exact.
+    """
+
+    rtol: float
+    atol: float | None = None
+    k: float = 0.0
+    elementwise: bool = True
+    sqnr_db: float | None = None
+    signed_zero: bool = True
+    integer_atol: float = 0.0
+    cosine: float | None = None
+    top_k: int | None = None
+    agreement: float = 1.0
+    chosen: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol", "k", "integer_atol"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"a tolerance's {name} is a finite number that isn't negative; {value!r} isn't")
+        if self.sqnr_db is not None and not math.isfinite(self.sqnr_db):
+            raise UsageError(f"a tolerance's sqnr_db is a finite number of decibels; {self.sqnr_db!r} isn't")
+
+    def bounds(self, scale: float) -> tuple[float, float]:
+        """The (rtol, atol) of a floating-point output whose greatest finite magnitude is ``scale``."""
+        return self.rtol, self.k * scale if self.atol is None else self.atol
+
+    def scaled(self, factor: float) -> Tolerance:
+        """The same rule with its element-wise bounds multiplied by ``factor``, which must not be negative."""
+        atol = None if self.atol is None else self.atol * factor
+        return replace(self, rtol=self.rtol * factor, atol=atol, k=self.k * factor)
+
+
+# Where the defaults come from: an FP32 graph that is merely reordered moves by a few hundred units in the last place
+# (2^-23 = 1.2e-7) after long sums; float16 and TF32 both keep 10 bits of fraction (2^-11 = 4.9e-4 per rounding), and
+# bfloat16 keeps 7 (2^-8 = 3.9e-3 per rounding: 8 times as much, so 8 times the tolerance of float16). k is
+# the share of the output's range that cancellation may leave on an element that is itself small. 15 dB is a noise
+# power of 3%, a relative L2 error of 18%. A quantized zero has no sign.
+_DEFAULTS: Mapping[Precision, Tolerance] = {
+    Precision.FP32: Tolerance(rtol=1e-4, k=1e-5),
+    Precision.FP16: Tolerance(rtol=1e-2, k=5e-3),
+    Precision.BF16: Tolerance(rtol=8e-2, k=4e-2),
+    Precision.INT8: Tolerance(rtol=0.0, elementwise=False, sqnr_db=15.0, signed_zero=False),
+}
+
+
+# Bits of fraction of the element types that hold too few of them for 1e-6, as they are called in a value's kind.
+_FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float8e5": 2, "float8e4": 3, "float4": 1}
+
+
+def same_values(kind: str) -> Tolerance:
+    """What a transform is held to on single operators if it declares that it keeps values.
+
+    1e-6 of the element, or one unit in the last place where the output's type is coarser, and 1e-6 of the output's
+    greatest magnitude: what ONNX Runtime's own optimizer does to the sum of a convolution.
+
+    Args:
+        kind: of the output, such as ``tensor(float16)``.
+    """
+    bits = next((bits for name, bits in _FRACTION_BITS.items() if name in kind), None)
+    return Tolerance(rtol=1e-6 if bits is None else 2.0**-bits, k=1e-6)
+
+
+def choose(
+    precision: Precision, tf32: bool, spec: ToleranceSpec | None, override: tuple[float, float] | None
+) -> Tolerance:
+    """The tolerance of one output: the default of its precision, then the card's word, then the command line's.
+
+    What a card leaves out keeps its default, with two exceptions that follow from the rules being several. A card that
+    gives ``sqnr_db``, ``cosine`` or ``top_k`` and neither ``rtol`` nor ``atol`` replaces the element-wise rule, and one
+    that gives both kinds demands both. On INT8, which has no element-wise rule of its own, an ``rtol`` or ``atol`` of
+    the card adds one, and the bound that the card leaves out is 0.
+
+    Args:
+        precision: the arithmetic that the variant left behind.
+        tf32: whether the provider multiplies FP32 matrices in TF32, which has float16's fraction.
+        spec: the card's entry for this output, as `spec_for` finds it.
+        override: (rtol, atol) of the command line: the element-wise rule with these, whatever the precision. It says
+            nothing about integers and about the sign of zero.
+
+    Raises:
+        UsageError: a bound is negative, infinite or NaN.
+    """
+    if tf32 and precision is Precision.FP32:
+        precision = Precision.FP16
+    tolerance = _DEFAULTS[precision]
+    if spec is not None:
+        tolerance = _with_card(tolerance, spec)
+        if precision in spec.by_precision:
+            tolerance = _with_card(tolerance, spec.by_precision[precision])
+    if override is not None:
+        rtol, atol = override
+        tolerance = replace(
+            tolerance, rtol=rtol, atol=atol, elementwise=True, sqnr_db=None, cosine=None, top_k=None, chosen=True
+        )
+    return tolerance
+
+
+def spec_for(entries: Mapping[str, ToleranceSpec], output: str) -> ToleranceSpec | None:
+    """The card's entry for ``output``: each value from its own entry, else from that of ``*``."""
+    own, general = entries.get(output), entries.get("*")
+    if own is None or general is None:
+        return own or general
+    chosen = {}
+    for field in fields(ToleranceSpec):
+        value = getattr(own, field.name)
+        chosen[field.name] = getattr(general, field.name) if value is None else value
+    chosen["by_precision"] = {**general.by_precision, **own.by_precision}
+    return ToleranceSpec(**chosen)
+
+
+def _with_card(tolerance: Tolerance, spec: ToleranceSpec) -> Tolerance:
+    bounded = spec.rtol is not None or spec.atol is not None
+    overall: dict[str, Any] = {"sqnr_db": spec.sqnr_db, "cosine": spec.cosine, "top_k": spec.top_k}
+    given = {name: value for name, value in overall.items() if value is not None}
+    if given:  # the task's own measure takes the place of the default ones
+        tolerance = replace(tolerance, **{"sqnr_db": None, "elementwise": False, **given})
+    if spec.agreement is not None:
+        tolerance = replace(tolerance, agreement=spec.agreement)
+    if bounded:
+        tolerance = replace(tolerance, elementwise=True, chosen=True)
+    if spec.rtol is not None:
+        tolerance = replace(tolerance, rtol=spec.rtol)
+    if spec.atol is not None:
+        tolerance = replace(tolerance, atol=spec.atol, integer_atol=spec.atol)
+    if spec.signed_zero is not None:
+        tolerance = replace(tolerance, signed_zero=spec.signed_zero)
+    return tolerance

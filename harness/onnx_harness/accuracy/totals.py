@@ -1,0 +1,231 @@
+"""One output's distance from the reference, gathered over the input sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from onnx_harness.accuracy.explain import Bound
+from onnx_harness.accuracy.failures import Check, OutputFailure, Question
+from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
+from onnx_harness.accuracy.tolerance import Tolerance
+from onnx_harness.results.cells import Departure, OutputAccuracy
+
+# Sums of one and the same numbers in another order, as other sizes cause them, differ by a few last bits.
+_ULPS = 16
+
+
+@dataclass(slots=True)
+class Total:
+    """The worst figures so far of one flattened output, and whether comparing it could have failed.
+
+    Attributes:
+        mismatched: in some set it couldn't be compared: missing, or another kind, dtype or shape.
+        absent: sets in which it's an absent optional on both sides.
+        greatest_atol: over the sets; what a single atol for all of them would have to be.
+        usual_scale: its greatest finite magnitude over the usual input sets so far.
+        forgiven: elements that aren't floating-point and differ, and how many the ideal conversion changes, in the set
+            with most of them; None where none was let pass for that.
+    """
+
+    tolerance: Tolerance
+    mismatched: bool = False
+    absent: int = 0
+    greatest_atol: float = 0.0
+    usual_scale: float = 0.0
+    forgiven: tuple[int, int] | None = None
+    _max_abs: float | None = None
+    _max_rel: float | None = None
+    _rel_l2: float | None = 0.0
+    _cosine: float | None = None
+    _sqnr_db: float | None = None
+    _nonfinite: int = 0
+    _minimum: float = 0.0
+    _bounds: tuple[float, float] | None = None
+    _seen: int = 0
+    _first: Array | None = None
+    _differs: bool = False
+    _moves: bool = False
+    _empty: int = 0
+    _constant: int = 0
+    _nowhere_finite: int = 0
+    _explained: bool = False
+    _exact: bool = True
+    _noise: bool = True
+    _faithful: bool = True
+    _usable: bool = True
+    _floor: float | None = None
+    _ideal: float | None = None
+    _factor: float | None = None
+
+    def see(self, reference: Array, scale: float, constant: bool) -> None:
+        """Look at the reference's tensor in one more set: does it say anything?"""
+        self._seen += 1
+        if self._first is None or self._first.size == 0:
+            self._first = reference  # nothing overlaps with what is empty
+        elif not self._moves:
+            self._differs = self._differs or not same_bits(self._first, reference)
+            self._moves = self._differs and _reacts(self._first, reference)
+        self._empty += reference.size == 0
+        self._constant += constant and reference.size > 1
+        self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
+
+    def add(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound | None) -> None:
+        """Take the figures of one more set, the checks that failed in it, and what explains its departure."""
+        # That a departure isn't explained is another question than which tolerance would do.
+        hopeless = any(each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL)
+        if bound is not None:
+            self._explain(reference, found, problems, bound)
+        elif problems:
+            self._usable = False
+        self._nonfinite += found.nonfinite
+        self.greatest_atol = max(self.greatest_atol, found.atol)
+        by_norm = is_float(reference) and not self.tolerance.elementwise
+        minimum = found.rel_l2 if by_norm else found.minimum_tolerance
+        minimum = math.inf if hopeless or minimum is None else minimum
+        if self._bounds is None or minimum > self._minimum:
+            self._minimum = minimum
+            self._bounds = self._norm_bounds() if by_norm else (found.rtol, found.atol)
+        if found.finite == 0 or is_text(reference):
+            return
+        self._max_abs = _worst(self._max_abs, found.max_abs)
+        self._max_rel = _worst(self._max_rel, found.max_rel)
+        # A relative error that doesn't exist in one set is worse than any that does.
+        self._rel_l2 = None if self._rel_l2 is None or found.rel_l2 is None else max(self._rel_l2, found.rel_l2)
+        self._cosine = _least(self._cosine, found.cosine)
+        self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
+
+    def accuracy(self, vacuous: str | None) -> OutputAccuracy:
+        """The record of this output."""
+        measured = self._max_abs is not None
+        minimum = self._minimum if not self.mismatched and math.isfinite(self._minimum) else None
+        rtol, atol = self._bounds or (self.tolerance.rtol, self.tolerance.atol or 0.0)
+        return OutputAccuracy(
+            max_abs=_finite(self._max_abs),
+            max_rel=_finite(self._max_rel),
+            rel_l2=self._rel_l2 if measured else None,
+            cosine=self._cosine,
+            sqnr_db=self._sqnr_db,
+            nonfinite=self._nonfinite,
+            minimum_tolerance=minimum,
+            rtol=rtol,
+            atol=atol,
+            vacuous=vacuous,
+            departure=self._departure,
+            floor_rel_l2=self._floor,
+            ideal_rel_l2=self._ideal,
+            factor=_finite(self._factor),
+            faithful=self._faithful and not self.mismatched if self._explained else None,
+            usable=self._usable and not self.mismatched if self._explained else None,
+        )
+
+    @property
+    def _departure(self) -> Departure | None:
+        if not self._explained:
+            return None
+        if self.mismatched:
+            return Departure.CHANGE
+        return Departure.EXACT if self._exact else Departure.NOISE if self._noise else Departure.CHANGE
+
+    def _explain(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound) -> None:
+        self._explained = True
+        self._exact = self._exact and found.equal
+        asked = {each.question for each in problems}
+        self._faithful = self._faithful and Question.FAITHFUL not in asked
+        self._usable = self._usable and Question.USABLE not in asked
+        if not is_float(reference):
+            self._noise = self._noise and found.equal
+            if found.beyond and bound.ideal and not problems:
+                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, bound.ideal.changed))
+            return
+        self._noise = self._noise and (found.equal or bound.is_noise(found))
+        if bound.norm > 0:
+            self._floor = _worst(self._floor, bound.floor.l2 / bound.factor / bound.norm)
+            if bound.ideal is not None:
+                self._ideal = _worst(self._ideal, bound.ideal.l2 / bound.norm)
+        self._factor = _worst(self._factor, bound.times(found))
+
+    def vacuous(self, input_sets: int, inputs_differ: bool) -> str | None:
+        """Why comparing this output couldn't have failed, as a predicate; None if it could."""
+        everywhere = "in every input set" if input_sets > 1 else "in the one input set"
+        if self._seen == 0:
+            return f"is absent {everywhere}" if self.absent else None
+        if self._empty == self._seen:
+            # An element of a sequence that only one set is long enough for says nothing of the others.
+            return f"is empty {everywhere}" if self._seen >= input_sets else None
+        if self._nowhere_finite == self._seen:
+            return f"is NaN or infinite throughout {everywhere}"
+        if self._seen > 1 and not self._moves and inputs_differ:
+            if not self._differs:
+                return f"is identical for all {self._seen} input sets"
+            return f"moves by less than its own resolution over all {self._seen} input sets"
+        if self._constant == self._seen:
+            return f"has one and the same value throughout {everywhere}"
+        return None
+
+    def inert(self, inputs_differ: bool) -> bool:
+        """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere finite in one set.
+
+        With inputs that are all alike there's nothing that it could react to, and it isn't called inert. Infinities
+        whose sign follows the inputs are a trace.
+        """
+        if not inputs_differ or self.mismatched:
+            return False
+        if self._seen > 1:
+            return not self._moves
+        return self._empty == self._seen or self._nowhere_finite == self._seen
+
+    def _norm_bounds(self) -> tuple[float, float]:
+        """A demand in decibels as what it is: a bound on the relative L2 error, 10^(-dB/20)."""
+        return 10 ** (-(self.tolerance.sqnr_db or 0.0) / 20), 0.0
+
+
+def _reacts(first: Array, other: Array) -> bool:
+    """Whether an output moves between two input sets by more than its own resolution, _ULPS steps of its dtype.
+
+    What grows with an input's size says nothing about its values, so arrays of different sizes are held against each
+    other where they overlap.
+    """
+    if first.ndim != other.ndim:
+        return True
+    overlap = tuple(slice(min(pair)) for pair in zip(first.shape, other.shape, strict=True))
+    one, two = first[overlap], other[overlap]
+    if one.size == 0 or is_text(one) or not is_float(one):
+        return not same_bits(one, two)
+    wide = np.complex128 if one.dtype.kind == "c" else np.float64
+    left, right = one.astype(wide), two.astype(wide)
+    finite = np.isfinite(left) & np.isfinite(right)
+    if not finite.all():
+        kinds = [(np.isnan(each), np.isposinf(each.real), np.isneginf(each.real)) for each in (left, right)]
+        if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
+            return True
+    if not finite.any():
+        return False
+    scale = max(float(np.abs(left[finite]).max()), float(np.abs(right[finite]).max()))
+    return float(np.abs(left[finite] - right[finite]).max()) > _ULPS * _step(one) * scale
+
+
+def _step(array: Array) -> float:
+    """The distance from 1 to the next number of the array's dtype."""
+    kind = array.real.dtype
+    return float(np.finfo(kind).eps) if kind.kind == "f" else float(ml_dtypes.finfo(kind).eps)  # type: ignore[no-untyped-call]
+
+
+def _any_finite(array: Array) -> bool:
+    return bool(np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)).any())
+
+
+def _worst(known: float | None, new: float | None) -> float | None:
+    return new if known is None else known if new is None else max(known, new)
+
+
+def _least(known: float | None, new: float | None) -> float | None:
+    return new if known is None else known if new is None else min(known, new)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,361 @@
+"""Fetching models: from a card to the local path of the ``.onnx`` that it describes.
+
+What is downloaded or built goes to the user's cache by content, once: a second call, another process or another
+card of the same wheel finds it there.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
+from onnx_harness.errors import FetchError, did_you_mean
+from onnx_harness.results.cache import VARIABLE, Cache, cache_root
+from onnx_harness.results.files import cannot_write
+
+BUILD_SECONDS = 600.0
+"""A builder that needs longer is taken for one that hangs."""
+
+_FILE = "model.onnx"
+_TRY_AGAIN = "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
+_OUT_OF_REACH = re.compile(
+    r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate", re.IGNORECASE
+)
+_PIP_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+
+# Runs in a process of its own, because a builder is somebody's code on libraries that may crash.
+_CALL_BUILDER = """
+import importlib.util, pathlib, sys
+file, function, out = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("builder", file)
+module = sys.modules["builder"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+getattr(module, function)(pathlib.Path(out))
+"""
+
+
+class Progress(Protocol):
+    """Told how fetching goes on; a progress bar, usually. Calls come from the thread that fetches, in order."""
+
+    def started(self, name: str, index: int, total: int) -> None:
+        """Model ``name`` is looked for, the ``index``-th of ``total`` counted from 0."""
+
+    def received(self, name: str, bytes_done: int, bytes_total: int) -> None:
+        """So much of the wheel that holds ``name`` has arrived; a total of 0 isn't known."""
+
+    def done(self, name: str) -> None:
+        """The model is there."""
+
+    def failed(self, name: str, error: FetchError) -> None:
+        """The model can't be had; the others are still fetched."""
+
+
+def materialize(card: Card, *, progress: Progress | None = None) -> Path:
+    """The local path of the ``.onnx`` that ``card`` describes, fetched or built if need be.
+
+    Safe in several processes at once: one fetches, the others wait for it.
+
+    Args:
+        card: read from its file.
+        progress: told of bytes that arrive.
+
+    Raises:
+        FetchError: the model can't be had, or isn't the file that the card promises.
+        ResultsError: the cache can't be written.
+    """
+    match card.source:
+        case PathSource() as source:
+            return _from_path(card, source)
+        case WheelSource() as source:
+            return _from_wheel(card, source, progress)
+        case BuilderSource() as source:
+            return _from_builder(card, source)
+
+
+def fetch_all(cards: Sequence[Card], progress: Progress | None = None) -> list[Path]:
+    """Materialize every card, going on after one that fails.
+
+    Returns:
+        The models' paths, in the order of ``cards``.
+
+    Raises:
+        FetchError: one or more can't be had; the message holds a line for each.
+        ResultsError: the cache can't be written.
+    """
+    paths: list[Path] = []
+    errors: list[FetchError] = []
+    for index, card in enumerate(cards):
+        if progress:
+            progress.started(card.name, index, len(cards))
+        try:
+            paths.append(materialize(card, progress=progress))
+        except FetchError as error:
+            errors.append(error)
+            if progress:
+                progress.failed(card.name, error)
+        else:
+            if progress:
+                progress.done(card.name)
+    if errors:
+        count = f"{len(errors)} of {len(cards)} models can't be had:\n"
+        raise FetchError(count + "\n".join(str(error) for error in errors))
+    return paths
+
+
+def _from_path(card: Card, source: PathSource) -> Path:
+    if not source.path.is_file():
+        raise FetchError(
+            f"{card.name}: card {card.path} describes {source.path}, which isn't there. "
+            "Put the model there, or name its place in the card: [source] path = …"
+        )
+    if source.sha256 is not None and (found := _file_sha256(source.path)) != source.sha256:
+        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, found)}")
+    return source.path
+
+
+def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> Path:
+    cache = Cache(cache_root())
+    entry = cache.get("zoo", source.sha256)
+    if entry is None:
+        wheel_key = Cache.key(source.requirement)
+        with _one_process(wheel_key):
+            entry = cache.get("zoo", source.sha256)
+            if entry is None:
+                wheel = cache.get("wheel", wheel_key) or cache.put(
+                    "wheel", wheel_key, lambda folder: _download(card, source.requirement, folder, progress)
+                )
+                try:
+                    entry = cache.put("zoo", source.sha256, lambda folder: _extract(card, source, wheel, folder))
+                except FetchError:
+                    # Kept, a wheel that isn't the right one would be in the way of the right one for ever.
+                    shutil.rmtree(wheel, ignore_errors=True)
+                    raise
+    return entry / _FILE
+
+
+def _download(card: Card, requirement: str, folder: Path, progress: Progress | None) -> None:
+    """Have pip put the wheel into ``folder``. Its index, proxy and credentials are the user's own settings."""
+    what = f"{card.name}: wheel {requirement} can't be downloaded"
+    if importlib.util.find_spec("pip") is None:
+        raise FetchError(
+            f"{what}: pip isn't installed for {sys.executable}. "
+            f"Mend: {Path(sys.executable).name} -m ensurepip, or install 'onnx-harness[dev]'; {_TRY_AGAIN}"
+        )
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it is for.
+    command += ["--ignore-requires-python", "--disable-pip-version-check", "--no-input"]
+    command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off", "--dest", str(folder), requirement]
+    said: list[str] = []
+    # Without a network, pip's five retries would cost 8 s a wheel; who has chosen a number keeps it.
+    environment = {"PIP_RETRIES": "2", **os.environ}
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            if numbers := _PIP_PROGRESS.match(line):
+                if progress:
+                    progress.received(card.name, int(numbers[1]), int(numbers[2]))
+            elif line.strip():
+                said.append(line.strip())
+    if pip.returncode == 0 and len(list(folder.glob("*.whl"))) == 1:
+        return
+    if _OUT_OF_REACH.search("\n".join(said)):
+        cause = "The package registry is out of reach"
+    elif any("from versions: none" in line for line in said):
+        cause = "The package registry is out of reach, or has no such package"
+    else:
+        cause = "pip refused"
+    error = FetchError(
+        f"{what}. {cause}; pip's last line was: {said[-1] if said else '(nothing)'}\n"
+        "Mend: check the network and pip's settings (`pip config list`, PIP_INDEX_URL), or put the wheel into a folder "
+        f"that PIP_FIND_LINKS names; {_TRY_AGAIN}"
+    )
+    error.add_note("\n".join(said))
+    raise error
+
+
+def _pip_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
+
+
+def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None:
+    """Copy the one member, under a name of ours, so that nothing in the archive can choose where it lands."""
+    file = next(wheel.glob("*.whl"))
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if source.member not in archive.namelist():
+                models = [name for name in archive.namelist() if name.endswith(".onnx")]
+                raise FetchError(
+                    f"{card.name}: wheel {source.requirement} holds no {source.member!r}, which card {card.path} "
+                    f"names. {did_you_mean(source.member, models) if models else 'It holds no .onnx at all.'}"
+                )
+            with archive.open(source.member) as member, (folder / _FILE).open("wb") as copy:
+                shutil.copyfileobj(member, copy, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise FetchError(f"{card.name}: {file.name} isn't a whole wheel ({error}); {_TRY_AGAIN}") from None
+    if (found := _file_sha256(folder / _FILE)) != source.sha256:
+        where = f"{source.member} of wheel {source.requirement}"
+        raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, found)}")
+
+
+def cached(card: Card) -> Path | None:
+    """Where the ``.onnx`` of a card is already, without fetching or building anything; None when it isn't.
+
+    Raises:
+        FetchError: the builder file that the card names can't be read.
+    """
+    match card.source:
+        case PathSource(path, _):
+            return path if path.is_file() else None
+        case WheelSource(_, _, sha256):
+            key = sha256
+        case BuilderSource() as source:
+            key = _builder_key(card, source)
+    entry = Cache(cache_root()).get("zoo", key)
+    return entry / _FILE if entry else None
+
+
+def _from_builder(card: Card, source: BuilderSource) -> Path:
+    cache = Cache(cache_root())
+    key = _builder_key(card, source)
+    entry = cache.get("zoo", key)
+    if entry is None:
+        with _one_process(key):
+            entry = cache.get("zoo", key) or cache.put("zoo", key, lambda folder: _build(card, source, folder))
+    return entry / _FILE
+
+
+def _builder_key(card: Card, source: BuilderSource) -> str:
+    """What the result of a builder depends on."""
+    try:
+        text = source.file.read_bytes()
+    except OSError as error:
+        raise FetchError(
+            f"{card.name}: builder file {source.file}, which card {card.path} names, can't be read: {error.strerror}"
+        ) from None
+    imports = _check_builder(card, source, text)
+    return Cache.key(hashlib.sha256(text).hexdigest(), source.function, _versions(imports))
+
+
+def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[str]:
+    """See that the function is there, without running anything.
+
+    Returns:
+        Names of the modules that the file imports, beyond the standard library.
+    """
+    try:
+        tree = _parsed(text)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise FetchError(
+            f"{card.name}: builder file {source.file} isn't Python: {error.args[0]}, line {line}"
+        ) from None
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if source.function not in functions:
+        hint = did_you_mean(source.function, [name for name in functions if not name.startswith("_")])
+        raise FetchError(f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}")
+    names = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    return frozenset(names - sys.stdlib_module_names)
+
+
+@functools.cache  # cards share their builders' file
+def _parsed(text: bytes) -> ast.Module:
+    return ast.parse(text)
+
+
+@functools.cache
+def _packages() -> Mapping[str, list[str]]:
+    """Import package to distributions. It reads every file list of the environment: once is enough."""
+    return importlib.metadata.packages_distributions()
+
+
+def _versions(modules: frozenset[str]) -> dict[str, str]:
+    """Distribution name to version, for what a builder imports: with another version it may build another model."""
+    providers = _packages()
+    distributions = {name for module in modules for name in providers.get(module, [])}
+    return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}"
+    }
+
+
+def _build(card: Card, source: BuilderSource, folder: Path) -> None:
+    what = f"{card.name}: builder {source.file.name}:{source.function}"
+    command = [sys.executable, "-P", "-B", "-c", _CALL_BUILDER, str(source.file), source.function, str(folder / _FILE)]
+    try:
+        run = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace", timeout=BUILD_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"{what} was ended after {BUILD_SECONDS:.0f} s") from None
+    last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if run.returncode < 0:
+        number = -run.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else "an unknown signal"
+        raise FetchError(f"{what} was killed by {name} (signal {number}); its last line was: {last}")
+    if run.returncode:
+        mend = ". Mend: pip install 'onnx-harness[zoo]' has what the public zoo's builders need"
+        error = FetchError(f"{what} failed: {last}{mend if last.startswith('ModuleNotFoundError') else ''}")
+        error.add_note(run.stderr)
+        raise error
+    if not (folder / _FILE).is_file():
+        raise FetchError(f"{what} wrote no model. It's called with the path that it must write the .onnx to")
+
+
+@contextlib.contextmanager
+def _one_process(key: str) -> Iterator[None]:
+    """Hold everybody else who wants ``key`` until this block is left, or this process dies."""
+    lock = cache_root() / "locks" / key
+    try:
+        lock.parent.mkdir(exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise cannot_write("The cache", lock, error, f"${VARIABLE}") from error
+    with file:
+        with contextlib.suppress(OSError):  # Without locks, two may fetch the same thing; the cache keeps one.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _other_hash(card: Card, promised: str, found: str) -> str:
+    return (
+        f"isn't the file that card {card.path} promises: its sha256 is {found}, but should be {promised}. "
+        "If the model was changed on purpose, write its new hash into the card"
+    )

@@ -1,0 +1,127 @@
+"""What a cell's transforms make of its model: kept by everything that it depends on, so that variants share it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_harness
+from onnx_harness import transforms
+from onnx_harness.cell.state import Artifact, Subject, Way, named
+from onnx_harness.inputs import InputSet
+from onnx_harness.isolate import note_stage
+from onnx_harness.judging.reference import calibration_sets, runtime_version
+from onnx_harness.model.file import Model, node_count
+from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.cells import Stage
+from onnx_harness.transforms import BoundStep
+from onnx_harness.transforms.ort import level_of
+
+# A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
+_INLINE_BYTES = 1_500_000_000
+_MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
+
+
+def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
+    """Apply the variant's steps. Each prefix of the chain is kept, so that variants share their beginnings."""
+    steps = way.task.cell.variant.steps
+    level = level_of(steps)
+    current, seconds, check = subject.model, 0.0, None
+    done: list[Any] = []
+    bound = [transforms.bind(step) for step in steps]
+    for step in (step for step in bound if not step.transform.session):
+        versions = {name: version(name) for name in step.transform.requires}
+        sets: list[InputSet] = []
+        if step.transform.calibrated:
+            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
+            way.notes += _judged_too(step, sets, subject.reference.sets)
+        calibration = [each.digest() for each in sets]
+        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
+        key = kept.key(
+            subject.model.sha256,
+            done,
+            onnx_harness.__version__,
+            version("onnx"),
+            runtime_version(),
+            source_digest(),
+        )
+        before = current
+
+        def write(
+            folder: Path, step: BoundStep = step, before: Model = before, sets: Sequence[InputSet] = sets
+        ) -> None:
+            _write_artifact(folder, step, before, [each.values for each in sets])
+
+        folder = kept.get_or_put("transformed", key, write)
+        facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        current = Model(folder / _MODEL_FILE, subject.model.name)
+        seconds += facts["transform_seconds"]
+        check = facts["check"]
+        way.notes += facts["remarks"]
+        way.found["graph"] = replace(
+            way.found["graph"],
+            nodes_after=facts["nodes"],
+            bytes_after=current.size_bytes,
+            transform_seconds=seconds,
+        )
+    return Artifact(current, check, current is not subject.model, level)
+
+
+def _judged_too(step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]) -> list[str]:
+    """What a reader has to know where a cell is judged on what it was calibrated on."""
+    shared = {each.digest() for each in calibration} & {each.digest() for each in judged}
+    if not shared:
+        return []
+    return [f"{step.name} was calibrated on {len(shared)} of the {len(judged)} input sets that judge it"]
+
+
+@cache
+def _source_of(apply: transforms.Apply) -> str | None:
+    """Hash of the file that defines a transform: other packages' transforms change without our version."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(apply))
+        return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except (TypeError, OSError):  # a callable object, or a file that's gone
+        return None
+
+
+def _write_artifact(folder: Path, step: BoundStep, before: Model, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Run one step and keep what it made, with what the checker says about it."""
+    import onnx
+
+    model = before.load()
+    started = time.perf_counter()
+    with transforms.remarks() as remarks:
+        after = step(model, samples)
+    seconds = time.perf_counter() - started
+    file = folder / _MODEL_FILE
+    size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
+    onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
+    facts = {
+        "nodes": node_count(after.graph),
+        "transform_seconds": seconds,
+        "check": checker_says(file),
+        "remarks": remarks,
+    }
+    (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def checker_says(file: Path) -> str | None:
+    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model, or None."""
+    import onnx
+
+    note_stage(Stage.CHECK)
+    try:
+        onnx.checker.check_model(str(file), full_check=True)
+    except Exception as error:  # ValidationError, InferenceError, and what protobuf raises
+        return named(error)
+    note_stage(Stage.TRANSFORM)
+    return None

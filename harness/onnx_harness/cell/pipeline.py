@@ -1,0 +1,329 @@
+"""The way of one cell: load -> transform -> check -> session -> placement -> run -> compare -> latency.
+
+Everything up to ``compare`` happens in the worker process (:func:`judge`). Latency is taken in the process that
+owns the pytest-benchmark fixture (:func:`time_cell`), from models that have passed.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness import providers, transforms
+from onnx_harness.cards.card import PlacementSpec
+from onnx_harness.cell import artifacts
+from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
+from onnx_harness.errors import InputError, ModelError, NotApplicable
+from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.values.sets import arrays_of, digest_of
+from onnx_harness.judging.emulation import judge_range
+from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.reference import recorded_files, reference
+from onnx_harness.judging.verdict import float_io, standard, verdict
+from onnx_harness.latency import measure
+from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
+from onnx_harness.model.file import Model, has_loops, node_count
+from onnx_harness.model.interface import interface_changes
+from onnx_harness.providers import Provider
+from onnx_harness.providers.placement import assignments, shortfall
+from onnx_harness.providers.placement import judge as judge_placement
+from onnx_harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
+from onnx_harness.providers.running import feeds_for, run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cells import GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
+from onnx_harness.transforms import Precision
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing: that,
+# or what is wrong with the definition that it puts in the operator's place, which may be older than bfloat16.
+_NO_KERNEL = re.compile(
+    r"Could not find an implementation for (\w+)"
+    r"|Type 'tensor\(bfloat16\)' of input parameter \(.*\) of operator \((\w+)\)"
+)
+
+
+def judge(task: Task) -> Judged:
+    """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
+    way = Way(task)
+    kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
+        return _judge(way, kept, Path(scratch))
+
+
+def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
+    try:
+        with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
+            subject = _load(way, kept)
+        with way.at(Stage.TRANSFORM):
+            artifact = artifacts.transformed(way, subject, kept)
+        with way.at(Stage.CHECK):
+            _check(way, subject, artifact)
+        with way.at(Stage.SESSION):
+            session = _session(way, artifact, scratch)
+        with way.at(Stage.PLACEMENT):
+            assigned = _prove_placement(way, session)
+        with way.at(Stage.RUN):
+            outputs, profile = _run(way, subject, session)
+        with way.at(Stage.PLACEMENT):
+            _cross_check(way, assigned, profile, artifact)
+        with way.at(Stage.COMPARE, fault=Status.ERROR):
+            _compare(way, subject, artifact, outputs, kept)
+    except CellEnded as end:
+        return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=end.failing)
+    return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
+
+
+def timing_inputs(task: Task) -> list[dict[str, Any]]:
+    """The input sets to time a cell on. Meant to run in the worker, which has what :func:`judge` used at hand.
+
+    Those of the first set's shapes, since a latency is that of one size; and no unusual ones: arithmetic on subnormal
+    numbers alone is many times slower.
+    """
+    made = subject_of(task).reference
+    usual = [made.sets[place] for place in made.usual]
+    return [dict(each.values) for each in usual if shapes(each) == shapes(usual[0])]
+
+
+def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of a set's tensors by input."""
+    return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
+
+
+def subject_of(task: Task) -> Subject:
+    """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
+    return _subject(task, Cache(cache_root()))[0]
+
+
+def artifact_of(task: Task) -> Artifact:
+    """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
+    kept = Cache(cache_root())
+    subject, graph = _subject(task, kept)
+    return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
+
+
+def _load(way: Way, kept: Cache) -> Subject:
+    """The model, its input sets, and the outputs of the reference."""
+    try:
+        subject, graph = _subject(way.task, kept)
+    except (ModelError, InputError) as error:
+        if not way.task.cell.card.suite:
+            raise
+        # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
+        raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
+    way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    way.found["inputs_sha256"] = digest_of(subject.reference.sets)
+    if way.task.cell.card.suite and subject.reference.departs is not None:
+        reason = f"ONNX Runtime itself departs from the suite: {subject.reference.departs}"
+        raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
+    way.notes += subject.reference.notes
+    return subject
+
+
+_passing: list[tuple[Path, Cache]] = []
+
+
+def _passing_cache(model: Path) -> Cache:
+    """What the variants of one case share. A case is quicker made again than thousands are kept."""
+    if not _passing or _passing[0][0] != model:
+        _passing[:] = [(model, Cache.temporary())]
+    return _passing[0][1]
+
+
+_last: list[tuple[object, tuple[Subject, GraphChange]]] = []
+
+
+def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+    """The subject and the size of its graph. The last one is remembered: cells come model by model."""
+    card, settings = task.cell.card, task.settings
+    files = [task.model, *recorded_files(card, task.model), *Model(task.model).external_files]
+    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    key = (states, card, settings.input_sets, settings.seed, task.unusual)
+    if not _last or _last[0][0] != key:
+        _last.clear()
+        model = Model(task.model, card.name)
+        card.check_outputs([output.name for output in model.signature.outputs])
+        card.check_providers(providers.registry())
+        nodes, size = node_count(model.skeleton.graph), model.size_bytes
+        subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual))
+        _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
+    return _last[0][1]
+
+
+def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
+    """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
+    if not artifact.transformed:
+        return
+    if artifact.check is not None:
+        original = artifacts.checker_says(subject.model.path)
+        if original is None:
+            reason = f"the ONNX checker rejects the transformed model: {artifact.check}"
+            raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
+        way.notes.append(f"the ONNX checker rejects the original too: {original}")
+    fixed = transforms.fixed_shapes(way.task.cell.variant.steps)
+    for each in subject.reference.sets:
+        for name, shape in fixed.items():
+            if name in each.values and shapes(each)[name] != [shape]:
+                raise CellEnded(
+                    Status.NOT_APPLICABLE,
+                    f"the variant fixes the shape of input '{name}' at {list(shape)}, and the input sets have others. "
+                    f"Mend: shapes = [{list(shape)}] under [inputs.{name}] of the model's card",
+                )
+    differences = interface_changes(
+        subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant), fixed
+    )
+    if differences:
+        reason = f"the model's interface changed: {differences[0]}"
+        raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
+
+
+def _session(way: Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+    provider = providers.get(way.task.cell.provider)
+    profile = scratch / "profile" if _is_profiled(way, artifact) else None
+    accuracy, level = Purpose.ACCURACY, artifact.level
+    try:
+        return open_session(artifact.model.path, provider, purpose=accuracy, level=level, profile=profile)
+    except Exception as error:
+        bound = [transforms.bind(step) for step in way.task.cell.variant.steps]
+        # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
+        missing = _NO_KERNEL.search(str(error))
+        if missing is not None and any(step.transform.precision is Precision.BF16 for step in bound):
+            operator = missing[1] or missing[2]
+            raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
+        raise
+
+
+def _is_profiled(way: Way, artifact: Artifact) -> bool:
+    """Whether a run is profiled: a device's always, since another one may do its work.
+
+    On the CPU the profile tells no more than what float16 became. A loop's costs more than the loop, and one of each of
+    a suite's cases takes longer than the case.
+    """
+    if providers.get(way.task.cell.provider).fallback:
+        return True
+    if way.task.cell.card.suite or not way.task.explained:
+        return False
+    return not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
+
+
+def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
+    """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
+    provider = providers.get(way.task.cell.provider)
+    asked = way.task.cell.card.placement.of(provider.name)
+    if not provider.fallback:  # nothing stands behind the CPU: a card can't ask less of it than everything
+        return provider, PlacementSpec()
+    return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked
+
+
+def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
+    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error.
+
+    Where it hangs on what may be arithmetic on shapes, the profile of a run will tell: see :func:`_cross_check`.
+    """
+    provider, _ = _contract(way)
+    assigned = assignments(session, provider)
+    at_best = _judge_placement(way, assigned, assigned if provider.fallback else Counter())
+    short = _judge_placement(way, assigned, Counter())
+    if at_best is not None:
+        raise CellEnded(Status.FAIL, short or at_best)
+    return assigned
+
+
+def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counter[tuple[str, str]]) -> str | None:
+    """Why too many nodes are assigned elsewhere, or None; ``sizes`` are those that compute nothing but shapes."""
+    provider, asked = _contract(way)
+    found = judge_placement(assigned, provider, sizes)
+    way.found["placement"] = PlacementRecord(
+        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
+    )
+    wanted = way.task.settings.min_placement
+    return shortfall(found, provider, asked.min_share if wanted is None else wanted)
+
+
+def _run(way: Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
+    """The outputs on every input set, and the file with the profile of a run on the first, where one is kept."""
+    provider = providers.get(way.task.cell.provider)
+    first, *others = [feeds_for(session, each.values) for each in subject.reference.sets]
+    outputs = [run(session, first)]
+    if provider.fallback:  # a device compiles its kernels in its first run: the next one tells where time goes
+        run(session, first)
+    profile = Path(session.end_profiling()) if session.get_session_options().enable_profiling else None
+    return outputs + [run(session, each) for each in others], profile
+
+
+def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
+    """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a run."""
+    provider, asked = _contract(way)
+    if file is None:
+        return
+    profile = read_profile(file, provider)
+    short = _judge_placement(way, assigned, profile.sizes)
+    way.found["placement"] = replace(
+        way.found["placement"],
+        executed=profile.executed(),
+        time_share=profile.time_share(provider),
+        memcpy=profile.copies,
+        inserted_casts=profile.inserted_casts,
+        arithmetic=dict(profile.arithmetic.most_common()),
+        precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
+    )
+    reason = (
+        short
+        or contradiction(assigned, profile, provider)
+        or breach(profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy)
+    )
+    if reason is not None:
+        raise CellEnded(Status.FAIL, reason)
+
+
+def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
+    """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
+    cell = way.task.cell
+    held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
+    found = verdict(replace(held, explained=way.task.explained), outputs)
+    if found.comparison is not None:
+        way.found["accuracy"] = found.comparison.record
+    way.notes += found.notes
+    if not found.passed:
+        failures = found.comparison.failures if found.comparison is not None else ()
+        failing = tuple(sorted({failure.at for failure in failures if failure.at is not None}))
+        raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom, failing)
+    if way.found["placement"].precision in EMULATED:
+        hidden = judge_range(held, artifact.model)
+        way.notes += hidden.notes
+        if hidden.reason is not None:
+            raise CellEnded(Status.FAIL, hidden.reason, hidden.detail, Symptom.WRONG_VALUES)
+
+
+def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:
+    """Time a cell that passed, paired with the baseline, through pytest-benchmark's fixture.
+
+    Args:
+        task: the cell.
+        judged: what :func:`judge` said of it.
+        sets: the inputs to time it on, of the dtypes that the original takes; both sides take them in turn.
+        benchmark: pytest-benchmark's fixture.
+
+    Returns:
+        None when pytest-benchmark was told not to measure.
+    """
+    provider = providers.get(task.cell.provider)
+    if judged.artifact is None:
+        raise ValueError(f"{task.cell.id} did not pass: there is nothing to time")
+    variant = judged.artifact
+    return measure(
+        benchmark,
+        baseline=lambda: timed_session(task.model, provider, sets),
+        variant=lambda: timed_session(variant, provider, sets, level=judged.level),
+        budget_s=task.settings.latency_budget,
+        seed=task.settings.seed,
+        pin=keeps_to_its_threads(provider),
+        labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
+    )

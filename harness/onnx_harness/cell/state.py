@@ -1,0 +1,173 @@
+"""What is known of a cell on its way: the task, what was made of it, and what has been found out so far."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
+from onnx_harness.isolate import note_stage
+from onnx_harness.judging.reference import Reference
+from onnx_harness.model.file import Model
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell to judge.
+
+    Attributes:
+        model: the ``.onnx`` that the cell's card stands for, on this machine.
+        unusual: whether the model is fed unusual inputs as well.
+        explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
+            profiled and its emulated float16 held to the type's range.
+    """
+
+    cell: Cell
+    model: Path
+    settings: Settings
+    unusual: bool = True
+    explained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that is ready to be judged."""
+
+    model: Model
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What the transforms made.
+
+    Attributes:
+        model: the transformed model; the original when nothing changes it.
+        check: what the ONNX checker says against it, or None.
+        transformed: whether a transform touched it.
+        level: ONNX Runtime's optimization level for its sessions.
+    """
+
+    model: Model
+    check: str | None
+    transformed: bool
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The outcome of :func:`judge`, and what is needed to time a cell that passed.
+
+    Attributes:
+        artifact: the model file that was judged.
+        level: ONNX Runtime's optimization level for it.
+        failing: positions of the reference's input sets on which an output is worst, where outputs fail.
+    """
+
+    result: CellResult
+    artifact: Path | None = None
+    level: str = "all"
+    failing: tuple[int, ...] = ()
+
+
+class CellEnded(Exception):
+    """The cell's way ends here."""
+
+    def __init__(
+        self,
+        status: Status,
+        reason: str,
+        detail: tuple[str, ...] = (),
+        symptom: Symptom | None = None,
+        failing: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
+        self.failing = failing
+
+
+# What an exception at a stage is a symptom of.
+_SYMPTOMS = {
+    Stage.TRANSFORM: Symptom.EXCEPTION,
+    Stage.SESSION: Symptom.DOES_NOT_RUN,
+    Stage.RUN: Symptom.DOES_NOT_RUN,
+}
+
+
+@dataclass(slots=True)
+class Way:
+    """What has been found out about the cell so far."""
+
+    task: Task
+    stage: Stage = Stage.LOAD
+    found: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:
+        """Be at ``stage``: what goes wrong in it ends the cell with the status ``fault``."""
+        self.stage = stage
+        note_stage(stage)
+        started = time.perf_counter()
+        try:
+            yield
+        except CellEnded:
+            raise
+        except NotApplicable as error:
+            raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
+        except (InputError, ResultsError) as error:
+            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error)) from error
+        except Exception as error:
+            status = Status.FAIL if isinstance(error, ModelError) else fault
+            words = one_sentence(error) if isinstance(error, HarnessError) else named(error)
+            raise CellEnded(status, words, further_lines(error), _SYMPTOMS.get(stage)) from error
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def result(
+        self,
+        status: Status,
+        reason: str | None = None,
+        detail: tuple[str, ...] = (),
+        symptom: Symptom | None = None,
+    ) -> CellResult:
+        """The record of the cell as it stands."""
+        cell = self.task.cell
+        return CellResult(
+            id=cell.id,
+            model=cell.card.name,
+            variant=cell.variant.id,
+            provider=cell.provider,
+            status=status,
+            stage=Stage.DONE if status is Status.PASS else self.stage,
+            reason=reason,
+            detail=detail,
+            notes=tuple(self.notes),
+            seconds=self.seconds,
+            symptom=symptom,
+            card_sha256=cell.card.digest(),
+            **{"model_sha256": "", **self.found},
+        )
+
+
+def one_sentence(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def further_lines(error: Exception) -> tuple[str, ...]:
+    """The lines after it."""
+    return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
+
+
+def named(error: Exception) -> str:
+    """An error of somebody else's: its type, and its first line."""
+    return f"{type(error).__name__}: {one_sentence(error)}"

@@ -1,0 +1,104 @@
+"""What commands share: the model that was named, the project's settings, the worker process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from onnx_harness.cards import fetch
+from onnx_harness.cards.card import Card
+from onnx_harness.cell import matrix
+from onnx_harness.cli.show import error_console, text
+from onnx_harness.errors import HarnessError, ModelError, TransformError, WorkerDied, did_you_mean
+from onnx_harness.isolate import Worker
+from onnx_harness.names import CARD_SUFFIX
+from onnx_harness.settings import Settings, byte_count, combine, read_project
+
+
+def add_model(parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card") -> None:
+    """Declare a positional argument for a model."""
+    parser.add_argument(name, metavar=name.upper(), type=Path, help=help)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Declare the limits of the worker process, named as in pytest's options."""
+    group = parser.add_argument_group("limits of the worker process")
+    group.add_argument("--cell-timeout", type=float, metavar="SECONDS", help="time (default: 300)")
+    group.add_argument(
+        "--cell-memory", type=byte_count, metavar="BYTES", help="memory, such as 4G (default: 3/4 of the machine's)"
+    )
+
+
+def find_model(path: Path) -> tuple[Card, Path]:
+    """The card of the model that was named (a blank one where there is none) and the ``.onnx``, fetched if need be.
+
+    Raises:
+        ModelError: there is no such file.
+        CardError: the card can't be read.
+        FetchError: what the card describes can't be had.
+    """
+    if path.is_dir():
+        inside = sorted(found.name for found in path.iterdir() if matrix.is_model_file(found))
+        listed = f"name one of its models: {', '.join(inside[:8])}" if inside else "it holds no model"
+        raise ModelError(f"{path} is a folder; {listed}")
+    if not path.exists():
+        folder = path.parent
+        near = [found.name for found in folder.iterdir() if matrix.is_model_file(found)] if folder.is_dir() else []
+        hint = f" {did_you_mean(path.name, near)}" if near else ""
+        raise ModelError(f"there is no file {path}.{hint}")
+    card = matrix.card_for(path)
+    if not path.name.endswith(CARD_SUFFIX):
+        return card, path
+    console = error_console()
+    if not console.is_terminal:
+        return card, fetch.materialize(card)
+    with console.status(text(f"looking for {card.name}")):
+        return card, fetch.materialize(card)
+
+
+def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
+    """The project's settings (the nearest pyproject.toml upwards), overridden by the options named in ``keys``.
+
+    Raises:
+        UsageError: a value is out of its range, or pyproject.toml is malformed.
+    """
+    here = Path.cwd()
+    folder = next((each for each in (here, *here.parents) if (each / "pyproject.toml").is_file()), here)
+    return combine(read_project(folder), {key: getattr(args, key) for key in keys})
+
+
+@contextmanager
+def started_worker(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+    """A worker process for the block. It's ended whatever happens, Ctrl-C included."""
+    worker = Worker(settings.limits, environment)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+@contextmanager
+def named_death(what: str) -> Iterator[None]:
+    """Turn the worker's death in the block into an error that says what it died of.
+
+    Raises:
+        TransformError: the worker died; what it last noted is named.
+    """
+    try:
+        yield
+    except WorkerDied as death:
+        at = f" at {death.stage}" if death.stage else ""
+        raise TransformError(f"{what}: ended{at}: {death}") from None
+
+
+def words_of(error: Exception) -> str:
+    """An error in one line, with its type where that isn't ours."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first if isinstance(error, HarnessError) else f"{type(error).__name__}: {first}"

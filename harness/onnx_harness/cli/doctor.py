@@ -1,0 +1,114 @@
+"""``onnx-harness doctor``: which execution providers work here."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from importlib.metadata import distributions
+from platform import python_version
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from onnx_harness import providers
+from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli.common import add_json, settings_of, started_worker, words_of
+from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
+from onnx_harness.errors import WorkerDied
+from onnx_harness.providers import Problem
+from onnx_harness.providers.probe import Availability, conflict, probe
+from onnx_harness.settings import Settings
+
+DEFAULT_PROVIDER = "cpu"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show each provider's options and libraries")
+    add_json(parser)
+    parser.set_defaults(cell_timeout=None, run=run)
+    parser.epilog = (
+        "Each provider is tried in a process of its own: a session on a small model has to open, to own the node\n"
+        f"and to compute it rightly. Exit code 0 when '{DEFAULT_PROVIDER}' works and no two distributions of ONNX\n"
+        "Runtime share this environment; 1 otherwise."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Probe every provider."""
+    settings = settings_of(args, "cell_timeout")
+    problem = conflict()
+    found: list[Availability] = []
+    err = error_console()
+    for name in providers.registry():
+        if err.is_terminal and not args.json:
+            with err.status(text(f"trying {name}")):
+                found.append(_probe(name, settings))
+        else:
+            found.append(_probe(name, settings))
+    versions = _versions()
+    if args.json:
+        document = {
+            "versions": versions,
+            "conflict": asdict(problem) if problem else None,
+            "providers": {each.name: _as_json(each) for each in found},
+        }
+        write_json(document)
+    else:
+        _show(console(), found, problem, versions, verbose=args.verbose)
+    works = any(each.usable for each in found if each.name == DEFAULT_PROVIDER)
+    return DONE if works and problem is None else NEGATIVE
+
+
+def _probe(name: str, settings: Settings) -> Availability:
+    """Try one provider in a worker of its own: libraries of two providers may not bear each other."""
+    try:
+        with started_worker(settings, providers.get(name).environment) as worker:
+            return worker.call(probe, name)
+    except WorkerDied as death:
+        return Availability(name, usable=False, reason=f"trying it, {death}")
+    except Exception as error:  # a provider of another package may raise anything; the others are still of interest
+        return Availability(name, usable=False, reason=f"trying it failed: {words_of(error)}")
+
+
+def _as_json(each: Availability) -> dict[str, object]:
+    fields = asdict(each)
+    return {"summary": providers.get(fields.pop("name")).summary, **fields}
+
+
+def _versions() -> dict[str, str]:
+    wanted = ("onnxruntime", "ort-nightly", "onnx-harness")
+    found = {each.name: each.version for each in distributions() if each.name}
+    return {"python": python_version()} | {
+        name: version for name, version in sorted(found.items()) if name == "onnx" or name.startswith(wanted)
+    }
+
+
+def _show(
+    out: Console, found: list[Availability], problem: Problem | None, versions: dict[str, str], *, verbose: bool
+) -> None:
+    out.print(text(", ".join(f"{name} {version}" for name, version in versions.items()), "dim"))
+    if problem:
+        out.print()
+        out.print(labelled("conflict: ", "bold red", f"{problem.reason}."))
+        out.print(labelled("mend: ", "bold", problem.mend or ""))
+    out.print()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for each in found:
+        if each.usable:
+            grid.add_row(text(each.name), text("works", "green"), text(providers.get(each.name).summary))
+        else:
+            said = [text(f"{each.reason}.")]
+            if each.mend:
+                said.append(labelled("mend: ", "bold", each.mend))
+            grid.add_row(text(each.name), text("can't be used", "red"), Group(*said))
+        if verbose and each.details:
+            grid.add_row("", "", facts(each.details))
+    out.print(indented(grid))
+    working = [each.name for each in found if each.usable]
+    out.print()
+    out.print(text(f"{len(working)} of {len(found)} providers can be used here{': ' if working else ''}"
+                   f"{', '.join(working)}"))  # fmt: skip

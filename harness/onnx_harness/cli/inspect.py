@@ -1,0 +1,219 @@
+"""``onnx-harness inspect``: what a model is, and what it would be fed with."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.columns import Columns
+from rich.console import Console
+
+from onnx_harness.cards.card import Card
+from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli.common import (
+    add_json,
+    add_limits,
+    add_model,
+    find_model,
+    named_death,
+    settings_of,
+    started_worker,
+)
+from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
+from onnx_harness.errors import HarnessError, ModelError
+from onnx_harness.isolate import note_stage
+from onnx_harness.model.file import Model, Signature, subgraphs
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedInput:
+    """What one input would be fed with, and why."""
+
+    name: str
+    type: str
+    shape: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a model's file says about itself.
+
+    Attributes:
+        sha256: over the file and its external data; None when that can't be read.
+        bytes: of both; of the file alone when the external data can't be read.
+        opsets: version by domain; the standard one is ``ai.onnx``.
+        nodes: count by operator, subgraphs and functions included; operators of other domains as ``domain:Op``.
+        graphs: the main graph and all subgraphs.
+        functions: of the model's own.
+        external: location and bytes of each file with external data.
+        generated: what would be generated.
+        problems: what is wrong with the model, a sentence each.
+    """
+
+    sha256: str | None
+    bytes: int
+    ir_version: int
+    producer: str
+    opsets: dict[str, int]
+    signature: Signature
+    nodes: dict[str, int]
+    graphs: int
+    functions: int
+    external: dict[str, int]
+    generated: tuple[GeneratedInput, ...]
+    problems: tuple[str, ...]
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_model(parser)
+    add_json(parser)
+    add_limits(parser)
+    parser.epilog = (
+        "No weights are loaded. What can be told is told even when external data is missing or no inputs can be\n"
+        "generated; the exit code is then 1."
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspect a model."""
+    settings = settings_of(args, "cell_timeout", "cell_memory")
+    card, path = find_model(args.model)
+    # Type inference is native code that a broken model can crash.
+    with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
+        found = worker.call(look, path, card)
+    if args.json:
+        write_json(_as_json(found, card, path))
+    else:
+        _show(console(), found, card, path)
+    return NEGATIVE if found.problems else DONE
+
+
+def look(path: Path, card: Card) -> Facts:
+    """Read a model without its weights. Meant for the worker.
+
+    Raises:
+        ModelError: it isn't an ONNX model.
+    """
+    note_stage("reading")
+    model = Model(path, card.name)
+    skeleton = model.skeleton
+    problems: list[str] = []
+    sha256, total, external = None, path.stat().st_size, {}
+    try:
+        folder = path.parent.resolve()
+        external = {file.relative_to(folder).as_posix(): file.stat().st_size for file in model.external_files}
+        sha256, total = model.sha256, model.size_bytes
+    except ModelError as error:
+        problems.append(str(error))
+    note_stage("choosing inputs")
+    generated: tuple[GeneratedInput, ...] = ()
+    try:
+        generated = _generated(skeleton, card)
+    except HarnessError as error:
+        problems.append(str(error))
+    nodes: Counter[str] = Counter()
+    graphs = 0
+    for inside in _graphs(skeleton):
+        graphs += 1
+        nodes.update(_operator(node) for node in inside)
+    return Facts(
+        sha256=sha256,
+        bytes=total,
+        ir_version=skeleton.ir_version,
+        producer=f"{skeleton.producer_name} {skeleton.producer_version}".strip(),
+        opsets={entry.domain or "ai.onnx": entry.version for entry in skeleton.opset_import},
+        signature=model.signature,
+        nodes=dict(sorted(nodes.items(), key=lambda item: (-item[1], item[0]))),
+        graphs=graphs - len(skeleton.functions),
+        functions=len(skeleton.functions),
+        external=external,
+        generated=generated,
+        problems=tuple(problems),
+    )
+
+
+def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, ...]:
+    from onnx_harness.inputs import describe
+
+    found = describe(skeleton, card.inputs)
+    return tuple(GeneratedInput(each.name, each.dtype, each.shape, each.sentence) for each in found)
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
+    """The nodes of each graph: the main one, all subgraphs, the model's functions."""
+    waiting = [model.graph.node, *(function.node for function in model.functions)]
+    while waiting:
+        nodes = waiting.pop()
+        yield nodes
+        waiting += [body.node for node in nodes for body in subgraphs(node)]
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+
+
+def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:
+    head: dict[str, object] = {
+        "name": card.name,
+        "path": str(path),
+        "license": card.license or None,
+        "summary": card.summary or None,
+    }
+    body = asdict(found)
+    return head | {"inputs": body["signature"]["inputs"], "outputs": body.pop("signature")["outputs"]} | body
+
+
+def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
+    out.print(text(card.name, "bold"))
+    rows: dict[str, object] = {"summary": card.summary} if card.summary else {}
+    rows["file"] = path
+    if card.license:
+        rows["licence"] = card.license
+    rows["size"] = f"{size(found.bytes)} ({found.bytes:,} bytes)"
+    rows["sha256"] = found.sha256 or "unknown: the external data can't be read"
+    opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
+    rows["opsets"] = opsets or "none"
+    rows["IR version"] = found.ir_version
+    if found.producer:
+        rows["producer"] = found.producer
+    if found.external:
+        rows["external"] = ", ".join(f"{name} ({size(count)})" for name, count in found.external.items())
+    out.print(facts(rows))
+
+    _heading(out, "inputs", "none" if not found.signature.inputs else "")
+    if found.signature.inputs:
+        why = {each.name: each.why for each in found.generated}
+        default = "has a default" if found.generated else "unknown"
+        inputs = [
+            (each.name, each.kind or "?", shape(each.shape), why.get(each.name, default))
+            for each in found.signature.inputs
+        ]
+        out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
+    _heading(out, "outputs")
+    outputs = [(each.name, each.kind or "?", shape(each.shape)) for each in found.signature.outputs]
+    out.print(indented(table(["name", "type", "shape"], outputs)))
+
+    places = [f"{found.graphs} graphs"] * (found.graphs > 1)
+    places += [f"{found.functions} function{'s' if found.functions > 1 else ''}"] * bool(found.functions)
+    count = f"{sum(found.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
+    _heading(out, "nodes", count)
+    cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in found.nodes.items()]
+    out.print(indented(Columns(cells, column_first=True, padding=(0, 3))))
+    for problem in found.problems:
+        out.print()
+        out.print(labelled("problem: ", "bold red", problem))
+
+
+def _heading(out: Console, word: str, remark: str = "") -> None:
+    out.print()
+    out.print(labelled(word, "bold", f"  {remark}" if remark else ""))

@@ -1,0 +1,44 @@
+"""Which arithmetic a model was converted to, read from its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from onnx_harness.model.file import subgraphs
+from onnx_harness.transforms import Precision
+
+if TYPE_CHECKING:
+    import onnx
+
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger", "MatMulNBits", "QAttention")
+
+
+def loosest(model: onnx.ModelProto, *, beyond: onnx.ModelProto) -> Precision:
+    """The loosest arithmetic in ``model`` that isn't in ``beyond``: what their difference has to be judged by."""
+    found = _precisions(model) - _precisions(beyond)
+    return max(found, key=list(Precision).index, default=Precision.FP32)
+
+
+def _precisions(model: onnx.ModelProto) -> set[Precision]:
+    found: set[Precision] = set()
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        found |= _halves(tensor.data_type for tensor in graph.initializer)
+        found |= _halves(info.type.tensor_type.elem_type for info in (*graph.input, *graph.output))
+        for node in graph.node:
+            if node.op_type.endswith(_QUANTIZED) or node.op_type.startswith("QLinear"):
+                found.add(Precision.INT8)
+            for attribute in node.attribute:
+                casts = attribute.name == "to" and node.op_type == "Cast"
+                found |= _halves([attribute.t.data_type, *([attribute.i] if casts else [])])
+            waiting += subgraphs(node)
+    return found
+
+
+def _halves(data_types: Iterable[int]) -> set[Precision]:
+    import onnx
+
+    halves: dict[int, Precision] = {onnx.TensorProto.FLOAT16: Precision.FP16, onnx.TensorProto.BFLOAT16: Precision.BF16}
+    return {halves[each] for each in data_types if each in halves}

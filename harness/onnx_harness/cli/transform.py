@@ -1,0 +1,338 @@
+"""``onnx-harness transform``: write the model that a variant makes of another."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from onnx_harness import transforms
+from onnx_harness.cards.card import Card
+from onnx_harness.cell import matrix
+from onnx_harness.cell.matrix import GROUPS
+from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli.common import (
+    add_json,
+    add_limits,
+    add_model,
+    find_model,
+    named_death,
+    settings_of,
+    started_worker,
+    words_of,
+)
+from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
+from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError
+from onnx_harness.isolate import note_stage
+from onnx_harness.model.file import Model, node_count
+from onnx_harness.names import Step, Variant, parse_variant
+from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.settings import Settings
+
+if TYPE_CHECKING:
+    import onnx
+
+# A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
+INLINE_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written. Bytes count external data.
+
+    Attributes:
+        did: what the steps did, in their own words.
+        remarks: what they remark for whoever uses the result.
+    """
+
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    transform_seconds: float
+    external_data: str | None
+    did: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said against the written model.
+
+    Attributes:
+        checker: what the ONNX checker says against it, or None.
+        original: what it says against the model that it was made of, or None.
+        interface: what a caller would notice, a sentence each.
+    """
+
+    checker: str | None
+    original: str | None
+    interface: tuple[str, ...]
+
+    def problems(self) -> list[str]:
+        """Sentences. That an invalid model stays invalid is no transform's fault, and is told as a note."""
+        found = [f"the model's interface changed: {change}" for change in self.interface]
+        if self.checker and not self.original:
+            found.insert(0, f"the ONNX checker rejects the written model: {self.checker}")
+        return found
+
+    def notes(self) -> list[str]:
+        """Remarks that don't make the work a failure."""
+        return [f"the ONNX checker rejects the original too: {self.original}"] if self.original else []
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_model(parser)
+    parser.add_argument(
+        "--variant", metavar="V", required=True, help="such as simplify+fp16.io32, or a variant of pyproject.toml's"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument(
+        "--overwrite-input-shape",
+        metavar="NAME:DIMS",
+        action="append",
+        default=[],
+        help="let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite OUT")
+    inputs = parser.add_argument_group("inputs, for steps that are calibrated on them")
+    inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
+    inputs.add_argument("--seed", type=int, metavar="S", help="of the generated ones (default: 0)")
+    add_json(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
+    add_limits(parser)
+    parser.epilog = (
+        "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
+        "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz beside it, and\n"
+        "generated ones. OUT appears whole or not at all;\n"
+        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
+        "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
+        "code is 1."
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transform a model."""
+    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
+    variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
+    steps = [step for step in variant.steps if not transforms.bind(step).transform.session]
+    idle = [step.name for step in variant.steps if step not in steps]
+    if not steps:
+        why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
+        raise UsageError(f"variant '{variant.spelling}' changes no file: {why}. Nothing was written.")
+    calibrated = [step.name for step in steps if transforms.bind(step).transform.calibrated]
+    if not calibrated and (args.input_sets is not None or args.seed is not None):
+        raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
+    card, path = find_model(args.model)
+    out: Path = args.output
+    _check_output(out, path, force=args.force)
+    with started_worker(settings) as worker:
+        with named_death(f"variant '{variant.spelling}' on {path.name}"):
+            written = worker.call(apply, path, tuple(steps), out, INLINE_BYTES, card, settings)
+        with named_death(f"{out} was written; checking it"):
+            verdict = worker.call(check, path, out, variant)
+    if args.json:
+        write_json({"output": out, "variant": variant.spelling, "session_steps": idle} | asdict(written)
+                   | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]})  # fmt: skip
+    else:
+        _show(console(), out, variant, replace(written, did=()) if args.quiet else written, verdict, idle)
+    return NEGATIVE if verdict.problems() else DONE
+
+
+def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
+    """The variant, the shapes handed to those of its steps that take some.
+
+    Raises:
+        UsageError: none does, or what was written is no shape.
+    """
+    if not shapes:
+        return variant
+    steps, taken = [], False
+    for step in variant.steps:
+        option = transforms.bind(step).transform.input_shapes
+        if option:
+            taken = True
+            step = Step(step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items())))
+        transforms.bind(step)
+        steps.append(step)
+    if not taken:
+        raise UsageError(
+            f"no step of '{variant.spelling}' takes shapes of inputs: --overwrite-input-shape has no effect. "
+            f"Mend: --variant simplify+{variant.spelling}"
+        )
+    return Variant(variant.id, tuple(steps))
+
+
+def one_variant(word: str, settings: Settings) -> Variant:
+    """The one variant that ``word`` names.
+
+    Raises:
+        UsageError: it's a group, unknown, or needs what isn't installed.
+    """
+    if word in GROUPS and word not in settings.variants:
+        # `fp16` is a step and also a group. Where one model is made, the step is meant.
+        if word not in transforms.registry():
+            members = matrix.expand_variants([word], settings.variants)
+            names = ", ".join(variant.id for variant in members[:6])
+            raise UsageError(f"'{word}' is a group of variants; name one, such as {names}")
+        return parse_variant(word)
+    return matrix.expand_variants([word], settings.variants)[0]
+
+
+def apply(
+    path: Path,
+    steps: tuple[Step, ...],
+    out: Path,
+    inline_bytes: int,
+    card: Card | None = None,
+    settings: Settings | None = None,
+) -> Written:
+    """Run the steps and write what they make. Meant for the worker.
+
+    Args:
+        path: the model.
+        steps: the chain, session steps left out.
+        out: the file to write.
+        inline_bytes: above it, weights go to a file of their own.
+        card: the model's, for the inputs that calibrated steps need.
+        settings: how many of those, and from which seed.
+
+    Raises:
+        ModelError: the model can't be read, or doesn't run where calibration needs it to.
+        InputError: no inputs can be had for calibration.
+        TransformError: a step failed or doesn't apply, or the result can't be written.
+    """
+    before = Model(path)
+    note_stage("load")
+    bound = [(step, transforms.bind(step)) for step in steps]
+    samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
+    model = before.load()
+    nodes = node_count(model.graph)
+    started = time.perf_counter()
+    with transforms.details() as did, transforms.remarks() as remarks:
+        for step, run_step in bound:
+            note_stage(f"step {step.name}")
+            try:
+                model = run_step(model, samples)
+            except NotApplicable as error:
+                raise NotApplicable(
+                    f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."
+                ) from None
+            except Exception as error:  # whatever a library raises
+                raise TransformError(
+                    f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
+                ) from None
+    seconds = time.perf_counter() - started
+    note_stage("write")
+    external = _write(model, out, inline_bytes)
+    return Written(
+        nodes,
+        node_count(model.graph),
+        before.size_bytes,
+        Model(out, "written").size_bytes,
+        seconds,
+        external,
+        tuple(did),
+        tuple(remarks),
+    )
+
+
+def _samples(model: Model, card: Card | None, settings: Settings | None) -> list[dict[str, Any]]:
+    """The input sets that pytest would calibrate on."""
+    from onnx_harness.judging.reference import calibration_sets
+
+    note_stage("inputs")
+    card = card or matrix.card_for(model.path)
+    try:
+        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
+    except InputError as error:
+        raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
+    return [each.values for each in made]
+
+
+def check(path: Path, out: Path, variant: Variant) -> Verdict:
+    """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
+    from onnx_harness.cell.artifacts import checker_says
+    from onnx_harness.judging.verdict import float_io
+    from onnx_harness.model.interface import interface_changes
+
+    before, after = Model(path), Model(out, "written")
+    checker = checker_says(out)
+    original = checker_says(path) if checker else None
+    fixed = transforms.fixed_shapes(variant.steps)
+    changes = interface_changes(before.signature, after.signature, float_io(variant), fixed)
+    return Verdict(checker, original, tuple(changes))
+
+
+def _check_output(out: Path, path: Path, *, force: bool) -> None:
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent} to write {out.name} to")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; name the file to write")
+    if out.exists() and out.samefile(path):
+        raise UsageError(f"{out} is the model itself; name another file")
+    for file in (out, _data_file(out)):
+        if file.exists() and not force:
+            raise UsageError(f"{file} exists; --force overwrites it")
+
+
+def _data_file(out: Path) -> Path:
+    return out.with_name(f"{out.name}.data")
+
+
+def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
+    """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it was."""
+    import onnx
+
+    data = _data_file(out)
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > inline_bytes
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+            unfinished = Path(folder) / out.name
+            onnx.save_model(model, str(unfinished), save_as_external_data=large, location=data.name)
+            external = Path(folder) / data.name
+            if external.exists():
+                external.replace(data)
+            unfinished.replace(out)
+            return data.name if large else None
+    except Exception as error:  # also protobuf's own, for a message above 2 GiB
+        raise _cannot_write(out, error) from None
+
+
+def _cannot_write(out: Path, error: Exception) -> HarnessError:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = ". Mend: free some space, or choose another disk" if full else ""
+    return TransformError(f"{out} can't be written: {getattr(error, 'strerror', None) or words_of(error)}{mend}")
+
+
+def _show(out: Console, file: Path, variant: Variant, written: Written, verdict: Verdict, idle: list[str]) -> None:
+    out.print(labelled("wrote ", "bold", file), soft_wrap=True)
+    rows: dict[str, object] = {
+        "variant": variant.spelling,
+        "nodes": _change(f"{written.nodes_before:,}", f"{written.nodes_after:,}"),
+        "bytes": _change(size(written.bytes_before), size(written.bytes_after)),
+        "time": f"{written.transform_seconds:.2f} s",
+    }
+    if written.external_data:
+        rows["weights"] = f"in {written.external_data} beside it; keep the two together"
+    out.print(facts(rows))
+    for did in written.did:
+        out.print(text(did), soft_wrap=True)
+    for step in idle:
+        out.print(text(f"note: {step} is an option of the session and changes no file", "yellow"), soft_wrap=True)
+    for note in (*written.remarks, *verdict.notes()):
+        out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
+    for problem in verdict.problems():
+        out.print(labelled("problem: ", "bold red", problem), soft_wrap=True)
+
+
+def _change(before: str, after: str) -> str:
+    return f"{before} -> {after}" if before != after else f"{after} (unchanged)"

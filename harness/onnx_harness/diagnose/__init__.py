@@ -1,0 +1,1 @@
+"""A failing cell by itself, to run anywhere and to hand on."""

@@ -1,0 +1,143 @@
+"""The two-nights rule: a slowdown is one when two nights in a row show it. Pure functions over log ratios.
+
+A night's figure is ln(time under test / time in the pinned reference): what slows the machine slows both and cancels.
+What is left varies from night to night by about 1% where it was measured, and every cell is looked at every night: a
+single night over a limit is bound to come up, two in a row of the same cell hardly ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from onnx_harness.results.gated import Nights
+from onnx_harness.results.outcome import Outcome
+
+Z_LIMIT = 2.5
+MINIMUM_EFFECT = math.log(1.02)
+"""Slowdowns below 2% fail no cell: alignment and memory layout alone are worth that much."""
+AGREEING = MINIMUM_EFFECT / 2
+"""What the first of two measurements has to show of a slowdown that the second does."""
+BLUNT = 0.10
+"""A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be untrue."""
+
+PRIOR_SPREAD = 0.02
+"""A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one night. Twice what was
+measured: with less, a noisy cell gives false alarms until its spread is known."""
+PRIOR_NIGHTS = 1
+SETTLING_NIGHTS = 10
+"""The level is settled by the accepted night and the quiet ones after it, so many in all, and doesn't follow later."""
+SPREAD_NIGHTS = 20
+DIFFERENCE_OF_NORMALS = 2 / math.sqrt(math.pi)
+"""Mean of |a - b| of two independent standard normal numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What was measured in a night: ln(ratio).
+
+    Attributes:
+        figure: of the measurement that the night goes by: the second where there is one.
+        error: its standard error, from its pairs.
+        first: of the first measurement, where there is a second; else None.
+    """
+
+    figure: float
+    error: float = 0.0
+    first: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A night in the light of those before it."""
+
+    z: float
+    level: float
+    limit: float
+    suspect: bool
+    unconfirmed: bool = False
+
+
+def judge_nights(accepted: float, nights: Sequence[Night]) -> Nights:
+    """The verdict on the latest of a cell's nights.
+
+    A night is suspect when its figure lies above the level by more than 2.5 spreads and by more than 2%. Two suspect
+    nights in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
+
+    Where a night was measured again, its figure is the second's: that has more pairs, and the first was picked for
+    being slow. The first has to lie above the level too, by more than half of those 2%. Asking it for all that is asked
+    of the second would miss slowdowns that one measurement finds: the noise within the night would count twice.
+
+    The spread is taken from the differences between successive nights, up to two nights back, so that a step itself
+    doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's never smaller than tonight's own standard
+    error. The uncertain level counts in the limit, and counts twice, since both nights are held against it.
+
+    Args:
+        accepted: ln(ratio) of the night that was accepted.
+        nights: the nights after it, in the order of the runs; the last is judged. With none, the accepted night itself
+            is, and passes.
+    """
+    quiet, last, before = [accepted], _Seen(0.0, accepted, _limit(PRIOR_SPREAD, 1), suspect=False), False
+    everything = [accepted, *(night.figure for night in nights)]
+    for index, night in enumerate(nights):
+        before = last.suspect
+        last = _look(night, quiet, _spread(everything[:index]))
+        # Within 2%, too: while little is known of the spread, a slowdown would settle as a part of the level.
+        near = abs(night.figure - last.level) <= MINIMUM_EFFECT and abs(last.z) <= Z_LIMIT
+        if near and len(quiet) < SETTLING_NIGHTS:
+            quiet.append(night.figure)
+    if last.suspect:
+        outcome = Outcome.FAIL if before else Outcome.INCONCLUSIVE
+    else:
+        outcome = Outcome.INCONCLUSIVE if last.limit > math.log1p(BLUNT) else Outcome.PASS
+    first = nights[-1].first if nights else None
+    return Nights(
+        outcome,
+        math.exp(everything[-1]),
+        math.exp(last.level),
+        last.z,
+        math.expm1(last.limit),
+        len(everything),
+        None if first is None else math.exp(first),
+        last.unconfirmed,
+    )
+
+
+def standard_error(log_ratios: Sequence[float]) -> float:
+    """Of the median of a night's pairs, as of normal ones: sqrt(pi / 2) s / sqrt(K). 0 for fewer than 3 pairs."""
+    count = len(log_ratios)
+    if count < 3:
+        return 0.0
+    centre = fmean(log_ratios)
+    variance = sum((value - centre) ** 2 for value in log_ratios) / (count - 1)
+    return math.sqrt(math.pi / 2 * variance / count)
+
+
+def _look(night: Night, quiet: Sequence[float], spread: float) -> _Seen:
+    level, spread = fmean(quiet), max(spread, night.error)
+    limit = _limit(spread, len(quiet))
+    first = night.figure if night.first is None else night.first
+    slow, slow_at_first = night.figure - level > limit, first - level > limit
+    suspect = slow and first - level > AGREEING
+    z = (night.figure - level) / _widened(spread, len(quiet))
+    return _Seen(z, level, limit, suspect, unconfirmed=(slow or slow_at_first) and not suspect)
+
+
+def _limit(spread: float, quiet: int) -> float:
+    return max(Z_LIMIT * _widened(spread, quiet), MINIMUM_EFFECT)
+
+
+def _widened(spread: float, quiet: int) -> float:
+    return spread * math.sqrt(1 + 2 / quiet)
+
+
+def _spread(nights: Sequence[float]) -> float:
+    """The spread of ``nights``, from their successive differences without the greatest: that one may be a step."""
+    recent = nights[-SPREAD_NIGHTS - 1 :]
+    differences = sorted(abs(after - before) for before, after in pairwise(recent))
+    kept = differences[:-1]
+    own = fmean(kept) / DIFFERENCE_OF_NORMALS if kept else 0.0
+    return math.sqrt((PRIOR_NIGHTS * PRIOR_SPREAD**2 + len(kept) * own**2) / (PRIOR_NIGHTS + len(kept)))

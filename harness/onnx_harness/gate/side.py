@@ -1,0 +1,128 @@
+"""What runs in each of the two environments of a lockstep: a process that answers requests, one at a time.
+
+The reference environment needn't have this package: the other process tells it where the source lies. Nothing of
+weight is imported before it's asked for, so that a fresh process for each pair of sessions is cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_harness.cell.state import Judged, Task
+
+BOOTSTRAP = """
+import importlib.util, sys
+folder, handle = sys.argv[1], int(sys.argv[2])
+spec = importlib.util.spec_from_file_location(
+    "onnx_harness", folder + "/__init__.py", submodule_search_locations=[folder]
+)
+package = sys.modules["onnx_harness"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from onnx_harness.gate.side import serve
+serve(handle)
+"""
+"""Run with the folder of this package, which the environment then takes whatever it has installed, and a handle."""
+
+_running: list[Callable[[], object]] = []
+
+
+def serve(handle: int) -> None:
+    """Answer requests until the other end hangs up.
+
+    A request is the name of one of ``_ANSWERS`` with its arguments; an answer is True and the result, or False and
+    what went wrong, in words: the other environment might not have the exception's type.
+    """
+    with contextlib.suppress(EOFError, ConnectionError), Connection(handle) as pipe:
+        while True:
+            name, args = pipe.recv()
+            try:
+                answer = (True, _ANSWERS[name](*args))
+            except Exception as error:
+                words = (str(error).strip() or "no message").splitlines()[0]
+                answer = (False, f"{type(error).__name__}: {words}")
+            pipe.send(answer)
+
+
+def versions() -> dict[str, str]:
+    """What is installed here."""
+    from onnx_harness.results.run import gather
+
+    return gather("", 0).versions
+
+
+def judge(task: Task, accepted: str, kept: Path) -> Judged:
+    """The verdict on a cell with what is installed here, for the model that its level was accepted on.
+
+    Args:
+        task: the cell, with the model under test.
+        accepted: hash of that model.
+        kept: where to find it.
+    """
+    from onnx_harness.cell import pipeline
+    from onnx_harness.gate.models import reference_model
+
+    model, sha256 = reference_model(task.model, accepted, kept)
+    judged = pipeline.judge(replace(task, model=model))
+    return replace(judged, result=replace(judged.result, model_sha256=sha256))
+
+
+def open_model(
+    model: Path, level: str, provider: str, threads: int, values: Mapping[str, Any], core: int | None
+) -> float:
+    """Open a session for timing and run it once.
+
+    Args:
+        model: what to time.
+        level: ONNX Runtime's optimization level.
+        provider: its name.
+        threads: intra-op threads.
+        values: the inputs.
+        core: the processor to stay on; None leaves that to the system.
+
+    Returns:
+        Seconds of a second run: how long one takes, about.
+    """
+    from onnx_harness import providers
+    from onnx_harness.latency.sessions import timed_session
+
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    _running[:] = timed_session(model, providers.get(provider), [values], level=level, threads=threads).runs
+    gc.collect()
+    gc.disable()
+    _running[0]()
+    return run_block(0, 1)[0] / 1e9
+
+
+def run_block(untimed: int, timed: int) -> list[int]:
+    """Run the open model ``untimed`` + ``timed`` times; nanoseconds of each of the latter.
+
+    The time is taken here, around the run alone: what it takes to ask for it isn't in it.
+    """
+    [run] = _running
+    for _ in range(untimed):
+        run()
+    clock = time.perf_counter_ns
+    times = []
+    for _ in range(timed):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return times
+
+
+_ANSWERS: Mapping[str, Callable[..., object]] = {
+    "versions": versions,
+    "judge": judge,
+    "open_model": open_model,
+    "run_block": run_block,
+}

@@ -1,0 +1,276 @@
+"""What the operators that an input reaches demand of its values: exact bounds, choices, masks, lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_harness.inputs.graph.scopes import KnownDims, Scope
+
+
+class Kind(StrEnum):
+    """What a demand is about."""
+
+    BOUND = "bound"  # low <= value <= high
+    CHOICE = "choice"  # compared with constants: a control value
+    MASK = "mask"  # 0 or 1
+    NONZERO = "nonzero"  # divides integers, and a zero kills the process
+    LENGTH = "length"  # counts elements of a dimension
+    SHAPE = "shape"  # becomes a shape, an axis or a count
+    LOOSE = "loose"  # reaches an index in a way that wasn't followed
+    LOWER = "lower"  # a floor that values are compared with
+    UPPER = "upper"  # a ceiling that values are compared with
+    BOXES = "boxes"  # holds two corners a row, within a picture
+    KEYS = "keys"  # looked up in a table of texts or integers
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One demand on an input's values, with its reason.
+
+    Attributes:
+        kind: what it is about.
+        why: the end of a sentence, such as ``it indexes the 30522 rows of 'embeddings' in Gather 'lookup'``.
+        low: least value, for BOUND.
+        high: greatest value, for BOUND; for LENGTH when the dimension's size is fixed.
+        dim: a dynamic dimension: values are at most its size - 1 (BOUND) or its size (LENGTH).
+        values: constants or keys.
+        role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
+        otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is one.
+        element: for CHOICE: which element of a vector it is about; None for an input of one number.
+    """
+
+    kind: Kind
+    why: str
+    low: float | None = None
+    high: float | None = None
+    dim: str | None = None
+    values: tuple[Any, ...] = ()
+    role: str = ""
+    otherwise: tuple[float, ...] = ()
+    element: int | None = None
+
+
+# op type -> input slot -> what it is, for arguments that become shapes, axes or counts.
+_SHAPE_SLOTS: dict[str, dict[int, str]] = {
+    "Reshape": {1: "shape"},
+    "Expand": {1: "shape"},
+    "Tile": {1: "repeats"},
+    "ConstantOfShape": {0: "shape"},
+    "Range": {0: "start", 1: "limit", 2: "delta"},
+    "Slice": {1: "starts", 2: "ends", 3: "axes", 4: "steps"},
+    "Pad": {1: "pads", 3: "axes"},
+    "Resize": {2: "scales", 3: "sizes"},
+    "Upsample": {1: "scales"},
+    "TopK": {1: "k"},
+    "Split": {1: "split"},
+    "Trilu": {1: "k"},
+    "CumSum": {1: "axis"},
+    "OneHot": {1: "depth"},
+    "Squeeze": {1: "axes"},
+    "Unsqueeze": {1: "axes"},
+    "CenterCropPad": {1: "shape"},
+    "AffineGrid": {1: "size"},
+    "Loop": {0: "trip count"},
+    "NonMaxSuppression": {2: "count"},
+    "STFT": {1: "frame step", 3: "frame length"},
+    "HannWindow": {0: "size"},
+    "HammingWindow": {0: "size"},
+    "BlackmanWindow": {0: "size"},
+    "SequenceAt": {1: "position"},
+    "SequenceInsert": {2: "position"},
+    "SequenceErase": {1: "position"},
+    "Bernoulli": {},
+    **{f"Reduce{kind}": {1: "axes"} for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare")},
+}
+# Where a real function is defined, for inputs that reach it untouched; ends where it is infinite are kept off.
+_DOMAINS: dict[str, tuple[float | None, float | None]] = {
+    "Log": (1e-3, None),
+    "Sqrt": (0.0, None),
+    "Acos": (-1.0, 1.0),
+    "Asin": (-1.0, 1.0),
+    "Atanh": (-0.99, 0.99),
+    "Acosh": (1.0, None),
+}
+_ORDERS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+IS_DEFINED = "is defined there"
+"""In the reason of a bound that a function's domain is: a model runs beyond it, and gives NaN."""
+
+_RNNS = frozenset({"LSTM", "GRU", "RNN"})
+
+
+def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool, scalar: bool) -> Iterator[Demand]:
+    """What ``node`` demands of the value in ``slot``.
+
+    Args:
+        scope: whose constants and shapes ``node`` sees.
+        node: the consumer.
+        slot: which of its inputs the value is.
+        integers: whether the value is made of integers.
+        scalar: whether the value has one element, and so may be a control value.
+    """
+    op, where = node.op_type, f"in {label(node)}"
+    if (maker := _INDEXING.get(op)) is not None:
+        yield from maker(scope, node, slot, where)
+    elif slot in _SHAPE_SLOTS.get(op, {}):
+        role = f"{op} {_SHAPE_SLOTS[op][slot]}"
+        yield Demand(Kind.SHAPE, f"it becomes the {_SHAPE_SLOTS[op][slot]} {where}", role=role)
+    elif op == "Equal" and not scalar:
+        yield from _compared(scope, node, slot, where)
+    elif op in _ORDERS and integers and (steps := scope.counted(node.input[1 - slot])) is not None:
+        yield from _length(steps, where)
+    elif op in _ORDERS and scalar:
+        # "x < s" bounds x from above by s, and so does "s > x".
+        ceiling = op.startswith("Less") == (slot == 1)
+        other = scope.constant(node.input[1 - slot])
+        if other is None or other.size != 1:
+            kind = Kind.UPPER if ceiling else Kind.LOWER
+            why = f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} {where}"
+            # A table of numbers tells the scale that the threshold is on.
+            ends = (float(other.min()), float(other.max())) if other is not None and other.size else ()
+            yield Demand(kind, why, values=ends)
+    elif op in ("Div", "Mod") and slot == 1 and integers:
+        yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
+    elif op in _RNNS and slot == 4:
+        length = _axis(scope.shape(node.input[0]), 0)
+        yield from _length(length, where)
+    elif op in _DOMAINS and slot == 0 and not integers:
+        low, high = _DOMAINS[op]
+        yield Demand(Kind.BOUND, f"{op} {IS_DEFINED} ({where})", low=low, high=high)
+    elif op == "LabelEncoder":
+        keys = tuple(key for name in ("keys_strings", "keys_int64s") for key in attribute(node, name, ()))
+        if keys:
+            texts = tuple(key.decode() if isinstance(key, bytes) else key for key in keys)
+            yield Demand(Kind.KEYS, f"it is looked up among {len(texts)} keys {where}", values=texts)
+
+
+def label(node: onnx.NodeProto) -> str:
+    """``Gather 'lookup'``, or by the output's name where the node has none."""
+    return f"{node.op_type} '{node.name or next(filter(None, node.output), '')}'"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of a node's attribute."""
+    for entry in node.attribute:
+        # Within a function's body an attribute may stand for one of the call's: its value isn't here.
+        if entry.name == name and not entry.ref_attr_name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def _axis(dims: KnownDims | None, axis: int) -> int | str | None:
+    if dims is None or not -len(dims) <= axis < len(dims):
+        return None
+    return dims[axis]
+
+
+def _indexes(size: int | str | None, what: str, where: str) -> Demand:
+    if isinstance(size, int) and size > 0:
+        return Demand(Kind.BOUND, f"it indexes the {size} entries of {what} {where}", low=0, high=size - 1)
+    if isinstance(size, str):
+        return Demand(Kind.BOUND, f"it indexes dimension {size} of {what} {where}", low=0, dim=size)
+    return Demand(Kind.LOOSE, f"it indexes {what}, whose size isn't known, {where}")
+
+
+def _gather(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot != 1:
+        return
+    data = node.input[0]
+    rank_free = 1 if "Block" in node.op_type else 0  # GatherBlockQuantized has the axis under another name
+    axis = int(attribute(node, "gather_axis" if rank_free else "axis", 0))
+    yield _indexes(_axis(scope.shape(data), axis), f"axis {axis} of '{data}'", where)
+
+
+def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot != 1:
+        return
+    data, batch = scope.shape(node.input[0]), int(attribute(node, "batch_dims", 0))
+    depth = _axis(scope.shape(node.input[1]), -1)
+    if data is None or not isinstance(depth, int):
+        yield _indexes(None, f"'{node.input[0]}'", where)
+        return
+    # One range has to do for all columns: that of the shortest axis that is indexed.
+    sizes = data[batch : batch + depth]
+    known = [size for size in sizes if isinstance(size, int)]
+    named = [size for size in sizes if isinstance(size, str)]
+    size = min(known) if known and len(known) == len(sizes) else (named[0] if len(sizes) == 1 and named else None)
+    yield _indexes(size, f"'{node.input[0]}'", where)
+
+
+def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    data = scope.shape(node.input[0])
+    if slot == 2:
+        yield _indexes(_axis(data, 0), f"the pictures of '{node.input[0]}'", where)
+    elif slot == 1 and data is not None:
+        # From one side alone where the other isn't known: the boxes have to lie within the picture.
+        scale = float(attribute(node, "spatial_scale", 1.0))
+        known = [side for side in data[2:] if isinstance(side, int)]
+        named = [side for side in data[2:] if isinstance(side, str)]
+        high = int(min(known) / scale) - 1 if known and scale else None
+        why = f"it holds the corners of boxes {where}"
+        yield Demand(Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None)
+
+
+def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot == 0:
+        depth = scope.constant(node.input[1])
+        size = int(depth.reshape(-1)[0]) if depth is not None and depth.size == 1 else None
+        yield _indexes(size, "the classes", where)
+    elif slot == 1:
+        yield Demand(Kind.SHAPE, f"it becomes the depth {where}", role="OneHot depth")
+
+
+def _embed_layer_norm(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    table = {0: 2, 1: 4, 8: 3}.get(slot)
+    if table is not None and table < len(node.input):
+        yield _indexes(_axis(scope.shape(node.input[table]), 0), f"'{node.input[table]}'", where)
+    elif slot == 7:
+        yield Demand(Kind.MASK, f"it is the mask {where}")
+
+
+def _reverse_sequence(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot == 1:
+        yield from _length(_axis(scope.shape(node.input[0]), int(attribute(node, "time_axis", 0))), where)
+
+
+def _length(size: int | str | None, where: str) -> Iterator[Demand]:
+    if isinstance(size, int):
+        yield Demand(Kind.LENGTH, f"it counts steps, of which there are {size}, {where}", high=size)
+    else:
+        yield Demand(Kind.LENGTH, f"it counts steps of dimension {size or '?'} {where}", dim=size)
+
+
+def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    """Many values held against a table; single numbers are a matter of :mod:`onnx_harness.inputs.graph.controls`."""
+    other = node.input[1 - slot]
+    constant, dims = scope.constant(other), scope.shape(other)
+    if constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer):
+        low, high = int(constant.min()), int(constant.max())
+        yield Demand(Kind.BOUND, f"it is compared with the {constant.size} values {low}..{high} {where}", low, high)
+    elif constant is None and scope.is_constant(other) and dims is not None:
+        # The values were stripped. A vector that ids are compared with is how a one-hot encoding is spelled: 0..n-1.
+        count = math.prod(size for size in dims if isinstance(size, int))
+        if count > 1:
+            yield Demand(Kind.BOUND, f"it is compared with {count} constants, as in a one-hot {where}", 0, count - 1)
+
+
+_Maker = Callable[[Scope, onnx.NodeProto, int, str], Iterator[Demand]]
+_INDEXING: dict[str, _Maker] = {
+    "Gather": _gather,
+    "GatherElements": _gather,
+    "ScatterElements": _gather,
+    "Scatter": _gather,
+    "GatherBlockQuantized": _gather,
+    "GatherND": _gather_nd,
+    "ScatterND": _gather_nd,
+    "OneHot": _one_hot,
+    "RoiAlign": _roi_align,
+    "EmbedLayerNormalization": _embed_layer_norm,
+    "ReverseSequence": _reverse_sequence,
+}

@@ -1,0 +1,235 @@
+"""The shapes of a graph's values as terms of its inputs' dimensions, and what operators demand of those."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import onnx
+
+from onnx_harness.inputs.graph import terms
+from onnx_harness.inputs.graph.demands import attribute, label
+from onnx_harness.inputs.graph.scopes import Scope
+from onnx_harness.inputs.graph.signature import Container, Dim, Input, addends
+from onnx_harness.inputs.graph.terms import Maybe, Term
+
+Dims = tuple[Maybe, ...]
+
+_MOST_NUMBERS = 64  # of a constant that may become a shape
+_FAR = 2**31 - 1  # a Slice that ends there or beyond ends with the axis
+
+
+class Sort(StrEnum):
+    """How two sizes have to relate."""
+
+    EQUAL = "equal"
+    MULTIPLE = "multiple"  # the left one of the right one
+    AT_LEAST = "at least"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What an operator demands of the sizes that reach it.
+
+    Attributes:
+        sort: how the two relate.
+        left: a size.
+        right: another.
+        why: the end of a sentence, such as ``it is joined with other axes in Concat 'skip'``.
+    """
+
+    sort: Sort
+    left: Term
+    right: Term
+    why: str = field(compare=False)
+
+
+@dataclass
+class Shapes:
+    """What is known of a graph's shapes.
+
+    Attributes:
+        dims: by value name; None for a size of which nothing is known. Values of unknown rank are missing.
+        numbers: by the name of a small integer value that is computed from shapes: its elements, row by row.
+        relations: in the order of the nodes.
+    """
+
+    scope: Scope
+    dims: dict[str, Dims] = field(default_factory=dict)
+    numbers: dict[str, Dims] = field(default_factory=dict)
+    relations: list[Relation] = field(default_factory=list)
+
+    def shape(self, name: str) -> Dims | None:
+        """The dimensions of a value; what shape inference found, where nothing else is known."""
+        if name in self.dims:
+            return self.dims[name]
+        known = self.scope.shape(name)
+        # A name is taken for the dimension only where it is an input's: exporters make up others.
+        return None if known is None else tuple(dim if isinstance(dim, int) else None for dim in known)
+
+    def contents(self, name: str) -> Dims | None:
+        """The elements of a small integer value; None where they aren't known."""
+        if name in self.numbers:
+            return self.numbers[name]
+        constant = self.scope.constant(name)
+        if constant is None or constant.size > _MOST_NUMBERS or not np.issubdtype(constant.dtype, np.integer):
+            return None
+        return tuple(int(each) for each in constant.reshape(-1))
+
+    def integers(self, node: onnx.NodeProto, slot: int, name: str) -> list[int] | None:
+        """An argument that became an input in some opset, and was an attribute before; None where it isn't known."""
+        if len(node.input) > slot and node.input[slot]:
+            found = self.contents(node.input[slot])
+            numbers = [each for each in found or () if isinstance(each, int)]
+            return numbers if found is not None and len(numbers) == len(found) else None
+        given = attribute(node, name, None)
+        return None if given is None else [int(each) for each in np.atleast_1d(given)]
+
+    def demand(self, sort: Sort, left: Maybe, right: Maybe, why: str) -> None:
+        """Note a relation, unless it says nothing."""
+        if left is None or right is None:
+            return
+        if sort is not Sort.AT_LEAST:
+            left, right = terms.reduced(left, right)
+        if left != right and not (isinstance(left, int) and isinstance(right, int)):
+            self.relations.append(Relation(sort, left, right, why))
+
+    def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
+        """One size for two that have to be the same, the better known of them."""
+        self.demand(Sort.EQUAL, left, right, why)
+        return left if isinstance(left, int) or right is None else right if isinstance(right, int) else left or right
+
+    def broadcast(self, shapes: Sequence[Dims], why: str) -> Dims:
+        """The shape that all of them are stretched to. Two dynamic sizes are taken to be equal, and not to stretch."""
+        rank = max(map(len, shapes), default=0)
+        made: list[Maybe] = [1] * rank
+        for shape in shapes:
+            for place, dim in enumerate(shape, rank - len(shape)):
+                if dim != 1:
+                    made[place] = dim if made[place] == 1 else self.joined(made[place], dim, why)
+        return tuple(made)
+
+
+def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
+    """Follow the inputs' dimensions through the main graph; bodies of other graphs are left out.
+
+    Args:
+        scope: the main graph.
+        inputs: of the model.
+    """
+    from onnx_harness.inputs.graph.shape_rules import RULES
+
+    found = Shapes(scope)
+    for name, entry in inputs.items():
+        if entry.dims is not None and entry.container is Container.TENSOR:
+            found.dims[name] = tuple(_term(dim) for dim in entry.dims)
+    for node in scope.nodes:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        # A node that isn't what its operator asks for tells nothing; the reference will say what is wrong with it.
+        with contextlib.suppress(IndexError, TypeError, ValueError):
+            if (numbers := _computed(found, node)) is not None:
+                found.numbers[node.output[0]] = numbers
+            if (rule := RULES.get(node.op_type)) is None:
+                continue
+            shapes = [found.shape(name) if name else None for name in node.input]
+            for output, dims in zip(node.output, rule(found, node, shapes, f"in {label(node)}"), strict=False):
+                if output and dims is not None:
+                    found.dims[output] = _refined(dims, scope.shape(output))
+    return found
+
+
+def _term(dim: Dim) -> Term:
+    if isinstance(dim, int):
+        return dim
+    parts = addends(dim)
+    made = terms.total([int(part) if part.isdigit() else part for part in parts])
+    return dim if made is None else made
+
+
+def _refined(dims: Dims, inferred: Sequence[int | str | None] | None) -> Dims:
+    """``dims``, and the numbers that shape inference found where nothing is known."""
+    if inferred is None or len(inferred) != len(dims):
+        return dims
+    return tuple(
+        known if dim is None and isinstance(known, int) else dim for dim, known in zip(dims, inferred, strict=True)
+    )
+
+
+def _computed(found: Shapes, node: onnx.NodeProto) -> Dims | None:
+    """The elements of a node's output where they are numbers computed from shapes."""
+    op = node.op_type
+    if op in ("Shape", "Size"):
+        dims = found.shape(node.input[0])
+        if dims is None:
+            return None
+        return (terms.product(dims),) if op == "Size" else dims[slice(*_ends(node))]
+    whole = found.shape(node.input[0]) if node.input else None
+    if whole is not None and len(whole) > 1:  # a table, and no shape
+        return None
+    numbers = [found.contents(name) if name else None for name in node.input]
+    first = numbers[0] if numbers else None
+    if first is None:
+        return None
+    if op in ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Flatten"):
+        return first
+    if op == "Cast":
+        return first if attribute(node, "to", 0) in _NUMBERS else None
+    if op == "Concat":
+        known = [each for each in numbers if each is not None]
+        return tuple(dim for each in known for dim in each) if len(known) == len(numbers) else None
+    if op == "Gather":
+        wanted = found.integers(node, 1, "")
+        if wanted is None or any(not -len(first) <= index < len(first) for index in wanted):
+            return None
+        return tuple(first[index] for index in wanted)
+    if op == "Slice":
+        starts, ends = found.integers(node, 1, "starts"), found.integers(node, 2, "ends")
+        if not starts or not ends or len(starts) != 1 or len(ends) != 1 or len(node.input) > 4:
+            return None
+        return first[starts[0] : ends[0]]
+    if op == "ReduceProd":
+        return (terms.product(first),)
+    if op in _ARITHMETIC and len(numbers) == 2 and numbers[1] is not None:
+        return tuple(_elementwise(op, first, numbers[1]))
+    return None
+
+
+_NUMBERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+_ARITHMETIC = {
+    "Add": terms.add,
+    "Sub": terms.subtract,
+    "Mul": terms.multiply,
+    "Div": terms.divide,
+    "Min": terms.least,
+}
+
+
+def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
+    return attribute(node, "start", None), attribute(node, "end", None)
+
+
+def _elementwise(op: str, left: Dims, right: Dims) -> Iterator[Maybe]:
+    count = max(len(left), len(right))
+    if {len(left), len(right)} <= {1, count}:
+        for place in range(count):
+            yield _ARITHMETIC[op](left[place % len(left)], right[place % len(right)])
+
+
+def sliced(dim: Maybe, start: Maybe, end: Maybe, step: int) -> Maybe:
+    """The size of a Slice of an axis."""
+    if dim is None or start is None or end is None or step < 1:
+        return None
+    if isinstance(start, int) and start < 0:
+        start = max(0, dim + start) if isinstance(dim, int) else terms.add(dim, start)
+    if isinstance(end, int) and end < 0:
+        end = terms.add(dim, end)
+    elif not (isinstance(end, int) and end >= _FAR):
+        end = terms.least(dim, end)
+    else:
+        end = dim
+    length = terms.subtract(end, start)
+    return length if step == 1 else terms.divide(terms.add(length, step - 1), step)

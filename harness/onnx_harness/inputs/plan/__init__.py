@@ -1,0 +1,1 @@
+"""What each input gets: rules, sizes, and the search for sets that run."""

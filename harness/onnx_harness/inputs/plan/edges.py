@@ -1,0 +1,315 @@
+"""Unusual input sets: magnitudes, signs, ties, infinities and sizes that usual signals leave untouched.
+
+They reveal what noise can't: a maximum over padding that is wrong for negative values alone, a product that leaves
+float16's range, a reshape that fails on an empty batch. Each is derived from the first set, is fed to the reference
+first, and is kept only where the reference itself makes sense of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_harness.inputs.graph.demands import IS_DEFINED, Kind
+from onnx_harness.inputs.graph.signature import Input
+from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.values.generators import find, seeded
+from onnx_harness.inputs.values.sets import MAGNIFIED, RISING, Array, InputSet, Value, arrays_of, shape_text
+
+UNUSUAL = "unusual inputs"
+"""What the worker notes while the untouched model is fed with them: dying there is no variant's fault."""
+
+Attempt = Callable[[dict[str, Value]], Any]
+"""Runs the reference: its outputs by name, or None where it doesn't run."""
+
+_INDEX = 41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
+_MOST_WEIGHTS = 1 << 18  # elements; beyond these, and the two below, a run isn't next to free any more
+_MOST_ELEMENTS = 1 << 16
+_MOST_NODES = 300
+_MOST_EMPTY = 3
+_SETTLING = (1, 0, 4, 2, 8, 3, -1)  # what stands in for doubtful integers where another size needs another number
+
+_Change = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One way of being unusual.
+
+    Attributes:
+        words: how a failure tells of it: "only …".
+        change: from an input's usual values to the unusual ones, before they are brought into the input's bounds.
+        always: whether models that take long to run get it too.
+        infinite: whether it holds infinities, which only inputs without bounds may, or what one divides by to get them.
+        smooth: whether no value lies on purpose where a last bit decides.
+        undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN inside a model is told
+            from NaN elsewhere by what isn't floating-point alone, such as a class.
+    """
+
+    words: str
+    change: _Change
+    always: bool = False
+    infinite: bool = False
+    smooth: bool = False
+    undefined: bool = False
+
+
+def _scaled(factor: float) -> _Change:
+    return lambda values, _: values * factor
+
+
+def _picked(*choices: float) -> _Change:
+    return lambda values, rng: np.asarray(rng.choice(np.asarray(choices), size=values.shape))
+
+
+def _in_turn(*numbers: float) -> _Change:
+    return lambda values, _: np.resize(np.asarray(numbers), values.shape)
+
+
+def _negative(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+    return np.asarray(-np.abs(values) - 0.1)
+
+
+def _partly(number: float) -> _Change:
+    """The first half along the last axis: whole windows of a sliding kernel, and the edge between them."""
+
+    def change(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+        changed = np.array(values)
+        if changed.ndim:
+            changed[..., : (changed.shape[-1] + 1) // 2] = number
+        return changed
+
+    return change
+
+
+def _rising(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+    """What saturates ties here, and the first of equals isn't the greatest."""
+    return np.broadcast_to(np.linspace(20.0, 200.0, values.shape[-1]) if values.ndim else 200.0, values.shape)
+
+
+def _alternating(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
+    """Negative and positive in turns along every axis, the first negative, and none of them like another."""
+    turns = np.indices(values.shape).sum(axis=0) % 2
+    return np.asarray((2.0 + np.linspace(0.0, 1.0, values.size).reshape(values.shape)) * np.where(turns, 1.0, -1.0))
+
+
+def _throughout(number: float) -> _Change:
+    return lambda values, _: np.full_like(values, number)
+
+
+FLOAT_EDGES = (
+    Edge(f"at 100 {MAGNIFIED}", _scaled(100.0), always=True, smooth=True),
+    Edge(f"at 10 {MAGNIFIED}", _scaled(10.0), always=True, smooth=True),
+    Edge("at a hundredth of the usual magnitude", _scaled(0.01), smooth=True),
+    Edge("with negative values alone", _negative, smooth=True),
+    Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),
+    Edge("with zeros alone", _throughout(0.0)),
+    Edge(
+        "with magnitudes from 1e-6 to 1e5",
+        _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 1e-6, -1e-6),
+        smooth=True,
+    ),
+    Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
+    Edge("with inf in the first half", _partly(math.inf), infinite=True),
+    Edge("with -inf alone", _throughout(-math.inf), infinite=True),
+    Edge(RISING, _rising),
+    Edge("with zeros of either sign", _in_turn(-0.0, 1.0, 0.0, -2.0, 0.5), infinite=True),
+    Edge("with values that have no logarithm or root", _alternating, undefined=True),
+)
+
+
+def unusual_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool) -> Iterator[InputSet]:
+    """The unusual sets that the reference makes sense of, in a fixed order.
+
+    Args:
+        recipe: of the model.
+        seed: of the run.
+        base: what the first set ran with.
+        attempt: runs the reference.
+        light: whether a run costs next to nothing (:func:`is_light`).
+    """
+    seen: set[str] = set()
+    settled: set[str] = set()
+    for edge, values in _candidates(recipe, seed, base, light):
+        if edge.words in settled:
+            continue
+        made = InputSet(_name(edge.words, seed, values), values, edge.words, edge.smooth)
+        if (digest := made.digest()) in seen:
+            continue
+        seen.add(digest)
+        outputs = attempt(values)
+        if outputs is not None and _makes_sense(outputs, edge):
+            settled.add(edge.words)
+            yield made
+
+
+def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
+    """Whether one run of the model costs next to nothing, by its size alone: the same on every machine."""
+    graph = model.graph
+    constants = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    weights = sum(math.prod(tensor.dims) for tensor in (*graph.initializer, *constants))
+    values = recipe.values(_INDEX, 0, base)
+    elements = sum(array.size for value in values.values() for array in arrays_of(value))
+    return len(graph.node) <= _MOST_NODES and weights <= _MOST_WEIGHTS and elements <= _MOST_ELEMENTS
+
+
+def _candidates(recipe: Recipe, seed: int, base: Guess, light: bool) -> Iterator[tuple[Edge, dict[str, Value]]]:
+    usual = recipe.values(_INDEX, seed, base)
+    for number, edge in enumerate(FLOAT_EDGES):
+        if light or edge.always:
+            changed = {
+                name: made
+                for name, value in usual.items()
+                if (made := _float_edge(recipe, name, value, edge, seed, number)) is not None
+            }
+            if changed:
+                yield edge, usual | changed
+    if not light:
+        return
+    for words, maker in (
+        ("with large integers", _large_integers),
+        ("with negative indices", _negative_indices),
+    ):
+        changed = {
+            name: made for name, value in usual.items() if (made := maker(recipe, name, value, base, seed)) is not None
+        }
+        if changed:
+            yield Edge(words, _scaled(1)), usual | changed
+    yield from _other_sizes(recipe, seed, base)
+
+
+def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge, dict[str, Value]]]:
+    """Every free dimension 1 at once; each 0 by itself; and the numbers that those need elsewhere."""
+    pinned = recipe.pinned(0)
+    free = [name for name, entry in recipe.dimensions.items() if name not in pinned and entry.role is not Role.FIXED]
+    asked = [("with every free dimension 1", dict.fromkeys(free, 1))] if free else []
+    asked += [(f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]]
+    doubtful = [
+        name
+        for name, rule in recipe.rules.items()
+        if not rule.certain and recipe.inputs[name].is_integer and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
+    ]
+    for words, sizes in asked:
+        guess = replace(base, sizes=recipe.fit(base.sizes | sizes, {*pinned, *sizes}))
+        for constants in ({}, *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful)):
+            trial = replace(guess, constants=guess.constants | constants)
+            yield Edge(words, _scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)
+
+
+def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, number: int) -> Value | None:
+    """The unusual values of one float signal; None where it has to stay what it is."""
+    if not is_swept(recipe, name):
+        return None
+    entry = recipe.inputs[name]
+    low, high = bounds(recipe, name)
+    bounded = low is not None or high is not None
+    if edge.infinite and (bounded or name in recipe.specs):
+        return None
+    if edge.undefined:
+        if not bounded or name in recipe.specs or not _is_bounded_by_domains(recipe, name):
+            return None
+        low = high = None
+    rng = seeded(seed, 100 + number, name)
+    arrays = [_cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high) for a in arrays_of(value)]
+    if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
+        return None
+    return arrays if isinstance(value, list) else arrays[0]
+
+
+def _is_bounded_by_domains(recipe: Recipe, name: str) -> bool:
+    bounding = [demand.why for demand in recipe.findings[name].demands if demand.kind is Kind.BOUND]
+    return all(IS_DEFINED in why for why in bounding)
+
+
+def is_swept(recipe: Recipe, name: str) -> bool:
+    """Whether unusual sets change what an input holds: a float signal, and no number that is compared or counted."""
+    return recipe.inputs[name].is_float and recipe.rules[name].make is Make.SIGNAL
+
+
+def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:
+    """What an input's values must stay within: the graph's bounds, the card's, and the span of a card's generator."""
+    rule, spec = recipe.rules[name], recipe.specs.get(name)
+    low, high = rule.low, rule.high
+    if spec is not None and spec.generator is not None and (low is None or high is None):
+        # A card that asks for noise without bounds asks for the usual magnitude of that noise.
+        start, end = find(spec.generator).span or (-4.0, 4.0)
+        low, high = start if low is None else low, end if high is None else high
+    return low, high
+
+
+def _cast(entry: Input, values: NDArray[Any], low: float | None, high: float | None) -> Array:
+    clipped = np.clip(values, low, high) if low is not None or high is not None else values
+    if entry.dtype.kind == "f" and np.isfinite(clipped).all():
+        greatest = float(np.finfo(entry.dtype.name).max)
+        clipped = np.clip(clipped, -greatest, greatest)
+    return np.array(clipped, dtype=entry.dtype, order="C").reshape(np.shape(values))
+
+
+def _large_integers(recipe: Recipe, name: str, value: Value, base: Guess, seed: int) -> Value | None:  # noqa: ARG001
+    """Integers beyond what float32 tells apart, and int64 beyond int32; only where nothing restricts them."""
+    entry, rule = recipe.inputs[name], recipe.rules[name]
+    free = rule.make is Make.INTEGERS and not rule.certain and not recipe.findings[name].demands
+    if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
+        return None
+    low, high = entry.integer_range
+    wanted = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
+    fitting = [number for number in wanted if low < number < high] + [high - 1]
+    picked = seeded(seed, 200, name).choice(np.asarray(fitting, dtype=object), size=value.shape)
+    return np.asarray(picked, dtype=entry.dtype).reshape(value.shape)
+
+
+def _negative_indices(recipe: Recipe, name: str, value: Value, base: Guess, seed: int) -> Value | None:
+    """Half of the indices counted from the end, as ONNX allows for whatever is gathered."""
+    entry, rule = recipe.inputs[name], recipe.rules[name]
+    indexing = [d for d in recipe.findings[name].demands if d.kind is Kind.BOUND and d.why.startswith("it indexes")]
+    if not indexing or name in recipe.specs or isinstance(value, list) or entry.dtype.kind != "i" or rule.low != 0:
+        return None
+    size = base.sizes.get(rule.dim) if rule.dim else None if rule.high is None else int(rule.high) + 1
+    if not size:
+        return None
+    flipped = seeded(seed, 201, name).random(value.shape) < 0.5
+    return np.asarray(np.where(flipped, np.asarray(value, np.int64) - size, value), dtype=entry.dtype)
+
+
+def _makes_sense(outputs: Any, edge: Edge) -> bool:
+    """Whether a difference on these outputs would mean anything.
+
+    A sum that overflows, or of infinities of both signs, depends on the order of its terms, which no rewriting has to
+    keep: with NaN in an output, or with an infinity that the inputs didn't hold, the set proves nothing.
+    """
+    if not isinstance(outputs, Mapping):
+        return True
+    for value in outputs.values():
+        for array in _floats(value):
+            if edge.undefined:
+                return False
+            wide = array.astype(np.float64)
+            if np.isnan(wide).any() or (not edge.infinite and np.isinf(wide).any()):
+                return False
+    return True
+
+
+def _floats(value: Any) -> Iterator[NDArray[Any]]:
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f" or value.dtype.name in ("bfloat16",):
+            yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _floats(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floats(item)
+
+
+def _name(words: str, seed: int, values: Mapping[str, Value]) -> str:
+    first = max(values.values(), key=lambda value: sum(array.size for array in arrays_of(value)))
+    shape = shape_text(next(arrays_of(first), np.empty(0)).shape)
+    return f"unusual: {words} (seed {seed}, {shape})"

@@ -1,0 +1,136 @@
+"""Makes an input's array from its rule, a shape and a random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_harness.inputs.graph.signature import Input
+from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
+from onnx_harness.inputs.values import generators
+from onnx_harness.inputs.values.sets import Array
+
+
+def fill(
+    rule: Rule,
+    entry: Input,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    *,
+    index: int,
+    sizes: Mapping[str, int],
+    cap: int | None = None,
+) -> Array:
+    """The values of one input in one set.
+
+    Args:
+        rule: what it gets.
+        entry: the input.
+        shape: to fill.
+        rng: its random stream.
+        index: of the set; choices and generators take turns by it.
+        sizes: of the dynamic dimensions.
+        cap: for integers that nothing certain bounds: the greatest value that an earlier failure allows.
+    """
+    low, high = _ends(rule, sizes)
+    if cap is not None and not rule.certain and rule.make is Make.INTEGERS:
+        low, high = max(0, min(low, cap)), min(high, cap)
+    raw: NDArray[np.generic]
+    match rule.make:
+        case Make.CHOICES:
+            return constant(entry, shape, rule.choice(index))
+        case Make.TEXTS:
+            return generators.texts(rng, shape, tuple(str(choice) for choice in rule.choices))
+        case Make.BOOLS:
+            raw = rng.random(shape) < 0.5
+        case Make.MASK:
+            raw = generators.mask(rng, shape, index)
+        case Make.IDS:
+            raw = generators.tokens(rng, shape, low, high)
+        case Make.INTEGERS:
+            raw = generators.integers(rng, shape, low, high)
+        case Make.POSITIONS:
+            steps = np.arange(shape[-1] if shape else 1) % (high - low + 1) + low
+            raw = np.broadcast_to(steps if shape else steps[0], shape)
+        case Make.AXES:
+            raw = np.arange(int(np.prod(shape)))
+        case Make.TARGET:
+            raw = np.ones(int(np.prod(shape)), np.int64)
+            raw[:1] = -1
+        case Make.LENGTH:
+            # The first is the whole length, the others may be shorter: padded rows.
+            raw = rng.integers(max(1, high // 2), max(1, high), size=shape, endpoint=True)
+            raw = np.asarray(raw)
+            if raw.size:
+                raw.reshape(-1)[0] = max(1, high)
+        case Make.BOXES:
+            # [x1, y1, x2, y2]: of each two coordinates the lesser comes first.
+            corners = np.sort(rng.random((*shape[:-1], 2, 2)) * max(high, 1), axis=-2)
+            raw = corners.reshape(shape)
+        case Make.SIGNAL:
+            raw = _signal(rule, entry, shape, rng, index)
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    made = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    for lag, (place, values) in enumerate(rule.elements):
+        made[place] = in_turn(values, index, lag)
+    return made
+
+
+def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:
+    """An array that holds ``value`` throughout, in the input's dtype."""
+    return np.full(shape, value, dtype=entry.dtype)
+
+
+def kind_of(rule: Rule, index: int) -> str:
+    """The word for a set's name: what the values look like."""
+    if rule.make is Make.SIGNAL:
+        return generators.find(rule.generators[index % len(rule.generators)]).label
+    words = {Make.IDS: "text-like ids", Make.CHOICES: "constants", Make.TEXTS: "texts", Make.BOOLS: "truth values"}
+    return words.get(rule.make, str(rule.make))
+
+
+def _ends(rule: Rule, sizes: Mapping[str, int]) -> tuple[int, int]:
+    low = int(rule.low or 0)
+    if rule.make is Make.LENGTH:
+        longest = sizes.get(rule.dim, 0) if rule.dim else max(sizes.values(), default=1)
+        return 1, int(rule.high or longest or 1)
+    high = rule.high
+    if rule.dim is not None and rule.dim in sizes:
+        below = sizes[rule.dim] - 1
+        high = below if high is None else min(high, below)
+    if high is None:
+        high = 1 if rule.make is not Make.POSITIONS else 1 << 30
+    return low, max(low, int(high))
+
+
+def _signal(
+    rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator, index: int
+) -> NDArray[np.generic]:
+    made = generators.find(rule.generators[index % len(rule.generators)])
+    values = made.fill(rng, shape)
+    low, high = rule.low, rule.high
+    if not entry.is_float and not entry.is_bool:
+        least, greatest = entry.integer_range
+        # Drawn and noisy signals fill the range of an 8-bit type; in wider ones they stay as they are, rounded.
+        if entry.dtype.itemsize == 1:
+            low, high = least if low is None else low, greatest if high is None else high
+    if low is not None and high is not None:
+        values = _into(values, made.span, low, high)
+    elif low is not None:
+        values = np.maximum(values, np.float32(low)) if made.span else np.abs(values) + np.float32(low)
+    elif high is not None:
+        values = np.minimum(values, np.float32(high))
+    if entry.is_bool:
+        return np.asarray(values > 0.5)
+    return np.asarray(values if entry.is_float else np.rint(values))
+
+
+def _into(values: generators.Floats, span: tuple[float, float] | None, low: float, high: float) -> generators.Floats:
+    """Bring a signal into [low, high]; noise without bounds keeps its shape out to two deviations and is clipped."""
+    if span is not None and span[0] == span[1]:
+        return np.asarray(np.clip(values, low, high), np.float32)
+    start, end = span or (-2.0, 2.0)
+    moved = low + (values.astype(np.float64) - start) * ((high - low) / (end - start))
+    return np.asarray(np.clip(moved, low, high), np.float32)

@@ -1,0 +1,178 @@
+"""Sizes of dynamic dimensions that fit together: the nearest ones to those wanted that every operator can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_harness.inputs.graph import terms
+from onnx_harness.inputs.graph.shapes import Relation, Sort
+
+Sizes = dict[str, int]
+
+_MOST_MOVES = 12
+_LONGEST = 1 << 15  # sizes looked at for one dimension by itself
+_LARGE = (500, 1000, 4096, 30_000)  # that a table may be too short for
+_SIDE = 640  # and for each of two that depend on one another
+_MOST_PAIRS = 6
+_NEARBY = 0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
+
+
+def telling(relations: Sequence[Relation]) -> list[Relation]:
+    """The relations that not all sizes fulfil, each once."""
+    found = []
+    for relation in dict.fromkeys(relations):
+        names = sorted(_names(relation))
+        rng = np.random.default_rng(0)
+        sample = {name: np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE]) for name in names}
+        if not np.all(holds(relation, sample)):
+            found.append(relation)
+    return found
+
+
+def holds(relation: Relation, sizes: Mapping[str, Any]) -> Any:
+    """Whether sizes, or arrays of sizes, fulfil a relation."""
+    left, right = terms.value(relation.left, sizes), terms.value(relation.right, sizes)
+    match relation.sort:
+        case Sort.EQUAL:
+            return left == right
+        case Sort.AT_LEAST:
+            return left >= right
+        case Sort.MULTIPLE:
+            return left % np.where(right == 0, 1, right) == 0
+
+
+def fitted(relations: Sequence[Relation], wanted: Sizes, movable: Sequence[str]) -> Sizes:
+    """The sizes next to ``wanted`` that fulfil the relations, or as many of them as can be.
+
+    Args:
+        relations: from :func:`telling`.
+        wanted: of every dimension.
+        movable: the dimensions that may take other sizes, the most willing first.
+    """
+    sizes = dict(wanted)
+    for _ in range(_MOST_MOVES):
+        unmet = broken(relations, sizes)
+        moves = list(_single(relations, unmet, sizes, wanted, movable))
+        if not moves:
+            moves = list(_double(relations, unmet, sizes, wanted, movable))
+        if not moves:
+            break
+        sizes |= min(moves, key=lambda move: move[:3])[3]
+    return sizes
+
+
+def broken(relations: Sequence[Relation], sizes: Sizes) -> list[Relation]:
+    """The relations that ``sizes`` don't fulfil."""
+    return [relation for relation in relations if not holds(relation, sizes)]
+
+
+def spoken(name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], wanted: Sequence[Sizes]) -> str:
+    """What the relations make of one dimension, for a sentence; empty where they change nothing about it.
+
+    Args:
+        name: of the dimension.
+        relations: from :func:`telling`.
+        sizes: that were chosen; relations that they don't fulfil go unmentioned.
+        wanted: in their place, if it weren't for the relations.
+    """
+    kept = [r for r in relations if name in _names(r) and all(holds(r, each) for each in sizes)]
+    said = ""
+    alone = [relation for relation in kept if len(_names(relation)) == 1]
+    if not all(holds(relation, each) for relation in alone for each in wanted):
+        numbers = np.arange(1, _LONGEST + 1)
+        each = [np.broadcast_to(holds(relation, {name: numbers}), numbers.shape) for relation in alone]
+        tightest = min(range(len(alone)), key=lambda place: int(each[place].sum()))
+        said += f", {_pattern(numbers[np.logical_and.reduce(each)])}, since {alone[tightest].why}"
+    if shared := [relation for relation in kept if len(_names(relation)) > 1]:
+        others = sorted(set().union(*map(_names, shared)) - {name})
+        said += f", chosen together with {' and '.join(others)}, since {shared[0].why}"
+    return said
+
+
+def _pattern(fitting: NDArray[Any]) -> str:
+    """``multiples of 32``, ``at least 400``, ``only 224``."""
+    first, last = (int(fitting[0]), int(fitting[-1])) if fitting.size else (0, 0)
+    steps = set(np.diff(fitting).tolist())
+    if fitting.size == 1:
+        return f"only {first}"
+    if steps == {1}:
+        return f"at least {first}" if last == _LONGEST else f"from {first} to {last}"
+    if len(steps) == 1:
+        step = steps.pop()
+        return f"in multiples of {step}" if first % step == 0 else f"{first} and every {step} from there on"
+    return f"of those that fit ({', '.join(map(str, fitting[:3]))} …)" if fitting.size else "as near as can be"
+
+
+_Move = tuple[int, int, float, Sizes]  # relations that it leaves broken, reluctance, distance, the sizes
+
+
+def _single(
+    relations: Sequence[Relation], unmet: Sequence[Relation], sizes: Sizes, wanted: Sizes, movable: Sequence[str]
+) -> Iterator[_Move]:
+    """The best change of each dimension by itself that mends more than it breaks."""
+    numbers = np.arange(1, _LONGEST + 1)
+    for reluctance, name in enumerate(movable):
+        if any(name in _names(relation) for relation in unmet):
+            tried = sizes | {name: numbers}
+            left = _left_broken(relations, {name}, tried, numbers.shape)
+            distance = np.abs(np.log(numbers / max(wanted[name], 1)))
+            yield from _improving(unmet, left, distance, reluctance, {name: numbers})
+
+
+def _double(
+    relations: Sequence[Relation], unmet: Sequence[Relation], sizes: Sizes, wanted: Sizes, movable: Sequence[str]
+) -> Iterator[_Move]:
+    """The best change of two dimensions at once, where one by itself doesn't do."""
+    numbers = np.arange(1, _SIDE + 1)
+    for relation in unmet[:1]:
+        near = frozenset().union(*(_names(each) for each in relations if _names(each) & _names(relation)))
+        willing = [name for name in movable if name in near]
+        for first, second in list(combinations(willing, 2))[:_MOST_PAIRS]:
+            grid = {first: numbers[:, None], second: numbers[None, :]}
+            left = _left_broken(relations, {first, second}, sizes | grid, (_SIDE, _SIDE))
+            distance = sum(np.abs(np.log(each / max(wanted[name], 1))) for name, each in grid.items())
+            both = {name: np.broadcast_to(each, left.shape).reshape(-1) for name, each in grid.items()}
+            reluctance = movable.index(first) + movable.index(second)
+            yield from _improving(unmet, left.reshape(-1), np.asarray(distance).reshape(-1), reluctance, both)
+
+
+def _left_broken(
+    relations: Sequence[Relation], names: set[str], tried: Mapping[str, Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """How many of the relations that speak of ``names`` each try leaves broken."""
+    left = np.zeros(shape, np.int64)
+    for relation in relations:
+        if names & _names(relation):
+            left += ~np.broadcast_to(np.asarray(holds(relation, tried), bool), shape)
+    return left
+
+
+def _improving(
+    unmet: Sequence[Relation],
+    left: NDArray[Any],
+    distance: NDArray[Any],
+    reluctance: int,
+    tried: Mapping[str, NDArray[Any]],
+) -> Iterator[_Move]:
+    before = sum(bool(tried.keys() & _names(relation)) for relation in unmet)
+    fewest = int(left.min())
+    if fewest < before:
+        best = _roundest(tried, np.where(left == fewest, distance, np.inf))
+        changed = {name: int(numbers[best]) for name, numbers in tried.items()}
+        yield len(unmet) - before + fewest, reluctance, float(distance[best]), changed
+
+
+def _roundest(tried: Mapping[str, NDArray[Any]], distance: NDArray[Any]) -> int:
+    """Of the nearest, the sizes that can be halved most often: they leave the least over at the edges of windows."""
+    near = distance <= distance.min() + _NEARBY
+    halved = sum(np.log2(numbers & -numbers) for numbers in tried.values())
+    return int(np.lexsort((distance, -np.where(near, halved, -1)))[0])
+
+
+def _names(relation: Relation) -> frozenset[str]:
+    return terms.names(relation.left) | terms.names(relation.right)

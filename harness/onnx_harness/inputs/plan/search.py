@@ -1,0 +1,372 @@
+"""Makes input sets that run: the first guess, and where it fails, a bounded search that learns from the error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from onnx_harness.cards.card import InputSpec
+from onnx_harness.errors import InputError, UsageError
+from onnx_harness.inputs.plan import edges, feedback, hints
+from onnx_harness.inputs.plan import sizes as sizing
+from onnx_harness.inputs.plan.fitting import Sizes, broken
+from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
+from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, number_text, shape_text
+from onnx_harness.isolate import noting
+
+TryRun = Callable[[dict[str, Value]], Any]
+
+_FIRST_BUDGET = 120  # tries to find anything that runs; each is one run of the model, most of which fail at once
+_CONTROL_BUDGET = 60  # tries for a control value that the sizes found before don't suit
+_VARIATION_BUDGET = 16  # tries to give one further set sizes of its own
+_RANKS = (1, 3, 4, 0)  # after the rank that a consumer suggests
+_NEIGHBOURS = 5
+_LEAST = {Role.HEIGHT: 8, Role.WIDTH: 8, Role.SAMPLES: 64}  # sizes that a number in an error message may suggest
+
+
+def generate(
+    model: onnx.ModelProto,
+    specs: Mapping[str, InputSpec],
+    *,
+    count: int = 4,
+    seed: int = 0,
+    try_run: TryRun | None = None,
+    unusual: bool = False,
+) -> list[InputSet]:
+    """Make input sets for ``model``.
+
+    Set k is the same whatever ``count``, and an input's values depend on no other input's name or values. Sizes of
+    dynamic dimensions differ between sets; dimensions of one name are equal within a set. Inputs with an initializer
+    keep that default and aren't in the sets.
+
+    Args:
+        model: large initializers may have lost their data; names, types and dimensions are read.
+        specs: the card's ``[inputs]``; empty without a card.
+        count: how many sets, at least 1. A model without inputs gets one empty set.
+        seed: 0 or more.
+        try_run: runs the reference on a feed and raises with its message when it fails. With it, every set is known
+            to run; without it, the first guess is returned untried. What it returns is taken for the outputs by
+            name, if it is a mapping.
+        unusual: add a set whose state is fed back, where there is such, and unusual sets, those that the reference
+            makes sense of; needs ``try_run``.
+
+    Returns:
+        ``count`` sets, then the unusual ones.
+
+    Raises:
+        CardError: a spec contradicts the graph.
+        InputError: nothing was found that runs, or an input's type can't be generated.
+        UsageError: ``count`` or ``seed`` is out of range.
+    """
+    if count < 1 or seed < 0:
+        raise UsageError(f"input sets and seed: at least 1 and at least 0 are needed, not {count} and {seed}")
+    recipe = recipe_for(model, specs)
+    if not recipe.inputs:
+        return [recipe.named(0, seed, {})]
+    if try_run is None:
+        return [recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k))) for k in range(count)]
+    ranks: tuple[int | None, ...] = (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
+    failures: list[_Search] = []
+    for rank in ranks:
+        search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
+        if (first := search.first()) is not None:
+            rest = [search.further(k) for k in range(1, count)]
+            sets = [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
+            return [*sets, *search.unusual(model)] if unusual else sets
+        failures.append(search)
+    raise InputError(_nothing_runs(failures))
+
+
+@dataclass
+class _Search:
+    """The state of one search: what ran, what was tried, what was learned.
+
+    Attributes:
+        bases: for each combination of control values, sizes that ran with it.
+        base: what set 0 ran with; later sets keep the constants and the cap that it needed.
+        good: for each dynamic dimension, the sizes that ran in some set.
+        tried: how many runs, and the first few shapes in words.
+        message: the reference's latest complaint.
+    """
+
+    recipe: Recipe
+    seed: int
+    try_run: TryRun
+    bases: dict[tuple[object, ...], Guess] = field(default_factory=dict)
+    base: Guess | None = None
+    good: dict[str, list[int]] = field(default_factory=dict)
+    tried: int = 0
+    examples: list[str] = field(default_factory=list)
+    message: str = ""
+
+    def first(self) -> dict[str, Value] | None:
+        """Set 0, or None when nothing that was tried runs."""
+        guess = self.recipe.first_guess(0)
+        found = self._climb(0, guess, _FIRST_BUDGET)
+        if found is None:
+            return None
+        self.base, values = found
+        self.bases[self._controls(0)] = self.base
+        return values
+
+    def further(self, index: int) -> dict[str, Value]:
+        """Set ``index``: its own sizes where they run, role by role; else those of a set that ran."""
+        assert self.base is not None
+        key, pinned = self._controls(index), self.recipe.pinned(index)
+        sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
+        wanted = replace(self.base, sizes=sizes, control=index)
+        if (values := self._run(index, wanted)) is not None:
+            self.bases.setdefault(key, wanted)
+            return values
+        if key not in self.bases:
+            start = replace(wanted, sizes=self.base.sizes | pinned)
+            if (found := self._climb(index, start, _CONTROL_BUDGET)) is not None:
+                self.bases[key] = found[0]
+        known = self.bases.get(key)
+        # Without sizes that suit this control value, the set keeps the first one's.
+        guess = replace(known, control=index) if known is not None else self.base
+        return self._vary(index, guess, wanted.sizes)
+
+    def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
+        """The set with state that is fed back, where there is such, and the unusual sets, derived from set 0."""
+        assert self.base is not None
+        pairs = feedback.states(model, self.recipe)
+        fed = feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt) if pairs else None
+        light = edges.is_light(model, self.recipe, self.base)
+        with noting(edges.UNUSUAL):
+            rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
+        return [*([fed] if fed is not None else []), *rare]
+
+    def _attempt(self, values: dict[str, Value]) -> Any:
+        try:
+            outputs = self.try_run(values)
+        except Exception:
+            return None
+        return outputs if outputs is not None else {}
+
+    def _wanted(self, index: int) -> Sizes:
+        """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart from them."""
+        assert self.base is not None
+        sizes = sizing.preferred(self.recipe.dimensions, index)
+        for name, entry in self.recipe.dimensions.items():
+            if (size := self.base.sizes[name]) in entry.preferred:
+                continue
+            good = self.good.get(name, [])
+            near = good if len(good) > 1 else [size, *sizing.neighbours(size, entry)[:1]]
+            sizes[name] = near[index % len(near)]
+        return sizes
+
+    def _vary(self, index: int, guess: Guess, wanted: Sizes) -> dict[str, Value]:
+        pinned = self.recipe.pinned(index)
+        guess = replace(guess, sizes=guess.sizes | pinned)
+        best, left = self._run(index, guess), _VARIATION_BUDGET
+        dimensions = self.recipe.dimensions
+        for group in self._groups(pinned):
+            for number in range(_NEIGHBOURS):
+                if left <= 0:
+                    break
+                changed = {
+                    name: near[number % len(near)]
+                    for name in group
+                    if (near := [wanted[name], *sizing.neighbours(guess.sizes[name], dimensions[name])[:6]])
+                }
+                if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
+                    continue
+                left -= 1
+                trial = replace(guess, sizes=guess.sizes | changed)
+                if (values := self._run(index, trial)) is not None:
+                    guess, best = trial, values
+                    break
+        if best is None:
+            # Even sizes that ran before don't, with these values: those of the control that ran first do, or none.
+            assert self.base is not None
+            best = self._run(index, replace(self.base, sizes=self.base.sizes | pinned))
+        if best is None:
+            raise InputError(_nothing_runs([self], index))
+        return best
+
+    def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
+        """Dimensions to change together: those of a role, and where a role has several, each alone."""
+        free = [
+            entry for name, entry in self.recipe.dimensions.items() if name not in pinned and entry.role != Role.FIXED
+        ]
+        roles = {role: [entry.name for entry in free if entry.role is role] for role in Role}
+        together = [names for names in roles.values() if names]
+        return together + [[name] for names in together if len(names) > 1 for name in names]
+
+    def _climb(self, index: int, start: Guess, budget: int) -> tuple[Guess, dict[str, Value]] | None:
+        """Try ``start``, then what its failure suggests, then the ladder."""
+        spent = 0
+        seen: set[str] = set()
+        asked: list[Guess] = [start]
+        queue: list[Guess] = []
+        rest = self._candidates(start, self.recipe.pinned(index))
+        learned = 0
+        while spent < budget:
+            # What a message asks for goes first. Its mere numbers take turns with the ladder: one of them may be the
+            # cure, or lead to a size that nobody uses.
+            guess = asked.pop(0) if asked else next(rest, None) if spent % 2 or not queue else None
+            if guess is None and not queue:
+                return None
+            guess = guess or queue.pop(0)
+            if (key := repr(guess)) in seen:
+                continue
+            seen.add(key)
+            spent += 1
+            if (values := self._run(index, guess)) is not None:
+                return guess, values
+            # Hints of hints are followed, but not for ever: a wrong one leads away from the ladder.
+            if learned < budget // 3:
+                told, fresh = self._learned(guess, self.recipe.pinned(index))
+                learned += len(told) + len(fresh)
+                asked.extend(told)
+                queue.extend(fresh)
+        return None
+
+    def _learned(self, guess: Guess, pinned: Mapping[str, int]) -> tuple[list[Guess], list[Guess]]:
+        """Guesses that the latest complaint asks for, and those that its numbers suggest."""
+        hint = hints.read(self.message)
+        guesses: list[Guess] = []
+        told: Sizes = {}
+        for name, axes in hint.dims.items():
+            dims = self.recipe.inputs[name].dims if name in self.recipe.inputs else None
+            for axis, size in axes.items():
+                if dims is not None and axis < len(dims) and isinstance(dim := dims[axis], str) and dim in guess.sizes:
+                    told[dim] = size
+        if told and told.items() - guess.sizes.items():
+            guesses.append(replace(guess, sizes=guess.sizes | told))
+        if hint.cap is not None and (guess.cap is None or hint.cap < guess.cap):
+            guesses.append(replace(guess, cap=max(0, hint.cap)))
+        free = [
+            name
+            for name, entry in self.recipe.dimensions.items()
+            if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED)
+        ]
+        suggested = [
+            replace(guess, sizes=guess.sizes | {name: number})
+            for number in hint.numbers[:4]
+            for name in free[:3]
+            # Pictures and sounds of a few values run often enough, and mean nothing.
+            if number >= _LEAST.get(self.recipe.dimensions[name].role, 1) and guess.sizes[name] != number
+        ]
+        return guesses, [] if told else suggested
+
+    def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
+        """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
+        sizes = (replace(start, sizes=each) for each in sizing.ladder(self.recipe.dimensions, start.sizes, pinned))
+        constants = self._constants(start)
+        running = [sizes, constants]
+        while running:
+            for source in list(running):
+                guess = next(source, None)
+                if guess is None:
+                    running.remove(source)
+                else:
+                    yield guess
+
+    def _constants(self, start: Guess) -> Iterator[Guess]:
+        """Plain numbers for the inputs that nothing settles: all alike first, then one at a time."""
+        doubtful = [
+            name
+            for name, rule in self.recipe.rules.items()
+            if not rule.certain and not (self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES)
+        ]
+        if not doubtful:
+            return
+        numbers = list(dict.fromkeys([1, 0, *start.sizes.values(), 2, -1, 4, 3, 8]))
+        for number in numbers:
+            yield from self._constant(start, doubtful, number)
+        if len(doubtful) > 1:
+            for name in doubtful:
+                for number in numbers:
+                    yield from self._constant(start, [name], number)
+
+    def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
+        low = max(
+            (self.recipe.inputs[n].integer_range[0] for n in names if self.recipe.inputs[n].is_integer), default=-1
+        )
+        if number >= low:
+            yield replace(start, constants=start.constants | dict.fromkeys(names, number))
+
+    def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:
+        least = dict.fromkeys(guess.sizes, 1) | self.recipe.pinned(index)
+        if self.recipe.too_large(guess.sizes) and not self.recipe.too_large(least):
+            return None
+        values = self.recipe.values(index, self.seed, guess)
+        self.tried += 1
+        try:
+            self.try_run(values)
+        except Exception as error:
+            self.message = str(error)
+            if len(self.examples) < 3:
+                self.examples.append(_shapes(values))
+            return None
+        for name, size in guess.sizes.items():
+            if size not in (sizes := self.good.setdefault(name, [])):
+                sizes.append(size)
+        return values
+
+    def _controls(self, index: int) -> tuple[object, ...]:
+        return tuple(self.recipe.controls(index).values())
+
+
+def _shapes(values: Mapping[str, Value]) -> str:
+    parts = []
+    for name, value in values.items():
+        first = next(arrays_of(value))
+        tail = f" = {number_text(first)}" if first.size == 1 else ""
+        parts.append(f"{name} {shape_text(first.shape)}{tail}")
+    return ", ".join(parts)
+
+
+def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
+    """What was tried, what the reference said last, and what would settle it."""
+    search, recipe = searches[-1], searches[-1].recipe
+    pinned = recipe.pinned(index)
+    open_axes = {
+        name: any(isinstance(dim, str) and dim not in pinned for dim in entry.dims or ())
+        for name, entry in recipe.inputs.items()
+    }
+    doubtful = [name for name in recipe.inputs if open_axes[name] or not recipe.rules[name].certain]
+    described = "; ".join(
+        f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: {recipe.rules[name].why})"
+        for name in doubtful
+    )
+    named = ", ".join(f"'{name}'" for name in recipe.specs)
+    said = f"the model doesn't run on what its card says of {named}" if named else ""
+    unsure = f"couldn't invent {described}" if doubtful else "every input is settled by the graph or its card"
+    tried = sum(each.tried for each in searches)
+    unmet = broken(recipe.relations, recipe.first_guess(index).sizes)
+    asked = f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
+    return (
+        f"no inputs were found that the model runs on (set {index}): {said or unsure}"
+        f"{f', and {unsure}' if said and doubtful else ''}. "
+        f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
+        f"{asked}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
+        "Settle it in the model's card:\n"
+        + "".join(
+            f"  {line}\n" for name in (doubtful or recipe.inputs) for line in _card_lines(recipe, name, open_axes)
+        )
+        + "or put a recorded input set, a .npz whose keys are the input names, beside the model with its stem."
+    )
+
+
+def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:
+    """The lines of a card that would settle one input, for a person to put the right numbers in."""
+    entry, rule = recipe.inputs[name], recipe.rules[name]
+    lines = [f"[inputs.{name if name.replace('_', '').isalnum() and name.isascii() else json.dumps(name)}]"]
+    if open_axes[name]:
+        lines.append(f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # what it takes")
+    if entry.is_string:
+        lines.append('values = ["…"]')
+    elif not rule.certain or entry.is_integer:
+        lines.append("values = [0]  # or low = …, high = …")
+    elif not open_axes[name]:
+        lines.append('generator = "uniform"  # or low = …, high = …')
+    return lines

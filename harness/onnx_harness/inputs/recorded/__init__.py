@@ -1,0 +1,1 @@
+"""Input sets that somebody kept, read from files."""

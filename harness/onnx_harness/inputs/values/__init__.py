@@ -1,0 +1,1 @@
+"""Input sets and the signals that fill them."""

@@ -1,0 +1,403 @@
+"""The worker process: where untrusted models are transformed and first run, with limits on time and memory."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import psutil
+
+from onnx_harness.errors import (
+    DiedBefore,
+    WorkerCrashed,
+    WorkerDied,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
+
+_MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
+Result = TypeVar("Result")
+
+_START_SECONDS = 120
+_WATCH_SECONDS = 0.05
+_STAGE_BYTES = 64
+RISK = "at risk: "
+"""How a note begins on what `risking` does."""
+_LAST_WORDS_BYTES = 2000
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may use.
+
+    Attributes:
+        seconds: of wall-clock time.
+        memory_bytes: of resident memory. Address space isn't limited: CUDA reserves far more than it uses.
+    """
+
+    seconds: float
+    memory_bytes: int
+
+
+def default_memory_bytes() -> int:
+    """Three quarters of the machine's memory, or of the container's when that has less."""
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # no container, version 1 of control groups, or the word "max"
+        total = min(total, int(_CONTAINER_MEMORY.read_text()))
+    return total * 3 // 4
+
+
+class Worker:
+    """One process that runs one call at a time, and is replaced when it dies.
+
+    A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh process. It belongs
+    to one thread: calls from two at once would read each other's answers. Close it; the end of the interpreter does.
+    """
+
+    # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and its replacement,
+    # so one that dies idle, in the middle of an answer or with exit code 0 leaves them broken or waiting for ever.
+
+    def __init__(
+        self, limits: Limits, environment: Mapping[str, str] | None = None, *, preload: Sequence[str] = ()
+    ) -> None:
+        """Start the process in the background.
+
+        Args:
+            limits: on every call.
+            environment: variables set in the process before it imports anything of weight.
+            preload: modules that it imports while nobody waits for it; one that can't be imported is left out.
+
+        Raises:
+            WorkerNotStarted: the system gives no process.
+        """
+        self._limits = limits
+        self._environment = dict(environment or {})
+        self._preload = tuple(preload)
+        self._died_of: tuple[str, ...] = ()
+        self._closed = False
+        self._up = False  # whether there is a process that hasn't been ended
+        self._context = multiprocessing.get_context("spawn")
+        # Shared memory outlives a crash: it says what the process was doing when it died.
+        self._stage = RawArray("c", _STAGE_BYTES)
+        with tempfile.NamedTemporaryFile(prefix="onnx-harness-worker-", suffix=".log", delete=False) as log:
+            self._log = Path(log.name)
+        # multiprocessing waits for its children when the interpreter ends; this comes before it.
+        atexit.register(self.close)
+        try:
+            self._start()
+        except WorkerNotStarted:
+            self.close()
+            raise
+
+    def call(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
+
+        Raises:
+            ValueError: the worker is closed.
+            WorkerDied: a subclass says how; its ``stage`` is what the process last noted.
+            WorkerNotStarted: there is no process, and none comes up; the next call tries again.
+            Exception: whatever ``function`` raised, with a note of where; a RuntimeError that quotes it if it can't
+                be pickled. TypeError, AttributeError or pickle.PicklingError for what can't travel.
+        """
+        if self._closed:
+            raise ValueError("the worker is closed")
+        task = pickle.dumps((function, args))
+        self._make_ready()
+        self._stage.value = b""
+        heard = self._log.stat().st_size
+        try:
+            answer = self._answer(task, heard)
+        except BaseException:  # Ctrl-C too: the answer to this call must not become the answer to the next
+            self._replace()
+            raise
+        if isinstance(answer, _Raised):
+            raise answer.rebuilt()
+        return cast("Result", pickle.loads(answer))
+
+    def close(self) -> None:
+        """End the process, whatever it's doing."""
+        self._closed = True
+        self._end()
+        self._log.unlink(missing_ok=True)
+        atexit.unregister(self.close)
+
+    def _start(self) -> None:
+        self._pipe, theirs = self._context.Pipe()
+        # The kernel ends a process with the *thread* that started it, so only the main one may be tied to.
+        parent = os.getpid(), threading.current_thread() is threading.main_thread()
+        self._process = self._context.Process(
+            target=_serve,
+            args=(theirs, self._stage, self._died_of, str(self._log), self._environment, self._preload, *parent),
+            name="onnx-harness-worker",
+        )
+        self._ready = False
+        try:
+            # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a
+            # traceback. One that is begun now inherits the mask. The tracker goes first: starting it later would take
+            # the mask off.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+                self._up = True
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except OSError as error:
+            self._pipe.close()
+            raise WorkerNotStarted(f"the worker process can't be started: {error}. {_MEND}") from error
+        finally:
+            theirs.close()
+
+    def _replace(self) -> None:
+        """End the process and start another; where none comes up, the next call will say so."""
+        self._end()
+        with contextlib.suppress(WorkerNotStarted):
+            self._start()
+
+    def _make_ready(self) -> None:
+        # It died after its last answer, and that call isn't at fault; or none came up the last time.
+        if not self._up or (self._ready and not self._process.is_alive()):
+            self._end()
+            self._start()
+        if self._ready:
+            return
+        try:
+            if not self._pipe.poll(_START_SECONDS):
+                raise EOFError
+            self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._process.join(_WATCH_SECONDS)
+            manner = _manner(self._process.exitcode)
+            self._end()
+            why = f"the worker process can't be started: {manner}{self._last_words(0)}"
+            raise WorkerNotStarted(f"{why}. {_MEND}") from None
+        self._ready = True
+
+    def _answer(self, task: bytes, heard: int) -> bytes | _Raised:
+        """The pickled result, or the exception; raises WorkerDied."""
+        ends = time.monotonic() + self._limits.seconds
+        try:
+            process = psutil.Process(self._process.pid)
+            self._pipe.send_bytes(task)
+            while not self._pipe.poll(_WATCH_SECONDS):
+                resident = _resident_bytes(process)
+                if resident > self._limits.memory_bytes:
+                    raise self._died(
+                        WorkerOutOfMemory,
+                        f"used {_gib(resident)} of memory, more than the limit of {_gib(self._limits.memory_bytes)} "
+                        "(--cell-memory)",
+                    )
+                if time.monotonic() > ends:
+                    raise self._died(WorkerTimedOut, f"did not end within {self._limits.seconds:g} s (--cell-timeout)")
+                if not self._process.is_alive() and not self._pipe.poll():  # its children may hold the pipe open
+                    raise EOFError
+            raised: _Raised | None = self._pipe.recv()
+            return self._pipe.recv_bytes() if raised is None else raised
+        except (EOFError, OSError, psutil.NoSuchProcess):
+            self._process.join(1)
+            manner = _manner(self._process.exitcode) + self._last_words(heard)
+            raise self._died(WorkerCrashed, manner) from None
+
+    def _died(self, how: type[WorkerDied], what: str) -> WorkerDied:
+        stage = self._stage.value.decode(errors="replace")
+        if how is WorkerCrashed and stage.startswith(RISK):
+            self._died_of += (stage,)
+        return how(what, stage)
+
+    def _end(self) -> None:
+        if not self._up:
+            return
+        self._up = False
+        if self._process.is_alive():
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(self._process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        child.kill()
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _last_words(self, heard: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(heard, self._log.stat().st_size - _LAST_WORDS_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return f"; it last said: {lines[-1].strip()}" if lines else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """An exception on its way to the parent.
+
+    Attributes:
+        pickled: the exception; None when it can't be pickled.
+        words: its type and message.
+        where: its traceback.
+    """
+
+    pickled: bytes | None
+    words: str
+    where: str
+
+    def rebuilt(self) -> Exception:
+        """The exception; one that can't be built from its pickle is quoted in a RuntimeError."""
+        error: object = None
+        if self.pickled is not None:
+            # Any type with arguments of its own in __init__ fails here, in whatever way that has.
+            with contextlib.suppress(Exception):
+                error = pickle.loads(self.pickled)
+        if not isinstance(error, Exception):
+            error = RuntimeError(self.words)
+        error.add_note(f"In the worker process:\n{self.where.rstrip()}")
+        return error
+
+
+_noted: Any = None
+_died_of: tuple[str, ...] = ()
+
+
+def note_stage(stage: str) -> None:
+    """Say, in the worker, what is being done now: it's named if the process dies of it. Elsewhere: nothing."""
+    if _noted is not None:
+        _noted.value = stage.encode()[: _STAGE_BYTES - 1]
+
+
+def noted() -> str:
+    """What was said last, in the worker. Elsewhere: nothing."""
+    return _noted.value.decode(errors="replace") if _noted is not None else ""
+
+
+@contextlib.contextmanager
+def noting(stage: str) -> Iterator[None]:
+    """Note ``stage`` for the block, and after it what was noted before."""
+    before = noted()
+    note_stage(stage)
+    try:
+        yield
+    finally:
+        note_stage(before)
+
+
+@contextlib.contextmanager
+def risking(what: str) -> Iterator[None]:
+    """Do something, in the block, that the process may die of, and that can be done without.
+
+    Args:
+        what: is tried, in a few words that nothing else is called by.
+
+    Raises:
+        DiedBefore: a process of this worker did die of it.
+    """
+    note = f"{RISK}{what}"[: _STAGE_BYTES - 1]
+    if note in _died_of:
+        raise DiedBefore("ONNX Runtime dies of it, and the process with it")
+    with noting(note):
+        yield
+
+
+def _serve(
+    pipe: Connection,
+    stage: Any,
+    died_of: tuple[str, ...],
+    log: str,
+    environment: dict[str, str],
+    preload: tuple[str, ...],
+    parent: int,
+    tied: bool,
+) -> None:
+    """The life of the process: say hello, then answer calls until the parent hangs up."""
+    global _died_of
+    _died_of = died_of
+    _begin(stage, log, environment, parent, tied)
+    pipe.send_bytes(b"hello")
+    for module in preload:
+        with contextlib.suppress(Exception):  # whoever needs it meets the error again, where it can be told
+            importlib.import_module(module)
+    while True:
+        try:
+            task = pipe.recv_bytes()
+        except EOFError:
+            return
+        try:
+            function, args = pickle.loads(task)
+            result = pickle.dumps(function(*args), protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            pipe.send(_packed(error))
+        else:
+            pipe.send(None)
+            pipe.send_bytes(result)
+
+
+def _packed(error: Exception) -> _Raised:
+    pickled = None
+    with contextlib.suppress(Exception):
+        pickled = pickle.dumps(error)
+    words = "".join(traceback.format_exception_only(error)).strip()
+    return _Raised(pickled, words, "".join(traceback.format_exception(error)))
+
+
+def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
+    global _noted
+    _noted = stage
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what it ends is for the parent
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(environment)
+    # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help anybody.
+    with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - pytest may have left others
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if tied:
+        # A library that hangs while it holds the interpreter's lock would keep the thread below from running.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Leave when the parent is gone: killed outright, it can't end its worker itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _manner(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        try:
+            name = signal.Signals(-exitcode).name
+        except ValueError:
+            name = "a signal"
+        return f"the worker process was killed by {name} (signal {-exitcode})"
+    return f"the worker process left with exit code {exitcode}"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

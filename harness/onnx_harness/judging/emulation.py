@@ -1,0 +1,215 @@
+"""What emulated float16 hides: values that overflow on hardware which computes in float16, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness import providers
+from onnx_harness.inputs import InputSet
+from onnx_harness.judging.half_range import LARGEST, OUTPUT, OVERFLOWS, Place, rounded, watch
+from onnx_harness.judging.reference import runtime_version
+from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.model.file import Model
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache, source_digest
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+_INLINE_BYTES = 1_500_000_000
+_FILE = "range.json"
+_MOST = 8
+_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A float16 value whose magnitude float16 can't hold, computed in float32.
+
+    Attributes:
+        place: the value, and the node that gives it.
+        greatest: its greatest magnitude.
+        input_set: the number of the input set, from 0.
+    """
+
+    place: Place
+    greatest: float
+    input_set: int
+
+
+@dataclass(frozen=True, slots=True)
+class RangeVerdict:
+    """What is to be said of a model's range.
+
+    Attributes:
+        reason: one sentence; None unless outputs are wrong where float16 computes.
+        detail: further lines for a person.
+        notes: remarks on a verdict that stands.
+    """
+
+    reason: str | None = None
+    detail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def judge_range(held: Standard, made: Model) -> RangeVerdict:
+    """Judge a model that asks for float16 and was computed in float32 by what float16 would have made of it.
+
+    An overflow alone is no fault: 1 / (1 + exp(x)) is right when exp(x) is infinite. So the values that overflow are
+    rounded to float16, the rest computed in float32, and the outputs held to what the cell's outputs are held to. What
+    overflows on larger inputs than the usual ones alone is told and not judged.
+
+    Args:
+        held: what the outputs are held to.
+        made: the model that was judged.
+    """
+    sets = held.reference.sets
+    found = _overflows(made, sets, held.kept)
+    usual = [each for each in found if not sets[each.input_set].unusual]
+    if not usual:
+        return RangeVerdict(notes=_unusually(sets, found))
+    model = watch(made.load(), made.skeleton).model
+    places = _by_value(usual)
+    session = _open(rounded(model, list(places)), made.size_bytes, level="disable")
+    outputs = []
+    for each, expected in zip(sets, held.reference.outputs, strict=True):
+        given = run(session, _single(each.values))
+        outputs.append({name: _like(value, expected.get(name)) for name, value in given.items() if name != OUTPUT})
+    judged = verdict(held, outputs)
+    worst = max(usual, key=lambda each: each.greatest)
+    where = f"{worst.place} reaches {worst.greatest:.3g}"
+    if judged.passed:
+        count = f"{len(places)} float16 values overflow" if len(places) > 1 else "a float16 value overflows"
+        note = (
+            f"{count}, unseen where float32 computes and without consequence for the outputs: {where}, "
+            f"and float16 ends at {LARGEST:g}"
+        )
+        return RangeVerdict(notes=(note,))
+    reason = (
+        f"float16 overflows unseen, since this provider computes it in float32: {where} in input set "
+        f"{worst.input_set + 1} of {len(sets)} ({sets[worst.input_set].name}), and float16 ends at {LARGEST:g}"
+    )
+    lines = [f"where float16 computes: {judged.reason}"]
+    lines += [f"{each.place}: {each.greatest:.3g}" for each in list(places.values())[:_MOST]]
+    if len(places) > _MOST:
+        lines.append(f"and {len(places) - _MOST} more values")
+    return RangeVerdict(reason, (*lines, _mend([each.place for each in places.values()])))
+
+
+def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overflow]:
+    """What overflows on which input set, by the cache or by running the model in float32."""
+    digests = [each.digest() for each in sets]
+    key = kept.key(made.sha256, digests, runtime_version(), source_digest())
+
+    def write(folder: Path) -> None:
+        (folder / _FILE).write_text(json.dumps([asdict(each) for each in _watch_run(made, sets)]), encoding="utf-8")
+
+    folder = kept.get_or_put("range", key, write)
+    told = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    return [
+        Overflow(
+            Place(**{**each["place"], "readers": tuple((name, op) for name, op in each["place"]["readers"])}),
+            each["greatest"],
+            each["input_set"],
+        )
+        for each in told
+    ]
+
+
+def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:
+    try:
+        return _magnitudes(made, sets, with_empty=False)
+    except Exception:  # there's no greatest of no elements, for one; ONNX Runtime's errors have no common class
+        return _magnitudes(made, sets, with_empty=True)
+
+
+def _magnitudes(made: Model, sets: Sequence[InputSet], *, with_empty: bool) -> list[Overflow]:
+    watched = watch(made.load(), made.skeleton, with_empty=with_empty)
+    if not watched.places:
+        return []
+    session = _open(watched.model, made.size_bytes, level="all")
+    found = []
+    for index, each in enumerate(sets):
+        if each.unusual and not each.magnified:  # zeros and infinities say nothing about range
+            continue
+        greatest = run(session, _single(each.values))[OUTPUT].tolist()
+        found += [
+            Overflow(place, value, index)
+            for place, value in zip(watched.places, greatest, strict=True)
+            if OVERFLOWS <= value < math.inf
+        ]
+    return found
+
+
+def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:
+    """A session on the CPU; a model that no message holds goes by way of a file."""
+    import onnx
+
+    def opened(source: Path | bytes) -> ort.InferenceSession:
+        cpu = providers.get("cpu")
+        return open_session(source, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False)
+
+    if size <= _INLINE_BYTES:
+        return opened(model.SerializeToString())
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-range-") as folder:
+        file = Path(folder) / "model.onnx"
+        onnx.save_model(model, str(file), save_as_external_data=True, location="weights.bin")
+        return opened(file)
+
+
+def _single(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with float16 as float32, which is what the model takes now."""
+    return {
+        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value)
+        for name, value in values.items()
+    }
+
+
+def _widened(array: Any) -> Any:
+    return array.astype("float32") if array.dtype == "float16" else array
+
+
+def _like(value: Any, expected: Any) -> Any:
+    """An output in the type of the reference's, where that is a narrower float."""
+    if getattr(expected, "dtype", None) == "float16" and getattr(value, "dtype", None) == "float32":
+        return value.astype("float16")
+    return value
+
+
+def _unusually(sets: Sequence[InputSet], found: Sequence[Overflow]) -> tuple[str, ...]:
+    """A remark on what overflows at the least of the magnitudes beyond the usual: how much room there is."""
+    if not found:
+        return ()
+    first = max(each.input_set for each in found)  # the sweep goes downwards
+    worst = max((each for each in found if each.input_set == first), key=lambda each: each.greatest)
+    return (f"float16 would overflow {sets[first].unusual}: {worst.place} reaches {worst.greatest:.3g}",)
+
+
+def _by_value(found: Sequence[Overflow]) -> dict[str, Overflow]:
+    """The greatest overflow of every value, in the order of the graph."""
+    values: dict[str, Overflow] = {}
+    for each in found:
+        known = values.get(each.place.value)
+        if known is None or each.greatest > known.greatest:
+            values[each.place.value] = each
+    return values
+
+
+def _mend(places: Sequence[Place]) -> str:
+    """Which nodes to keep in float32: those that overflow, and those that read what did."""
+    nodes = dict.fromkeys(
+        node for place in places for node in ((place.node, place.op), *place.readers) if node[1] != "Cast"
+    )
+    if all(name for name, _ in nodes) and len(nodes) <= _NAMED:
+        blocked = f"node_block_list={[name for name, _ in nodes]!r}"
+    else:
+        blocked = f"op_block_list={sorted({op for _, op in nodes})!r}"
+    return f"Mend: keep what overflows and what reads it in float32, such as fp16.io32({blocked})."

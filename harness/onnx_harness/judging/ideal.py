@@ -1,0 +1,134 @@
+"""What a type costs a model: its ideal conversion, held against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_harness.accuracy.noise import Noise
+from onnx_harness.judging.quantizing import Range, Scheme, quantize_through, watch, watched
+from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.rounding import Clamp, round_through
+from onnx_harness.judging.runs import DRAWS, Draw, few_elements, gaps_of, kept_noise, nudged, open_cpu
+from onnx_harness.model.file import Model
+from onnx_harness.providers.running import run
+from onnx_harness.results.cache import Cache
+
+# Above this relative L2 error float16 has lost more than digits: rounding by 2^-11 left 1e-2 at most on the outputs of
+# the public zoo, and 0.6 to 1.2 where a sum of squares or a variance overflowed.
+_MORE_THAN_DIGITS = 0.05
+
+# What rounding to nearest moves a number by, at most: half the distance of two neighbours, relative to the lower one.
+_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a variant converts to.
+
+    Attributes:
+        type: what it is called, for people: ``float16``, ``bfloat16`` or ``int8``.
+        clamp: of weights, which a conversion to float16 documents.
+        all_inputs: the converted model takes its float inputs in the type.
+        scheme: of the quantization, where that is what it is.
+    """
+
+    type: str
+    clamp: Clamp | None = None
+    all_inputs: bool = False
+    scheme: Scheme | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ideal:
+    """What the ideal conversion does to the outputs.
+
+    Attributes:
+        digits: what the digits of the type cost.
+        range: what its digits and its range cost: something else where values overflow.
+    """
+
+    digits: Noise
+    range: Noise
+
+
+def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kept: Cache) -> Ideal:
+    """The gaps of the ideal conversion of a model; from the cache when they're there.
+
+    Args:
+        model: the untouched model.
+        reference: its input sets and outputs.
+        wanted: the type, and what is documented about the conversion.
+        kept: the cache.
+
+    Raises:
+        Exception: the graph can't be changed so, or ONNX Runtime can't run it then.
+    """
+    # Rounded otherwise: the inputs moved by no more than rounding them moves them.
+    draws: list[Draw] = [
+        _as_they_are,
+        *[partial(_moved, _UNITS[wanted.type])] * (DRAWS - 1 if few_elements(reference) else 0),
+    ]
+
+    def measured(details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Noise:
+        def make() -> Noise:
+            session = open_cpu(change(model.load()))
+            # No conversion to a narrower type has to be usable on an unusual set.
+            found = dict(gaps_of(session, reference, reference.usual, draws))
+            sets = tuple(found.get(index, {}) for index in range(len(reference.sets)))
+            return Noise(sets, (f"ideal {wanted.type}",))
+
+        return kept_noise("ideal", model, reference, kept, [wanted.type, *details], make)
+
+    scheme = wanted.scheme
+    if scheme is not None:
+        noise = measured(
+            [repr(scheme)], lambda graph: quantize_through(graph, scheme, _ranges(model, reference, scheme))
+        )
+        return Ideal(noise, noise)
+    kind = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[wanted.type]
+
+    def through(clamp: Clamp | None, *, ranged: bool) -> Noise:
+        return measured(
+            [repr(clamp), wanted.all_inputs, ranged],
+            lambda graph: round_through(graph, kind, clamp, all_inputs=wanted.all_inputs, ranged=ranged),
+        )
+
+    ranged = through(wanted.clamp, ranged=True)
+    if wanted.type == "float16" and _overflows(ranged):
+        unlimited = wanted.clamp and replace(wanted.clamp, most=float("inf"))
+        return Ideal(through(unlimited, ranged=False), ranged)
+    return Ideal(ranged, ranged)
+
+
+def _as_they_are(values: Mapping[str, Any], _: np.random.Generator) -> Mapping[str, Any]:
+    return values
+
+
+def _moved(unit: float, values: Mapping[str, Any], generator: np.random.Generator) -> Mapping[str, Any]:
+    return {name: nudged(value, generator, unit) for name, value in values.items()}
+
+
+def _overflows(found: Noise) -> bool:
+    return any(gap.nonfinite or gap.l2 > _MORE_THAN_DIGITS * gap.norm for each in found.sets for gap in each.values())
+
+
+def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Range]:
+    """The least and the greatest that the untouched model makes of each activation, over the input sets."""
+    graph = model.load()
+    names = watch(graph, watched(graph, scheme))
+    if not names:
+        return {}
+    session = open_cpu(graph)
+    ranges: dict[str, Range] = {}
+    for each in (reference.sets[index] for index in reference.usual):
+        seen = run(session, each.values)
+        for name, (least, most) in names.items():
+            low, high = ranges.get(name, (float("inf"), float("-inf")))
+            ranges[name] = (min(low, float(seen[least])), max(high, float(seen[most])))
+    return {name: (low, high) for name, (low, high) in ranges.items() if -float("inf") < low <= high < float("inf")}

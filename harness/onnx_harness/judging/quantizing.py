@@ -1,0 +1,215 @@
+"""The ideal conversion to 8 bits: a graph whose quantized operators read and write values of 256 levels.
+
+Nothing is fused and no kernel works on integers. Weights are rounded to their levels where they are; in front of the
+activations stands a pair of QuantizeLinear and DequantizeLinear, with ranges from what the untouched model computes
+(static) or from the tensor itself as it runs (dynamic); all arithmetic stays in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_harness.model.file import subgraphs
+
+_FLOAT = TensorProto.FLOAT
+# DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
+_SINCE = 11
+# In dynamic quantization these hold weights of 8 bits and compute nothing with them.
+_WEIGHTS_ONLY = frozenset({"Gather", "Transpose", "EmbedLayerNormalization"})
+# Where the output channels of a weight lie.
+_CHANNELS = {"Conv": 0, "MatMul": -1, "Gemm": -1}
+
+Array = np.ndarray[Any, Any]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a variant quantizes.
+
+    Attributes:
+        ops: the operators.
+        static: ranges of activations are fixed beforehand.
+        per_channel: each output channel of a weight has its own scale.
+        signed_weights: int8, symmetric; otherwise uint8.
+        signed_activations: int8, symmetric; otherwise uint8.
+        narrow: weights of 7 bits.
+        only: names of the nodes, all where empty.
+        never: names of nodes that are left out.
+    """
+
+    ops: frozenset[str]
+    static: bool
+    per_channel: bool = False
+    signed_weights: bool = True
+    signed_activations: bool = False
+    narrow: bool = False
+    only: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+
+    def takes(self, node: onnx.NodeProto) -> bool:
+        """Whether a node of the main graph is quantized."""
+        kind = "MatMul" if node.op_type == "Gemm" and not self.static else node.op_type
+        named = (not self.only or node.name in self.only) and node.name not in self.never
+        return kind in self.ops and named and not any(subgraphs(node))
+
+
+def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
+    """The activations whose ranges `quantize_through` needs: none where they are found as the model runs."""
+    if not scheme.static:
+        return []
+    floats, constants = _floats(model), _constants(model.graph)
+    names: dict[str, None] = {}
+    for node in model.graph.node:
+        if scheme.takes(node):
+            names.update(dict.fromkeys(name for name in node.input if name in floats and name not in constants))
+            names.update(dict.fromkeys(name for name in node.output if name in floats))
+    return list(names)
+
+
+def watch(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Give a model two more outputs for each of ``names``: its least and its greatest element; their names."""
+    found = {}
+    for index, name in enumerate(names):
+        least, most = f"least/{index}", f"most/{index}"
+        for op, output in (("ReduceMin", least), ("ReduceMax", most)):
+            model.graph.node.append(helper.make_node(op, [name], [output], keepdims=0))
+            model.graph.output.append(helper.make_tensor_value_info(output, _FLOAT, []))
+        found[name] = (least, most)
+    return found
+
+
+def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+    """The ideal conversion of a model.
+
+    Args:
+        model: it is changed.
+        scheme: what is quantized, and how.
+        ranges: of the activations that `watched` names; those without one stay as they are.
+
+    Raises:
+        Exception: what onnx raises about a model that it can't infer the types of, or convert.
+    """
+    if model.opset_import and _opset(model) < _SINCE:
+        model = onnx.version_converter.convert_version(model, _SINCE)
+    floats, constants = _floats(model), _constants(model.graph)
+    nodes: list[onnx.NodeProto] = []
+    made: dict[str, str] = {}
+    for node in model.graph.node:
+        taken = scheme.takes(node)
+        if taken:
+            _quantize_inputs(node, scheme, constants, floats, ranges, nodes, made)
+        nodes.append(node)
+        if taken and scheme.static:
+            for index, name in enumerate(node.output):
+                if name in ranges:
+                    node.output[index] = f"{name}/exact"
+                    nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
+    copies = []
+    for node in nodes:
+        copies.append(onnx.NodeProto())
+        copies[-1].CopyFrom(node)
+    model.graph.ClearField("node")
+    model.graph.node.extend(copies)
+    return model
+
+
+def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
+    """A float32 weight rounded to the levels of 8 bits: per tensor, or for each index of ``axis``."""
+    over = None if axis is None else tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
+    wide = weight.astype(np.float64)
+    if scheme.signed_weights:
+        levels = 63 if scheme.narrow else 127
+        step = np.max(np.abs(wide), axis=over, keepdims=True) / levels
+        offset: Any = 0.0
+        low = -levels
+    else:
+        levels, low = (127 if scheme.narrow else 255), 0
+        least = np.minimum(np.min(wide, axis=over, keepdims=True), 0)
+        step = (np.maximum(np.max(wide, axis=over, keepdims=True), 0) - least) / levels
+        offset = np.rint(-least / np.where(step == 0, 1, step))
+    step = np.where(step == 0, 1.0, step)
+    level = np.clip(np.rint(wide / step) + offset, low, levels)
+    return np.asarray((level - offset) * step, np.float32)
+
+
+def _quantize_inputs(
+    node: onnx.NodeProto,
+    scheme: Scheme,
+    constants: Mapping[str, TensorProto],
+    floats: set[str],
+    ranges: Mapping[str, Range],
+    nodes: list[onnx.NodeProto],
+    made: dict[str, str],
+) -> None:
+    """Make a node read rounded weights, and activations through a pair. Each value's pair is made once."""
+    for index, name in enumerate(node.input):
+        if name not in floats:
+            continue
+        weight = constants.get(name)
+        key = name if weight is None else f"{name}/{node.op_type if scheme.per_channel else ''}"
+        if key not in made:
+            if weight is not None:
+                array = numpy_helper.to_array(weight)
+                if array.ndim < 2 or not np.isfinite(array).all():
+                    continue  # a bias is added in 32 bits
+                axis = _channel_axis(node) if scheme.per_channel else None
+                tensor = numpy_helper.from_array(quantized(array, scheme, axis))
+                nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
+            elif scheme.static and name in ranges:
+                nodes += _fixed_pair(name, f"{key}/levels", ranges[name], scheme.signed_activations)
+            elif not scheme.static and node.op_type not in _WEIGHTS_ONLY:
+                parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
+                nodes.append(helper.make_node("DynamicQuantizeLinear", [name], parts))
+                nodes.append(helper.make_node("DequantizeLinear", parts, [f"{key}/levels"]))
+            else:
+                continue
+            made[key] = f"{key}/levels"
+        node.input[index] = made[key]
+
+
+def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[onnx.NodeProto]:
+    least, most = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    if signed:
+        step, zero = max(-least, most) / 127, np.array(0, np.int8)
+    else:
+        step = (most - least) / 255
+        zero = np.array(round(-least / step) if step else 0, np.uint8)
+    names = [f"{target}/{part}" for part in ("step", "zero", "level")]
+    return [
+        helper.make_node("Constant", [], names[:1], value=numpy_helper.from_array(np.array(step or 1.0, np.float32))),
+        helper.make_node("Constant", [], names[1:2], value=numpy_helper.from_array(zero)),
+        helper.make_node("QuantizeLinear", [source, *names[:2]], names[2:]),
+        helper.make_node("DequantizeLinear", [names[2], *names[:2]], [target]),
+    ]
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return 0 if transposed else _CHANNELS.get(node.op_type, 0)
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
+    found = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == _FLOAT}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.t.data_type == _FLOAT:
+                    found[node.output[0]] = attribute.t
+    return found
+
+
+def _floats(model: onnx.ModelProto) -> set[str]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    infos = [*graph.value_info, *graph.input, *graph.output]
+    return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(_constants(graph))
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)

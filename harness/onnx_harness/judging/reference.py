@@ -1,0 +1,264 @@
+"""The reference of a model: its input sets, and what the untouched model makes of them.
+
+It runs on the CPU provider with graph optimizations disabled. Kept by content hash between runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_harness
+from onnx_harness import inputs, providers
+from onnx_harness.accuracy.compare import compare
+from onnx_harness.accuracy.tolerance import Tolerance
+from onnx_harness.cards.card import Card
+from onnx_harness.errors import HarnessError, InputError, ModelError
+from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.inputs.plan.edges import UNUSUAL
+from onnx_harness.inputs.recorded.data_sets import DataSet, data_set_files, digest, load_data_sets
+from onnx_harness.isolate import noted, risking
+from onnx_harness.model.file import Model
+from onnx_harness.names import CARD_SUFFIX
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.settings import Settings
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_FILE = "reference.pickle"
+# Far from the seeds that people count up from 0.
+_CALIBRATION_SEED = 1_000_003
+# For each that judges: what few sets leave out lies beyond the range found, and is cut off.
+_SETS_TO_CALIBRATE = 4
+# Runs of each unusual set of a model that draws at random: a coin that falls alike in all of them is no coin.
+_DRAWS = 8
+
+# What ONNX's own suite allows between the outputs it records and a backend's, onnx.backend.test.case.test_case.
+_RECORDED_TOLERANCE = Tolerance(rtol=1e-3, atol=1e-7, signed_zero=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a model's cells are judged against.
+
+    Attributes:
+        sets: recorded input sets first, then generated ones, the unusual ones last.
+        outputs: what the model made of each set, by output name.
+        unstable: outputs that differ when the same session runs the same inputs again.
+        notes: what a reader should know about the sets.
+        departs: how the outputs depart from those that were recorded beside the inputs, a sentence; None where they
+            agree, and where none were recorded.
+    """
+
+    sets: tuple[InputSet, ...]
+    outputs: tuple[dict[str, Any], ...]
+    unstable: frozenset[str]
+    notes: tuple[str, ...] = ()
+    departs: str | None = None
+
+    @property
+    def usual(self) -> list[int]:
+        """The positions of the sets that aren't unusual; never empty."""
+        return [place for place, each in enumerate(self.sets) if not each.unusual]
+
+
+def recorded_files(card: Card, model: Path) -> list[Path]:
+    """Every file that recorded input sets of a model are read from."""
+    return [file for file in (recorded_file(card), *data_set_files(model)) if file.is_file()]
+
+
+def recorded_file(card: Card) -> Path:
+    """Where a recorded input set lies: the model's stem with ``.npz``, beside the model or its card."""
+    return card.path.with_name(card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz")
+
+
+def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True) -> Reference:
+    """The model's reference, from the cache when it's there.
+
+    Args:
+        model: the untouched one.
+        card: its card.
+        settings: how many sets, and their seed.
+        kept: the cache.
+        unusual: whether unusual sets are added to the usual ones.
+
+    Raises:
+        InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
+        ModelError: ONNX Runtime refuses the model itself.
+    """
+    recorded = recorded_file(card)
+    specs = {name: spec.said() for name, spec in card.inputs.items()}
+    key = kept.key(
+        model.sha256,
+        specs,
+        hashlib.sha256(recorded.read_bytes()).hexdigest() if recorded.is_file() else None,
+        digest(data_set_files(model.path)),
+        settings.input_sets,
+        card.suite,
+        unusual,
+        settings.seed,
+        onnx_harness.__version__,
+        version("numpy"),
+        runtime_version(),
+        source_digest(),
+    )
+    made: list[Reference] = []
+
+    def write(folder: Path) -> None:
+        made.append(_make(model, card, settings, recorded, unusual=unusual))
+        with (folder / _FILE).open("wb") as file:
+            pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    folder = kept.get_or_put("reference", key, write)
+    if made:
+        return made[0]
+    with (folder / _FILE).open("rb") as file:
+        loaded: Reference = pickle.load(file)  # our own cache, which only its owner can write
+    return loaded
+
+
+def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
+    """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is judged on.
+
+    Raises:
+        InputError, ModelError: as :func:`reference`.
+    """
+    others = replace(
+        settings, seed=settings.seed + _CALIBRATION_SEED, input_sets=_SETS_TO_CALIBRATE * settings.input_sets
+    )
+    made = reference(model, card, others, kept, unusual=False)
+    return [made.sets[place] for place in made.usual]
+
+
+@cache
+def runtime_version() -> str:
+    """Which ONNX Runtime this is, whatever distribution brought it."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
+    try:
+        session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    except HarnessError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        raise ModelError(_refused(error)) from error
+    recorded_sets = load_data_sets(model.path, model.skeleton)
+    sets = [each.inputs for each in recorded_sets]
+    if recorded.is_file():
+        sets += inputs.load_npz(recorded, model.skeleton)
+    notes: tuple[str, ...] = ()
+    tried = _Tried(session, model.sha256)
+    try:
+        # A case of a suite is judged on the suite's own inputs.
+        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
+    except InputError as error:
+        if not sets:
+            raise
+        notes = (f"judged on the recorded inputs alone: {error}",)
+    outputs = tuple(_answer(session, each, tried) for each in sets)
+    unstable = _unstable(session, sets[0], outputs[0])
+    # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A Dropout seldom trains.
+    if any(not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())):
+        steady = [place for place, each in enumerate(sets) if not each.unusual or _is_steady(session, each, unstable)]
+        sets, outputs = [sets[place] for place in steady], tuple(outputs[place] for place in steady)
+    departs = _departure(recorded_sets, outputs[: len(recorded_sets)], unstable)
+    if departs is not None:
+        notes += (f"the untouched model departs from the outputs recorded beside it: {departs}",)
+    return Reference(tuple(sets), outputs, unstable, notes, departs)
+
+
+def _unstable(session: ort.InferenceSession, each: InputSet, outputs: dict[str, Any]) -> frozenset[str]:
+    """The outputs that are others when the same inputs run again."""
+    again = run(session, each.values)
+    return frozenset(name for name, value in again.items() if not _same(value, outputs[name]))
+
+
+def _is_steady(session: ort.InferenceSession, each: InputSet, known: frozenset[str]) -> bool:
+    """Whether no output but the known ones is another in any of several runs of an input set."""
+    first = run(session, each.values)
+    return all(_unstable(session, each, first) <= known for _ in range(_DRAWS))
+
+
+class _Tried:
+    """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again."""
+
+    def __init__(self, session: ort.InferenceSession, sha256: str) -> None:
+        self._session = session
+        self._sha256 = sha256
+        self._count = 0
+        # The feed is kept with its outputs: another object can't take its identity.
+        self._known: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        self._count += 1
+        # Of unusual feeds none is worth a second start: that it's at them has been noted.
+        with contextlib.nullcontext() if noted() == UNUSUAL else risking(f"feed {self._count} {self._sha256[:16]}"):
+            outputs = run(self._session, values)
+        self._known[id(values)] = (values, outputs)
+        return outputs
+
+    def outputs_of(self, values: dict[str, Any]) -> dict[str, Any] | None:
+        known = self._known.get(id(values))
+        return None if known is None else known[1]
+
+
+def _generated(model: Model, card: Card, settings: Settings, tried: _Tried, *, unusual: bool) -> list[InputSet]:
+    return inputs.generate(
+        model.skeleton, card.inputs, count=settings.input_sets, seed=settings.seed, try_run=tried, unusual=unusual
+    )
+
+
+def _departure(recorded: Sequence[DataSet], outputs: Sequence[dict[str, Any]], unstable: frozenset[str]) -> str | None:
+    """How ``outputs`` depart from the recorded ones; None where they don't. Unstable outputs can't be held to any."""
+    held = [
+        (each, {name: value for name, value in each.expected.items() if name not in unstable}, got)
+        for each, got in zip(recorded, outputs, strict=True)
+    ]
+    held = [(each, expected, got) for each, expected, got in held if expected]
+    if not held:
+        return None
+    return compare(
+        [expected for _, expected, _ in held],
+        [{name: value for name, value in got.items() if name in expected} for _, expected, got in held],
+        lambda _: _RECORDED_TOLERANCE,
+        set_names=[each.inputs.name for each, _, _ in held],
+    ).reason()
+
+
+def _refused(error: Exception) -> str:
+    words = str(error).strip().splitlines()[0]
+    mend = ""
+    if "not a registered function/op" in words:
+        mend = ". Mend: export the model with standard operators; libraries of custom ones aren't loaded"
+    elif "opset" in words.lower():
+        mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
+    return f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be judged: {words}{mend}"
+
+
+def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dict[str, Any]:
+    if (known := tried.outputs_of(each.values)) is not None:
+        return known
+    try:
+        return run(session, each.values)
+    except Exception as error:  # a recorded set: generated ones have been tried
+        words = str(error).strip().splitlines()[0]
+        raise InputError(f"the untouched model doesn't run on {each.name}: {words}. Record it again.") from error
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Bit for bit, sequences and maps included."""
+    return pickle.dumps(one) == pickle.dumps(other)

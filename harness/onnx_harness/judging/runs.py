@@ -1,0 +1,163 @@
+"""Runs of a model, or of what was made of it, beside its reference: always on the CPU, gaps instead of outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import onnx_harness
+from onnx_harness import providers
+from onnx_harness.accuracy.measure import is_float
+from onnx_harness.accuracy.noise import Gap, Noise, gaps, worst
+from onnx_harness.accuracy.values import Leaf, walk
+from onnx_harness.judging.reference import Reference, runtime_version
+from onnx_harness.model.file import Model
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.codec import decode, encode
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+_FILE = "noise.json"
+# A protobuf message holds at most 2 GiB: what is made of a larger model isn't handed over in memory.
+MOST_BYTES = 1_900_000_000
+
+_known: dict[str, Noise] = {}
+_MOST_KNOWN = 8
+
+# Outputs of at most so many elements are measured in more than one draw. An ideal error that happens to be a fifth of
+# its spread is nothing rare in one draw of one element, and 4 times it is then not much.
+_FEW = 64
+DRAWS = 3
+
+
+def kept_noise(
+    kind: str, model: Model, reference: Reference, kept: Cache, details: object, make: Callable[[], Noise]
+) -> Noise:
+    """What ``make`` measures, kept beside the reference by the content of all that it depends on.
+
+    Args:
+        kind: of artifact.
+        model: the untouched model.
+        reference: its input sets and outputs.
+        kept: where.
+        details: what else decides the result; it has a JSON form.
+        make: measures it.
+    """
+    key = kept.key(
+        kind,
+        model.sha256,
+        [each.digest() for each in reference.sets],
+        sorted(reference.unstable),
+        details,
+        onnx_harness.__version__,
+        runtime_version(),
+        source_digest(),
+    )
+    if key in _known:
+        return _known[key]
+    made: list[Noise] = []
+
+    def write(folder: Path) -> None:
+        made.append(make())
+        (folder / _FILE).write_text(json.dumps(encode(made[0])), encoding="utf-8")
+
+    folder = kept.get_or_put(kind, key, write)
+    found = made[0] if made else decode(Noise, json.loads((folder / _FILE).read_text("utf-8")), kind)
+    while len(_known) >= _MOST_KNOWN:
+        _known.pop(next(iter(_known)))
+    _known[key] = found
+    return found
+
+
+def open_cpu(model: Path | onnx.ModelProto, level: str = "disable", threads: int | None = None) -> ort.InferenceSession:
+    """A session as the reference's, or at another level or number of threads.
+
+    Raises:
+        ValueError: a model in memory is too large to be handed over.
+    """
+    if not isinstance(model, Path):
+        if model.ByteSize() > MOST_BYTES:
+            raise ValueError("the model is too large to be changed in memory")
+        model = model.SerializeToString()
+    return open_session(
+        model,
+        providers.get("cpu"),
+        purpose=Purpose.ACCURACY,
+        level=level,
+        threads=threads,
+        record_placement=False,
+    )
+
+
+Draw = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
+
+
+def gaps_of(
+    session: ort.InferenceSession,
+    reference: Reference,
+    sets: Sequence[int],
+    draws: Sequence[Draw] = (lambda values, _: values,),
+) -> Iterator[tuple[int, dict[str, Gap]]]:
+    """Run a session on some of the reference's input sets; the gap of each output in each.
+
+    Args:
+        session: of the model, or of what was made of it.
+        reference: its input sets and outputs.
+        sets: which of them, from 0.
+        draws: what is done to the inputs, once for each run; the worst gap over them counts.
+    """
+    for index in sets:
+        values = reference.sets[index].values
+        expected = {name: value for name, value in reference.outputs[index].items() if name not in reference.unstable}
+        runs = [run(session, draw(values, np.random.default_rng([index, number]))) for number, draw in enumerate(draws)]
+        yield index, worst(gaps(expected, outputs) for outputs in runs)
+
+
+def few_elements(reference: Reference) -> bool:
+    """Whether some float output has so few elements that one run may come out right by chance."""
+    leaves = (
+        part.reference
+        for name, value in reference.outputs[0].items()
+        if name not in reference.unstable
+        for part in walk(name, value, value)
+        if isinstance(part, Leaf) and part.reference is not None
+    )
+    return any(is_float(array) and 0 < array.size <= _FEW for array in leaves)
+
+
+def nudged(value: Any, generator: np.random.Generator, unit: float | None = None) -> Any:
+    """Every element a little up or down: by one unit in its last place, or by up to ``unit`` of its size.
+
+    Whole numbers stay: they stand for something (a mask, a rate, a token), and one below 1 counts as 0.
+
+    Returns:
+        The same object where nothing can be moved.
+    """
+    if isinstance(value, list):
+        changed = [nudged(each, generator, unit) for each in value]
+        return changed if any(new is not old for new, old in zip(changed, value, strict=True)) else value
+    if value.dtype.kind != "f":
+        return value
+    stays = ~np.isfinite(value) | (value == np.floor(value))
+    if stays.all():
+        return value
+    if unit is None:
+        towards = np.where(generator.integers(0, 2, value.shape), np.inf, -np.inf).astype(value.dtype)
+        moved = np.nextafter(value, towards)
+    else:
+        moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(value.dtype)
+    return np.where(stays, value, moved)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, on one line of bearable length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:159]}…"

@@ -1,0 +1,345 @@
+"""The verdict on what a candidate gave: the compare stage of a cell, apart from the way that leads to it.
+
+Whoever has a model's reference and somebody's outputs on its input sets can ask for it: the pipeline, of a variant;
+other rooms, of a model that was changed on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_harness import providers, transforms
+from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.explain import Yardstick
+from onnx_harness.accuracy.failures import listed
+from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
+from onnx_harness.cards.card import Card
+from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
+from onnx_harness.judging.ideal import Conversion, ideal_conversion
+from onnx_harness.judging.noise_floor import NOT_NOISE, noise_floor, unusual_floor
+from onnx_harness.judging.quantizing import Scheme
+from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.rounding import Clamp
+from onnx_harness.judging.runs import first_line
+from onnx_harness.judging.specification import has_infinities, specified_instead
+from onnx_harness.model.file import Model
+from onnx_harness.names import Variant
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cells import Status, Symptom
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Precision
+from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
+from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
+
+_LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
+"""The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What the outputs of a cell are held to. One serves for any number of candidates.
+
+    Attributes:
+        model: the untouched one.
+        reference: its input sets, and what it makes of them.
+        card: its tolerances.
+        precision: the arithmetic that the variant leaves behind.
+        conversion: what the variant converts to; None where its arithmetic stays float32.
+        float_io: the dtype that float32 outputs may have become; None: none may change.
+        provider: the name of the execution provider that the candidate runs on.
+        exact: whether the variant declares that it keeps values, and the model is a single operator that shows it.
+        override: (rtol, atol) of the command line.
+        kept: where what is measured once for a model is kept.
+        explained: whether a departure has to be explained, beside being within the bounds.
+    """
+
+    model: Model
+    reference: Reference
+    card: Card
+    precision: Precision
+    conversion: Conversion | None
+    float_io: str | None
+    provider: str
+    exact: bool
+    override: tuple[float, float] | None
+    kept: Cache
+    explained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said of a candidate.
+
+    Attributes:
+        status: pass, fail or not applicable.
+        comparison: the distances of its outputs; None where nothing could be judged.
+        reason: one sentence; None for a pass.
+        detail: further lines for a person.
+        notes: remarks on a verdict that stands.
+        symptom: what kind of thing is wrong; None for a pass.
+    """
+
+    status: Status
+    comparison: Comparison | None = None
+    reason: str | None = None
+    detail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    symptom: Symptom | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is right."""
+        return self.status is Status.PASS
+
+
+def standard(
+    model: Model, reference: Reference, card: Card, variant: Variant, provider: str, settings: Settings, kept: Cache
+) -> Standard:
+    """What the cell of ``variant`` on ``provider`` is held to."""
+    return Standard(
+        model,
+        reference,
+        card,
+        precision_of(variant),
+        conversion_of(variant),
+        float_io(variant),
+        provider,
+        bool(card.suite) and keeps_values(variant),
+        settings.tolerance_override,
+        kept,
+    )
+
+
+def precision_of(variant: Variant) -> Precision:
+    """The arithmetic that a variant leaves behind: the loosest that one of its steps declares."""
+    bound = [transforms.bind(step) for step in variant.steps]
+    return max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
+
+
+def keeps_values(variant: Variant) -> bool:
+    """Whether each step that changes the model declares that it keeps values, and there is one."""
+    changing = [step.transform for step in map(transforms.bind, variant.steps) if not step.transform.session]
+    return bool(changing) and all(transform.keeps_values for transform in changing)
+
+
+def float_io(variant: Variant) -> str | None:
+    """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
+    allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
+    return next((dtype for dtype in reversed(allowed) if dtype), None)
+
+
+def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Judge a candidate by its outputs.
+
+    Args:
+        held: what they're held to.
+        outputs: the candidate's outputs by name, on each of the reference's input sets in order.
+    """
+    made = held.reference
+    notes: list[str] = []
+    expected: Sequence[Mapping[str, Any]] = made.outputs
+    if made.unstable:
+        names = ", ".join(sorted(made.unstable))
+        drawn = random_nodes(held.model.skeleton, made.unstable)
+        names += f" (drawn at random by {listed(drawn)})" if drawn else ""
+        expected = [_without(each, made.unstable) for each in expected]
+        if not expected[0]:
+            reason = f"the model gives other outputs each time it runs: {names}"
+            return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
+        notes.append(f"not judged, since the reference itself gives another value each time: {names}")
+        outputs = [_without(each, made.unstable) for each in outputs]
+    places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
+    yardstick, unmeasured = _yardstick(held)
+    notes += unmeasured
+    comparison = _compared(held, expected, outputs, places, yardstick)
+    smooth = {place for place, each in enumerate(made.sets) if each.smooth}
+    if yardstick is not None and comparison.failures and {each.at for each in comparison.failures} <= smooth:
+        # Only now, since it's rarely needed: how steady the untouched model itself is there.
+        yardstick = yardstick.with_noise(unusual_floor(held.model, made, held.kept))
+        comparison = _compared(held, expected, outputs, places, yardstick)
+    instead = {} if comparison.passed else _specified(held, expected, outputs, places)
+    if instead:
+        notes.append(
+            "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make numbers of NaN, and "
+            f"neither it nor {held.provider} does: " + listed(sorted({made.sets[place].unusual for place in instead}))
+        )
+        expected = [instead.get(place, each) for place, each in enumerate(expected)]
+        comparison = _compared(held, expected, outputs, places, yardstick)
+    told = (*notes, *comparison.notes)
+    if comparison.passed:
+        empty, remarks = _proves_nothing(held, comparison)
+        told += remarks
+        if empty is not None:
+            return Verdict(Status.FAIL, comparison, empty, notes=told, symptom=Symptom.VACUOUS)
+        return Verdict(Status.PASS, comparison, notes=told)
+    symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
+    reason = comparison.reason() or "the outputs differ"
+    if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
+        reason = f"on unusual inputs alone, {reason}"
+    return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+
+
+def _specified(
+    held: Standard,
+    expected: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Mapping[str, Any]],
+    places: Sequence[int],
+) -> dict[int, Mapping[str, Any]]:
+    """By unusual input set with infinities on which ONNX doesn't bear the reference out: what it gives instead.
+
+    Only asked where the kernels aren't the reference's: on the CPU a change is a change.
+    """
+    if providers.get(held.provider).noise_factor <= 1:
+        return {}
+    found: dict[int, Mapping[str, Any]] = {}
+    for place in places:
+        each = held.reference.sets[place]
+        if each.unusual and has_infinities(each):
+            instead = specified_instead(outputs[place], expected[place], held.model, each)
+            if instead is not None:
+                found[place] = instead
+    return found
+
+
+def _compared(
+    held: Standard,
+    expected: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Mapping[str, Any]],
+    places: Sequence[int],
+    yardstick: Yardstick | None,
+) -> Comparison:
+    """The comparison on the input sets at ``places``, which are the first: the unusual ones come last."""
+    sets = [held.reference.sets[place] for place in places]
+    return compare(
+        [expected[place] for place in places],
+        [outputs[place] for place in places],
+        _tolerances(held),
+        set_names=[each.name for each in sets],
+        float_io=held.float_io,
+        inputs_differ=len({each.digest() for each in sets}) > 1,
+        unusual=[bool(each.unusual) for each in sets],
+        saturated=[each.saturates for each in sets],
+        yardstick=yardstick,
+    )
+
+
+def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
+    """What departures are explained by, and remarks on what couldn't be measured.
+
+    The cases of a suite aren't measured: they are operators one at a time, judged by the suite's own measure.
+    """
+    if held.card.suite or not held.explained:
+        return None, []
+    floor = noise_floor(held.model, held.reference, held.kept)
+    notes = [note for note in floor.notes if note.startswith(NOT_NOISE)]
+    factor = providers.get(held.provider).noise_factor
+    if held.conversion is None:
+        return Yardstick(floor, factor=factor, usual=tuple(held.reference.usual)), notes
+    try:
+        ideal = ideal_conversion(held.model, held.reference, held.conversion, held.kept)
+    except Exception as error:  # what onnx and ONNX Runtime raise has no common class
+        why = f"whether it is faithful isn't judged: the ideal conversion can't be run: {first_line(error)}"
+        return None, [*notes, why]
+    return Yardstick(floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)), notes
+
+
+def conversion_of(variant: Variant) -> Conversion | None:
+    """The conversion that a variant is; None where its arithmetic stays float32.
+
+    What a step documents about it is read in its options: limits of a clamp, operators that are quantized.
+    """
+    steps = [transforms.bind(step) for step in variant.steps]
+    precision = precision_of(variant)
+    step = next((step for step in steps if step.transform.precision is precision), None)
+    if step is None or precision is Precision.FP32:
+        return None
+    if precision is Precision.INT8:
+        return Conversion("int8", scheme=_scheme(step))
+    all_inputs = float_io(variant) is not None
+    if precision is not Precision.FP16:
+        return Conversion("bfloat16", None, all_inputs)
+    least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
+    if not (isinstance(least, float) and isinstance(most, float)):
+        raise TypeError(f"the limits of {step.name}'s clamp are numbers, and {least!r} and {most!r} aren't")
+    return Conversion("float16", Clamp(least, most), all_inputs)
+
+
+def _scheme(step: transforms.BoundStep) -> Scheme:
+    static = step.transform.calibrated
+
+    def names(option: str, default: tuple[str, ...] = ()) -> frozenset[str]:
+        value = step.options.get(option, default)
+        return frozenset(value if isinstance(value, tuple) else ())
+
+    included = names("op_types_to_quantize") or frozenset(STATIC_OPS if static else DYNAMIC_OPS)
+    excluded = names("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE if static else ())
+    return Scheme(
+        included - excluded,
+        static,
+        per_channel=bool(step.options.get("per_channel", False)),
+        signed_weights=step.options.get("weight_type", "int8") == "int8",
+        signed_activations=step.options.get("activation_type", "uint8") == "int8",
+        narrow=bool(step.options.get("reduce_range", False)),
+        only=names("nodes_to_quantize"),
+        never=names("nodes_to_exclude"),
+    )
+
+
+def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
+    """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card accepts.
+
+    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or
+    nothing comes out by its shape) are as they have to be, and a case of a suite has but one input set.
+    """
+    card, outputs = held.card, comparison.record.outputs
+    remarks = []
+    for name, why in card.vacuous.items():
+        mine = [each for each in outputs if _is_of(each, name)]
+        if mine and not comparison.inert.issuperset(mine):
+            remarks.append(f"the card's [vacuous] lists {name}, which does react to the inputs: remove the line")
+        elif mine:
+            remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
+    if card.suite or len(comparison.inert) < len(outputs):
+        return None, tuple(remarks)
+    reached = reached_outputs(held.model.skeleton) - empty_outputs(held.model.skeleton)
+    judged = [
+        name
+        for name in sorted(comparison.inert)
+        if any(_is_of(name, output) for output in reached) and not any(_is_of(name, each) for each in card.vacuous)
+    ]
+    if not judged:
+        return None, tuple(remarks)
+    reason = (
+        f"nothing was compared that could have failed: no output reacts to the inputs ({listed(judged)}). Put a "
+        "recorded input set, a .npz whose keys are the input names, beside the model with its stem; "
+        f'or accept it in the card: [vacuous] {judged[0]} = "why"'
+    )
+    return reason, tuple(remarks)
+
+
+def _is_of(name: str, output: str) -> bool:
+    """Whether a compared value is a graph output, or nested in it; ``*`` is every output."""
+    return output == "*" or name == output or name.startswith(f"{output}[")
+
+
+def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
+    kinds = {value.name: value.kind for value in held.model.signature.outputs}
+
+    def tolerance_for(output: str) -> Tolerance:
+        spec = spec_for(held.card.tolerance, output)
+        # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
+        kind = kinds.get(output, "")
+        if held.exact and held.override is None:
+            return same_values(kind)
+        half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
+        rule = Precision.FP16 if half else held.precision
+        return choose(rule, tf32=False, spec=spec, override=held.override)
+
+    return tolerance_for
+
+
+def _without(outputs: Mapping[str, Any], unstable: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in outputs.items() if name not in unstable}

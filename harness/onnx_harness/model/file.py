@@ -1,0 +1,416 @@
+"""An ONNX model on disk: its hash, its signature, its external data, and a checked way to load it.
+
+Hash and signature never load weights: the file is mapped and its protobuf fields are walked, tensor data skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_harness.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+# Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
+SMALL_BYTES = 1024
+
+# Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
+FREE_INITIALIZERS = 4
+
+# Field numbers from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+_FUNCTION_NODE = 7
+_NODE_ATTRIBUTE = 5
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE_TENSOR, _ATTRIBUTE_SPARSE_TENSORS = 22, 23
+_ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
+_Strip = Callable[[mmap.mmap, int, int], bytes]
+_TENSOR_DATA = frozenset({4, 5, 6, 7, 9, 10, 11})  # float_, int32_, string_, int64_, raw_, double_, uint64_data
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """The declared type of a graph input or output.
+
+    Attributes:
+        name: of the value.
+        kind: as ONNX Runtime writes it: ``tensor(float)``, ``seq(tensor(int64))``; empty when undeclared.
+        shape: a number, a dim_param or None (unknown, which some exporters write as a negative number) for each axis;
+            None for an unknown rank or a non-tensor.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What callers of a model rely on.
+
+    Attributes:
+        inputs: in order; with IR version 4 and up, those with a default (an initializer of the same name) included.
+        outputs: in order.
+    """
+
+    inputs: tuple[ValueType, ...]
+    outputs: tuple[ValueType, ...]
+
+
+class Model:
+    """An ONNX file with its external data. Nothing is read before it is asked for."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.path = path
+        self.name = path.stem if name is None else name
+
+    @cached_property
+    def skeleton(self) -> onnx.ModelProto:
+        """The model without the data of tensors larger than 1 KiB; their names, types and dimensions are there.
+
+        Raises:
+            ModelError: the file is missing, isn't ONNX, or is truncated.
+        """
+        return _skeleton(self.path)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The declared inputs and outputs."""
+        return signature(self.skeleton)
+
+    @cached_property
+    def external_files(self) -> tuple[Path, ...]:
+        """The files that hold external data, sorted by location.
+
+        Raises:
+            ModelError: one is missing, too short, or lies outside the model's folder.
+        """
+        return external_files(self.skeleton, self.path)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Size of the file and its external data.
+
+        Raises:
+            ModelError: see :attr:`skeleton` and :attr:`external_files`.
+        """
+        return sum(file.stat().st_size for file in (*self.external_files, self.path))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content: the file, then each external file's location and bytes, by location.
+
+        Raises:
+            ModelError: see :attr:`skeleton` and :attr:`external_files`.
+        """
+        externals = self.external_files
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        folder = self.path.parent.resolve()
+        for external in externals:
+            digest.update(external.relative_to(folder).as_posix().encode())
+            with external.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    @property
+    def opset(self) -> int | None:
+        """The version of the standard operator set; None when the model imports none."""
+        return next((entry.version for entry in self.skeleton.opset_import if entry.domain in ("", "ai.onnx")), None)
+
+    def load(self) -> onnx.ModelProto:
+        """The whole model in memory, external data included, after the checks of :attr:`external_files`.
+
+        Raises:
+            ModelError: see :attr:`skeleton` and :attr:`external_files`.
+        """
+        import onnx
+
+        _ = self.external_files
+        try:
+            return onnx.load(str(self.path))
+        except Exception as error:  # protobuf and onnx raise types of their own, none of them stable
+            raise ModelError(f"{self.path.name} can't be loaded: {error}") from error
+
+
+def signature(model: onnx.ModelProto) -> Signature:
+    """The declared inputs and outputs of ``model``.
+
+    Below IR version 4 every initializer has to be listed among the inputs; there, those aren't part of the signature.
+    """
+    listed = model.ir_version < FREE_INITIALIZERS
+    listed_constants = {tensor.name for tensor in model.graph.initializer} if listed else set()
+    return Signature(
+        tuple(_value_type(info) for info in model.graph.input if info.name not in listed_constants),
+        tuple(_value_type(info) for info in model.graph.output),
+    )
+
+
+def node_count(graph: onnx.GraphProto) -> int:
+    """Nodes of ``graph`` and of all its subgraphs, Constant nodes included."""
+    return sum(1 + sum(node_count(body) for body in subgraphs(node)) for node in graph.node)
+
+
+def has_loops(graph: onnx.GraphProto) -> bool:
+    """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
+    return any(
+        node.op_type in ("Loop", "Scan") or any(has_loops(body) for body in subgraphs(node)) for node in graph.node
+    )
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs held by attributes of ``node`` (the bodies of If, Loop, Scan)."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what its functions hold where they are called; the model itself when it has none."""
+    import onnx.inliner
+
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by location.
+
+    Raises:
+        ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points),
+            its file is missing or is shorter than the model says.
+    """
+    folder = path.parent.resolve()
+    found: list[Path] = []
+    for tensor in _external_tensors(model):
+        entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
+        location = entries.get("location", "")
+        where = f"{path.name}: external data of tensor '{_text(tensor.name)}'"
+        try:
+            file = (folder / location).resolve()
+            inside, there = location and file.is_relative_to(folder) and file != folder, file.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
+            raise ModelError(f"{where} can't be found: {location[:200]!r} is no path to a file ({error})") from None
+        if not inside:
+            raise ModelError(f"{where} lies outside the model's folder ({location!r}). It isn't read; move it inside.")
+        if not there:
+            raise ModelError(f"{where} is missing: there is no file {location!r} beside the model. Copy it there.")
+        offset, length = entries.get("offset", "0"), entries.get("length", "0")
+        if not (offset.isascii() and offset.isdecimal() and length.isascii() and length.isdecimal()):
+            raise ModelError(f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}")
+        end, size = int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)), file.stat().st_size
+        if end > size:
+            raise ModelError(f"{where} is truncated: {location!r} has {size} bytes, {end} are needed")
+        found.append(file)
+    return tuple(sorted(set(found), key=lambda file: file.relative_to(folder).as_posix()))
+
+
+def _least_bytes(tensor: onnx.TensorProto) -> int:
+    """The bytes that the data of ``tensor`` takes by its dimensions; 0 where it can't be told."""
+    import onnx
+
+    try:
+        name = onnx.TensorProto.DataType.Name(tensor.data_type)
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError, TypeError):
+        return 0
+    if name.startswith(("INT2", "UINT2", "INT4", "UINT4", "FLOAT4", "STRING")):  # several to a byte, or of any length
+        return 0
+    return int(math.prod(max(dim, 0) for dim in tensor.dims) * itemsize)
+
+
+def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    import onnx
+
+    def from_nodes(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+        for node in nodes:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+            for body in subgraphs(node):
+                yield from from_graph(body)
+
+    def from_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield sparse.values
+            yield sparse.indices
+        yield from from_nodes(iter(graph.node))
+
+    tensors = [*from_graph(model.graph)]
+    for function in model.functions:
+        tensors += from_nodes(iter(function.node))
+    return (tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _value_type(info: onnx.ValueInfoProto) -> ValueType:
+    kind, shape = _type_words(info.type)
+    return ValueType(_text(info.name), kind, shape)
+
+
+def _text(held: str | bytes) -> str:
+    """A string of a model; protobuf hands over as bytes what isn't UTF-8."""
+    return held if isinstance(held, str) else held.decode(errors="replace")
+
+
+def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]:
+    match declared.WhichOneof("value"):
+        case "tensor_type" | "sparse_tensor_type" as which:
+            tensor = getattr(declared, which)
+            element = _element_word(tensor.elem_type)
+            kind = f"{which.removesuffix('_type')}({element})"
+            return kind, tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
+        case "sequence_type":
+            return f"seq({_type_words(declared.sequence_type.elem_type)[0]})", None
+        case "optional_type":
+            return f"optional({_type_words(declared.optional_type.elem_type)[0]})", None
+        case "map_type":
+            key = _element_word(declared.map_type.key_type)
+            return f"map({key},{_type_words(declared.map_type.value_type)[0]})", None
+        case _:
+            return "", None
+
+
+def _element_word(number: int) -> str:
+    import onnx
+
+    names = onnx.TensorProto.DataType.items()
+    return next((name.lower() for name, value in names if value == number), "undefined")
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value >= 0 else None
+    return _text(dim.dim_param) or None
+
+
+def _skeleton(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            kept = _strip(data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function})
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # an empty file can't be mapped; a cut one ends inside a field
+        raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(kept)
+    except DecodeError as error:
+        raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelError(f"{path.name} isn't an ONNX model: it has no {'graph' if model.ir_version else 'IR version'}")
+    return model
+
+
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise ValueError(f"a number ends at byte {at} of the file")
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf message."""
+    at = start
+    while at < end:
+        first = at
+        tag, at = _varint(data, at, end)
+        payload = at
+        match tag & 7:
+            case 0:
+                _, at = _varint(data, at, end)
+            case 1:
+                at += 8
+            case 2:
+                length, payload = _varint(data, at, end)
+                at = payload + length
+            case 5:
+                at += 4
+            case other:
+                raise ValueError(f"wire type {other} at byte {first}")
+        if at > end:
+            raise ValueError(f"a field that starts at byte {first} ends {at - end} bytes after its message")
+        yield tag >> 3, tag & 7, first, payload, at
+
+
+def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -> bytes:
+    """Copy a message, with the fields named in ``inner`` stripped in their turn when they are large."""
+    kept = bytearray()
+    for number, wire_type, first, payload, last in _fields(data, start, end):
+        strip = inner.get(number) if wire_type == _LENGTH_DELIMITED else None
+        if strip is None or (last - payload <= SMALL_BYTES and number != _MODEL_GRAPH):
+            kept += data[first:last]
+        else:
+            body = strip(data, payload, last)
+            kept += _encode_varint(number << 3 | 2) + _encode_varint(len(body)) + body
+    return bytes(kept)
+
+
+def _strip_graph(data: mmap.mmap, start: int, end: int) -> bytes:
+    inner: dict[int, _Strip] = {_GRAPH_NODE: _strip_node, _GRAPH_INITIALIZER: _strip_tensor}
+    return _strip(data, start, end, inner | {_GRAPH_SPARSE_INITIALIZER: _strip_sparse_tensor})
+
+
+def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
+    return _strip(data, start, end, {_FUNCTION_NODE: _strip_node})
+
+
+def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
+    return _strip(data, start, end, {_NODE_ATTRIBUTE: _strip_attribute})
+
+
+def _strip_attribute(data: mmap.mmap, start: int, end: int) -> bytes:
+    inner: dict[int, _Strip] = {
+        _ATTRIBUTE_TENSOR: _strip_tensor,
+        _ATTRIBUTE_TENSORS: _strip_tensor,
+        _ATTRIBUTE_GRAPH: _strip_graph,
+        _ATTRIBUTE_GRAPHS: _strip_graph,
+        _ATTRIBUTE_SPARSE_TENSOR: _strip_sparse_tensor,
+        _ATTRIBUTE_SPARSE_TENSORS: _strip_sparse_tensor,
+    }
+    # A list is a field for each of its items, millions for a forest of trees, and has no tensors beside it.
+    for number, *_ in _fields(data, start, end):
+        if number in _ATTRIBUTE_LISTS:
+            return data[start:end]
+        if number in inner:
+            break
+    return _strip(data, start, end, inner)
+
+
+def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
+    return _strip(data, start, end, {_SPARSE_VALUES: _strip_tensor, _SPARSE_INDICES: _strip_tensor})
+
+
+def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
+    return b"".join(
+        data[first:last] for number, _, first, _, last in _fields(data, start, end) if number not in _TENSOR_DATA
+    )
+
+
+def _encode_varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

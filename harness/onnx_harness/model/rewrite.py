@@ -1,0 +1,90 @@
+"""Small operations on a GraphProto as it is, for libraries that take and give nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from graphlib import TopologicalSorter
+
+import onnx
+
+from onnx_harness.model.file import subgraphs
+
+
+def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of bodies included."""
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from walk(body)
+
+
+def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
+    """Change a declared type's elements of type ``old`` to ``new``, in sequences, optionals and maps too."""
+    match kind.WhichOneof("value"):
+        case "tensor_type":
+            if kind.tensor_type.elem_type == old:
+                kind.tensor_type.elem_type = new
+        case "sequence_type":
+            retype(kind.sequence_type.elem_type, old, new)
+        case "optional_type":
+            retype(kind.optional_type.elem_type, old, new)
+        case "map_type":
+            retype(kind.map_type.value_type, old, new)
+
+
+def unlist_constants(graph: onnx.GraphProto) -> None:
+    """Take the initializers out of the graph's inputs, where IR versions below 4 list them."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in constants]
+    graph.ClearField("input")
+    graph.input.extend(inputs)
+
+
+def lift_constants(graph: onnx.GraphProto) -> None:
+    """Make initializers of the graph's float Constant nodes, except of those that are its outputs."""
+    outputs = {info.name for info in graph.output}
+    kept = []
+    for node in graph.node:
+        tensor = _float_constant(node)
+        if tensor is None or node.output[0] in outputs:
+            kept.append(node)
+            continue
+        lifted = graph.initializer.add()
+        lifted.CopyFrom(tensor)
+        lifted.name = node.output[0]
+    _replace_nodes(graph, kept)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put each node of the graph behind what it reads, what its bodies read from outside included."""
+    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needs = {
+        index: {made_by[name] for name in _reads(node) if name in made_by} - {index}
+        for index, node in enumerate(graph.node)
+    }
+    if any(need > index for index, needed in needs.items() for need in needed):
+        _replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
+
+
+def _float_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
+        return None
+    tensor = node.attribute[0].t
+    return tensor if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) else None
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for body in subgraphs(node):
+        yield from (info.name for info in body.output)
+        for inner in body.node:
+            yield from _reads(inner)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = []
+    for node in nodes:
+        copies.append(onnx.NodeProto())
+        copies[-1].CopyFrom(node)
+    graph.ClearField("node")
+    graph.node.extend(copies)

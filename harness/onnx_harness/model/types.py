@@ -1,0 +1,211 @@
+"""What is certain about the values of a graph before it runs: element types, and shapes as far as they are static."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from onnx_harness.model.graph import STANDARD_DOMAINS, Editing
+
+# A shape or an index list is read by shape inference; weights are only ever asked for their shape.
+_READ_BY_INFERENCE = 1024
+# Before, inference gives the output of an If the dimensions that one branch knows, whatever the other one's are.
+_UNITES_BRANCHES = 11
+_OPAQUE = "onnx_harness.opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """The type of a tensor.
+
+    Attributes:
+        dtype: its element type.
+        shape: its dimensions, None for one that isn't static; None when not even the rank is certain.
+        symbols: a name for each dimension that isn't static, the same where two are always equal.
+    """
+
+    dtype: int
+    shape: tuple[int | None, ...] | None
+    symbols: tuple[str | None, ...] | None = None
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        """The shape, when every dimension is static."""
+        if self.shape is None or None in self.shape:
+            return None
+        return tuple(dim for dim in self.shape if dim is not None)
+
+    @property
+    def dimensions(self) -> tuple[int | str | None, ...] | None:
+        """Each dimension's size, or else its name; None for one of which nothing is known."""
+        if self.shape is None:
+            return None
+        symbols = self.symbols or (None,) * len(self.shape)
+        return tuple(symbol if size is None else size for size, symbol in zip(self.shape, symbols, strict=True))
+
+
+def infer(editing: Editing) -> Mapping[str, Fact]:
+    """The facts about the tensors of the main graph and of branches in it, by name; of other bodies, types alone.
+
+    They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
+    the model says of other values is left out of it: declared shapes can be false.
+    """
+    inferred = _inferred(editing)
+    facts: dict[str, Fact] = {}
+    for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
+        if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+            facts[info.name] = _fact(info.type.tensor_type)
+    for inner, certain in _bodies(inferred.graph, certain=True):
+        for info in (*inner.value_info, *inner.output, *inner.input):
+            if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+                fact = _fact(info.type.tensor_type)
+                facts[info.name] = fact if certain else Fact(fact.dtype, None)
+    for name, value in editing.graph.initializers.items():
+        if value.const_value is not None and not value.is_graph_input():
+            facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
+    return facts
+
+
+def is_consistent(editing: Editing) -> bool:
+    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX Runtime do it.
+
+    Precondition: the graph is as it was when its facts were last inferred, if they were.
+    """
+    skeleton = editing.skeleton or skeleton_of(editing)
+    for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
+        info.CopyFrom(declared)
+    # ONNX Runtime follows the values of shapes too, which makes a difference where branches disagree.
+    branches = any(node.op_type == "If" for graph in (skeleton.graph, *_inner(skeleton.graph)) for node in graph.node)
+    try:
+        for data_prop in (False, True) if branches else (False,):
+            onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=data_prop)
+    except Exception:  # what it raises varies
+        return False
+    return True
+
+
+def _inferred(editing: Editing) -> onnx.ModelProto:
+    editing.skeleton = skeleton = skeleton_of(editing)
+    inferred = _infer_shapes(skeleton)
+    if editing.opset < _UNITES_BRANCHES and _hide_branches(skeleton.graph, inferred.graph):
+        editing.skeleton = None
+        skeleton.opset_import.add(domain=_OPAQUE, version=1)
+        inferred = _infer_shapes(skeleton)
+    return inferred
+
+
+def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # inference isn't defined for every valid model, and what it raises varies
+        return model
+
+
+def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
+    """Make each If an operator that inference doesn't know: its outputs keep their type alone. Returns how many."""
+    known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
+    hidden = 0
+    for node, same in zip(graph.node, inferred.node, strict=True):
+        if node.op_type != "If" or node.domain not in STANDARD_DOMAINS:
+            for one, other in zip(node.attribute, same.attribute, strict=True):
+                hidden += _hide_branches(one.g, other.g)
+            continue
+        node.domain = _OPAQUE
+        hidden += 1
+        for info in (known[name] for name in node.output if name in known):
+            graph.value_info.add().CopyFrom(info)
+            _forget_shape(graph.value_info[-1].type)
+    return hidden
+
+
+def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
+    if not tensor.HasField("shape"):
+        return Fact(tensor.elem_type, None)
+    dims = tuple(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim)
+    static = tuple(None if dim is not None and dim < 0 else dim for dim in dims)
+    return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
+
+
+def skeleton_of(editing: Editing) -> onnx.ModelProto:
+    """The model, its large initializers replaced by inputs of their shape, and no declared shape but the inputs'."""
+    model = onnx.ModelProto()
+    # Before version 4 every initializer would have to be an input.
+    model.ir_version = max(editing.model.ir_version, 4)
+    model.opset_import.extend(editing.model.opset_import)
+    model.functions.extend(editing.model.functions)
+    graph = model.graph
+    graph.name = "skeleton"
+    for node in editing.graph:
+        ir.serde.serialize_node_into(graph.node.add(), node)
+    for inner in _inner(graph):
+        inner.ClearField("value_info")
+        for info in (*inner.input, *inner.output):
+            _forget_shape(info.type)
+    true_inputs = {value.name for value in editing.graph.inputs}
+    for info in editing.model.graph.input:
+        if info.name not in true_inputs:
+            continue
+        graph.input.add().CopyFrom(info)
+        _name_dimensions(graph.input[-1])
+        # The runtime checks what it is fed against this, and perhaps not a default.
+        if info.name in editing.graph.initializers:
+            _forget_shape(graph.input[-1].type)
+    for info in editing.model.graph.output:
+        graph.output.add().CopyFrom(info)
+        _forget_shape(graph.output[-1].type)
+    for name, value in editing.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or value.is_graph_input():
+            continue
+        if tensor.size <= _READ_BY_INFERENCE:
+            ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+            graph.initializer[-1].name = name
+        else:
+            kind = graph.input.add(name=name).type.tensor_type
+            kind.elem_type = tensor.dtype.value
+            kind.shape.SetInParent()
+            for size in tensor.shape.numpy():
+                kind.shape.dim.add(dim_value=size)
+    return model
+
+
+def _name_dimensions(info: onnx.ValueInfoProto) -> None:
+    """Give each dimension that isn't static a name of its own: that two share a declared one, nobody enforces."""
+    if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+            if dim.WhichOneof("value") != "dim_value" or dim.dim_value < 0:
+                dim.dim_param = f"{info.name}[{axis}]"
+
+
+def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphProto, bool]]:
+    """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is inferred for one turn."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.output:
+                    sure = certain and node.op_type == "If" and node.domain in STANDARD_DOMAINS
+                    yield inner, sure
+                    yield from _bodies(inner, sure)
+
+
+def _inner(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    found = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.output:
+                    found += [inner, *_inner(inner)]
+    return found
+
+
+def _forget_shape(kind: onnx.TypeProto) -> None:
+    match kind.WhichOneof("value"):
+        case "tensor_type":
+            kind.tensor_type.ClearField("shape")
+        case "sequence_type":
+            _forget_shape(kind.sequence_type.elem_type)
+        case "optional_type":
+            _forget_shape(kind.optional_type.elem_type)

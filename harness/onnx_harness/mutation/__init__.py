@@ -1,0 +1,1 @@
+"""The worth of a verdict: cells are run again, changed on purpose."""

@@ -1,0 +1,191 @@
+"""Ids and their grammar: model names, variants and their steps, cells.
+
+Ids are the keys of history. Names match ``[a-z0-9_.]+``, so that ``-`` and ``+`` stay separators.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from onnx_harness.errors import NameGrammarError
+
+ORIGINAL = "original"
+CARD_SUFFIX = ".model.toml"
+
+OptionValue = bool | int | float | str | tuple[str, ...]
+
+_NAME = re.compile(r"[a-z0-9_.]+")
+_NOT_NAME = re.compile(r"[^a-z0-9_.]+")
+# What splits a chain, and the quoted text in which nothing does.
+_MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
+_READABLE_OPTION = 40  # letters of an option in an id: a chain of several still makes a file name
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transform of a variant's chain, with the options that were written in parentheses."""
+
+    name: str
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An ordered chain of steps. ``original`` is the empty chain.
+
+    Attributes:
+        id: what cell ids show; a name that a project gave, or else derived from the steps.
+        steps: the chain, first step first.
+    """
+
+    id: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def spelling(self) -> str:
+        """The chain as a user would write it, options included."""
+        return "+".join(str(step) for step in self.steps) or ORIGINAL
+
+
+def slug(text: str) -> str:
+    """Bring any text into the grammar of names: lower case, runs of anything else become one underscore.
+
+    Raises:
+        NameGrammarError: nothing is left of the text.
+    """
+    name = _NOT_NAME.sub("_", text.lower()).strip("_.")
+    if not name:
+        raise NameGrammarError(f"no name can be made of {text!r}: it needs a letter or a digit from a-z, 0-9")
+    return name
+
+
+def model_name(path: PurePath) -> str:
+    """The name of the model in ``path``, a ``.onnx`` or a card ``NAME.model.toml``."""
+    return slug(path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx"))
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it follows the grammar.
+
+    Raises:
+        NameGrammarError: it doesn't; ``what`` says whose name it is.
+    """
+    if not _NAME.fullmatch(name):
+        raise NameGrammarError(f"{what} {name!r} isn't a name: use a-z, 0-9, '_' and '.'")
+    return name
+
+
+def cell_id(model: str, variant: str, provider: str) -> str:
+    """``silero_vad-simplify+fp16-cpu``."""
+    return f"{model}-{variant}-{provider}"
+
+
+def parse_variant(text: str, id: str | None = None) -> Variant:
+    """Read ``simplify+fp16.io32(max_finite_val=65504)``.
+
+    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings. The order of a step's
+    options means nothing: they are kept sorted, so that a step has one spelling and one id.
+
+    Args:
+        text: the chain.
+        id: the name that ids show; without it, one is derived from the steps.
+
+    Raises:
+        NameGrammarError: a step isn't a name, or its options can't be read.
+    """
+    if text.strip() == ORIGINAL:
+        return Variant(ORIGINAL if id is None else check_name(id, "variant"))
+    steps = tuple(_parse_step(part.strip(), text) for part in _split_outside_parentheses(text))
+    if any(step.name == ORIGINAL for step in steps):
+        raise NameGrammarError(f"variant '{text}': '{ORIGINAL}' is the empty chain and stands alone; leave it out")
+    if id is not None:
+        return Variant(check_name(id, "variant"), steps)
+    return Variant("+".join(_derived_id(step) for step in steps), steps)
+
+
+def _derived_id(step: Step) -> str:
+    return ".".join([step.name, *(_option_id(key, value) for key, value in step.options)])
+
+
+def _option_id(key: str, value: OptionValue) -> str:
+    """``max_finite_val_65504``; what the grammar of names would lose is kept apart by a hash: ``blocked_add.5f1d8a02``.
+
+    One meaning has one id (1 and 1.0), and two meanings have two (1e-16 and 1e16; ``["a_b"]`` and ``["a", "b"]``).
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = f"{key}_{str(value).lower() if isinstance(value, bool) else value}"
+    readable = _NOT_NAME.sub("_", text.lower()).strip("_.")
+    if readable == text and len(text) <= _READABLE_OPTION and not isinstance(value, str | tuple):
+        return readable
+    digest = hashlib.sha256(f"{key}={_written(value)}".encode()).hexdigest()
+    return f"{re.sub('_+', '_', readable)[:_READABLE_OPTION].rstrip('_.')}.{digest[:8]}"
+
+
+def _split_outside_parentheses(text: str) -> Iterator[str]:
+    start = depth = 0
+    for match in _MARK.finditer(text):
+        depth += (match[0] == "(") - (match[0] == ")")
+        if match[0] == "+" and depth == 0:
+            yield text[start : match.start()]
+            start = match.end()
+    yield text[start:]
+
+
+def _parse_step(part: str, whole: str) -> Step:
+    name, parenthesis, rest = part.partition("(")
+    name = check_name(name.strip(), f"in variant '{whole}': step")
+    if not parenthesis:
+        return Step(name)
+    try:
+        options = _options(f"f({rest}")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise NameGrammarError(
+            f"the options of step '{part}' in variant '{whole}' can't be read ({error}); "
+            "write them as Python literals, such as fp16.io32(max_finite_val=65504)"
+        ) from None
+    return Step(name, tuple(sorted(options.items())))
+
+
+def _options(call: str) -> dict[str, OptionValue]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an escape that Python would rather see written otherwise
+        tree = ast.parse(call, mode="eval").body
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise ValueError("something follows the closing parenthesis")
+    if tree.args or any(word.arg is None for word in tree.keywords):
+        raise ValueError("options are written as name=value")
+    options: dict[str, OptionValue] = {}
+    for word in tree.keywords:
+        key = str(word.arg)
+        if key in options:
+            raise ValueError(f"'{key}' is given twice")
+        options[key] = _literal(word.value)
+    return options
+
+
+def _literal(node: ast.expr) -> OptionValue:
+    value = ast.literal_eval(node)
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if isinstance(value, int | float) and abs(value) > sys.float_info.max:
+        raise ValueError("a number is beyond those that an option takes")
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"{value!r} is neither a number, a truth value, a string nor a list of strings")
+
+
+def _written(value: OptionValue) -> str:
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)

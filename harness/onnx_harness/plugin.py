@@ -1,0 +1,451 @@
+"""The pytest plugin: options, collection of models, and the account at the end of a run.
+
+It collects a model only when it's named on the command line or lies under ``onnx_model_paths``, so installing it
+never changes somebody else's test run. Loading it imports neither onnx nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shlex
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onnx_harness.cards import backend_suite
+from onnx_harness.cards.card import Card
+from onnx_harness.cell import matrix
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.errors import HarnessError, ResultsError, UsageError
+from onnx_harness.names import Variant
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.run import gather
+from onnx_harness.settings import Settings, byte_count, combine, read_project
+
+if TYPE_CHECKING:
+    from onnx_harness.run.account import Account
+    from onnx_harness.run.runner import Runner
+
+# Each is also spelled without `onnx-`, where no other plugin owns that spelling.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "provider": {"action": "append", "metavar": "NAME", "help": "execution provider, repeatable (default: cpu)"},
+    "variant": {"action": "append", "metavar": "V", "help": "variant or group, repeatable (default: default)"},
+    "input-sets": {"type": int, "metavar": "N", "help": "random input sets per model (default: 4)"},
+    "seed": {"type": int, "metavar": "S", "help": "seed of the random inputs (default: 0)"},
+    "report-dir": {"type": Path, "metavar": "DIR", "help": "where results go (default: nowhere)"},
+    "rtol": {"type": float, "metavar": "R", "help": "relative tolerance, with --atol"},
+    "atol": {"type": float, "metavar": "A", "help": "absolute tolerance, with --rtol"},
+    "min-placement": {"type": float, "metavar": "F", "help": "share of nodes that the provider must own, 0 to 1"},
+    "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
+    "cell-memory": {
+        "type": byte_count,
+        "metavar": "BYTES",
+        "help": "memory limit, such as 4G (default: 3/4 of the machine's)",
+    },
+    "sensitivity": {"action": "store_true", "help": "plant faults in what passes, and count those that are caught"},
+    "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
+    "gate-reference": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "virtual environment with the last accepted versions: each cell runs there too, in lockstep",
+    },
+}
+
+_LOG_WIDTH = 120
+
+_settings = pytest.StashKey[Settings]()
+_selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
+_variants = pytest.StashKey[tuple[Variant, ...]]()
+_runner = pytest.StashKey["Runner"]()
+_result = pytest.StashKey[CellResult]()
+_names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (or itself), and the module
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options under the names that are surely ours, and the ini value."""
+    group = parser.getgroup("onnx-harness", "ONNX models")
+    for name, details in _OPTIONS.items():
+        group.addoption(f"--onnx-{name}", dest=_dest(name), default=None, **details)
+    group.addoption(
+        f"--{backend_suite.NAME}",
+        action="append",
+        nargs="?",
+        const=backend_suite.ALL,
+        metavar="KIND",
+        help="the official cases of ONNX's operators: "
+        f"{', '.join(backend_suite.KINDS)}, all (the default) or KIND/CASE; repeatable",
+    )
+    parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Add the short spellings that were typed, after plugins and conftests had their chance to own them.
+
+    One that wasn't typed is left free: a conftest further down, loaded during collection, may still declare it.
+    """
+    written = {argument.partition("=")[0] for argument in args}
+    # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is up to its version.
+    taken = {name for group in (*parser._groups, parser._anonymous) for each in group.options for name in each.names()}
+    for name, details in _OPTIONS.items():
+        short = f"--{name}"
+        if short not in taken and written & {short, "-h", "--help"}:
+            group = parser.getgroup("onnx-harness")
+            group.addoption(short, dest=_dest(name), default=None, **{**details, "help": f"--onnx-{name}"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle what was asked for; a misspelling is a usage error before anything is collected."""
+    given = {_key(name): config.getoption(_dest(name)) for name in _OPTIONS}
+    given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
+    try:
+        config.stash[_selections] = backend_suite.choose(config.getoption(_dest("backend-suite")) or ())
+        project = read_project(config.rootpath)
+        settings = combine(project, given)
+        settings = replace(settings, provider=matrix.check_providers(settings.provider))
+        config.stash[_settings] = settings
+        if project or any(given.values()):
+            config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_names] = {}
+    if config.stash[_selections] and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        # The suite alone was asked for, and not this project's own tests.
+        config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
+        config.option.reportchars = "fE"  # the account counts what is skipped or known, by the thousand
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Reporter(config), "onnx-harness-reporter")
+    if _only_models(config) and hasattr(config.option, "benchmark_quiet"):
+        # The account at the end says what pytest-benchmark's table says, beside the verdicts.
+        config.option.benchmark_quiet = True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the worker process."""
+    runner = config.stash.get(_runner, None)
+    if runner is not None:
+        runner.close()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
+    if not matrix.is_model_file(file_path):
+        return None
+    # pytest itself forgets an argument that lies in the folder of another one.
+    named = parent.session.isinitpath(file_path) or file_path in _arguments(parent.config)
+    if not named and not any(file_path.is_relative_to(folder) for folder in parent.config.getini("onnx_model_paths")):
+        return None
+    if not named and file_path.suffix == ".onnx" and matrix.card_beside(file_path).is_file():
+        return None  # its card stands for it
+    return ModelModule.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Add the suite of ONNX's operators to what the paths on the command line gave."""
+    report = yield
+    if isinstance(collector, pytest.Session) and report.passed and collector.config.stash[_selections]:
+        folder = collector.config.rootpath / backend_suite.NAME  # it needn't be there: node ids begin with it
+        report.result.append(BackendSuite.from_parent(collector, path=folder))
+    return report
+
+
+class BackendSuite(pytest.Directory):
+    """The official cases of ONNX's operators, a module each."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """A module for each case that was asked for."""
+        try:
+            cards = backend_suite.cards(self.config.stash[_selections])
+        except HarnessError as error:
+            raise self.CollectError(str(error)) from None
+        for card in cards:
+            yield CaseModule.from_parent(self, path=self.path / backend_suite.case_of(card), card=card)
+
+
+class ModelModule(pytest.Module):
+    """A model as a test module: the tests of ``onnx_harness.suite``, once for each of its cells."""
+
+    def _getobj(self) -> Any:
+        return importlib.import_module("onnx_harness.suite")
+
+    def card(self) -> Card:
+        """The card of the model."""
+        return matrix.card_for(self.path)
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """The tests, cell by cell: what is known of a cell is complete before the next begins."""
+        try:
+            card = self.card()
+            variants = self.config.stash.get(_variants, None)
+            settings = self.config.stash[_settings]
+            if variants is None:
+                variants = matrix.expand_variants(settings.variant, settings.variants)
+        except HarnessError as error:
+            raise self.CollectError(str(error)) from None
+        other, path = self.config.stash[_names].setdefault(card.name, (card.path, self.path))
+        if other != card.path:
+            raise self.CollectError(
+                f"two models are called '{card.name}': {other} and {card.path}. Ids are keys of history: rename one."
+            )
+        if path != self.path:
+            return []  # a model and its card were both named, as by `pytest models/*`
+        self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
+        items = list(super().collect())
+        tests = len(items) // max(len(self.cells), 1)
+        return [item for cell in range(len(self.cells)) for item in items[cell :: len(self.cells)][:tests]]
+
+
+class CaseModule(ModelModule):
+    """A case of the suite as a test module. A case isn't timed: it takes microseconds."""
+
+    def __init__(self, *args: Any, card: Card, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self._card = card
+
+    def _getobj(self) -> Any:
+        return _accuracy_alone()
+
+    def card(self) -> Card:
+        """The card that was made of the case."""
+        return self._card
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize the suite over the module's cells."""
+    module = metafunc.definition.parent
+    if isinstance(module, ModelModule) and "onnx_cell" in metafunc.fixturenames:
+        ids = [f"{cell.variant.id}-{cell.provider}" for cell in module.cells]
+        metafunc.parametrize("onnx_cell", module.cells, ids=ids)
+
+
+@pytest.fixture(scope="session")
+def onnx_runner(request: pytest.FixtureRequest) -> Runner:
+    """What judges and times cells; its worker process lives as long as the run."""
+    return _runner_of(request.config)
+
+
+@pytest.fixture
+def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
+    """Keep the verdict for the report."""
+
+    def record(result: CellResult) -> None:
+        request.node.stash[_result] = result
+
+    return record
+
+
+@pytest.fixture
+def onnx_progress(request: pytest.FixtureRequest) -> Generator[Callable[[str], None]]:
+    """Shows what takes long on a line of its own, which is gone in the end; on a terminal only."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    shown = False
+
+    def show(text: str) -> None:
+        nonlocal shown
+        if terminal is None or not terminal.isatty():
+            return
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            if not shown:
+                terminal.ensure_newline()
+            terminal.rewrite(text, erase=True)
+            terminal.flush()
+        shown = True
+
+    yield show
+    if shown:
+        show("")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the verdict to the report: that way it also reaches the controller of xdist."""
+    report = yield
+    if report.when == "call" and _result in item.stash:
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        card = cell.card
+        vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
+    return report
+
+
+class _Reporter:
+    """Guards and records the run, in the process that reports: the controller of xdist, or the only one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._account: Account | None = None
+        self._verdicts = 0
+        self._nothing_judged = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Under xdist, refuse before any worker is started: what they collect isn't known here."""
+        config = session.config
+        try:
+            backend_suite.cards(config.stash[_selections])  # once, before the processes of xdist want them
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        if config.pluginmanager.hasplugin("dsession"):
+            if _asked_for_cells(config) or _only_models(config):
+                self._begin_run()
+        elif _only_models(config) and not config.option.collectonly:
+            _runner_of(config).start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
+        cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
+        if cells:
+            self._begin_run(timed=sum(getattr(item, "originalname", "") == "test_latency" for item in cells))
+        ended = yield
+        if self._account is not None:
+            for result in _runner_of(self._config).settle(self._say):
+                self._account.update(result)
+        return ended
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a verdict down as soon as it's there."""
+        from onnx_harness.report.table import ModelHeader
+
+        if hasattr(report, "onnx_result"):
+            result = decode(CellResult, report.onnx_result, report.nodeid)
+            size = result.graph.bytes_before if result.graph else None
+            try:
+                account = self._begun()
+            except ResultsError as error:
+                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+            account.put(result, ModelHeader(report.onnx_license, size, result.opset), suite=report.onnx_suite)
+            self._verdicts += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
+        if self._account is not None:
+            self._account.finish()
+            if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        asked = _asked_for_cells(self._config) and not self._config.option.collectonly
+        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+            self._nothing_judged = True
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table."""
+        if self._nothing_judged:
+            terminalreporter.write_line(
+                "onnx-harness: a provider or a variant was asked for, and no cell was judged. Name a .onnx, a card or "
+                "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
+                red=True,
+            )
+        if self._account is None or not self._verdicts:
+            return
+        terminalreporter.section("onnx-harness", sep="=")
+        width = self._config.get_terminal_writer().fullwidth
+        if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
+            width = max(width, _LOG_WIDTH)
+        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
+            markup = {line.style: True} if line.style else {}
+            terminalreporter.write_line(line.text, **markup)
+
+    def _begin_run(self, timed: int = 0) -> None:
+        """End the run with a usage error unless every provider asked for works and results can be kept.
+
+        Args:
+            timed: how many cells' latency is to be measured.
+
+        Raises:
+            pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
+        """
+        from onnx_harness.providers.probe import refusal
+
+        if self._config.option.collectonly:
+            return
+        for name in self._config.stash[_settings].provider:
+            found = _runner_of(self._config).probe(name)
+            if not found.usable:
+                raise pytest.UsageError(refusal(found))
+        try:
+            if self._config.stash[_settings].gate_reference is not None:
+                if self._config.pluginmanager.hasplugin("dsession"):
+                    raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
+                why = _runner_of(self._config).check_reference(timed)
+                if why is not None:
+                    self._say(f"beside the pinned reference: {why}")
+            self._begun()
+        except HarnessError as error:
+            raise pytest.UsageError(f"{error}\nNothing was run.") from None
+
+    def _say(self, line: str) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"onnx-harness: {line}")
+
+    def _begun(self) -> Account:
+        if self._account is None:
+            from onnx_harness.run.account import Account
+
+            settings = self._config.stash[_settings]
+            command = shlex.join(["pytest", *self._config.invocation_params.args])
+            run = gather(command, settings.seed, _runner_of(self._config).devices)
+            self._account = Account(settings.report_dir, run)
+        return self._account
+
+
+@cache
+def _accuracy_alone() -> ModuleType:
+    """``onnx_harness.suite`` without the rest: pytest looks at all that a module holds, two thousand times here."""
+    whole = importlib.import_module("onnx_harness.suite")
+    alone = ModuleType(whole.__name__, whole.__doc__)
+    vars(alone).update(test_accuracy=whole.test_accuracy)
+    return alone
+
+
+def _dest(name: str) -> str:
+    return f"onnx_{_key(name)}"
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _arguments(config: pytest.Config) -> list[Path]:
+    """The paths on the command line, as pytest makes them absolute: links stay what they were called."""
+    return [
+        Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
+        for argument in config.args
+    ]
+
+
+def _asked_for_cells(config: pytest.Config) -> bool:
+    """Whether the command line itself names a provider or a variant."""
+    return any(config.getoption(_dest(name)) for name in ("provider", "variant", "backend-suite"))
+
+
+def _only_models(config: pytest.Config) -> bool:
+    """Whether the command line names models, folders of them or the suite of ONNX's operators, and nothing else."""
+    folders = config.getini("onnx_model_paths")
+    paths = _arguments(config)
+    return bool(paths or config.stash[_selections]) and all(
+        matrix.is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
+    )
+
+
+def _runner_of(config: pytest.Config) -> Runner:
+    from onnx_harness.run.runner import Runner  # numpy and the rest of the rooms: not for a mere collection
+
+    if _runner not in config.stash:
+        config.stash[_runner] = Runner(config.stash[_settings])
+    return config.stash[_runner]

@@ -1,0 +1,100 @@
+"""NVIDIA GPUs through ONNX Runtime's CUDA provider."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+
+from onnx_harness.providers import Problem, Provider
+from onnx_harness.providers.libraries import install_command, not_in_wheel, provider_library_failure
+from onnx_harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
+
+DRIVER_MEND = "install NVIDIA's driver, r580 or newer for CUDA 13"
+
+
+def load() -> None:
+    """Open the CUDA and cuDNN libraries of NVIDIA's wheels, where the dynamic linker wouldn't look."""
+    import onnxruntime as ort
+
+    # It prints what it can't find; ``diagnose`` says that better.
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
+
+
+def diagnose() -> Problem | None:
+    """Why CUDA can't be used here, or None."""
+    absent = not_in_wheel(PROVIDER)
+    if absent is not None:
+        return absent
+    failure = provider_library_failure("cuda")
+    if failure is not None:
+        return Problem(failure, mend(failure, install_command(PROVIDER)))
+    return driver_problem()
+
+
+def mend(failure: str, command: str) -> str:
+    """What brings the library that ``failure`` names: the driver comes from the system, the rest from wheels."""
+    if "libcuda.so" in failure:
+        return DRIVER_MEND
+    return f"{command} (brings CUDA 13 and cuDNN 9; driver r580 or newer)"
+
+
+def driver_problem() -> Problem | None:
+    """Why the driver shows no GPU that this ONNX Runtime can use, or None."""
+    import onnxruntime as ort
+
+    driver = ctypes.CDLL("libcuda.so.1")  # provider libraries link to it: it has just been found
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))  # works before cuInit; 1000 x major + 10 x minor
+    built_for = str(getattr(ort, "cuda_version", "") or "")
+    if built_for and version.value // 1000 < int(built_for.split(".")[0]):
+        supports = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        return Problem(
+            f"the driver supports CUDA {supports}, and this onnxruntime-gpu is built for CUDA {built_for}", DRIVER_MEND
+        )
+    code = driver.cuInit(0)
+    if code == 0:
+        return None
+    known = {100: "it sees no GPU", 803: "it doesn't match the kernel's module", 999: "it reports an unknown error"}
+    return Problem(
+        f"the CUDA driver doesn't start: {known.get(code, 'cuInit failed')} (error {code})",
+        "run where `nvidia-smi` lists a GPU (in a container: with the NVIDIA runtime and a GPU passed in)",
+    )
+
+
+def device_name() -> str | None:
+    """The GPU that sessions run on, the driver's first: ``NVIDIA H100 80GB HBM3``. The driver must have started."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    if driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, len(name), device):
+        return None
+    return name.value.decode("utf-8", "replace")
+
+
+PROVIDER = Provider(
+    name="cuda",
+    ort_name="CUDAExecutionProvider",
+    extra="cuda",
+    summary="NVIDIA GPUs, CUDA kernels and cuDNN",
+    accuracy_options={
+        # TensorFloat-32 keeps 10 bits of the mantissa and is on by default: an FP32 comparison would not be one.
+        "use_tf32": "0",
+        # The default, EXHAUSTIVE, times the algorithms and may pick another one in each session.
+        "cudnn_conv_algo_search": "HEURISTIC",
+    },
+    latency_options={
+        "use_tf32": "0",  # the arithmetic that was judged is what is timed
+        # Here the default: the fastest algorithm is what somebody who ships the model gets.
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+    },
+    min_share=DEVICE_SHARE,
+    cpu_ops=SHAPE_OPS,
+    device_bound=True,
+    device="cuda",
+    native_fp16=True,
+    noise_factor=4.0,  # twenty models of the public zoo moved 3.2 times as far as their noise at most, on an H100
+    load=load,
+    diagnose=diagnose,
+    describe=device_name,
+)

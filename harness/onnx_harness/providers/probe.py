@@ -1,0 +1,158 @@
+"""What works here and what doesn't: the evidence behind ``doctor`` and behind refusing to start a run.
+
+A probe opens a real session, which can bring the process down: run it in a worker process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from typing import Any
+
+from onnx_harness.errors import ProviderError
+from onnx_harness.providers import Problem, Provider, get, registry
+from onnx_harness.providers.libraries import distribution, install_command
+from onnx_harness.providers.placement import placement, shortfall
+from onnx_harness.providers.sessions import Purpose, open_session, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether one provider can be used in this environment.
+
+    Attributes:
+        name: the provider's name in ids.
+        usable: a session opened on it, owned the node of a tiny model and computed it rightly.
+        reason: why it isn't usable, a clause without its full stop; None when it is.
+        device: the name of what its sessions run on; None where that is the processor, or can't be told.
+        mend: what would mend it; None when it is usable or nothing is known.
+        details: for a person to read: versions, devices, options.
+    """
+
+    name: str
+    usable: bool
+    reason: str | None = None
+    mend: str | None = None
+    details: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+
+
+def probe(name: str) -> Availability:
+    """Find out whether the provider called ``name`` can be used, by using it.
+
+    Raises:
+        UsageError: there is no such provider.
+    """
+    provider = get(name)
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        return Availability(name, False, f"ONNX Runtime can't be imported here ({error})", install_command(provider))
+    details = {"distribution": distribution(), "providers": ", ".join(ort.get_available_providers())}
+    details |= {f"option {key}": value for key, value in provider.accuracy_options.items()}
+    details |= {f"variable {key}": value for key, value in provider.environment.items()}
+    device = None
+    try:
+        prepare(provider)
+        problem = provider.diagnose() or _try(provider, details)
+        device = None if problem else provider.describe()
+    except Exception as error:  # whatever a provider's libraries raise is the answer to the question
+        problem = Problem(f"it failed to start: {_one_line(error)}")
+    if problem is None:
+        details |= {"device": device} if device else {}
+        return Availability(name, True, details=details, device=device)
+    return Availability(name, False, problem.reason, problem.mend, details)
+
+
+def refusal(availability: Availability) -> str:
+    """The message of a run that doesn't start because a provider it asked for can't be used."""
+    mend = f" Mend: {availability.mend}." if availability.mend else ""
+    return (
+        f"provider '{availability.name}' was asked for and can't be used here: {availability.reason}.{mend}\n"
+        "`onnx-harness doctor` shows every provider. Nothing was run."
+    )
+
+
+def doctor(look: Callable[[str], Availability] = probe) -> list[Availability]:
+    """Probe every provider, those of other packages included.
+
+    Args:
+        look: does one probe; give one that does it in a worker process, since a probe can crash.
+    """
+    return [look(name) for name in registry()]
+
+
+def conflict(installed: Iterable[str] | None = None) -> Problem | None:
+    """The problem that several distributions of ONNX Runtime share this environment, or None.
+
+    They all write the import package ``onnxruntime``: the one installed last wins file by file, and uninstalling
+    either leaves a broken rest.
+
+    Args:
+        installed: names of distributions; None looks at this environment.
+    """
+    if installed is None:
+        installed = {found.name for found in distributions() if found.name}
+    names = sorted({name.lower().replace("_", "-") for name in installed if _is_runtime(name)})
+    if len(names) < 2:
+        return None
+    return Problem(
+        f"{' and '.join(names)} are installed in one environment and overwrite each other's files",
+        f"pip uninstall -y {' '.join(names)}, then install one, for example pip install 'onnx-harness[cpu]'",
+    )
+
+
+def _is_runtime(name: str) -> bool:
+    plain = name.lower().replace("_", "-")
+    # Plugin libraries and companions have import packages of their own.
+    apart = ("onnxruntime-ep-", "onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")
+    return (plain in {"onnxruntime", "ort-nightly"} or plain.startswith(("onnxruntime-", "ort-nightly-"))) and not (
+        plain.startswith(apart)
+    )
+
+
+def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
+    """Open a tiny model on the provider, prove its placement and check what it computes."""
+    import numpy as np
+
+    try:
+        session = open_session(_tiny_model(), provider, purpose=Purpose.ACCURACY)
+    except ProviderError:
+        return Problem("ONNX Runtime leaves it out of a session (its own message about that went to standard error)")
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        return Problem(f"a session on it can't be opened: {_one_line(error)}")
+    found = placement(session, provider)
+    problem = shortfall(found, provider, 1.0)
+    if problem is not None:
+        return Problem(f"it doesn't execute even a matrix product: {problem}")
+    left = np.arange(6, dtype=np.float32).reshape(2, 3)
+    computed = session.run(None, {"a": left, "b": left.T})[0]
+    if not np.array_equal(computed, left @ left.T):  # small integers are exact in every precision
+        return Problem(f"it computes a matrix product wrongly: {computed.tolist()}, not {(left @ left.T).tolist()}")
+    with contextlib.suppress(Exception):  # a nicety: not every provider tells its options
+        told: dict[str, dict[str, Any]] = session.get_provider_options()
+        details |= {f"in force {key}": str(value) for key, value in told.get(provider.ort_name, {}).items() if value}
+    return None
+
+
+def _tiny_model() -> bytes:
+    from onnx import TensorProto, helper
+
+    def tensor(name: str, rows: int, columns: int) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, columns])
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["product"])],
+        "probe",
+        [tensor("a", 2, 3), tensor("b", 3, 2)],
+        [tensor("product", 2, 2)],
+    )
+    # Old on purpose: every distribution of ONNX Runtime that this package allows reads it.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

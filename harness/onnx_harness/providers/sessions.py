@@ -1,0 +1,146 @@
+"""Opening a session on a provider so that ONNX Runtime can't quietly use another one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_harness.errors import ProviderError, UsageError, did_you_mean
+from onnx_harness.providers import Problem, Provider
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+# Ours -> the name in onnxruntime.GraphOptimizationLevel.
+LEVELS: Mapping[str, str] = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
+
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+
+# ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal.
+_ERROR = 3
+_FATAL = 4
+
+_prepared: set[str] = set()
+_preparing = threading.Lock()
+
+
+class Purpose(StrEnum):
+    """What a session is opened for; it chooses the provider options."""
+
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
+
+
+def prepare(provider: Provider) -> None:
+    """Set the provider's environment variables and load its libraries, once per process."""
+    import onnxruntime as ort
+
+    with _preparing:
+        if provider.name in _prepared:
+            return
+        # Not setdefault: a variable from the shell would change what is judged.
+        os.environ.update(provider.environment)
+        # The default logger speaks outside sessions: why a provider couldn't be made is told here and nowhere else.
+        ort.set_default_logger_severity(_ERROR)
+        provider.load()
+        _prepared.add(provider.name)
+
+
+def open_session(
+    model: Path | bytes,
+    provider: Provider,
+    *,
+    purpose: Purpose,
+    level: str = "all",
+    threads: int | None = None,
+    allow_spinning: bool = True,
+    record_placement: bool = True,
+    external_data: Path | None = None,
+    profile: Path | None = None,
+) -> ort.InferenceSession:
+    """Open a session whose first provider is the one asked for.
+
+    Args:
+        model: a file, or a serialized model.
+        provider: where the nodes are to run.
+        purpose: chooses between the provider's accuracy and latency options.
+        level: ONNX Runtime's graph optimization level, a key of ``LEVELS``.
+        threads: intra-op threads; None leaves the number to ONNX Runtime. Nodes are always run one after another.
+        allow_spinning: idle threads wait busily. False for steady timings on shared cores.
+        record_placement: keep the record that ``placement`` reads.
+        external_data: the folder of a serialized model's external data; None: it has none.
+        profile: keep a profile of every run, in a file whose name begins like this; ``read_profile`` reads it.
+
+    Raises:
+        UsageError: no such level.
+        ProviderError: ONNX Runtime doesn't have the provider, or opened the session without it.
+        Exception: whatever ONNX Runtime raises about the model, as it is.
+    """
+    import onnxruntime as ort
+
+    if level not in LEVELS:
+        raise UsageError(f"there is no optimization level '{level}' in ONNX Runtime. {did_you_mean(level, LEVELS)}")
+    prepare(provider)
+    if provider.ort_name not in ort.get_available_providers():
+        # ONNX Runtime would warn once and run on the CPU.
+        raise ProviderError(_refused(provider, provider.diagnose()))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    options.log_severity_level = _FATAL  # a session's errors are raised as well: once is enough
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(allow_spinning)))
+    options.add_session_config_entry(RECORD_PLACEMENT, str(int(record_placement)))
+    if external_data is not None:
+        options.add_session_config_entry(_EXTERNAL_DATA, str(external_data))
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    # Kernels that have a deterministic form use it: a difference is then the model's, not the run's.
+    options.use_deterministic_compute = purpose is Purpose.ACCURACY
+    session = ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model),
+        options,
+        providers=[(provider.ort_name, provider_options(provider, purpose, threads)), *provider.fallback],
+        enable_fallback=0,  # else a failure on the device becomes a second try on another provider
+    )
+    session.disable_fallback()  # the same for what fails during a run
+    opened = session.get_providers()
+    if opened[0] != provider.ort_name:
+        raise ProviderError(_refused(provider, provider.diagnose(), opened))
+    return session
+
+
+def provider_options(provider: Provider, purpose: Purpose, threads: int | None = None) -> dict[str, str]:
+    """The options that a session for ``purpose`` gives to the provider."""
+    pinned = provider.accuracy_options if purpose is Purpose.ACCURACY else provider.latency_options
+    options = dict(pinned)
+    if provider.thread_option is not None and threads is not None:
+        options[provider.thread_option] = str(threads)
+    return options
+
+
+def _refused(provider: Provider, problem: Problem | None, opened: list[str] | None = None) -> str:
+    """What to say when ONNX Runtime left the provider out."""
+    happened = (
+        f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
+        if opened
+        else f"provider '{provider.name}' was asked for and can't be used here"
+    )
+    unexplained = " (its own message about that went to standard error)" if opened else ""
+    cause = f": {problem.reason}" if problem else unexplained
+    mend = f" Mend: {problem.mend}." if problem and problem.mend else ""
+    return f"{happened}{cause}.{mend} `onnx-harness doctor` shows every provider."

@@ -1,0 +1,31 @@
+"""Writing the reports of a run beside its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from onnx_harness.report import html, summary
+from onnx_harness.report.figures import ModelHeader
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.files import cannot_write, replace_text
+from onnx_harness.results.run import RunInfo
+
+SUMMARY = "summary.md"
+REPORT = "report.html"
+
+
+def write_reports(
+    report_dir: Path, run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
+) -> None:
+    """Write summary.md and report.html, each whole or not at all. Cheap enough to be called after every model.
+
+    Raises:
+        ResultsError: one of them can't be written; the older one is untouched.
+    """
+    for name, page in ((SUMMARY, summary.page), (REPORT, html.page)):
+        path = report_dir / name
+        try:
+            replace_text(path, page(run, cells, models))
+        except OSError as error:
+            raise cannot_write(name, path, error, "--report-dir") from error

@@ -1,0 +1,344 @@
+"""The user's cache folder, and artifacts in it that are kept by content hash between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx_harness
+from onnx_harness.errors import ResultsError
+from onnx_harness.names import check_name
+from onnx_harness.results.files import cannot_write
+
+VARIABLE = "ONNX_HARNESS_CACHE"
+SIZE_LIMIT = 8 * 2**30
+"""Bytes that the artifacts of all runs together may take: some hundred variants of the public zoo."""
+
+IN_USE_SECONDS = 3600.0
+"""An entry that was used this recently isn't pruned: another run may be reading it."""
+
+_MANIFEST = ".manifest.json"
+_SCRATCH_PREFIX = "onnx-harness-cache-"
+_STALE_SECONDS = 60.0
+_STORAGE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+}
+
+
+def cache_root() -> Path:
+    """The folder for what outlives a run, made on demand.
+
+    It's ``$ONNX_HARNESS_CACHE``, else ``onnx-harness`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``.
+
+    Raises:
+        ResultsError: it can't be made.
+    """
+    if named := os.environ.get(VARIABLE):
+        root = Path(named).expanduser()
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onnx-harness"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_cache(root, error) from error
+    return root.absolute()
+
+
+@functools.cache
+def source_digest() -> str:
+    """Return a hash of this package's code, for cache keys: what another state of it made is stale.
+
+    One hash for the whole package: a key that names the rooms it depends on forgets one sooner or later. How things
+    are shown (``report``, ``cli``) changes nothing that is kept.
+    """
+    folder = Path(onnx_harness.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        if not {"report", "cli"} & {*file.relative_to(folder).parts}:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+class Cache:
+    """Artifacts by kind and key. An entry is a folder; it appears whole or not at all, and never changes.
+
+    Processes that share a cache need no coordination: whoever is first puts the entry, the others get it.
+
+    Attributes:
+        warnings: what went wrong without stopping anybody, each thing once.
+    """
+
+    def __init__(self, root: Path, *, limit_bytes: int = SIZE_LIMIT) -> None:
+        self._root = root / "artifacts"
+        self._unfinished = self._root / ".unfinished"
+        self._limit_bytes = limit_bytes
+        self._scratch: Path | None = None
+        self.warnings: list[str] = []
+
+    @classmethod
+    def temporary(cls) -> Cache:
+        """A cache of what isn't worth keeping: it goes with this object.
+
+        Raises:
+            ResultsError: the temporary folder can't be written.
+        """
+        made = cls(Path(tempfile.gettempdir()))
+        made._scratch = made._new_scratch()
+        made._root = made._scratch / "artifacts"
+        return made
+
+    @staticmethod
+    def key(*parts: object) -> str:
+        """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical JSON.
+
+        Raises:
+            TypeError: a part has no JSON form.
+        """
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def folder(self, kind: str, key: str) -> Path:
+        """Where the entry is, or would be."""
+        check_name(kind, "kind of artifact")
+        return self._root / kind / key[:2] / key
+
+    def get(self, kind: str, key: str) -> Path | None:
+        """The entry's folder, marked as just used; None when there is none, or a damaged one."""
+        folder = self.folder(kind, key)
+        try:
+            sizes = json.loads((folder / _MANIFEST).read_text("utf-8"))
+            # A power cut can leave files shorter than they were written.
+            whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+        except (OSError, ValueError, AttributeError):
+            whole = False
+        if not whole:
+            return None
+        with contextlib.suppress(OSError):  # A cache that can be read and not written is still of use.
+            os.utime(folder)
+        return folder
+
+    def put(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+        """Have ``writer`` fill an empty folder, and make that the entry.
+
+        When another process puts the same entry meanwhile, theirs stays.
+
+        Args:
+            kind: such as ``model`` or ``reference``.
+            key: from :meth:`key`.
+            writer: called with a folder that nobody else sees; what it raises goes through, and no entry is made.
+
+        Returns:
+            The entry's folder.
+
+        Raises:
+            ResultsError: the cache can't be written, or the disk is full.
+        """
+        final = self.folder(kind, key)
+        try:
+            with self._unfinished_folder() as folder:
+                writer(folder)
+                _write_manifest(folder)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                self._publish(folder, final)
+        except OSError as error:
+            if error.errno in _STORAGE_ERRORS and self._is_ours(error):
+                raise _cannot_cache(final, error) from error
+            raise
+        return final
+
+    def get_or_put(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+        """The entry, made by ``writer`` if need be. Goes on without a cache when it can't be written.
+
+        What can't be kept goes to a temporary folder that lives as long as this object; :attr:`warnings` says so.
+
+        Raises:
+            ResultsError: the temporary folder can't be written either.
+        """
+        if (entry := self.get(kind, key)) is not None:
+            return entry
+        if self._scratch is None:
+            try:
+                return self.put(kind, key, writer)
+            except ResultsError as error:
+                self.warnings.append(f"Going on without a cache. {error}")
+        return self._put_in_scratch(kind, key, writer)
+
+    def prune_if_due(self) -> int:
+        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a while."""
+        stamp = self._root / ".pruned"
+        with contextlib.suppress(OSError):
+            if time.time() - stamp.stat().st_mtime < IN_USE_SECONDS:
+                return 0
+        with contextlib.suppress(OSError):
+            stamp.touch()
+        return self.prune()
+
+    def prune(self, *, in_use_seconds: float = IN_USE_SECONDS) -> int:
+        """Remove least recently used entries above the size limit, and what crashed writers left.
+
+        Call it at the end of a run.
+
+        Returns:
+            Bytes removed. Nothing is raised: an entry that can't be removed stays, and a warning says so.
+        """
+        _remove_stale(_children(self._unfinished))
+        entries = sorted(self._entries(), key=lambda entry: entry.used)
+        excess = sum(entry.size for entry in entries) - self._limit_bytes
+        removed = 0
+        for entry in entries:
+            if removed >= excess or time.time() - entry.used < in_use_seconds:
+                break
+            try:
+                # Renamed first, so that it vanishes at once and a reader never meets half an entry.
+                doomed = self._unfinished / f"doomed-{os.getpid()}-{entry.path.name}"
+                self._unfinished.mkdir(parents=True, exist_ok=True)
+                entry.path.rename(doomed)
+                shutil.rmtree(doomed)
+            except FileNotFoundError:
+                continue  # Another run prunes too.
+            except OSError as error:
+                self.warnings.append(f"The cache entry {entry.path} can't be removed: {error.strerror}.")
+                break
+            removed += entry.size
+        return removed
+
+    @contextlib.contextmanager
+    def _unfinished_folder(self) -> Iterator[Path]:
+        """A new folder on the cache's file system, locked while its writer lives, gone afterwards."""
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._unfinished))
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(OSError):  # File systems without locks fall back on age alone.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
+        finally:
+            os.close(handle)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _publish(self, folder: Path, final: Path) -> None:
+        folder.chmod(0o755)
+        try:
+            folder.rename(final)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            if self.get(final.parent.parent.name, final.name) is None:
+                # What stands there is damaged: it makes way for the whole one.
+                shutil.rmtree(final, ignore_errors=True)
+                folder.rename(final)
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Whether the error is about the cache, rather than about something the writer read elsewhere."""
+        if not isinstance(error.filename, str | os.PathLike):
+            return True
+        named = Path(error.filename)  # Making a folder, the system may name one above it.
+        return named.is_relative_to(self._root) or self._root.is_relative_to(named)
+
+    def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+        if self._scratch is None:
+            self._scratch = self._new_scratch()
+        folder = self._scratch / kind / key
+        if folder.exists():
+            return folder
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            filling = Path(tempfile.mkdtemp(dir=self._scratch))
+            try:
+                writer(filling)
+                filling.rename(folder)
+            finally:
+                shutil.rmtree(filling, ignore_errors=True)
+        except OSError as error:
+            if error.errno in _STORAGE_ERRORS and (error.filename is None or str(self._scratch) in str(error.filename)):
+                raise cannot_write("A temporary artifact", folder, error, "TMPDIR") from error
+            raise
+        return folder
+
+    def _new_scratch(self) -> Path:
+        """A temporary folder that goes with this object, and those of killed processes removed."""
+        parent = Path(tempfile.gettempdir())
+        _remove_stale(folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX))
+        try:
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+            handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise cannot_write("A temporary artifact", parent, error, "TMPDIR") from error
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        weakref.finalize(self, _remove_scratch, scratch, handle, os.getpid())
+        return scratch
+
+    def _entries(self) -> Iterator[_Entry]:
+        for kind in _children(self._root):
+            if kind == self._unfinished:
+                continue
+            for shelf in _children(kind):
+                for entry in _children(shelf):
+                    with contextlib.suppress(OSError):
+                        size = sum(path.lstat().st_size for path in entry.rglob("*"))
+                        yield _Entry(entry, entry.stat().st_mtime, size)
+
+
+class _Entry(NamedTuple):
+    path: Path
+    used: float
+    size: int
+
+
+def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
+    os.close(handle)
+    if os.getpid() == owner:  # A forked worker has a copy of the cache, and mustn't tidy up for everybody.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale(folders: Iterable[Path]) -> None:
+    """Remove folders whose owner is gone: its lock is free, and it isn't about to take it."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_SECONDS:
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(handle)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+
+
+def _write_manifest(folder: Path) -> None:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    (folder / _MANIFEST).write_text(json.dumps(sizes, sort_keys=True), "utf-8")
+
+
+def _cannot_cache(path: Path, error: OSError) -> ResultsError:
+    return cannot_write("The cache", path, error, f"${VARIABLE}")

@@ -1,0 +1,377 @@
+"""The record of one cell, as it travels between processes and into results.json."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median
+
+from onnx_harness.results.outcome import Outcome
+
+
+class Status(StrEnum):
+    """How a cell ended. ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    ERROR = "error"
+    NOT_APPLICABLE = "not_applicable"
+    KNOWN_FAILURE = "known_failure"
+
+
+class Stage(StrEnum):
+    """The way of one cell, in order."""
+
+    LOAD = "load"
+    TRANSFORM = "transform"
+    CHECK = "check"
+    SESSION = "session"
+    PLACEMENT = "placement"
+    RUN = "run"
+    COMPARE = "compare"
+    LATENCY = "latency"
+    DONE = "done"
+
+
+class Symptom(StrEnum):
+    """What kind of thing went wrong, where a count of them says more than the stage."""
+
+    NOT_RUN = "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
+    UNSTABLE = "unstable"  # the untouched model gives other outputs each time
+    EXCEPTION = "exception"  # a transform raised
+    INVALID = "invalid"  # the ONNX checker rejects what it made
+    CHANGED_TYPES = "changed_types"  # names, types or shapes of inputs or outputs aren't what they were
+    DOES_NOT_RUN = "does_not_run"  # ONNX Runtime refuses what it made, or fails while running it
+    CRASH = "crash"  # the process died, hung or ate its memory
+    WRONG_VALUES = "wrong_values"
+    INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
+    VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
+
+
+class Departure(StrEnum):
+    """What a difference from the reference is."""
+
+    EXACT = "exact"
+    NOISE = "noise"
+    CHANGE = "change"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphChange:
+    """What the transforms did to the graph. Bytes count external data."""
+
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    transform_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a run.
+
+    What the profile tells is None or empty where the cell ended before a run.
+
+    Attributes:
+        requested: ONNX Runtime's name of the provider asked for.
+        nodes: node count by ONNX Runtime provider name; by the record, before fusion.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the record.
+        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are none.
+        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left out.
+        time_share: time in the provider's kernels, of that in all kernels, as the host saw it.
+        memcpy: nodes that copied between the provider's memory and the host's.
+        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the model asks for.
+        arithmetic: nodes that computed floats, by the type that they computed in.
+        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed`` (some of each), or,
+            where the model asks for no float16, the type that it computed in; None where no float was computed.
+    """
+
+    requested: str
+    nodes: dict[str, int]
+    off_provider_ops: dict[str, int]
+    share: float
+    executed: dict[str, int] = field(default_factory=dict)
+    time_share: float | None = None
+    memcpy: int | None = None
+    inserted_casts: int | None = None
+    arithmetic: dict[str, int] = field(default_factory=dict)
+    precision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAccuracy:
+    """One output's distance from the reference, the worst over all input sets.
+
+    Figures that don't exist (a relative error of text, the cosine of an empty tensor) or aren't finite are None.
+
+    Attributes:
+        max_abs: greatest absolute difference.
+        max_rel: greatest relative difference where the reference isn't 0.
+        rel_l2: ||candidate - reference|| / ||reference||.
+        cosine: cosine of the angle between the two, flattened.
+        sqnr_db: 10 log10(||reference||^2 / ||candidate - reference||^2); None when they are equal.
+        nonfinite: elements where one is NaN or infinite and the other isn't the same.
+        minimum_tolerance: the smallest rtol that would pass, atol scaled along with it; None when none would.
+        rtol: relative tolerance used.
+        atol: absolute tolerance used.
+        vacuous: why the comparison could not have failed, or None.
+        departure: ``exact`` (the same bits), ``noise`` (no further than the untouched model's own noise) or ``change``;
+            None where the noise wasn't measured.
+        floor_rel_l2: the model's noise, as a relative L2 error; the greatest over the input sets, as the two after it.
+        ideal_rel_l2: that of the ideal conversion to the variant's type; None where the arithmetic is float32.
+        factor: the L2 error in units of what explains it: the greater of the two.
+        faithful: the departure is explained by noise, or by what the type costs.
+        usable: it is within the user's bounds.
+    """
+
+    max_abs: float | None
+    max_rel: float | None
+    rel_l2: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    nonfinite: int
+    minimum_tolerance: float | None
+    rtol: float
+    atol: float
+    vacuous: str | None = None
+    departure: Departure | None = None
+    floor_rel_l2: float | None = None
+    ideal_rel_l2: float | None = None
+    factor: float | None = None
+    faithful: bool | None = None
+    usable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRecord:
+    """All outputs of a cell. Nested outputs are flattened: ``probs[0]``, ``probs[0]['cat']``."""
+
+    input_sets: int
+    outputs: dict[str, OutputAccuracy]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """Latency with the transfers to a device and back, paired with the baseline's. Fields as in `LatencyRecord`."""
+
+    median_ms: float
+    baseline_median_ms: float
+    speedup: float
+    speedup_ci95: tuple[float, float] | None
+    log_ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsRecord:
+    """What the machine was like during a measurement.
+
+    Attributes:
+        affinity: the cores that the runs were kept on; None where they weren't.
+        load: the load average over a minute, before; None where the system has none.
+        steal_share: of the machine's CPU time, what its host gave to others.
+        involuntary_switches: how often this process lost a core to another.
+    """
+
+    affinity: tuple[int, ...] | None
+    load: float | None
+    steal_share: float
+    involuntary_switches: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecord:
+    """Steady-state latency, paired with the baseline's. Times in milliseconds, ratios without unit.
+
+    Where a device has a memory of its own, inputs lie in it beforehand, and `end_to_end` has the other figure.
+
+    Attributes:
+        samples: timed runs of the variant.
+        pairs: fresh pairs of sessions, the replicates of the interval.
+        speedup: baseline over variant, median over pairs; above 1 the variant is faster.
+        speedup_ci95: 95% interval over the pairs; None when there are too few of them.
+        session_ms: creating the variant's session, median over pairs.
+        first_run_ms: its first run, median over pairs.
+        threads: intra-op threads of both sessions.
+        spinning: whether idle threads of the sessions wait busily.
+        log_ratios: ln(baseline / variant) of each pair, the median over its iterations: what a verdict rests on.
+        unsettled_pairs: pairs whose warm-up ended before two adjacent windows of runs agreed within 1%.
+        input_sets: sets of inputs that the runs took in turn.
+        end_to_end: with transfers to the device and back; None where it has no memory of its own.
+    """
+
+    median_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
+    baseline_median_ms: float
+    speedup: float
+    speedup_ci95: tuple[float, float] | None
+    samples: int
+    pairs: int
+    session_ms: float
+    first_run_ms: float
+    threads: int = 1
+    spinning: bool = False
+    log_ratios: tuple[float, ...] = ()
+    unsettled_pairs: int = 0
+    input_sets: int = 1
+    end_to_end: TransferRecord | None = None
+    conditions: ConditionsRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelVerdict:
+    """What the pairs of one night say of a cell's time beside its accepted level. Above 1 is slower than accepted.
+
+    Attributes:
+        outcome: of both measurements where there were two.
+        accepted: the accepted ratio that the pairs were held against.
+        p: of the test that it isn't slower, adjusted for the other cells of the run in the first measurement; None
+            where INVALID.
+        ratio: time over the accepted level, the pseudomedian over pairs; of the second measurement where there is one.
+        ratio_ci95: its 95% interval.
+        pairs: that it rests on.
+        reason: why it's INVALID, or how two measurements made the outcome; else None.
+    """
+
+    outcome: Outcome
+    accepted: float
+    p: float | None
+    ratio: float | None
+    ratio_ci95: tuple[float, float] | None
+    pairs: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRecord:
+    """The same cell in the pinned reference environment, in lockstep with this one. Times in milliseconds.
+
+    Attributes:
+        versions: of the reference environment: ``python`` and distribution names to versions.
+        status: how the cell ended there.
+        reason: why it didn't pass there, or why the two couldn't be timed side by side; None or one sentence.
+        model_sha256: of the model that ran there: the accepted one.
+        ratio: time under test over time in the reference, median over the pairs; above 1 the versions under test are
+            slower. None when it couldn't be taken.
+        ratio_ci95: 95% interval over the pairs.
+        log_ratios: ln(time under test / time in the reference) of each pair of fresh processes.
+        median_ms: under test, in lockstep.
+        pinned_median_ms: in the reference.
+        samples: timed runs of each side.
+        verdict: on ``log_ratios``, and on those below, beside the accepted level; None where there is no level that
+            they may be held against.
+        confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty where the verdict
+            didn't ask for one.
+    """
+
+    versions: dict[str, str]
+    status: Status
+    reason: str | None = None
+    model_sha256: str = ""
+    graph: GraphChange | None = None
+    accuracy: AccuracyRecord | None = None
+    ratio: float | None = None
+    ratio_ci95: tuple[float, float] | None = None
+    log_ratios: tuple[float, ...] = ()
+    median_ms: float | None = None
+    pinned_median_ms: float | None = None
+    samples: int = 0
+    threads: int = 1
+    verdict: LevelVerdict | None = None
+    confirming_log_ratios: tuple[float, ...] = ()
+
+    @property
+    def night_ratio(self) -> float | None:
+        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs and wasn't chosen."""
+        return math.exp(median(self.confirming_log_ratios)) if self.confirming_log_ratios else self.ratio
+
+    @property
+    def night_ci95(self) -> tuple[float, float] | None:
+        """95% interval of the night's figure."""
+        if not self.confirming_log_ratios:
+            return self.ratio_ci95
+        if self.verdict is None or self.verdict.ratio_ci95 is None:
+            return None
+        low, high = self.verdict.ratio_ci95
+        return self.verdict.accepted * low, self.verdict.accepted * high
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCount:
+    """Faults of one kind, as in :class:`SensitivityRecord`."""
+
+    planted: int
+    caught: int
+    equivalent: int
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityRecord:
+    """What became of the faults that were planted in the transformed model.
+
+    Attributes:
+        planted: faults, each in a copy of its own.
+        caught: those that made the cell fail.
+        broken: of the caught, those that ONNX Runtime didn't even open or run.
+        equivalent: those that change nothing beyond noise on the verdict's input sets and on others.
+        missed: the rest, a sentence each.
+        score: caught / (planted - equivalent); None when nothing was left to catch.
+        smallest_change: the smallest relative change of a single weight that was seen to be caught; None when none
+            was, up to twice the weight.
+        smallest_change_of: that weight.
+        kinds: the counts by kind of fault.
+        seconds: that all of it took.
+    """
+
+    planted: int
+    caught: int
+    broken: int
+    equivalent: int
+    missed: tuple[str, ...]
+    score: float | None
+    smallest_change: float | None
+    smallest_change_of: str | None
+    kinds: dict[str, FaultCount]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """The verdict of a cell with all its numbers; the fields of ``cells[]`` in results.json.
+
+    Attributes:
+        stage: where it ended; ``done`` when it went all the way that was asked.
+        reason: None or one sentence.
+        detail: further lines for a person: every failing output, the command that runs the cell alone.
+        opset: the model's version of the standard operator set.
+        notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
+        symptom: what kind of thing went wrong; None where nothing did, or where the stage says it all.
+        card_sha256: hash of what the card says about inputs, tolerances and known failures.
+        inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
+        pinned: the same cell in the pinned reference environment; None when none was named.
+        sensitivity: what the verdict catches; None where it wasn't asked for.
+    """
+
+    id: str
+    model: str
+    model_sha256: str
+    variant: str
+    provider: str
+    status: Status
+    stage: Stage
+    reason: str | None = None
+    graph: GraphChange | None = None
+    placement: PlacementRecord | None = None
+    accuracy: AccuracyRecord | None = None
+    latency: LatencyRecord | None = None
+    detail: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    opset: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    symptom: Symptom | None = None
+    card_sha256: str = ""
+    inputs_sha256: str = ""
+    pinned: PinnedRecord | None = None
+    sensitivity: SensitivityRecord | None = None

@@ -1,0 +1,109 @@
+"""Records to JSON values and back, by the types that their dataclasses declare."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from onnx_harness.errors import ResultsError
+
+T = TypeVar("T")
+
+
+def encode(value: object) -> Any:
+    """A JSON value for a record: fields in their declared order, enums as text, tuples as lists.
+
+    Numbers that JSON can't say (NaN, infinities) become None, and numpy's scalars plain ones.
+
+    Raises:
+        TypeError: there is no JSON form.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if hasattr(value, "item"):  # numpy.float32 is no float, numpy.int64 no int
+        return encode(value.item())
+    raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
+
+
+def decode(kind: type[T], value: object, where: str) -> T:
+    """The record of ``kind`` in a JSON value. Fields that this version doesn't know are passed over.
+
+    Args:
+        kind: a dataclass.
+        value: what ``json.loads`` gave.
+        where: what ``value`` is, for messages, such as ``cells[3]``.
+
+    Raises:
+        ResultsError: a field is missing or has another type; the message says which.
+    """
+    if not isinstance(value, dict):
+        raise ResultsError(f"{where} should be an object, and is {_shown(value)}")
+    given: dict[str, Any] = {}
+    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name in value:
+            given[field.name] = _decode(hints[field.name], value[field.name], f"{where}.{field.name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ResultsError(f"{where}.{field.name} is missing")
+    return kind(**given)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _decode(hint: Any, value: object, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {types.UnionType, typing.Union}:
+        if value is None and type(None) in arguments:
+            return None
+        [hint] = [argument for argument in arguments if argument is not type(None)]
+        return _decode(hint, value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return decode(hint, value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            items = zip(kinds, value, strict=True)
+            return tuple(_decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items))
+    if origin is dict and isinstance(value, dict):
+        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if hint is float and value is None:
+        return math.nan  # What was written isn't a number that JSON can say.
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str) and value in list(hint):
+        return hint(value)
+    if hint in {int, str, bool} and type(value) is hint:
+        return value
+    raise ResultsError(f"{where} should be {_named(hint)}, and is {_shown(value)}")
+
+
+def _named(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return "one of " + ", ".join(hint)
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(hint) or ("an object" if typing.get_origin(hint) is dict else "a list")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,63 @@
+"""Writing files whole or not at all, and saying why one can't be written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import shutil
+from pathlib import Path
+
+from onnx_harness.errors import ResultsError
+
+_MENDS = {
+    errno.ENOSPC: "free some space there, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up: free some space there, or choose another folder",
+    errno.EFBIG: "a file-size limit (ulimit -f) is in the way: raise it, or choose another folder",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "mend its permissions, or choose another folder",
+    errno.EPERM: "mend its permissions, or choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it away, or choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed: move it away, or choose another folder",
+    errno.EIO: "the disk reports an error: choose a folder on another one",
+}
+
+
+def cannot_write(what: str, path: Path, error: OSError, how: str) -> ResultsError:
+    """The error for ``path`` that can't be written: what happened, the space left, what to do.
+
+    Args:
+        what: what ``path`` holds, such as ``results.json``.
+        path: what was being written.
+        error: the system's answer.
+        how: the option or variable that chooses another folder.
+    """
+    mend = _MENDS.get(error.errno or 0, "choose another folder")
+    return ResultsError(
+        f"{what} can't be written at {path}: {error.strerror or error}{_free_space(path)}. Mend: {mend} ({how})."
+    )
+
+
+def _free_space(path: Path) -> str:
+    """`` (12 MB free)`` for the file system that holds the nearest existing parent of ``path``."""
+    for folder in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free there)"
+    return ""
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Put ``text`` into ``path`` as UTF-8: a reader, or a kill, sees the old file or the new one.
+
+    Raises:
+        OSError: it can't be written; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        # Not NamedTemporaryFile, which makes private files: a report is as readable as the user's other files.
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""A run: its cells one after another, and the account of their verdicts."""

@@ -1,0 +1,82 @@
+"""The account of a run: every verdict kept as it comes, and shown at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from onnx_harness.errors import ResultsError
+from onnx_harness.report import backend_suite
+from onnx_harness.report.table import Line, ModelHeader, lines
+from onnx_harness.report.write import SUMMARY, write_reports
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.recorder import Recorder
+from onnx_harness.results.run import RunInfo
+
+
+class Account:
+    """What a run has found, for reports/ and for the terminal.
+
+    Attributes:
+        incomplete: why reports/ lacks something that it should hold, or None.
+    """
+
+    def __init__(self, report_dir: Path | None, run: RunInfo) -> None:
+        """Begin to write at once, so that a run that can't be kept is known before it costs anything.
+
+        Raises:
+            ResultsError: the folder can't be written.
+        """
+        self._run = run
+        self._dir = report_dir
+        self._recorder = Recorder(report_dir, run) if report_dir is not None else None
+        self._cells: dict[str, CellResult] = {}
+        self._models: dict[str, ModelHeader] = {}
+        self._cases: set[str] = set()  # of a suite: they are counted, not listed
+        self.incomplete: str | None = None
+
+    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "") -> None:
+        """Keep a verdict, or the newer state of one; ``suite`` is the one that its model is a case of."""
+        if suite:
+            self._cases.add(cell.id)
+        self._models[cell.model] = model
+        self.update(cell)
+
+    def update(self, cell: CellResult) -> None:
+        """Keep the newer state of a cell that was put before."""
+        self._cells[cell.id] = cell
+        if self._recorder is not None:
+            self._recorder.put(cell)
+
+    def finish(self) -> None:
+        """Write the summaries."""
+        if self._recorder is None or self._dir is None:
+            return
+        self._recorder.finish()
+        self.incomplete = self._recorder.incomplete
+        try:
+            write_reports(self._dir, self._run, list(self._cells.values()), self._models)
+            if self._cases:
+                backend_suite.write(self._dir, self._run.versions, self._of_suite())
+        except ResultsError as error:
+            self.incomplete = self.incomplete or str(error)
+
+    def lines(self, *, width: int, quiet: bool) -> Iterator[Line]:
+        """The table, the summary line and what went wrong with the keeping."""
+        where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
+        cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
+        if cells or not self._cases:
+            yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
+        if self._cases:
+            of_suite = self._of_suite()
+            yield from lines(self._run, of_suite, width=width, models=self._models, quiet=True, where=where)
+            named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
+            yield from backend_suite.lines(of_suite, width=width, where=named)
+        for warning in self._recorder.warnings if self._recorder is not None else []:
+            yield Line(warning, "yellow")
+        if self.incomplete is not None:
+            yield Line(self.incomplete, "red")
+
+    def _of_suite(self) -> list[CellResult]:
+        return [cell for cell in self._cells.values() if cell.id in self._cases]

@@ -1,0 +1,239 @@
+"""The run: what judges cells one after another, and survives every one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from onnx_harness import providers
+from onnx_harness.cards import fetch
+from onnx_harness.cell import pipeline
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.cell.state import Judged, Task
+from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
+from onnx_harness.gate import verdicts
+from onnx_harness.gate.pinned import Pinned
+from onnx_harness.inputs.plan.edges import UNUSUAL
+from onnx_harness.isolate import RISK, Worker
+from onnx_harness.providers.probe import Availability, probe
+from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
+from onnx_harness.results.run import this_host
+from onnx_harness.settings import Settings
+
+Answer = TypeVar("Answer")
+
+MOST_DEATHS = 8
+"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
+noise is measured at. Then the model is what is wrong."""
+
+
+class Runner:
+    """Judges cells in a worker process and times those that pass.
+
+    Attributes:
+        devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
+    """
+
+    def __init__(self, settings: Settings, *, plain: bool = False) -> None:
+        """Nothing is started before it's needed.
+
+        Args:
+            settings: of the run.
+            plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
+        """
+        self.settings = settings
+        self._plain = plain
+        self.devices: dict[str, str] = {}
+        self._worker: Worker | None = None
+        self._judged: dict[str, Judged] = {}
+        self._paths: dict[Path, Path] = {}
+        self._pinned: Pinned | None = None
+        self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
+        self._without_unusual: dict[Path, str] = {}  # model to what it died of
+        self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
+
+    def start(self) -> None:
+        """Start the worker now: it gets ready while the run is still being prepared."""
+        with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error, where it can be told
+            self._started_worker()
+
+    def warm(self) -> None:
+        """Wait until the worker is ready, so that what is timed next isn't its start."""
+        self._started_worker().call(providers.get, "cpu")
+
+    def probe(self, provider: str) -> Availability:
+        """Whether ``provider`` can be used here, found out by using it, in the worker."""
+        try:
+            found = self._started_worker().call(probe, provider)
+        except (WorkerDied, WorkerNotStarted) as error:
+            return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
+        if found.device:
+            self.devices[provider] = found.device
+        return found
+
+    def judge(self, cell: Cell) -> CellResult:
+        """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        if cell.id not in self._judged:
+            self._judged[cell.id] = self._judge(cell)
+        return self._judged[cell.id].result
+
+    def time(self, cell: Cell, benchmark: Any) -> CellResult:
+        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
+        result = self.judge(cell)
+        task = self._task(cell)
+        try:
+            sets = self._started_worker().call(pipeline.timing_inputs, task)
+            record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+        # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
+        result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
+        self._timed[cell.id] = (cell, result)
+        return result
+
+    def check_reference(self, cells: int) -> str | None:
+        """See that the pinned reference environment works, and settle how often a cell is timed beside it.
+
+        Args:
+            cells: how many are going to be timed.
+
+        Returns:
+            How many pairs each gets, and why; None where no environment was named.
+
+        Raises:
+            UsageError: there is none.
+            GateError: it doesn't work.
+            ResultsError: the accepted levels can't be read.
+        """
+        if self.settings.gate_reference is None:
+            return None
+        choice = verdicts.lockstep_pairs(max(cells, 1))
+        self._pinned = Pinned(self.settings.gate_reference, self.settings, this_host(self.devices), choice.pairs)
+        self._pinned.check()
+        return choice.why if cells else None
+
+    def beside(self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None) -> CellResult:
+        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where there are any."""
+        if self._pinned is None:
+            return result
+        try:
+            task = self._task(cell)
+        except HarnessError:  # it was told in the verdict: there is no model
+            return result
+        return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+
+    def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
+        """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
+
+        Args:
+            say: takes a line for each part of a measurement that is made again, before it is made.
+
+        Yields:
+            The newer state of each cell that has an accepted level; of one that is measured again, twice.
+        """
+        if self._pinned is None:
+            return
+        decided = self._pinned.decide()
+        for name, first in decided.items():
+            yield replace(self._timed[name][1], pinned=first)
+        waiting = deque(self._pinned.doubtful())
+        count, settled, turns = len(waiting), 0, Counter[str]()
+        while waiting:  # a part of each in turn: see `verdicts.PART_PAIRS`
+            name = waiting.popleft()
+            cell, result = self._timed[name]
+            turns[name] += 1
+            done = f"{settled} of {count} settled"
+            say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
+            try:
+                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
+            except Exception as error:  # as in `time`: whatever a model does, the run goes on
+                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
+                record = verdicts.without_second(decided[name], words)
+            if record is None:
+                waiting.append(name)
+                continue
+            settled += 1
+            yield replace(result, pinned=record)
+
+    def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
+        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
+
+        Raises:
+            WorkerDied: it crashed, hung or ate its memory.
+            Exception: whatever it raised.
+        """
+        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+
+    def revise(self, result: CellResult) -> None:
+        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
+        self._judged[result.id] = replace(self._judged[result.id], result=result)
+
+    def close(self) -> None:
+        """End the worker and the pinned reference, and keep the cache within its limit."""
+        if self._pinned is not None:
+            self._pinned.close()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+            with contextlib.suppress(ResultsError):
+                Cache(cache_root()).prune_if_due()
+
+    def _started_worker(self) -> Worker:
+        if self._worker is None:
+            environment: dict[str, str] = {}
+            for name in self.settings.provider:
+                environment.update(providers.get(name).environment)
+            self._worker = Worker(
+                self.settings.limits, environment, preload=("onnx_harness.cell.pipeline", "onnx", "onnxruntime")
+            )
+        return self._worker
+
+    def _task(self, cell: Cell) -> Task:
+        if cell.card.path not in self._paths:
+            self._paths[cell.card.path] = fetch.materialize(cell.card)
+        unusual = not self._plain and cell.card.path not in self._without_unusual
+        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual, explained=not self._plain)
+
+    def _judge(self, cell: Cell) -> Judged:
+        ended = CellResult(
+            id=cell.id,
+            model=cell.card.name,
+            model_sha256="",
+            variant=cell.variant.id,
+            provider=cell.provider,
+            status=Status.ERROR,
+            stage=Stage.LOAD,
+            card_sha256=cell.card.digest(),
+        )
+        try:
+            judged = self._started_worker().call(pipeline.judge, self._task(cell))
+            if (died := self._without_unusual.get(cell.card.path)) is not None:
+                note = f"fed usual inputs alone: on unusual ones, {died}"
+                judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+            return judged
+        except WorkerDied as death:
+            if death.stage == UNUSUAL and cell.card.path not in self._without_unusual:
+                # What no user would feed killed ONNX Runtime itself: that says nothing about the variant.
+                self._without_unusual[cell.card.path] = death.what
+                return self._judge(cell)
+            if death.stage.startswith(RISK):
+                self._deaths[cell.card.path] += 1
+                if isinstance(death, WorkerCrashed) and self._deaths[cell.card.path] <= MOST_DEATHS:
+                    return self._judge(cell)  # the worker knows what it doesn't try again
+                death.stage = ""
+            stage = Stage(death.stage) if death.stage else Stage.LOAD
+            ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
+            if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
+                return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
+            return Judged(replace(ended, symptom=Symptom.CRASH))
+        except HarnessError as error:
+            return Judged(replace(ended, reason=str(error)))
+        except Exception as error:
+            return Judged(replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}"))

@@ -1,0 +1,124 @@
+"""The tests that every cell gets. The plugin makes a test module of this one for each model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onnx_harness.cards.backend_suite import case_of
+from onnx_harness.cell.matrix import GROUPS, Cell, upstream
+from onnx_harness.results.cells import CellResult, Status
+
+if TYPE_CHECKING:
+    from onnx_harness.run.runner import Runner
+
+Record = Callable[[CellResult], None]
+Progress = Callable[[str], None]
+
+
+def test_accuracy(
+    onnx_cell: Cell,
+    onnx_runner: Runner,
+    onnx_record: Record,
+    onnx_progress: Progress,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    from onnx_harness.diagnose import repro
+
+    result = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
+    kept = repro.settle(onnx_runner, onnx_cell, result)
+    if result.status in (Status.FAIL, Status.ERROR):
+        lines = [] if kept is None else [kept]
+        result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, onnx_runner)))
+    onnx_record(result)
+    conclude(result)
+
+
+def test_latency(
+    onnx_cell: Cell,
+    onnx_runner: Runner,
+    onnx_record: Record,
+    onnx_progress: Progress,
+    benchmark: Any,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
+    if hasattr(request.config, "workerinput"):
+        pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
+    accurate = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
+    if accurate.status is not Status.PASS:
+        onnx_record(onnx_runner.beside(onnx_cell, accurate))
+        pytest.skip(f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed")
+    result = onnx_runner.time(onnx_cell, benchmark)
+    if result.status is Status.ERROR:
+        result = replace(result, detail=(alone(request.node, onnx_cell, onnx_runner),))
+    onnx_record(result)
+    conclude(result)
+
+
+def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
+    """The verdict on the cell, with its sensitivity where that was asked for."""
+    if not runner.settings.sensitivity:
+        return runner.judge(cell)
+    from onnx_harness.mutation import sensitivity
+
+    return sensitivity.examine(runner, cell, progress)
+
+
+def against_expectation(result: CellResult, cell: Cell) -> CellResult:
+    """The verdict in the light of the card's known failures.
+
+    An expected failure that passes, or that fails at another stage than the card says, is a failure: the card is
+    out of date, or something else broke. Of a suite's cases, those that somebody else's library breaks are known:
+    which ones is what the account at the end is for.
+    """
+    libraries = upstream(cell.variant)
+    if cell.card.suite and libraries and result.status is Status.FAIL:
+        seen = " and ".join(f"{name} {version(name)}" for name in libraries)
+        return replace(result, status=Status.KNOWN_FAILURE, reason=f"{result.reason} (made by {seen})")
+    entry = cell.known_failure
+    if entry is None or result.status not in (Status.PASS, Status.FAIL):
+        return result
+    seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
+    if result.status is Status.PASS:
+        reason = f"passes, though the card {cell.card.path.name} knows it to fail ({entry.reason}; seen in {seen})"
+        return replace(result, status=Status.FAIL, reason=reason, detail=("Mend: take that entry out of the card.",))
+    if result.stage != entry.stage:
+        reason = f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
+        return replace(result, reason=reason)
+    return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
+
+
+def conclude(result: CellResult) -> None:
+    """Turn a verdict into pytest's outcome."""
+    match result.status:
+        case Status.PASS:
+            return
+        case Status.NOT_APPLICABLE:
+            pytest.skip(result.reason or "not applicable")
+        case Status.KNOWN_FAILURE:
+            pytest.xfail(result.reason or "known failure")
+        case _:
+            from onnx_harness.report.figures import explanation
+
+            told = "\n  ".join(explanation(result))
+            pytest.fail(f"{result.id}: {result.status} at {result.stage}: {told}", pytrace=False)
+
+
+def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
+    """The command that runs this test alone, with the seed that matters."""
+    settings = runner.settings
+    name = f"--{cell.card.suite}={case_of(cell.card)}" if cell.card.suite else item.nodeid
+    words = ["pytest", name, "--provider", cell.provider, "--variant", cell.variant.id]
+    if cell.variant.id not in settings.variants:
+        # `fp16` alone names the group; with parentheses it's the step.
+        spelling = cell.variant.spelling
+        words[-1] = f"{spelling}()" if spelling in GROUPS else spelling
+    words += ["--seed", str(settings.seed), "--input-sets", str(settings.input_sets)]
+    return "alone: " + " ".join(shlex.quote(word) for word in words)

@@ -1,0 +1,207 @@
+"""Steps that turn a model into another: one file each, declared here, loaded when asked for.
+
+Importing this package or any file in it imports neither onnx nor onnxruntime: collection stays cheap. A file does
+its heavy imports inside ``apply``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.names import OptionValue, Step
+
+if TYPE_CHECKING:
+    import onnx
+
+ENTRY_POINTS = "onnx_harness.transforms"
+
+
+class Precision(StrEnum):
+    """The arithmetic that a transform leaves behind: what decides the tolerance. Loosest last."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+_log = logging.getLogger(__name__)
+_collecting: ContextVar[list[str] | None] = ContextVar("collecting", default=None)
+_detailing: ContextVar[list[str] | None] = ContextVar("detailing", default=None)
+
+# What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed in may be changed.
+Apply = Callable[..., "onnx.ModelProto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more than options.
+
+    Attributes:
+        summary: one line for listings.
+        apply: the function.
+        forms: step names, each with the options that it presets: ``{"fp16.io32": {"keep_io_types": True}}``.
+        options: names and types of the options a user may write in parentheses.
+        requires: distributions whose versions decide the result, and which must be installed.
+        precision: of the result.
+        float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
+        keeps_values: on single operators every value is the original's, to 1e-6 or one unit in the last place.
+        input_shapes: the option, if any, in which the user fixes the shapes of inputs: ``"x:1,3,224,224"`` for each.
+        session: the step is an option of the session, not a change of the model: ``apply`` is never called.
+        groups: the variant groups that all forms belong to.
+        calibrated: ``apply`` also takes ``samples``: input sets, a value by input name in each.
+        check: called with the options when a step is bound, so that a value that can't be honoured is refused before
+            anything runs: it raises ValueError.
+    """
+
+    summary: str
+    apply: Apply
+    forms: Mapping[str, Mapping[str, OptionValue]]
+    options: Mapping[str, type] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    precision: Precision = Precision.FP32
+    float_io: str | None = None
+    keeps_values: bool = False
+    input_shapes: str | None = None
+    session: bool = False
+    groups: tuple[str, ...] = ()
+    calibrated: bool = False
+    check: Callable[..., object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundStep:
+    """A step, looked up: the transform and all its options, presets and written ones merged."""
+
+    name: str
+    transform: Transform
+    options: Mapping[str, OptionValue]
+
+    def __call__(self, model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]] = ()) -> onnx.ModelProto:
+        """Apply the transform with its options; ``model`` may be changed. ``samples`` reach it if it's calibrated."""
+        if self.transform.calibrated:
+            return self.transform.apply(model, samples=samples, **self.options)
+        return self.transform.apply(model, **self.options)
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """The name and the shape that ``"x:1,3,224,224"`` says; ``"x:"`` is a scalar's.
+
+    Raises:
+        ValueError: it doesn't say both.
+    """
+    # A name may hold colons itself: many exporters end it in ":0".
+    name, colon, dims = text.rpartition(":")
+    sizes = [dim.strip() for dim in dims.split(",")] if dims.strip() else []
+    if not colon or not name or not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"{text!r} is no shape of an input; one is written NAME:1,3,224,224")
+    return name, tuple(int(size) for size in sizes)
+
+
+def fixed_shapes(steps: Sequence[Step]) -> dict[str, tuple[int, ...]]:
+    """The shapes that the options of a chain's steps give to inputs, by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for step in map(bind, steps):
+        texts = step.options.get(step.transform.input_shapes or "", ())
+        found.update(map(parse_shape, texts if isinstance(texts, tuple) else ()))
+    return found
+
+
+@contextlib.contextmanager
+def remarks() -> Iterator[list[str]]:
+    """Collect, in the list that it gives, what transforms remark meanwhile."""
+    collected: list[str] = []
+    token = _collecting.set(collected)
+    try:
+        yield collected
+    finally:
+        _collecting.reset(token)
+
+
+def remark(text: str) -> None:
+    """Say, from inside a transform, what whoever reads its result should know. Logged where nobody collects it."""
+    collected = _collecting.get()
+    if collected is None:
+        _log.warning("%s", text)
+    else:
+        collected.append(text)
+
+
+@contextlib.contextmanager
+def details() -> Iterator[list[str]]:
+    """Collect, in the list that it gives, what transforms did, in their own words."""
+    collected: list[str] = []
+    token = _detailing.set(collected)
+    try:
+        yield collected
+    finally:
+        _detailing.reset(token)
+
+
+def detail(text: str) -> None:
+    """Say, from inside a transform, what it did: for those who asked, as ``onnx-harness transform`` does."""
+    collected = _detailing.get()
+    if collected is not None:
+        collected.append(text)
+
+
+@cache
+def registry() -> Mapping[str, Transform]:
+    """Every transform by step name, those of other packages (entry point ``onnx_harness.transforms``) included.
+
+    Raises:
+        UsageError: two transforms claim one step name.
+    """
+    found: dict[str, Transform] = {}
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    for transform in (transform for module in modules for transform in _declared(module)):
+        for name in transform.forms:
+            if name in found:
+                raise UsageError(f"two transforms are called '{name}': {found[name].summary!r}, {transform.summary!r}")
+            found[name] = transform
+    return found
+
+
+def _declared(module: object) -> Iterable[Transform]:
+    declared: Transform | tuple[Transform, ...] = getattr(module, "TRANSFORM", ())
+    return (declared,) if isinstance(declared, Transform) else declared
+
+
+def bind(step: Step) -> BoundStep:
+    """Look a step up and check its options.
+
+    Raises:
+        UsageError: there's no such step or option, or a value is of the wrong type.
+    """
+    transform = registry().get(step.name)
+    if transform is None:
+        raise UsageError(f"there is no transform '{step.name}'. {did_you_mean(step.name, registry())}")
+    options = dict(transform.forms[step.name])
+    for key, value in step.options:
+        wanted = transform.options.get(key)
+        if wanted is None:
+            known = did_you_mean(key, transform.options) if transform.options else "It has none."
+            raise UsageError(f"transform '{step.name}' has no option '{key}'. {known}")
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not wanted:
+            raise UsageError(f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} isn't one")
+        options[key] = value
+    if transform.check is not None:
+        try:
+            transform.check(**options)
+        except ValueError as error:
+            raise UsageError(f"step '{step}' can't be honoured: {error}") from None
+    return BoundStep(step.name, transform, options)

@@ -1,0 +1,303 @@
+"""What becomes float16: every value gets one type, made once for all its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx
+
+from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.integer_products import dequantizing
+from onnx_harness.transforms.half.schemas import EITHER, FLOAT, MOVES, SCATTERS, takes
+from onnx_harness.transforms.half.weights import Rounder
+
+_FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
+_SCAN_LIKE_LOOP = 9
+_SOURCES = ("Constant", "ConstantOfShape", "Cast")
+
+
+class Halving:
+    """Decides which float32 values of a model are made in a half type, and in which type each node reads them.
+
+    Attributes:
+        half: the half type.
+        floats: names of all values that are float32 in the model.
+        halves: of those, the ones made in the half type.
+        flexible: of those, the ones that can be made in either type.
+        casts: the model's own Casts, but for those that stay as they are.
+        read_half: names of what is read in the half type, among others.
+        read_float: names of what is read in float32, among others.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        opset: int,
+        rounder: Rounder,
+        keep_io_types: bool | Collection[str],
+        blocked_ops: Collection[str],
+        blocked_nodes: Collection[str],
+        keep_sums: bool,
+    ) -> None:
+        """Take what was read; nothing is decided yet, and nothing will be changed but what steps and scopes want.
+
+        Args:
+            reading: the graphs of the model.
+            opset: version of the standard operators.
+            rounder: knows the half type, and what it would clip.
+            keep_io_types: float32 inputs and outputs stay float32: all, none, or those of these names.
+            blocked_ops: standard operators that stay float32.
+            blocked_nodes: names of nodes that stay float32.
+            keep_sums: means that are spelt as a sum and a quotient stay float32, and so does what scales products of
+                integers.
+        """
+        self._reading = reading
+        self._opset = opset
+        self._types = reading.types
+        self._rounder = rounder
+        self._keep_io_types = keep_io_types
+        self._blocked_ops = blocked_ops
+        self._blocked_nodes = blocked_nodes
+        self._kept = self._means() | dequantizing(reading) if keep_sums else set()
+        self._exact = self._exact_normalizations()
+        self._movers: list[Step] = []
+        self.half = rounder.half
+        self.floats = reading.floats()
+        self.halves: set[str] = set()
+        self.flexible: dict[str, None] = {}
+        self.casts: list[Step] = []
+        self.read_half: set[str] = set()
+        self.read_float: set[str] = set()
+
+    def decide(self) -> None:
+        """Decide everything."""
+        for name in self._reading.scopes[0].inputs:
+            if self.outside(name) != FLOAT:
+                self.halves.add(name)
+        held = (*self._reading.initializers, *self._reading.sparse)
+        self.flexible.update((name, None) for name in held if name in self.floats)
+        self._decide_nodes()
+        wanted = self._outputs_wanted()
+        self.halves &= self.floats
+        self._spare_detours({name for name, want in wanted if want != FLOAT})
+        read_exact = self._note_reads(wanted)
+        # Where readers differ it will be made twice.
+        self.halves.update(
+            name
+            for name in self.flexible
+            if name in self.read_half and name not in self.read_float and name not in read_exact
+        )
+
+    def outside(self, name: str) -> int:
+        """The type in which the caller gives or takes an input or output of the model that was float32."""
+        keeps = self._keep_io_types if isinstance(self._keep_io_types, bool) else name in self._keep_io_types
+        return FLOAT if keeps else self.half
+
+    def _blocks(self, step: Step) -> bool:
+        return (
+            step.op in self._blocked_ops
+            or step.scope.blocked
+            or step in self._kept
+            or (bool(self._blocked_nodes) and step.node.name in self._blocked_nodes)
+        )
+
+    def _means(self) -> set[Step]:
+        """Sums that are scaled to a mean at once, and what scales them: the sum overflows in float16, not the mean."""
+        sums = {step.outs[0]: step for step in self._reading.floating if step.op == "ReduceSum"}
+        readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
+        for step in self._reading.floating if sums else ():
+            for index, name in enumerate(step.ins):
+                if name in sums:
+                    readers[name].append((step, index))
+        once = ((sums[name], *found[0]) for name, found in readers.items() if len(found) == 1)
+        return {step for made, reader, index in once if self._scales(reader, index) for step in (made, reader)}
+
+    def _scales(self, step: Step, index: int) -> bool:
+        """Whether a node divides its input at ``index``, or multiplies it by a constant."""
+        if step.op == "Div":
+            return index == 0
+        other = step.ins[1 - index] if step.op == "Mul" else ""
+        return bool(other) and (other in self._reading.constants or other in self._reading.defaults)
+
+    def _decide_nodes(self) -> None:
+        half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
+        exceptions = self._kept or self._exact or self._blocked_nodes
+        for step in self._reading.floating:
+            rule = step.rule
+            # As `_decide` would, in a fraction of its time: most nodes are of this kind.
+            if rule is not None and rule.alone and not exceptions:
+                if not (step.sized or step.unclear or step.op in blocked_ops or step.scope.blocked):
+                    step.want = half
+                    halves.update(step.outs)
+                    if step.op in MOVES:
+                        movers.append(step)
+            else:
+                self._decide(step)
+
+    def _decide(self, step: Step) -> None:
+        """Decide the types in which a node reads and makes what was float32."""
+        if step.bodies:
+            self._decide_with_bodies(step)
+            return
+        stays = self._blocks(step)
+        if not stays and step.op in _SOURCES and takes(step.op, self._opset, self.half):
+            self._enter_source(step)
+        rule = step.rule
+        if rule is None or stays or step.sized or rule.inputs == FLOAT == rule.outputs:
+            return
+        if rule.inputs == EITHER:
+            step.want = EITHER
+            return
+        # Sequences and what nothing is known about can't be cast.
+        if step.unclear or (rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)):
+            return
+        if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
+            return
+        step.want = rule.inputs
+        if isinstance(rule.outputs, tuple):
+            self.halves.update(
+                name for name, want in zip(step.outs, rule.outputs, strict=True) if want not in (FLOAT, EITHER)
+            )
+        elif rule.outputs != FLOAT:
+            self.halves.update(step.outs)
+        if step.op in MOVES:
+            self._movers.append(step)
+
+    def _enter_source(self, step: Step) -> None:
+        """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either type."""
+        (result, *_) = step.outs
+        if step.op == "Cast":
+            self.casts.append(step)
+            source = self._types[step.ins[0]]
+            if self._types[result] == FLOAT and source not in (FLOAT, self.half):
+                self.flexible[result] = None
+        elif self._types[result] == FLOAT and (step.tensor is not None or not _is_sparse(step)):
+            self.flexible[result] = None
+
+    def _exact_normalizations(self) -> set[Step]:
+        """The normalizations that stay float32.
+
+        Those whose running statistics the clamp would cut, as they are or as they may be: trained models have variances
+        of 1e8, and a clipped one isn't a small error, it scales a whole channel. And those that train: the statistics
+        that they give stop moving once a step is less than float16 tells apart.
+        """
+        found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
+        training = {step for step in found if len(step.outs) > 1}
+        steps = [step for step in found if step not in training]
+        held = [[self._tensor_of(name) for name in step.ins[1:]] for step in steps]
+        known = [tensor for tensors in held for tensor in tensors if tensor is not None]
+        # Most models have none, which is seen at one glance.
+        if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
+            return training
+        return training | {
+            step
+            for step, tensors in zip(steps, held, strict=True)
+            if not all(tensors) or self._rounder.clips(filter(None, tensors))
+        }
+
+    def _tensor_of(self, name: str) -> onnx.TensorProto | None:
+        tensor = self._reading.initializers.get(name)
+        maker = self._reading.makers.get(name)
+        if tensor is None and isinstance(maker, Step) and maker.op == "Constant":
+            return maker.tensor or constant_tensor(maker.node)
+        return tensor
+
+    def _decide_with_bodies(self, step: Step) -> None:
+        # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
+        known = step.op in ("If", "Loop") or (step.op == "Scan" and self._opset >= _SCAN_LIKE_LOOP)
+        known = known and takes(step.op, self._opset, self.half)
+        stays = self._blocks(step) or not known or not self._knows_alike(step)
+        want = FLOAT if stays else self.half
+        step.want = want
+        for body in step.bodies:
+            body.want = want
+            body.blocked = stays
+        if not stays:
+            self.halves.update(step.outs)
+            for body in step.bodies:
+                self.halves.update(body.inputs[_FIRST_BODY_INPUT[step.op] :])
+
+    def _knows_alike(self, step: Step) -> bool:
+        """Whether each value has the same type inside the node as outside."""
+        skipped = 1 if step.op == "Loop" else 0
+        pairs = [pair for body in step.bodies for pair in zip(step.outs, body.outputs[skipped:], strict=False)]
+        first = _FIRST_BODY_INPUT[step.op]
+        for body in step.bodies if step.op != "If" else ():
+            pairs += zip(step.ins[first:], body.inputs[first:], strict=False)
+        return all(self._types[outer] == self._types[inner] for outer, inner in pairs if outer)
+
+    def _outputs_wanted(self) -> list[tuple[str, int]]:
+        """Of each graph's float32 outputs, the names and the types in which they are wanted."""
+        main, *inner = self._reading.scopes
+        wanted = [(name, self.outside(name)) for name in main.outputs]
+        wanted += [(name, scope.want) for scope in inner for name in scope.outputs]
+        return [(name, want) for name, want in wanted if name in self.floats]
+
+    def _spare_detours(self, wanted: set[str]) -> None:
+        """Let what only moves values stay float32 between float32 and float32, where float16 would round for nothing.
+
+        Args:
+            wanted: outputs of graphs that are wanted in the half type.
+        """
+        movers = [step for step in self._movers if self._reads_only_float(step)]
+        if not movers:
+            return
+        for step in self._reading.floating:
+            if isinstance(step.want, tuple):
+                wanted.update(name for name, want in zip(step.ins, step.want, strict=True) if want == self.half)
+            elif step.want == self.half and step.op not in MOVES:
+                wanted.update(step.ins)
+        for step in reversed(self._movers):
+            if not wanted.isdisjoint(step.outs):
+                wanted.update(step.ins)
+        for step in self._movers:
+            if wanted.isdisjoint(step.outs) and self._reads_only_float(step):
+                step.want = FLOAT
+                self.halves.difference_update(step.outs)
+
+    def _reads_only_float(self, step: Step) -> bool:
+        if not self.halves.isdisjoint(step.ins):
+            return False
+        constants = self._reading.constants
+        return any(name in self.floats and name not in constants for name in step.ins)
+
+    def _note_reads(self, wanted: list[tuple[str, int]]) -> set[str]:
+        """Note what is read in which type; returns what is read as it is, and mustn't be rounded for that."""
+        read_half, read_float = self.read_half, self.read_float
+        read_exact: set[str] = set()
+        for step in self._reading.floating:
+            want = step.want
+            if want == self.half:
+                read_half.update(step.ins)
+            elif want == FLOAT:
+                read_float.update(step.ins)
+            elif step.op == "Cast":  # which may go on to double: a constant isn't rounded in between
+                read_exact.update(step.ins)
+            elif isinstance(want, tuple):
+                for name, each in zip(step.ins, want, strict=True):
+                    (read_float if each == FLOAT else read_half).add(name)
+        for name, each in wanted:
+            (read_float if each == FLOAT else read_half).add(name)
+        return read_exact
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The value of a Constant of floats; None for one that is sparse."""
+    (held,) = node.attribute
+    tensor: onnx.TensorProto | None = None
+    match held.type:
+        case onnx.AttributeProto.TENSOR:
+            tensor = held.t
+        case onnx.AttributeProto.FLOAT:
+            tensor = onnx.TensorProto(data_type=FLOAT, float_data=[held.f])
+        case onnx.AttributeProto.FLOATS:
+            tensor = onnx.TensorProto(data_type=FLOAT, dims=[len(held.floats)], float_data=held.floats)
+    return tensor
+
+
+def _is_sparse(step: Step) -> bool:
+    return step.op == "Constant" and step.node.attribute[0].HasField("sparse_tensor")
+
+
+def _reduces(node: onnx.NodeProto) -> bool:
+    return any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)

@@ -1,0 +1,113 @@
+"""Products that float16 would spoil, and one that ONNX Runtime dies of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from onnx_harness.model.file import subgraphs
+from onnx_harness.model.rewrite import walk
+from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16, MOVES
+
+_OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
+_KEEP_TOTALS = MOVES | {"Add", "Sub"}
+
+
+def dequantizing(reading: Reading) -> set[Step]:
+    """What brings products of integers back to floats: a Cast, the Mul by a scale, and the product of two scales.
+
+    A product of 8-bit integers is beyond 65504 after four terms or so, and the scale that brings it back is often too
+    small for float16. So dynamic quantization writes it.
+    """
+    found: set[Step] = set()
+    for scope in reading.scopes:
+        totals: set[str] = set()
+        casts: dict[str, Step] = {}
+        for step in scope.steps:
+            if step.op in _OF_INTEGERS:
+                totals.update(step.outs)
+            elif not totals:
+                continue
+            elif step.op in _KEEP_TOTALS and not totals.isdisjoint(step.ins):
+                totals.update(name for name in step.outs if reading.types[name] == onnx.TensorProto.INT32)
+            elif step.op == "Cast" and step.ins[0] in totals and reading.types[step.outs[0]] == FLOAT:
+                casts[step.outs[0]] = step
+            elif step.op == "Mul" and not casts.keys().isdisjoint(step.ins):
+                found.add(step)
+                for name in step.ins:
+                    maker = casts.get(name) or reading.makers.get(name)
+                    if isinstance(maker, Step) and maker.op in ("Cast", "Mul"):
+                        found.add(maker)
+    return found
+
+
+def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None = None) -> None:
+    """Let a float16 product with a constant matrix come before the Transpose that moves its other factor's first axis.
+
+    Rows are multiplied by a matrix, so it's all the same in what order they lie. ONNX Runtime 1.32 fuses the two once
+    it has put Casts around them, on its CPU provider, and dies of it while the session is made: so it does of a
+    recurrent network, sequence first, before a linear layer.
+
+    Args:
+        graph: with the graphs inside it.
+        root: the graph that it lies in, of the model; None where it's that.
+    """
+    root = root or graph
+    movers = {node.output[0]: node for node in graph.node if _moves_first_axis(node)}
+    if movers:
+        matrices = {tensor.name for tensor in graph.initializer if _is_matrix(tensor)}
+        matrices.update(node.output[0] for node in graph.node if _is_matrix(node))
+        found = [
+            (at, node)
+            for at, node in enumerate(graph.node)
+            if node.op_type == "MatMul" and not node.domain and node.input[0] in movers and node.input[1] in matrices
+        ]
+        taken = {name for node in walk(root) for name in (*node.input, *node.output)} if found else set()
+        for at, node in reversed(found):
+            mover, last = movers[node.input[0]], onnx.NodeProto()
+            last.CopyFrom(mover)
+            last.ClearField("name")
+            between = _fresh(node.output[0], taken)
+            last.input[0], last.output[0] = between, node.output[0]
+            node.input[0], node.output[0] = mover.input[0], between
+            graph.node.insert(at + 1, last)
+        if found:
+            read = {name for node in walk(graph) for name in node.input} | {info.name for info in graph.output}
+            unread = movers.keys() - read
+            _delete(graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread])
+            _delete(graph.value_info, [at for at, info in enumerate(graph.value_info) if info.name in unread])
+    for node in graph.node:
+        for body in subgraphs(node):
+            multiply_before_moving(body, root)
+
+
+def _moves_first_axis(node: onnx.NodeProto) -> bool:
+    """Whether a node is a Transpose that puts the first axis before the last, which stays."""
+    if node.op_type != "Transpose" or node.domain:
+        return False
+    perm = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
+    return len(perm) > 2 and perm == [*range(1, len(perm) - 1), 0, len(perm) - 1]
+
+
+def _is_matrix(held: onnx.TensorProto | onnx.NodeProto) -> bool:
+    """Whether an initializer or a node is a constant matrix in float16."""
+    if isinstance(held, onnx.NodeProto):
+        tensors = [each.t for each in held.attribute if each.name == "value"] if held.op_type == "Constant" else []
+        return any(map(_is_matrix, tensors))
+    return len(held.dims) == 2 and held.data_type == FLOAT16
+
+
+def _fresh(stem: str, taken: set[str]) -> str:
+    name, number = f"{stem}_unmoved", 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_unmoved_{number}"
+    taken.add(name)
+    return name
+
+
+def _delete(field: Any, places: list[int]) -> None:
+    for at in reversed(places):
+        del field[at]

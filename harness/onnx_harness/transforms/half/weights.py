@@ -1,0 +1,224 @@
+"""Weights rounded to float16 or bfloat16, many small ones at a time, and the account of what the clamp did to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_harness.transforms.float16 import Clamped
+from onnx_harness.transforms.half.schemas import FLOAT16
+
+# Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than rounding them does.
+_BATCH = 1 << 19
+# A note that lists every tensor of a large model would be read by nobody.
+_NAMED = 5
+
+_FLOAT_BYTES = 4
+_INFINITY = 0x7F800000  # as bits of float32
+# What a field with packed floats starts with: the number of float_data, and that it is of known length.
+_PACKED = onnx.TensorProto.FLOAT_DATA_FIELD_NUMBER << 3 | 2
+
+# As `onnx_harness.transforms.float16.clamp` does, whose ``places`` it fills.
+Round = Callable[[npt.NDArray[np.float32], list[npt.NDArray[np.intp]]], Clamped]
+
+
+# What is rounded, where it goes, and what the account calls it.
+_Job = tuple[onnx.TensorProto, onnx.TensorProto, str]
+
+
+class _Lost(NamedTuple):
+    """What the clamp did to a tensor: see `onnx_harness.transforms.float16.Clamped`, without the array."""
+
+    raised: int
+    lowered: int
+    smallest: float | None
+    largest: float | None
+
+
+class Rounder:
+    """Rounds tensors to a half type, and remembers which it clamped."""
+
+    def __init__(
+        self, limits: tuple[float, float], clamp: Round, half: int = FLOAT16, folder: Path | None = None
+    ) -> None:
+        """Take what rounds an array.
+
+        Args:
+            limits: the least and greatest magnitudes that ``clamp`` leaves alone, zero and infinity aside.
+            clamp: what rounds.
+            half: the type that it rounds to.
+            folder: where external data lie; None for the current folder.
+        """
+        self.half = half
+        self._limits = limits
+        self._clamp = clamp
+        self._folder = folder
+        self._jobs: dict[int, _Job] = {}  # by the identity of the target
+        self._lost: dict[str, _Lost] = {}
+
+    def add(self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False) -> None:
+        """Have a float32 tensor rounded, by `flush` or at once.
+
+        Args:
+            source: the tensor.
+            target: where the rounded values go; it may be ``source`` itself, or has its shape.
+            name: what the account calls it.
+            at_once: don't wait.
+        """
+        if at_once:
+            self._round_all([(source, target, name)])
+        else:
+            self._jobs[id(target)] = source, target, name
+
+    def clips(self, tensors: Iterable[onnx.TensorProto]) -> bool:
+        """Whether magnitudes of some of the tensors are above the limit."""
+        values = np.frombuffer(b"".join(tensor.raw_data or self._elsewhere(tensor) for tensor in tensors), "<f4")
+        return bool((np.abs(values) > self._limits[1]).any())
+
+    @property
+    def waiting(self) -> int:
+        """How many weights are waiting to be rounded."""
+        return sum(math.prod(source.dims[:]) for source, _, _ in self._jobs.values())
+
+    def redirect(self, target: onnx.TensorProto, other: onnx.TensorProto) -> bool:
+        """Have what is to be written to a tensor written to another one; False when nothing is."""
+        job = self._jobs.pop(id(target), None)
+        if job is None:
+            return False
+        source, _, name = job
+        self._jobs[id(other)] = source, other, name
+        return True
+
+    def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
+        """Round everything that was added, except what goes to the tensors ``but``."""
+        later = {key: self._jobs.pop(key) for key in map(id, but) if key in self._jobs}
+        self._round_all(self._jobs.values())
+        self._jobs = later
+
+    def _round_all(self, jobs: Iterable[_Job]) -> None:
+        batch: list[_Job] = []
+        held: list[bytes] = []
+        size = 0
+        for job in jobs:
+            source, target, _ = job
+            values = source.raw_data
+            if not values:
+                values = self._elsewhere(source)
+                for field in ("float_data", "external_data", "data_location"):
+                    target.ClearField(field)
+            if len(values) >= _BATCH:
+                alone = [values]
+                del values  # it's given away
+                self._round([job], alone)
+                continue
+            batch.append(job)
+            held.append(values)
+            size += len(values)
+            if size >= _BATCH:
+                self._round(batch, held)
+                batch, held, size = [], [], 0
+        if batch:
+            self._round(batch, held)
+
+    def _round(self, jobs: Sequence[_Job], held: list[bytes]) -> None:
+        """Round tensors whose values are ``held``, which is empty afterwards."""
+        ends = list(accumulate(map(len, held)))
+        values = np.frombuffer(held[0] if len(held) == 1 else b"".join(held), "<f4")
+        held.clear()
+        places: list[npt.NDArray[np.intp]] = []
+        clamped = self._clamp(values, places)
+        if clamped.raised or clamped.lowered:
+            self._account(jobs, np.array(ends) // _FLOAT_BYTES, values, clamped, places)
+        del values  # before the result is there twice
+        halves = clamped.array.tobytes()
+        del clamped
+        start, half = 0, self.half
+        for (_, target, _), end in zip(jobs, ends, strict=True):
+            target.data_type = half
+            target.raw_data = halves[start // 2 : end // 2]
+            start = end
+
+    def _elsewhere(self, tensor: onnx.TensorProto) -> bytes:
+        """The values of a float32 tensor without raw data, little-endian."""
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return self._external(tensor)
+        if not tensor.float_data:
+            return b""
+        # Packed on the wire as they would be in raw_data: a copy of memory, where reading them takes 50 ns a value.
+        packed = onnx.TensorProto()
+        packed.float_data.MergeFrom(tensor.float_data)
+        wire = packed.SerializeToString()
+        assert wire[0] == _PACKED
+        return bytes(wire[-_FLOAT_BYTES * len(tensor.float_data) :])
+
+    def _external(self, tensor: onnx.TensorProto) -> bytes:
+        import onnx_ir
+
+        held = onnx_ir.serde.deserialize_tensor(tensor, str(self._folder or ""))
+        assert isinstance(held, onnx_ir.ExternalTensor)
+        values: bytes = held.numpy().astype("<f4", copy=False).tobytes()
+        held.release()  # its pages would count as ours
+        return values
+
+    def _account(
+        self,
+        jobs: Sequence[_Job],
+        ends: npt.NDArray[np.intp],
+        values: npt.NDArray[np.float32],
+        clamped: Clamped,
+        places: Sequence[npt.NDArray[np.intp]],
+    ) -> None:
+        """Find the tensors that the clamped values are of."""
+        if len(jobs) == 1:
+            self._lost[jobs[0][2]] = _Lost(clamped.raised, clamped.lowered, clamped.smallest, clamped.largest)
+            return
+        found = np.concatenate(places)
+        of = np.searchsorted(ends, found, side="right")
+        starts = np.flatnonzero(np.diff(of, prepend=-1))
+        # As bits, whose order is that of magnitudes, so that no subnormal number is computed with.
+        bits = values.view("<u4")[found] & 0x7FFFFFFF
+        low = bits < np.float32(self._limits[0]).view(np.uint32)
+        raised = np.add.reduceat(low, starts, dtype=np.intp)
+        counts = np.diff(starts, append=len(of))
+        smallest = np.minimum.reduceat(np.where(low, bits, np.uint32(_INFINITY)), starts).view(np.float32)
+        largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
+        columns = (each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest))
+        for index, below, above, least, greatest in zip(*columns, strict=True):
+            self._lost[jobs[index][2]] = _Lost(below, above, least if below else None, greatest if above else None)
+
+    def remarks(self) -> Iterator[str]:
+        """What was clamped, a sentence each: the tensors that lost most, the others summed up."""
+        low, high = self._limits
+        clipped = sorted(
+            ((each.lowered, name, each.largest or 0.0) for name, each in self._lost.items() if each.lowered),
+            key=lambda each: (-each[0], each[1]),
+        )
+        for count, name, largest in clipped[:_NAMED]:
+            yield f"{_weights(count)} of '{name}' {_were(count)} clipped at {high:g}; the largest was {largest:.4g}"
+        rest = clipped[_NAMED:]
+        if rest:
+            count, largest = sum(each[0] for each in rest), max(each[2] for each in rest)
+            yield (
+                f"{_weights(count)} of {len(rest)} more tensors {_were(count)} clipped at {high:g}; "
+                f"the largest was {largest:.4g}"
+            )
+        raised = [each for each in self._lost.values() if each.raised]
+        if raised:
+            count, smallest = sum(each.raised for each in raised), min(each.smallest or low for each in raised)
+            tensors = f"{len(raised)} tensor{'s' * (len(raised) > 1)}"
+            yield f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest was {smallest:.4g}"
+
+
+def _weights(count: int) -> str:
+    return f"{count:,} weight{'s' * (count != 1)}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

@@ -1,0 +1,360 @@
+"""``int8.dynamic``, ``int8.static``: weights and activations in 8 bits, through onnxruntime.quantization."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness.errors import NotApplicable, did_you_mean
+from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.transforms import Precision, Transform
+from onnx_harness.transforms.optimize import MAX_BYTES
+
+if TYPE_CHECKING:
+    import onnx
+
+# What each mode can quantize; written down because collection must not import onnxruntime. A test compares them.
+DYNAMIC_OPS = ("Attention", "Conv", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul", "Transpose")
+STATIC_OPS = (
+    *("Add", "ArgMax", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "CumSum"),
+    *("EmbedLayerNormalization", "Flatten", "Gather", "GatherElements", "Gemm", "GlobalAveragePool"),
+    *("InstanceNormalization", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu"),
+    *("Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "TopK", "Transpose", "Unsqueeze"),
+    "Where",
+)
+# A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a thousand classes most
+# probabilities are less than half a step and become 0 (a shufflenet keeps 0.3 dB with it, 21.6 dB without).
+DEFAULT_OP_TYPES_TO_EXCLUDE = ("Softmax",)
+
+TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
+CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
+
+# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one that gives float16 with
+# 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
+_OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
+_ERROR = 3  # ONNX Runtime's severity
+
+
+def quantize_dynamic(
+    model: onnx.ModelProto,
+    per_channel: bool = False,
+    reduce_range: bool = False,
+    weight_type: str = "int8",
+    op_types_to_quantize: Sequence[str] = (),
+    op_types_to_exclude: Sequence[str] = (),
+    nodes_to_quantize: Sequence[str] = (),
+    nodes_to_exclude: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Quantize constant weights to 8 bits now, and activations to uint8 as the model runs.
+
+    The bodies of If, Loop and Scan stay as they are.
+
+    Args:
+        model: the model; it may be changed. Constant nodes of the main graph become initializers.
+        per_channel: a scale for each output channel of a weight.
+        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and int8 saturate.
+        weight_type: ``int8`` or ``uint8``.
+        op_types_to_quantize: operators of ``DYNAMIC_OPS``; all of them when empty. A Gemm counts as a MatMul.
+        op_types_to_exclude: operators to leave out of those.
+        nodes_to_quantize: names of nodes; all of them when empty.
+        nodes_to_exclude: names of nodes to leave out of those.
+
+    Returns:
+        The quantized model, its inputs and outputs as before.
+
+    Raises:
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16, or is over 2 GB.
+    """
+    types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
+    _refuse(model, types, float16_since=None)
+    _prepare(model, _OPSET)
+
+    def quantize(source: Path, target: Path) -> None:
+        from onnxruntime import quantization
+
+        quantization.quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=types,
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            weight_type=quantization.QuantType[TYPES[weight_type]],
+            nodes_to_quantize=list(nodes_to_quantize),
+            nodes_to_exclude=list(nodes_to_exclude),
+        )
+
+    return _through_files(model, quantize, types)
+
+
+def quantize_static(
+    model: onnx.ModelProto,
+    samples: Sequence[Mapping[str, Any]],
+    per_channel: bool = False,
+    reduce_range: bool = False,
+    weight_type: str = "int8",
+    activation_type: str = "uint8",
+    calibration: str = "minmax",
+    op_types_to_quantize: Sequence[str] = (),
+    op_types_to_exclude: Sequence[str] = DEFAULT_OP_TYPES_TO_EXCLUDE,
+    nodes_to_quantize: Sequence[str] = (),
+    nodes_to_exclude: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Quantize weights and activations to 8 bits, with the ranges that activations have on ``samples``.
+
+    QuantizeLinear and DequantizeLinear (QDQ) are put around operators, which a provider may then fuse. The bodies of
+    If, Loop and Scan stay as they are.
+
+    Args:
+        model: the model; it may be changed. Constant nodes of the main graph become initializers.
+        samples: input sets, a value by input name in each. float32 is cast where the model takes float16.
+        per_channel: a scale for each output channel of a weight. A model of an opset below 13 is converted to 13.
+        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and int8 saturate.
+        weight_type: ``int8`` or ``uint8``.
+        activation_type: ``uint8``, or ``int8`` for ranges that are symmetric, as TensorRT wants them.
+        calibration: how a range follows from what was seen: one of ``CALIBRATIONS``.
+        op_types_to_quantize: operators of ``STATIC_OPS``; all of them when empty.
+        op_types_to_exclude: operators to leave out of those.
+        nodes_to_quantize: names of nodes; all of them when empty.
+        nodes_to_exclude: names of nodes to leave out of those.
+
+    Returns:
+        The quantized model, its inputs and outputs as before.
+
+    Raises:
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an opset below 19,
+            takes no inputs, or is over 2 GB.
+        ValueError: there are no samples.
+    """
+    if not samples:
+        raise ValueError("static quantization is calibrated on input sets, and got none")
+    types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
+    _refuse(model, types, float16_since=_OPSET_FLOAT16)
+    _prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
+    feeds = _feeds(model, samples)
+
+    def quantize(source: Path, target: Path) -> None:
+        from onnxruntime import quantization
+
+        quantization.quantize_static(
+            source,
+            target,
+            _Samples(feeds),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=types,
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            activation_type=quantization.QuantType[TYPES[activation_type]],
+            weight_type=quantization.QuantType[TYPES[weight_type]],
+            nodes_to_quantize=list(nodes_to_quantize),
+            nodes_to_exclude=list(nodes_to_exclude),
+            calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration]],
+            calibration_providers=["CPUExecutionProvider"],
+            # One set at a time: the library stacks those that it gets together, and their shapes may differ.
+            extra_options={"CalibStridedMinMax": 1, "ActivationSymmetric": activation_type == "int8"},
+        )
+
+    return _through_files(model, quantize, types)
+
+
+class _Samples:
+    """What onnxruntime.quantization calls a CalibrationDataReader."""
+
+    def __init__(self, feeds: Sequence[Mapping[str, Any]]) -> None:
+        self._feeds = feeds
+        self.set_range(0, len(feeds))
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._rest = iter(self._feeds[start_index:end_index])
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        return next(self._rest, None)
+
+
+def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | None) -> None:
+    """Raise NotApplicable for what the library can't quantize, or would break.
+
+    Args:
+        model: the model.
+        types: the operators chosen.
+        float16_since: the opset from which on values may be float16; None where they never may.
+    """
+    import onnx
+
+    from onnx_harness.model.rewrite import walk
+
+    size = model.ByteSize()
+    if size > MAX_BYTES:
+        raise NotApplicable(f"onnxruntime.quantization takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
+    before = next((node.op_type for node in walk(model.graph) if _is_quantized(node.op_type)), None)
+    if before is not None:
+        raise NotApplicable(f"the model is quantized already: it holds {before}")
+    if not any(node.op_type in types or (node.op_type == "Gemm" and "MatMul" in types) for node in model.graph.node):
+        raise NotApplicable(_nothing(types))
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if float16_since is None or opset < float16_since:
+        halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        if any(tensor.data_type in halves for tensor in model.graph.initializer):
+            where = "from float16 at all" if float16_since is None else f"from float16 below opset {float16_since}"
+            raise NotApplicable(f"the model holds float16 tensors, and nothing is quantized {where}")
+
+
+def _nothing(types: Sequence[str]) -> str:
+    named = f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
+    return f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} works on float tensors"
+
+
+def _prepare(model: onnx.ModelProto, opset: int) -> None:
+    """Bring a model into the form in which the library finds its weights."""
+    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+
+    _convert(model, opset)
+    graph = model.graph
+    if model.ir_version < FREE_INITIALIZERS:  # constants there, but defaults of inputs in any later version
+        unlist_constants(graph)
+        model.ir_version = FREE_INITIALIZERS
+    lift_constants(graph)
+
+
+def _convert(model: onnx.ModelProto, opset: int) -> None:
+    import onnx
+
+    if any(entry.domain in ("", "ai.onnx") and entry.version < opset for entry in model.opset_import):
+        model.CopyFrom(onnx.version_converter.convert_version(model, opset))
+
+
+def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The samples as the model takes them, which a step before this one may have changed."""
+    import numpy as np
+    import onnx
+
+    taken = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
+    half = {name for name, kind in taken.items() if kind == onnx.TensorProto.FLOAT16}
+    feeds = [
+        {
+            name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
+            for name, value in sample.items()
+            if name in taken
+        }
+        for sample in samples
+    ]
+    if not all(feeds):
+        raise NotApplicable("the model takes no inputs: there is nothing to calibrate it on")
+    return feeds
+
+
+def _through_files(
+    model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
+) -> onnx.ModelProto:
+    """Quantize from file to file, which is all that the library can do, in a folder that goes afterwards."""
+    import onnx
+
+    from onnx_harness.model.rewrite import sort_nodes
+
+    with tempfile.TemporaryDirectory(prefix="int8-") as name, _quiet():
+        source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
+        onnx.save_model(model, source)
+        quantize(source, target)
+        quantized = onnx.load_model(target)
+    if not any(_is_quantized(node.op_type) for node in quantized.graph.node):
+        raise NotApplicable(_nothing(types))
+    sort_nodes(quantized.graph)
+    kept = [entry for entry in quantized.metadata_props if entry.key != "onnx.infer"]  # the library's note to itself
+    quantized.ClearField("metadata_props")
+    quantized.metadata_props.extend(kept)
+    return quantized
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library from printing, and from logging and configuring the root logger, which it does when imported."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    disabled = root.manager.disable
+    root.addHandler(silent)  # without any, logging.warning() would add one that stays
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import onnxruntime
+
+            onnxruntime.set_default_logger_severity(_ERROR)  # of the sessions that calibrate
+            yield
+    finally:
+        logging.disable(disabled)
+        root.removeHandler(silent)
+
+
+def _is_quantized(op_type: str) -> bool:
+    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger, DynamicQuantizeLSTM and more."""
+    return op_type.startswith("Q") or "Quantize" in op_type or op_type.endswith(("Integer", "NBits"))
+
+
+def _chosen(included: Sequence[str], excluded: Sequence[str], known: Sequence[str]) -> list[str]:
+    types = [name for name in included or known if name not in excluded]
+    if not types:  # the library would take an empty list for all of them
+        raise NotApplicable("every operator that could be quantized is excluded")
+    return types
+
+
+def _check_dynamic(**options: Any) -> None:
+    _check_options(options, DYNAMIC_OPS)
+
+
+def _check_static(**options: Any) -> None:
+    _check_options(options, STATIC_OPS)
+
+
+def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> None:
+    """Raise ValueError for a value that can't be honoured."""
+    allowed = {"weight_type": TYPES, "activation_type": TYPES, "calibration": CALIBRATIONS}
+    for option, known in allowed.items():
+        if option in options and options[option] not in known:
+            raise ValueError(f"{option} '{options[option]}' isn't known. {did_you_mean(options[option], known)}")
+    for option in ("op_types_to_quantize", "op_types_to_exclude"):
+        for name in options.get(option, ()):
+            if name not in known_types:
+                hint = did_you_mean(name, known_types, most=40)
+                raise ValueError(f"{option}: '{name}' is no operator that can be quantized so. {hint}")
+    if options.get("activation_type") == "int8" and options.get("weight_type") == "uint8":
+        raise ValueError("onnxruntime.quantization has no activations in int8 with weights in uint8")
+
+
+_OPTIONS: dict[str, type] = {
+    "per_channel": bool,
+    "reduce_range": bool,
+    "weight_type": str,
+    "op_types_to_quantize": tuple,
+    "op_types_to_exclude": tuple,
+    "nodes_to_quantize": tuple,
+    "nodes_to_exclude": tuple,
+}
+
+TRANSFORM = (
+    Transform(
+        summary="weights in 8 bits, activations quantized as the model runs",
+        apply=quantize_dynamic,
+        forms={"int8.dynamic": {}},
+        options=_OPTIONS,
+        precision=Precision.INT8,
+        groups=("int8",),
+        check=_check_dynamic,
+    ),
+    Transform(
+        summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
+        apply=quantize_static,
+        forms={"int8.static": {}},
+        options={**_OPTIONS, "activation_type": str, "calibration": str},
+        precision=Precision.INT8,
+        groups=("int8",),
+        check=_check_static,
+        calibrated=True,
+    ),
+)

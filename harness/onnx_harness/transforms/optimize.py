@@ -1,0 +1,124 @@
+"""``optimize``: the passes of onnxoptimizer that onnx-simplifier is built on, checked before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from onnx_harness.errors import NotApplicable, did_you_mean
+from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.transforms import Transform
+
+if TYPE_CHECKING:
+    import onnx
+    from google.protobuf.message import Message
+
+PASSES = (
+    "eliminate_deadend",
+    "eliminate_nop_dropout",
+    "eliminate_nop_cast",
+    "eliminate_nop_monotone_argmax",
+    "eliminate_nop_pad",
+    "extract_constant_to_initializer",
+    "eliminate_unused_initializer",
+    "eliminate_nop_transpose",
+    "eliminate_nop_flatten",
+    "eliminate_identity",
+    "fuse_add_bias_into_conv",
+    "fuse_consecutive_concats",
+    "fuse_consecutive_log_softmax",
+    "fuse_consecutive_reduce_unsqueeze",
+    "fuse_consecutive_squeezes",
+    "fuse_consecutive_transposes",
+    "fuse_matmul_add_bias_into_gemm",
+    "fuse_pad_into_conv",
+    "fuse_transpose_into_gemm",
+    "eliminate_duplicate_initializer",
+)
+FUSE_BN = "fuse_bn_into_conv"
+
+# A protobuf message holds at most this many bytes, and onnxoptimizer takes a model as one message.
+MAX_BYTES = 2**31 - 1
+
+
+def optimize(
+    model: onnx.ModelProto, skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """Run onnxoptimizer over ``PASSES`` and ``fuse_bn_into_conv`` until nothing changes.
+
+    Args:
+        model: a model that passes ``onnx.checker``; its doc strings are stripped in place.
+        skip_fuse_bn: leave batch normalization beside the convolution before it.
+        skipped_optimizers: passes to leave out, from ``PASSES`` and ``fuse_bn_into_conv``.
+
+    Returns:
+        The optimized model, checked again.
+
+    Raises:
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+        ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
+        onnx.checker.ValidationError: the model is invalid, or has become so.
+    """
+    passes = chosen_passes(skip_fuse_bn, skipped_optimizers)
+    refuse_over_2_gb(model)
+
+    import onnx
+    import onnxoptimizer
+
+    from onnx_harness.model.rewrite import unlist_constants
+
+    onnx.checker.check_model(model)
+    strip_doc_strings(model)
+    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
+    # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller may set from then on.
+    if model.ir_version < FREE_INITIALIZERS:
+        unlist_constants(optimized.graph)
+        optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
+    onnx.checker.check_model(optimized)
+    return optimized
+
+
+def chosen_passes(skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The passes that ``optimize`` runs with these options.
+
+    Raises:
+        ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
+    """
+    passes = (*PASSES, *(() if skip_fuse_bn else (FUSE_BN,)))
+    for name in skipped_optimizers or ():
+        if name not in (*PASSES, FUSE_BN):
+            known = did_you_mean(name, (*PASSES, FUSE_BN), most=30)
+            raise ValueError(f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. {known}")
+    return tuple(name for name in passes if name not in (skipped_optimizers or ()))
+
+
+def strip_doc_strings(message: Message) -> None:
+    """Clear every ``doc_string`` in ``message`` and in the messages that it holds.
+
+    What ``onnx.helper.strip_doc_string`` is for; onnx 1.23 reads ``FieldDescriptor.label``, which protobuf 7 removed.
+    """
+    from google.protobuf.message import Message
+
+    for field, value in message.ListFields():
+        if field.name == "doc_string":
+            message.ClearField("doc_string")
+        elif field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                strip_doc_strings(inner)
+
+
+def refuse_over_2_gb(model: onnx.ModelProto) -> None:
+    """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
+    size = model.ByteSize()
+    if size > MAX_BYTES:
+        raise NotApplicable(f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
+
+
+TRANSFORM = Transform(
+    summary="onnxoptimizer with the passes of onnx-simplifier, until nothing changes",
+    apply=optimize,
+    forms={"optimize": {}, "optimize.nobn": {"skip_fuse_bn": True}},
+    options={"skip_fuse_bn": bool, "skipped_optimizers": tuple},
+    requires=("onnxoptimizer",),
+    check=chosen_passes,
+)

@@ -1,0 +1,86 @@
+"""``pass.NAME``: a single pass of onnxoptimizer, run once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx_harness.transforms import Transform
+from onnx_harness.transforms.optimize import refuse_over_2_gb
+
+if TYPE_CHECKING:
+    import onnx
+
+# Written down because collection must not import onnxoptimizer; a test compares it with the library.
+NAMES = (
+    "adjust_add",
+    "adjust_slice_and_matmul",
+    "eliminate_common_subexpression",
+    "eliminate_consecutive_idempotent_ops",
+    "eliminate_deadend",
+    "eliminate_duplicate_initializer",
+    "eliminate_identity",
+    "eliminate_if_with_const_cond",
+    "eliminate_nop_cast",
+    "eliminate_nop_concat",
+    "eliminate_nop_dropout",
+    "eliminate_nop_expand",
+    "eliminate_nop_flatten",
+    "eliminate_nop_monotone_argmax",
+    "eliminate_nop_pad",
+    "eliminate_nop_reshape",
+    "eliminate_nop_split",
+    "eliminate_nop_transpose",
+    "eliminate_nop_with_unit",
+    "eliminate_shape_gather",
+    "eliminate_shape_op",
+    "eliminate_slice_after_shape",
+    "eliminate_unused_initializer",
+    "extract_constant_to_initializer",
+    "fuse_add_bias_into_conv",
+    "fuse_bn_into_conv",
+    "fuse_concat_into_reshape",
+    "fuse_consecutive_concats",
+    "fuse_consecutive_log_softmax",
+    "fuse_consecutive_reduce_unsqueeze",
+    "fuse_consecutive_slices",
+    "fuse_consecutive_squeezes",
+    "fuse_consecutive_transposes",
+    "fuse_consecutive_unsqueezes",
+    "fuse_matmul_add_bias_into_gemm",
+    "fuse_pad_into_conv",
+    "fuse_pad_into_pool",
+    "fuse_qkv",
+    "fuse_transpose_into_gemm",
+    "lift_lexical_references",
+    "nop",
+    "rename_input_output",
+    "replace_einsum_with_matmul",
+    "rewrite_input_dtype",
+    "rewrite_where",
+    "set_unique_name_for_nodes",
+    "split_init",
+    "split_predict",
+)
+
+
+def run_pass(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """Run the pass ``name`` once, as onnxoptimizer's documentation does.
+
+    Raises:
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+    """
+    refuse_over_2_gb(model)
+
+    import onnxoptimizer
+
+    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, [name])
+    return optimized
+
+
+TRANSFORM = Transform(
+    summary="a single pass of onnxoptimizer, run once",
+    apply=run_pass,
+    forms={f"pass.{name}": {"name": name} for name in NAMES},
+    requires=("onnxoptimizer",),
+    groups=("passes",),
+)

@@ -1,0 +1,277 @@
+"""Constant scales and shifts of channels, carried into the weights before them.
+
+This is the one family of rules that changes rounding: the weights are computed anew in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, is_private
+
+Doubles = npt.NDArray[np.float64]
+
+_DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+# Since this version elementwise operators broadcast as numpy does, and BatchNormalization infers unless told to train.
+_NUMPY_BROADCAST = 7
+_TRAINING_MODE = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``source * scale + shift`` along axis 1; both are vectors of one value or one a channel."""
+
+    source: ir.Value
+    scale: Doubles
+    shift: Doubles
+
+
+def fuse_affine(editing: Editing, facts: Facts) -> int:
+    """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or the like before.
+
+    Precondition: the first node's output has no other reader and is no output of a graph; all weights are float32 or
+    float64 constants that no caller can override and that no other node reads; the constant varies along axis 1 alone.
+    """
+    if editing.opset < _NUMPY_BROADCAST:
+        return 0
+    fused = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            affine = _affine(editing, node, facts)
+            if affine is not None and _absorb(editing, node, affine):
+                fused += 1
+    return fused
+
+
+def fuse_matmul_add(editing: Editing, facts: Facts) -> int:
+    """Turn a MatMul of two matrices and the Add of a constant row into one Gemm.
+
+    Precondition: both factors are known to be 2-D and float32 or float64; the product has no other reader; the constant
+    is a scalar or a row as wide as the product, so that it can't widen the result.
+    """
+    if editing.opset < _NUMPY_BROADCAST:
+        return 0
+    fused = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Add") or len(node.inputs) != 2:
+                continue
+            for product, row in (node.inputs, reversed(node.inputs)):
+                if _is_matrix_product(editing, node, product, facts) and _is_row(row, product, facts):
+                    assert product is not None
+                    first = product.producer()
+                    assert first is not None
+                    output = node.outputs[0]
+                    gemm = ir.node("Gemm", [*first.inputs, row], num_outputs=1, name=node.name)
+                    graph.insert_before(node, gemm)
+                    take_over(output, gemm.outputs[0])
+                    graph.remove(node, safe=True)
+                    graph.remove(first, safe=True)
+                    fused += 1
+                    break
+    return fused
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Give ``new`` the name, the type and the readers of ``old``, whose node the caller removes."""
+    name, new.type, new.shape = old.name, old.type, old.shape
+    old.name = None
+    new.name = name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+def _is_matrix_product(editing: Editing, node: ir.Node, product: ir.Value | None, facts: Facts) -> bool:
+    first = product.producer() if product is not None else None
+    if product is None or first is None or not editing.is_standard(first, "MatMul") or not is_private(product, node):
+        return False
+    factors = [fact_of(value, facts) for value in first.inputs]
+    return all(
+        fact is not None and fact.dtype in _DTYPES and fact.shape is not None and len(fact.shape) == 2
+        for fact in factors
+    )
+
+
+def _is_row(row: ir.Value | None, product: ir.Value | None, facts: Facts) -> bool:
+    constant, fact = constant_array(row), fact_of(product, facts)
+    if constant is None or fact is None or fact.shape is None:
+        return False
+    width = fact.shape[-1]
+    return width is not None and constant.shape in ((), (1,), (width,), (1, width), (1, 1))
+
+
+def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
+    if editing.is_standard(node, "BatchNormalization"):
+        terms = _normalization(editing, node)
+        return None if terms is None or node.inputs[0] is None else Affine(node.inputs[0], *terms)
+    if not editing.is_standard(node, "Mul", "Add", "Sub") or len(node.inputs) != 2:
+        return None
+    left, right = node.inputs
+    for source, other in ((left, right), (right, left)):
+        constant = constant_array(other)
+        if source is None or constant is None or constant.dtype not in (np.float32, np.float64):
+            continue
+        channels = _along_channels(constant, _rank(editing, source, facts))
+        if channels is None:
+            continue
+        one, zero = np.ones(1), np.zeros(1)
+        if node.op_type == "Mul":
+            return Affine(source, channels, zero)
+        if node.op_type == "Add":
+            return Affine(source, one, channels + zero)  # adding -0 to a sum that is 0 leaves it
+        return Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+    return None
+
+
+def _rank(editing: Editing, value: ir.Value, facts: Facts) -> int | None:
+    producer = value.producer()
+    if producer is not None and editing.is_standard(producer, "Conv", "ConvTranspose"):
+        weight = constant_array(producer.inputs[1])
+        return None if weight is None else weight.ndim
+    fact = fact_of(value, facts)
+    return None if fact is None or fact.shape is None else len(fact.shape)
+
+
+def _along_channels(constant: npt.NDArray[np.generic], rank: int | None) -> Doubles | None:
+    """The constant as a vector along axis 1 of a tensor of that rank; None where it varies along another."""
+    if rank is None or rank < 2 or constant.ndim > rank:
+        return None
+    padded = (1,) * (rank - constant.ndim) + constant.shape
+    if any(dim != 1 for axis, dim in enumerate(padded) if axis != 1):
+        return None
+    return constant.reshape(-1).astype(np.float64)
+
+
+def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] | None:
+    """The scale and shift of a BatchNormalization that infers; None for one that trains or isn't constant."""
+    training = node.attributes.get("training_mode")
+    spatial = node.attributes.get("spatial")
+    if any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:]):
+        return None
+    if editing.opset >= _TRAINING_MODE and training is not None and training.as_int() != 0:
+        return None
+    if spatial is not None and spatial.as_int() != 1:
+        return None
+    parts = [constant_array(value) for value in node.inputs[1:5]]
+    if len(parts) != 4 or any(part is None or part.dtype not in (np.float32, np.float64) for part in parts):
+        return None
+    gamma, beta, mean, variance = (part.astype(np.float64) for part in parts if part is not None)
+    epsilon = node.attributes.get("epsilon")
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + (epsilon.as_float() if epsilon is not None else np.float32(1e-5)))
+        return scale, beta - mean * scale
+
+
+def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
+    """Compute the weights of the node before anew, and remove ``node``."""
+    first = affine.source.producer()
+    if first is None or not is_private(affine.source, node):
+        return False
+    if not editing.is_standard(first, "Conv", "ConvTranspose", "Gemm", "BatchNormalization"):
+        return False
+    with np.errstate(all="ignore"):
+        if first.op_type == "BatchNormalization":
+            new = _into_normalization(editing, first, affine)
+        else:
+            new = _into_weights(first, affine)
+    # float64 that overflows float32 is no weight, and a NaN would spread.
+    if new is None or not all(np.isfinite(array).all() for array in new.values()) or not _keeps_zeros(affine, new[2]):
+        return False
+    for index, array in new.items():
+        _set_input(editing, first, index, array)
+    if first.op_type == "Gemm":
+        first.attributes.pop("beta", None)
+    take_over(node.outputs[0], affine.source)
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.remove(node, safe=True)
+    return True
+
+
+def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
+    """Whether infinities stay infinite and zeros keep their sign.
+
+    A scale of 0 makes a NaN of infinity, wherever it is met. A negative one makes -0 of a sum that is 0, which the sum
+    of the scaled products isn't, unless something is added afterwards; nor is 0 - 0 where the first is -0.
+    """
+    negative = np.broadcast_to(affine.scale < 0, shift.shape)
+    subtracts_from_zero = (affine.shift == 0) & np.signbit(affine.shift)
+    return bool((affine.scale != 0).all()) and not (negative & (shift == 0)).any() and not subtracts_from_zero.any()
+
+
+def _into_normalization(editing: Editing, first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.generic]] | None:
+    gamma, beta = constant_array(first.inputs[1]), constant_array(first.inputs[2])
+    if _normalization(editing, first) is None or gamma is None or beta is None:
+        return None
+    if not _fits(affine, gamma.size):
+        return None
+    return {
+        1: (gamma.astype(np.float64) * affine.scale).astype(gamma.dtype),
+        2: (beta.astype(np.float64) * affine.scale + affine.shift).astype(beta.dtype),
+    }
+
+
+def _into_weights(first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.generic]] | None:
+    weight = constant_array(first.inputs[1])
+    given = first.inputs[2] if len(first.inputs) > 2 else None
+    bias = constant_array(given)
+    if weight is None or weight.dtype not in (np.float32, np.float64) or (given is not None and bias is None):
+        return None
+    shape = _by_output_channel(first, weight.shape)
+    channels = math.prod(shape)
+    if not _fits(affine, channels):
+        return None
+    shift = np.broadcast_to(affine.shift, channels)
+    if bias is not None:
+        # A Gemm's may also vary along the rows.
+        if bias.size != 1 and (bias.size != channels or bias.shape[-1] != channels):
+            return None
+        beta = first.attributes.get("beta")
+        factor = beta.as_float() if beta is not None and first.op_type == "Gemm" else 1.0
+        shift = bias.reshape(-1).astype(np.float64) * factor * affine.scale + shift
+    new: dict[int, npt.NDArray[np.generic]] = {2: shift.astype(weight.dtype)}
+    if (affine.scale != 1).any():
+        assert first.inputs[1] is not None
+        # Another reader would keep the old weights: the model would hold both.
+        if len(first.inputs[1].uses()) > 1:
+            return None
+        groups = first.attributes.get("group")
+        scale = np.broadcast_to(affine.scale, channels).reshape(shape)
+        if first.op_type == "ConvTranspose" and groups is not None:
+            grouped = weight.astype(np.float64).reshape(groups.as_int(), -1, *weight.shape[1:])
+            tail = (1,) * (weight.ndim - 2)
+            new[1] = (grouped * scale.reshape(groups.as_int(), 1, -1, *tail)).reshape(weight.shape).astype(weight.dtype)
+        else:
+            new[1] = (weight.astype(np.float64) * scale).astype(weight.dtype)
+    return new
+
+
+def _by_output_channel(first: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that lets a vector of one value an output channel broadcast against the weights."""
+    if first.op_type == "Gemm":
+        transposed = first.attributes.get("transB")
+        return (shape[0], 1) if transposed is not None and transposed.as_int() else (1, shape[1])
+    if first.op_type == "ConvTranspose":
+        groups = first.attributes.get("group")
+        return (1, shape[1] * (groups.as_int() if groups is not None else 1), *(1 for _ in shape[2:]))
+    return (shape[0], *(1 for _ in shape[1:]))
+
+
+def _fits(affine: Affine, channels: int) -> bool:
+    return affine.scale.size in (1, channels) and affine.shift.size in (1, channels)
+
+
+def _set_input(editing: Editing, node: ir.Node, index: int, array: npt.NDArray[np.generic]) -> None:
+    old = node.inputs[index] if index < len(node.inputs) else None
+    stem = old.name if old is not None and old.name else f"{node.outputs[0].name}_bias"
+    name = editing.fresh_name(stem)
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    editing.graph.register_initializer(value)
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)

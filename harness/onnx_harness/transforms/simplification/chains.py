@@ -1,0 +1,263 @@
+"""Two nodes in a row that move, reshape or convert, made one. No value is computed differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.transforms.simplification.dimensions import reshape_numbers
+from onnx_harness.transforms.simplification.no_ops import (
+    Facts,
+    constant_array,
+    constant_value,
+    fact_of,
+    is_private,
+    permutation,
+)
+
+_AXES_ARE_INPUTS = 13
+_SHAPE_IS_INPUT = 5
+_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
+_LOSSLESS = {
+    ir.DataType.BOOL: frozenset(
+        (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)
+    ),
+    ir.DataType.INT32: frozenset((ir.DataType.INT64, ir.DataType.DOUBLE)),
+    ir.DataType.UINT8: frozenset((ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)),
+    ir.DataType.INT8: frozenset((ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)),
+    ir.DataType.FLOAT: frozenset((ir.DataType.DOUBLE,)),
+}
+
+
+def merge_chains(editing: Editing, facts: Facts) -> int:
+    """Let the second of two nodes that move, reshape or convert read what the first read.
+
+    Preconditions are with each rule. The first stays for its other readers, and is dead without any.
+    """
+    merged = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            first = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+            if first is None or not editing.is_standard(node) or not editing.is_standard(first):
+                continue
+            if first.inputs and first.inputs[0] is not None:
+                merged += _merge(editing, first, node, facts)
+    return merged
+
+
+def _merge(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    if first.op_type == second.op_type:
+        if second.op_type in _IDEMPOTENT:
+            second.replace_input_with(0, first.inputs[0])
+            return True
+        rule = _RULES.get(second.op_type)
+        if rule is not None and rule(editing, first, second, facts):
+            return True
+    if first.op_type in _RESHAPES and second.op_type in _RESHAPES:
+        return _reshapes(editing, first, second, facts)
+    return False
+
+
+def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    inner, outer = (permutation(node, facts) for node in (first, second))
+    if inner is None or outer is None or len(inner) != len(outer):
+        return False
+    second.attributes["perm"] = ir.AttrInt64s("perm", [inner[axis] for axis in outer])
+    second.replace_input_with(0, first.inputs[0])
+    return True
+
+
+def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the first gives.
+
+    Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
+    """
+    if editing.opset < _SHAPE_IS_INPUT:
+        return False
+    shape = constant_array(second.inputs[1]) if second.op_type == "Reshape" else None
+    if shape is not None and (shape != 0).all():
+        second.replace_input_with(0, first.inputs[0])
+        return True
+    before, after = fact_of(first.inputs[0], facts), fact_of(second.outputs[0], facts)
+    if before is None or after is None or after.dimensions is None or 0 in after.dimensions:
+        return False
+    numbers = reshape_numbers(after.dimensions, before.dimensions or ())
+    if numbers is None:
+        return False
+    # In place: a Squeeze, a Flatten or the like becomes the Reshape.
+    second.op_type = "Reshape"
+    second.attributes.clear()
+    second.resize_inputs(2)
+    second.replace_input_with(0, first.inputs[0])
+    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_shape", numbers))
+    return True
+
+
+def merge_concats(editing: Editing, facts: Facts) -> int:
+    """Put what a Concat joins into the Concat that reads it alone.
+
+    Precondition: both are of one axis; the first is no output of a graph and in the same one.
+    """
+    merged = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Concat"):
+                continue
+            parts: list[ir.Value | None] = []
+            for value in node.inputs:
+                first = value.producer() if value is not None else None
+                joined = first is not None and editing.is_standard(first, "Concat") and is_private(value, node)
+                if first is not None and joined and _axis(first, facts) == _axis(node, facts) is not None:
+                    parts += first.inputs
+                    merged += 1
+                else:
+                    parts.append(value)
+            if len(parts) == len(node.inputs) and list(node.inputs) == parts:
+                continue
+            node.resize_inputs(len(parts))
+            for index, value in enumerate(parts):
+                node.replace_input_with(index, value)
+    return merged
+
+
+def _axis(concat: ir.Node, facts: Facts) -> int | None:
+    fact, attribute = fact_of(concat.outputs[0], facts), concat.attributes.get("axis")
+    if attribute is None or attribute.is_ref():
+        return None
+    axis = attribute.as_int()
+    if axis >= 0:
+        return axis
+    return axis + len(fact.shape) if fact is not None and fact.shape is not None else None
+
+
+def fuse_transposes(editing: Editing, facts: Facts) -> int:
+    """Let a Gemm transpose for itself.
+
+    Precondition: the Transpose swaps the two axes of a matrix.
+    """
+    fused = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Gemm"):
+                continue
+            for index, name in enumerate(("transA", "transB")):
+                value = node.inputs[index]
+                first = value.producer() if value is not None else None
+                if first is None or not editing.is_standard(first, "Transpose"):
+                    continue
+                flag = node.attributes.get(name)
+                if permutation(first, facts) == [1, 0] and (flag is None or not flag.is_ref()):
+                    node.attributes[name] = ir.AttrInt64(name, int(flag is None or flag.as_int() == 0))
+                    node.replace_input_with(index, first.inputs[0])
+                    fused += 1
+    return fused
+
+
+def _unsqueezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """All axes are constant and, where negative, the rank is known; each axis counts in the result of its own node."""
+    if editing.opset < _AXES_ARE_INPUTS:
+        return False
+    before = fact_of(first.inputs[0], facts)
+    axes = [constant_array(node.inputs[1]) for node in (first, second)]
+    if before is None or before.shape is None or any(part is None or part.ndim != 1 for part in axes):
+        return False
+    inner, outer = (part.astype(np.int64) for part in axes if part is not None)
+    rank = len(before.shape) + inner.size
+    added = {int(axis) % rank for axis in inner} if rank else set()
+    total = rank + outer.size
+    placed = {int(axis) % total for axis in outer} if total else set()
+    if len(added) != inner.size or len(placed) != outer.size:
+        return False
+    kept = [axis for axis in range(total) if axis not in placed]
+    merged = sorted(placed | {kept[axis] for axis in added})
+    second.replace_input_with(0, first.inputs[0])
+    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
+    return True
+
+
+def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """As two Unsqueezes; each axis counts in what its own node reads."""
+    if editing.opset < _AXES_ARE_INPUTS or any(len(node.inputs) < 2 for node in (first, second)):
+        return False
+    before = fact_of(first.inputs[0], facts)
+    axes = [constant_array(node.inputs[1]) for node in (first, second)]
+    if before is None or before.shape is None or any(part is None or part.ndim != 1 for part in axes):
+        return False
+    inner, outer = (part.tolist() for part in axes if part is not None)
+    rank = len(before.shape)
+    gone = {axis % rank for axis in inner} if rank else set()
+    left = [axis for axis in range(rank) if axis not in gone]
+    if len(gone) != len(inner) or (outer and not left):
+        return False
+    merged = sorted(gone | {left[axis % len(left)] for axis in outer})
+    if len(merged) != len(inner) + len(outer):
+        return False
+    second.replace_input_with(0, first.inputs[0])
+    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
+    return True
+
+
+def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """All bounds are constant, and no axis is cut by both: each axis is cut on its own, so that the order is free."""
+    fact = fact_of(first.outputs[0], facts)
+    rank = None if fact is None or fact.shape is None else len(fact.shape)
+    cuts = [_cuts(node, rank) for node in (first, second)]
+    if cuts[0] is None or cuts[1] is None or cuts[0].keys() & cuts[1].keys():
+        return False
+    merged = sorted({**cuts[0], **cuts[1]}.items())
+    columns = {
+        "starts": [start for _, (start, _, _) in merged],
+        "ends": [end for _, (_, end, _) in merged],
+        "axes": [axis for axis, _ in merged],
+        "steps": [step for _, (_, _, step) in merged],
+    }
+    second.resize_inputs(5)
+    second.replace_input_with(0, first.inputs[0])
+    for index, (word, numbers) in enumerate(columns.items(), start=1):
+        second.replace_input_with(index, constant_value(editing, f"{second.outputs[0].name}_{word}", numbers))
+    return True
+
+
+def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | None:
+    """Start, end and step by axis; None where one isn't constant, or before the opset that has them as inputs."""
+    if len(node.inputs) < 3:
+        return None
+    starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
+    if starts is None or ends is None or starts.ndim != 1 or starts.shape != ends.shape:
+        return None
+    defaults = (np.arange(starts.size), np.ones(starts.size, np.int64))
+    given = [*node.inputs[3:5], None, None][:2]
+    axes, steps = (
+        default if value is None else constant_array(value) for value, default in zip(given, defaults, strict=True)
+    )
+    if axes is None or steps is None or axes.shape != starts.shape or steps.shape != starts.shape:
+        return None
+    bounds = zip(starts.tolist(), ends.tolist(), steps.tolist(), strict=True)
+    if any(axis < 0 for axis in axes) and not rank:
+        return None
+    cuts = {int(axis) % rank if rank else int(axis): bound for axis, bound in zip(axes, bounds, strict=True)}
+    return cuts if len(cuts) == starts.size else None
+
+
+def _casts(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    """The first loses nothing, so that the second sees the same values without it."""
+    before, between = fact_of(first.inputs[0], facts), fact_of(first.outputs[0], facts)
+    if before is None or between is None:
+        return False
+    if between.dtype not in _LOSSLESS.get(ir.DataType(before.dtype), frozenset()):
+        return False
+    second.replace_input_with(0, first.inputs[0])
+    return True
+
+
+_RULES: dict[str, Callable[[Editing, ir.Node, ir.Node, Facts], bool]] = {
+    "Transpose": _transposes,
+    "Squeeze": _squeezes,
+    "Unsqueeze": _unsqueezes,
+    "Slice": _slices,
+    "Cast": _casts,
+}

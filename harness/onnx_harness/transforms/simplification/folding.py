@@ -1,0 +1,357 @@
+"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime, and kept as a constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
+from onnx_harness.model.types import Fact
+from onnx_harness.transforms.simplification.no_ops import (
+    can_be_constant,
+    constant_tensor,
+    remove_whole,
+    replace_by_constant,
+)
+
+Array = npt.NDArray[np.generic]
+
+# Element types that come out of ONNX Runtime as numpy arrays with every bit in place.
+_FOLDED_DTYPES = frozenset(
+    int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(code)))
+    for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+)
+_RANDOM = frozenset(
+    ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
+# ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a float16 kernel: a
+# float16 result of arithmetic is rounded when it becomes a constant, and wasn't before. These don't compute.
+_MOVES = frozenset(
+    (
+        *("Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
+        *("Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+    )
+)
+# Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
+_FED_FROM_BYTES = 1 << 12
+_BYTES_OF_A_RUN = 1 << 27
+
+# Of what outgrows the limit together, values of up to this size are folded all the same if anything larger can stay.
+_SMALL_COST = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to fold.
+
+    Attributes:
+        nodes: constant nodes that go, in order.
+        results: their values that something else reads: what they are replaced by.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    results: tuple[ir.Value, ...]
+
+
+class ConstantFolder:
+    """Folds a graph in rounds, and remembers the nodes that ONNX Runtime couldn't compute."""
+
+    def __init__(self, editing: Editing) -> None:
+        self._editing = editing
+        self._refused: set[ir.Node] = set()
+
+    def fold(self, facts: Mapping[str, Fact], budget: int) -> tuple[int, int]:
+        """Fold what is constant.
+
+        Args:
+            facts: types of the values.
+            budget: bytes by which the model may grow.
+
+        Returns:
+            The number of nodes removed, and the bytes by which the constants of the model grew (negative: shrank).
+        """
+        constant = self._constant_nodes()
+        kept: set[ir.Node] = set()
+        computed: dict[ir.Value, Array] = {}
+        while True:
+            plan = _plan(self._editing, constant, kept, facts)
+            if not plan.results:
+                return 0, 0
+            costs = {value: _cost(value, facts, computed) for value in plan.results}
+            unsized = [value for value, cost in costs.items() if cost is None]
+            sized = {value: cost for value, cost in costs.items() if cost is not None}
+            wanted = unsized or [value for value in plan.results if value not in computed]
+            freed = _freed(plan)
+            growth = sum(sized.values()) - sum(freed.values())
+            if growth > budget:
+                kept |= _outgrowing(sized, growth - budget, freed)
+            elif not wanted:
+                break
+            elif not self._compute(constant, _first(wanted, costs), facts, computed):
+                constant = [node for node in constant if node not in self._refused]
+        for value in plan.results:
+            replace_by_constant(self._editing, value, ir.tensor(computed.pop(value)))
+        for node in reversed(plan.nodes):
+            remove_whole(node)
+        return len(plan.nodes), growth
+
+    def _constant_nodes(self) -> list[ir.Node]:
+        """The nodes of all graphs that depend on constants alone, without the ``Constant`` nodes themselves."""
+        editing = self._editing
+        constants = {value for value in editing.graph.initializers.values() if not value.is_graph_input()}
+        found: list[ir.Node] = []
+        self._collect(editing.graph, constants, found)
+        return [node for node in found if not _hands_on_a_constant(node)]
+
+    def _collect(self, graph: ir.Graph, constants: set[ir.Value], found: list[ir.Node]) -> None:
+        for node in graph:
+            if self._editing.is_standard(node, "Constant"):
+                constants.update(node.outputs)
+            elif (
+                # First what most nodes aren't, and is quickly seen.
+                constants.issuperset(value for value in node.inputs if value is not None)
+                and self._is_repeatable(node)
+                and constants.issuperset(_reads(node))
+                and node not in self._refused
+            ):
+                constants.update(node.outputs)
+                found.append(node)
+            else:
+                for inner in inner_graphs(node):
+                    self._collect(inner, constants, found)
+
+    def _is_repeatable(self, node: ir.Node) -> bool:
+        """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
+        return all(
+            self._editing.is_standard(held) and is_deterministic(held.op_type, self._editing.opset)
+            for held in all_nodes(node)
+        )
+
+    def _compute(
+        self,
+        constant: Sequence[ir.Node],
+        wanted: Sequence[ir.Value],
+        facts: Mapping[str, Fact],
+        computed: dict[ir.Value, Array],
+    ) -> bool:
+        """Compute the wanted values in one run; False when some nodes had to be refused instead."""
+        nodes = _leading_to(wanted, constant)
+        try:
+            computed.update(self._run(nodes, wanted, facts, {}))
+        except Exception:  # any of ONNX Runtime's, which have no base class of their own
+            refused = self._refusals(nodes, facts)
+            # Each node runs, and all together don't: no telling which one to leave out.
+            self._refused.update(refused or nodes)
+            return False
+        return True
+
+    def _refusals(self, nodes: Sequence[ir.Node], facts: Mapping[str, Fact]) -> set[ir.Node]:
+        """The nodes that ONNX Runtime can't compute, found by running each alone."""
+        refused: set[ir.Node] = set()
+        known: dict[ir.Value, Array] = {}
+        for node in nodes:
+            outputs = [value for value in node.outputs if value.name]
+            ready = all(
+                value in known or value.producer() is None or _is_constant(value.producer()) for value in _reads(node)
+            )
+            try:
+                if not ready or not all(_foldable(self._editing, value, facts) for value in outputs):
+                    raise LookupError(node.op_type)
+                known.update(self._run([node], outputs, facts, known))
+            except Exception:  # as above
+                refused.add(node)
+        return refused
+
+    def _run(
+        self,
+        nodes: Sequence[ir.Node],
+        wanted: Sequence[ir.Value],
+        facts: Mapping[str, Fact],
+        known: Mapping[ir.Value, Array],
+    ) -> dict[ir.Value, Array]:
+        """Run ``nodes`` in ONNX Runtime, unoptimized, on the CPU, and return the ``wanted`` values."""
+        model = onnx.ModelProto()
+        model.ir_version = max(self._editing.model.ir_version, 4)
+        model.opset_import.extend(self._editing.model.opset_import)
+        graph = model.graph
+        graph.name = "constants"
+        feeds: dict[str, Array] = {}
+        inside = {value for node in nodes for value in node.outputs}
+        for value in dict.fromkeys(value for node in nodes for value in _reads(node) if value not in inside):
+            assert value.name is not None
+            tensor = _tensor_of(value)
+            if value in known:
+                graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(known[value]), value.name))
+            elif tensor is None:
+                producer = value.producer()
+                assert producer is not None
+                graph.node.append(ir.serde.serialize_node(producer))
+            elif tensor.nbytes >= _FED_FROM_BYTES and tensor.dtype.value in _FOLDED_DTYPES:
+                feeds[value.name] = tensor.numpy()
+                dims = [int(dim) for dim in tensor.shape.numpy()]
+                graph.input.append(onnx.helper.make_tensor_value_info(value.name, tensor.dtype.value, dims))
+            else:
+                ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+                graph.initializer[-1].name = value.name
+        graph.node.extend(ir.serde.serialize_node(node) for node in nodes)
+        for value in wanted:
+            assert value.name is not None
+            graph.output.append(onnx.helper.make_tensor_value_info(value.name, facts[value.name].dtype, None))
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
+        )
+        results = session.run([value.name for value in wanted], feeds)
+        for value, result in zip(wanted, results, strict=True):
+            expected = onnx.helper.tensor_dtype_to_np_dtype(facts[str(value.name)].dtype)
+            if not isinstance(result, np.ndarray) or result.dtype != expected:
+                raise TypeError(f"{value.name} should be {expected}")
+        return dict(zip(wanted, results, strict=True))
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # a node that can't run is expected here, and not worth a line
+    return options
+
+
+@cache
+def is_deterministic(op_type: str, opset: int) -> bool:
+    """Whether it's a standard operator of that opset that gives the same result every time."""
+    return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
+    """The values from outside that a node reads, the nodes inside it included."""
+    held = list(all_nodes(node))
+    inside = {value for inner in held[1:] for value in inner.outputs}
+    for graph in {inner.graph for inner in held[1:] if inner.graph is not None}:
+        assert isinstance(graph, ir.Graph)
+        inside.update(graph.inputs)
+        inside.update(graph.initializers.values())
+    for inner in held:
+        yield from (value for value in inner.inputs if value is not None and value not in inside)
+
+
+def _is_constant(node: ir.Node | None) -> bool:
+    return node is not None and node.op_type == "Constant" and node.domain == ""
+
+
+def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor of an initializer or of a dense ``Constant`` node."""
+    producer = value.producer()
+    if producer is None:
+        return value.const_value
+    return constant_tensor(producer) if _is_constant(producer) else None
+
+
+def _hands_on_a_constant(node: ir.Node) -> bool:
+    """Whether it's the identity of a constant: an output of the model, then, and as good as can be."""
+    source = node.inputs[0] if node.op_type == "Identity" else None
+    return source is not None and (source.producer() is None or _is_constant(source.producer()))
+
+
+def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> bool:
+    fact, producer = facts.get(value.name or ""), value.producer()
+    if fact is None or producer is None or fact.dtype not in _FOLDED_DTYPES:
+        return False
+    if not can_be_constant(editing, value, fact.dtype):
+        return False
+    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES
+
+
+def _plan(editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
+    """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results can't be constants."""
+    going = set(constant) - kept
+    owner = {held: node for node in constant for held in all_nodes(node)}
+    results: list[ir.Value] = []
+    for node in reversed(constant):
+        if node not in going:
+            continue
+        read = [
+            value
+            for value in node.outputs
+            if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
+        ]
+        if all(_foldable(editing, value, facts) for value in read):
+            results += read
+        else:
+            going.discard(node)
+    return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
+
+
+def _first(wanted: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:
+    """The wanted values that one run computes: all of them, unless that would take a lot of memory."""
+    chosen: list[ir.Value] = []
+    room = _BYTES_OF_A_RUN
+    for value in wanted:
+        room -= costs[value] or 0
+        if room < 0 and chosen:
+            break
+        chosen.append(value)
+    return chosen
+
+
+def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list[ir.Node]:
+    """The constant nodes that the wanted values depend on, in order."""
+    needed = set(wanted)
+    leading: list[ir.Node] = []
+    for node in reversed(constant):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(_reads(node))
+            leading.append(node)
+    return leading[::-1]
+
+
+def _freed(plan: _Plan) -> dict[ir.Value, int]:
+    """The initializers that nobody reads any more when the plan is carried out, and their bytes."""
+    going = {held for node in plan.nodes for held in all_nodes(node)}
+    return {
+        value: value.const_value.nbytes
+        for value in {value for node in plan.nodes for value in _reads(node)}
+        if value.const_value is not None
+        and value.is_initializer()
+        and not value.is_graph_output()
+        and all(use.node in going for use in value.uses())
+    }
+
+
+def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value, Array]) -> int | None:
+    """Bytes that the value takes as a constant; None when only computing it can tell."""
+    fact = facts[str(value.name)]
+    if value in computed:
+        elements, rank = computed[value].size, computed[value].ndim
+    elif fact.static_shape is not None:
+        elements, rank = math.prod(fact.static_shape), len(fact.static_shape)
+    else:
+        return None
+    # Beside the elements: dimensions, name and their tags.
+    return (
+        elements * onnx.helper.tensor_dtype_to_np_dtype(fact.dtype).itemsize + 11 * rank + 2 * len(str(value.name)) + 64
+    )
+
+
+def _outgrowing(costs: Mapping[ir.Value, int], excess: int, freed: Mapping[ir.Value, int]) -> set[ir.Node]:
+    """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what they read by most."""
+    taken: dict[ir.Node, int] = {}
+    for value, cost in costs.items():
+        producer = value.producer()
+        assert producer is not None
+        taken[producer] = taken.get(producer, 0) + cost
+    outgrown = {node: cost - sum(freed.get(read, 0) for read in set(_reads(node))) for node, cost in taken.items()}
+    kept: set[ir.Node] = set()
+    for node, more in sorted(outgrown.items(), key=lambda item: item[1], reverse=True):
+        if excess <= 0 or more <= _SMALL_COST:
+            break
+        kept.add(node)
+        excess -= more
+    # What they free together is more than any takes: then the largest, never what costs next to nothing.
+    return kept or {max(taken, key=lambda node: taken[node])}

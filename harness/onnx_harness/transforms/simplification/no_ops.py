@@ -1,0 +1,308 @@
+"""Small rules that leave every value as it is to the last bit. Each takes the graph and says how often it applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_harness.model.graph import Editing, all_graphs, all_nodes
+from onnx_harness.model.types import Fact
+
+Facts = Mapping[str, Fact]
+_DROPOUT_INFERS = 7
+_CONSTANTS_OF_ANY_TYPE = 9
+_CONSTANTS_BEFORE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+
+
+def lift_constants(editing: Editing) -> int:
+    """Turn ``Constant`` nodes into initializers of the main graph; one that is an output of its graph stays a node."""
+    lifted = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
+                continue
+            tensor = constant_tensor(node)
+            if tensor is not None:
+                replace_by_initializer(editing, node.outputs[0], tensor)
+                graph.remove(node, safe=True)
+                lifted += 1
+    return lifted
+
+
+def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
+    """The value of a ``Constant`` node; None when it is sparse or an attribute of the function that it's in."""
+    (name, attribute), *others = node.attributes.items()
+    if others or attribute.is_ref():
+        return None
+    match name:
+        case "value":
+            # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
+            return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
+        case "value_float":
+            return ir.tensor(np.array(attribute.as_float(), np.float32))
+        case "value_floats":
+            return ir.tensor(np.array(attribute.as_floats(), np.float32))
+        case "value_int":
+            return ir.tensor(np.array(attribute.as_int(), np.int64))
+        case "value_ints":
+            return ir.tensor(np.array(attribute.as_ints(), np.int64))
+    return None
+
+
+def constant_value(editing: Editing, stem: str, numbers: Sequence[int]) -> ir.Value:
+    """A new initializer of the main graph, a vector of int64."""
+    name = editing.fresh_name(stem)
+    tensor = ir.tensor(np.array(numbers, np.int64), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(numbers)]), const_value=tensor)
+    editing.graph.register_initializer(value)
+    return value
+
+
+def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+    """Let an initializer of the same name take the place of ``value``, whose node the caller removes."""
+    name = value.name
+    assert name is not None
+    value.name = editing.fresh_name(name)
+    initializer = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+    )
+    tensor.name = name
+    editing.graph.register_initializer(initializer)
+    ir.convenience.replace_all_uses_with(value, initializer)
+
+
+def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
+    """Whether a constant of that type can take the place of ``value``: an output needs a ``Constant`` node for it."""
+    return editing.opset >= _CONSTANTS_OF_ANY_TYPE or not value.is_graph_output() or dtype in _CONSTANTS_BEFORE
+
+
+def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+    """Let a constant take the place of ``value``, whose node the caller removes.
+
+    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its graph.
+    """
+    if not value.is_graph_output():
+        replace_by_initializer(editing, value, tensor)
+        return
+    producer = value.producer()
+    assert producer is not None
+    assert value.name is not None
+    output = ir.Value(name=value.name, type=value.type, shape=value.shape)
+    value.name = editing.fresh_name(value.name)
+    node = ir.node(
+        "Constant", [], {"value": tensor}, outputs=[output], name=editing.fresh_name(f"{output.name}_constant")
+    )
+    assert isinstance(producer.graph, ir.Graph)
+    producer.graph.insert_before(producer, node)
+    ir.convenience.replace_all_uses_with(value, output, replace_graph_outputs=True)
+
+
+def remove_whole(node: ir.Node) -> None:
+    """Remove a node that nobody reads from; what the graphs inside it captured has these readers no more."""
+    for held in list(all_nodes(node))[1:]:
+        held.resize_inputs(0)
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.remove(node, safe=True)
+
+
+def remove_dead(editing: Editing) -> int:
+    """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that nobody reads."""
+    removed = 0
+    for graph in reversed(list(all_graphs(editing.graph))):
+        for node in reversed(list(graph)):
+            if node.outputs and all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+                remove_whole(node)
+                removed += 1
+    for name, value in list(editing.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del editing.graph.initializers[name]
+            removed += 1
+    return removed
+
+
+def remove_nops(editing: Editing, facts: Facts) -> int:
+    """Remove nodes that hand their first input on unchanged."""
+    removed = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            test = _NOPS.get(node.op_type)
+            # Before this opset a Dropout trains unless told not to.
+            if node.op_type == "Dropout" and editing.opset < _DROPOUT_INFERS:
+                continue
+            if test is not None and editing.is_standard(node) and node.inputs and test(node, facts):
+                removed += _bypass(editing, graph, node)
+    return removed
+
+
+def _bypass(editing: Editing, graph: ir.Graph, node: ir.Node) -> bool:
+    """Let the first input take the place of the first output, and remove the node; False when neither may go."""
+    source, result = node.inputs[0], node.outputs[0]
+    if source is None or not result.name or any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+        return False
+    if result.is_graph_output():
+        # The name and place of an output of the model can only go to a value that is free to take them.
+        producer = source.producer()
+        if producer is None or producer.graph is not graph or source.is_graph_output():
+            return False
+        name, kind, shape = result.name, result.type, result.shape
+        result.name = editing.fresh_name(name)
+        source.name, source.type, source.shape = name, kind, shape
+    ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    return True
+
+
+def fact_of(value: ir.Value | None, facts: Facts) -> Fact | None:
+    """What is certain about the value, if anything is."""
+    return None if value is None or value.name is None else facts.get(value.name)
+
+
+def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
+    """Whether one node in the same graph reads the value, once, and nothing else does."""
+    producer = value.producer() if value is not None else None
+    return (
+        value is not None
+        and producer is not None
+        and producer.graph is reader.graph
+        and len(value.uses()) == 1
+        and not value.is_graph_output()
+        and not any(other.uses() or other.is_graph_output() for other in producer.outputs[1:])
+    )
+
+
+def constant_array(value: ir.Value | None) -> np.ndarray | None:
+    """The value of an initializer that can't be overridden, or of a Constant node."""
+    if value is None or value.is_graph_input():
+        return None
+    if value.const_value is not None and value.is_initializer():
+        return value.const_value.numpy()
+    return None
+
+
+def _is_identity(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 (one signature for all)
+    return True
+
+
+def _keeps_dtype(node: ir.Node, facts: Facts) -> bool:
+    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    return before is not None and after is not None and before.dtype == after.dtype
+
+
+def _keeps_shape(node: ir.Node, facts: Facts) -> bool:
+    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    if before is None or after is None or before.dimensions is None:
+        return False
+    return None not in before.dimensions and before.dimensions == after.dimensions
+
+
+def permutation(node: ir.Node, facts: Facts) -> list[int] | None:
+    """The ``perm`` of a Transpose, which is the axes reversed where it isn't written; None where that isn't known."""
+    perm, fact = node.attributes.get("perm"), fact_of(node.inputs[0], facts)
+    if perm is not None:
+        return None if perm.is_ref() else list(perm.as_ints())
+    return None if fact is None or fact.shape is None else list(reversed(range(len(fact.shape))))
+
+
+def _keeps_order(node: ir.Node, facts: Facts) -> bool:
+    perm = permutation(node, facts)
+    return perm is not None and perm == sorted(perm)
+
+
+def _is_undivided(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    return len(node.outputs) == 1
+
+
+def _cuts_nothing(node: ir.Node, facts: Facts) -> bool:
+    """Whether a Slice gives all of its input: equal shapes, and no axis backwards."""
+    if len(node.inputs) > 4 and node.inputs[4] is not None:
+        steps = constant_array(node.inputs[4])
+        if steps is None or (steps != 1).any():
+            return False
+    return _keeps_shape(node, facts)
+
+
+def _repeats_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    repeats = constant_array(node.inputs[1]) if len(node.inputs) == 2 else None
+    return repeats is not None and bool((repeats == 1).all())
+
+
+def _is_single(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    return len(node.inputs) == 1
+
+
+def _pads_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    # Equal shapes prove nothing: one side may grow by what the other is cut.
+    attribute = node.attributes.get("pads", node.attributes.get("paddings"))
+    if attribute is not None:
+        return not attribute.is_ref() and not any(attribute.as_ints())
+    pads = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    return pads is not None and not pads.any()
+
+
+def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return True
+    training = constant_array(node.inputs[2])
+    return training is not None and not training.any()
+
+
+def _is_neutral(node: ir.Node, facts: Facts) -> bool:
+    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0."""
+    constant = constant_array(node.inputs[1]) if len(node.inputs) == 2 else None
+    fact = fact_of(node.inputs[0], facts)
+    if constant is None or constant.size != 1 or constant.dtype.kind not in "iuf":
+        return False
+    if fact is None or fact.shape is None or len(fact.shape) < constant.ndim or "axis" in node.attributes:
+        return False
+    number = constant.reshape(-1)[0]
+    if node.op_type in ("Mul", "Div"):
+        return bool(number == 1)
+    if node.op_type == "Sub" or constant.dtype.kind in "iu":
+        return bool(number == 0 and not np.signbit(number))
+    return bool(number == 0 and np.signbit(number))
+
+
+_NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
+    "Identity": _is_identity,
+    "Cast": _keeps_dtype,
+    "CastLike": _keeps_dtype,
+    "Reshape": _keeps_shape,
+    "Flatten": _keeps_shape,
+    "Expand": _keeps_shape,
+    "Squeeze": _keeps_shape,
+    "Unsqueeze": _keeps_shape,
+    "Transpose": _keeps_order,
+    "Concat": _is_single,
+    "Sum": _is_single,
+    "Max": _is_single,
+    "Min": _is_single,
+    "Split": _is_undivided,
+    "Slice": _cuts_nothing,
+    "Tile": _repeats_nothing,
+    "Pad": _pads_nothing,
+    "Dropout": _drops_nothing,
+    "Add": _is_neutral,
+    "Sub": _is_neutral,
+    "Mul": _is_neutral,
+    "Div": _is_neutral,
+}
+
+
+def fold_sizes(editing: Editing, facts: Facts) -> int:
+    """Replace the ``Size`` of static shapes."""
+    folded = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            fact = fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
+            if (
+                fact is not None
+                and fact.static_shape is not None
+                and can_be_constant(editing, node.outputs[0], ir.DataType.INT64)
+            ):
+                size = np.array(np.prod(fact.static_shape, dtype=np.int64), np.int64)
+                replace_by_constant(editing, node.outputs[0], ir.tensor(size))
+                graph.remove(node, safe=True)
+                folded += 1
+    return folded
