@@ -1,7 +1,10 @@
 """Collection is cheap: what it imports brings none of the heavy libraries."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +37,11 @@ def test_nothing_heavy_is_imported_by(statement: str) -> None:
 
 def test_a_heavy_import_would_be_seen() -> None:
     assert heavy_after("import onnx") == ["numpy", "onnx"]
+
+
+def test_the_floors_that_contributors_read_are_those_of_the_contract() -> None:
+    root = Path(__file__).parents[2]
+    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"][0]
+    rows = re.findall(r"^\| (`[a-z` ]+`) \|", (root / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    assert contract["exhaustive"]
+    assert [re.findall(r"\w+", row) for row in rows] == [layer.split(" | ") for layer in contract["layers"]]
