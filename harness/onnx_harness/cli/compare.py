@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from rich.console import Console
 
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
-from onnx_harness.accuracy.tolerance import Tolerance, choose, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import add_json, add_limits, add_model, find_model, settings_of, started_worker, words_of
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from onnx_harness.judging.reference import Reference
 
 # What the worker notes: who is to blame when it dies.
-_RUNNING_A, _RUNNING_B = "running A", "running B"
+_RUNNING_A, _RUNNING_B, _MEASURING_A = "running A", "running B", "measuring A's noise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +186,14 @@ def compare_models(task: Task) -> Outcome:
     if inputs:
         return replace(outcome, reason=f"B doesn't take what A takes, so it wasn't run: {inputs[0]}")
     note_stage(_RUNNING_B)
-    return _judged(task, b, made, outcome, float_io)
+    return _judged(task, a, b, made, outcome, float_io)
 
 
-def _judged(task: Task, b: Model, made: Reference, outcome: Outcome, float_io: str | None) -> Outcome:
-    """The outcome with B's run in it."""
-    from onnx_harness.accuracy.compare import compare
+def _judged(task: Task, a: Model, b: Model, made: Reference, outcome: Outcome, float_io: str | None) -> Outcome:
+    """The outcome with B's run in it, judged as a cell is."""
+    from onnx_harness.judging.verdict import Standard, verdict
     from onnx_harness.providers.running import run as run_session
+    from onnx_harness.results.cells import Status
 
     provider = providers.get(task.provider)
     try:
@@ -209,48 +208,39 @@ def _judged(task: Task, b: Model, made: Reference, outcome: Outcome, float_io: s
         outputs = [run_session(session, _feeds(session, each.values, float_io)) for each in made.sets]
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
-    unstable = ", ".join(sorted(made.unstable))
-    stable = [{name: value for name, value in each.items() if name not in made.unstable} for each in made.outputs]
-    if unstable:
-        if not stable[0]:
-            raise ModelError(f"A gives other outputs each time it runs ({unstable}): there is nothing to compare")
-        outputs = [{name: value for name, value in each.items() if name not in made.unstable} for each in outputs]
-        note = f"not compared, since A itself gives another value each time: {unstable}"
-        outcome = replace(outcome, notes=(*outcome.notes, note))
-    digests = {each.digest() for each in made.sets}
-    compared = compare(
-        stable,
-        outputs,
-        _tolerances(task, outcome.precision),
-        set_names=[each.name for each in made.sets],
+    standard = Standard(
+        a,
+        made,
+        task.card,
+        outcome.precision,
+        conversion=None,
         float_io=float_io,
-        inputs_differ=len(digests) > 1,
-        unusual=[bool(each.unusual) for each in made.sets],
+        provider=task.provider,
+        exact=False,
+        override=task.settings.tolerance_override,
+        kept=Cache(cache_root()),
+        # What a conversion may cost follows from its options, and nobody knows those of B's: bounds alone decide.
+        explained=outcome.precision is Precision.FP32,
     )
-    reason = compared.reason()
+    note_stage(_MEASURING_A)  # the noise floor runs the untouched model: what dies there isn't B's failure
+    judged = verdict(standard, outputs)
+    if judged.status is Status.NOT_APPLICABLE or judged.comparison is None:
+        raise ModelError(f"there is nothing to compare: {judged.reason}")
+    reason = judged.reason
     if reason is None and outcome.interface:
         reason = f"the interface differs: {outcome.interface[0]}"
     return replace(
         outcome,
         reason=reason,
-        accuracy=compared.record,
-        failures=compared.failures,
-        lines=compared.lines(),
-        notes=(*outcome.notes, *compared.notes),
+        accuracy=judged.comparison.record,
+        failures=judged.comparison.failures,
+        lines=judged.comparison.lines(),
+        notes=(*outcome.notes, *judged.notes),
     )
 
 
 def _side(model: Model) -> Side:
     return Side(model.path, model.sha256, model.size_bytes, model.opset)
-
-
-def _tolerances(task: Task, precision: Precision) -> Callable[[str], Tolerance]:
-    def tolerance_for(output: str) -> Tolerance:
-        spec = spec_for(task.card.tolerance, output)
-        # Sessions that judge numbers have TF32 switched off.
-        return choose(precision, tf32=False, spec=spec, override=task.settings.tolerance_override)
-
-    return tolerance_for
 
 
 def _reference(task: Task, a: Model) -> Reference:
