@@ -110,21 +110,22 @@ def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
 
 def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, ...]]:
     """What is to be said of the outputs that float16 gives, and why it can't be, if it can't."""
-    if not is_simulated(held):
-        return None, ()
-    try:
-        return verdict(held, _simulated_outputs(held, made)), ()
-    except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-        return None, (f"{NOT_SIMULATED}: {first_line(error)}",)
+    why = _not_simulated(held)
+    if why is None:
+        try:
+            return verdict(held, _simulated_outputs(held, made)), ()
+        except Exception as error:  # what onnx and ONNX Runtime raise has no common class
+            why = first_line(error)
+    return None, (f"{NOT_SIMULATED}: {why}",)
 
 
-def is_simulated(held: Standard) -> bool:
-    """Whether float16 can be held against a reference that was computed in float32."""
-    return (
-        held.conversion is not None
-        and held.conversion.type == "float16"
-        and not computes_in_half(held.model.skeleton)
-    )
+def _not_simulated(held: Standard) -> str | None:
+    """Why float16 can't be held against the reference, which has to be computed in float32; None where it can."""
+    if computes_in_half(held.model.skeleton):
+        return "the untouched model asks for it too, and so its reference was computed in float32"
+    if held.conversion is None or held.conversion.type != "float16":
+        return f"it isn't all that the variant leaves behind ({held.precision.value})"
+    return None
 
 
 def _simulated_outputs(held: Standard, made: Model) -> list[dict[str, Any]]:
