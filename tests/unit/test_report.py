@@ -411,7 +411,12 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
     assert sum(line.text == told for line in table.lines(RUN, cells, width=120, models={})) == 1
     assert told in summary.page(RUN, cells, {})
     page = html_page.page(RUN, cells, {})
-    for text in (html.escape(told), "<td>float16 emulated</td>", "<td>float16 partly emulated</td>", "<td>float32</td>"):
+    for text in (
+        html.escape(told),
+        "<td>float16 emulated</td>",
+        "<td>float16 partly emulated</td>",
+        "<td>float32</td>",
+    ):
         assert page.count(text) == 1
     unsimulated = [cell("fp16", placement=ran_in("emulated"), notes=(f"{NOT_SIMULATED}: no kernel",))]
     assert figures.emulation(unsimulated).startswith(
