@@ -14,6 +14,7 @@ from onnx_harness.report import html as html_page
 from onnx_harness.report.table import Line, ModelHeader
 from onnx_harness.report.write import write_reports
 from onnx_harness.results.cells import (
+    NOT_SIMULATED,
     AccuracyRecord,
     CellResult,
     Departure,
@@ -404,16 +405,25 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
         cell("original", placement=ran_in("float32")),
     ]
     told = (
-        "float16 was emulated in float32 in 1 cell and partly emulated in 1 cell: evidence of its accuracy and range, "
-        "none of its speed"
+        "float16 was simulated in 2 cells: its accuracy and range are those of float16 with sums in float32; its speed "
+        "isn't measured"
     )
     assert sum(line.text == told for line in table.lines(RUN, cells, width=120, models={})) == 1
     assert told in summary.page(RUN, cells, {})
     page = html_page.page(RUN, cells, {})
-    for text in (told, "<td>float16 emulated</td>", "<td>float16 partly emulated</td>", "<td>float32</td>"):
+    for text in (
+        html.escape(told),
+        "<td>float16 emulated</td>",
+        "<td>float16 partly emulated</td>",
+        "<td>float32</td>",
+    ):
         assert page.count(text) == 1
+    unsimulated = [cell("fp16", placement=ran_in("emulated"), notes=(f"{NOT_SIMULATED}: no kernel",))]
+    assert figures.emulation(unsimulated).startswith(
+        "float16 could not be simulated in 1 cell: its accuracy is float32"
+    )
     device = [cell("fp16", placement=ran_in("float16"))]
-    assert "emulated" not in "".join(line.text for line in table.lines(RUN, device, width=120, models={}))
+    assert "simulated" not in "".join(line.text for line in table.lines(RUN, device, width=120, models={}))
 
 
 def test_a_failing_cell_says_where_it_ran() -> None:

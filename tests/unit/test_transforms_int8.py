@@ -226,7 +226,8 @@ def test_weights_in_constant_nodes_are_found(text: str) -> None:
     assert "Constant" not in ops(result)
 
 
-@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
+# Without reduce_range, processors that lack VNNI saturate in the sum of two products, by up to 0.8 here.
+@pytest.mark.parametrize("text", ["int8.dynamic(reduce_range=True)", "int8.static"])
 def test_a_body_comes_after_what_it_reads_from_outside(text: str) -> None:
     # The library sorts nodes by their inputs, and this If has but one: its condition.
     model = weighted(

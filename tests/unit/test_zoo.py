@@ -254,7 +254,7 @@ def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = f"import time; time.sleep(0.3); out.write_text('1'); Path({str(log)!r}).open('a').write('built ')"
     card = builder_card(tmp_path, code)
-    program = "import sys; from pathlib import Path; from harness import cards, zoo; "
+    program = "import sys; from pathlib import Path; from onnx_harness.cards import card as cards, fetch as zoo; "
     program += "print(zoo.materialize(cards.read(Path(sys.argv[1]))))"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, str(card.path)], stdout=subprocess.PIPE, text=True)
@@ -269,7 +269,7 @@ def test_a_fetch_that_was_killed_is_done_again(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     code = f"import time; out.write_text('half'); Path({str(begun)!r}).touch(); time.sleep(1); out.write_text('whole')"
     card = builder_card(tmp_path, code)
-    program = "import sys; from pathlib import Path; from harness import cards, zoo; "
+    program = "import sys; from pathlib import Path; from onnx_harness.cards import card as cards, fetch as zoo; "
     program += "zoo.materialize(cards.read(Path(sys.argv[1])))"
     with subprocess.Popen([sys.executable, "-c", program, str(card.path)]) as process:
         while not begun.exists() and process.poll() is None:

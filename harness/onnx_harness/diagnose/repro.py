@@ -141,7 +141,7 @@ def _script(task: Task, artifact: Artifact, original: str, ran: str) -> str:
     prepare = ""
     if provider.fallback:  # what a device needs before its first session is known here and nowhere else
         prepare = (
-            "from harness import providers\nfrom onnx_harness.providers.sessions import prepare\n\n"
+            "from onnx_harness import providers\nfrom onnx_harness.providers.sessions import prepare\n\n"
             f"prepare(providers.get({provider.name!r}))\n"
         )
     where = [(provider.ort_name, provider_options(provider, Purpose.ACCURACY)), *provider.fallback]

@@ -1,24 +1,37 @@
-"""What emulated float16 hides: values that overflow on hardware which computes in float16, and what comes of them."""
+"""What emulated float16 hides: what float16 makes of a model on hardware which computes in it."""
 
 from __future__ import annotations
 
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnx_harness import providers
 from onnx_harness.inputs import InputSet
-from onnx_harness.judging.half_range import LARGEST, OUTPUT, OVERFLOWS, Place, rounded, watch
+from onnx_harness.judging.half_range import (
+    LARGEST,
+    OUTPUT,
+    OVERFLOWS,
+    Place,
+    computes_in_half,
+    rounded,
+    simulated,
+    watch,
+)
 from onnx_harness.judging.reference import runtime_version
-from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.judging.runs import first_line
+from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.cells import NOT_SIMULATED, Status, Symptom
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +41,7 @@ _INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
 _MOST = 8
 _NAMED = 4
+_HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +74,74 @@ class RangeVerdict:
     notes: tuple[str, ...] = ()
 
 
-def judge_range(held: Standard, made: Model) -> RangeVerdict:
+def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
     """Judge a model that asks for float16 and was computed in float32 by what float16 would have made of it.
+
+    A variant that converts to float16 is run once more with every float16 value rounded as it's made, and the outputs
+    are held to what the cell's are held to: see :func:`onnx_harness.judging.half_range.simulated`. Where the run in
+    float32 gave wrong values and float16 doesn't, float16 decides. A model that asked for float16 before it was
+    converted has no reference in float32 to hold that against, and is judged by its range alone.
+
+    Args:
+        held: what the outputs are held to.
+        made: the model that was judged.
+        emulated: what is to be said of its outputs, computed in float32.
+
+    Returns:
+        What is to be said of the model. The distances are those of the outputs that decide.
+    """
+    if not emulated.passed and emulated.symptom is not Symptom.WRONG_VALUES:
+        return emulated
+    half, notes = _simulate(held, made)
+    notes = (*emulated.notes, *notes)
+    if not emulated.passed:
+        if half is None or not half.passed:
+            return replace(emulated, notes=notes)
+        why = f"float16 as hardware computes it is right, and decides. In float32, as computed here: {emulated.reason}"
+        return replace(half, notes=(*half.notes, why))
+    ranged = judge_range(held, made, half)
+    notes += ranged.notes
+    if ranged.reason is not None:
+        return Verdict(Status.FAIL, emulated.comparison, ranged.reason, ranged.detail, notes, Symptom.WRONG_VALUES)
+    if half is None or half.passed:
+        return replace(emulated, notes=notes)
+    return replace(half, reason=f"float16 as hardware computes it departs: {half.reason}", notes=notes)
+
+
+def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, ...]]:
+    """What is to be said of the outputs that float16 gives, and why it can't be, if it can't."""
+    why = _not_simulated(held)
+    if why is None:
+        try:
+            return verdict(held, _simulated_outputs(held, made)), ()
+        except Exception as error:  # what onnx and ONNX Runtime raise has no common class
+            why = first_line(error)
+    return None, (f"{NOT_SIMULATED}: {why}",)
+
+
+def _not_simulated(held: Standard) -> str | None:
+    """Why float16 can't be held against the reference, which has to be computed in float32; None where it can."""
+    if computes_in_half(held.model.skeleton):
+        return "the untouched model asks for it too, and so its reference was computed in float32"
+    if held.conversion is None or held.conversion.type != "float16":
+        return f"it isn't all that the variant leaves behind ({held.precision.value})"
+    return None
+
+
+def _simulated_outputs(held: Standard, made: Model) -> list[dict[str, Any]]:
+    """The outputs of the usual input sets, which are the first, as float16 gives them."""
+    session = _open(simulated(made.load(), made.skeleton), made.size_bytes, level="disable")
+    taken = {info.name for info in made.skeleton.graph.input if info.type.tensor_type.elem_type == _HALF}
+    outputs = []
+    for place in held.reference.usual:
+        expected = held.reference.outputs[place]
+        values = _single(held.reference.sets[place].values, narrowed=taken)
+        outputs.append({name: _like(value, expected.get(name)) for name, value in run(session, values).items()})
+    return outputs
+
+
+def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -> RangeVerdict:
+    """Judge a model that asks for float16 and was computed in float32 by the values that float16 can't hold.
 
     An overflow alone is no fault: 1 / (1 + exp(x)) is right when exp(x) is infinite. So the values that overflow are
     rounded to float16, the rest computed in float32, and the outputs held to what the cell's outputs are held to. What
@@ -70,20 +150,16 @@ def judge_range(held: Standard, made: Model) -> RangeVerdict:
     Args:
         held: what the outputs are held to.
         made: the model that was judged.
+        simulated: what is to be said of the outputs where all of float16 is reckoned with: no overflow is a fault if
+            they are right.
     """
     sets = held.reference.sets
     found = _overflows(made, sets, held.kept)
     usual = [each for each in found if not sets[each.input_set].unusual]
     if not usual:
         return RangeVerdict(notes=_unusually(sets, found))
-    model = watch(made.load(), made.skeleton).model
     places = _by_value(usual)
-    session = _open(rounded(model, list(places)), made.size_bytes, level="disable")
-    outputs = []
-    for each, expected in zip(sets, held.reference.outputs, strict=True):
-        given = run(session, _single(each.values))
-        outputs.append({name: _like(value, expected.get(name)) for name, value in given.items() if name != OUTPUT})
-    judged = verdict(held, outputs)
+    judged = simulated if simulated is not None and simulated.passed else _judge_overflows(held, made, list(places))
     worst = max(usual, key=lambda each: each.greatest)
     where = f"{worst.place} reaches {worst.greatest:.3g}"
     if judged.passed:
@@ -102,6 +178,16 @@ def judge_range(held: Standard, made: Model) -> RangeVerdict:
     if len(places) > _MOST:
         lines.append(f"and {len(places) - _MOST} more values")
     return RangeVerdict(reason, (*lines, _mend([each.place for each in places.values()])))
+
+
+def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verdict:
+    """What is to be said of the outputs when those values alone are rounded to float16."""
+    session = _open(rounded(watch(made.load(), made.skeleton).model, values), made.size_bytes, level="disable")
+    outputs = []
+    for each, expected in zip(held.reference.sets, held.reference.outputs, strict=True):
+        given = run(session, _single(each.values))
+        outputs.append({name: _like(value, expected.get(name)) for name, value in given.items() if name != OUTPUT})
+    return verdict(held, outputs)
 
 
 def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overflow]:
@@ -165,15 +251,18 @@ def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSess
         return opened(file)
 
 
-def _single(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with float16 as float32, which is what the model takes now."""
+def _single(values: Mapping[str, Any], narrowed: Collection[str] = ()) -> dict[str, Any]:
+    """``values`` with float16 as float32, which is what the model takes now; float16 numbers for the ``narrowed``."""
     return {
-        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value)
+        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value, name in narrowed)
         for name, value in values.items()
     }
 
 
-def _widened(array: Any) -> Any:
+def _widened(array: Any, narrowed: bool = False) -> Any:
+    if narrowed and array.dtype == "float32":
+        with np.errstate(over="ignore"):
+            array = array.astype("float16")
     return array.astype("float32") if array.dtype == "float16" else array
 
 

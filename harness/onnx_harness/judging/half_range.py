@@ -3,12 +3,12 @@
 ONNX Runtime's CPU provider puts Casts around float32 kernels, and leaves out those that undo one another: a product of
 1e5 between two such kernels is 1e5. On hardware that computes in float16 it's infinite. So the model is brought to
 float32 mechanically, every value that was float16 is watched while it runs, and its greatest magnitude is held against
-what float16 can say.
+what float16 can say. The same model with each such value rounded as it's made computes as float16 does on hardware.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,9 @@ _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 _PREFIX = "onnx_harness_range"
 OUTPUT = f"{_PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
+
+# What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
+_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -129,16 +132,62 @@ def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     for graph in _graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
-            nodes.append(node)
-            for index, name in enumerate(node.output):
-                if name in wanted:
-                    raw, half = f"{_PREFIX}_raw_{name}", f"{_PREFIX}_half_{name}"
-                    node.output[index] = raw
-                    nodes.append(helper.make_node("Cast", [raw], [half], to=_HALF))
-                    nodes.append(helper.make_node("Cast", [half], [name], to=_FLOAT))
+            nodes += _with_rounded(node, wanted)
         del graph.node[:]
         graph.node.extend(nodes)
     return model
+
+
+def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring a model to float32 and round through float16, as it is made, every value that was float16.
+
+    What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large infinite. Within the
+    node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and the steps of Softmax or of a
+    normalization, as with float32 accumulators on hardware. What was float32, as where nodes are blocked from the
+    conversion, stays as it is. So does what an operator that ONNX doesn't know gives, and what follows from that alone.
+
+    The inputs that were float16 have to be given float16 numbers. The result has to run with ONNX Runtime's
+    optimizations disabled.
+
+    Args:
+        model: with its weights; it's used up.
+        skeleton: the same without the data of large tensors.
+    """
+    typed = _half_by_graph(inline_functions(skeleton))
+    model = inline_functions(model)
+    _promote(model.graph)
+    for graph, half in zip(_graphs(model.graph), typed, strict=True):
+        nodes: list[onnx.NodeProto] = []
+        for node in list(graph.node):
+            nodes += _with_rounded(node, half if _rounds(node) else ())
+        del graph.node[:]
+        graph.node.extend(nodes)
+    return model
+
+
+def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
+    """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
+    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    return [frozenset(_typed_half_in(graph)) for graph in _graphs(inferred.graph)]
+
+
+def _rounds(node: onnx.NodeProto) -> bool:
+    """Whether a node may give what isn't a float16 number, though it takes nothing else."""
+    if node.op_type == "Cast":
+        return not node.input[0].startswith(_PREFIX)  # a weight's is ours
+    return node.domain not in ("", "ai.onnx") or node.op_type not in _EXACT
+
+
+def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
+    """The node, and what rounds those of its outputs to float16 and back."""
+    nodes = [node]
+    for index, name in enumerate(node.output):
+        if name in values:
+            raw, half = f"{_PREFIX}_raw_{name}", f"{_PREFIX}_half_{name}"
+            node.output[index] = raw
+            nodes.append(helper.make_node("Cast", [raw], [half], to=_HALF))
+            nodes.append(helper.make_node("Cast", [half], [name], to=_FLOAT))
+    return nodes
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -175,10 +224,14 @@ def _mentions_half(graph: onnx.GraphProto) -> bool:
 
 def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
     for each in _graphs(graph):
-        yield from (tensor.name for tensor in each.initializer if tensor.data_type == _HALF)
-        for info in (*each.input, *each.output, *each.value_info):
-            if info.type.tensor_type.elem_type == _HALF:
-                yield info.name
+        yield from _typed_half_in(each)
+
+
+def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (tensor.name for tensor in graph.initializer if tensor.data_type == _HALF)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.tensor_type.elem_type == _HALF:
+            yield info.name
 
 
 # Attributes that name the type of an output.

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.names import ORIGINAL
-from onnx_harness.results.cells import CellResult, Departure, OutputAccuracy, PlacementRecord, Status
+from onnx_harness.providers.profile import EMULATED
+from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Departure, OutputAccuracy, PlacementRecord, Status
 from onnx_harness.results.outcome import Outcome
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
@@ -198,16 +199,21 @@ def precision(cell: CellResult) -> str:
 
 
 def emulation(cells: Iterable[CellResult]) -> str:
-    """``float16 was emulated in float32 in 38 cells …``; empty where it was in none."""
-    counts = Counter(cell.placement.precision for cell in cells if cell.placement)
-    told = [
-        f"{how} in {counted(counts[word], 'cell')}"
-        for word, how in (("emulated", "emulated in float32"), ("mixed", "partly emulated"))
-        if counts[word]
-    ]
-    if not told:
-        return ""
-    return f"float16 was {' and '.join(told)}: evidence of its accuracy and range, none of its speed"
+    """``float16 was simulated in 38 cells …``; empty where no float16 was computed in float32."""
+    emulated = [cell for cell in cells if cell.placement and cell.placement.precision in EMULATED]
+    without = sum(any(note.startswith(NOT_SIMULATED) for note in cell.notes) for cell in emulated)
+    told = []
+    if len(emulated) > without:
+        told.append(
+            f"float16 was simulated in {counted(len(emulated) - without, 'cell')}: its accuracy and range are those of "
+            "float16 with sums in float32; its speed isn't measured"
+        )
+    if without:
+        told.append(
+            f"{NOT_SIMULATED} in {counted(without, 'cell')}: its accuracy is float32's, judged with what overflows; "
+            "its speed isn't measured"
+        )
+    return "; ".join(told)
 
 
 def where(record: PlacementRecord) -> str:

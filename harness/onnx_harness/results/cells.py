@@ -68,6 +68,10 @@ class GraphChange:
     transform_seconds: float
 
 
+NOT_SIMULATED = "float16 could not be simulated"
+"""How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
     """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a run.
