@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import emulation, pipeline
+from harness import artifacts, emulation, pipeline
 from harness.accuracy import half_range
 from harness.matrix import Cell, card_for
 from harness.names import parse_variant
@@ -31,11 +32,11 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(op, inputs.split(), [output], name=f"make_{output}", **attributes)
 
 
-def net(nodes: Iterable[onnx.NodeProto], kind: int = TensorProto.FLOAT, **weights: np.ndarray) -> onnx.ModelProto:
+def net(nodes: Iterable[onnx.NodeProto], kind: int = TensorProto.FLOAT, **weights: Any) -> onnx.ModelProto:
     """``y`` of ``x``, both of 4 rows of 64."""
     x, y = (helper.make_tensor_value_info(name, kind, [4, 64]) for name in "xy")
     constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
@@ -128,16 +129,16 @@ def test_a_harmless_model_passes_without_a_word(tmp_path: Path, variant: str) ->
 
 
 def test_what_is_wrong_both_ways_fails_as_it_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = pipeline.artifacts.transformed
+    convert = artifacts.transformed
 
-    def broken(*args: object) -> object:
-        artifact = convert(*args)  # type: ignore[arg-type]
+    def broken(*args: Any) -> Any:
+        artifact = convert(*args)
         graph = onnx.load(artifact.model.path)
         next(each for each in graph.graph.node if each.op_type == "Tanh").op_type = "Sigmoid"
         onnx.save(graph, artifact.model.path)
         return artifact
 
-    monkeypatch.setattr(pipeline.artifacts, "transformed", broken)
+    monkeypatch.setattr(artifacts, "transformed", broken)
     result = judged(tmp_path, harmless())
     assert result.status is Status.FAIL
     assert str(result.reason).startswith("not faithful: output y")
