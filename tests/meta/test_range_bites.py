@@ -77,7 +77,7 @@ def test_its_mend_mends_it(tmp_path: Path) -> None:
 
 
 def test_without_the_check_it_goes_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "judge_half", lambda *judged: judged[-1])
+    monkeypatch.setattr(pipeline, "judge_half", lambda *verdicts: verdicts[-1])
     assert judged(tmp_path, NORM).status is Status.PASS
 
 
