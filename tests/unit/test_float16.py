@@ -88,6 +88,28 @@ def test_a_value_that_rounds_to_the_limit_from_beyond_is_counted() -> None:
     assert (found.smallest, found.largest) == (float(array[1]), float(array[0]))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
+def test_a_value_that_only_wider_limits_tell_from_them_is_counted(dtype: type[Any]) -> None:
+    low, high = np.float64(2.0**-20 * (1 + 2.0**-40)), np.float64(1024 * (1 - 2.0**-40))
+    found = clamp(np.array([2.0**-20, 1, 1024], dtype), low, high)
+    assert (found.raised, found.lowered) == (1, 1)
+    assert (found.smallest, found.largest) == (2.0**-20, 1024)
+
+
+@pytest.mark.parametrize("beyond", [[5, 70, 71, 199], range(200)], ids=["few", "all"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_places_are_counted_from_the_start_of_the_array(
+    dtype: type[Any], beyond: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(float16, "_CHUNK", 64)
+    array = np.ones(200, dtype)
+    array[beyond] = 2e4
+    array[beyond[::2]] = 1e-9
+    places: list[npt.NDArray[np.intp]] = []
+    clamp(array, places=places)
+    assert np.concatenate(places).tolist() == list(beyond)
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
 from onnx_harness.errors import ProviderError, UsageError
 from onnx_harness.providers import Provider, get, registry
@@ -19,6 +20,8 @@ from onnx_harness.providers.sessions import LEVELS, Purpose, open_session, prepa
 from tests.providers.small_models import Watched, build, cnn, with_determinant
 
 CPU, CUDA = get("cpu"), get("cuda")
+# Every distribution for the CPU has it, and it executes no operator of the standard.
+AZURE = replace(CPU, name="azure", ort_name="AzureExecutionProvider")
 IMAGE = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
 
 
@@ -112,6 +115,45 @@ def test_a_session_that_quietly_opens_elsewhere_is_refused(monkeypatch: pytest.M
         pytest.raises(ProviderError, match="'quiet' was asked for, but ONNX Runtime would run on CPUExecutionProvider"),
     ):
         open_session(cnn(), quiet, purpose=Purpose.ACCURACY)
+
+
+def test_a_provider_that_comes_second_in_a_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda _: [CPU.ort_name, AZURE.ort_name])
+    with pytest.raises(
+        ProviderError, match="'azure' was asked for, but ONNX Runtime would run on CPUExecutionProvider"
+    ):
+        open_session(cnn(), AZURE, purpose=Purpose.ACCURACY)
+
+
+@pytest.mark.parametrize(("purpose", "deterministic"), [(Purpose.ACCURACY, True), (Purpose.LATENCY, False)])
+def test_kernels_are_deterministic_where_numbers_are_judged(purpose: Purpose, deterministic: bool) -> None:
+    options = open_session(cnn(), CPU, purpose=purpose).get_session_options()
+    assert options.use_deterministic_compute is deterministic
+
+
+def test_a_session_that_fails_to_open_is_not_tried_on_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fail(_: object, providers: list[tuple[str, object]], *_options: object) -> None:
+        tried.append(providers[0][0])
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fail)
+    monkeypatch.setattr(ort.InferenceSession, "_fallback_providers", [(CPU.ort_name, {})], raising=False)
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        open_session(cnn(), AZURE, purpose=Purpose.ACCURACY)
+    assert tried == [AZURE.ort_name]
+
+
+def test_a_run_that_fails_on_a_provider_is_not_repeated_on_another() -> None:
+    class Failing(Watched):
+        def run(self, *_: object) -> None:
+            raise EPFail("the device is lost")
+
+    session = open_session(cnn(), AZURE, purpose=Purpose.ACCURACY)
+    session._sess = Failing(session._sess)
+    with pytest.raises(EPFail, match="the device is lost"):
+        session.run(None, {"image": IMAGE})
 
 
 def test_a_provider_is_loaded_once_per_process_and_its_variables_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,17 @@
 import pickle
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from onnx_harness.errors import UsageError
 from onnx_harness.providers import Problem, get
+from onnx_harness.providers import probe as probing
 from onnx_harness.providers.cuda import DRIVER_MEND, mend
+from onnx_harness.providers.placement import Placement
 from onnx_harness.providers.probe import Availability, conflict, doctor, probe, refusal
+from tests.providers.small_models import Watched
 
 
 def test_the_cpu_is_usable() -> None:
@@ -63,6 +67,35 @@ def test_a_provider_that_fails_is_reported_and_not_raised(
     broken = replace(get("cpu"), name="broken", **change)  # type: ignore[arg-type]
     monkeypatch.setattr("onnx_harness.providers.probe.get", lambda _: broken)
     assert probe("broken").reason == reason
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_provider_that_executes_less_than_a_whole_product_is_not_usable(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    lenient = replace(get("cpu"), min_share=0.0)
+    monkeypatch.setattr(probing, "get", lambda _: lenient)
+    monkeypatch.setattr(probing, "placement", lambda *_: Placement(lenient.ort_name, {}, {"MatMul": 1}, share))
+    assert str(probe("cpu").reason).startswith("it doesn't execute even a matrix product: ")
+
+
+def test_a_provider_that_leaves_a_product_to_the_cpu_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = replace(get("cpu"), ort_name="AzureExecutionProvider", min_share=0.0)
+    monkeypatch.setattr(probing, "get", lambda _: idle)
+    assert "elsewhere: MatMul x1 (nodes by provider: CPUExecutionProvider 1)" in str(probe("azure").reason)
+
+
+def test_a_provider_that_computes_a_product_wrongly_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(Watched):
+        def run(self, *feeds: Any) -> list[Any]:
+            return [product + 1 for product in self._session.run(*feeds)]
+
+    opened = probing.open_session
+    monkeypatch.setattr(probing, "open_session", lambda *model, **options: Wrong(opened(*model, **options)))
+    assert (
+        probe("cpu").reason
+        == "it computes a matrix product wrongly: [[6.0, 15.0], [15.0, 51.0]], not [[5.0, 14.0], [14.0, 50.0]]"
+    )
 
 
 def test_an_availability_travels_between_processes() -> None:

@@ -79,6 +79,10 @@ TEXTS = {
         agraph (float[3] x, int64 n) => (float[3] z, float[3] y) <bool go = {1}> {
           z, y = Loop (n, go, x, x) <body = step (int64 i, bool k, float[3] v, float[3] u)
             => (bool l, float[3] w, float[3] u2) { l = Identity(k) w = Add(v, u) u2 = Identity(u) }> }""",
+    "a loop that gives one value twice": """
+        agraph (float[3] x, int64 n) => (float[3] z, float[M,3] all) <bool go = {1}, int64 zero = {0}> {
+          z, all = Loop (n, go, x) <body = step (int64 i, bool k, float[3] v) => (bool l, float[3] w, float[3] w) {
+            l = Identity(k) w = CumSum(v, zero) }> }""",
     "a loop over a sequence": """
         agraph (float[3] x, int64 n) => (float[M] z) <bool go = {1}> {
           e = SequenceEmpty<dtype = 1>()
@@ -218,6 +222,41 @@ def test_a_sparse_weight_is_rounded_where_it_is() -> None:
     onnx.checker.check_model(result)  # the full check takes a sparse initializer for no operator at all
     np.testing.assert_allclose(run(result, **X)[0], run(model, **X)[0], rtol=1e-2, atol=5e-3)
     assert [tensor.values.data_type for tensor in result.graph.sparse_initializer] == [TensorProto.FLOAT16]
+
+
+@pytest.mark.parametrize(
+    ("weight", "node"), [("float c = {0.1}", ""), ("float unread = {0}", "c = Constant<value_float = 0.1>()")]
+)
+def test_a_constant_that_goes_on_to_double_is_not_rounded(weight: str, node: str) -> None:
+    model = model_of(
+        f"""agraph (float[3] x, double[3] x64) => (float[3] z, double[3] y) <{weight}>
+        {{ {node} d = Cast<to = 11>(c) y = Mul(x64, d) z = Mul(x, c) }}"""
+    )
+    feeds = {name: FEEDS[name] for name in ("x", "x64")}
+    np.testing.assert_array_equal(run(converts(model, feeds), **feeds)[1], run(model, **feeds)[1])
+
+
+def test_no_two_nodes_get_one_name() -> None:
+    model = model_of("agraph (float[3] x) => (float[3] x_float16_1) { a = Neg(x) b = Exp(x) x_float16_1 = Add(a, b) }")
+    model.graph.node[0].name = "x_float16"
+    names = [node.name for node in converts(model, X).graph.node if node.name]
+    assert sorted(names) == ["x_float16", "x_float16_1", "x_float16_2"]
+
+
+def test_before_ir_version_4_a_weight_that_is_there_in_both_types_is_listed_twice() -> None:
+    model = model_of(
+        """agraph (float[3] x, float[3] w) => (float[3] z) <float[3] w = {1, 2, 3}>
+        { a = Neg(w) b = Mul(x, w) z = Add(a, b) }""",
+        ir_version=3,
+    )
+    result = convert_float_to_float16(copy_of(model), keep_io_types=True, op_block_list=["Neg"])
+    onnx.checker.check_model(result, full_check=True)
+    assert {info.name: info.type.tensor_type.elem_type for info in result.graph.input} == {
+        "x": TensorProto.FLOAT,
+        "w": TensorProto.FLOAT,
+        "w_float16": TensorProto.FLOAT16,
+    }
+    np.testing.assert_allclose(run(result, **X)[0], run(model, **X)[0], rtol=1e-2, atol=5e-3)
 
 
 def test_nodes_out_of_order_are_put_in_order() -> None:

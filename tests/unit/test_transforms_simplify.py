@@ -137,6 +137,30 @@ def test_what_folding_frees_counts_against_what_it_adds() -> None:
     assert ops(simplified(model, 256, x=floats(2, 64))) == {"MatMul": 1}
 
 
+def test_a_weight_that_is_an_output_is_not_freed() -> None:
+    model = model_of("""agraph (float[2,64] x, float[64,64] w) => (float[2,64] z, float[64,64] w)
+        { t = Transpose(w) z = MatMul(x, t) }""")
+    del model.graph.input[1]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(floats(64, 64), "w"))
+    assert ops(simplified(model, 256, x=floats(2, 64))) == {"Transpose": 1, "MatMul": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k = Transpose(w)", {"Mul": 1}),
+        ("k = Sqrt(w)", {"Sqrt": 1, "Mul": 1}),
+        ("s = Sqrt(w) k = Transpose(s)", {"Mul": 1}),
+        ("c = Cast<to = 1>(w) s = Sqrt(c) k = Cast<to = 10>(s)", {"Cast": 1, "Mul": 1}),
+    ],
+)
+def test_of_float16_only_what_moves_values_is_folded(text: str, expected: dict[str, int]) -> None:
+    model = model_of(
+        f"agraph (float16[2,2] x) => (float16[2,2] z) <float16[2,2] w = {{2,3,5,7}}> {{ {text} z = Mul(x, k) }}"
+    )
+    assert ops(simplified(model, x=floats(2, 2).astype(np.float16))) == expected
+
+
 def test_a_dequantized_weight_stays_quantized_when_it_would_not_fit() -> None:
     graph = helper.make_graph(
         [

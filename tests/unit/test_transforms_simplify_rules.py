@@ -108,6 +108,12 @@ def test_a_normalization_that_trains_is_left() -> None:
     }
 
 
+def test_a_normalization_whose_statistics_are_outputs_is_left() -> None:
+    model = with_weights(f"y = Conv(x, w) z, m, v, sm, sv = {BN}", 9, w=floats(6, 4, 1, 1), **NORMALIZATION)
+    model.graph.output.append(helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, [6]))
+    assert ops(simplify_with_report(model)[0]) == {"Conv": 1, "BatchNormalization": 1}
+
+
 def test_weights_that_a_caller_may_override_are_left() -> None:
     model = model_of(
         """agraph (float[N,2,3,3] x, float[2,2,1,1] w) => (float[N,2,3,3] z)
@@ -170,6 +176,22 @@ def test_chains_and_nodes_that_do_nothing(text: str, expected: dict[str, int]) -
         x = floats(2, 3, 4)
         x[0, 0, :2] = [0.0, -0.0]
         assert exactly_after(model, x=x) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["a = Sub(x, zeros)", "a = Add(x, minus_zeros)", "a = Mul(x, ones)", "a = Div(x, ones)"]
+)
+def test_a_neutral_constant_that_gives_an_axis_more_stays(text: str) -> None:
+    model = model_of(f"""agraph (float[N,3] x) => (int64[R] z)
+        <float[1,1,1] zeros = {{0}}, float[1,1,1] minus_zeros = {{-0.0}}, float[1,1,1] ones = {{1}}>
+        {{ {text} z = Shape(a) }}""")
+    exactly_after(model, x=floats(2, 3))
+
+
+def test_sizes_of_which_nothing_is_known_are_not_taken_for_equal() -> None:
+    model = model_of("""agraph (float[N] x) => (int64[R,S] z) <int64[1] i1 = {1}, int64[1] i2 = {2}>
+        { places = NonZero(x) z = Slice(places, i1, i2, i1) }""")
+    assert exactly_after(model, x=floats(4)) == {"NonZero": 1, "Slice": 1}
 
 
 def test_equal_nodes_are_merged_and_those_that_only_look_equal_are_not() -> None:
