@@ -56,11 +56,19 @@ def test_the_card_can_accept_it_with_a_reason(tmp_path: Path, monkeypatch: pytes
     assert "accepted by the card: y says nothing about the inputs, a placeholder for a later version" in result.notes
 
 
-def test_accepting_one_output_does_not_accept_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = model("(float[n,4] x) => (float[n,4] y, float[n,4] w) { y = Sub(x, x) w = Sub(x, x) }")
+@pytest.mark.parametrize("name", ["w", "y2"])
+def test_accepting_one_output_does_not_accept_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = model(f"(float[n,4] x) => (float[n,4] y, float[n,4] {name}) {{ y = Sub(x, x) {name} = Sub(x, x) }}")
     result = judged(tmp_path, monkeypatch, both, '[vacuous]\ny = "known"\n')
     assert (result.status, result.symptom) == (Status.FAIL, Symptom.VACUOUS)
-    assert "(w)" in str(result.reason)
+    assert f"({name})" in str(result.reason)
+
+
+def test_accepting_a_sequence_accepts_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model("(float[n,4] x) => (seq(float[n,4]) y) { i = Sub(x, x) y = SequenceConstruct(i) }")
+    assert judged(tmp_path, monkeypatch, made, '[vacuous]\ny = "known"\n').status is Status.PASS
 
 
 def test_a_card_that_accepts_what_reacts_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
