@@ -67,10 +67,10 @@ def test_accepting_one_output_does_not_accept_another(
 
 
 def test_accepting_a_sequence_accepts_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = model("(float[n,4] x) => (seq(float[n,4]) y) { i = Sub(x, x) y = SequenceConstruct(i) }")
+    sequence = model("(float[n,4] x) => (seq(float[n,4]) y) { i = Sub(x, x) y = SequenceConstruct(i) }")
     refused, accepted = (
-        judged(tmp_path, monkeypatch, made),
-        judged(tmp_path, monkeypatch, made, '[vacuous]\ny = "ok"\n'),
+        judged(tmp_path, monkeypatch, sequence),
+        judged(tmp_path, monkeypatch, sequence, '[vacuous]\ny = "ok"\n'),
     )
     assert (refused.symptom, accepted.status) == (Symptom.VACUOUS, Status.PASS)
     assert "accepted by the card: y says nothing about the inputs, ok" in accepted.notes

@@ -123,22 +123,23 @@ def test_an_output_of_a_coarse_type_is_not_judged_by_the_rule_of_float32(
     tmp_path: Path, kind: str, number: int, rtol: float
 ) -> None:
     text = f"(float[n,4] x) => ({kind}[n,4] y) {{ y = Cast<to = {number}>(x) }}"
-    held = held_to(model(text, opset=19), tmp_path, "original")
-    found = verdict(held, held.reference.outputs)
-    assert found.comparison is not None
-    assert found.comparison.record.outputs["y"].rtol == rtol
+    bounds = held_to(model(text, opset=19), tmp_path, "original")
+    comparison = verdict(bounds, bounds.reference.outputs).comparison
+    assert comparison is not None
+    assert comparison.record.outputs["y"].rtol == rtol
 
 
 def test_the_sign_of_a_zero_is_judged_except_where_the_inputs_saturate(tmp_path: Path) -> None:
-    held = held_to(linear(), tmp_path, "simplify")
-    sets = held.reference.sets
-    places = [held.reference.usual[-1], *(place for place, each in enumerate(sets) if each.saturates)]
+    bounds = held_to(linear(), tmp_path, "simplify")
+    original = bounds.reference
+    sets = original.sets
+    places = [original.usual[-1], *(place for place, inputs in enumerate(sets) if inputs.saturates)]
     assert len(places) > 1
     for place in places:
-        below, above = outputs(held.reference, 0.0), outputs(held.reference, 0.0)
+        below, above = outputs(original, 0.0), outputs(original, 0.0)
         below[place]["y"][0, 0], above[place]["y"][0, 0] = -0.0, 0.0
-        asked = replace(held, reference=replace(held.reference, outputs=tuple(below)))
-        assert verdict(asked, above).passed is sets[place].saturates
+        negative = replace(bounds, reference=replace(original, outputs=tuple(below)))
+        assert verdict(negative, above).passed is sets[place].saturates
 
 
 def random_model() -> onnx.ModelProto:

@@ -93,7 +93,7 @@ def test_a_nan_on_one_side_alone_is_a_change_and_no_noise(appears: bool) -> None
 
 def test_an_output_that_fails_on_an_unusual_set_alone_is_not_usable() -> None:
     yardstick = Yardstick(Noise((*noise(Y).sets, {})))
-    found = compare(
+    comparison = compare(
         [{"y": Y}] * 2,
         [{"y": Y}, {"y": 2 * Y}],
         lambda _: FP16,
@@ -101,15 +101,16 @@ def test_an_output_that_fails_on_an_unusual_set_alone_is_not_usable() -> None:
         unusual=[False, True],
         yardstick=yardstick,
     )
-    assert (found.faithful, found.usable) == (True, False)
+    assert (comparison.faithful, comparison.usable) == (True, False)
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_an_output_that_is_missing_from_one_set_is_neither_faithful_nor_usable(place: int) -> None:
     candidate = [{"y": Y}] * 2
     candidate[place] = {}
-    found = compare([{"y": Y}] * 2, candidate, lambda _: FP16, set_names="ab", yardstick=Yardstick(noise(Y, Y)))
-    output = found.record.outputs["y"]
+    yardstick = Yardstick(noise(Y, Y))
+    comparison = compare([{"y": Y}] * 2, candidate, lambda _: FP16, set_names="ab", yardstick=yardstick)
+    output = comparison.record.outputs["y"]
     assert (output.faithful, output.usable, output.departure) == (False, False, "change")
 
 
