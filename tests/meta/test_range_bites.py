@@ -72,6 +72,22 @@ def test_an_overflow_that_the_cpu_hides_is_caught_with_its_node_and_its_mend(tmp
     assert result.placement.precision == "emulated"
 
 
+@pytest.mark.parametrize(
+    ("text", "worst"),
+    [
+        ("square = Mul(big, big)  double = Add(square, square)  y = Sqrt(double)", "double"),
+        ("square = Mul(big, big)  size = Abs(big)  less = Sub(square, size)  y = Sqrt(less)", "square"),
+    ],
+)
+def test_of_several_overflows_the_greatest_is_named(tmp_path: Path, text: str, worst: str) -> None:
+    text = "(float[n,8] x) => (float[n,8] y) { big = Mul(x, c)  " + text + " }"
+    failed, warned = judged(tmp_path, text), judged(tmp_path, text, scale=20.0)
+    first = str(failed.reason).split("computes it in float32: ")[1].split(" in input set ")[0]
+    assert first.startswith(f"'{worst}' (")
+    assert first.replace(" reaches ", ": ") in failed.detail
+    assert f"float16 would overflow at 10 times the usual magnitude: '{worst}' (" in "\n".join(warned.notes)
+
+
 def test_its_mend_mends_it(tmp_path: Path) -> None:
     assert judged(tmp_path, NORM, "fp16.io32(node_block_list=['make_square', 'make_y'])").status is Status.PASS
 

@@ -56,11 +56,24 @@ def test_the_card_can_accept_it_with_a_reason(tmp_path: Path, monkeypatch: pytes
     assert "accepted by the card: y says nothing about the inputs, a placeholder for a later version" in result.notes
 
 
-def test_accepting_one_output_does_not_accept_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = model("(float[n,4] x) => (float[n,4] y, float[n,4] w) { y = Sub(x, x) w = Sub(x, x) }")
+@pytest.mark.parametrize("name", ["w", "y2"])
+def test_accepting_one_output_does_not_accept_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = model(f"(float[n,4] x) => (float[n,4] y, float[n,4] {name}) {{ y = Sub(x, x) {name} = Sub(x, x) }}")
     result = judged(tmp_path, monkeypatch, both, '[vacuous]\ny = "known"\n')
     assert (result.status, result.symptom) == (Status.FAIL, Symptom.VACUOUS)
-    assert "(w)" in str(result.reason)
+    assert f"({name})" in str(result.reason)
+
+
+def test_accepting_a_sequence_accepts_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = model("(float[n,4] x) => (seq(float[n,4]) y) { i = Sub(x, x) y = SequenceConstruct(i) }")
+    refused, accepted = (
+        judged(tmp_path, monkeypatch, sequence),
+        judged(tmp_path, monkeypatch, sequence, '[vacuous]\ny = "ok"\n'),
+    )
+    assert (refused.symptom, accepted.status) == (Symptom.VACUOUS, Status.PASS)
+    assert "accepted by the card: y says nothing about the inputs, ok" in accepted.notes
 
 
 def test_a_card_that_accepts_what_reacts_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

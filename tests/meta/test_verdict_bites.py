@@ -110,6 +110,38 @@ def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
     assert (narrow.scheme.ops, narrow.scheme.per_channel, narrow.scheme.narrow) == (frozenset({"Conv"}), True, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "rtol"),
+    [
+        ("float", 1, 1e-4),
+        ("float16", 10, 1e-2),
+        ("bfloat16", 16, 1e-2),
+        ("float8e4m3fn", 17, 1e-2),
+    ],
+)
+def test_an_output_of_a_coarse_type_is_not_judged_by_the_rule_of_float32(
+    tmp_path: Path, kind: str, number: int, rtol: float
+) -> None:
+    text = f"(float[n,4] x) => ({kind}[n,4] y) {{ y = Cast<to = {number}>(x) }}"
+    bounds = held_to(model(text, opset=19), tmp_path, "original")
+    comparison = verdict(bounds, bounds.reference.outputs).comparison
+    assert comparison is not None
+    assert comparison.record.outputs["y"].rtol == rtol
+
+
+def test_the_sign_of_a_zero_is_judged_except_where_the_inputs_saturate(tmp_path: Path) -> None:
+    bounds = held_to(linear(), tmp_path, "simplify")
+    original = bounds.reference
+    sets = original.sets
+    places = [original.usual[-1], *(place for place, inputs in enumerate(sets) if inputs.saturates)]
+    assert len(places) > 1
+    for place in places:
+        below, above = outputs(original, 0.0), outputs(original, 0.0)
+        below[place]["y"][0, 0], above[place]["y"][0, 0] = -0.0, 0.0
+        negative = replace(bounds, reference=replace(original, outputs=tuple(below)))
+        assert verdict(negative, above).passed is sets[place].saturates
+
+
 def random_model() -> onnx.ModelProto:
     nodes = [
         helper.make_node("RandomNormalLike", ["x"], ["noise"], name="sampler"),

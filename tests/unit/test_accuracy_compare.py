@@ -99,6 +99,27 @@ def test_the_bounds_that_are_said_to_pass_do_pass_on_every_input_set() -> None:
     assert compare(reference, candidate, lambda _: tolerance, set_names=["a", "b"]).passed
 
 
+@pytest.mark.parametrize("worst", [0, 1, 2])
+def test_the_record_keeps_the_figures_of_the_worst_input_set_wherever_it_comes(worst: int) -> None:
+    reference = [{"y": f32(1, 2)}] * 3
+    candidate = [{"y": f32(1.25, 2)}] * 3
+    candidate[worst] = {"y": f32(3, 2)}
+    overall = compare(reference, candidate, lambda _: FP32, set_names="abc").record.outputs["y"]
+    alone = run(reference[worst], candidate[worst]).record.outputs["y"]
+    for figure in ("max_abs", "max_rel", "rel_l2", "cosine", "sqnr_db", "minimum_tolerance"):
+        assert getattr(overall, figure) == getattr(alone, figure)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_an_unusual_set_is_judged_by_what_is_usual_the_last_of_them_too(place: int) -> None:
+    reference = [{"y": f32(1000, 2000)}, {"y": f32(1000, 3000)}, {"y": f32(1000, 4000)}]
+    candidate = list(reference)
+    reference[place], candidate[place] = {"y": f32(1e-4, 1e-3)}, {"y": f32(1e-4, 2e-3)}
+    unusual = [index == place for index in range(3)]
+    assert compare(reference, candidate, lambda _: FP32, set_names="abc", unusual=unusual).passed
+    assert not compare(reference, candidate, lambda _: FP32, set_names="abc").passed
+
+
 def test_every_failing_output_is_reported_not_the_first() -> None:
     reference = {name: f32(1, 2) for name in "abcd"}
     candidate = {"a": f32(1, 3), "b": f32(1, 2), "c": f32(math.nan, 2), "e": f32(1)}
@@ -126,6 +147,15 @@ def test_many_failing_outputs_stay_on_a_screen() -> None:
     assert lines[-1].endswith("and 27 more")
     assert comparison.reason() is not None
     assert str(comparison.reason()).endswith("and 39 more outputs fail")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_no_tolerance_would_pass_an_output_that_is_missing_from_one_set(place: int) -> None:
+    reference = [{"x": f32(1), "y": f32(1, 2)}] * 2
+    candidate = list(reference)
+    candidate[place] = {"x": f32(1)}
+    outputs = compare(reference, candidate, lambda _: FP32, set_names="ab").record.outputs
+    assert (outputs["x"].minimum_tolerance, outputs["y"].minimum_tolerance) == (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +290,13 @@ def test_both_rules_hold_where_a_card_gives_both() -> None:
     comparison = run({"y": f32(1, 2)}, {"y": f32(1, 2.5)}, both)
     assert checks(comparison) == {"y": [Check.SQNR]}
     assert comparison.record.outputs["y"].minimum_tolerance is None
+
+
+@pytest.mark.parametrize(("reference", "candidate"), [(f32(1, 2), f32(0, 0)), (f32(0, 0), f32(1, 2))])
+def test_an_output_of_zeros_has_no_cosine_and_fails_where_one_is_asked_for(reference: Any, candidate: Any) -> None:
+    card = choose(Precision.FP32, False, ToleranceSpec(cosine=0.5), None)
+    comparison = run({"y": reference}, {"y": candidate}, card)
+    assert str(comparison.reason()) == "output y: has no cosine; 0.5 is asked for"
 
 
 def test_nested_outputs_are_named_as_they_are_indexed() -> None:

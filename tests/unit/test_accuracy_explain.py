@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from onnx_harness.accuracy.compare import Comparison, compare
 from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, Yardstick
-from onnx_harness.accuracy.noise import Gap, Noise, gap_of, gaps
+from onnx_harness.accuracy.noise import Gap, Noise, gap_of, gaps, worst
 from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.cards.card import ToleranceSpec
 from onnx_harness.transforms import Precision
@@ -79,6 +80,38 @@ def test_exact_noise_and_change_are_three_words() -> None:
     yardstick = Yardstick(noise(last_bits))
     words = [judged(each, yardstick).record.outputs["y"].departure for each in (Y, last_bits, Y * np.float32(1.01))]
     assert words == ["exact", "noise", "change"]
+
+
+@pytest.mark.parametrize("appears", [True, False])
+def test_a_nan_on_one_side_alone_is_a_change_and_no_noise(appears: bool) -> None:
+    holed = Y.copy()
+    holed[0, 0] = np.nan
+    reference, candidate = (Y, holed) if appears else (holed, Y)
+    output = judged(candidate, Yardstick(noise(reference, reference=reference)), reference=reference)
+    assert output.record.outputs["y"].departure == "change"
+
+
+def test_an_output_that_fails_on_an_unusual_set_alone_is_not_usable() -> None:
+    yardstick = Yardstick(Noise((*noise(Y).sets, {})))
+    comparison = compare(
+        [{"y": Y}] * 2,
+        [{"y": Y}, {"y": 2 * Y}],
+        lambda _: FP16,
+        set_names="ab",
+        unusual=[False, True],
+        yardstick=yardstick,
+    )
+    assert (comparison.faithful, comparison.usable) == (True, False)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_output_that_is_missing_from_one_set_is_neither_faithful_nor_usable(place: int) -> None:
+    candidate = [{"y": Y}] * 2
+    candidate[place] = {}
+    yardstick = Yardstick(noise(Y, Y))
+    comparison = compare([{"y": Y}] * 2, candidate, lambda _: FP16, set_names="ab", yardstick=yardstick)
+    output = comparison.record.outputs["y"]
+    assert (output.faithful, output.usable, output.departure) == (False, False, "change")
 
 
 def test_a_floor_of_nothing_still_leaves_the_last_places() -> None:
@@ -164,6 +197,15 @@ def test_integers_are_exact_unless_the_ideal_conversion_changes_them() -> None:
     assert comparison.notes == ("y: 3 elements differ, which stands: ideal float16 changes 3",)
     far = np.roll(labels, 1)
     assert not judged(far, Yardstick(same, changed, changed, "float16"), LOOSE, labels).passed
+
+
+FIGURES = [field.name for field in fields(Gap)]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_worst_of_several_runs_is_the_worst_in_every_figure_whichever_run_it_is(figure: str) -> None:
+    quiet, loud = Gap(*[1] * len(FIGURES)), replace(Gap(*[1] * len(FIGURES)), **{figure: 2})
+    assert worst([{"y": quiet}, {"y": loud}]) == worst([{"y": loud}, {"y": quiet}]) == {"y": loud}
 
 
 def test_the_scores_of_a_map_are_measured_as_one_vector() -> None:

@@ -83,6 +83,14 @@ def test_an_output_s_own_entry_is_completed_by_the_one_for_all() -> None:
     assert spec_for({}, "boxes") is None
 
 
+def test_for_one_precision_too_an_output_s_own_entry_goes_before_the_one_for_all() -> None:
+    general = ToleranceSpec(by_precision={"fp16": ToleranceSpec(rtol=1.0), "int8": ToleranceSpec(sqnr_db=5.0)})
+    own = ToleranceSpec(by_precision={"fp16": ToleranceSpec(rtol=2.0)})
+    chosen = spec_for({"*": general, "probs": own}, "probs")
+    assert chosen is not None
+    assert chosen.by_precision == {**general.by_precision, **own.by_precision}
+
+
 @pytest.mark.parametrize("bounds", [(-1.0, 0.0), (0.0, math.inf), (math.nan, 0.0)])
 def test_a_bound_that_is_no_bound_is_refused(bounds: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="isn't negative"):

@@ -111,6 +111,25 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[inputs.x]\nhigh = 0",
+        "[tolerance.y]\natol = 0",
+        "[tolerance.y]\nsigned_zero = false",
+        "[tolerance.y.fp16]\natol = 1",
+        "[placement]\nmin_share = 0",
+        "[placement]\nmax_memcpy = 0",
+        "[placement.cuda]\nmin_share = 1",
+        FAILURE,
+    ],
+)
+def test_whatever_a_card_says_of_a_verdict_changes_its_digest(tmp_path: Path, text: str) -> None:
+    empty = read(tmp_path, "").digest()
+    assert read(tmp_path, text).digest() != empty
+    assert read(tmp_path, '[model]\nsummary = "another model"').digest() == empty
+
+
 def test_an_empty_card_is_about_the_model_beside_it(tmp_path: Path) -> None:
     assert read(tmp_path, "").source == PathSource(tmp_path / "My-Voice.onnx")
 

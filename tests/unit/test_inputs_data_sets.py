@@ -162,6 +162,26 @@ def test_recorded_sets_come_first_and_their_outputs_are_held_against_the_model(t
     assert wrong.notes == (f"the untouched model departs from the outputs recorded beside it: {wrong.departs}",)
 
 
+def test_outputs_drawn_at_random_are_not_held_against_the_recorded_ones_and_the_others_are(tmp_path: Path) -> None:
+    text = "(float[n] a, float[n] b) => (float[n] z, float[n] y) { y = Sub(a, b)  z = RandomNormalLike(a) }"
+    save(model(text), tmp_path / "m.onnx")
+    record(tmp_path, input_0=floats(5), input_1=floats(1), output_0=floats(100), output_1=floats(4))
+    right = judged_by(tmp_path)
+    assert right.unstable == {"z"}
+    assert right.departs is None
+    record(tmp_path, output_1=floats(40))
+    assert str(judged_by(tmp_path).departs).startswith("output y: ")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_reference_without_unusual_sets_is_kept_apart_from_one_with_them(tmp_path: Path, first: bool) -> None:
+    path = save(model(SUB), tmp_path / "m.onnx")
+    card = Card(path=path, name="m", source=PathSource(path))
+    for unusual in (first, not first):
+        subject = reference(Model(path), card, Settings(), Cache(tmp_path / "cache"), unusual=unusual)
+        assert any(inputs.unusual for inputs in subject.sets) is unusual
+
+
 def test_a_case_of_a_suite_is_judged_on_its_own_inputs_alone(tmp_path: Path) -> None:
     save(model(SUB), tmp_path / "m.onnx")
     record(tmp_path, input_0=floats(5), input_1=floats(1))

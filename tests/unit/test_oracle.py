@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,13 @@ def test_bfloat16_is_rounded_as_ml_dtypes_rounds_it() -> None:
     assert np.array_equal(y, -X.astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
+def test_every_input_of_an_operator_that_takes_any_number_of_them_is_rounded() -> None:
+    model = built([helper.make_node("Sum", ["a", "b", "c"], ["y"])], [value(name, 6, 16) for name in "ab"],
+                  [value("y", 6, 16)], c=X)  # fmt: skip
+    y = run(open_cpu(round_through(model, HALF, CLAMP, all_inputs=False)), {"a": X[::-1], "b": X[:, ::-1]})["y"]
+    assert np.array_equal(y, half(half(X[::-1]) + half(X[:, ::-1]) + half(X)))
+
+
 def test_what_must_be_float32_is_not_rounded() -> None:
     scales = np.array([1, 1, 1.2345678, 1.2345678], np.float32)
     node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")
@@ -120,18 +128,17 @@ def test_what_is_computed_from_shapes_is_not_rounded() -> None:
 
 def test_the_bodies_of_a_branch_are_rounded_too() -> None:
     def body(name: str, weight: Any) -> onnx.GraphProto:
-        node = helper.make_node("MatMul", ["x", f"w_{name}"], [f"y_{name}"])
+        node = helper.make_node("Mul", ["x", f"w_{name}"], [f"y_{name}"])
         constant = numpy_helper.from_array(weight, f"w_{name}")
-        return helper.make_graph([node], name, [], [value(f"y_{name}", 6, 8)], [constant])
+        return helper.make_graph([node], name, [], [value(f"y_{name}", 6, 16)], [constant])
 
-    chosen = helper.make_node("If", ["c"], ["y"], then_branch=body("a", W), else_branch=body("b", -W))
-    model = built([chosen], [value("x", 6, 16), value("c", kind=TensorProto.BOOL)], [value("y", 6, 8)])
+    weight = X[::-1].copy()
+    chosen = helper.make_node("If", ["c"], ["y"], then_branch=body("a", weight), else_branch=body("b", -weight))
+    model = built([chosen], [value("x", 6, 16), value("c", kind=TensorProto.BOOL)], [value("y", 6, 16)])
     session = open_cpu(round_through(model, HALF, CLAMP, all_inputs=False))
     for choice, sign in ((True, 1), (False, -1)):
         y = run(session, {"x": X, "c": np.array(choice)})["y"]
-        expected = sign * half((half(X).astype(np.float64) @ half(W)).astype(np.float32))
-        np.testing.assert_allclose(y, expected, rtol=2e-3, atol=1e-3)
-        assert np.array_equal(y, half(y))
+        assert np.array_equal(y, sign * half(half(X) * half(weight)))
 
 
 def test_range_is_told_apart_from_digits(tmp_path: Path) -> None:
@@ -196,18 +203,37 @@ def test_the_floor_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_level_that_breaks_the_model_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, reference = referred(product(), tmp_path, {"x": X})
-    broken = tmp_path / "broken.onnx"
-    onnx.save(product(W * np.float32(1.01)), broken)
-    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
-    honest = open_cpu
-
-    def breaks(path: Any, level: str = "disable", threads: int | None = None) -> Any:
-        return honest(path if level == "disable" else broken, level, threads)
-
-    monkeypatch.setattr(floor_room, "open_cpu", breaks)
-    floor = noise_floor(model, reference, Cache(tmp_path / "other"))
+    floor = floor_with_levels_of(product(W * np.float32(1.01)), model, reference, tmp_path, monkeypatch)
     assert any(note.startswith(NOT_NOISE) and "y" in note for note in floor.notes)
     assert floor.sets[0]["y"].l2 < 1e-5 * floor.sets[0]["y"].norm
+
+
+def test_a_level_that_gives_nan_or_other_classes_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [*product().graph.node, helper.make_node("ArgMax", ["p"], ["z"], axis=1)]
+    outputs = [value("y", 6, 8), value("z", 6, 1, kind=TensorProto.INT64)]
+    hole = W.copy()
+    hole[0, 0] = np.nan
+    honest, *broken = (built(nodes, [value("x", 6, 16)], outputs, w=weight) for weight in (W, hole, -W))
+    model, reference = referred(honest, tmp_path, {"x": X})
+    for wrong in broken:
+        floor = floor_with_levels_of(wrong, model, reference, tmp_path, monkeypatch)
+        assert floor.sets[0]["y"].nonfinite == floor.sets[0]["z"].changed == 0
+        assert any(note.startswith(NOT_NOISE) and "y, z is another result" in note for note in floor.notes)
+
+
+def floor_with_levels_of(
+    broken: onnx.ModelProto, model: Model, reference: Reference, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Noise:
+    """The floor of a model whose optimization levels all give what ``broken`` does."""
+    path = folder / "broken.onnx"
+    onnx.save(broken, path)
+
+    def breaks(source: Any, level: str = "disable", threads: int | None = None) -> Any:
+        return open_cpu(source if level == "disable" else path, level, threads)
+
+    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
+    monkeypatch.setattr(floor_room, "open_cpu", breaks)
+    return noise_floor(model, reference, Cache(folder / hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
 def test_what_float64_cannot_run_is_noted_and_left_out(tmp_path: Path) -> None:

@@ -237,6 +237,8 @@ def test_a_file_that_is_not_ours_is_told_so(tmp_path: Path, text: str, complaint
         ({"status": "passed"}, r"cells\[0\]\.status should be one of pass, fail, .* and is 'passed'"),
         ({"graph": 3}, r"cells\[0\]\.graph should be an object, and is 3"),
         ({"notes": [1]}, r"cells\[0\]\.notes\[0\] should be text, and is 1"),
+        ({"seconds": {"run": True}}, r"cells\[0\]\.seconds\['run'\] should be a number, and is True"),
+        ({"seconds": {"run": False}}, r"cells\[0\]\.seconds\['run'\] should be a number, and is False"),
         ({"seconds": []}, r"cells\[0\]\.seconds should be an object"),
     ],
 )
