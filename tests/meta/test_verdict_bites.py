@@ -117,6 +117,7 @@ def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
         ("float16", 10, 1e-2),
         ("bfloat16", 16, 1e-2),
         ("float8e4m3fn", 17, 1e-2),
+        ("float8e5m2", 19, 1e-2),
     ],
 )
 def test_an_output_of_a_coarse_type_is_not_judged_by_the_rule_of_float32(

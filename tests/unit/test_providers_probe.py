@@ -13,6 +13,7 @@ from onnx_harness.providers import probe as probing
 from onnx_harness.providers.cuda import DRIVER_MEND, mend
 from onnx_harness.providers.placement import Placement
 from onnx_harness.providers.probe import Availability, conflict, doctor, probe, refusal
+from onnx_harness.providers.sessions import open_session
 from tests.providers.small_models import Watched
 
 
@@ -90,8 +91,10 @@ def test_a_provider_that_computes_a_product_wrongly_is_not_usable(monkeypatch: p
         def run(self, *feeds: Any) -> list[Any]:
             return [product + 1 for product in self._session.run(*feeds)]
 
-    opened = probing.open_session
-    monkeypatch.setattr(probing, "open_session", lambda *model, **options: Wrong(opened(*model, **options)))
+    opened = open_session
+    monkeypatch.setattr(
+        "onnx_harness.providers.probe.open_session", lambda *model, **options: Wrong(opened(*model, **options))
+    )
     assert (
         probe("cpu").reason
         == "it computes a matrix product wrongly: [[6.0, 15.0], [15.0, 51.0]], not [[5.0, 14.0], [14.0, 50.0]]"

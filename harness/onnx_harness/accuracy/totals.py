@@ -211,8 +211,7 @@ def _reacts(first: Array, other: Array) -> bool:
 
 def _step(array: Array) -> float:
     """The distance from 1 to the next number of the array's dtype."""
-    kind = array.real.dtype
-    return float(np.finfo(kind).eps) if kind.kind == "f" else float(ml_dtypes.finfo(kind).eps)  # type: ignore[no-untyped-call]
+    return float(ml_dtypes.finfo(array.real.dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def _any_finite(array: Array) -> bool:

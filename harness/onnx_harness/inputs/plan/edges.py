@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -248,7 +249,7 @@ def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:
 def _cast(entry: Input, values: NDArray[Any], low: float | None, high: float | None) -> Array:
     clipped = np.clip(values, low, high) if low is not None or high is not None else values
     if entry.dtype.kind == "f" and np.isfinite(clipped).all():
-        greatest = float(np.finfo(entry.dtype.name).max)
+        greatest = float(ml_dtypes.finfo(entry.dtype).max)  # type: ignore[no-untyped-call]
         clipped = np.clip(clipped, -greatest, greatest)
     return np.array(clipped, dtype=entry.dtype, order="C").reshape(np.shape(values))
 
