@@ -12,9 +12,9 @@ from rich.table import Table
 
 from onnx_harness import providers
 from onnx_harness.cli import DONE, NEGATIVE
-from onnx_harness.cli.common import add_json, settings_of, started_worker, words_of
+from onnx_harness.cli.common import add_json, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
-from onnx_harness.errors import WorkerDied
+from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings

@@ -39,15 +39,17 @@ class Runner:
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
-    def __init__(self, settings: Settings, *, plain: bool = False) -> None:
+    def __init__(self, settings: Settings, *, plain: bool = False, recorded: Path | None = None) -> None:
         """Nothing is started before it's needed.
 
         Args:
             settings: of the run.
             plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
+            recorded: a ``.npz`` whose input sets are used instead of all others.
         """
         self.settings = settings
         self._plain = plain
+        self._recorded = recorded
         self.devices: dict[str, str] = {}
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
@@ -199,7 +201,14 @@ class Runner:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = fetch.materialize(cell.card)
         unusual = not self._plain and cell.card.path not in self._without_unusual
-        return Task(cell, self._paths[cell.card.path], self.settings, unusual=unusual, explained=not self._plain)
+        return Task(
+            cell,
+            self._paths[cell.card.path],
+            self.settings,
+            unusual=unusual,
+            explained=not self._plain,
+            recorded=self._recorded,
+        )
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(

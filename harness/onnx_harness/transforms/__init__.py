@@ -109,15 +109,6 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(size) for size in sizes)
 
 
-def fixed_shapes(steps: Sequence[Step]) -> dict[str, tuple[int, ...]]:
-    """The shapes that the options of a chain's steps give to inputs, by name."""
-    found: dict[str, tuple[int, ...]] = {}
-    for step in map(bind, steps):
-        texts = step.options.get(step.transform.input_shapes or "", ())
-        found.update(map(parse_shape, texts if isinstance(texts, tuple) else ()))
-    return found
-
-
 @contextlib.contextmanager
 def remarks() -> Iterator[list[str]]:
     """Collect, in the list that it gives, what transforms remark meanwhile."""
