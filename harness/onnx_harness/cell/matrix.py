@@ -151,7 +151,8 @@ def _variant(word: str, named: Mapping[str, str]) -> Variant:
     known = transforms.registry()
     if len(variant.steps) == 1 and variant.steps[0].name not in known and not variant.steps[0].options:
         everything = {*known, *named, *GROUPS, ORIGINAL}
-        raise UsageError(f"there is no variant or group '{word}'. {did_you_mean(word, everything)}")
+        words = (f"there is no variant or group '{word}'.", did_you_mean(word, everything), *transforms.left_out())
+        raise UsageError(" ".join(words))
     return _checked(variant)
 
 
