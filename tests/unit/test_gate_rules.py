@@ -41,9 +41,7 @@ def test_an_error_that_is_no_number_any_more_fails(measure: str, lost: float | N
 
 @pytest.mark.parametrize("measure", ["minimum_tolerance", "rel_l2"])
 @pytest.mark.parametrize("accepted", [NAN, None])
-def test_an_error_that_was_no_number_when_accepted_is_not_compared(
-    measure: str, accepted: float | None
-) -> None:
+def test_an_error_that_was_no_number_when_accepted_is_not_compared(measure: str, accepted: float | None) -> None:
     assert outcomes(compared(with_output(**{measure: accepted}), with_output())) == []
 
 
@@ -61,9 +59,7 @@ def placed(share: float) -> CellResult:
         (NAN, [(Outcome.FAIL, "placement")]),
     ],
 )
-def test_a_share_that_is_less_or_no_number_fails(
-    share: float, expected: list[tuple[Outcome, str]]
-) -> None:
+def test_a_share_that_is_less_or_no_number_fails(share: float, expected: list[tuple[Outcome, str]]) -> None:
     assert outcomes(compared(placed(0.9), placed(share))) == expected
 
 
