@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
+from onnx_harness.model.types import Fact
 from onnx_harness.transforms import parse_shape
+from onnx_harness.transforms.simplification import no_ops
 from onnx_harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import floats, model_of, ops, run, same_bits
 
@@ -188,10 +191,22 @@ def test_a_neutral_constant_that_gives_an_axis_more_stays(text: str) -> None:
     exactly_after(model, x=floats(2, 3))
 
 
-def test_sizes_of_which_nothing_is_known_are_not_taken_for_equal() -> None:
-    model = model_of("""agraph (float[N] x) => (int64[R,S] z) <int64[1] i1 = {1}, int64[1] i2 = {2}>
-        { places = NonZero(x) z = Slice(places, i1, i2, i1) }""")
-    assert exactly_after(model, x=floats(4)) == {"NonZero": 1, "Slice": 1}
+@pytest.mark.parametrize(
+    ("before", "after_it", "keeps"),
+    [
+        (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "N")), True),
+        (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "M")), False),
+        (Fact(1, (2, None)), Fact(1, (2, None)), False),  # nothing is known of the second size
+        (Fact(1, None), Fact(1, None), False),
+        (None, None, False),
+    ],
+)
+def test_sizes_of_which_nothing_is_known_are_not_taken_for_equal(
+    before: Fact | None, after_it: Fact | None, keeps: bool
+) -> None:
+    node = ir.Node("", "Slice", [ir.Value(name="x")], outputs=[ir.Value(name="z")])
+    facts = {name: fact for name, fact in (("x", before), ("z", after_it)) if fact is not None}
+    assert no_ops._keeps_shape(node, facts) is keeps
 
 
 def test_equal_nodes_are_merged_and_those_that_only_look_equal_are_not() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -233,20 +233,24 @@ def _least_bytes(tensor: onnx.TensorProto) -> int:
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     import onnx
 
+    def from_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+        for tensor in tensors:
+            yield tensor.values
+            yield tensor.indices
+
     def from_nodes(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
         for node in nodes:
             for attribute in node.attribute:
                 yield from attribute.tensors
                 if attribute.HasField("t"):
                     yield attribute.t
+                yield from from_sparse([attribute.sparse_tensor, *attribute.sparse_tensors])
             for body in subgraphs(node):
                 yield from from_graph(body)
 
     def from_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield sparse.values
-            yield sparse.indices
+        yield from from_sparse(graph.sparse_initializer)
         yield from from_nodes(iter(graph.node))
 
     tensors = [*from_graph(model.graph)]

@@ -288,10 +288,10 @@ class _Search:
                     yield from self._constant(start, [name], number)
 
     def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
-        low = max(
-            (self.recipe.inputs[n].integer_range[0] for n in names if self.recipe.inputs[n].is_integer), default=-1
-        )
-        if number >= low:
+        ranges = [self.recipe.inputs[name].integer_range for name in names if self.recipe.inputs[name].is_integer]
+        low = max((least for least, _ in ranges), default=-1)
+        high = min((greatest for _, greatest in ranges), default=number)
+        if low <= number <= high:
             yield replace(start, constants=start.constants | dict.fromkeys(names, number))
 
     def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:
