@@ -56,6 +56,38 @@ MOVES = frozenset(
     }
 )
 
+# Operators that compute each element of what they give from the elements in its place, and no more.
+COMPUTES_EACH = frozenset(
+    {
+        "Abs",
+        "Add",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Exp",
+        "Floor",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Sign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Where",
+    }
+)
+# Reductions whose result is of the size of their terms, or counts them.
+REDUCES = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"})
+
 # What it gives are the bits of its input.
 _READS_BITS = "BitCast"
 # What they give doesn't depend on whether the float that they read has been rounded to a half.
