@@ -90,7 +90,7 @@ def _converted(
     rounder.flush()
     if rounder.half == FLOAT16:
         multiply_before_moving(model.graph)
-    for text in rounder.remarks():
+    for text in (*rounder.remarks(), *halving.notes):
         remark(text)
     return model
 

@@ -10,6 +10,7 @@ from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.positions import exact_steps
+from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
 from onnx_harness.transforms.half.schemas import EITHER, FLOAT, MOVES, SCATTERS, takes
 from onnx_harness.transforms.half.weights import Rounder
 
@@ -29,6 +30,7 @@ class Halving:
         casts: the model's own Casts, but for those that stay as they are.
         read_half: names of what is read in the half type, among others.
         read_float: names of what is read in float32, among others.
+        notes: what whoever uses the result should know.
     """
 
     def __init__(
@@ -62,8 +64,11 @@ class Halving:
         self._blocked_nodes = blocked_nodes
         scaling, totals = dequantizing(reading)
         self._kept = exact_steps(reading, blocked_ops, totals)
+        self.notes: list[str] = []
         if keep_sums:
-            self._kept |= self._means() | scaling
+            squares = Squares(reading)
+            self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            self.notes += variance_notes(squares.variances)
         self._exact = self._exact_normalizations()
         self._movers: list[Step] = []
         self.half = rounder.half

@@ -171,6 +171,18 @@ class Reading:
         """The names of all float32 tensors."""
         return {name for name, kind in self.types.items() if kind == FLOAT}
 
+    def stated_dims(self, name: str) -> list[int | None] | None:
+        """The dimensions that the model states of a value, None for one that isn't a number; None where it's silent."""
+        tensor = self.initializers.get(name)
+        if tensor is not None:
+            return list(tensor.dims)
+        given = {value: info.type for info, value in self.scopes[0].given}
+        kind = given.get(name) or self._said(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return None
+        dims = kind.tensor_type.shape.dim
+        return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+
     # Names.
 
     def _read(self, graph: onnx.GraphProto, outer: Mapping[str, str]) -> Scope:

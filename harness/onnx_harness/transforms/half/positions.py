@@ -22,8 +22,12 @@ _P = onnx.TensorProto
 _WIDE_INTEGERS = frozenset({_P.INT16, _P.UINT16, _P.INT32, _P.UINT32, _P.INT64, _P.UINT64})
 # The largest finite float16.
 _LARGEST = 65504.0
+_SMALLEST_NORMAL = 2.0**-14
+_FLOORED_THROUGH = frozenset({"Add", "Clip", "Div", "Max", "Mul", "Sub"})
 _INDICES = frozenset({_P.INT32, _P.INT64, _P.UINT32, _P.UINT64})
 _COUNTS = frozenset({"Range", "CumSum"})
+# These give one of the numbers that they take, or its sign: in float32 they'd tell no more than in float16.
+_SELECTS = frozenset({"Abs", "Ceil", "Floor", "Max", "Min", "Neg", "Relu", "Round", "Sign", "Where"})
 _COMPARES = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _CARRIES = COMPUTES_EACH | REDUCES | MOVES | _COMPARES | {"Pad", "Trilu"}
 _BOUNDS = frozenset({"Atan", "Cos", "Erf", "HardSigmoid", "Sigmoid", "Sin", "Softmax", "Softsign", "Tanh"})
@@ -87,6 +91,7 @@ class _Exact:
         """Return the steps that stay float32."""
         ends: list[Step] = []
         angles: list[Step] = []
+        logarithms: list[Step] = []
         for step in self._reading.floating:
             self._follow(step)
             if step.op in _COORDINATES or step.op in _CHOOSES:
@@ -95,10 +100,12 @@ class _Exact:
                 ends.append(step)
             elif step.op in _PERIODIC and step not in self.stays:
                 angles.append(step)
+            elif step.op == "Log" and self._is_floored(step.ins[0]):
+                logarithms.append(step)
         if angles:
             self._keep_angles(angles)
-        if ends:
-            self._keep_ends(ends)
+        if ends or logarithms:
+            self._keep_ends(ends, logarithms)
         if self.stays or self.exact_reads:
             self._keep_sources()
         return self.stays
@@ -187,8 +194,8 @@ class _Exact:
                     self.stays.add(maker)
                 todo += self._floats(maker)
 
-    def _keep_ends(self, ends: list[Step]) -> None:
-        """Keep what coordinates and indices are computed from, back to the operators that weigh activations."""
+    def _keep_ends(self, ends: list[Step], logarithms: list[Step]) -> None:
+        """Keep what coordinates, indices and logarithms come from, back to the operators that weigh activations."""
         weighed = {name for step in self._reading.floating if step.op in _WEIGHS for name in step.ins}
         indices = self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
         for step in ends:
@@ -203,14 +210,20 @@ class _Exact:
             elif step.outs[0] in indices:
                 if self._keep_elementwise(step.ins[:1], weighed, chosen=True):
                     self.stays.add(step)
+        for step in logarithms:
+            self.stays.add(step)
+            self._keep_elementwise(step.ins, weighed, chosen=True, deep=True)
 
-    def _keep_elementwise(self, names: Iterable[str], weighed: set[str], *, chosen: bool) -> bool:
+    def _keep_elementwise(
+        self, names: Iterable[str], weighed: set[str], *, chosen: bool, deep: bool = False
+    ) -> bool:
         """Keep what computes those values element by element; whether there was anything.
 
         Args:
             names: of the values.
             weighed: names of activations, where the search ends.
             chosen: a choice is made by them: a small matrix product, as a router's, decides it as well.
+            deep: what goes into that product, as a spectrum does into a mel filter bank, is no less delicate.
         """
         todo = [name for name in names if self._types[name] == FLOAT]
         some = False
@@ -221,7 +234,7 @@ class _Exact:
                 continue
             if maker in self.stays:
                 some = True
-            elif maker.op in MOVES:
+            elif maker.op in MOVES or (maker.op in _SELECTS and not deep):
                 self.exact_reads.add(name)
                 todo += self._floats(maker)
             elif maker.op in _CARRIES or maker.op in _BOUNDS:
@@ -232,7 +245,24 @@ class _Exact:
             elif chosen and maker.op in ("Gemm", "MatMul") and self._is_small(maker):
                 some = True
                 self.stays.add(maker)
+                if deep:
+                    todo += self._floats(maker)
+                    weighed = weighed.difference(maker.ins)
         return some
+
+    def _is_floored(self, name: str, depth: int = 3) -> bool:
+        """Whether a value is kept above zero by a number that float16 holds badly or not at all."""
+        maker = self._reading.makers.get(name)
+        if not isinstance(maker, Step) or not depth:
+            return False
+        if maker.op in ("Add", "Clip", "Max"):
+            floors = [number for each in maker.ins[-2:] for number in few_numbers(self._reading, each)]
+            floors += [each.f for each in maker.node.attribute if each.name == "min"]
+            if any(0 < floor < _SMALLEST_NORMAL for floor in floors):
+                return True
+        if maker.op not in _FLOORED_THROUGH and maker.op not in MOVES:
+            return False
+        return any(self._is_floored(each, depth - 1) for each in self._floats(maker))
 
     def _is_small(self, step: Step) -> bool:
         tensors = [constant_behind(self._reading, name) for name in step.ins[:2]]
@@ -265,7 +295,8 @@ class _Exact:
         """Return the names of constants, counts, inputs, what the steps that stay give, and what is moved of these."""
         exact = self.counted | self.fixed | set(self._reading.scopes[0].inputs)
         for step in self._reading.floating:
-            if step in self.stays or (step.op in MOVES and not exact.isdisjoint(self._floats(step))):
+            moves = step.op in MOVES or step.op in _SELECTS
+            if step in self.stays or (moves and not exact.isdisjoint(self._floats(step))):
                 exact.update(step.outs)
         return exact
 
