@@ -7,6 +7,7 @@ from collections.abc import Collection
 import onnx
 
 from onnx_harness.transforms.half.constants import constant_behind
+from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.positions import exact_steps
@@ -69,7 +70,7 @@ class Halving:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
             self.notes += variance_notes(squares.variances)
-        self._exact = self._exact_normalizations()
+        self._exact = self._exact_normalizations() | self._exact_scales()
         self._movers: list[Step] = []
         self.half = rounder.half
         self.floats = reading.floats()
@@ -105,7 +106,7 @@ class Halving:
 
     def _blocks(self, step: Step) -> bool:
         return (
-            step.op in self._blocked_ops
+            (step.op or step.node.op_type) in self._blocked_ops
             or step.scope.blocked
             or step in self._kept
             or (bool(self._blocked_nodes) and step.node.name in self._blocked_nodes)
@@ -136,7 +137,7 @@ class Halving:
         for step in self._reading.floating:
             rule = step.rule
             # As `_decide` would, in a fraction of its time: most nodes are of this kind.
-            if rule is not None and rule.alone and not by_name:
+            if rule is not None and rule.alone and step.op and not by_name:
                 blocked = step.op in blocked_ops or step.scope.blocked or step in exceptions
                 if not (step.sized or step.unclear or blocked):
                     step.want = half
@@ -205,6 +206,16 @@ class Halving:
             step
             for step, tensors in zip(steps, held, strict=True)
             if not all(tensors) or self._rounder.clips(filter(None, tensors))
+        }
+
+    def _exact_scales(self) -> set[Step]:
+        """The products with quantized weights that stay float32: their scales are below what float16 holds well."""
+        steps = [step for step in self._reading.floating if not step.op and step.node.op_type in SCALED]
+        scales = {step: constant_behind(self._reading, step.ins[SCALES]) for step in steps if len(step.ins) > SCALES}
+        return {
+            step
+            for step, tensor in scales.items()
+            if tensor is not None and (self._rounder.loses([tensor]) or self._rounder.clips([tensor]))
         }
 
     def _decide_with_bodies(self, step: Step) -> None:

@@ -94,9 +94,8 @@ class _Exact:
         logarithms: list[Step] = []
         for step in self._reading.floating:
             self._follow(step)
-            if step.op in _COORDINATES or step.op in _CHOOSES:
-                ends.append(step)
-            elif step.op == "Cast" and self._types[step.outs[0]] in _INDICES:
+            to_index = step.op == "Cast" and self._types[step.outs[0]] in _INDICES
+            if to_index or step.op in _COORDINATES or step.op in _CHOOSES:
                 ends.append(step)
             elif step.op in _PERIODIC and step not in self.stays:
                 angles.append(step)
@@ -207,16 +206,13 @@ class _Exact:
                 self._keep_elementwise(names, weighed, chosen=False)
             elif step.op == "TopK":
                 self._keep_elementwise(step.ins[:1], weighed, chosen=True)
-            elif step.outs[0] in indices:
-                if self._keep_elementwise(step.ins[:1], weighed, chosen=True):
-                    self.stays.add(step)
+            elif step.outs[0] in indices and self._keep_elementwise(step.ins[:1], weighed, chosen=True):
+                self.stays.add(step)
         for step in logarithms:
             self.stays.add(step)
             self._keep_elementwise(step.ins, weighed, chosen=True, deep=True)
 
-    def _keep_elementwise(
-        self, names: Iterable[str], weighed: set[str], *, chosen: bool, deep: bool = False
-    ) -> bool:
+    def _keep_elementwise(self, names: Iterable[str], weighed: set[str], *, chosen: bool, deep: bool = False) -> bool:
         """Keep what computes those values element by element; whether there was anything.
 
         Args:
@@ -320,4 +316,3 @@ def masks(reading: Reading, step: Step) -> bool:
     if step.op != "Mul":
         numbers = [number for number in numbers if number < 0]
     return any(_LARGEST < abs(number) < math.inf for number in numbers)
-
