@@ -12,11 +12,13 @@ from onnx_harness.model.collector import collector_paused
 from onnx_harness.model.graph import copy_fields
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.transforms import remark
+from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.integer_products import multiply_before_moving
 from onnx_harness.transforms.half.rewrite import Rewiring
 from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, FLOAT16
+from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 
 # From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
@@ -70,6 +72,8 @@ def _converted(
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     # Of a model that imports none of the standard operators any will do.
     opset = opsets.get("", opsets.get("ai.onnx", _CASTS_INFER))
+    if contrib.DOMAIN in opsets:
+        unfuse(model.graph, opset)
     keep_sums = op_block_list is None and rounder.half == FLOAT16
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
         halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
@@ -90,7 +94,7 @@ def _converted(
     rounder.flush()
     if rounder.half == FLOAT16:
         multiply_before_moving(model.graph)
-    for text in rounder.remarks():
+    for text in (*rounder.remarks(), *halving.notes):
         remark(text)
     return model
 

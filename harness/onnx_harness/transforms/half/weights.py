@@ -20,6 +20,7 @@ _BATCH = 1 << 19
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
+_SMALLEST_NORMAL = 2.0**-14  # of float16
 _FLOAT_BYTES = 4
 _INFINITY = 0x7F800000  # as bits of float32
 # What a field with packed floats starts with: the number of float_data, and that it is of known length.
@@ -81,6 +82,12 @@ class Rounder:
         """Whether magnitudes of some of the tensors are above the limit."""
         values = np.frombuffer(b"".join(tensor.raw_data or self._elsewhere(tensor) for tensor in tensors), "<f4")
         return bool((np.abs(values) > self._limits[1]).any())
+
+    def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
+        """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits than others."""
+        values = np.frombuffer(b"".join(tensor.raw_data or self._elsewhere(tensor) for tensor in tensors), "<f4")
+        magnitudes = np.abs(values)
+        return self.half == FLOAT16 and bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
 
     @property
     def waiting(self) -> int:
