@@ -142,9 +142,13 @@ class _Rounds:
             if settled:
                 # Comparing weights is slow, and makes room for nothing but more of the same.
                 done["merge initializers"] = duplicates.merge_initializers(self._editing, small=False)
+                done["merge nodes"] = duplicates.merge_nodes(self._editing, weighted=True)
             total.update(done)
-            if settled and not done["merge initializers"]:
+            if settled and not done["merge initializers"] and not done["merge nodes"]:
                 return {rule: times for rule, times in total.items() if times}
+
+    def _room(self) -> int:
+        return min(self._budget, _THRIFTY_BYTES) if self._thrifty else self._budget
 
     def _round(self) -> Counter[str]:
         from onnx_harness.model import types
@@ -152,10 +156,12 @@ class _Rounds:
             bias_and_scale,
             branches,
             chains,
+            clamps,
             dimensions,
             duplicates,
             no_ops,
             padding,
+            pairs,
         )
 
         editing = self._editing
@@ -164,21 +170,26 @@ class _Rounds:
         done["inline branches"] = branches.inline_branches(editing) if self._inlining else 0
         done["remove dead"] = no_ops.remove_dead(editing)
         done["merge initializers"] = duplicates.merge_initializers(editing, small=True)
-        done["merge nodes"] = duplicates.merge_nodes(editing)
+        done["merge nodes"] = duplicates.merge_nodes(editing, weighted=False)
         known = types.infer(editing)
         done["remove nops"] = no_ops.remove_nops(editing, known)
         # A condition that becomes constant here would be inlined by ONNX Runtime instead.
         if self._inlining:
             done["fold dimensions"] = no_ops.fold_sizes(editing, known) + dimensions.fold_dimensions(editing, known)
         done["fold reshapes"] = dimensions.fold_reshapes(editing, known)
-        done["merge chains"] = chains.merge_chains(editing, known) + chains.merge_concats(editing, known)
-        done["fold constants"], growth = self._folder.fold(
-            known, min(self._budget, _THRIFTY_BYTES) if self._thrifty else self._budget
+        done["merge chains"] = (
+            chains.merge_chains(editing, known)
+            + chains.drop_empty_parts(editing, known)
+            + chains.merge_concats(editing, known)
+            + clamps.merge_clamps(editing, known)
         )
+        done["merge pairs"] = pairs.merge_pairs(editing, known)
+        done["fold constants"], growth = self._folder.fold(known, self._room())
         self._budget -= growth
         done["fuse pads"] = padding.fuse_pads(editing, known)
         done["fuse transposes"] = chains.fuse_transposes(editing, known)
-        done["fuse affine"] = bias_and_scale.fuse_affine(editing, known)
+        done["fuse affine"], growth = bias_and_scale.fuse_affine(editing, known, self._room())
+        self._budget -= growth
         done["fuse matmul"] = bias_and_scale.fuse_matmul_add(editing, known)
         return done
 
