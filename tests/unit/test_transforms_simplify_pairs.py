@@ -115,8 +115,9 @@ def test_what_is_filled_has_the_type_that_it_is_cast_to(text: str, expected: dic
         ("a = Relu(x) z = Max(a, minus)", {"Relu": 1}),
         ("a = Relu(x) z = Max(a, one)", {"Max": 1}),
         ("a = Max(x, one) z = Relu(a)", {"Max": 1}),
-        ("a = Max(x, zero) z = Max(a, less)", {"Max": 1}),
-        ("a = Min(x, less) z = Min(zero, a)", {"Min": 1}),
+        ("a = Max(x, minus) z = Max(a, one)", {"Max": 1}),
+        ("a = Min(x, six) z = Min(one, a)", {"Min": 1}),
+        ("a = Max(x, zero) z = Max(a, less)", {"Max": 2}),
         ("a = Max(x, zero) z = Min(a, six)", {"Max": 1, "Min": 1}),
         ("a = Relu(x) z = Max(a, zero)", {"Relu": 1, "Max": 1}),
         ("a = Clip(x, zero, one) z = Clip(a, six, )", {"Clip": 2}),
@@ -188,3 +189,35 @@ def test_what_does_nothing_between_an_input_and_an_output_drops_its_operands() -
     text = "d = Shape(x) a = Slice(d, first, two) b = Slice(d, two, end) e = Concat<axis = 0>(a, b) z = Reshape(x, e)"
     constants = {"first": [0], "two": [2], "end": [3]}
     assert left(text, 17, **{name: np.array(value) for name, value in constants.items()}) == {"Identity": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "opset", "expected"),
+    [
+        ("q = SequenceConstruct(x, y) z = SequenceAt(q, last)", 17, {"Neg": 1}),
+        ("q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1>(q)", 17, {"Neg": 1, "Concat": 1}),
+        ("q = SplitToSequence<axis = 2>(y, parts) a = SequenceAt(q, i0) z = Neg(a)", 17, {"Neg": 2, "Split": 1}),
+        ("q = SplitToSequence<axis = 2>(y, two) a = SequenceAt(q, last) z = Neg(a)", 11, {"Neg": 2, "Split": 1}),
+        (
+            "q = SplitToSequence<axis = 2>(y) a = SequenceAt(q, i0) b = SequenceAt(q, last) z = Add(a, b)",
+            17,
+            {"Neg": 1, "Split": 1, "Add": 1},
+        ),
+        ("q = SplitToSequence<axis = -1, keepdims = 0>(y) z = SequenceAt(q, last)", 17, {"Neg": 1, "Gather": 1}),
+        (
+            "q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1, new_axis = 1>(q)",
+            17,
+            {"Neg": 1, "SequenceConstruct": 1, "ConcatFromSequence": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1>(s) a = SequenceAt(q, i0) t = SplitToSequence(s) b = SequenceAt(t, i0) "
+            "z = Add(a, b)",
+            17,
+            {"Split": 1, "SplitToSequence": 1, "SequenceAt": 1, "Add": 1},
+        ),
+    ],
+)
+def test_a_sequence_that_is_taken_apart_is_not_put_together(text: str, opset: int, expected: dict[str, int]) -> None:
+    numbers = {"i0": 0, "last": -1, "parts": [2, 1], "two": 2}
+    constants = {name: np.array(value, np.int64) for name, value in numbers.items() if name in text}
+    assert left(f"y = Neg(x) {text}", opset, **constants) == expected

@@ -162,6 +162,7 @@ class _Rounds:
             no_ops,
             padding,
             pairs,
+            sequences,
         )
 
         editing = self._editing
@@ -183,7 +184,7 @@ class _Rounds:
             + chains.merge_concats(editing, known)
             + clamps.merge_clamps(editing, known)
         )
-        done["merge pairs"] = pairs.merge_pairs(editing, known)
+        done["merge pairs"] = pairs.merge_pairs(editing, known) + sequences.merge_sequences(editing, known)
         done["fold constants"], growth = self._folder.fold(known, self._room())
         self._budget -= growth
         done["fuse pads"] = padding.fuse_pads(editing, known)

@@ -1,7 +1,7 @@
 """Chains of Clip, Relu, Min and Max with constant bounds, made one.
 
-A Clip and a Relu leave what equals a bound, a Min and a Max give the bound: -0 and a bound of +0 tell them apart. All
-four hand a NaN on.
+A Clip and a Relu leave what equals a bound. A Min and a Max may give the bound instead, which -0 and a bound of +0 tell
+apart. All four hand a NaN on.
 """
 
 from __future__ import annotations
@@ -69,9 +69,6 @@ def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     inner = _clamp_of(first, facts, dtype)
     if inner is None or not _overlap(inner, outer):
         return False
-    if first.op_type == node.op_type and node.op_type in ("Min", "Max"):
-        _rewrite(editing, node, _tightest(inner, outer), node.op_type, dtype)
-        return True
     if _gives_signed_zero(first, inner, dtype) or _gives_signed_zero(node, outer, dtype):
         return False
     low = outer.low if inner.low is None else outer.of(inner.low)
@@ -139,18 +136,8 @@ def _overlap(inner: _Clamp, outer: _Clamp) -> bool:
     return inner.high is None or outer.low is None or outer.low <= inner.high
 
 
-def _tightest(inner: _Clamp, outer: _Clamp) -> _Clamp:
-    """The bound of two Max or two Min that holds; of equal ones the later, whose sign a zero takes."""
-    low, high = outer.low, outer.high
-    if low is not None and inner.low is not None and inner.low > low:
-        low = inner.low
-    if high is not None and inner.high is not None and inner.high < high:
-        high = inner.high
-    return _Clamp(inner.source, low, high)
-
-
 def _gives_signed_zero(node: ir.Node, clamp: _Clamp, dtype: np.dtype) -> bool:
-    """Whether it's a Min or Max that makes its own zero of any other."""
+    """Whether it's a Min or Max that may change the sign of a zero: which, depends on the order and the place."""
     return dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
 
 
