@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplify import simplify, simplify_with_report
 from tests.unit.test_transforms_simplify_rules import NORMALIZATION, after, with_weights
 from tests.unit.transform_models import floats, model_of, ops, run, same_bits
@@ -58,3 +59,17 @@ def test_a_constant_bias_goes_beside_weights_that_are_computed() -> None:
     feeds = {"x": floats(2, 4, 3, 3), "w": floats(6, 4, 1, 1), "v": floats(5, 4, 1, 1)}
     for expected, got in zip(run(model, **feeds), run(result, **feeds), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+def test_growth_is_remarked_and_undone_above_the_limit() -> None:
+    model = model_of(
+        "agraph (float[N,64] x) => (float[N,64] z) <int64[1] n = {64}> "
+        "{ f = ConstantOfShape<value = float[1] {3}>(n) z = Mul(x, f) }"
+    )
+    with remarks() as noted:
+        grown = simplify(model)
+    assert ops(grown) == {"Mul": 1}
+    assert "the model grew from" in noted[0]
+    with remarks() as noted:
+        assert ops(simplify(model, max_growth_bytes=16)) == {"ConstantOfShape": 1, "Mul": 1}
+    assert noted == []

@@ -32,7 +32,7 @@ class Affine:
     shift: Doubles
 
 
-def fuse_affine(editing: Editing, facts: Facts, budget: int) -> tuple[int, int]:
+def fuse_affine(editing: Editing, facts: Facts, budget: int, normalizes: bool = True) -> tuple[int, int]:
     """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or the like before.
 
     Precondition: the first node's output has no other reader and is no output of a graph; all weights are float32 or
@@ -43,6 +43,7 @@ def fuse_affine(editing: Editing, facts: Facts, budget: int) -> tuple[int, int]:
         editing: the graph.
         facts: types of the values.
         budget: bytes by which the model may grow.
+        normalizes: carry BatchNormalization too.
 
     Returns:
         How often, and the bytes by which the model grew.
@@ -52,6 +53,8 @@ def fuse_affine(editing: Editing, facts: Facts, budget: int) -> tuple[int, int]:
     fused = growth = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
+            if not normalizes and node.op_type == "BatchNormalization":
+                continue
             affine = _affine(editing, node, facts)
             copied = None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
             if copied is not None:

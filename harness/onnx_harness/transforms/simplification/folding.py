@@ -133,7 +133,7 @@ class ConstantFolder:
 
     def _is_repeatable(self, node: ir.Node) -> bool:
         """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
-        return node.op_type not in _KEEPS_INTEGERS and all(
+        return not keeps_integers(node.op_type) and all(
             self._editing.is_standard(inner) and is_deterministic(inner.op_type, self._editing.opset)
             for inner in all_nodes(node)
         )
@@ -230,6 +230,11 @@ def _session_options() -> onnxruntime.SessionOptions:
 def is_deterministic(op_type: str, opset: int) -> bool:
     """Whether it's a standard operator of that opset that gives the same result every time."""
     return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
+
+
+def keeps_integers(op_type: str) -> bool:
+    """Whether an operator stays although all that it reads is constant."""
+    return op_type in _KEEPS_INTEGERS
 
 
 def _reads(node: ir.Node) -> Iterator[ir.Value]:
