@@ -17,8 +17,11 @@ from onnx_harness.inputs.decisions.space import Asked, Slot
 
 _BATCH = 1 << 22  # numbers of the boxes that are worked on at a time: tree nodes times slots
 _STEPS_AT_ONCE = 1 << 21  # rows times trees that are walked at a time
-_POOL, _BACKGROUNDS = 96, 24
+_POOL, _BACKGROUNDS = 2048, 24
+_WALKS = 1 << 20  # rows times trees that the choice of backgrounds may cost
 _TRIES = 5  # for a row whose sides of a branch end in leaves that differ
+_MORE_TRIES = 24  # where a sigmoid hides the difference
+_VISIBLE = 1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
 _WIDE = 64  # units in the last place; what is moved by a few of them stays where it is
 
 
@@ -114,10 +117,11 @@ class _Maker:
 
     def _pool(self) -> Floats:
         """Points to fill up with what a box leaves open; where a sigmoid follows, those that it doesn't saturate on."""
-        everything = np.arange(_POOL)
-        count = _POOL
+        saturating = [each for each in self.asked if each.ensemble.saturating]
+        trees = sum(len(each.ensemble.roots) for each in saturating)
+        count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
         boxes = _Boxes(
-            everything,
+            np.arange(count),
             np.tile(self.low, (count, 1)),
             np.tile(self.high, (count, 1)),
             np.ones((count, int(self.first[-1])), bool),
@@ -125,12 +129,15 @@ class _Maker:
         )
         points = self._points(boxes, None)
         scores = np.zeros(count)
-        for each in self.asked:
-            if each.ensemble.saturating:
-                leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, count))
-                sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
-                scores += np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
+        for each in saturating:
+            scores += self._margins(each, points)
         return points[np.argsort(scores, kind="stable")[:_BACKGROUNDS]]
+
+    def _margins(self, each: Asked, points: Floats) -> Floats:
+        """How far the scores of points lie from where a sigmoid is steepest, [R]."""
+        leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
+        sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
+        return np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
 
     def _starts(self, each: Asked, count: int) -> Ints:
         return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))
@@ -264,20 +271,23 @@ class _Maker:
         gain = np.full(len(nodes), -1.0)
         todo = np.arange(len(nodes))
         values = ensemble.weights @ np.random.default_rng(0).uniform(0.5, 1.5, ensemble.weights.shape[1])
-        for _ in range(_TRIES):
+        affordable = 4 * _WALKS
+        for _ in range(_MORE_TRIES if ensemble.saturating else _TRIES):
             part = boxes.of(todo)
             points = self._points(part, self.backgrounds)
             sides = []
             for holds, children in ((True, ensemble.yes), (False, ensemble.no)):
-                moved = points.copy()
-                moved[np.arange(len(todo)), each.slot[part.nodes]] = self._edge(each, part, holds=holds)
+                moved = _moved(points, each.slot[part.nodes], self._edge(each, part, holds=holds))
                 leaves = ensemble.leaf_of(each.features(self.slots, moved), children[part.nodes])
                 sides.append(values[leaves])
             differs = np.abs(sides[0] - sides[1])
+            if ensemble.saturating and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0:
+                differs *= np.exp(-self._margins(each, moved))
             better = differs > gain[todo]
             best[todo[better]], gain[todo[better]] = points[better], differs[better]
-            least = np.median(gain[gain > 0]) if (gain > 0).any() else 0.0
-            todo = np.flatnonzero(gain < least)
+            seen = gain[gain > 0]
+            usual = float(np.median(seen)) if seen.size else 0.0
+            todo = np.flatnonzero(gain < (_VISIBLE if ensemble.saturating else usual))
             if not todo.size:
                 break
         return self._on_edges(each, boxes, best)

@@ -127,7 +127,7 @@ def forest_sets(
         if attempt(values := fed(part)) is not None
     ]
     deciding = [
-        InputSet(f"unusual: {ON_THRESHOLDS} (seed {seed}, {len(part)} rows)", values, f"{ON_THRESHOLDS}")
+        InputSet(f"unusual: {ON_THRESHOLDS} (seed {seed}, {len(part)} rows)", values, ON_THRESHOLDS, poised=True)
         for part in batch.parts(edges)
         if attempt(values := fed(part)) is not None
     ]
