@@ -1,6 +1,7 @@
 """Builders of small models that float16 is too coarse or too narrow for, each as real ones are. Seeded.
 
 The first five lose their digits in float16, the others leave its range (above 65504). In float32 all are well scaled.
+The last one is a sum that the conversion has to leave in float32.
 """
 
 from __future__ import annotations
