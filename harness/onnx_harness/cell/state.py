@@ -25,6 +25,7 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
+        skipped: positions, in the reference, of unusual input sets that it isn't run on: a worker died of them.
         explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
             profiled and its emulated float16 held to the type's range.
     """
@@ -34,6 +35,7 @@ class Task:
     settings: Settings
     unusual: bool = True
     explained: bool = True
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,41 @@ class Judged:
     Attributes:
         artifact: the model file that was judged.
         level: ONNX Runtime's optimization level for it.
-        failing: positions of the reference's input sets on which an output is worst, where outputs fail.
+        failing: positions of the reference's input sets on which an output is worst, where outputs fail, or that the
+            worker died of.
     """
 
     result: CellResult
     artifact: Path | None = None
     level: str = "all"
     failing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """What the worker notes while it runs a cell on one input set, so that a crash names the set.
+
+    Attributes:
+        place: the set's position in the reference, from 0.
+        unusual: whether the set is an unusual one.
+        name: of the set.
+    """
+
+    place: int
+    unusual: bool
+    name: str
+
+    def __str__(self) -> str:
+        """Return the note; the worker cuts it where it is too long, so the name comes last."""
+        return f"{_RUN_NOTE}{self.place}:{int(self.unusual)}:{self.name}"
+
+    @classmethod
+    def read(cls, stage: str) -> RunNote | None:
+        """Return what a worker's last note says; None for any other note."""
+        if not stage.startswith(_RUN_NOTE):
+            return None
+        place, unusual, name = stage.removeprefix(_RUN_NOTE).split(":", 2)
+        return cls(int(place), unusual == "1", name)
 
 
 class CellEnded(Exception):
@@ -92,6 +122,8 @@ class CellEnded(Exception):
         self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
         self.failing = failing
 
+
+_RUN_NOTE = "run on "
 
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {

@@ -5,7 +5,6 @@ It runs on the CPU provider with graph optimizations disabled. Kept by content h
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from onnx_harness import inputs, providers
 from onnx_harness.accuracy.compare import compare
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.cards.card import Card
-from onnx_harness.errors import HarnessError, InputError, ModelError
+from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -170,6 +169,7 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusu
             raise
         notes = (f"judged on the recorded inputs alone: {error}",)
     outputs = tuple(_answer(session, each, tried) for each in sets)
+    notes += tuple(f"not fed {what}: ONNX Runtime dies of them with the untouched model itself" for what in tried.fatal)
     unstable = _unstable(session, sets[0], outputs[0])
     # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A Dropout seldom trains.
     if any(not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())):
@@ -194,20 +194,31 @@ def _is_steady(session: ort.InferenceSession, each: InputSet, known: frozenset[s
 
 
 class _Tried:
-    """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again."""
+    """Runs feeds and remembers what came out: the sets that generation keeps needn't be run again.
+
+    Attributes:
+        fatal: the unusual inputs that a worker has died of, in words; they aren't fed again.
+    """
 
     def __init__(self, session: ort.InferenceSession, sha256: str) -> None:
         self._session = session
         self._sha256 = sha256
         self._count = 0
+        self.fatal: dict[str, None] = {}
         # The feed is kept with its outputs: another object can't take its identity.
         self._known: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
         self._count += 1
-        # Of unusual feeds none is worth a second start: that it's at them has been noted.
-        with contextlib.nullcontext() if noted() == UNUSUAL else risking(f"feed {self._count} {self._sha256[:16]}"):
-            outputs = run(self._session, values)
+        stage = noted()
+        unusual = stage.startswith(UNUSUAL)
+        try:
+            with risking(f"{stage if unusual else f'feed {self._count}'} {self._sha256[:16]}"):
+                outputs = run(self._session, values)
+        except DiedBefore:
+            if unusual:
+                self.fatal[stage] = None
+            raise
         self._known[id(values)] = (values, outputs)
         return outputs
 
