@@ -24,8 +24,9 @@ from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import judge_half
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, recorded_files, reference
-from onnx_harness.judging.verdict import float_io, standard, verdict
+from onnx_harness.judging.verdict import Verdict, float_io, standard, verdict
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -139,8 +140,8 @@ def _load(way: Way, kept: Cache) -> Subject:
     way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
     subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
     way.found["inputs_sha256"] = digest_of(subject.reference.sets)
-    if way.task.cell.card.suite and subject.reference.departs is not None:
-        reason = f"ONNX Runtime itself departs from the suite: {subject.reference.departs}"
+    if way.task.cell.card.suite and subject.missed is not None:
+        reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
     return subject
@@ -183,14 +184,15 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     card, settings = task.cell.card, task.settings
     files = [task.model, *recorded_files(card, task.model), *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    key = (states, card, settings.input_sets, settings.seed, task.unusual)
+    key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
     if not _last or _last[0][0] != key:
         _last.clear()
         model = Model(task.model, card.name)
         card.check_outputs([output.name for output in model.signature.outputs])
         card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        subject = Subject(model, reference(model, card, settings, kept, unusual=task.unusual))
+        made = reference(model, card, settings, kept, unusual=task.unusual)
+        subject = Subject(model, made, missed(model, made, card, settings, kept))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]
 
@@ -339,6 +341,22 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[
     if not found.passed:
         reason = found.reason or "the outputs differ"
         raise CellEnded(found.status, reason, found.detail, found.symptom, found.worst_sets)
+    _judge_recorded(way, subject)
+
+
+def _judge_recorded(way: Way, subject: Subject) -> None:
+    """The untouched model gives the outputs that were recorded beside it: its own cell says so, the others note it."""
+    missed = subject.missed
+    if missed is None:
+        return
+    words = f"the untouched model misses the outputs recorded beside it: {missed.reason()}"
+    if way.task.cell.variant.steps or way.task.cell.card.recorded_outputs == "note":
+        way.notes.append(words)
+        return
+    places = Verdict(Status.FAIL, missed).worst_sets
+    lines = (*missed.lines(), 'Accept it in the card, where the record is the worse: [recorded] outputs = "note"')
+    symptom = Symptom.WRONG_VALUES if missed.only_values else Symptom.CHANGED_TYPES
+    raise CellEnded(Status.FAIL, words, lines, symptom, places)
 
 
 def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from onnx_harness.isolate import note_stage
@@ -40,10 +41,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model that is ready to be judged."""
+    """A model that is ready to be judged.
+
+    Attributes:
+        missed: how the reference departs from the outputs that were recorded beside the inputs; None: it doesn't.
+    """
 
     model: Model
     reference: Reference
+    missed: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,13 +93,17 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
     original = Model(task.model)
     untouched = _copied(original, folder, MODEL)
     files = {untouched: "the untouched model"}
-    made, graph = subject_of(replace(task, skipped=())).reference, original.skeleton.graph
+    subject, graph = subject_of(replace(task, skipped=())), original.skeleton.graph
+    made = subject.reference
+    # Where the untouched model itself misses what somebody recorded, the record is what it's compared with.
+    recorded = made.recorded if subject.missed is not None and not task.cell.variant.steps else ()
     for number, place in enumerate((judged.failing or made.usual)[:MOST_SETS]):
         into = folder / f"test_data_set_{number}"
         into.mkdir()
         _write_values(into, "input", graph.input, made.sets[place].values)
-        _write_values(into, "output", graph.output, made.outputs[place])
-    files["test_data_set_N"] = "inputs, and what the untouched model makes of them, on the CPU and unoptimized"
+        _write_values(into, "output", graph.output, recorded[place] if place < len(recorded) else made.outputs[place])
+    outputs = "the outputs recorded with them" if recorded else "what the untouched model makes of them"
+    files["test_data_set_N"] = f"inputs, and {outputs}{'' if recorded else ', on the CPU and unoptimized'}"
     crashed = result.symptom is Symptom.CRASH and result.stage is Stage.CHECK
     # Else nothing was made, or making it again would end the worker again.
     if result.stage is not Stage.TRANSFORM and not crashed:
@@ -110,7 +114,8 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
         half = _half_as_hardware(result, original, made, artifact, folder)
         if half is not None:
             files[half] = "the model as it ran, brought to float32 and rounded as float16 hardware rounds"
-        script = _script(task, result, artifact, {"original": untouched, "transformed": ran, "half": half})
+        models = {"original": untouched, "transformed": ran, "half": half}
+        script = _script(task, result, artifact, models, recorded=bool(recorded))
         (folder / SCRIPT).write_text(script, encoding="utf-8")
         files[SCRIPT] = f"runs them and prints how far apart they are: `python {SCRIPT}`"
     (folder / PAGE).write_text(_page(task, result, files), encoding="utf-8")
@@ -164,7 +169,9 @@ def _write_values(folder: Path, what: str, declared: Iterable[onnx.ValueInfoProt
             (folder / f"{what}_{number}.pb").write_bytes(proto.SerializeToString())
 
 
-def _script(task: Task, result: CellResult, artifact: Artifact, files: Mapping[str, str | None]) -> str:
+def _script(
+    task: Task, result: CellResult, artifact: Artifact, files: Mapping[str, str | None], *, recorded: bool
+) -> str:
     provider = providers.get(task.cell.provider)
     prepare = ""
     if provider.fallback:  # what a device needs before its first session is known here and nowhere else
@@ -179,6 +186,7 @@ def _script(task: Task, result: CellResult, artifact: Artifact, files: Mapping[s
         original=repr(files["original"]),
         transformed=repr(files["transformed"]),
         half=repr(files["half"]),
+        recorded=repr(recorded),
         level=repr(LEVELS[artifact.level]),
         providers=repr(where),
         prepare=prepare,
