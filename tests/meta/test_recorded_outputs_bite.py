@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def recorded_beside(folder: Path, *, off: float = 0.0, card: str = "", sets: int
     """A linear model with a ``.npz`` whose last set has an output that is off by a share of the greatest."""
     path = save(linear(), folder / "lin.onnx")
     weights = {each.name: numpy_helper.to_array(each) for each in linear().graph.initializer}
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for number in range(sets):
         x = np.random.default_rng(number).normal(size=(3, 4)).astype(np.float32)
         y = x @ weights["w"] + weights["b"]
@@ -47,11 +48,11 @@ def recorded_beside(folder: Path, *, off: float = 0.0, card: str = "", sets: int
     return path
 
 
-def task(path: Path, variant: str = "original", **settings: object) -> Task:
-    return Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=2, **settings))  # type: ignore[arg-type]
+def task(path: Path, variant: str = "original", **settings: Any) -> Task:
+    return Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=2, **settings))
 
 
-def judged(path: Path, variant: str = "original", **settings: object) -> Judged:
+def judged(path: Path, variant: str = "original", **settings: Any) -> Judged:
     return judge(task(path, variant, **settings))
 
 
@@ -92,7 +93,7 @@ def test_a_card_can_make_it_a_remark(tmp_path: Path) -> None:
     ],
 )
 def test_the_bound_is_the_cards(
-    tmp_path: Path, off: float, card: str, settings: dict[str, object], status: Status
+    tmp_path: Path, off: float, card: str, settings: dict[str, Any], status: Status
 ) -> None:
     assert judged(recorded_beside(tmp_path, off=off, card=card), **settings).result.status is status
 

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -126,7 +127,8 @@ def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(tmp_path: 
 
 def test_a_recorded_sequence_is_put_together_from_its_elements(tmp_path: Path) -> None:
     made = parsed("(float[n] x) => (seq(float[n]) y) { y = SequenceConstruct(x, x) }")
-    arrays = {"0/x": np.ones(1, "f4"), "0/y[1]": np.ones(2, "f4"), "0/y[0]": np.ones(1, "f4"), "1/x": np.ones(1, "f4")}
+    one = np.ones(1, "f4")
+    arrays: dict[str, Any] = {"0/x": one, "0/y[1]": np.ones(2, "f4"), "0/y[0]": one, "1/x": one}
     np.savez(tmp_path / "m.npz", **arrays)
     first, second = load_npz_sets(tmp_path / "m.npz", made)
     assert [each.size for each in first.expected["y"]] == [1, 2]

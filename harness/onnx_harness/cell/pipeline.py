@@ -24,6 +24,7 @@ from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import judge_half
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, recorded_files, reference
 from onnx_harness.judging.verdict import Verdict, float_io, standard, verdict
@@ -339,8 +340,10 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[
         way.found["accuracy"] = found.comparison.record
     way.notes += found.notes
     if not found.passed:
-        reason = found.reason or "the outputs differ"
-        raise CellEnded(found.status, reason, found.detail, found.symptom, found.worst_sets)
+        reason, detail = found.reason or "the outputs differ", found.detail
+        if way.found["placement"].precision in EMULATED and found.symptom is Symptom.WRONG_VALUES:
+            detail = (*detail, tried_mend(held, cell.variant, artifact.model))
+        raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
     _judge_recorded(way, subject)
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
 _MOST = 8
-_NAMED = 4
 _HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
 
 
@@ -131,6 +130,29 @@ def half_as_hardware(original: Model, reference: Reference, made: Model, kept: C
     return rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
 
 
+def half_verdict(held: Standard, made: Model) -> Verdict:
+    """Return what is to be said of a model where float16 computes, whatever this provider computes it in.
+
+    Args:
+        held: what the outputs are held to.
+        made: the model; it asks for float16.
+
+    Raises:
+        Exception: whatever onnx and ONNX Runtime raise of a model that can't be simulated.
+    """
+    if _not_simulated(held) is None:
+        return verdict(held, _simulated_outputs(held, made))
+    places = overflowing(held, made)
+    return _judge_overflows(held, made, [place.value for place in places]) if places else Verdict(Status.PASS)
+
+
+def overflowing(held: Standard, made: Model) -> list[Place]:
+    """Return the float16 values that overflow on the usual input sets, in the order of the graph."""
+    sets = held.reference.sets
+    found = [each for each in _overflows(made, sets, held.kept) if not sets[each.input_set].unusual]
+    return [each.place for each in _by_value(found).values()]
+
+
 def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, ...]]:
     """What is to be said of the outputs that float16 gives, and why it can't be, if it can't."""
     why = _not_simulated(held)
@@ -200,8 +222,7 @@ def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -
     lines += [f"{each.place}: {each.greatest:.3g}" for each in list(places.values())[:_MOST]]
     if len(places) > _MOST:
         lines.append(f"and {len(places) - _MOST} more values")
-    mend = _mend([each.place for each in places.values()])
-    return RangeVerdict(reason, (*lines, mend), failing=judged.worst_sets or (worst.input_set,))
+    return RangeVerdict(reason, tuple(lines), failing=judged.worst_sets or (worst.input_set,))
 
 
 def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verdict:
@@ -314,15 +335,3 @@ def _by_value(found: Sequence[Overflow]) -> dict[str, Overflow]:
         if known is None or each.greatest > known.greatest:
             values[each.place.value] = each
     return values
-
-
-def _mend(places: Sequence[Place]) -> str:
-    """Which nodes to keep in float32: those that overflow, and those that read what did."""
-    nodes = dict.fromkeys(
-        node for place in places for node in ((place.node, place.op), *place.readers) if node[1] != "Cast"
-    )
-    if all(name for name, _ in nodes) and len(nodes) <= _NAMED:
-        blocked = f"node_block_list={[name for name, _ in nodes]!r}"
-    else:
-        blocked = f"op_block_list={sorted({op for _, op in nodes})!r}"
-    return f"Mend: keep what overflows and what reads it in float32, such as fp16.io32({blocked})."
