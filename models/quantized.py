@@ -49,18 +49,18 @@ def qdq_cnn(out: Path) -> None:
         filters = _normal(after, before, 3, 3, scale=gain * (before * 9) ** -0.5, seed=layer)
         weights[f"w{layer}"], weights[f"w{layer}_scale"] = _int8(filters, 0)
         weights[f"w{layer}_zero"] = np.zeros(after, np.int8)
-        bias_scale = weights[f"w{layer}_scale"] * (weights["image_scale"] if layer == 0 else np.float32(4 / 255))
+        input_scale = 4 / 127 if layer == 0 else 4 / 255
+        bias_scale = np.asarray(weights[f"w{layer}_scale"], np.float32) * np.float32(input_scale)
         bias = _normal(after, scale=0.2, seed=10 + layer)
         weights[f"b{layer}"] = np.rint(bias / bias_scale).astype(np.int32)
-        weights[f"b{layer}_scale"] = bias_scale.astype(np.float32)
+        weights[f"b{layer}_scale"] = bias_scale
         weights[f"b{layer}_zero"] = np.zeros(after, np.int32)
         weights[f"y{layer}_scale"] = np.array(4 / 255, np.float32)
         stride = 1 if layer == 0 else 2
         lines += [
             f"w{layer}_f = DequantizeLinear <axis = 0> (w{layer}, w{layer}_scale, w{layer}_zero)",
             f"b{layer}_f = DequantizeLinear <axis = 0> (b{layer}, b{layer}_scale, b{layer}_zero)",
-            f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> "
-            f"(x{layer}, w{layer}_f, b{layer}_f)",
+            f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> (x{layer}, w{layer}_f, b{layer}_f)",
             f"r{layer} = Relu (c{layer})",
             f"r{layer}_q = QuantizeLinear (r{layer}, y{layer}_scale, zero_after_relu)",
             f"x{layer + 1} = DequantizeLinear (r{layer}_q, y{layer}_scale, zero_after_relu)",

@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
-_STAGE_BYTES = 64
+_STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
 """How a note begins on what `risking` does."""
 _LAST_WORDS_BYTES = 2000

@@ -68,6 +68,8 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         sqnr_db = 15
         [sensitivity]
         minimum = 0.95
+        [recorded]
+        outputs = "note"
         [placement]
         min_share = 0.9
         min_time_share = 1
@@ -108,6 +110,7 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
             ),
         ),
         least_sensitivity=0.95,
+        recorded_outputs="note",
     )
 
 
@@ -121,6 +124,7 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         "[placement]\nmin_share = 0",
         "[placement]\nmax_memcpy = 0",
         "[placement.cuda]\nmin_share = 1",
+        '[recorded]\noutputs = "note"',
         FAILURE,
     ],
 )
@@ -207,6 +211,7 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
         ("[tolerance.out]\nabs = 1", 2, "tolerance.out.abs isn't a key of a card."),
         ("[tolerance.'*']\nrtol = -1", 2, "tolerance.*.rtol is -1, but a tolerance can't be negative"),
         ("[tolerance.out]\nsigned_zero = 0", 2, "tolerance.out.signed_zero is 0, but should be true or false"),
+        ('[recorded]\noutputs = "notes"', 2, "recorded.outputs is 'notes'. Did you mean 'note'?"),
         ("[sensitivity]\nleast = 1", 2, "sensitivity.least isn't a key of a card."),
         ("[sensitivity]\nminimum = 95", 2, "sensitivity.minimum is 95, but a share of the planted faults lies between"),
         ("[known_failure]\nstage = 'run'", 1, "known_failure is a table, but should be an array of tables"),

@@ -19,7 +19,7 @@ from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
-from tests.models import linear, save, with_external_data
+from tests.models import linear, model, save, with_external_data
 
 NARROW = "fp16.io32(max_finite_val=0.1)"
 """A conversion that's wrong on purpose: it cuts the weights off at a tenth."""
@@ -48,7 +48,8 @@ def test_a_failing_cell_shows_its_failure_by_itself(runner: Runner, tmp_path: Pa
     assert line == f"kept by itself: {os.path.relpath(folder)}"
     found = ran(folder)
     assert found.returncode == 1, found.stderr
-    assert "test_data_set_0\n  y: " in found.stdout
+    assert found.stdout.startswith("fail at compare: not faithful: output y departs by ")
+    assert "test_data_set_0\n  as this provider computes it\n    y: " in found.stdout
     assert " apart at [" in found.stdout
     page = (folder / repro.PAGE).read_text("utf-8")
     assert "fail at compare: " in page
@@ -135,6 +136,21 @@ def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(runner: Runner
 def test_an_equal_pair_ends_with_0(runner: Runner, tmp_path: Path) -> None:
     """The script can tell: with the untouched model in the transformed one's place nothing differs."""
     folder, _ = settled(runner, save(linear(), tmp_path / "lin.onnx"), NARROW)
-    (folder / repro.TRANSFORMED).write_bytes((folder / repro.MODEL).read_bytes())
+    for name in (repro.TRANSFORMED, repro.HALF):
+        (folder / name).write_bytes((folder / repro.MODEL).read_bytes())
     found = ran(folder)
-    assert (found.returncode, found.stdout.count("y: equal")) == (0, found.stdout.count("test_data_set_"))
+    assert (found.returncode, found.stdout.count("y: equal")) == (0, 2 * found.stdout.count("test_data_set_"))
+
+
+def test_an_overflow_that_float32_hides_shows_in_the_script(runner: Runner, tmp_path: Path) -> None:
+    """As this provider computes it nothing differs: what float16 hardware makes of it is what failed."""
+    square = model("(float[n,4] x) => (float[n,4] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }")
+    square.graph.initializer.append(numpy_helper.from_array(np.array([300], np.float32), "c"))
+    folder, line = settled(runner, save(square, tmp_path / "square.onnx"), "fp16.io32")
+    assert line is not None
+    found = ran(folder)
+    assert found.returncode == 1, found.stderr
+    assert "float16 overflows unseen" in found.stdout
+    shown = found.stdout.splitlines()
+    assert "inf apart at" in shown[shown.index("  as float16 hardware computes it") + 1]
+    assert "`float16/model.onnx`" in (folder / repro.PAGE).read_text("utf-8")

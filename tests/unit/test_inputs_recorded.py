@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,9 +11,13 @@ import pytest
 from onnx import parser
 
 from onnx_harness.errors import InputError
-from onnx_harness.inputs import InputSet, generate, load_npz, save_npz
+from onnx_harness.inputs import InputSet, generate, load_npz, load_npz_sets, save_npz
 
 ADD = '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 2] x, float[n, 2] b) => (float[n, 2] y) { y = Add(x, b) }'
+
+
+def parsed(graph: str) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g {graph}')
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def test_a_name_that_starts_with_a_number_is_not_a_set(tmp_path: Path) -> None:
         ),
         (
             {"x": np.ones((3, 2), np.float32), "b": np.ones((3, 2), np.float32), "c": np.ones(1)},
-            "has 'c', which the model has no input for",
+            "has 'c', which the model has no input or output for",
         ),
     ],
 )
@@ -108,3 +113,30 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NUL"):
         save_npz(tmp_path / "m.npz", [InputSet("x", {"t": np.array(["a\0"], object)})])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(tmp_path: Path) -> None:
+    made = parsed("(float[n] x) => (float[n] y, string[n] t) { y = Neg(x)  t = Identity(s) }")
+    y, t = np.ones(2, np.float64), np.array(["a", "b"])
+    np.savez(tmp_path / "m.npz", x=np.ones(2, np.float32), y=y, t=t)
+    (only,) = load_npz_sets(tmp_path / "m.npz", made)
+    assert list(only.inputs.values) == ["x"]
+    assert {name: value.dtype.kind for name, value in only.expected.items()} == {"y": "f", "t": "O"}
+    assert load_npz(tmp_path / "m.npz", made)[0].digest() == only.inputs.digest()
+
+
+def test_a_recorded_sequence_is_put_together_from_its_elements(tmp_path: Path) -> None:
+    made = parsed("(float[n] x) => (seq(float[n]) y) { y = SequenceConstruct(x, x) }")
+    one = np.ones(1, "f4")
+    arrays: dict[str, Any] = {"0/x": one, "0/y[1]": np.ones(2, "f4"), "0/y[0]": one, "1/x": one}
+    np.savez(tmp_path / "m.npz", **arrays)
+    first, second = load_npz_sets(tmp_path / "m.npz", made)
+    assert [each.size for each in first.expected["y"]] == [1, 2]
+    assert second.expected == {}
+
+
+def test_an_input_that_is_an_output_too_is_an_input(tmp_path: Path) -> None:
+    made = parsed("(float[n] x) => (float[n] x, float[n] y) { y = Neg(x) }")
+    np.savez(tmp_path / "m.npz", x=np.ones(2, np.float32))
+    (only,) = load_npz_sets(tmp_path / "m.npz", made)
+    assert (list(only.inputs.values), only.expected) == (["x"], {})

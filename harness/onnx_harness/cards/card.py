@@ -28,6 +28,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 _BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")
 _PLACEMENT = ("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
+_RECORDED = ("fail", "note")
 _CPU = "cpu"  # the provider that every other falls back to
 
 
@@ -180,6 +181,8 @@ class Card:
         least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones excluded, that a cell
             has to catch under ``--sensitivity``; None: any.
         vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each with the reason.
+        recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
+            ``fail``, of its ``original`` cell, or ``note``.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
@@ -195,6 +198,7 @@ class Card:
     suite: str = ""
     least_sensitivity: float | None = None
     vacuous: Mapping[str, str] = field(default_factory=dict)
+    recorded_outputs: str = "fail"
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def check_outputs(self, outputs: Collection[str]) -> None:
@@ -235,6 +239,8 @@ class Card:
         ]
         if self.placement != PlacementSpec():
             said.append(_said(asdict(self.placement)))
+        if self.recorded_outputs != "fail":
+            said.append({"recorded": self.recorded_outputs})
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -256,7 +262,9 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow("model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "known_failure")
+    card.allow(
+        "model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "recorded", "known_failure"
+    )
     model = card.section("model")
     model.allow("summary", "license")
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -282,6 +290,7 @@ def read(path: Path) -> Card:
         },
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
+        recorded_outputs=_recorded_outputs(card.section("recorded")),
     )
 
 
@@ -403,6 +412,14 @@ def _least_sensitivity(section: Section) -> float | None:
     if minimum is not None and not 0 <= minimum <= 1:
         raise section.error("minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1")
     return minimum
+
+
+def _recorded_outputs(section: Section) -> str:
+    section.allow("outputs")
+    choice = section.text("outputs") or _RECORDED[0]
+    if choice not in _RECORDED:
+        raise section.error("outputs", f"is {choice!r}. {did_you_mean(choice, _RECORDED)}")
+    return choice
 
 
 def _placement(section: Section) -> PlacementSpec:

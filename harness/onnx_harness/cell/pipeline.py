@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import providers
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
-from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
+from onnx_harness.cell.state import Artifact, CellEnded, Judged, RunNote, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
+from onnx_harness.isolate import noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
-from onnx_harness.judging.reference import given, recorded_files, reference
-from onnx_harness.judging.verdict import standard
+from onnx_harness.judging.mends import tried_mend
+from onnx_harness.judging.recorded import missed
+from onnx_harness.judging.reference import Reference, given, recorded_files, reference
+from onnx_harness.judging.verdict import Verdict, standard
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -77,7 +80,8 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, artifact, outputs, kept)
     except CellEnded as end:
-        return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=end.failing)
+        failing = tuple(_place(way.task, place) for place in end.failing)
+        return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
 
@@ -99,7 +103,8 @@ def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
 
 def subject_of(task: Task) -> Subject:
     """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
-    return _subject(task, Cache(cache_root()))[0]
+    subject = _subject(task, Cache(cache_root()))[0]
+    return replace(subject, reference=_without(subject.reference, task.skipped))
 
 
 def artifact_of(task: Task) -> Artifact:
@@ -107,6 +112,21 @@ def artifact_of(task: Task) -> Artifact:
     kept = Cache(cache_root())
     subject, graph = _subject(task, kept)
     return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
+
+
+def run_untouched(task: Task, place: int) -> None:
+    """Run the untouched model on one of the reference's input sets, on the cell's provider and at its level.
+
+    Meant to run in the worker, after a worker died of that set with the transformed model: if this one dies too, the
+    crash is ONNX Runtime's own and says nothing about the variant.
+
+    Args:
+        task: the cell.
+        place: the set's position in the reference, from 0.
+    """
+    provider, level = providers.get(task.cell.provider), artifact_of(task).level
+    session = open_session(task.model, provider, purpose=Purpose.ACCURACY, level=level)
+    run(session, subject_of(replace(task, skipped=())).reference.sets[place].values)
 
 
 def _load(way: Way, kept: Cache) -> Subject:
@@ -119,12 +139,32 @@ def _load(way: Way, kept: Cache) -> Subject:
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
         raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
     way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
     way.found["inputs_sha256"] = digest_of(subject.reference.sets)
-    if way.task.cell.card.suite and subject.reference.departs is not None:
-        reason = f"ONNX Runtime itself departs from the suite: {subject.reference.departs}"
+    if way.task.cell.card.suite and subject.missed is not None:
+        reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
     return subject
+
+
+def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
+    """The reference without the input sets at those positions."""
+    if not skipped:
+        return made
+    places = [place for place in range(len(made.sets)) if place not in skipped]
+    return replace(
+        made,
+        sets=tuple(made.sets[place] for place in places),
+        outputs=tuple(made.outputs[place] for place in places),
+    )
+
+
+def _place(task: Task, index: int) -> int:
+    """The position in the whole reference of the set at ``index`` among those that aren't skipped."""
+    for skipped in sorted(task.skipped):
+        index += skipped <= index
+    return index
 
 
 _passing: list[tuple[Path, Cache]] = []
@@ -146,19 +186,18 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    key = (states, card, settings.input_sets, settings.seed, task.unusual)
+    key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
     if not _last or _last[0][0] != key:
         _last.clear()
         model = Model(task.model, card.name)
         card.check_outputs([output.name for output in model.signature.outputs])
         card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        answers = (
-            reference(model, card, settings, kept, unusual=task.unusual)
-            if task.recorded is None
-            else given(model, task.recorded)
-        )
-        subject = Subject(model, answers)
+        if task.recorded is not None:
+            answers = given(model, task.recorded)
+        else:
+            answers = reference(model, card, settings, kept, unusual=task.unusual)
+        subject = Subject(model, answers, missed(model, answers, card, settings, kept))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]
 
@@ -253,12 +292,16 @@ def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counte
 def _run(way: Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
     """The outputs on every input set, and the file with the profile of a run on the first, where one is kept."""
     provider = providers.get(way.task.cell.provider)
-    first, *others = [feeds_for(session, each.values) for each in subject.reference.sets]
-    outputs = [run(session, first)]
-    if provider.fallback:  # a device compiles its kernels in its first run: the next one tells where time goes
-        run(session, first)
-    profile = Path(session.end_profiling()) if session.get_session_options().enable_profiling else None
-    return outputs + [run(session, each) for each in others], profile
+    outputs, profile = [], None
+    for index, each in enumerate(subject.reference.sets):
+        with noting(str(RunNote(_place(way.task, index), bool(each.unusual), each.name))):
+            values = feeds_for(session, each.values)
+            outputs.append(run(session, values))
+            if index == 0 and provider.fallback:
+                run(session, values)  # a device compiles its kernels in its first run: the next tells where time goes
+        if index == 0 and session.get_session_options().enable_profiling:
+            profile = Path(session.end_profiling())
+    return outputs, profile
 
 
 def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
@@ -297,9 +340,26 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[
         way.found["accuracy"] = found.comparison.record
     way.notes += found.notes
     if not found.passed:
-        failures = found.comparison.failures if found.comparison is not None else ()
-        failing = tuple(sorted({failure.at for failure in failures if failure.at is not None}))
-        raise CellEnded(found.status, found.reason or "the outputs differ", found.detail, found.symptom, failing)
+        reason, detail = found.reason or "the outputs differ", found.detail
+        if way.found["placement"].precision in EMULATED and found.symptom is Symptom.WRONG_VALUES:
+            detail = (*detail, tried_mend(held, cell.variant, artifact.model))
+        raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
+    _judge_recorded(way, subject)
+
+
+def _judge_recorded(way: Way, subject: Subject) -> None:
+    """The untouched model gives the outputs that were recorded beside it: its own cell says so, the others note it."""
+    missed = subject.missed
+    if missed is None:
+        return
+    words = f"the untouched model misses the outputs recorded beside it: {missed.reason()}"
+    if way.task.cell.variant.steps or way.task.cell.card.recorded_outputs == "note":
+        way.notes.append(words)
+        return
+    places = Verdict(Status.FAIL, missed).worst_sets
+    lines = (*missed.lines(), 'Accept it in the card, where the record is the worse: [recorded] outputs = "note"')
+    symptom = Symptom.WRONG_VALUES if missed.only_values else Symptom.CHANGED_TYPES
+    raise CellEnded(Status.FAIL, words, lines, symptom, places)
 
 
 def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:

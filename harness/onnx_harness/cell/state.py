@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
 from onnx_harness.isolate import note_stage
@@ -26,6 +27,7 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
+        skipped: positions, in the reference, of unusual input sets that it isn't run on: a worker died of them.
         explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
             profiled and its emulated float16 held to the type's range.
         recorded: a ``.npz`` whose input sets are used instead of all others; None: they are found as usual.
@@ -37,14 +39,20 @@ class Task:
     unusual: bool = True
     explained: bool = True
     recorded: Path | None = None
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model that is ready to be judged."""
+    """A model that is ready to be judged.
+
+    Attributes:
+        missed: how the reference departs from the outputs that were recorded beside the inputs; None: it doesn't.
+    """
 
     model: Model
     reference: Reference
+    missed: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +79,41 @@ class Judged:
     Attributes:
         artifact: the model file that was judged.
         level: ONNX Runtime's optimization level for it.
-        failing: positions of the reference's input sets on which an output is worst, where outputs fail.
+        failing: positions of the reference's input sets on which an output is worst, where outputs fail, or that the
+            worker died of.
     """
 
     result: CellResult
     artifact: Path | None = None
     level: str = "all"
     failing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """What the worker notes while it runs a cell on one input set, so that a crash names the set.
+
+    Attributes:
+        place: the set's position in the reference, from 0.
+        unusual: whether the set is an unusual one.
+        name: of the set.
+    """
+
+    place: int
+    unusual: bool
+    name: str
+
+    def __str__(self) -> str:
+        """Return the note; the worker cuts it where it is too long, so the name comes last."""
+        return f"{_RUN_NOTE}{self.place}:{int(self.unusual)}:{self.name}"
+
+    @classmethod
+    def read(cls, stage: str) -> RunNote | None:
+        """Return what a worker's last note says; None for any other note."""
+        if not stage.startswith(_RUN_NOTE):
+            return None
+        place, unusual, name = stage.removeprefix(_RUN_NOTE).split(":", 2)
+        return cls(int(place), unusual == "1", name)
 
 
 class CellEnded(Exception):
@@ -96,6 +132,8 @@ class CellEnded(Exception):
         self.failing = failing
 
 
+_RUN_NOTE = "run on "
+
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
     Stage.TRANSFORM: Symptom.EXCEPTION,
@@ -109,14 +147,18 @@ class Way:
     """What has been found out about the cell so far."""
 
     task: Task
-    bound: BoundVariant = field(init=False)
     stage: Stage = Stage.LOAD
     found: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _bound: BoundVariant | None = None
 
-    def __post_init__(self) -> None:
-        self.bound = bind_variant(self.task.cell.variant)
+    @property
+    def bound(self) -> BoundVariant:
+        """The variant with its steps looked up, once. Raises UsageError, which is then the fault of a stage."""
+        if self._bound is None:
+            self._bound = bind_variant(self.task.cell.variant)
+        return self._bound
 
     @contextlib.contextmanager
     def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:

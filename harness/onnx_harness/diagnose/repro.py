@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,13 @@ from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import artifact_of, subject_of
 from onnx_harness.cell.state import Artifact, Judged, Task
+from onnx_harness.judging.emulation import half_as_hardware
+from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
+from onnx_harness.providers.profile import EMULATED
 from onnx_harness.providers.sessions import LEVELS, Purpose, provider_options
+from onnx_harness.report.escape import printable
+from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.run import gather
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER = "repro"
 MODEL, TRANSFORMED, SCRIPT, PAGE = "model.onnx", "transformed/model.onnx", "repro.py", "README.md"
+HALF = "float16/model.onnx"
 _SCRIPT_TEMPLATE = "repro_script.txt"
 MOST_SETS = 3
 """Of the input sets on which it fails, so many are kept: one is enough to see it, and some are large."""
@@ -86,13 +93,17 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
     original = Model(task.model)
     untouched = _copied(original, folder, MODEL)
     files = {untouched: "the untouched model"}
-    made, graph = subject_of(task).reference, original.skeleton.graph
+    subject, graph = subject_of(replace(task, skipped=())), original.skeleton.graph
+    made = subject.reference
+    # Where the untouched model itself misses what somebody recorded, the record is what it's compared with.
+    recorded = made.recorded if subject.missed is not None and not task.cell.variant.steps else ()
     for number, place in enumerate((judged.failing or made.usual)[:MOST_SETS]):
         into = folder / f"test_data_set_{number}"
         into.mkdir()
         _write_values(into, "input", graph.input, made.sets[place].values)
-        _write_values(into, "output", graph.output, made.outputs[place])
-    files["test_data_set_N"] = "inputs, and what the untouched model makes of them, on the CPU and unoptimized"
+        _write_values(into, "output", graph.output, recorded[place] if place < len(recorded) else made.outputs[place])
+    outputs = "the outputs recorded with them" if recorded else "what the untouched model makes of them"
+    files["test_data_set_N"] = f"inputs, and {outputs}{'' if recorded else ', on the CPU and unoptimized'}"
     crashed = result.symptom is Symptom.CRASH and result.stage is Stage.CHECK
     # Else nothing was made, or making it again would end the worker again.
     if result.stage is not Stage.TRANSFORM and not crashed:
@@ -100,10 +111,32 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
         ran = _copied(artifact.model, folder, TRANSFORMED) if artifact.transformed else untouched
         if artifact.transformed:
             files[ran] = "the model as it ran"
-        script = _script(task, artifact, untouched, ran)
+        half = _half_as_hardware(result, original, made, artifact, folder)
+        if half is not None:
+            files[half] = "the model as it ran, brought to float32 and rounded as float16 hardware rounds"
+        models = {"original": untouched, "transformed": ran, "half": half}
+        script = _script(task, result, artifact, models, recorded=bool(recorded))
         (folder / SCRIPT).write_text(script, encoding="utf-8")
-        files[SCRIPT] = f"runs both and prints how far apart they are: `python {SCRIPT}`"
+        files[SCRIPT] = f"runs them and prints how far apart they are: `python {SCRIPT}`"
     (folder / PAGE).write_text(_page(task, result, files), encoding="utf-8")
+
+
+def _half_as_hardware(
+    result: CellResult, original: Model, made: Reference, artifact: Artifact, folder: Path
+) -> str | None:
+    """Write the model that decided in float16's place; None where the one that ran decided.
+
+    On a provider that computes float16 in float32 the model that ran may give what the untouched one gives, and fail.
+    """
+    ran_in = result.placement.precision if result.placement is not None else None
+    if ran_in not in EMULATED or result.stage is not Stage.COMPARE or artifact.model.size_bytes > MOST_BYTES:
+        return None
+    model = half_as_hardware(original, made, artifact.model, Cache(cache_root()))
+    if model is None:
+        return None
+    (folder / HALF).parent.mkdir()
+    (folder / HALF).write_bytes(model.SerializeToString())
+    return HALF
 
 
 def _copied(model: Model, folder: Path, name: str) -> str:
@@ -136,7 +169,9 @@ def _write_values(folder: Path, what: str, declared: Iterable[onnx.ValueInfoProt
             (folder / f"{what}_{number}.pb").write_bytes(proto.SerializeToString())
 
 
-def _script(task: Task, artifact: Artifact, original: str, ran: str) -> str:
+def _script(
+    task: Task, result: CellResult, artifact: Artifact, files: Mapping[str, str | None], *, recorded: bool
+) -> str:
     provider = providers.get(task.cell.provider)
     prepare = ""
     if provider.fallback:  # what a device needs before its first session is known here and nowhere else
@@ -147,8 +182,11 @@ def _script(task: Task, artifact: Artifact, original: str, ran: str) -> str:
     where = [(provider.ort_name, provider_options(provider, Purpose.ACCURACY)), *provider.fallback]
     return Template(Path(__file__).with_name(_SCRIPT_TEMPLATE).read_text(encoding="utf-8")).substitute(
         id=task.cell.id,
-        original=repr(original),
-        transformed=repr(ran),
+        verdict=repr(printable(f"{result.status} at {result.stage}: {result.reason}")),
+        original=repr(files["original"]),
+        transformed=repr(files["transformed"]),
+        half=repr(files["half"]),
+        recorded=repr(recorded),
         level=repr(LEVELS[artifact.level]),
         providers=repr(where),
         prepare=prepare,

@@ -24,7 +24,7 @@ from onnx_harness.judging.half_range import (
     simulated,
     watch,
 )
-from onnx_harness.judging.reference import runtime_version
+from onnx_harness.judging.reference import Reference, runtime_version
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import Model
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
 _MOST = 8
-_NAMED = 4
 _HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
 
 
@@ -67,11 +66,13 @@ class RangeVerdict:
         reason: one sentence; None unless outputs are wrong where float16 computes.
         detail: further lines for a person.
         notes: remarks on a verdict that stands.
+        failing: positions of the input sets on which an output is worst.
     """
 
     reason: str | None = None
     detail: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    failing: tuple[int, ...] = ()
 
 
 def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
@@ -102,10 +103,54 @@ def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
     ranged = judge_range(held, made, half)
     notes += ranged.notes
     if ranged.reason is not None:
-        return Verdict(Status.FAIL, emulated.comparison, ranged.reason, ranged.detail, notes, Symptom.WRONG_VALUES)
+        found = Verdict(Status.FAIL, emulated.comparison, ranged.reason, ranged.detail, notes, Symptom.WRONG_VALUES)
+        return replace(found, failing=ranged.failing)
     if half is None or half.passed:
         return replace(emulated, notes=notes)
     return replace(half, reason=f"float16 as hardware computes it departs: {half.reason}", notes=notes)
+
+
+def half_as_hardware(original: Model, reference: Reference, made: Model, kept: Cache) -> onnx.ModelProto | None:
+    """Return the model that float16 is judged by where a provider computed it in float32.
+
+    Args:
+        original: the untouched model.
+        reference: its input sets.
+        made: the model that was judged; it asks for float16.
+        kept: the cache.
+
+    Returns:
+        The simulated model, or where float16 isn't simulated the one with its overflowing values rounded; its float16
+        inputs and outputs are float32, and it has to run with ONNX Runtime's optimizations disabled. None where there
+        is neither.
+    """
+    if not computes_in_half(original.skeleton):
+        return simulated(made.load(), made.skeleton)
+    usual = [each for each in _overflows(made, reference.sets, kept) if not reference.sets[each.input_set].unusual]
+    return rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
+
+
+def half_verdict(held: Standard, made: Model) -> Verdict:
+    """Return what is to be said of a model where float16 computes, whatever this provider computes it in.
+
+    Args:
+        held: what the outputs are held to.
+        made: the model; it asks for float16.
+
+    Raises:
+        Exception: whatever onnx and ONNX Runtime raise of a model that can't be simulated.
+    """
+    if _not_simulated(held) is None:
+        return verdict(held, _simulated_outputs(held, made))
+    places = overflowing(held, made)
+    return _judge_overflows(held, made, [place.value for place in places]) if places else Verdict(Status.PASS)
+
+
+def overflowing(held: Standard, made: Model) -> list[Place]:
+    """Return the float16 values that overflow on the usual input sets, in the order of the graph."""
+    sets = held.reference.sets
+    found = [each for each in _overflows(made, sets, held.kept) if not sets[each.input_set].unusual]
+    return [each.place for each in _by_value(found).values()]
 
 
 def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, ...]]:
@@ -177,7 +222,7 @@ def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -
     lines += [f"{each.place}: {each.greatest:.3g}" for each in list(places.values())[:_MOST]]
     if len(places) > _MOST:
         lines.append(f"and {len(places) - _MOST} more values")
-    return RangeVerdict(reason, (*lines, _mend([each.place for each in places.values()])))
+    return RangeVerdict(reason, tuple(lines), failing=judged.worst_sets or (worst.input_set,))
 
 
 def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verdict:
@@ -290,15 +335,3 @@ def _by_value(found: Sequence[Overflow]) -> dict[str, Overflow]:
         if known is None or each.greatest > known.greatest:
             values[each.place.value] = each
     return values
-
-
-def _mend(places: Sequence[Place]) -> str:
-    """Which nodes to keep in float32: those that overflow, and those that read what did."""
-    nodes = dict.fromkeys(
-        node for place in places for node in ((place.node, place.op), *place.readers) if node[1] != "Cast"
-    )
-    if all(name for name, _ in nodes) and len(nodes) <= _NAMED:
-        blocked = f"node_block_list={[name for name, _ in nodes]!r}"
-    else:
-        blocked = f"op_block_list={sorted({op for _, op in nodes})!r}"
-    return f"Mend: keep what overflows and what reads it in float32, such as fp16.io32({blocked})."

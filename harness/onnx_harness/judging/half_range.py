@@ -96,13 +96,19 @@ def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
 
 def computes_in_half(skeleton: onnx.ModelProto) -> bool:
     """Whether a model asks for arithmetic in float16: weights kept in it and Casts alone are none."""
+    return any(True for _ in nodes_in_half(skeleton))
+
+
+def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Give the nodes that compute with float16 values, subgraphs and functions included; moves and Casts don't."""
     inlined = inline_functions(skeleton)
     half = half_values(inlined)
-    return bool(half) and any(
-        node.op_type not in MOVES and half.intersection((*node.input, *node.output))
-        for graph in _graphs(inlined.graph)
-        for node in graph.node
-    )
+    if not half:
+        return
+    for graph in _graphs(inlined.graph):
+        for node in graph.node:
+            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
+                yield node
 
 
 def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:

@@ -80,6 +80,7 @@ class Verdict:
         detail: further lines for a person.
         notes: remarks on a verdict that stands.
         symptom: what kind of thing is wrong; None for a pass.
+        failing: positions of the input sets to show it on, where the comparison doesn't say; empty: it does.
     """
 
     status: Status
@@ -88,11 +89,18 @@ class Verdict:
     detail: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     symptom: Symptom | None = None
+    failing: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the candidate is right."""
         return self.status is Status.PASS
+
+    @property
+    def worst_sets(self) -> tuple[int, ...]:
+        """Positions of the reference's input sets on which an output is worst, where outputs fail."""
+        failures = self.comparison.failures if self.comparison is not None else ()
+        return self.failing or tuple(sorted({failure.at for failure in failures if failure.at is not None}))
 
 
 def standard(

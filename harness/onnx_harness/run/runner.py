@@ -13,7 +13,7 @@ from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, Task
+from onnx_harness.cell.state import Judged, RunNote, Task
 from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
@@ -23,6 +23,7 @@ from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
+from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
 from onnx_harness.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -57,6 +58,7 @@ class Runner:
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._without_unusual: dict[Path, str] = {}  # model to what it died of
+        self._fatal: dict[str, list[FatalSet]] = {}  # by cell: unusual input sets that the worker died of
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
 
     def start(self) -> None:
@@ -207,6 +209,7 @@ class Runner:
             self.settings,
             unusual=unusual,
             explained=not self._plain,
+            skipped=tuple(fatal.place for fatal in self._fatal.get(cell.id, ())),
             recorded=self._recorded,
         )
 
@@ -226,15 +229,18 @@ class Runner:
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
-            return judged
+            return self._with_fatal_sets(cell, judged)
         except WorkerDied as death:
-            if death.stage == UNUSUAL and cell.card.path not in self._without_unusual:
+            if (set_note := RunNote.read(death.stage)) is not None:
+                return self._died_running(cell, ended, death, set_note)
+            fed_unusual = death.stage.removeprefix(RISK).startswith(UNUSUAL)
+            if fed_unusual and not self._may_try_again(cell, death) and cell.card.path not in self._without_unusual:
                 # What no user would feed killed ONNX Runtime itself: that says nothing about the variant.
                 self._without_unusual[cell.card.path] = death.what
                 return self._judge(cell)
             if death.stage.startswith(RISK):
-                self._deaths[cell.card.path] += 1
-                if isinstance(death, WorkerCrashed) and self._deaths[cell.card.path] <= MOST_DEATHS:
+                if self._may_try_again(cell, death):
+                    self._deaths[cell.card.path] += 1
                     return self._judge(cell)  # the worker knows what it doesn't try again
                 death.stage = ""
             stage = Stage(death.stage) if death.stage else Stage.LOAD
@@ -246,3 +252,39 @@ class Runner:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
             return Judged(replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}"))
+
+    def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
+        """Whether the worker remembers what it died of, and leaves it out when the cell is judged again."""
+        remembered = isinstance(death, WorkerCrashed) and death.stage.startswith(RISK)
+        return remembered and self._deaths[cell.card.path] < MOST_DEATHS
+
+    def _died_running(self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote) -> Judged:
+        """The verdict on a cell whose worker died on an input set: on an unusual one, that of the other sets."""
+        fatal = self._fatal.setdefault(cell.id, [])
+        if note.unusual and isinstance(death, WorkerCrashed) and len(fatal) < MOST_DEATHS:
+            fatal.append(FatalSet(note.place, note.name, death.what))
+            return self._judge(cell)
+        reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
+        crash = replace(ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH)
+        return Judged(crash, failing=(note.place,))
+
+    def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
+        """``judged`` with what is to be said of the unusual input sets that the worker died of."""
+        fatal = self._fatal.get(cell.id)
+        if not fatal:
+            return judged
+        if not counts_against(cell.variant):
+            return with_remarks(judged, fatal, "a narrower type needn't be usable on unusual inputs")
+        own = [each for each in fatal if self._survives_untouched(cell, each.place)]
+        others = [each for each in fatal if each not in own]
+        judged = with_remarks(judged, others, "the untouched model dies of it too, at the same optimization level")
+        return with_crash(judged, own) if own else judged
+
+    def _survives_untouched(self, cell: Cell, place: int) -> bool:
+        try:
+            self._started_worker().call(pipeline.run_untouched, self._task(cell), place)
+        except WorkerDied:
+            return False
+        except Exception:  # it refuses that set in so many words: nothing died
+            return True
+        return True

@@ -28,7 +28,8 @@ class Map:
     """What a node does to the values of one column.
 
     Attributes:
-        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``, ``onehot``, ``lookup``.
+        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``, ``onehot``,
+            ``lookup``.
         numbers: its constants.
         dtype: of the result.
         table: for ``lookup``: key to value; for ``onehot``: the category alone.
@@ -49,12 +50,12 @@ class Map:
         with np.errstate(all="ignore"):
             match self.kind:
                 case "cast":
-                    return values.astype(kind)
+                    return np.asarray(values.astype(kind))
                 case "scale":
                     offset, scale = (kind.type(number) for number in self.numbers)
                     return np.asarray((values.astype(kind) - offset) * scale)
                 case "add" | "rsub" | "mul" | "div":
-                    return _ARITHMETIC[self.kind](values, kind.type(self.numbers[0]))
+                    return np.asarray(_ARITHMETIC[self.kind](values, kind.type(self.numbers[0])))
                 case "impute":
                     replaced, imputed = self.numbers
                     lacking = np.isnan(values) if np.isnan(replaced) else values == replaced

@@ -80,8 +80,7 @@ class _Boxes:
     open: Bools
 
     def of(self, places: Ints) -> _Boxes:
-        parts = (self.nodes, self.low, self.high, self.elements, self.open)
-        return _Boxes(*(part[places] for part in parts))
+        return _Boxes(self.nodes[places], self.low[places], self.high[places], self.elements[places], self.open[places])
 
 
 class _Maker:
@@ -137,7 +136,7 @@ class _Maker:
         """How far the scores of points lie from where a sigmoid is steepest, [R]."""
         leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
         sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
-        return np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
+        return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
 
     def _starts(self, each: Asked, count: int) -> Ints:
         return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))
@@ -250,10 +249,9 @@ class _Maker:
             leaves = ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
             chosen = []
             for row, reached in enumerate(leaves):
-                if not visited[boxes.nodes[batch[row]]]:
-                    if (fresh := reached[~visited[reached]]).size:
-                        chosen.append(row)
-                        visited[fresh] = True
+                if not visited[boxes.nodes[batch[row]]] and (fresh := reached[~visited[reached]]).size:
+                    chosen.append(row)
+                    visited[fresh] = True
             made.append(points[chosen])
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 

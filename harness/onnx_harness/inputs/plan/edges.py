@@ -24,9 +24,10 @@ from onnx_harness.inputs.plan.rules import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
 from onnx_harness.inputs.values.sets import MAGNIFIED, RISING, Array, InputSet, Value, arrays_of, shape_text
+from onnx_harness.isolate import noting
 
 UNUSUAL = "unusual inputs"
-"""What the worker notes while the untouched model is fed with them: dying there is no variant's fault."""
+"""How the worker's note begins while the untouched model is fed with them: dying there is no variant's fault."""
 
 Attempt = Callable[[dict[str, Value]], Any]
 """Runs the reference: its outputs by name, or None where it doesn't run."""
@@ -146,7 +147,8 @@ def unusual_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light
         if (digest := made.digest()) in seen:
             continue
         seen.add(digest)
-        outputs = attempt(values)
+        with noting(f"{UNUSUAL} {edge.words}"):
+            outputs = attempt(values)
         if outputs is not None and _makes_sense(outputs, edge):
             settled.add(edge.words)
             yield made

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,10 @@ from google.protobuf.message import DecodeError
 from onnx_harness.errors import InputError
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, read_inputs
 from onnx_harness.inputs.recorded.npz import check_equal_dims, listed, typed
-from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, shape_text
+from onnx_harness.inputs.values.sets import DataSet, InputSet, Value, arrays_of, shape_text
 
 _FOLDER = re.compile(r"test_data_set_(\d+)")
 _FILE = re.compile(r"(input|output)_(\d+)\.pb")
-
-
-@dataclass(frozen=True, slots=True)
-class DataSet:
-    """One recorded set: what the model was fed, and what it is said to give.
-
-    Attributes:
-        expected: output name to a tensor, a list, or None for an absent optional; outputs that weren't recorded are
-            left out.
-    """
-
-    inputs: InputSet
-    expected: Mapping[str, Any]
 
 
 def data_set_folders(model: Path) -> list[Path]:

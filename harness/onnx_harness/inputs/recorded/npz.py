@@ -1,6 +1,7 @@
 """Recorded input sets in ``.npz`` files, read without pickle: such a file may come from anybody.
 
-One set: the keys are the input names. Several: ``0/NAME``, ``1/NAME`` …, which is what :func:`save_npz` writes for more
+One set: the keys are the names of the inputs, and of those outputs that are recorded with them.
+Several: ``0/NAME``, ``1/NAME`` …, which is what :func:`save_npz` writes for more
 than one. An element of a sequence is ``NAME[0]``, ``NAME[1]`` …; texts are stored as numpy's fixed-width unicode.
 """
 
@@ -11,14 +12,16 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from onnx_harness.errors import InputError
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, read_inputs
-from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
+from onnx_harness.inputs.values.sets import Array, DataSet, InputSet, Value, arrays_of, shape_text
 
 _NUMBERED = re.compile(r"(\d+)/(.+)", re.S)
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]", re.S)
@@ -55,12 +58,20 @@ def save_npz(path: Path, sets: Sequence[InputSet]) -> None:
 
 
 def load_npz(path: Path, model: onnx.ModelProto) -> list[InputSet]:
+    """Read the inputs of the recorded sets in ``path``: see :func:`load_npz_sets`."""
+    return [each.inputs for each in load_npz_sets(path, model)]
+
+
+def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
     """Read the recorded sets in ``path``, each held against the inputs of ``model``.
 
+    A key that names an output, and no input, is what the model is said to give. It may have any dtype and shape.
+
     Raises:
-        InputError: it isn't a ``.npz``, holds pickled objects, lacks an input, has one too many, or one of another
-            dtype, rank or fixed size than the graph declares.
+        InputError: it isn't a ``.npz``, holds pickled objects, lacks an input, has a key that is neither an input nor
+            an output, or an input of another dtype, rank or fixed size than the graph declares.
     """
+    outputs = {info.name: info.type for info in model.graph.output}
     inputs, defaults = read_inputs(model), default_names(model)
     raw = _read(path)
     given = {info.name for info in model.graph.input}
@@ -75,10 +86,48 @@ def load_npz(path: Path, model: onnx.ModelProto) -> list[InputSet]:
     sets = []
     for number, arrays in enumerate(groups):
         where = f"{path.name}" if len(groups) == 1 else f"{path.name}, set {number}"
-        values = _checked(where, arrays, inputs, defaults)
+        expected = _expected(arrays, outputs, {*inputs, *defaults})
+        values = _checked(where, {key: arrays[key] for key in arrays if key not in expected.keys}, inputs, defaults)
         shapes = ", ".join(shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values())
-        sets.append(InputSet(f"recorded {number} ({path.name}{f', {shapes}' if shapes else ''})", values))
+        named = InputSet(f"recorded {number} ({path.name}{f', {shapes}' if shapes else ''})", values)
+        sets.append(DataSet(named, expected.values))
     return sets
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """The recorded outputs of one set: the keys that they are stored under, and their values by output name."""
+
+    keys: frozenset[str]
+    values: Mapping[str, Any]
+
+
+def _expected(arrays: Mapping[str, Array], outputs: Mapping[str, onnx.TypeProto], inputs: set[str]) -> _Expected:
+    """Return what is recorded of the outputs; of a sequence every element under a key of its own."""
+    keys, values, elements = set(), {}, dict[str, dict[int, Array]]()
+    for key, array in arrays.items():
+        match = _ELEMENT.fullmatch(key)
+        if key in inputs:
+            continue
+        if key in outputs:
+            keys.add(key)
+            values[key] = _as_given(array, outputs[key])
+        elif match is not None and match[1] in outputs and match[1] not in inputs:
+            keys.add(key)
+            elements.setdefault(match[1], {})[int(match[2])] = _as_given(array, outputs[match[1]])
+    sequences = {name: [items[place] for place in sorted(items)] for name, items in elements.items()}
+    return _Expected(frozenset(keys), {**values, **sequences})
+
+
+def _as_given(array: Array, declared: onnx.TypeProto) -> Array:
+    """Return a recorded output as ONNX Runtime gives it: texts are objects, and raw bytes what the graph says."""
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    element = declared.tensor_type.elem_type or declared.sequence_type.elem_type.tensor_type.elem_type
+    if array.dtype.kind == "V" and element:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        return array.view(dtype) if dtype.itemsize == array.dtype.itemsize else array
+    return array
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -122,7 +171,7 @@ def _checked(
     missing = [name for name in inputs if name not in values]
     if missing or extra:
         problems = [f"lacks {listed(missing)}"] * bool(missing) + [
-            f"has {listed(extra)}, which the model has no input for"
+            f"has {listed(extra)}, which the model has no input or output for"
         ] * bool(extra)
         raise InputError(f"{where} {' and '.join(problems)}. The model's inputs: {listed(list(inputs)) or 'none'}")
     check_equal_dims(where, values, inputs)

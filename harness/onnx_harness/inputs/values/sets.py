@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,19 @@ class InputSet:
 def digest_of(sets: Iterable[InputSet]) -> str:
     """SHA-256 over the digests of several sets, in order, in hexadecimal."""
     return hashlib.sha256("".join(each.digest() for each in sets).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """One recorded set: what the model was fed, and what it is said to give.
+
+    Attributes:
+        expected: output name to a tensor, a list, or None for an absent optional; outputs that weren't recorded are
+            left out.
+    """
+
+    inputs: InputSet
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
 
 def arrays_of(value: Value) -> Iterator[Array]:

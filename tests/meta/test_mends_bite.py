@@ -1,0 +1,108 @@
+"""A mend is tried before it is offered: what is offered passes, and where nothing passes nothing is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.judging import mends
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.settings import Settings
+from tests.models import model, save
+
+# The square overflows; in float32 its mean overflows as it's handed on to the root, which alone fits.
+ROOT_MEAN_SQUARE = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  big = Mul(h, c)  square = Mul(big, big)  mean = ReduceMean<axes = [1], keepdims = 1>(square)
+  root = Sqrt(mean)  y = Div(big, root) }"""
+CENTRED = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  far = Add(h, c)  m = ReduceMean<axes = [1], keepdims = 1>(far)  d = Sub(far, m)  y = Tanh(d) }"""
+# The product itself is what overflows, and there is nothing else.
+PRODUCT = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  s = Mul(h, c)  b = MatMul(s, w)  y = Mul(b, b) }"
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+def weighted(text: str, scale: float, *, named: bool = False) -> onnx.ModelProto:
+    made = model(text, opset=17)
+    weights = {"w": np.eye(8) + np.random.default_rng(3).normal(size=(8, 8)) / 10, "c": np.array([scale])}
+    made.graph.initializer.extend(numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items())
+    for node in made.graph.node if named else ():
+        node.name = f"make_{node.output[0]}"
+    return made
+
+
+def judged(path: Path, variant: str) -> CellResult:
+    card = card_for(path)
+    return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))).result
+
+
+def offered(result: CellResult) -> str:
+    """The variant that a failure's last line offers."""
+    found = re.fullmatch(r"Mend: .*: (\S+\(.*\)\S*) passes\.", result.detail[-1])
+    assert found is not None, result.detail
+    return found[1]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # an unusual input, beyond float16
+@pytest.mark.parametrize(
+    ("text", "scale", "variant", "offer"),
+    [
+        (ROOT_MEAN_SQUARE, 1000.0, "fp16.io32", "fp16.io32(op_block_list=['Mul', 'ReduceMean', 'Sqrt'])"),
+        (ROOT_MEAN_SQUARE, 1000.0, "fp16()", "fp16(op_block_list=['Mul', 'ReduceMean', 'Sqrt'])"),
+        (
+            ROOT_MEAN_SQUARE,
+            1000.0,
+            "simplify+fp16.io32(op_block_list=['Tanh'])",
+            "simplify+fp16.io32(op_block_list=['Tanh', 'Mul', 'ReduceMean', 'Sqrt'])",
+        ),
+        (CENTRED, 1000.0, "fp16.io32", "fp16.io32(op_block_list=['Add', 'ReduceMean', 'Sub'])"),
+    ],
+)
+def test_what_is_offered_passes(tmp_path: Path, text: str, scale: float, variant: str, offer: str) -> None:
+    path = save(weighted(text, scale), tmp_path / "m.onnx")
+    result = judged(path, variant)
+    assert result.status is Status.FAIL, result
+    assert offered(result) == offer
+    assert judged(path, offer).status is Status.PASS
+
+
+def test_less_than_what_is_offered_fails(tmp_path: Path) -> None:
+    path = save(weighted(ROOT_MEAN_SQUARE, 1000.0), tmp_path / "m.onnx")
+    for fewer in (["Mul", "ReduceMean"], ["Sqrt"]):
+        assert judged(path, f"fp16.io32(op_block_list={fewer!r})").status is Status.FAIL
+
+
+def test_few_nodes_with_names_are_named(tmp_path: Path) -> None:
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y = Sqrt(b) }"
+    result = judged(save(weighted(text, 1000.0, named=True), tmp_path / "m.onnx"), "fp16.io32")
+    assert offered(result) == "fp16.io32(node_block_list=['make_b', 'make_y'])"
+
+
+def test_where_nothing_passes_nothing_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(weighted(PRODUCT, 1e5), tmp_path / "m.onnx")
+    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: of ")
+    monkeypatch.setattr(mends, "computes_in_half", lambda _: True)  # or it would offer to convert nothing
+    assert "passes" in judged(path, "fp16.io32").detail[-1]
+
+
+def test_a_mend_that_is_not_tried_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(weighted(ROOT_MEAN_SQUARE, 1000.0), tmp_path / "m.onnx")
+    monkeypatch.setattr(mends, "_MOST_TRIALS", 0)
+    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: of 0 conversions")
+
+
+def test_a_form_without_block_lists_says_so(tmp_path: Path) -> None:
+    result = judged(save(weighted(ROOT_MEAN_SQUARE, 1000.0), tmp_path / "m.onnx"), "fp16.onnxmltools.io32")
+    assert result.detail[-1].startswith("No mend is offered: fp16.onnxmltools.io32 takes no list"), result
