@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs
-from onnx_harness.transforms.quantization.nodes import spared
+from onnx_harness.transforms.quantization.nodes import is_size, spared
 
 _FLOAT = TensorProto.FLOAT
 # DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
@@ -74,7 +74,8 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     names: dict[str, None] = {}
     for node in model.graph.node:
         if scheme.takes(node, left):
-            names.update(dict.fromkeys(name for name in node.input if name in floats and name not in constants))
+            read = [name for index, name in enumerate(node.input) if not is_size(node, index)]
+            names.update(dict.fromkeys(name for name in read if name in floats and name not in constants))
             names.update(dict.fromkeys(name for name in node.output if name in floats))
     return list(names)
 
@@ -178,7 +179,7 @@ def _quantize_inputs(
 ) -> None:
     """Make a node read rounded weights, and activations through a pair. Each value's pair is made once."""
     for index, name in enumerate(node.input):
-        if name not in floats:
+        if name not in floats or is_size(node, index):
             continue
         weight = constants.get(name)
         key = name if weight is None else f"{name}/{node.op_type if scheme.per_channel else ''}"

@@ -262,7 +262,8 @@ def _refuse_stacked_weights(
             mend = f"nodes_to_exclude=['{node.name}'], or" if node.name else "give it a name to exclude it by, or"
             raise ValueError(
                 f"per_channel: MatMul '{node.name or node.output[0]}' has a weight of {ranks[node.input[1]]} "
-                f"dimensions, and ONNX Runtime's MatMulInteger takes a scale a channel for two. Mend: {mend} no per_channel"
+                "dimensions, and ONNX Runtime's MatMulInteger takes a scale for each channel of two. "
+                f"Mend: {mend} no per_channel"
             )
 
 

@@ -84,6 +84,11 @@ def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
         yield from (node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input))
 
 
+def is_size(node: onnx.NodeProto, index: int) -> bool:
+    """Whether an input of the node is a size, a scale, a place or a count."""
+    return node.domain in _STANDARD and index in _SIZES.get(node.op_type, ())
+
+
 def captured(graph: onnx.GraphProto) -> frozenset[str]:
     """The values of the main graph that bodies of If, Loop and Scan read."""
     return frozenset(name for node in graph.node for body in subgraphs(node) for name in _reads(body))
