@@ -33,6 +33,7 @@ class Editing:
         names: every value name in use, in any graph.
         skeleton: the graph without its weights, as shape inference last saw it.
         referring: nodes with an attribute that refers to one of a function, though they're in none.
+        opaque: names of shapes that stay computed: known, they would show that the model declares a false one.
     """
 
     graph: ir.Graph
@@ -43,6 +44,7 @@ class Editing:
     names: set[str] = field(default_factory=set)
     skeleton: onnx.ModelProto | None = None
     referring: frozenset[ir.Node] = frozenset()
+    opaque: frozenset[str] = frozenset()
 
     def is_standard(self, node: ir.Node, *op_types: str) -> bool:
         """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model.

@@ -9,8 +9,9 @@ import onnx
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.graph import Editing, close_model, footprint, give_names, open_model, tensor_names
 from onnx_harness.model.inlining import inlined_beside
-from onnx_harness.model.types import is_consistent, skeleton_of
+from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleton_of
 from onnx_harness.transforms import remark
+from onnx_harness.transforms.simplification.dimensions import hiding_shapes
 from onnx_harness.transforms.simplification.functions import fold_functions
 from onnx_harness.transforms.simplification.rounds import FOLDING, INLINING, Rounds, RuleFailed
 from onnx_harness.transforms.simplification.shapes import forget_shapes
@@ -18,6 +19,8 @@ from onnx_harness.transforms.simplify import RULES
 
 # A model that grows by more than this share of its size says so.
 _REMARKED_GROWTH = 0.01
+
+_ATTEMPTS = ("know all", "hide shapes", "know less")
 
 Result = tuple[onnx.ModelProto, Mapping[str, int]]
 
@@ -64,10 +67,15 @@ class Attempts:
         for source in sources:
             # The more is known of a graph, the more there is that inference may object to: where branches disagree,
             # after a computed shape. It isn't always right, but without its consent no model is valid.
-            for less in ((), INLINING):
+            opaque: frozenset[str] = frozenset()
+            for attempt in _ATTEMPTS:
+                if attempt == "hide shapes" and not opaque:
+                    continue
                 editing = self._opened(source)
+                editing.opaque = opaque if attempt == "hide shapes" else frozenset()
                 before = footprint(editing, source.graph.node)
-                report = Rounds(editing, limit - before, {*skipped, *less}).run()
+                fewer = INLINING if attempt == "know less" else ()
+                report = Rounds(editing, limit - before, {*skipped, *fewer}).run()
                 nodes = (editing.skeleton or skeleton_of(editing)).graph.node
                 after = footprint(editing, nodes)
                 if after > limit:
@@ -75,6 +83,7 @@ class Attempts:
                 first = first or (editing, report)
                 if is_consistent(editing):
                     return self._finished(editing, report, size, after, skipped)
+                opaque = hiding_shapes(self._opened(source), conflicting_outputs(editing))
         if first is not None and not is_consistent(self._opened(model)):
             return self._closed(first[0]), first[1]
         why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
