@@ -77,7 +77,7 @@ def rotary_by_range(size: int) -> Structure:
         column = Unsqueeze(at, last) fr = Mul(column, inv) c = Cos(fr) s = Sin(fr)
         x1, x2 = Split<axis = -1, num_outputs = 2>(x) a = Mul(x1, c) b = Mul(x2, s) d = Sub(a, b)
         e = Mul(x1, s) f = Mul(x2, c) g = Add(e, f) y = Concat<axis = -1>(d, g)"""
-    constants = {"zero": np.float32(0), "one": np.float32(1), "inv": np.float32([1, 0.3, 0.01, 0.001])}
+    constants = {"zero": np.float32(0), "one": np.float32(1), "inv": np.array([1, 0.3, 0.01, 0.001], np.float32)}
     return nodes, {"x": floats(size, 8)}, {**constants, "last": np.array([1], np.int64)}
 
 
@@ -85,7 +85,7 @@ def alibi(size: int) -> Structure:
     nodes = """row = Unsqueeze(at, first) column = Unsqueeze(at, last) far = Sub(row, column) away = Abs(far)
         ff = Cast<to = 1>(away) minus = Neg(ff) bias = Mul(minus, slopes) s = Add(x, bias) y = Softmax<axis = -1>(s)"""
     constants = {
-        "slopes": np.float32([0.5, 0.0625, 0.004]).reshape(3, 1, 1),
+        "slopes": np.array([0.5, 0.0625, 0.004], np.float32).reshape(3, 1, 1),
         "first": np.array([0], np.int64),
         "last": np.array([1], np.int64),
     }
@@ -156,7 +156,8 @@ MASKS = {
     "a choice of the lowest": "b = Cast<to = 9>(m) bu = Unsqueeze(b, axis) s = Where(bu, x, lowest)",
     "a product with -1e9": """mf = Cast<to = 1>(m) inv = Sub(mf, one) low = Mul(inv, billion)
         add = Unsqueeze(low, axis) s = Add(x, add)""",
-    "a triangle of the lowest": """all = Shape(x) square = Slice(all, k1, k3) full = ConstantOfShape<value = float[1] {-3.4028235e+38}>(square)
+    "a triangle of the lowest": """all = Shape(x) square = Slice(all, k1, k3)
+        full = ConstantOfShape<value = float[1] {-3.4028235e+38}>(square)
         up = Trilu<upper = 1>(full, k) c = Add(x, up) mf = Cast<to = 1>(m) inv = Sub(one, mf)
         low = Mul(inv, lowest) add = Unsqueeze(low, axis) s = Add(c, add)""",
     "a triangle chosen by positions": """n = Shape<start = 1, end = 2>(x) none = Squeeze(n)
@@ -204,7 +205,7 @@ def resize(size: int, by: str) -> Structure:
             return nodes + product, {**image, **target}, {"w": ends["w"]}
         case _:
             nodes = 'sc = Concat<axis = 0>(o2, f) u = Resize<mode = "nearest">(x, , sc)'
-            return nodes + product, {**image, "f": np.float32([3.003, 3.003])}, ends
+            return nodes + product, {**image, "f": np.array([3.003, 3.003], np.float32)}, ends
 
 
 def recurrent(size: int) -> Structure:
@@ -273,7 +274,7 @@ def blocks_of_bits(size: int) -> Structure:
 
 def long_sum(size: int) -> Structure:
     nodes = "a = ReduceSum<keepdims = 1>(x, last) b = Mul(a, c) y = MatMul(b, w)"
-    constants = {"c": np.float32([1e-3]), "w": floats(1, 8), "last": np.array([1], np.int64)}
+    constants = {"c": np.array([1e-3], np.float32), "w": floats(1, 8), "last": np.array([1], np.int64)}
     return nodes, {"x": np.abs(floats(2, 300 * size)) * 10}, constants
 
 
@@ -297,7 +298,7 @@ def running_window(size: int) -> Structure:
 def normalized_by_large_variances(size: int) -> Structure:
     """Exporters share equal tensors of a BatchNormalization through Identity."""
     nodes = "v2 = Identity(v) g2 = Identity(g) y = BatchNormalization(x, g2, b, b, v2)"
-    constants = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "v": np.float32([1e6, 4e6, 1e8])}
+    constants = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "v": np.array([1e6, 4e6, 1e8], np.float32)}
     return nodes, {"x": 1e3 * floats(1, 3, size, size)}, constants
 
 
