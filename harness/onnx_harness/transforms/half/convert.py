@@ -16,7 +16,7 @@ from onnx_harness.model.inlining import inline_functions
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
-from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import multiply_before_moving
 from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
@@ -127,9 +127,31 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     rounder.fill()
     if rounder.half == FLOAT16:
         multiply_before_moving(model.graph)
-    for text in (*rounder.remarks(), *halving.notes):
+    for text in (*rounder.remarks(), *_epsilon_notes(reading, rounder), *halving.notes):
         remark(text)
     return model
+
+
+def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
+    """Yield a sentence for each small constant that float16 can't hold: the tensor, the node and the mend."""
+    raised = [(name, value) for name, value in rounder.raised() if _is_small(reading, name)]
+    for name, value in raised[:_NAMED_READERS]:
+        names = (name, f"{name}_float16")
+        node = next((step.node for step in reading.floating if not set(names).isdisjoint(step.ins)), None)
+        if node is not None:
+            named, mend = (f" '{node.name}'", f"node_block_list=['{node.name}']") if node.name else ("", "")
+            yield (
+                f"'{name}', which {node.op_type}{named} reads, is {value:.4g}, and float16 has no such number; "
+                f"to keep it: {mend or f'op_block_list={[node.op_type]!r}'}"
+            )
+
+
+def _is_small(reading: Reading, name: str) -> bool:
+    tensor = reading.initializers.get(name)
+    maker = reading.makers.get(name)
+    if tensor is None and isinstance(maker, Step):
+        tensor = maker.tensor
+    return tensor is not None and math.prod(tensor.dims) == 1
 
 
 def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> onnx.ModelProto:

@@ -125,6 +125,12 @@ class Rounder:
             if lost.smallest is not None:
                 yield lost.smallest, self._limits[0]
 
+    def raised(self) -> Iterator[tuple[str, float]]:
+        """Yield the tensors of which something was raised, and the smallest magnitude of each."""
+        for name, lost in self._lost.items():
+            if lost.smallest is not None:
+                yield name, lost.smallest
+
     @property
     def sources(self) -> frozenset[int]:
         """The identities of the tensors that are waiting to be rounded."""
