@@ -12,7 +12,8 @@ from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
-from onnx_harness.transforms.half.schemas import EITHER, FLOAT, MOVES, SCATTERS, takes
+from onnx_harness.transforms.half.requests import Request
+from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, MOVES, SCATTERS, takes, takes_at
 from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
@@ -39,10 +40,9 @@ class Halving:
         reading: Reading,
         opset: int,
         rounder: Rounder,
-        keep_io_types: bool | Collection[str],
+        request: Request,
         blocked_ops: Collection[str],
         blocked_nodes: Collection[str],
-        keep_sums: bool,
     ) -> None:
         """Take what was read; nothing is decided yet, and nothing will be changed but what steps and scopes want.
 
@@ -50,23 +50,24 @@ class Halving:
             reading: the graphs of the model.
             opset: version of the standard operators.
             rounder: knows the half type, and what it would clip.
-            keep_io_types: float32 inputs and outputs stay float32: all, none, or those of these names.
+            request: what the caller asks for.
             blocked_ops: standard operators that stay float32.
             blocked_nodes: names of nodes that stay float32.
-            keep_sums: means that are spelt as a sum and a quotient stay float32, and so does what scales products of
-                integers.
         """
         self._reading = reading
         self._opset = opset
         self._types = reading.types
         self._rounder = rounder
-        self._keep_io_types = keep_io_types
+        self._request = request
+        self._keep_io_types = (
+            request.keep_io_types if isinstance(request.keep_io_types, bool) else frozenset(request.keep_io_types)
+        )
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
         scaling, totals = dequantizing(reading)
         self._kept = exact_steps(reading, blocked_ops, totals)
         self.notes: list[str] = []
-        if keep_sums:
+        if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
             self.notes += variance_notes(squares.variances)
@@ -98,6 +99,8 @@ class Halving:
             for name in self.flexible
             if name in self.read_half and name not in self.read_float and name not in read_exact
         )
+        if self._request.force_initializers:
+            self.halves.update(name for name in held if name in self.floats)
 
     def outside(self, name: str) -> int:
         """The type in which the caller gives or takes an input or output of the model that was float32."""
@@ -167,6 +170,8 @@ class Halving:
         if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
             return
         step.want = rule.inputs
+        if step.op in self._request.force_inputs:
+            step.want = self._with_forced(step)
         if isinstance(rule.outputs, tuple):
             self.halves.update(
                 name for name, want in zip(step.outs, rule.outputs, strict=True) if want not in (FLOAT, EITHER)
@@ -175,6 +180,14 @@ class Halving:
             self.halves.update(step.outs)
         if step.op in MOVES:
             self._movers.append(step)
+
+    def _with_forced(self, step: Step) -> tuple[int, ...]:
+        """The types in which a node reads its inputs, some of them in the half type because the caller wants it."""
+        wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
+        for place in self._request.force_inputs[step.op]:
+            if place < len(wants) and takes_at(step.op, self._opset, self.half, place):
+                wants[place] = self.half
+        return tuple(wants)
 
     def _enter_source(self, step: Step) -> None:
         """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either type."""

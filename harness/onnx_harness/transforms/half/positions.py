@@ -43,8 +43,8 @@ _COORDINATES = {
     "RoiAlign": (1,),
     "Upsample": (1,),
 }
-# Operators whose result is an index, or decides one.
-_CHOOSES = frozenset({"ArgMax", "ArgMin", "TopK"})
+# What decides an index, and what reads scales in float32 whatever is blocked.
+_ALWAYS_EXACT = frozenset({"ArgMax", "ArgMin", "Resize", "Upsample"})
 _TAKES_INDICES = frozenset({"Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND"})
 # A Cast, a Constant and the like are made in the type that their readers want.
 _MADE_IN_EITHER = frozenset({"", "Cast", "Constant", "ConstantOfShape", "If", "Loop", "Scan", "SequenceMap"})
@@ -80,6 +80,7 @@ class _Exact:
         self._reading = reading
         self._types = reading.types
         self._sources = _COUNTS & blocked_ops
+        self._reads_exactly = _ALWAYS_EXACT | ((_COORDINATES.keys() | {"TopK"}) & blocked_ops)
         self._totals = totals
         self._masked: set[str] = set()
         self.counted: set[str] = set()
@@ -95,7 +96,7 @@ class _Exact:
         for step in self._reading.floating:
             self._follow(step)
             to_index = step.op == "Cast" and self._types[step.outs[0]] in _INDICES
-            if to_index or step.op in _COORDINATES or step.op in _CHOOSES:
+            if to_index or step.op in self._reads_exactly:
                 ends.append(step)
             elif step.op in _PERIODIC and step not in self.stays:
                 angles.append(step)

@@ -205,6 +205,13 @@ def takes(op_type: str, opset: int, half: int) -> bool:
     return all(_HALF_NAMES[half] in each for each in allowed if "tensor(float)" in each)
 
 
+@cache
+def takes_at(op_type: str, opset: int, half: int, place: int) -> bool:
+    """Whether the input of a standard operator at a place may be of the half type."""
+    formal = _formal(op_type, opset, "")
+    return formal is not None and half in formal.float32.get(_variable(formal.inputs, place), ())
+
+
 def _together(wants: list[int]) -> int | tuple[int, ...]:
     distinct = set(wants) - {EITHER}
     if len(distinct) > 1:
