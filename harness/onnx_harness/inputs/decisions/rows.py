@@ -80,8 +80,7 @@ class _Boxes:
     open: Bools
 
     def of(self, places: Ints) -> _Boxes:
-        parts = (self.nodes, self.low, self.high, self.elements, self.open)
-        return _Boxes(*(part[places] for part in parts))
+        return _Boxes(self.nodes[places], self.low[places], self.high[places], self.elements[places], self.open[places])
 
 
 class _Maker:
@@ -251,9 +250,8 @@ class _Maker:
             chosen = []
             for row, reached in enumerate(leaves):
                 if not visited[boxes.nodes[batch[row]]]:
-                    if (fresh := reached[~visited[reached]]).size:
-                        chosen.append(row)
-                        visited[fresh] = True
+                    chosen.append(row)
+                    visited[reached] = True
             made.append(points[chosen])
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 

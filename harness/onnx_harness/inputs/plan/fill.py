@@ -42,7 +42,10 @@ def fill(
         case Make.CHOICES:
             return constant(entry, shape, rule.choice(index))
         case Make.TEXTS:
-            return generators.texts(rng, shape, tuple(str(choice) for choice in rule.choices))
+            known = tuple(str(choice) for choice in rule.choices)
+            return generators.texts(rng, shape, known, is_closed=rule.is_closed)
+        case Make.AMONG:
+            raw = _among(rule, shape, rng)
         case Make.BOOLS:
             raw = rng.random(shape) < 0.5
         case Make.MASK:
@@ -73,9 +76,26 @@ def fill(
             raw = _signal(rule, entry, shape, rng, index)
     # Not ascontiguousarray, which makes a vector of a scalar.
     made = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    if rule.salient and made.size:
+        _sprinkle(made, rule.salient, rng)
     for lag, (place, values) in enumerate(rule.elements):
         made[place] = in_turn(values, index, lag)
     return made
+
+
+def _among(rule: Rule, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.generic]:
+    """Keys at random; where others are taken, one in eight is the number after a key."""
+    keys = np.asarray(rule.choices)
+    values = keys[rng.integers(0, len(keys), shape)]
+    return np.asarray(values if rule.is_closed else values + (rng.random(shape) < 1 / 8))
+
+
+def _sprinkle(values: Array, constants: tuple[float, ...], rng: np.random.Generator) -> None:
+    """Put each of some constants into a few elements, as far as there are elements; a quarter of them at least."""
+    flat = values.reshape(-1)
+    count = min(flat.size, max(len(constants), flat.size // 4))
+    places = rng.permutation(flat.size)[:count]
+    flat[places] = np.resize(rng.permutation(np.asarray(constants)), count).astype(values.dtype)
 
 
 def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:
