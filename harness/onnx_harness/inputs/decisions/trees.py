@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 
+from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
 from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
 from onnx_harness.inputs.decisions.cuts import Floats
 from onnx_harness.inputs.decisions.ensembles import Ensemble, Mode, read
@@ -17,7 +18,6 @@ from onnx_harness.inputs.decisions.space import Asked, Slot, asked_of, slots_of,
 from onnx_harness.inputs.graph.scopes import view
 from onnx_harness.inputs.plan.edges import bounds
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value
 
@@ -26,14 +26,6 @@ MOST_BRANCHES = 200_000
 
 ON_THRESHOLDS = "with features on the thresholds of its trees"
 """What the sets are called that lie where a last bit decides."""
-
-Attempt = Callable[[dict[str, Value]], Any]
-
-_INDEX = 72  # a multiple of 4: of the signals that sets take turns with, the structured one
-_MOST_ROWS = 1 << 16  # of a set
-_MOST_ELEMENTS = 1 << 22
-_MOST_SETS = 32  # of each kind, where a set can't have as many rows as there are
-_ROWS_IN_MAPS = 256  # of a set, where each row becomes an output of its own: a sequence of maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +87,7 @@ def _bounded(slot: Slot, recipe: Recipe) -> Slot:
 
 def forest_rows(forest: Forest, seed: int) -> Rows:
     """The rows for a forest, the same for a seed on every machine."""
-    return rows_of(forest.asked, forest.slots, seeded(seed, _INDEX, "forest"))
+    return rows_of(forest.asked, forest.slots, seeded(seed, INDEX, "forest"))
 
 
 def forest_sets(
@@ -140,59 +132,6 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
         array = values[slot.source]
         assert isinstance(array, np.ndarray)
         array.reshape(len(rows), -1)[:, slot.place] = values_of(slot, rows[:, number])
-
-
-class Batch:
-    """How many rows a set can have, and sets of that many.
-
-    Args:
-        model: its outputs count.
-        recipe: of the model.
-        base: what the first set ran with.
-        sources: the inputs that the rows are for.
-    """
-
-    def __init__(self, model: onnx.ModelProto, recipe: Recipe, base: Guess, sources: Sequence[str]) -> None:
-        self.recipe, self.base = recipe, base
-        firsts = [(recipe.inputs[name].dims or (1,))[0] for name in sources]
-        pinned = recipe.pinned(0)
-        self.names = [dim for dim in firsts if isinstance(dim, str)]
-        fixed = [dim for dim in firsts if isinstance(dim, int)]
-        fixed += [base.sizes.get(name, 1) for name in self.names if not self._is_open(name, pinned)]
-        self.fixed = fixed[0] if fixed else None
-        width = sum(int(np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)]))
-                    for name in sources)  # fmt: skip
-        most = max(1, min(_MOST_ROWS, _MOST_ELEMENTS // max(width, 1)))
-        self.most = min(most, _ROWS_IN_MAPS) if _gives_sequences(model) else most
-
-    def _is_open(self, name: str, pinned: Mapping[str, int]) -> bool:
-        known = self.recipe.dimensions.get(name)
-        return name not in pinned and known is not None and known.role is not Role.FIXED
-
-    def parts(self, rows: Floats) -> Iterator[Floats]:
-        """The rows, as many in each part as a set can have; evenly chosen ones where there are too many."""
-        size = self.fixed or self.most
-        if len(rows) > size * _MOST_SETS:
-            rows = rows[: size * _MOST_SETS]
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            if self.fixed and len(part) < size:
-                part = np.concatenate([part, np.resize(part, (size - len(part), part.shape[1]))])
-            yield part
-
-    def values(self, seed: int, count: int, fill: Callable[[dict[str, Value]], None]) -> dict[str, Value]:
-        """The values of all inputs for a set of ``count`` rows."""
-        sizes = self.base.sizes
-        if self.fixed is None:
-            wanted = dict.fromkeys(self.names, count)
-            sizes = self.recipe.fit(sizes | wanted, {*self.recipe.pinned(0), *wanted})
-        values = self.recipe.values(_INDEX, seed, replace(self.base, sizes=sizes))
-        fill(values)
-        return values
-
-
-def _gives_sequences(model: onnx.ModelProto) -> bool:
-    return any(not info.type.HasField("tensor_type") for info in model.graph.output)
 
 
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
