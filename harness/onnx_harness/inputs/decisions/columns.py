@@ -149,11 +149,9 @@ class _Tracer:
         dims = entry.dims
         if entry.container is not Container.TENSOR or dims is None or not dims or len(dims) > 3:
             raise NotTraced(f"the shape of input '{entry.name}' isn't that of rows")
-        width = 1
-        for dim in dims[1:]:
-            if isinstance(dim, str):
-                raise NotTraced(f"the width of input '{entry.name}' isn't fixed")
-            width *= dim
+        width = entry.row_size
+        if width is None:
+            raise NotTraced(f"the width of input '{entry.name}' isn't fixed")
         if not 0 < width <= _MOST_COLUMNS:
             raise NotTraced(f"input '{entry.name}' has {width:,} columns")
         return [Column(entry.name, place) for place in range(width)]

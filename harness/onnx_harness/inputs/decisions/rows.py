@@ -136,7 +136,7 @@ class _Maker:
         """How far the scores of points lie from where a sigmoid is steepest, [R]."""
         leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
         sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
-        return np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
+        return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
 
     def _starts(self, each: Asked, count: int) -> Ints:
         return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))

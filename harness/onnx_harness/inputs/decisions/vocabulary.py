@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 
 from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
-from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
+from onnx_harness.inputs.decisions.columns import NotTraced
+from onnx_harness.inputs.decisions.lookups import Lookup, lookups_of
 from onnx_harness.inputs.decisions.space import UNKNOWN_TEXT
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import Scope, view
-from onnx_harness.inputs.graph.signature import Container, Input
-from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
+from onnx_harness.inputs.graph.signature import Container
+from onnx_harness.inputs.graph.tables import keys_of, ngrams_of
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value
@@ -23,23 +24,6 @@ from onnx_harness.inputs.values.sets import InputSet, Value
 _MOST_CELLS = 1 << 22  # of what a vocabulary becomes: rows times n-grams
 _LEAST_ROWS = 64
 _FORWARDING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "StringNormalizer"})
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A column of an input that is looked up.
-
-    Attributes:
-        source: the input.
-        place: which element of its row.
-        keys: what it is looked up among.
-        is_open: whether others are taken.
-    """
-
-    source: str
-    place: int
-    keys: tuple[Any, ...]
-    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -84,27 +68,14 @@ def words_of(model: onnx.ModelProto, recipe: Recipe) -> Words | None:
     if not tables and not vectorizers:
         return None
     scope = view(model).main
-    notes: list[str] = []
-    found: dict[tuple[str, int], Lookup] = {}
-    for node in tables:
-        try:
-            columns = trace(scope, recipe.inputs, node.input[0])
-        except NotTraced as reason:
-            notes.append(f"the keys of {label(node)} aren't fed one by one: {reason}")
-            continue
-        for column in columns:
-            lookup = _lookup(column, node, recipe)
-            if lookup is not None:
-                known = found.get(column.slot, Lookup(*column.slot, (), True))
-                keys = tuple(dict.fromkeys((*known.keys, *lookup.keys)))
-                found[column.slot] = Lookup(*column.slot, keys, known.is_open and lookup.is_open)
+    lookups, notes = lookups_of(scope, tables, recipe.inputs, recipe.specs)
     vocabularies = []
     for node in vectorizers:
         try:
             vocabularies.append(_vocabulary(scope, recipe, node))
         except NotTraced as reason:
             notes.append(f"the vocabulary of {label(node)} isn't fed word by word: {reason}")
-    return Words(tuple(found.values()), tuple(vocabularies), tuple(notes))
+    return Words(lookups, tuple(vocabularies), tuple(notes))
 
 
 def word_sets(
@@ -136,25 +107,6 @@ def word_sets(
         feeds = list(_vocabulary_feeds(model, recipe, vocabulary, seed, base, attempt))
         usual += [InputSet(f"every word of '{vocabulary.source}' (seed {seed})", values) for values in feeds]
     return usual, poised
-
-
-def _lookup(column: Column, node: onnx.NodeProto, recipe: Recipe) -> Lookup | None:
-    """The keys of one column as its input would hold them; None where the card or a step before stands against it."""
-    entry = recipe.inputs[column.source]
-    spec = recipe.specs.get(column.source)
-    if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):
-        return None
-    keys = tuple(key for key in keys_of(node) if _holds(entry, key))
-    return Lookup(*column.slot, keys, is_open(node)) if keys else None
-
-
-def _holds(entry: Input, key: Any) -> bool:
-    if entry.is_string or isinstance(key, str):
-        return entry.is_string and isinstance(key, str)
-    if entry.is_integer:
-        low, high = entry.integer_range
-        return float(key).is_integer() and low <= key <= high
-    return True
 
 
 def _lookup_feeds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ def fill(
     match rule.make:
         case Make.CHOICES:
             return constant(entry, shape, rule.choice(index))
+        case Make.TEXTS | Make.AMONG if rule.columns:
+            return _by_column(rule, entry, shape, rng)
         case Make.TEXTS:
             known = tuple(str(choice) for choice in rule.choices)
             return generators.texts(rng, shape, known, is_closed=rule.is_closed)
@@ -81,6 +84,15 @@ def fill(
     for lag, (place, values) in enumerate(rule.elements):
         made[place] = in_turn(values, index, lag)
     return made
+
+
+def _by_column(rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Values that are looked up, each among the keys of its own column."""
+    columns = []
+    for keys in rule.columns:
+        own = replace(rule, choices=keys, columns=())
+        columns.append(fill(own, entry, shape[:1], rng, index=0, sizes={}))
+    return np.stack(columns, axis=-1).reshape(shape)
 
 
 def _among(rule: Rule, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.generic]:

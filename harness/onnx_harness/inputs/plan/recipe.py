@@ -11,6 +11,7 @@ import onnx
 
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.cards.toml import Scalar
+from onnx_harness.inputs.decisions.lookups import keys_by_column
 from onnx_harness.inputs.graph.scopes import GraphView, Scope, view
 from onnx_harness.inputs.graph.shapes import Relation, read
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, evaluate, read_inputs
@@ -162,6 +163,9 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
         if rules[name].make is Make.CHOICES and name not in specs:
             rules[name] = replace(rules[name], lag=controls)
             controls += 1
+    for name, keys in keys_by_column(graph.main, inputs, specs).items():
+        if rules[name].make in (Make.TEXTS, Make.AMONG):
+            rules[name] = replace(rules[name], columns=keys)
     return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
 
 

@@ -46,6 +46,7 @@ class Rule:
         dim: values stay below that dimension's size (or, for LENGTH, at most reach it).
         choices: for CHOICES, or what TEXTS and AMONG are taken from.
         is_closed: for TEXTS and AMONG: whether nothing else is taken.
+        columns: likewise, where each column has choices of its own.
         salient: constants that elements are compared with: some elements hold them.
         edges: likewise, where a last bit decides: elements of one further set hold them and what lies next to them.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
@@ -64,6 +65,7 @@ class Rule:
     lag: int = 0
     elements: tuple[tuple[int, tuple[Scalar, ...]], ...] = ()
     is_closed: bool = False
+    columns: tuple[tuple[Scalar, ...], ...] = ()
     salient: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
 
