@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
 from onnx_harness.inputs.decisions.columns import NotTraced
@@ -192,8 +193,8 @@ def _vocabulary_feeds(
         yield from _single_rows(model, recipe, vocabulary, [ngrams[at] for at in order], seed, base, attempt)
         return
     rows = min(len(ngrams), max(_LEAST_ROWS, _MOST_CELLS // len(ngrams)))
-    mixed = np.array_split(order, rows)
-    words = [[word for at in part for word in ngrams[at]] for part in mixed] + [[]]
+    words = [_joined(ngrams, [*part, *also]) for part, also in zip(*_mixed(order, rows), strict=True)]
+    words.append([])
     batch = Batch(model, recipe, base, [vocabulary.source])
     width = entry.dims[-1] if len(entry.dims) > 1 else 1
     further = {}
@@ -211,6 +212,17 @@ def _vocabulary_feeds(
         values = batch.values(seed, len(part), fill, further)
         if attempt(values) is not None:
             yield values
+
+
+def _mixed(order: NDArray[np.int64], rows: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """N-grams for each row, and two more that stand with them: where rows are normalized, one alone has no weight."""
+    parts = np.array_split(order, rows)
+    others = [np.roll(order, -shift)[:rows] for shift in (len(order) // 2 or 1, len(order) // 3 + 1)]
+    return parts, [np.asarray(pair) for pair in zip(*others, strict=True)]
+
+
+def _joined(ngrams: Sequence[tuple[Any, ...]], places: Sequence[int]) -> list[Any]:
+    return [word for at in places for word in ngrams[at]]
 
 
 def _single_rows(
