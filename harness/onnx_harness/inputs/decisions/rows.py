@@ -190,6 +190,7 @@ class _Maker:
         same = equal & ((each.ensemble.mode[at] == Mode.NEQ) != holds)
         low[rows[same], slot[same]] = np.maximum(low[rows[same], slot[same]], each.span[at[same], 0])
         high[rows[same], slot[same]] = np.minimum(high[rows[same], slot[same]], each.span[at[same], 1])
+        self._cut_out(each, at, np.flatnonzero(equal & ~same), low, high)
         for row in rows[(slot >= 0) & np.isin(at, list(each.allowed))] if each.allowed else ():
             first, last = self.first[slot[row]], self.first[slot[row] + 1]
             allowed = each.allowed[int(at[row])]
@@ -199,6 +200,17 @@ class _Maker:
             within &= elements[:, self.first[number] : self.first[number + 1]].any(axis=1)
         children = (each.ensemble.yes if holds else each.ensemble.no)[at]
         return _Boxes(children, low, high, elements, within)
+
+    def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
+        """Take what equals the split from the ends of boxes; within one it stays, and few points meet it."""
+        slot, span = each.slot[at], each.span[at]
+        after, before = self._stepped(each, at, span[:, 1], 1), self._stepped(each, at, span[:, 0], -1)
+        for row in rows:
+            first, last = low[row, slot[row]], high[row, slot[row]]
+            if span[row, 0] <= first <= span[row, 1]:
+                low[row, slot[row]] = after[row]
+            if span[row, 0] <= last <= span[row, 1]:
+                high[row, slot[row]] = before[row]
 
     def _points(self, boxes: _Boxes, backgrounds: Floats | None) -> Floats:
         """A point of each box: a background's numbers where they lie in it, else the middle of a stretch."""
