@@ -1,8 +1,19 @@
 """Random inputs for any model: what its graph and its card allow, seeded."""
 
-from onnx_harness.inputs.plan.explain import Explanation, describe
+from onnx_harness.inputs.plan.explain import Explanation, describe, reached
 from onnx_harness.inputs.plan.search import TryRun, generate
 from onnx_harness.inputs.recorded.npz import load_npz, save_npz
 from onnx_harness.inputs.values.sets import Array, InputSet, Value
 
-__all__ = ["Array", "Explanation", "InputSet", "TryRun", "Value", "describe", "generate", "load_npz", "save_npz"]
+__all__ = [
+    "Array",
+    "Explanation",
+    "InputSet",
+    "TryRun",
+    "Value",
+    "describe",
+    "generate",
+    "load_npz",
+    "reached",
+    "save_npz",
+]

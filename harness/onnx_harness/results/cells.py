@@ -303,6 +303,31 @@ class PinnedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """How many of a kind of thing the inputs reach, of all that the model has."""
+
+    reached: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRecord:
+    """What the input sets of a cell reach of what its model decides by.
+
+    Attributes:
+        kinds: by kind: ``leaves`` of trees, ``branches`` of trees decided both ways, ``keys`` of tables, ``words`` (the
+            n-grams of vocabularies), ``sides`` of comparisons with constants, ``branches of If``. What a model hasn't
+            got, or what wasn't looked at, is missing.
+        without_influence: inputs that changed no output when they changed, where that was tried.
+        notes: what couldn't be followed back to an input, a sentence each.
+    """
+
+    kinds: dict[str, Reached]
+    without_influence: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FaultCount:
     """Faults of one kind, as in :class:`SensitivityRecord`."""
 
@@ -356,6 +381,7 @@ class CellResult:
         inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
         pinned: the same cell in the pinned reference environment; None when none was named.
         sensitivity: what the verdict catches; None where it wasn't asked for.
+        coverage: what its input sets reach; None where the model decides by nothing that is counted.
     """
 
     id: str
@@ -379,3 +405,4 @@ class CellResult:
     inputs_sha256: str = ""
     pinned: PinnedRecord | None = None
     sensitivity: SensitivityRecord | None = None
+    coverage: CoverageRecord | None = None
