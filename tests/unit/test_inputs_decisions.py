@@ -149,9 +149,9 @@ def test_rows_that_a_last_bit_decides_on_are_in_sets_that_say_so() -> None:
 
 
 def test_a_batch_of_one_gets_a_set_for_each_row_up_to_a_bound() -> None:
-    made = generated(forest(rows=1, depth=4))
+    made = generated(forest(rows=1, depth=5))
     sets = [each for each in made if each.name.startswith(("every leaf", "unusual: with f"))]
-    assert 33 <= len(sets) <= 64
+    assert 65 <= len(sets) <= 128
     assert all(np.shape(each.values["x"]) == (1, 4) for each in sets)
 
 

@@ -315,15 +315,12 @@ class CoverageRecord:
     """What the input sets of a cell reach of what its model decides by.
 
     Attributes:
-        kinds: by kind: ``leaves`` of trees, ``branches`` of trees decided both ways, ``keys`` of tables, ``words`` (the
-            n-grams of vocabularies), ``sides`` of comparisons with constants, ``branches of If``. What a model hasn't
-            got, or what wasn't looked at, is missing.
-        without_influence: inputs that changed no output when they changed, where that was tried.
+        kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
+            tables, ``words`` (the n-grams of vocabularies). What a model hasn't got is missing.
         notes: what couldn't be followed back to an input, a sentence each.
     """
 
     kinds: dict[str, Reached]
-    without_influence: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -332,16 +332,20 @@ class _Maker:
         finite = np.isin(at, list(each.allowed)) if each.allowed else np.zeros(len(at), bool)
         third = np.where(each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1))
         made: list[Floats] = []
+        about: list[Ints] = []
         for values in (below, above, third):
             inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
             if values is third:
                 inside &= ~finite
             made.append(_moved(points[inside], slot[inside], values[inside]))
+            about.append(rows[inside])
         looks = np.asarray([each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool)
         if looks.any():
             lacking = looks[slot] & ~finite
             made.append(_moved(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
-        return np.concatenate(made[:2]), np.concatenate(made[2:])
+        # Both rows of a branch stand together: where there is no room for all, neither says much by itself.
+        together = np.argsort(np.concatenate(about[:2]), kind="stable")
+        return np.concatenate(made[:2])[together], np.concatenate(made[2:])
 
     def missing_rows(self) -> Floats:
         """A row for each slot of which a value is replaced, with that value."""

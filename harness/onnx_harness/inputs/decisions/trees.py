@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -135,36 +134,45 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
 
 
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
-    """How many leaves the sets visit, and how many branches they decide both ways, each of how many."""
-    leaves = leaves_of = sides = branches = 0
+    """How many leaves the sets visit, and how many thresholds have a row on either side, next to them; of how many."""
+    leaves = leaves_of = met = thresholds = 0
     for each in forest.asked:
         ensemble = each.ensemble
-        seen = np.zeros(len(ensemble.mode), bool)
+        seen = _Seen(each)
         for made in sets:
             rows = _rows_in(made, forest.slots)
-            if rows is not None and len(rows):
-                features = each.features(forest.slots, rows)
-                for part in np.array_split(features, max(1, len(features) * len(ensemble.roots) >> 21)):
-                    starts = np.broadcast_to(ensemble.roots, (len(part), len(ensemble.roots)))
-                    seen[ensemble.leaf_of(part, starts)] = True
+            for part in np.array_split(rows, max(1, len(rows) * len(ensemble.roots) >> 20)) if rows is not None else ():
+                seen.walk(part, each.features(forest.slots, part))
         leaf = ensemble.mode == Mode.LEAF
-        leaves, leaves_of = leaves + int(seen[leaf].sum()), leaves_of + int(leaf.sum())
-        reached = _upwards(ensemble, seen)
+        leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
         inner = ensemble.branches
-        sides += int((reached[ensemble.yes[inner]] & reached[ensemble.no[inner]]).sum())
-        branches += len(inner)
-    return {"leaves": (leaves, leaves_of), "branches decided both ways": (sides, branches)}
+        met, thresholds = met + int((seen.below & seen.above)[inner].sum()), thresholds + len(inner)
+    return {"leaves": (leaves, leaves_of), "thresholds": (met, thresholds)}
 
 
-def _upwards(ensemble: Ensemble, seen: Any) -> Any:
-    """The tree nodes above those that were seen."""
-    reached = seen.copy()
-    inner = ensemble.branches
-    while True:
-        more = reached[ensemble.yes[inner]] | reached[ensemble.no[inner]]
-        if (more == reached[inner]).all():
-            return reached
-        reached[inner] = more
+class _Seen:
+    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by side."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        count = len(asked.ensemble.mode)
+        self.nodes, self.below, self.above = (np.zeros(count, bool) for _ in range(3))
+
+    def walk(self, rows: Floats, features: Floats) -> None:
+        asked, ensemble = self.asked, self.asked.ensemble
+        current = np.tile(ensemble.roots, len(rows))
+        row = np.repeat(np.arange(len(rows)), len(ensemble.roots))
+        while current.size:
+            self.nodes[current] = True
+            active = ensemble.mode[current] != Mode.LEAF
+            current, row = current[active], row[active]
+            holds = ensemble.holds(current, features[row, ensemble.feature[current]])
+            values = rows[row, asked.slot[current]]
+            # Equalities and elements have no last place: there a row on each side is all there is.
+            loose = np.isfinite(asked.span[current, 1]) | ~np.isfinite(asked.below[current])
+            self.below[current[(loose & holds) | (values == asked.below[current])]] = True
+            self.above[current[(loose & ~holds) | (values == asked.above[current])]] = True
+            current = np.where(holds, ensemble.yes[current], ensemble.no[current])
 
 
 def _rows_in(made: InputSet, slots: Sequence[Slot]) -> Floats | None:
