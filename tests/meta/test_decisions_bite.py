@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import onnx
@@ -16,6 +15,7 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.inputs.decisions import batch
+from onnx_harness.inputs.plan import search
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Reached, Status
 from onnx_harness.settings import Settings
@@ -48,6 +48,7 @@ def split(model: onnx.ModelProto, at: int) -> np.float32:
     return np.float32(values[at])
 
 
+UNSEEN = ["a threshold one unit in the last place up", "a threshold one unit in the last place down"]
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 MISTAKES = {
     "a threshold one unit in the last place up": (
@@ -59,59 +60,44 @@ MISTAKES = {
         set_attribute(FOREST, "nodes_values", 2, float(np.nextafter(split(FOREST, 2), np.float32(-np.inf)))),
     ),
     "less for at most": (FOREST, set_attribute(FOREST, "nodes_modes", 1, b"BRANCH_LT")),
-    "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 60, 9.0)),
+    "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 15, 9.0)),
     "two categories swapped": (encoder(CITIES), encoder([*CITIES[:-2], "hazel", "garnet"])),
     "one label's value": (labels(VALUES), labels([*VALUES[:-1], 8.1])),
 }
 
 
-class Planting:
-    """A transform that makes the wrong model of any."""
-
-    wrong: onnx.ModelProto
-
-    def __init__(self) -> None:
-        self.transform = Transform("planted", self, "a mistake")
-
-    def __call__(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        assert model.graph.node
-        made = onnx.ModelProto()
-        made.CopyFrom(self.wrong)
-        return made
-
-
-@pytest.fixture
-def planting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Planting]:
-    plant = Planting()
-    found = {**transforms.registry(), "planted": plant.transform}
-    monkeypatch.setattr(transforms, "registry", lambda: found)
-    yield plant
-
-
-def judged(path: Path, variant: str, tmp_path: Path) -> CellResult:
-    task = Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings())
-    return judge(task, tmp_path).result
+def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto, wrong: onnx.ModelProto) -> CellResult:
+    """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
+    planted = Transform("a planted fault", lambda _: wrong, {"planted": {}})
+    monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
+    card = card_for(save(right, folder / "model.onnx"))
+    return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings())).result
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_caught(name: str, planting: Planting, tmp_path: Path) -> None:
-    right, planting.wrong = MISTAKES[name]
-    path = save(right, tmp_path / "right.onnx")
-    assert judged(path, "original", tmp_path).status is Status.PASS
-    assert judged(path, "planted", tmp_path).status is Status.FAIL
+def test_a_mistake_is_caught_and_a_copy_is_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = MISTAKES[name]
+    assert judged(tmp_path / "copy", monkeypatch, right, right).status is Status.PASS
+    assert judged(tmp_path / "wrong", monkeypatch, right, wrong).status is Status.FAIL
+    # It's these inputs that catch it, and no others.
+    monkeypatch.setattr(search, "decisive_sets", lambda *_: ([], []))
+    blind = judged(tmp_path / "blind", monkeypatch, right, wrong).status
+    assert blind is (Status.PASS if name in UNSEEN else blind)
 
 
-def test_what_is_reached_is_recorded(tmp_path: Path) -> None:
-    found = judged(save(FOREST, tmp_path / "right.onnx"), "original", tmp_path)
-    assert found.coverage is not None
-    leaves = found.coverage.kinds["leaves"]
+def test_what_is_reached_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(tmp_path, monkeypatch, FOREST, FOREST).coverage
+    assert found is not None
+    leaves = found.kinds["leaves"]
     assert leaves.reached >= 0.9 * leaves.total
-    assert judged(save(labels(VALUES), tmp_path / "labels.onnx"), "original", tmp_path).coverage.kinds == {  # type: ignore[union-attr]
-        "keys": Reached(8, 8)
-    }
+    found = judged(tmp_path / "labels", monkeypatch, labels(VALUES), labels(VALUES)).coverage
+    assert found is not None
+    assert found.kinds == {"keys": Reached(8, 8)}
 
 
-def test_little_coverage_is_remarked_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_MOST_SETS", 0)
-    found = judged(save(forest(rows=1, depth=5, seed=22), tmp_path / "one.onnx"), "original", tmp_path)
+    small = forest(rows=1, depth=5, seed=22)
+    found = judged(tmp_path, monkeypatch, small, small)
     assert any(note.startswith("the inputs reach ") for note in found.notes)

@@ -61,6 +61,18 @@ def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Genera
     return Rows(joined, maker.is_steady(joined), np.concatenate([empty, *first, *others]), unreachable)
 
 
+def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
+    """Which tree nodes of each ensemble some input reaches."""
+    maker = _Maker(asked, slots, np.random.default_rng(0))
+    found = []
+    for each in asked:
+        open_ = np.zeros(len(each.ensemble.mode), bool)
+        for boxes in maker.boxes(each):
+            open_[boxes.nodes] = boxes.open
+        found.append(open_)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class _Boxes:
     """The boxes of some tree nodes.

@@ -12,7 +12,7 @@ from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
 from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
 from onnx_harness.inputs.decisions.cuts import Floats
 from onnx_harness.inputs.decisions.ensembles import Ensemble, Mode, read
-from onnx_harness.inputs.decisions.rows import Rows, rows_of
+from onnx_harness.inputs.decisions.rows import Rows, reachable, rows_of
 from onnx_harness.inputs.decisions.space import Asked, Slot, asked_of, slots_of, values_of
 from onnx_harness.inputs.graph.scopes import view
 from onnx_harness.inputs.plan.edges import bounds
@@ -134,18 +134,23 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
 
 
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
-    """How many leaves the sets visit, and how many thresholds have a row on either side, next to them; of how many."""
+    """How many leaves the sets visit, and how many thresholds have a row on either side, next to them; of how many.
+
+    What no input reaches isn't counted.
+    """
     leaves = leaves_of = met = thresholds = 0
-    for each in forest.asked:
+    for each, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
         ensemble = each.ensemble
         seen = _Seen(each)
         for made in sets:
             rows = _rows_in(made, forest.slots)
             for part in np.array_split(rows, max(1, len(rows) * len(ensemble.roots) >> 20)) if rows is not None else ():
                 seen.walk(part, each.features(forest.slots, part))
-        leaf = ensemble.mode == Mode.LEAF
+        leaf = (ensemble.mode == Mode.LEAF) & open_
         leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
+        # A threshold outside the box of its branch decides nothing: one of its sides can't be reached.
         inner = ensemble.branches
+        inner = inner[open_[ensemble.yes[inner]] & open_[ensemble.no[inner]]]
         met, thresholds = met + int((seen.below & seen.above)[inner].sum()), thresholds + len(inner)
     return {"leaves": (leaves, leaves_of), "thresholds": (met, thresholds)}
 
