@@ -282,3 +282,19 @@ def test_a_bound_goes_before_a_count() -> None:
 
 def test_modes_are_numbered_as_in_version_5() -> None:
     assert list(range(7)) == [Mode.LEQ, Mode.LT, Mode.GTE, Mode.GT, Mode.EQ, Mode.NEQ, Mode.MEMBER]
+
+
+def test_positions_end_with_the_last_row_of_their_table_in_every_second_set() -> None:
+    model = text_model("(int64[n,s] position_ids, float[3000,2] w) => (float[?,?,2] y) { y = Gather(w, position_ids) }")
+    del model.graph.input[1]
+    table = np.zeros((3000, 2), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(table, "w"))
+    usual = [each for each in generated(model) if each.name.startswith("set ")]
+    ends = [(int(np.min(held)), int(np.max(held))) for held in (np.asarray(e.values["position_ids"]) for e in usual)]
+    assert [low for low, _ in ends[::2]] == [0, 0]
+    assert [high for _, high in ends[1::2]] == [2999, 2999]
+
+
+def test_things_that_are_pointed_at_are_more_than_a_batch() -> None:
+    model = text_model("(float[n,3] nodes, int64[e] at) => (float[e,3] y) { y = Gather(nodes, at) }")
+    assert all(np.shape(each.values["nodes"])[0] > 3 for each in inputs.generate(model, {}, count=3))

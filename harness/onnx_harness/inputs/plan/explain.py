@@ -15,6 +15,7 @@ from onnx_harness.inputs.graph.signature import Container, Input, addends
 from onnx_harness.inputs.graph.tables import keys_of, ngrams_of
 from onnx_harness.inputs.plan import edges, feedback
 from onnx_harness.inputs.plan.recipe import Recipe, recipe_for
+from onnx_harness.inputs.plan.rules import Make
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.sets import InputSet
 
@@ -79,6 +80,8 @@ def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
     said = ""
     if name in pairs:
         said += f" In a further set it is the output '{pairs[name]}' of a run before, which began with zeros."
+    if recipe.rules[name].make is Make.POSITIONS:
+        said += " Every second set ends with the greatest position."
     if edges.is_swept(recipe, name):
         low, high = edges.bounds(recipe, name)
         named = (("at least", low), ("at most", high))

@@ -13,6 +13,8 @@ from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
 from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import Array
 
+_FAR_POSITION = 4095  # where neither a table nor anything else ends them: what language models are trained to, and more
+
 
 def fill(
     rule: Rule,
@@ -23,6 +25,7 @@ def fill(
     index: int,
     sizes: Mapping[str, int],
     cap: int | None = None,
+    far: bool = False,
 ) -> Array:
     """The values of one input in one set.
 
@@ -33,6 +36,7 @@ def fill(
         rng: its random stream.
         index: of the set; choices and generators take turns by it.
         sizes: of the dynamic dimensions.
+        far: for positions: whether they end with the greatest that there is.
         cap: for integers that nothing certain bounds: the greatest value that an earlier failure allows.
     """
     low, high = _ends(rule, sizes)
@@ -58,7 +62,10 @@ def fill(
         case Make.INTEGERS:
             raw = generators.integers(rng, shape, low, high)
         case Make.POSITIONS:
-            steps = np.arange(shape[-1] if shape else 1) % (high - low + 1) + low
+            count = shape[-1] if shape else 1
+            # Beyond 2,048 float16 can't hold every position: every second set ends with the greatest that there is.
+            start = max(0, min(high, _FAR_POSITION) - low + 1 - count) if far else 0
+            steps = (np.arange(count) + start) % (high - low + 1) + low
             raw = np.broadcast_to(steps if shape else steps[0], shape)
         case Make.AXES:
             raw = np.arange(int(np.prod(shape)))

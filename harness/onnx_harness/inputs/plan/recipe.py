@@ -38,12 +38,14 @@ class Guess:
         control: index that values which take turns go by; the set's own, unless that was found not to run.
         constants: input name to a number that fills it in place of its rule.
         cap: greatest value for integers that nothing certain bounds.
+        far: whether positions end with the greatest that there is, in place of beginning with 0.
     """
 
     sizes: Sizes
     control: int
     constants: dict[str, int] = field(default_factory=dict)
     cap: int | None = None
+    far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Recipe:
             rule = self.rules[entry.name]
             # Only what takes turns goes by the control; noise and signals stay the set's own.
             turn = guess.control if rule.make is Make.CHOICES else index
-            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap}
+            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap, "far": guess.far}
             made = fill(rule, entry, shape, rng, **options)
             if entry.container is Container.SEQUENCE:
                 more = (fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1))

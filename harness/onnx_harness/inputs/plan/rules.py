@@ -312,6 +312,9 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
         return Rule(Make.SIGNAL, why, low=low, high=high, generators=("uniform",))
     if shapes := _of(findings.demands, Kind.SHAPE):
         return Rule(Make.CHOICES, f"1 and 2: {shapes[0].why}.", certain=False, choices=(1.0, 2.0))
+    if _TIMESTEP_NAME.search(entry.name) and len(entry.dims or ()) <= 1:
+        why = f"0 to {_MOST_TIMESTEPS}: its name says that it is a step of a diffusion."
+        return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
     if one:
         return Rule(
             Make.SIGNAL, "A number in [0, 1): nothing in the graph restricts it.", False, generators=("uniform",)

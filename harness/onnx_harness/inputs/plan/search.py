@@ -122,6 +122,10 @@ class _Search:
         key, pinned = self._controls(index), self.recipe.pinned(index)
         sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
         wanted = replace(self.base, sizes=sizes, control=index)
+        has_far_positions = index % 2 and any(rule.make is Make.POSITIONS for rule in self.recipe.rules.values())
+        if has_far_positions and (values := self._run(index, replace(wanted, far=True))) is not None:
+            self.bases.setdefault(key, wanted)
+            return values
         if (values := self._run(index, wanted)) is not None:
             self.bases.setdefault(key, wanted)
             return values
