@@ -19,7 +19,7 @@ from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Artifact, CellEnded, Judged, RunNote, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
-from onnx_harness.inputs import InputSet
+from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.isolate import noting
 from onnx_harness.judging.half_range import computes_in_half
@@ -39,7 +39,16 @@ from onnx_harness.providers.profile import EMULATED, breach, contradiction, prec
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, cache_root
-from onnx_harness.results.cells import GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    CoverageRecord,
+    GraphChange,
+    LatencyRecord,
+    PlacementRecord,
+    Reached,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
@@ -145,6 +154,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
+    _cover(way, subject)
     return subject
 
 
@@ -165,6 +175,25 @@ def _place(task: Task, index: int) -> int:
     for skipped in sorted(task.skipped):
         index += skipped <= index
     return index
+
+
+_covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
+
+
+def _cover(way: Way, subject: Subject) -> None:
+    """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
+    key = (subject.model.sha256, way.found["inputs_sha256"])
+    if key not in _covered:
+        _covered.clear()
+        try:
+            found = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
+        except InputError:  # of inputs that nobody could make, and that were recorded
+            return
+        kinds = {kind: Reached(*counts) for kind, counts in found.kinds.items()}
+        record = CoverageRecord(kinds, notes=found.notes) if kinds or found.notes else None
+        _covered[key] = (record, found.low())
+    way.found["coverage"], low = _covered[key]
+    way.notes += [low] if low else []
 
 
 _passing: list[tuple[Path, Cache]] = []

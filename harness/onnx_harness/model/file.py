@@ -29,9 +29,10 @@ FREE_INITIALIZERS = 4
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
 _FUNCTION_NODE = 7
-_NODE_ATTRIBUTE = 5
+_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE_TENSOR, _ATTRIBUTE_SPARSE_TENSORS = 22, 23
+_ML_DOMAIN = b"ai.onnx.ml"
 _ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
@@ -380,6 +381,10 @@ def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
+    # The tensors of a tree ensemble are its thresholds: what inputs have to reach.
+    for number, _, _, payload, last in _fields(data, start, end):
+        if number == _NODE_DOMAIN and data[payload:last] == _ML_DOMAIN:
+            return data[start:end]
     return _strip(data, start, end, {_NODE_ATTRIBUTE: _strip_attribute})
 
 

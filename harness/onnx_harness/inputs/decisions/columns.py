@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_harness.inputs.decisions.ensembles import ML
-from onnx_harness.inputs.graph.demands import attribute, label
+from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Container, Input
+from onnx_harness.inputs.graph.tables import ML, default_of, is_open, keys_of, values_of
 
 _MOST_COLUMNS = 1 << 16
 _MOST_DEPTH = 200
@@ -28,7 +28,7 @@ class Map:
     """What a node does to the values of one column.
 
     Attributes:
-        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``, ``onehot``,
+        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``, ``onehot`` or
             ``lookup``.
         numbers: its constants.
         dtype: of the result.
@@ -149,11 +149,9 @@ class _Tracer:
         dims = entry.dims
         if entry.container is not Container.TENSOR or dims is None or not dims or len(dims) > 3:
             raise NotTraced(f"the shape of input '{entry.name}' isn't that of rows")
-        width = 1
-        for dim in dims[1:]:
-            if isinstance(dim, str):
-                raise NotTraced(f"the width of input '{entry.name}' isn't fixed")
-            width *= dim
+        width = entry.row_size
+        if width is None:
+            raise NotTraced(f"the width of input '{entry.name}' isn't fixed")
         if not 0 < width <= _MOST_COLUMNS:
             raise NotTraced(f"input '{entry.name}' has {width:,} columns")
         return [Column(entry.name, place) for place in range(width)]
@@ -280,9 +278,9 @@ def _arithmetic(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
 
 def _one_hot(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     keys = keys_of(node)
-    is_open = bool(attribute(node, "zeros", 1))
+    open_ = is_open(node)
     return [
-        column.then(Map("onehot", (0.0,), "float32", ((key, 1.0),), keys, is_open))
+        column.then(Map("onehot", (0.0,), "float32", ((key, 1.0),), keys, open_))
         for column in tracer.columns(node.input[0], depth)
         for key in keys
     ]
@@ -296,45 +294,6 @@ def _lookup(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     table = tuple(zip(keys, (float(value) for value in values), strict=True))
     step = Map("lookup", (float(default),), kind, table, keys)
     return [column.then(step) for column in tracer.columns(node.input[0], depth)]
-
-
-def keys_of(node: onnx.NodeProto) -> tuple[Any, ...]:
-    """The keys or categories that a node looks its input up among: texts or numbers; empty where it does no such."""
-    names = {
-        "OneHotEncoder": ("cats_strings", "cats_int64s"),
-        "CategoryMapper": ("cats_strings", "cats_int64s"),
-        "LabelEncoder": ("keys_strings", "keys_int64s", "keys_floats", "keys_tensor", "classes_strings"),
-    }
-    for name in names.get(node.op_type, ()) if node.domain == ML else ():
-        if found := _listed(attribute(node, name, ())):
-            return found
-    return ()
-
-
-def values_of(node: onnx.NodeProto) -> tuple[Any, ...]:
-    """What the keys of :func:`keys_of` are mapped to, in their order."""
-    if node.op_type == "CategoryMapper":
-        return _listed(attribute(node, "cats_int64s", ()))
-    names = ("values_int64s", "values_floats", "values_tensor", "values_strings")
-    found = next((values for name in names if (values := _listed(attribute(node, name, ())))), ())
-    return found or tuple(range(len(keys_of(node))))
-
-
-def default_of(node: onnx.NodeProto) -> float:
-    """What an unknown key is mapped to, where that is a number."""
-    if len(_listed(attribute(node, "values_floats", ()))):
-        return float(attribute(node, "default_float", 0.0))
-    tensor = _listed(attribute(node, "default_tensor", ()))
-    return float(tensor[0]) if tensor and not isinstance(tensor[0], str) else attribute(node, "default_int64", -1)
-
-
-def _listed(values: Any) -> tuple[Any, ...]:
-    if isinstance(values, onnx.TensorProto):
-        try:
-            values = onnx.numpy_helper.to_array(values).reshape(-1).tolist()
-        except Exception:  # its data was stripped
-            return ()
-    return tuple(value.decode() if isinstance(value, bytes) else value for value in values)
 
 
 _MAKERS: dict[tuple[str, str], Any] = {

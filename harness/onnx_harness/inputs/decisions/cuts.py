@@ -32,7 +32,7 @@ class Grid:
         """The greatest number that is made."""
         if self.dtype.kind in "iu":
             return float(min(np.iinfo(self.dtype).max, 2**53))
-        return float(min(np.finfo(self.dtype).max, _GREATEST))
+        return min(float(np.finfo(self.dtype).max), _GREATEST)
 
     @property
     def least(self) -> float:

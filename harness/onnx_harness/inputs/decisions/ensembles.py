@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_harness.inputs.graph.demands import label
+from onnx_harness.inputs.graph.attributes import label
+from onnx_harness.inputs.graph.tables import ML
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-ML = "ai.onnx.ml"
 TREE_OPS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
 _MOST_PAYLOAD = 1 << 22  # elements of the leaf weights; beyond, targets are folded into one number
 

@@ -61,6 +61,18 @@ def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Genera
     return Rows(joined, maker.is_steady(joined), np.concatenate([empty, *first, *others]), unreachable)
 
 
+def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
+    """Which tree nodes of each ensemble some input reaches."""
+    maker = _Maker(asked, slots, np.random.default_rng(0))
+    found = []
+    for each in asked:
+        open_ = np.zeros(len(each.ensemble.mode), bool)
+        for boxes in maker.boxes(each):
+            open_[boxes.nodes] = boxes.open
+        found.append(open_)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class _Boxes:
     """The boxes of some tree nodes.
@@ -190,6 +202,7 @@ class _Maker:
         same = equal & ((each.ensemble.mode[at] == Mode.NEQ) != holds)
         low[rows[same], slot[same]] = np.maximum(low[rows[same], slot[same]], each.span[at[same], 0])
         high[rows[same], slot[same]] = np.minimum(high[rows[same], slot[same]], each.span[at[same], 1])
+        self._cut_out(each, at, np.flatnonzero(equal & ~same), low, high)
         for row in rows[(slot >= 0) & np.isin(at, list(each.allowed))] if each.allowed else ():
             first, last = self.first[slot[row]], self.first[slot[row] + 1]
             allowed = each.allowed[int(at[row])]
@@ -199,6 +212,17 @@ class _Maker:
             within &= elements[:, self.first[number] : self.first[number + 1]].any(axis=1)
         children = (each.ensemble.yes if holds else each.ensemble.no)[at]
         return _Boxes(children, low, high, elements, within)
+
+    def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
+        """Take what equals the split from the ends of boxes; within one it stays, and few points meet it."""
+        slot, span = each.slot[at], each.span[at]
+        after, before = self._stepped(each, at, span[:, 1], 1), self._stepped(each, at, span[:, 0], -1)
+        for row in rows:
+            first, last = low[row, slot[row]], high[row, slot[row]]
+            if span[row, 0] <= first <= span[row, 1]:
+                low[row, slot[row]] = after[row]
+            if span[row, 0] <= last <= span[row, 1]:
+                high[row, slot[row]] = before[row]
 
     def _points(self, boxes: _Boxes, backgrounds: Floats | None) -> Floats:
         """A point of each box: a background's numbers where they lie in it, else the middle of a stretch."""
@@ -249,9 +273,9 @@ class _Maker:
             leaves = ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
             chosen = []
             for row, reached in enumerate(leaves):
-                if not visited[boxes.nodes[batch[row]]] and (fresh := reached[~visited[reached]]).size:
+                if not visited[boxes.nodes[batch[row]]]:
                     chosen.append(row)
-                    visited[fresh] = True
+                    visited[reached] = True
             made.append(points[chosen])
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 
@@ -320,16 +344,20 @@ class _Maker:
         finite = np.isin(at, list(each.allowed)) if each.allowed else np.zeros(len(at), bool)
         third = np.where(each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1))
         made: list[Floats] = []
+        about: list[Ints] = []
         for values in (below, above, third):
             inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
             if values is third:
                 inside &= ~finite
             made.append(_moved(points[inside], slot[inside], values[inside]))
+            about.append(rows[inside])
         looks = np.asarray([each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool)
         if looks.any():
             lacking = looks[slot] & ~finite
             made.append(_moved(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
-        return np.concatenate(made[:2]), np.concatenate(made[2:])
+        # Both rows of a branch stand together: where there is no room for all, neither says much by itself.
+        together = np.argsort(np.concatenate(about[:2]), kind="stable")
+        return np.concatenate(made[:2])[together], np.concatenate(made[2:])
 
     def missing_rows(self) -> Floats:
         """A row for each slot of which a value is replaced, with that value."""

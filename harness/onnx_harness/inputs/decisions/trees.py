@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
 
+from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
 from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
 from onnx_harness.inputs.decisions.cuts import Floats
 from onnx_harness.inputs.decisions.ensembles import Ensemble, Mode, read
-from onnx_harness.inputs.decisions.rows import Rows, rows_of
+from onnx_harness.inputs.decisions.rows import Rows, reachable, rows_of
 from onnx_harness.inputs.decisions.space import Asked, Slot, asked_of, slots_of, values_of
 from onnx_harness.inputs.graph.scopes import view
 from onnx_harness.inputs.plan.edges import bounds
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value
 
@@ -26,14 +25,6 @@ MOST_BRANCHES = 200_000
 
 ON_THRESHOLDS = "with features on the thresholds of its trees"
 """What the sets are called that lie where a last bit decides."""
-
-Attempt = Callable[[dict[str, Value]], Any]
-
-_INDEX = 72  # a multiple of 4: of the signals that sets take turns with, the structured one
-_MOST_ROWS = 1 << 16  # of a set
-_MOST_ELEMENTS = 1 << 22
-_MOST_SETS = 32  # of each kind, where a set can't have as many rows as there are
-_ROWS_IN_MAPS = 256  # of a set, where each row becomes an output of its own: a sequence of maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +86,7 @@ def _bounded(slot: Slot, recipe: Recipe) -> Slot:
 
 def forest_rows(forest: Forest, seed: int) -> Rows:
     """The rows for a forest, the same for a seed on every machine."""
-    return rows_of(forest.asked, forest.slots, seeded(seed, _INDEX, "forest"))
+    return rows_of(forest.asked, forest.slots, seeded(seed, INDEX, "forest"))
 
 
 def forest_sets(
@@ -142,90 +133,51 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
         array.reshape(len(rows), -1)[:, slot.place] = values_of(slot, rows[:, number])
 
 
-class Batch:
-    """How many rows a set can have, and sets of that many.
-
-    Args:
-        model: its outputs count.
-        recipe: of the model.
-        base: what the first set ran with.
-        sources: the inputs that the rows are for.
-    """
-
-    def __init__(self, model: onnx.ModelProto, recipe: Recipe, base: Guess, sources: Sequence[str]) -> None:
-        self.recipe, self.base = recipe, base
-        firsts = [(recipe.inputs[name].dims or (1,))[0] for name in sources]
-        pinned = recipe.pinned(0)
-        self.names = [dim for dim in firsts if isinstance(dim, str)]
-        fixed = [dim for dim in firsts if isinstance(dim, int)]
-        fixed += [base.sizes.get(name, 1) for name in self.names if not self._is_open(name, pinned)]
-        self.fixed = fixed[0] if fixed else None
-        width = sum(int(np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)]))
-                    for name in sources)  # fmt: skip
-        most = max(1, min(_MOST_ROWS, _MOST_ELEMENTS // max(width, 1)))
-        self.most = min(most, _ROWS_IN_MAPS) if _gives_sequences(model) else most
-
-    def _is_open(self, name: str, pinned: Mapping[str, int]) -> bool:
-        known = self.recipe.dimensions.get(name)
-        return name not in pinned and known is not None and known.role is not Role.FIXED
-
-    def parts(self, rows: Floats) -> Iterator[Floats]:
-        """The rows, as many in each part as a set can have; evenly chosen ones where there are too many."""
-        size = self.fixed or self.most
-        if len(rows) > size * _MOST_SETS:
-            rows = rows[: size * _MOST_SETS]
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            if self.fixed and len(part) < size:
-                part = np.concatenate([part, np.resize(part, (size - len(part), part.shape[1]))])
-            yield part
-
-    def values(self, seed: int, count: int, fill: Callable[[dict[str, Value]], None]) -> dict[str, Value]:
-        """The values of all inputs for a set of ``count`` rows."""
-        sizes = self.base.sizes
-        if self.fixed is None:
-            wanted = dict.fromkeys(self.names, count)
-            sizes = self.recipe.fit(sizes | wanted, {*self.recipe.pinned(0), *wanted})
-        values = self.recipe.values(_INDEX, seed, replace(self.base, sizes=sizes))
-        fill(values)
-        return values
-
-
-def _gives_sequences(model: onnx.ModelProto) -> bool:
-    return any(not info.type.HasField("tensor_type") for info in model.graph.output)
-
-
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
-    """How many leaves the sets visit, and how many branches they decide both ways, each of how many."""
-    leaves = leaves_of = sides = branches = 0
-    for each in forest.asked:
+    """How many leaves the sets visit, and how many thresholds have a row on either side, next to them; of how many.
+
+    What no input reaches isn't counted.
+    """
+    leaves = leaves_of = met = thresholds = 0
+    for each, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
         ensemble = each.ensemble
-        seen = np.zeros(len(ensemble.mode), bool)
+        seen = _Seen(each)
         for made in sets:
             rows = _rows_in(made, forest.slots)
-            if rows is not None and len(rows):
-                features = each.features(forest.slots, rows)
-                for part in np.array_split(features, max(1, len(features) * len(ensemble.roots) >> 21)):
-                    starts = np.broadcast_to(ensemble.roots, (len(part), len(ensemble.roots)))
-                    seen[ensemble.leaf_of(part, starts)] = True
-        leaf = ensemble.mode == Mode.LEAF
-        leaves, leaves_of = leaves + int(seen[leaf].sum()), leaves_of + int(leaf.sum())
-        reached = _upwards(ensemble, seen)
+            for part in np.array_split(rows, max(1, len(rows) * len(ensemble.roots) >> 20)) if rows is not None else ():
+                seen.walk(part, each.features(forest.slots, part))
+        leaf = (ensemble.mode == Mode.LEAF) & open_
+        leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
+        # A threshold outside the box of its branch decides nothing: one of its sides can't be reached.
         inner = ensemble.branches
-        sides += int((reached[ensemble.yes[inner]] & reached[ensemble.no[inner]]).sum())
-        branches += len(inner)
-    return {"leaves": (leaves, leaves_of), "branches decided both ways": (sides, branches)}
+        inner = inner[open_[ensemble.yes[inner]] & open_[ensemble.no[inner]]]
+        met, thresholds = met + int((seen.below & seen.above)[inner].sum()), thresholds + len(inner)
+    return {"leaves": (leaves, leaves_of), "thresholds": (met, thresholds)}
 
 
-def _upwards(ensemble: Ensemble, seen: Any) -> Any:
-    """The tree nodes above those that were seen."""
-    reached = seen.copy()
-    inner = ensemble.branches
-    while True:
-        more = reached[ensemble.yes[inner]] | reached[ensemble.no[inner]]
-        if (more == reached[inner]).all():
-            return reached
-        reached[inner] = more
+class _Seen:
+    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by side."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        count = len(asked.ensemble.mode)
+        self.nodes, self.below, self.above = (np.zeros(count, bool) for _ in range(3))
+
+    def walk(self, rows: Floats, features: Floats) -> None:
+        asked, ensemble = self.asked, self.asked.ensemble
+        current = np.tile(ensemble.roots, len(rows))
+        row = np.repeat(np.arange(len(rows)), len(ensemble.roots))
+        while current.size:
+            self.nodes[current] = True
+            active = ensemble.mode[current] != Mode.LEAF
+            current, row = current[active], row[active]
+            holds = ensemble.holds(current, features[row, ensemble.feature[current]])
+            values = rows[row, asked.slot[current]]
+            # Equalities and elements have no last place: there a row on each side is all there is.
+            loose = np.isfinite(asked.span[current, 1]) | ~np.isfinite(asked.below[current])
+            self.below[current[(loose & holds) | (values == asked.below[current])]] = True
+            self.above[current[(loose & ~holds) | (values == asked.above[current])]] = True
+            current = np.where(holds, ensemble.yes[current], ensemble.no[current])
 
 
 def _rows_in(made: InputSet, slots: Sequence[Slot]) -> Floats | None:

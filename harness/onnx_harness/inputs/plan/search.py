@@ -11,7 +11,7 @@ import onnx
 
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
-from onnx_harness.inputs.decisions import trees
+from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.plan import edges, feedback, hints
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
@@ -122,6 +122,10 @@ class _Search:
         key, pinned = self._controls(index), self.recipe.pinned(index)
         sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
         wanted = replace(self.base, sizes=sizes, control=index)
+        has_far_positions = index % 2 and any(rule.make is Make.POSITIONS for rule in self.recipe.rules.values())
+        if has_far_positions and (values := self._run(index, replace(wanted, far=True))) is not None:
+            self.bases.setdefault(key, wanted)
+            return values
         if (values := self._run(index, wanted)) is not None:
             self.bases.setdefault(key, wanted)
             return values
@@ -141,7 +145,7 @@ class _Search:
         fed = feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt) if pairs else None
         light = edges.is_light(model, self.recipe, self.base)
         with noting(edges.UNUSUAL):
-            visiting, deciding = trees.forest_sets(model, self.recipe, self.seed, self.base, self._attempt)
+            visiting, deciding = decisive_sets(model, self.recipe, self.seed, self.base, self._attempt)
             rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
         return [*([fed] if fed is not None else []), *visiting, *deciding, *rare]
 
