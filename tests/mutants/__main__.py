@@ -133,9 +133,11 @@ def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
 
 
 def _run_mutmut(work: Path, children: int) -> None:
-    # The console script, not `-m`: as __main__ mutmut has its state twice, and sees no test reach anything.
-    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(children)]
-    environment = os.environ | {"PYTHONPATH": str(work / "mutants" / "src")}
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children)]
+    mutated = work / "mutants" / "src"
+    # Python remembers of a path that isn't there when it starts that nothing is to be found in it.
+    mutated.mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(mutated)}
     log = work / "mutmut.log"
     with log.open("w", encoding="utf-8") as output:
         ended = subprocess.run(
