@@ -140,9 +140,7 @@ def _run_mutmut(work: Path, children: int) -> None:
     environment = os.environ | {"PYTHONPATH": str(mutated)}
     log = work / "mutmut.log"
     with log.open("w", encoding="utf-8") as output:
-        ended = subprocess.run(
-            command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
+        ended = subprocess.run(command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
     if ended.returncode != 0:
         end = log.read_text("utf-8").replace("\r", "\n").strip()[-3000:]
         raise RuntimeError(f"mutmut ended with {ended.returncode}; {log} ends:\n{end}")

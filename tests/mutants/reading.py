@@ -100,9 +100,7 @@ def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:
         yield from _of_file(made, file, source / file, codes)
 
 
-def _of_file(
-    made: Path, file: str, source: Path, codes: dict[str, int | None]
-) -> Iterator[Mutant]:
+def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) -> Iterator[Mutant]:
     lines = made.read_text("utf-8").splitlines()
     spans = json.loads(Path(f"{made}.spans").read_text("utf-8"))["spans"]
     starts = first_lines(source.read_text("utf-8"))

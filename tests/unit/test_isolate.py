@@ -556,9 +556,7 @@ def hang(what: str, seconds: float) -> str:
     return "survived"
 
 
-def test_what_a_process_was_only_too_slow_for_is_tried_again(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_process_was_only_too_slow_for_is_tried_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.call(hang, "a deed", 0) == "survived"  # imports what the next call needs
     with monkeypatch.context() as patch:
         patch.setattr(worker, "_limits", Limits(1, 8 * 1024 * MIB))
