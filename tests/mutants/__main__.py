@@ -14,13 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.reading import End, Equivalent, Mutant, read_equivalents, read_mutants
+from tests.mutants.reading import (
+    End,
+    Equivalent,
+    Mutant,
+    patterns,
+    read_equivalents,
+    read_mutants,
+)
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 WORK = ROOT / "build" / "mutants"
 PACKAGE = "harness/onnx_harness"
 _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
+
+_NOTHING_MATCHES = "Filtered for specific mutants, but nothing matches"
 
 Lines = dict[str, set[int]]
 """Of each file below the source root, the lines that changed."""
@@ -132,8 +141,8 @@ def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
         project.write(f"\n[tool.mutmut]\n{section}\n")
 
 
-def _run_mutmut(work: Path, children: int) -> None:
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children)]
+def _run_mutmut(work: Path, children: int, asked: Sequence[str] = ()) -> None:
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children), *asked]
     mutated = work / "mutants" / "src"
     # Python remembers of a path that isn't there when it starts that nothing is to be found in it.
     mutated.mkdir(parents=True)
@@ -142,8 +151,20 @@ def _run_mutmut(work: Path, children: int) -> None:
     with log.open("w", encoding="utf-8") as output:
         ended = subprocess.run(command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
     if ended.returncode != 0:
+        if asked and _NOTHING_MATCHES in log.read_text("utf-8"):
+            return  # of the changed functions mutmut changes none
         end = log.read_text("utf-8").replace("\r", "\n").strip()[-3000:]
         raise RuntimeError(f"mutmut ended with {ended.returncode}; {log} ends:\n{end}")
+
+
+def _asked(room: Room, lines: Lines) -> list[str]:
+    """The mutants to try for ``lines``, as patterns of mutmut's."""
+    asked: list[str] = []
+    for file in room.files:
+        if file in lines:
+            source = (ROOT / PACKAGE.split("/")[0] / file).read_text("utf-8")
+            asked += patterns(file, source, lines[file])
+    return asked
 
 
 def score(
@@ -203,12 +224,13 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = False
     for name in options.rooms or rooms:
         room = rooms[name]
+        asked = [] if lines is None else _asked(room, lines)
         files = [file for file in room.files if lines is None or file in lines]
-        if not files:
-            continue
+        if lines is not None and not asked:
+            continue  # nothing of it changed that mutmut would change
         work = WORK / name
         _lay_out(work, room, files)
-        _run_mutmut(work, options.jobs)
+        _run_mutmut(work, options.jobs, asked)
         mutants = list(read_mutants(work / "mutants" / "src", work / "src"))
         found = score(room, mutants, equivalents, lines)
         _show(found)

@@ -136,14 +136,28 @@ def _joined(lines: list[str]) -> str:
 
 def first_lines(source: str) -> dict[str, int]:
     """The line of each function's ``def``, by the name that mutmut gives to the function."""
-    found: dict[str, int] = {}
+    return {name: node.lineno for name, node in _functions(source)}
+
+
+def patterns(file: str, source: str, lines: set[int]) -> list[str]:
+    """What mutmut is to be asked for, to try every mutant on ``lines`` of ``file``."""
+    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    touched = (
+        name
+        for name, node in _functions(source)
+        if not lines.isdisjoint(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    )
+    return [f"{module}.{name}__mutmut_*" for name in touched]
+
+
+def _functions(source: str) -> Iterator[tuple[str, ast.FunctionDef]]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
-            found[f"x_{node.name}"] = node.lineno
+            yield f"x_{node.name}", node
         elif isinstance(node, ast.ClassDef):
-            methods = (inner for inner in node.body if isinstance(inner, ast.FunctionDef))
-            found |= {f"xǁ{node.name}ǁ{method.name}": method.lineno for method in methods}
-    return found
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef):
+                    yield f"xǁ{node.name}ǁ{inner.name}", inner
 
 
 def _end(code: int | None) -> End:

@@ -257,8 +257,13 @@ def test_a_cell_alone_is_decided_at_the_level_that_was_asked_for() -> None:
 
 def chosen(monkeypatch: pytest.MonkeyPatch, power_of_one: float, **more: Any) -> Choice:
     """Return the choice where each pair adds ``power_of_one`` to the power."""
-    monkeypatch.setattr(statistics, "_power", lambda pairs, *_: pairs * power_of_one)
     given = {"cells": 2, "pair_s": 0.5, "budget_s": 600.0, "spread": 0.01, **more}
+
+    def power(pairs: int, effect: float, spread: float, alpha: float) -> float:
+        assert (effect, spread, alpha) == (0.02, 0.01, 0.01 / given["cells"])
+        return pairs * power_of_one
+
+    monkeypatch.setattr(statistics, "_power", power)
     return choose_pairs(**given)
 
 
@@ -272,6 +277,7 @@ def test_the_fewest_even_pairs_that_reach_the_power_are_chosen(
         "38 pairs for each of 2 cells, about 0.6 minutes: with a spread of 1.0% over pairs "
         "a slowdown of 2% is significant in 95.0% of runs",
     )
+    assert chosen(monkeypatch, 0.95 / 37).wanted == 38
     assert chosen(monkeypatch, 0.0).wanted == MOST_PAIRS
 
 

@@ -13,6 +13,7 @@ from tests.mutants.reading import (
     Equivalent,
     Mutant,
     first_lines,
+    patterns,
     read_equivalents,
     read_mutants,
 )
@@ -79,6 +80,16 @@ def test_a_mutant_is_read_with_the_line_that_it_changes(folder: Path) -> None:
 
 def test_functions_are_found_by_the_names_that_mutmut_gives_them() -> None:
     assert first_lines(SOURCE) == {"x_above": 4, "xǁBoxǁfull": 13}
+
+
+@pytest.mark.parametrize(
+    ("lines", "functions"),
+    [({3}, []), ({4}, ["x_above"]), ({7, 99}, ["x_above"]), ({7, 14}, ["x_above", "xǁBoxǁfull"])],
+)
+def test_of_changed_functions_every_mutant_is_asked_for(lines: set[int], functions: list[str]) -> None:
+    asked = [f"onnx_harness.a.{name}__mutmut_*" for name in functions]
+    assert patterns("onnx_harness/a.py", SOURCE, lines) == asked
+    assert patterns("onnx_harness/a/__init__.py", SOURCE, lines) == asked
 
 
 @pytest.mark.parametrize(
