@@ -110,7 +110,9 @@ def decoder_growing_cache(out: Path) -> None:
         visible = LessOrEqual (columns, rows2)
         {_ATTENTION} {_FEED_FORWARD}
     }}"""
-    weights = _attention_weights(HEADS) | {name: np.array(n, np.int64) for name, n in [("zero", 0), ("one", 1), ("two", 2)]}
+    weights = _attention_weights(HEADS) | {
+        name: np.array(n, np.int64) for name, n in [("zero", 0), ("one", 1), ("two", 2)]
+    }
     weights |= {"one_axis": np.array([1], np.int64), "hidden": np.array(-1e4, np.float32)}
     _save(out, text, weights, opsets='"" : 17')
 

@@ -59,8 +59,7 @@ def qdq_cnn(out: Path) -> None:
         lines += [
             f"w{layer}_f = DequantizeLinear <axis = 0> (w{layer}, w{layer}_scale, w{layer}_zero)",
             f"b{layer}_f = DequantizeLinear <axis = 0> (b{layer}, b{layer}_scale, b{layer}_zero)",
-            f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> "
-            f"(x{layer}, w{layer}_f, b{layer}_f)",
+            f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> (x{layer}, w{layer}_f, b{layer}_f)",
             f"r{layer} = Relu (c{layer})",
             f"r{layer}_q = QuantizeLinear (r{layer}, y{layer}_scale, zero_after_relu)",
             f"x{layer + 1} = DequantizeLinear (r{layer}_q, y{layer}_scale, zero_after_relu)",

@@ -50,7 +50,7 @@ def text_classifier(out: Path) -> None:
 
     good = ["good film", "a great story", "i like it", "great good fun", "well made and good", "a film to like"]
     bad = ["bad film", "a dull story", "i hate it", "dull bad waste", "badly made and dull", "a film to hate"]
-    words = TfidfVectorizer(token_pattern="[a-zA-Z]+", ngram_range=(1, 2))  # noqa: S106  # what a word is
+    words = TfidfVectorizer(token_pattern="[a-zA-Z]+", ngram_range=(1, 2))  # what a word is
     pipeline = make_pipeline(words, LogisticRegression(C=10.0)).fit(good + bad, [1] * len(good) + [0] * len(bad))
     inputs = [("text", StringTensorType([None]))]
     # The locale that every machine has: ONNX Runtime opens no model whose locale isn't installed.
@@ -303,12 +303,15 @@ def legacy_opset7(out: Path) -> None:
         c3 = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3]> (joined, w3)
         classes = Softmax <axis = 1> (c3)
     }"""
-    text = text.replace("classes = Softmax <axis = 1> (c3)", """
+    text = text.replace(
+        "classes = Softmax <axis = 1> (c3)",
+        """
         flat = Transpose <perm = [0, 2, 3, 1]> (c3)
         rows = Reshape (flat, row_shape)
         soft = Softmax <axis = 1> (rows)
         places = Reshape (soft, place_shape)
-        classes = Transpose <perm = [0, 3, 1, 2]> (places)""")
+        classes = Transpose <perm = [0, 3, 1, 2]> (places)""",
+    )
     weights: dict[str, Array] = {
         "w1": _filters(16, 3, 3, 3), "w2": _filters(24, 16, 3, 3, seed=1),
         "w3": _normal(4, 40, 3, 3, scale=0.08, seed=2), "slope": np.full((24, 1, 1), 0.2, np.float32),

@@ -14,7 +14,8 @@ from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.selftest.bench import Bench, Outcome
-from onnx_harness.selftest.half_cases import HalfCase, half_cases
+from onnx_harness.selftest.half_case import HalfCase
+from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.half_truth import Truth, truth
 from onnx_harness.selftest.table import Row, Step, none_bad, summed, total
 
@@ -83,6 +84,4 @@ def figure(outcomes: Sequence[Outcome]) -> str:
     return f"{total(outcomes)} in {len(outcomes)} kinds ({sides}): {mistakes}"
 
 
-HALF = Row(
-    "half", "models whose float16 answer is known", "0 false passes, 0 false failures", _steps, figure, none_bad
-)
+HALF = Row("half", "models whose float16 answer is known", "0 false passes, 0 false failures", _steps, figure, none_bad)
