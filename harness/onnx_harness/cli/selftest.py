@@ -31,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("rows", metavar="ROW", nargs="*", help="rows of the table (default: all); see below")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds of the rows over seeds (default: 20)")
-    parser.add_argument("--quick", action="store_true", help="two seeds, the models of up to 4 MB, 24 of float16")
+    parser.add_argument("--quick", action="store_true", help="two seeds, the models of up to 4 MB, a part of the rest")
     parser.add_argument(
         "--models", type=Path, nargs="+", default=[Path("models")], metavar="PATH", help="cards, folders"
     )
@@ -45,8 +45,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, cost. What was found stays in the log and isn't looked for\n"
-        "again, until the code or a library changes. Exits with 1 when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, cost. What was found stays in the log and isn't\n"
+        "looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 

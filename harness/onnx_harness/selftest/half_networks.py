@@ -160,7 +160,8 @@ def _harmless_overflow() -> Iterator[HalfCase]:
     bodies = {
         "sigmoid": "turned = Neg (x) raised = Exp (turned) more = Add (raised, one) y = Reciprocal (more)",
         "clipped": "squares = Mul (x, x) cubes = Mul (squares, squares) y = Min (cubes, most)",
-        "compared": "squares = Mul (x, x) big = Mul (squares, squares) seen = Greater (big, most) y = Where (seen, one, most)",
+        "compared": "squares = Mul (x, x) big = Mul (squares, squares) seen = Greater (big, most) "
+        "y = Where (seen, one, most)",
         "angle": "squares = Mul (x, x) big = Mul (squares, squares) y = Atan (big)",
         "unselected": "raised = Exp (x) low = Less (x, one) y = Where (low, raised, x)",
     }  # fmt: skip
