@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test operators selftest lint numbers performance experiment lock clean
+.PHONY: help validate nightly test operators selftest lint style numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+style: .venv/.made ## how dense the lines are and how private the words
+	.venv/bin/python -m tests.style
 
 performance: .venv/.made ## the ratios that the README states
 	.venv/bin/python -m pytest tests/performance -m performance -s

@@ -101,3 +101,14 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {listed}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; the name of its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def words_of(error: BaseException) -> str:
+    """An error in one line, with its type where that isn't ours."""
+    words = first_line(error)
+    return words if isinstance(error, HarnessError) else f"{type(error).__name__}: {words}"

@@ -91,6 +91,17 @@ def read_project(folder: Path) -> dict[str, Any]:
     return values
 
 
+def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
+    """The settings of the nearest pyproject.toml, from the working directory upwards, with ``overrides``.
+
+    Raises:
+        UsageError: a value is out of its range, or pyproject.toml is malformed.
+    """
+    here = Path.cwd()
+    folder = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here)
+    return combine(read_project(folder), overrides)
+
+
 def byte_count(word: str) -> int:
     """``4G``, ``500MiB``, ``1000000``: what an option or a key takes as a size.
 

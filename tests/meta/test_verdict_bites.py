@@ -20,13 +20,18 @@ from onnx_harness.names import parse_variant
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status, Symptom
 from onnx_harness.settings import Settings
+from onnx_harness.transforms.variant import BoundVariant, bind_variant
 from tests.models import linear, model, save
 
 
 def held_to(model: onnx.ModelProto, folder: Path, variant: str, **settings: Any) -> Standard:
     card = card_for(save(model, folder / "model.onnx"))
     subject, kept, chosen = Model(card.path), Cache(folder), Settings(**settings)
-    return standard(subject, reference(subject, card, chosen, kept), card, parse_variant(variant), "cpu", chosen, kept)
+    return standard(subject, reference(subject, card, chosen, kept), card, bound(variant), "cpu", chosen, kept)
+
+
+def bound(spelling: str) -> BoundVariant:
+    return bind_variant(parse_variant(spelling))
 
 
 def outputs(made: Reference, error: float, elements: int | None = None) -> list[dict[str, Any]]:
@@ -72,8 +77,8 @@ def test_one_wrong_element_is_caught_though_the_mean_is_good(tmp_path: Path) -> 
 
 
 def test_a_conversion_that_is_not_made_is_not_measured() -> None:
-    assert conversion_of(parse_variant("simplify+optimize")) is None
-    assert conversion_of(parse_variant("original")) is None
+    assert conversion_of(bound("simplify+optimize")) is None
+    assert conversion_of(bound("original")) is None
 
 
 @pytest.mark.parametrize(
@@ -88,23 +93,21 @@ def test_a_conversion_that_is_not_made_is_not_measured() -> None:
 def test_the_ideal_conversion_is_what_the_variant_documents(
     variant: str, type: str, least: float, most: float, all_inputs: bool
 ) -> None:
-    found = conversion_of(parse_variant(variant))
+    found = conversion_of(bound(variant))
     assert found is not None
     assert found.clamp is not None
     assert (found.type, found.clamp.least, found.clamp.most, found.all_inputs) == (type, least, most, all_inputs)
 
 
 def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
-    dynamic, static = conversion_of(parse_variant("int8.dynamic")), conversion_of(parse_variant("int8.static"))
+    dynamic, static = conversion_of(bound("int8.dynamic")), conversion_of(bound("int8.static"))
     assert dynamic is not None
     assert static is not None
     assert dynamic.scheme is not None
     assert static.scheme is not None
     assert (dynamic.scheme.static, static.scheme.static) == (False, True)
     assert "Softmax" not in static.scheme.ops
-    narrow = conversion_of(
-        parse_variant("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))")
-    )
+    narrow = conversion_of(bound("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))"))
     assert narrow is not None
     assert narrow.scheme is not None
     assert (narrow.scheme.ops, narrow.scheme.per_channel, narrow.scheme.narrow) == (frozenset({"Conv"}), True, True)

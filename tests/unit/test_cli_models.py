@@ -12,9 +12,10 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from onnx_harness.cli import compare, main, transform
-from onnx_harness.cli.precision import loosest
+from onnx_harness.cell.comparison import Pair, PairOutcome, compare_models
+from onnx_harness.cli import main, transform
 from onnx_harness.errors import TransformError
+from onnx_harness.judging.precision import loosest
 from onnx_harness.names import parse_variant
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
@@ -338,13 +339,13 @@ def test_an_invalid_result_is_told_and_an_invalid_original_excuses_it() -> None:
 # compare
 
 
-def compared(a: str, b: str, **options: Any) -> compare.Outcome:
+def compared(a: str, b: str, **options: Any) -> PairOutcome:
     """The outcome without a worker."""
     from onnx_harness.cli.common import find_model
 
     card, path = find_model(Path(a))
-    task = compare.Task(path, Path(b), card, "cpu", None, float16_io=False, settings=Settings())
-    return compare.compare_models(dataclasses.replace(task, **options))
+    pair = Pair(path, Path(b), card, "cpu", None, float16_io=False, settings=Settings())
+    return compare_models(dataclasses.replace(pair, **options))
 
 
 def test_compare_passes_a_model_that_computes_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from onnx_harness import providers, transforms
 from onnx_harness.errors import UsageError
+from onnx_harness.extensions import Extension
 from onnx_harness.names import Step, parse_variant
-from onnx_harness.transforms import BoundStep, Precision, Transform, bind, ort, registry
+from onnx_harness.transforms import BoundStep, Precision, Transform, bind, left_out, ort, registry
+
+CLASH = Transform(summary="another one", apply=lambda model: model, forms={"ort.all": {}})
 
 
 def bound(text: str) -> BoundStep:
@@ -79,15 +85,47 @@ def test_what_cannot_be_honoured_is_refused_when_bound(text: str, message: str) 
         bound(text)
 
 
-def test_two_transforms_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    clash = Transform(summary="another one", apply=lambda model: model, forms={"ort.all": {}})
-    monkeypatch.setattr(ort, "TRANSFORM", (ort.TRANSFORM, clash))
-    registry.cache_clear()
+@pytest.mark.parametrize(
+    ("extension", "told"),
+    [
+        (
+            Extension("acme", "acme-onnx 1.2", SimpleNamespace(TRANSFORM=CLASH)),
+            "Entry point 'acme' of acme-onnx 1.2 can't be loaded: there is a transform called 'ort.all' already.",
+        ),
+        (
+            Extension("acme", "acme-onnx 1.2", problem="ImportError: no acme"),
+            "Entry point 'acme' of acme-onnx 1.2 can't be loaded: ImportError: no acme.",
+        ),
+    ],
+)
+def test_a_transform_of_another_package_is_never_in_the_way(
+    extension: Extension, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transforms, "extensions", lambda _: (extension,))
+    transforms._registered.cache_clear()
     try:
-        with pytest.raises(UsageError, match=r"two transforms are called 'ort\.all'"):
-            registry()
+        assert registry()["ort.all"] is ort.TRANSFORM
+        assert left_out() == (told,)
+        with pytest.raises(UsageError, match=re.escape(told)):
+            bound("acme.faster")
     finally:
-        registry.cache_clear()
+        transforms._registered.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        (SimpleNamespace(PROVIDER=providers.get("cuda")), "there is a provider called 'cuda' already"),
+        (SimpleNamespace(), "its module declares no PROVIDER"),
+    ],
+)
+def test_nor_is_a_provider_of_another_package(declared: object, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "extensions", lambda _: (Extension("acme", "acme-onnx 1.2", declared),))
+    providers._registered.cache_clear()
+    try:
+        assert providers.left_out() == (f"Entry point 'acme' of acme-onnx 1.2 can't be loaded: {problem}.",)
+    finally:
+        providers._registered.cache_clear()
 
 
 def test_a_chain_without_a_level_runs_at_the_default() -> None:

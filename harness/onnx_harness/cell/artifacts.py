@@ -23,7 +23,6 @@ from onnx_harness.model.file import Model, node_count
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
-from onnx_harness.transforms.ort import level_of
 
 # A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
 _INLINE_BYTES = 1_500_000_000
@@ -32,12 +31,9 @@ _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
 def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
     """Apply the variant's steps. Each prefix of the chain is kept, so that variants share their beginnings."""
-    steps = way.task.cell.variant.steps
-    level = level_of(steps)
     current, seconds, check = subject.model, 0.0, None
     done: list[Any] = []
-    bound = [transforms.bind(step) for step in steps]
-    for step in (step for step in bound if not step.transform.session):
+    for step in way.bound.changing:
         versions = {name: version(name) for name in step.transform.requires}
         sets: list[InputSet] = []
         if step.transform.calibrated:
@@ -72,7 +68,7 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
             bytes_after=current.size_bytes,
             transform_seconds=seconds,
         )
-    return Artifact(current, check, current is not subject.model, level)
+    return Artifact(current, check, current is not subject.model, way.bound.level)
 
 
 def _judged_too(step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from onnx_harness import providers, transforms
 from onnx_harness.cards import card as cards
 from onnx_harness.cards.card import Card, KnownFailure, PathSource
-from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.errors import ModelError, UsageError, did_you_mean
 from onnx_harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, model_name, parse_variant
-from onnx_harness.transforms.ort import level_of
+from onnx_harness.transforms.variant import bind_variant
 
 DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
 _FOUNDATION = frozenset({"onnx", "onnx-ir", "onnxruntime"})
@@ -45,6 +45,25 @@ class Cell:
 def is_model_file(path: Path) -> bool:
     """Whether ``path`` is named as a model or a card."""
     return path.name.endswith((".onnx", CARD_SUFFIX))
+
+
+def named_card(path: Path) -> Card:
+    """The card of a model that somebody named: see :func:`card_for`.
+
+    Raises:
+        ModelError: there is no such file.
+        CardError: the card can't be read.
+    """
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if is_model_file(file))
+        mend = f"name one of its models: {', '.join(inside[:8])}" if inside else "it holds no model"
+        raise ModelError(f"{path} is a folder; {mend}")
+    if not path.exists():
+        folder = path.parent
+        near = [file.name for file in folder.iterdir() if is_model_file(file)] if folder.is_dir() else []
+        hint = f" {did_you_mean(path.name, near)}" if near else ""
+        raise ModelError(f"there is no file {path}.{hint}")
+    return card_for(path)
 
 
 def card_for(path: Path) -> Card:
@@ -132,14 +151,13 @@ def _variant(word: str, named: Mapping[str, str]) -> Variant:
     known = transforms.registry()
     if len(variant.steps) == 1 and variant.steps[0].name not in known and not variant.steps[0].options:
         everything = {*known, *named, *GROUPS, ORIGINAL}
-        raise UsageError(f"there is no variant or group '{word}'. {did_you_mean(word, everything)}")
+        words = (f"there is no variant or group '{word}'.", did_you_mean(word, everything), *transforms.left_out())
+        raise UsageError(" ".join(words))
     return _checked(variant)
 
 
 def _checked(variant: Variant) -> Variant:
-    for step in variant.steps:
-        transforms.bind(step)
-    level_of(variant.steps)
+    bind_variant(variant)
     return variant
 
 

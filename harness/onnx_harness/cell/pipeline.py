@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness import providers, transforms
+from onnx_harness import providers
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Artifact, CellEnded, Judged, RunNote, Subject, Task, Way, one_sentence
@@ -22,12 +22,12 @@ from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.isolate import noting
-from onnx_harness.judging.emulation import judge_half
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
-from onnx_harness.judging.reference import Reference, recorded_files, reference
-from onnx_harness.judging.verdict import Verdict, float_io, standard, verdict
+from onnx_harness.judging.reference import Reference, given, recorded_files, reference
+from onnx_harness.judging.verdict import Verdict, standard
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -183,7 +183,8 @@ _last: list[tuple[object, tuple[Subject, GraphChange]]] = []
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     """The subject and the size of its graph. The last one is remembered: cells come model by model."""
     card, settings = task.cell.card, task.settings
-    files = [task.model, *recorded_files(card, task.model), *Model(task.model).external_files]
+    recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
+    files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
     if not _last or _last[0][0] != key:
@@ -192,8 +193,12 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
         card.check_outputs([output.name for output in model.signature.outputs])
         card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        made = reference(model, card, settings, kept, unusual=task.unusual)
-        subject = Subject(model, made, missed(model, made, card, settings, kept))
+        answers = (
+            reference(model, card, settings, kept, unusual=task.unusual)
+            if task.recorded is None
+            else given(model, task.recorded)
+        )
+        subject = Subject(model, answers, missed(model, answers, card, settings, kept))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]
 
@@ -208,7 +213,7 @@ def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
             reason = f"the ONNX checker rejects the transformed model: {artifact.check}"
             raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
         way.notes.append(f"the ONNX checker rejects the original too: {original}")
-    fixed = transforms.fixed_shapes(way.task.cell.variant.steps)
+    fixed = way.bound.fixed_shapes
     for each in subject.reference.sets:
         for name, shape in fixed.items():
             if name in each.values and shapes(each)[name] != [shape]:
@@ -217,9 +222,7 @@ def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
                     f"the variant fixes the shape of input '{name}' at {list(shape)}, and the input sets have others. "
                     f"Mend: shapes = [{list(shape)}] under [inputs.{name}] of the model's card",
                 )
-    differences = interface_changes(
-        subject.model.signature, artifact.model.signature, float_io(way.task.cell.variant), fixed
-    )
+    differences = interface_changes(subject.model.signature, artifact.model.signature, way.bound.float_io, fixed)
     if differences:
         reason = f"the model's interface changed: {differences[0]}"
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
@@ -232,10 +235,9 @@ def _session(way: Way, artifact: Artifact, scratch: Path) -> ort.InferenceSessio
     try:
         return open_session(artifact.model.path, provider, purpose=accuracy, level=level, profile=profile)
     except Exception as error:
-        bound = [transforms.bind(step) for step in way.task.cell.variant.steps]
         # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
         missing = _NO_KERNEL.search(str(error))
-        if missing is not None and any(step.transform.precision is Precision.BF16 for step in bound):
+        if missing is not None and any(step.transform.precision is Precision.BF16 for step in way.bound.steps):
             operator = missing[1] or missing[2]
             raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
         raise
@@ -331,18 +333,17 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
 def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
     cell = way.task.cell
-    held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, way.task.settings, kept)
+    held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
     held = replace(held, explained=way.task.explained)
-    found = verdict(held, outputs)
-    if way.found["placement"].precision in EMULATED:
-        found = judge_half(held, artifact.model, found)
+    emulated = way.found["placement"].precision in EMULATED
+    found = judge_outputs(held, outputs, artifact.model, emulated=emulated)
     if found.comparison is not None:
         way.found["accuracy"] = found.comparison.record
     way.notes += found.notes
     if not found.passed:
         reason, detail = found.reason or "the outputs differ", found.detail
         if way.found["placement"].precision in EMULATED and found.symptom is Symptom.WRONG_VALUES:
-            detail = (*detail, tried_mend(held, cell.variant, artifact.model))
+            detail = (*detail, tried_mend(held, way.bound, artifact.model))
         raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
     _judge_recorded(way, subject)
 

@@ -17,6 +17,7 @@ from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.settings import Settings
+from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Task:
         skipped: positions, in the reference, of unusual input sets that it isn't run on: a worker died of them.
         explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
             profiled and its emulated float16 held to the type's range.
+        recorded: a ``.npz`` whose input sets are used instead of all others; None: they are found as usual.
     """
 
     cell: Cell
@@ -37,6 +39,7 @@ class Task:
     unusual: bool = True
     explained: bool = True
     skipped: tuple[int, ...] = ()
+    recorded: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +147,14 @@ class Way:
     """What has been found out about the cell so far."""
 
     task: Task
+    bound: BoundVariant = field(init=False)
     stage: Stage = Stage.LOAD
     found: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bound = bind_variant(self.task.cell.variant)
 
     @contextlib.contextmanager
     def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:

@@ -11,10 +11,10 @@ from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
 from onnx_harness.cell import matrix
 from onnx_harness.cli.show import error_console, text
-from onnx_harness.errors import HarnessError, ModelError, TransformError, WorkerDied, did_you_mean
+from onnx_harness.errors import TransformError, WorkerDied
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX
-from onnx_harness.settings import Settings, byte_count, combine, read_project
+from onnx_harness.settings import Settings, byte_count, nearest_settings
 
 
 def add_model(parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card") -> None:
@@ -44,16 +44,7 @@ def find_model(path: Path) -> tuple[Card, Path]:
         CardError: the card can't be read.
         FetchError: what the card describes can't be had.
     """
-    if path.is_dir():
-        inside = sorted(found.name for found in path.iterdir() if matrix.is_model_file(found))
-        listed = f"name one of its models: {', '.join(inside[:8])}" if inside else "it holds no model"
-        raise ModelError(f"{path} is a folder; {listed}")
-    if not path.exists():
-        folder = path.parent
-        near = [found.name for found in folder.iterdir() if matrix.is_model_file(found)] if folder.is_dir() else []
-        hint = f" {did_you_mean(path.name, near)}" if near else ""
-        raise ModelError(f"there is no file {path}.{hint}")
-    card = matrix.card_for(path)
+    card = matrix.named_card(path)
     if not path.name.endswith(CARD_SUFFIX):
         return card, path
     console = error_console()
@@ -69,9 +60,7 @@ def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
     """
-    here = Path.cwd()
-    folder = next((each for each in (here, *here.parents) if (each / "pyproject.toml").is_file()), here)
-    return combine(read_project(folder), {key: getattr(args, key) for key in keys})
+    return nearest_settings({key: getattr(args, key) for key in keys})
 
 
 @contextmanager
@@ -96,9 +85,3 @@ def named_death(what: str) -> Iterator[None]:
     except WorkerDied as death:
         at = f" at {death.stage}" if death.stage else ""
         raise TransformError(f"{what}: ended{at}: {death}") from None
-
-
-def words_of(error: Exception) -> str:
-    """An error in one line, with its type where that isn't ours."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return first if isinstance(error, HarnessError) else f"{type(error).__name__}: {first}"

@@ -3,91 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import pickle
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from onnx_harness import providers
-from onnx_harness.accuracy.failures import OutputFailure
-from onnx_harness.cards.card import Card
+from onnx_harness.cell.comparison import Pair, PairOutcome, Side
 from onnx_harness.cli import DONE, NEGATIVE
-from onnx_harness.cli.common import add_json, add_limits, add_model, find_model, settings_of, started_worker, words_of
-from onnx_harness.cli.precision import loosest
+from onnx_harness.cli.common import add_json, add_limits, add_model, find_model, settings_of
 from onnx_harness.cli.show import console, facts, figure, indented, labelled, size, table, text, write_json
-from onnx_harness.errors import HarnessError, InputError, ModelError, ProviderError, UsageError, WorkerDied
-from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model
-from onnx_harness.providers import Provider
-from onnx_harness.providers.placement import Placement, placement, shortfall
-from onnx_harness.providers.probe import probe, refusal
-from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
-from onnx_harness.results.cells import AccuracyRecord
-from onnx_harness.settings import Settings
+from onnx_harness.errors import UsageError
+from onnx_harness.run.pair import compare_pair
 from onnx_harness.transforms import Precision
-
-if TYPE_CHECKING:
-    from onnx_harness.judging.reference import Reference
-
-# What the worker notes: who is to blame when it dies.
-_RUNNING_A, _RUNNING_B, _MEASURING_A = "running A", "running B", "measuring A's noise"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What to compare.
-
-    Attributes:
-        card: A's: input specifications and tolerances.
-        recorded: a ``.npz`` of inputs that are used instead of generated ones, or None.
-        float16_io: B may take and give float16 where A has float32.
-    """
-
-    a: Path
-    b: Path
-    card: Card
-    provider: str
-    recorded: Path | None
-    float16_io: bool
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two models."""
-
-    path: Path
-    sha256: str
-    bytes: int
-    opset: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was found.
-
-    Attributes:
-        reason: why B departs from A, in a sentence; None when it doesn't.
-        interface: differences that a caller would notice.
-        lines: the failing outputs, for a person.
-        precision: the arithmetic that B has beyond A's; it chooses the tolerance.
-    """
-
-    a: Side | None = None
-    b: Side | None = None
-    reason: str | None = None
-    interface: tuple[str, ...] = ()
-    precision: Precision = Precision.FP32
-    input_sets: tuple[str, ...] = ()
-    unusual_sets: int = 0
-    placement: Placement | None = None
-    accuracy: AccuracyRecord | None = None
-    failures: tuple[OutputFailure, ...] = ()
-    lines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -126,179 +55,33 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"there is no file {args.inputs}")
     card, a = find_model(args.a)
     _, b = find_model(args.b)
-    task = Task(a, b, card, provider.name, args.inputs, args.float16_io, settings)
-    outcome = _outcome(task, provider)
+    pair = Pair(a, b, card, provider.name, args.inputs, args.float16_io, settings)
+    outcome = compare_pair(pair)
     if args.json:
-        write_json(_as_json(outcome, task))
+        write_json(_as_json(outcome, pair))
     else:
-        _show(console(), outcome, task, args.a, args.b)
+        _show(console(), outcome, pair, args.a, args.b)
     return DONE if outcome.reason is None else NEGATIVE
 
 
-def _outcome(task: Task, provider: Provider) -> Outcome:
-    """Compare in a worker. What kills it while B runs is B's failure, before that it's an error."""
-    with started_worker(task.settings, provider.environment) as worker:
-        try:
-            if provider.name != "cpu" and not (found := worker.call(probe, provider.name)).usable:
-                raise ProviderError(refusal(found))
-            return worker.call(compare_models, task)
-        except WorkerDied as death:
-            reason = f"{death.stage or 'starting'}: {death}"
-            if death.stage != _RUNNING_B:
-                raise ModelError(f"{task.a.name} and {task.b.name} can't be compared. {reason}") from None
-            return Outcome(reason=f"{reason}, and A ran on the same inputs")
-
-
-def compare_models(task: Task) -> Outcome:
-    """Run A and B on the same inputs and compare what they give. Meant for the worker.
-
-    Raises:
-        ModelError: a file can't be read, or A itself doesn't run.
-        InputError: no inputs can be had.
-    """
-    from onnx_harness.model.interface import interface_changes
-
-    note_stage("reading")
-    a, b = Model(task.a, "a"), Model(task.b, "b")
-    float_io = "float16" if task.float16_io else None
-    outcome = Outcome(
-        a=_side(a),
-        b=_side(b),
-        interface=tuple(interface_changes(a.signature, b.signature, float_io)),
-        precision=loosest(b.skeleton, beyond=a.skeleton),
-    )
-    note_stage(_RUNNING_A)
-    made = _reference(task, a)
-    if outcome.precision is not Precision.FP32:
-        # Out of a narrower type's usual range, B needn't be usable.
-        made = replace(
-            made,
-            sets=tuple(made.sets[place] for place in made.usual),
-            outputs=tuple(made.outputs[place] for place in made.usual),
-        )
-    outcome = replace(
-        outcome,
-        input_sets=tuple(each.name for each in made.sets),
-        unusual_sets=len(made.sets) - len(made.usual),
-        notes=made.notes,
-    )
-    inputs = [change for change in outcome.interface if change.startswith("input")]
-    if inputs:
-        return replace(outcome, reason=f"B doesn't take what A takes, so it wasn't run: {inputs[0]}")
-    note_stage(_RUNNING_B)
-    return _judged(task, a, b, made, outcome, float_io)
-
-
-def _judged(task: Task, a: Model, b: Model, made: Reference, outcome: Outcome, float_io: str | None) -> Outcome:
-    """The outcome with B's run in it, judged as a cell is."""
-    from onnx_harness.judging.verdict import Standard, verdict
-    from onnx_harness.providers.running import run as run_session
-    from onnx_harness.results.cells import Status
-
-    provider = providers.get(task.provider)
-    try:
-        session = open_session(b.path, provider, purpose=Purpose.ACCURACY)
-    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-        return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
-    found = placement(session, provider)
-    outcome = replace(outcome, placement=found)
-    if short := shortfall(found, provider, task.settings.min_placement):
-        return replace(outcome, reason=f"B doesn't run where it was asked to: {short}")
-    try:
-        outputs = [run_session(session, _feeds(session, each.values, float_io)) for each in made.sets]
-    except Exception as error:
-        return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
-    standard = Standard(
-        a,
-        made,
-        task.card,
-        outcome.precision,
-        conversion=None,
-        float_io=float_io,
-        provider=task.provider,
-        exact=False,
-        override=task.settings.tolerance_override,
-        kept=Cache(cache_root()),
-        # What a conversion may cost follows from its options, and nobody knows those of B's: bounds alone decide.
-        explained=outcome.precision is Precision.FP32,
-    )
-    note_stage(_MEASURING_A)  # the noise floor runs the untouched model: what dies there isn't B's failure
-    judged = verdict(standard, outputs)
-    if judged.status is Status.NOT_APPLICABLE or judged.comparison is None:
-        raise ModelError(f"there is nothing to compare: {judged.reason}")
-    reason = judged.reason
-    if reason is None and outcome.interface:
-        reason = f"the interface differs: {outcome.interface[0]}"
-    return replace(
-        outcome,
-        reason=reason,
-        accuracy=judged.comparison.record,
-        failures=judged.comparison.failures,
-        lines=judged.comparison.lines(),
-        notes=(*outcome.notes, *judged.notes),
-    )
-
-
-def _side(model: Model) -> Side:
-    return Side(model.path, model.sha256, model.size_bytes, model.opset)
-
-
-def _reference(task: Task, a: Model) -> Reference:
-    """A's inputs and outputs: kept between runs when they are generated, made afresh when they were given."""
-    from onnx_harness.judging.reference import reference
-
-    try:
-        if task.recorded is None:
-            return reference(a, task.card, task.settings, Cache(cache_root()))
-        return _given(a, task.recorded)
-    except (ModelError, InputError) as error:
-        raise type(error)(f"A ({a.path.name}): {error}") from None
-    except HarnessError:
-        raise
-    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-        raise ModelError(f"A ({a.path.name}) doesn't run itself: {words_of(error)}") from None
-
-
-def _given(a: Model, recorded: Path) -> Reference:
-    from onnx_harness.inputs import load_npz
-    from onnx_harness.judging.reference import Reference
-    from onnx_harness.providers.running import run as run_session
-
-    sets = load_npz(recorded, a.skeleton)
-    session = open_session(a.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
-    outputs = tuple(run_session(session, each.values) for each in sets)
-    again = run_session(session, sets[0].values)
-    unstable = {name for name, value in again.items() if pickle.dumps(value) != pickle.dumps(outputs[0][name])}
-    return Reference(tuple(sets), outputs, frozenset(unstable))
-
-
-def _feeds(session: Any, values: dict[str, Any], float_io: str | None) -> dict[str, Any]:
-    """``values``, float32 ones as float16 where B takes that and may."""
-    half = {info.name for info in session.get_inputs() if info.type == "tensor(float16)"} if float_io else set()
-    return {
-        name: value.astype("float16") if name in half and value.dtype == "float32" else value
-        for name, value in values.items()
-    }
-
-
-def _as_json(outcome: Outcome, task: Task) -> dict[str, Any]:
+def _as_json(outcome: PairOutcome, pair: Pair) -> dict[str, Any]:
     document = {
         "passed": outcome.reason is None,
-        "provider": task.provider,
-        "seed": task.settings.seed if task.recorded is None else None,
+        "provider": pair.provider,
+        "seed": pair.settings.seed if pair.recorded is None else None,
     } | asdict(outcome)
     del document["lines"]  # the failures, once more
-    document["a"] = document["a"] or {"path": task.a}
-    document["b"] = document["b"] or {"path": task.b}
+    document["a"] = document["a"] or {"path": pair.a}
+    document["b"] = document["b"] or {"path": pair.b}
     return document
 
 
-def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
+def _show(out: Console, outcome: PairOutcome, pair: Pair, a: Path, b: Path) -> None:
     out.print(
         facts(
             {
                 "A": _told(a, outcome.a, "on cpu, graph optimizations disabled"),
-                "B": _told(b, outcome.b, f"on {task.provider}, ONNX Runtime's default optimizations"),
+                "B": _told(b, outcome.b, f"on {pair.provider}, ONNX Runtime's default optimizations"),
                 "inputs": "\n".join(outcome.input_sets) or "none",
             }
         )
@@ -306,7 +89,7 @@ def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
     if outcome.accuracy is not None:
         out.print()
         out.print(indented(_table(outcome)))
-    if outcome.precision is not Precision.FP32 and task.settings.tolerance_override is None:
+    if outcome.precision is not Precision.FP32 and pair.settings.tolerance_override is None:
         what = {Precision.FP16: "float16", Precision.BF16: "bfloat16", Precision.INT8: "quantized"}[outcome.precision]
         out.print(text(f"note: judged as {what}, since B holds that and A doesn't", "yellow"), soft_wrap=True)
     for change in outcome.interface:
@@ -326,13 +109,13 @@ def _show(out: Console, outcome: Outcome, task: Task, a: Path, b: Path) -> None:
     for line in outcome.lines:
         out.print(text(f"  {line}"), soft_wrap=True)
     if outcome.a and outcome.b and outcome.a.sha256 == outcome.b.sha256:
-        cause = "ONNX Runtime's optimizer" + ("" if task.provider == "cpu" else f" or the provider {task.provider}")
+        cause = "ONNX Runtime's optimizer" + ("" if pair.provider == "cpu" else f" or the provider {pair.provider}")
         out.print(text(f"A and B are the same model: the difference is the work of {cause}", "dim"), soft_wrap=True)
-    if not task.float16_io and any(change.endswith("is tensor(float16)") for change in outcome.interface):
+    if not pair.float16_io and any(change.endswith("is tensor(float16)") for change in outcome.interface):
         out.print(text("--float16-io allows float16 where A has float32", "dim"), soft_wrap=True)
 
 
-def _counted(outcome: Outcome) -> str:
+def _counted(outcome: PairOutcome) -> str:
     failing = len({each.output for each in outcome.failures})
     return f"{failing} output{'s' if failing > 1 else ''} beyond the tolerance or not comparable"
 
@@ -343,7 +126,7 @@ def _told(path: Path, side: Side | None, how: str) -> str:
     return f"{path} ({size(side.bytes)}, opset {side.opset or '?'})\n{how}"
 
 
-def _table(outcome: Outcome) -> Any:
+def _table(outcome: PairOutcome) -> Any:
     assert outcome.accuracy is not None
     failing = {failure.output for failure in outcome.failures}
     rows = []

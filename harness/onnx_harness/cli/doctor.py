@@ -10,11 +10,11 @@ from platform import python_version
 from rich.console import Console, Group
 from rich.table import Table
 
-from onnx_harness import providers
+from onnx_harness import providers, transforms
 from onnx_harness.cli import DONE, NEGATIVE
-from onnx_harness.cli.common import add_json, settings_of, started_worker, words_of
+from onnx_harness.cli.common import add_json, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
-from onnx_harness.errors import WorkerDied
+from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         document = {
             "versions": versions,
             "conflict": asdict(problem) if problem else None,
+            "left_out": [*transforms.left_out(), *providers.left_out()],
             "providers": {each.name: _as_json(each) for each in found},
         }
         write_json(document)
@@ -108,6 +109,9 @@ def _show(
         if verbose and each.details:
             grid.add_row("", "", facts(each.details))
     out.print(indented(grid))
+    for sentence in (*transforms.left_out(), *providers.left_out()):
+        out.print()
+        out.print(labelled("left out: ", "bold yellow", sentence), soft_wrap=True)
     working = [each.name for each in found if each.usable]
     out.print()
     out.print(text(f"{len(working)} of {len(found)} providers can be used here{': ' if working else ''}"

@@ -25,15 +25,15 @@ from onnx_harness.cli.common import (
     named_death,
     settings_of,
     started_worker,
-    words_of,
 )
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
-from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError
+from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.model.file import Model, node_count
 from onnx_harness.names import Step, Variant, parse_variant
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.settings import Settings
+from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
     import onnx
@@ -123,12 +123,13 @@ def run(args: argparse.Namespace) -> int:
     """Transform a model."""
     settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
-    steps = [step for step in variant.steps if not transforms.bind(step).transform.session]
-    idle = [step.name for step in variant.steps if step not in steps]
+    bound = bind_variant(variant)
+    idle = [step.name for step in bound.steps if step.transform.session]
+    steps = tuple(step for step in variant.steps if step.name not in idle)
     if not steps:
         why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
         raise UsageError(f"variant '{variant.spelling}' changes no file: {why}. Nothing was written.")
-    calibrated = [step.name for step in steps if transforms.bind(step).transform.calibrated]
+    calibrated = any(step.transform.calibrated for step in bound.changing)
     if not calibrated and (args.input_sets is not None or args.seed is not None):
         raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
     card, path = find_model(args.model)
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     _check_output(out, path, force=args.force)
     with started_worker(settings) as worker:
         with named_death(f"variant '{variant.spelling}' on {path.name}"):
-            written = worker.call(apply, path, tuple(steps), out, INLINE_BYTES, card, settings)
+            written = worker.call(apply, path, steps, out, INLINE_BYTES, card, settings)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
     if args.json:
@@ -261,14 +262,13 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
 def check(path: Path, out: Path, variant: Variant) -> Verdict:
     """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
     from onnx_harness.cell.artifacts import checker_says
-    from onnx_harness.judging.verdict import float_io
     from onnx_harness.model.interface import interface_changes
 
     before, after = Model(path), Model(out, "written")
     checker = checker_says(out)
     original = checker_says(path) if checker else None
-    fixed = transforms.fixed_shapes(variant.steps)
-    changes = interface_changes(before.signature, after.signature, float_io(variant), fixed)
+    bound = bind_variant(variant)
+    changes = interface_changes(before.signature, after.signature, bound.float_io, bound.fixed_shapes)
     return Verdict(checker, original, tuple(changes))
 
 

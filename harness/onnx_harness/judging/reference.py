@@ -121,6 +121,21 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
     return loaded
 
 
+def given(model: Model, recorded: Path) -> Reference:
+    """The reference on the input sets of a ``.npz`` alone.
+
+    Raises:
+        InputError: the file can't be read, or doesn't fit the model.
+        Exception: whatever ONNX Runtime raises about the model, as it is.
+    """
+    recorded_sets = inputs.load_npz_sets(recorded, model.skeleton)
+    sets = [data_set.inputs for data_set in recorded_sets]
+    session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    outputs = tuple(run(session, input_set.values) for input_set in sets)
+    unstable = _unstable(session, sets[0], outputs[0])
+    return Reference(tuple(sets), outputs, unstable, recorded=tuple(data_set.expected for data_set in recorded_sets))
+
+
 def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
     """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is judged on.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_harness import providers, transforms
+from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import listed
@@ -26,13 +26,13 @@ from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.specification import has_infinities, specified_instead
 from onnx_harness.model.file import Model
-from onnx_harness.names import Variant
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status, Symptom
 from onnx_harness.settings import Settings
-from onnx_harness.transforms import Precision
+from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
 from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
+from onnx_harness.transforms.variant import BoundVariant
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
@@ -104,39 +104,21 @@ class Verdict:
 
 
 def standard(
-    model: Model, reference: Reference, card: Card, variant: Variant, provider: str, settings: Settings, kept: Cache
+    model: Model, reference: Reference, card: Card, bound: BoundVariant, provider: str, settings: Settings, kept: Cache
 ) -> Standard:
-    """What the cell of ``variant`` on ``provider`` is held to."""
+    """What the cell of a variant on ``provider`` is held to."""
     return Standard(
         model,
         reference,
         card,
-        precision_of(variant),
-        conversion_of(variant),
-        float_io(variant),
+        bound.precision,
+        conversion_of(bound),
+        bound.float_io,
         provider,
-        bool(card.suite) and keeps_values(variant),
+        bool(card.suite) and bound.keeps_values,
         settings.tolerance_override,
         kept,
     )
-
-
-def precision_of(variant: Variant) -> Precision:
-    """The arithmetic that a variant leaves behind: the loosest that one of its steps declares."""
-    bound = [transforms.bind(step) for step in variant.steps]
-    return max((step.transform.precision for step in bound), key=list(Precision).index, default=Precision.FP32)
-
-
-def keeps_values(variant: Variant) -> bool:
-    """Whether each step that changes the model declares that it keeps values, and there is one."""
-    changing = [step.transform for step in map(transforms.bind, variant.steps) if not step.transform.session]
-    return bool(changing) and all(transform.keeps_values for transform in changing)
-
-
-def float_io(variant: Variant) -> str | None:
-    """The dtype that float32 inputs and outputs may have become, by the variant's own declaration."""
-    allowed = [transforms.bind(step).transform.float_io for step in variant.steps]
-    return next((dtype for dtype in reversed(allowed) if dtype), None)
 
 
 def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
@@ -254,20 +236,18 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
     return Yardstick(floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)), notes
 
 
-def conversion_of(variant: Variant) -> Conversion | None:
+def conversion_of(bound: BoundVariant) -> Conversion | None:
     """The conversion that a variant is; None where its arithmetic stays float32.
 
     What a step documents about it is read in its options: limits of a clamp, operators that are quantized.
     """
-    steps = [transforms.bind(step) for step in variant.steps]
-    precision = precision_of(variant)
-    step = next((step for step in steps if step.transform.precision is precision), None)
-    if step is None or precision is Precision.FP32:
+    step = bound.conversion
+    if step is None:
         return None
-    if precision is Precision.INT8:
+    if bound.precision is Precision.INT8:
         return Conversion("int8", scheme=_scheme(step))
-    all_inputs = float_io(variant) is not None
-    if precision is not Precision.FP16:
+    all_inputs = bound.float_io is not None
+    if bound.precision is not Precision.FP16:
         return Conversion("bfloat16", None, all_inputs)
     least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
     if not (isinstance(least, float) and isinstance(most, float)):
@@ -275,7 +255,7 @@ def conversion_of(variant: Variant) -> Conversion | None:
     return Conversion("float16", Clamp(least, most), all_inputs)
 
 
-def _scheme(step: transforms.BoundStep) -> Scheme:
+def _scheme(step: BoundStep) -> Scheme:
     static = step.transform.calibrated
 
     def names(option: str, default: tuple[str, ...] = ()) -> frozenset[str]:

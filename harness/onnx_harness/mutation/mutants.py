@@ -41,6 +41,7 @@ from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Stage
+from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -137,7 +138,8 @@ def _bench(task: Task, judged: Judged) -> _Bench:
         _last.clear()
         cell, subject = task.cell, subject_of(task)
         kept = Cache(cache_root())
-        held = standard(subject.model, subject.reference, cell.card, cell.variant, cell.provider, task.settings, kept)
+        bound = bind_variant(cell.variant)
+        held = standard(subject.model, subject.reference, cell.card, bound, cell.provider, task.settings, kept)
         _last.append((key, _Bench(task, judged.level, subject, held, atlas_of(judged.artifact))))
     return _last[0][1]
 

@@ -10,9 +10,9 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 
 from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.extensions import extensions
 
 ENTRY_POINTS = "onnx_harness.providers"
 
@@ -89,18 +89,33 @@ class Provider:
 def registry() -> Mapping[str, Provider]:
     """Every provider by name, those of other packages (entry point ``onnx_harness.providers``) included.
 
-    Raises:
-        UsageError: two providers claim one name.
+    What can't be loaded, or claims a name that is taken, is left out: see :func:`left_out`.
     """
+    return _registered()[0]
+
+
+def left_out() -> tuple[str, ...]:
+    """A sentence for each provider of another package that can't be used, and why."""
+    return _registered()[1]
+
+
+@cache
+def _registered() -> tuple[Mapping[str, Provider], tuple[str, ...]]:
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    declared: list[Provider] = [module.PROVIDER for module in modules if hasattr(module, "PROVIDER")]
-    declared += [point.load().PROVIDER for point in entry_points(group=ENTRY_POINTS)]
-    found: dict[str, Provider] = {}
-    for provider in declared:
-        if provider.name in found:
-            raise UsageError(f"two execution providers are called '{provider.name}'")
-        found[provider.name] = provider
-    return found
+    ours: list[Provider] = [module.PROVIDER for module in modules if hasattr(module, "PROVIDER")]
+    found = {provider.name: provider for provider in ours}
+    problems = []
+    for extension in extensions(ENTRY_POINTS):
+        provider = getattr(extension.loaded, "PROVIDER", None)
+        if extension.problem is not None:
+            problems.append(extension.sentence())
+        elif not isinstance(provider, Provider):
+            problems.append(extension.sentence("its module declares no PROVIDER"))
+        elif provider.name in found:
+            problems.append(extension.sentence(f"there is a provider called '{provider.name}' already"))
+        else:
+            found[provider.name] = provider
+    return found, tuple(problems)
 
 
 def get(name: str) -> Provider:
@@ -111,5 +126,6 @@ def get(name: str) -> Provider:
     """
     provider = registry().get(name)
     if provider is None:
-        raise UsageError(f"there is no execution provider '{name}'. {did_you_mean(name, registry())}")
+        words = (f"there is no execution provider '{name}'.", did_you_mean(name, registry()), *left_out())
+        raise UsageError(" ".join(words))
     return provider

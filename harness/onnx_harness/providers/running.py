@@ -51,10 +51,11 @@ def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[
 
     halves = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
     taken = {info.name: halves[info.type] for info in session.get_inputs() if info.type in halves}
-    return {
-        name: value.astype(taken[name]) if name in taken and value.dtype == np.float32 else value
-        for name, value in values.items()
-    }
+    with np.errstate(over="ignore"):  # what an unusual set holds may be infinite in a half type
+        return {
+            name: value.astype(taken[name]) if name in taken and value.dtype == np.float32 else value
+            for name, value in values.items()
+        }
 
 
 def _copy(value: Any) -> Any:

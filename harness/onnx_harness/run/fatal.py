@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.cell.state import Judged
-from onnx_harness.judging.verdict import precision_of
 from onnx_harness.names import Variant
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.transforms import Precision
+from onnx_harness.transforms.variant import bind_variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class FatalSet:
 
 def counts_against(variant: Variant) -> bool:
     """Return whether a crash on an unusual set can be the variant's failure: its values are judged there too."""
-    return precision_of(variant) is Precision.FP32
+    return bind_variant(variant).precision is Precision.FP32
 
 
 def with_remarks(judged: Judged, fatal: Sequence[FatalSet], why: str) -> Judged:

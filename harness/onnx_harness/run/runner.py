@@ -40,15 +40,17 @@ class Runner:
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
-    def __init__(self, settings: Settings, *, plain: bool = False) -> None:
+    def __init__(self, settings: Settings, *, plain: bool = False, recorded: Path | None = None) -> None:
         """Nothing is started before it's needed.
 
         Args:
             settings: of the run.
             plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
+            recorded: a ``.npz`` whose input sets are used instead of all others.
         """
         self.settings = settings
         self._plain = plain
+        self._recorded = recorded
         self.devices: dict[str, str] = {}
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
@@ -201,9 +203,15 @@ class Runner:
         if cell.card.path not in self._paths:
             self._paths[cell.card.path] = fetch.materialize(cell.card)
         unusual = not self._plain and cell.card.path not in self._without_unusual
-        skipped = tuple(each.place for each in self._fatal.get(cell.id, ()))
-        model, explained = self._paths[cell.card.path], not self._plain
-        return Task(cell, model, self.settings, unusual=unusual, explained=explained, skipped=skipped)
+        return Task(
+            cell,
+            self._paths[cell.card.path],
+            self.settings,
+            unusual=unusual,
+            explained=not self._plain,
+            skipped=tuple(fatal.place for fatal in self._fatal.get(cell.id, ())),
+            recorded=self._recorded,
+        )
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(

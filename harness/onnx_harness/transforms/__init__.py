@@ -15,10 +15,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.extensions import extensions
 from onnx_harness.names import OptionValue, Step
 
 if TYPE_CHECKING:
@@ -109,15 +109,6 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(size) for size in sizes)
 
 
-def fixed_shapes(steps: Sequence[Step]) -> dict[str, tuple[int, ...]]:
-    """The shapes that the options of a chain's steps give to inputs, by name."""
-    found: dict[str, tuple[int, ...]] = {}
-    for step in map(bind, steps):
-        texts = step.options.get(step.transform.input_shapes or "", ())
-        found.update(map(parse_shape, texts if isinstance(texts, tuple) else ()))
-    return found
-
-
 @contextlib.contextmanager
 def remarks() -> Iterator[list[str]]:
     """Collect, in the list that it gives, what transforms remark meanwhile."""
@@ -160,18 +151,34 @@ def detail(text: str) -> None:
 def registry() -> Mapping[str, Transform]:
     """Every transform by step name, those of other packages (entry point ``onnx_harness.transforms``) included.
 
-    Raises:
-        UsageError: two transforms claim one step name.
+    What can't be loaded, or claims a name that is taken, is left out: see :func:`left_out`.
     """
+    return _registered()[0]
+
+
+def left_out() -> tuple[str, ...]:
+    """A sentence for each transform of another package that can't be used, and why."""
+    return _registered()[1]
+
+
+@cache
+def _registered() -> tuple[Mapping[str, Transform], tuple[str, ...]]:
     found: dict[str, Transform] = {}
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]
-    for transform in (transform for module in modules for transform in _declared(module)):
-        for name in transform.forms:
-            if name in found:
-                raise UsageError(f"two transforms are called '{name}': {found[name].summary!r}, {transform.summary!r}")
-            found[name] = transform
-    return found
+    for info in pkgutil.iter_modules(__path__):
+        for transform in _declared(importlib.import_module(f"{__name__}.{info.name}")):
+            found.update(dict.fromkeys(transform.forms, transform))
+    problems = []
+    for extension in extensions(ENTRY_POINTS):
+        if extension.problem is not None:
+            problems.append(extension.sentence())
+            continue
+        for transform in _declared(extension.loaded):
+            taken = [name for name in transform.forms if name in found]
+            if taken:
+                problems.append(extension.sentence(f"there is a transform called '{taken[0]}' already"))
+            else:
+                found.update(dict.fromkeys(transform.forms, transform))
+    return found, tuple(problems)
 
 
 def _declared(module: object) -> Iterable[Transform]:
@@ -187,7 +194,8 @@ def bind(step: Step) -> BoundStep:
     """
     transform = registry().get(step.name)
     if transform is None:
-        raise UsageError(f"there is no transform '{step.name}'. {did_you_mean(step.name, registry())}")
+        words = (f"there is no transform '{step.name}'.", did_you_mean(step.name, registry()), *left_out())
+        raise UsageError(" ".join(words))
     options = dict(transform.forms[step.name])
     for key, value in step.options:
         wanted = transform.options.get(key)

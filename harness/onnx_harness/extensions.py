@@ -1,0 +1,49 @@
+"""What other packages add through entry points: loaded when it's asked for, and never in the way of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from onnx_harness.errors import words_of
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An entry point of another package.
+
+    Attributes:
+        name: the entry point's.
+        distribution: the package that declares it, with its version.
+        loaded: what it names; None where that can't be loaded.
+        problem: why it can't be; None where it can.
+    """
+
+    name: str
+    distribution: str
+    loaded: object = None
+    problem: str | None = None
+
+    def sentence(self, problem: str | None = None) -> str:
+        """The problem in a sentence: this one's own, or one that its reader found."""
+        return f"Entry point '{self.name}' of {self.distribution} can't be loaded: {problem or self.problem}."
+
+
+@cache
+def extensions(group: str) -> tuple[Extension, ...]:
+    """The entry points of ``group``, those that cannot be loaded included."""
+    return tuple(map(_load, _entry_points(group)))
+
+
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    return sorted(entry_points(group=group), key=lambda point: (point.name, point.value))
+
+
+def _load(point: EntryPoint) -> Extension:
+    distribution = "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    try:
+        return Extension(point.name, distribution, point.load())
+    except Exception as error:  # its module runs as it's imported: it may raise anything
+        return Extension(point.name, distribution, problem=words_of(error))

@@ -1,0 +1,30 @@
+"""The one judge: what is right is said here, and every door (pytest, the commands, the API) asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx_harness.judging.emulation import judge_half
+from onnx_harness.judging.verdict import Standard, Verdict, verdict
+from onnx_harness.model.file import Model
+
+
+def judge_outputs(
+    standard: Standard,
+    outputs: Sequence[Mapping[str, Any]],
+    candidate: Model,
+    *,
+    emulated: bool,
+) -> Verdict:
+    """Judge a candidate by its outputs, and by what float16 would have made of it.
+
+    Args:
+        standard: what the outputs are held to.
+        outputs: the candidate's outputs by name, on each of the reference's input sets in order.
+        candidate: the model that gave them.
+        emulated: whether it asks for float16 and the provider computed that in float32: then the candidate is run once
+            more with every float16 value rounded, and that run decides.
+    """
+    found = verdict(standard, outputs)
+    return judge_half(standard, candidate, found) if emulated else found
