@@ -13,11 +13,10 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.names import parse_variant
+from onnx_harness.providers.running import run
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
-
-REAL = repeats.run
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,7 @@ class Forgetful:
         self._wrong, self._last_bit = wrong, last_bit
 
     def __call__(self, session: Any, values: Any) -> dict[str, Any]:
-        outputs = REAL(session, values)
+        outputs = run(session, values)
         key = b"".join(value.tobytes() for value in values.values())
         self.counts[key] = self.counts.get(key, 0) + 1
         self.runs += 1

@@ -33,6 +33,9 @@ from onnx_harness.settings import Settings
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+FEED = "feed"
+"""How the worker's note of what it risks begins while usual inputs of the untouched model are tried."""
+
 _FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
 _CALIBRATION_SEED = 1_000_003
@@ -219,7 +222,7 @@ class _Tried:
         stage = noted()
         unusual = stage.startswith(UNUSUAL)
         try:
-            with risking(f"{stage if unusual else f'feed {self._count}'} {self._sha256[:16]}"):
+            with risking(f"{stage if unusual else f'{FEED} {self._count}'} {self._sha256[:16]}"):
                 outputs = run(self._session, values)
         except DiedBefore:
             if unusual:
