@@ -104,6 +104,9 @@ def test_digits_lost_in_a_difference_of_large_numbers_are_seen(
     assert result.placement.precision == "emulated"
     assert result.accuracy is not None  # of the outputs that fail
     assert result.accuracy.outputs["y"].usable is False
+    assert result.accuracy_simulated == result.accuracy
+    assert result.accuracy_emulated is not None
+    assert result.accuracy_emulated.outputs["y"].usable is True
 
 
 def test_without_the_rounding_they_go_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,6 +325,8 @@ def _compare(
     found = wrong_repeat(held, outputs, repeats) or found
     if found.comparison is not None:
         way.found["accuracy"] = found.comparison.record
+    for field, comparison in (("accuracy_emulated", found.emulated), ("accuracy_simulated", found.simulated)):
+        way.found[field] = None if comparison is None else comparison.record
     way.notes += found.notes
     if not found.passed:
         reason, detail = found.reason or "the outputs differ", found.detail

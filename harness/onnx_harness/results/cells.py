@@ -356,6 +356,9 @@ class CellResult:
         inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
         pinned: the same cell in the pinned reference environment; None when none was named.
         sensitivity: what the verdict catches; None where it wasn't asked for.
+        accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
+            those that decided.
+        accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
     """
 
     id: str
@@ -379,3 +382,5 @@ class CellResult:
     inputs_sha256: str = ""
     pinned: PinnedRecord | None = None
     sensitivity: SensitivityRecord | None = None
+    accuracy_emulated: AccuracyRecord | None = None
+    accuracy_simulated: AccuracyRecord | None = None
