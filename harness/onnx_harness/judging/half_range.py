@@ -124,9 +124,9 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
     for graph in _graphs(inferred.graph):
         typed = {info.name for info in (*graph.value_info, *graph.output)}
         for node in graph.node:
-            if node.domain not in ("", "ai.onnx") and half.intersection(node.input):
-                if not typed.issuperset(filter(None, node.output)):
-                    unknown.add(f"{node.domain}:{node.op_type}")
+            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
+            if foreign and not typed.issuperset(filter(None, node.output)):
+                unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
 
 
