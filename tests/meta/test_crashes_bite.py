@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from onnx_harness import transforms
+from onnx_harness import extensions, transforms
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import RunNote
 from onnx_harness.diagnose import repro
@@ -68,6 +68,12 @@ if multiprocessing.parent_process() is not None:
 Judge = Callable[[str], CellResult]
 
 
+def _forget_transforms() -> None:
+    """Those of another distribution are looked up once in a process."""
+    for cached in (extensions.extensions, transforms.registry, transforms._registered):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     install(tmp_path, FAULTS)
@@ -79,11 +85,11 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
         lambda *given, preload: Worker(*given, preload=(*preload, "faults")),
     )
     save(linear(), tmp_path / "lin.onnx")
-    transforms.registry.cache_clear()
+    _forget_transforms()
     running = Runner(Settings(input_sets=2, report_dir=tmp_path / "reports"))
     yield running
     running.close()
-    transforms.registry.cache_clear()
+    _forget_transforms()
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.state import Judged
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
-from tests.models import linear, save
+from tests.models import linear, model, save
 from tests.plugin.running import install
 
 FAULTS = """
@@ -150,3 +152,33 @@ def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(f
         assert (result.status, result.symptom) == (Status.ERROR, None)
         assert str(result.reason).startswith("the worker process can't be started: ")
         assert broken("optimize").status is Status.PASS
+
+
+def test_a_load_that_fails_is_judged_once_for_all_variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file that takes all the time there is would take it once for every variant."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    endless = model("(float[n,4] x) => (float[n,4] y) { trips = Constant<value_int = 9000000000>() }")
+    body = model("(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Neg(v) }").graph
+    endless.graph.node.append(helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body))
+    save(endless, tmp_path / "lin.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"this is no model")
+    runner = Runner(Settings(input_sets=1, cell_timeout=10.0))
+    asked: list[str] = []
+    judge = runner._judge
+
+    def counted(cell: Cell) -> Judged:
+        asked.append(cell.id)
+        return judge(cell)
+
+    monkeypatch.setattr(runner, "_judge", counted)
+    try:
+        runner.warm()
+        for name in ("lin", "broken"):
+            card = card_for(tmp_path / f"{name}.onnx")
+            first, second = (runner.judge(Cell(card, parse_variant(each), "cpu")) for each in ("original", "simplify"))
+            assert (first.stage, first.status is not Status.PASS) == (Stage.LOAD, True)
+            assert (second.id, second.variant) == (f"{name}-simplify-cpu", "simplify")
+            assert (second.status, second.stage, second.reason) == (first.status, first.stage, first.reason)
+    finally:
+        runner.close()
+    assert asked == ["lin-original-cpu", "broken-original-cpu"]

@@ -204,7 +204,7 @@ def test_what_is_never_arithmetic_on_shapes_is_caught_before_it_runs(
 ) -> None:
     claim_the_device(monkeypatch)
     forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Det", "Add")))
-    monkeypatch.setattr(pipeline, "_run", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(pipeline, "run_sets", lambda *_: pytest.fail("it ran"))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "owns 1 of 3 nodes (33%, at least 95% is wanted); elsewhere: Det x1, Add x1" in str(result.reason)

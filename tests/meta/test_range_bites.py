@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.judging import emulation
+from onnx_harness.judging import judge as judge_module
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
@@ -96,7 +96,7 @@ def test_its_mend_mends_it(tmp_path: Path) -> None:
 
 
 def test_without_the_check_it_goes_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "judge_half", lambda *verdicts: verdicts[-1])
+    monkeypatch.setattr(judge_module, "judge_half", lambda *verdicts: verdicts[-1])
     assert judged(tmp_path, NORM).status is Status.PASS
 
 

@@ -11,11 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.cell import artifacts, pipeline
+from onnx_harness.cell import artifacts
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.judging import emulation, half_range
+from onnx_harness.judging import judge as judge_module
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Stage, Status, Symptom
 from onnx_harness.settings import Settings
@@ -103,6 +104,9 @@ def test_digits_lost_in_a_difference_of_large_numbers_are_seen(
     assert result.placement.precision == "emulated"
     assert result.accuracy is not None  # of the outputs that fail
     assert result.accuracy.outputs["y"].usable is False
+    assert result.accuracy_simulated == result.accuracy
+    assert result.accuracy_emulated is not None
+    assert result.accuracy_emulated.outputs["y"].usable is True
 
 
 def test_without_the_rounding_they_go_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +121,7 @@ def test_a_mask_that_float32_alone_sees_through_is_right(tmp_path: Path, monkeyp
     assert "output y" in note.removeprefix(DECIDES)
     assert result.accuracy is not None
     assert result.accuracy.outputs["y"].usable is True
-    monkeypatch.setattr(pipeline, "judge_half", lambda *verdicts: verdicts[-1])
+    monkeypatch.setattr(judge_module, "judge_half", lambda *verdicts: verdicts[-1])
     assert judged(tmp_path, masked()).status is Status.FAIL
 
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from onnx_harness.judging.half_range import half_values, simulated
+from onnx_harness.judging.half_range import half_values, simulated, unknown_in_half
 from onnx_harness.providers import get
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.fp16 import convert_float_to_float16
@@ -184,3 +184,14 @@ def test_functions_are_looked_into() -> None:
     )
     (y,) = session_of(simulated(made, made)).run(["y"], {"x": NUMBERS.astype(np.float32)})
     assert_same_bits(y, NUMBERS * NUMBERS * NUMBERS)
+
+
+def test_operators_that_onnx_does_not_know_are_named() -> None:
+    text = """(float16[n] x) => (float16[n] y) {
+      a = com.microsoft.Gelu(x)  b = com.microsoft.Gelu(a)  y = Neg(b) }"""
+    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17, "com.microsoft" : 1]> g {text}')
+    assert unknown_in_half(made) == ["com.microsoft:Gelu"]
+    plain = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> g (float16[n] x) => (float16[n] y) { y = Neg(x) }'
+    )
+    assert unknown_in_half(plain) == []

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import providers
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
-from onnx_harness.cell.state import Artifact, CellEnded, Judged, RunNote, Subject, Task, Way, one_sentence
+from onnx_harness.cell.repeats import Repeat, run_sets, wrong_repeat
+from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
-from onnx_harness.isolate import noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
@@ -36,7 +36,7 @@ from onnx_harness.providers import Provider
 from onnx_harness.providers.placement import assignments, shortfall
 from onnx_harness.providers.placement import judge as judge_placement
 from onnx_harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
-from onnx_harness.providers.running import feeds_for, run
+from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import (
@@ -83,13 +83,13 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
-            outputs, profile = _run(way, subject, session)
+            outputs, repeats, profile = run_sets(way, subject, session)
         with way.at(Stage.PLACEMENT):
             _cross_check(way, assigned, profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
-            _compare(way, subject, artifact, outputs, kept)
+            _compare(way, subject, artifact, outputs, repeats, kept)
     except CellEnded as end:
-        failing = tuple(_place(way.task, place) for place in end.failing)
+        failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
@@ -168,13 +168,6 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
         sets=tuple(made.sets[place] for place in places),
         outputs=tuple(made.outputs[place] for place in places),
     )
-
-
-def _place(task: Task, index: int) -> int:
-    """The position in the whole reference of the set at ``index`` among those that aren't skipped."""
-    for skipped in sorted(task.skipped):
-        index += skipped <= index
-    return index
 
 
 _covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
@@ -318,21 +311,6 @@ def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counte
     return shortfall(found, provider, asked.min_share if wanted is None else wanted)
 
 
-def _run(way: Way, subject: Subject, session: ort.InferenceSession) -> tuple[list[dict[str, Any]], Path | None]:
-    """The outputs on every input set, and the file with the profile of a run on the first, where one is kept."""
-    provider = providers.get(way.task.cell.provider)
-    outputs, profile = [], None
-    for index, each in enumerate(subject.reference.sets):
-        with noting(str(RunNote(_place(way.task, index), bool(each.unusual), each.name))):
-            values = feeds_for(session, each.values)
-            outputs.append(run(session, values))
-            if index == 0 and provider.fallback:
-                run(session, values)  # a device compiles its kernels in its first run: the next tells where time goes
-        if index == 0 and session.get_session_options().enable_profiling:
-            profile = Path(session.end_profiling())
-    return outputs, profile
-
-
 def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
     """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a run."""
     provider, asked = _contract(way)
@@ -358,20 +336,30 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         raise CellEnded(Status.FAIL, reason)
 
 
-def _compare(way: Way, subject: Subject, artifact: Artifact, outputs: list[dict[str, Any]], kept: Cache) -> None:
+def _compare(
+    way: Way,
+    subject: Subject,
+    artifact: Artifact,
+    outputs: list[dict[str, Any]],
+    repeats: list[Repeat],
+    kept: Cache,
+) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
     cell = way.task.cell
     held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
     held = replace(held, explained=way.task.explained)
     emulated = way.found["placement"].precision in EMULATED
     found = judge_outputs(held, outputs, artifact.model, emulated=emulated)
+    found = wrong_repeat(held, outputs, repeats) or found
     if found.comparison is not None:
         way.found["accuracy"] = found.comparison.record
+    for field, comparison in (("accuracy_emulated", found.emulated), ("accuracy_simulated", found.simulated)):
+        way.found[field] = None if comparison is None else comparison.record
     way.notes += found.notes
     if not found.passed:
         reason, detail = found.reason or "the outputs differ", found.detail
-        if way.found["placement"].precision in EMULATED and found.symptom is Symptom.WRONG_VALUES:
-            detail = (*detail, tried_mend(held, cell.variant, artifact.model))
+        if emulated and found.symptom is Symptom.WRONG_VALUES:
+            detail = (*detail, tried_mend(held, way.bound, artifact.model))
         raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
     _judge_recorded(way, subject)
 

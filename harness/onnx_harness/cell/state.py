@@ -38,8 +38,14 @@ class Task:
     settings: Settings
     unusual: bool = True
     explained: bool = True
-    recorded: Path | None = None
     skipped: tuple[int, ...] = ()
+    recorded: Path | None = None
+
+    def place(self, index: int) -> int:
+        """Return the position in the whole reference of the set at ``index`` among those that aren't skipped."""
+        for skipped in sorted(self.skipped):
+            index += skipped <= index
+        return index
 
 
 @dataclass(frozen=True, slots=True)

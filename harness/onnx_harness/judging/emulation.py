@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_harness import providers
+from onnx_harness.accuracy.failures import listed
 from onnx_harness.inputs import InputSet
 from onnx_harness.judging.half_range import (
     LARGEST,
@@ -22,6 +23,7 @@ from onnx_harness.judging.half_range import (
     computes_in_half,
     rounded,
     simulated,
+    unknown_in_half,
     watch,
 )
 from onnx_harness.judging.reference import Reference, runtime_version
@@ -89,12 +91,18 @@ def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
         emulated: what is to be said of its outputs, computed in float32.
 
     Returns:
-        What is to be said of the model. The distances are those of the outputs that decide.
+        What is to be said of the model. The distances are those of the outputs that decide; those of both runs are kept
+        beside them.
     """
     if not emulated.passed and emulated.symptom is not Symptom.WRONG_VALUES:
         return emulated
     half, notes = _simulate(held, made)
-    notes = (*emulated.notes, *notes)
+    found = _decided(held, made, emulated, half, (*emulated.notes, *notes))
+    return replace(found, emulated=emulated.comparison, simulated=None if half is None else half.comparison)
+
+
+def _decided(held: Standard, made: Model, emulated: Verdict, half: Verdict | None, notes: tuple[str, ...]) -> Verdict:
+    """The verdict of the run in float32, of the simulated one, or of what overflows: see :func:`judge_half`."""
     if not emulated.passed:
         if half is None or not half.passed:
             return replace(emulated, notes=notes)
@@ -158,10 +166,18 @@ def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, .
     why = _not_simulated(held)
     if why is None:
         try:
-            return verdict(held, _simulated_outputs(held, made)), ()
+            return verdict(held, _simulated_outputs(held, made)), _not_rounded(made)
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
             why = first_line(error)
     return None, (f"{NOT_SIMULATED}: {why}",)
+
+
+def _not_rounded(made: Model) -> tuple[str, ...]:
+    """A remark on the operators that give float16 and that ONNX's inference doesn't know: they stay float32."""
+    ops = unknown_in_half(made.skeleton)
+    return (
+        (f"not rounded in the simulated float16, since ONNX doesn't know what they give: {listed(ops)}",) if ops else ()
+    )
 
 
 def _not_simulated(held: Standard) -> str | None:

@@ -111,6 +111,25 @@ def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
                 yield node
 
 
+def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
+    """Return the operators outside ONNX's own domain that take float16 and whose outputs have no known type.
+
+    Returns:
+        ``domain:op``, in the order of their names.
+    """
+    inlined = inline_functions(skeleton)
+    inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
+    half = frozenset(_typed_half(inferred.graph))
+    unknown = set()
+    for graph in _graphs(inferred.graph):
+        typed = {info.name for info in (*graph.value_info, *graph.output)}
+        for node in graph.node:
+            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
+            if foreign and not typed.issuperset(filter(None, node.output)):
+                unknown.add(f"{node.domain}:{node.op_type}")
+    return sorted(unknown)
+
+
 def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:
     """Bring a model to float32 and watch what was float16 in it.
 

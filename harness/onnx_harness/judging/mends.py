@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from onnx_harness.judging.verdict import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import Step, Variant
 from onnx_harness.transforms import Precision
+from onnx_harness.transforms.variant import BoundVariant
 
 if TYPE_CHECKING:
     from onnx_harness.transforms import BoundStep
@@ -96,8 +97,7 @@ class _Search:
         step = self.chain[self.at]
         again = replace(step, options={**step.options, **self._options(blocked)})
         with transforms.remarks():
-            for each in (again, *self.chain[self.at + 1 :]):
-                model = each(model)
+            model = _applied(model, [again, *self.chain[self.at + 1 :]])
         file = self.folder / f"{self.trials}.onnx"
         onnx.save(model, str(file))
         return Model(file)
@@ -126,7 +126,7 @@ class _Search:
         return merged
 
 
-def tried_mend(held: Standard, variant: Variant, made: Model) -> str:
+def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
     """Find what a float16 conversion has to leave in float32, and try it.
 
     Meant for the worker, after a cell failed by what float16 makes of its values.
@@ -148,8 +148,8 @@ def tried_mend(held: Standard, variant: Variant, made: Model) -> str:
         return f"No mend is offered: {first_line(error)}"
 
 
-def _tried_mend(held: Standard, variant: Variant, made: Model) -> str:
-    chain = [transforms.bind(step) for step in variant.steps]
+def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
+    chain = list(variant.steps)
     halving = [place for place, step in enumerate(chain) if step.transform.precision is Precision.FP16]
     if not halving:
         return "No mend is offered: no step of the variant converts to float16, the model asks for it itself"
@@ -160,14 +160,19 @@ def _tried_mend(held: Standard, variant: Variant, made: Model) -> str:
         return "No mend is offered: the model is too large to try one"
     if any(step.transform.calibrated for step in chain):
         return "No mend is offered: the variant is calibrated as well"
-    before = held.model.load()
-    for step in chain[:at]:
-        if not step.transform.session:
-            before = step(before)
-    kept_chain = [step for step in chain if not step.transform.session or step is chain[at]]
+    with transforms.remarks():  # they were told when the cell's own model was made
+        before = _applied(held.model.load(), chain[:at])
     with tempfile.TemporaryDirectory(prefix="onnx-harness-mend-", ignore_cleanup_errors=True) as folder:
-        search = _Search(held, kept_chain, variant.steps, at, before, _unique_names(before.graph), Path(folder))
+        search = _Search(held, chain, variant.variant.steps, at, before, _unique_names(before.graph), Path(folder))
         return _searched(search, made)
+
+
+def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelProto:
+    """Return the model as those of the steps make it that aren't options of the session."""
+    for step in steps:
+        if not step.transform.session:
+            model = step(model)
+    return model
 
 
 def _searched(search: _Search, made: Model) -> str:

@@ -33,6 +33,9 @@ from onnx_harness.settings import Settings
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+FEED = "feed"
+"""How the worker's note of what it risks begins while usual inputs of the untouched model are tried."""
+
 _FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
 _CALIBRATION_SEED = 1_000_003
@@ -128,10 +131,12 @@ def given(model: Model, recorded: Path) -> Reference:
         InputError: the file can't be read, or doesn't fit the model.
         Exception: whatever ONNX Runtime raises about the model, as it is.
     """
-    sets = inputs.load_npz(recorded, model.skeleton)
+    recorded_sets = inputs.load_npz_sets(recorded, model.skeleton)
+    sets = [data_set.inputs for data_set in recorded_sets]
     session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
     outputs = tuple(run(session, input_set.values) for input_set in sets)
-    return Reference(tuple(sets), outputs, _unstable(session, sets[0], outputs[0]))
+    unstable = _unstable(session, sets[0], outputs[0])
+    return Reference(tuple(sets), outputs, unstable, recorded=tuple(data_set.expected for data_set in recorded_sets))
 
 
 def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
@@ -217,7 +222,7 @@ class _Tried:
         stage = noted()
         unusual = stage.startswith(UNUSUAL)
         try:
-            with risking(f"{stage if unusual else f'feed {self._count}'} {self._sha256[:16]}"):
+            with risking(f"{stage if unusual else f'{FEED} {self._count}'} {self._sha256[:16]}"):
                 outputs = run(self._session, values)
         except DiedBefore:
             if unusual:

@@ -81,6 +81,8 @@ class Verdict:
         detail: further lines for a person.
         notes: remarks on a verdict that stands.
         symptom: what kind of thing is wrong; None for a pass.
+        emulated: the distances as the provider computed float16, in float32; None where it was computed as such.
+        simulated: those of the run in which float16 was simulated; None where there was none.
         failing: positions of the input sets to show it on, where the comparison doesn't say; empty: it does.
     """
 
@@ -91,6 +93,8 @@ class Verdict:
     notes: tuple[str, ...] = ()
     symptom: Symptom | None = None
     failing: tuple[int, ...] = ()
+    emulated: Comparison | None = None
+    simulated: Comparison | None = None
 
     @property
     def passed(self) -> bool:

@@ -379,6 +379,9 @@ class CellResult:
         pinned: the same cell in the pinned reference environment; None when none was named.
         sensitivity: what the verdict catches; None where it wasn't asked for.
         coverage: what its input sets reach; None where the model decides by nothing that is counted.
+        accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
+            those that decided.
+        accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
     """
 
     id: str
@@ -403,3 +406,5 @@ class CellResult:
     pinned: PinnedRecord | None = None
     sensitivity: SensitivityRecord | None = None
     coverage: CoverageRecord | None = None
+    accuracy_emulated: AccuracyRecord | None = None
+    accuracy_simulated: AccuracyRecord | None = None

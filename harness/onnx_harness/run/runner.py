@@ -19,6 +19,7 @@ from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK, Worker
+from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
@@ -59,6 +60,7 @@ class Runner:
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._without_unusual: dict[Path, str] = {}  # model to what it died of
         self._fatal: dict[str, list[FatalSet]] = {}  # by cell: unusual input sets that the worker died of
+        self._unloadable: dict[Path, Judged] = {}  # model to the verdict on its load, which no variant has a part in
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
 
     def start(self) -> None:
@@ -83,7 +85,8 @@ class Runner:
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
         if cell.id not in self._judged:
-            self._judged[cell.id] = self._judge(cell)
+            unloadable = self._unloadable.get(cell.card.path)
+            self._judged[cell.id] = self._judge(cell) if unloadable is None else _of_another_cell(unloadable, cell)
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
@@ -229,8 +232,11 @@ class Runner:
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+            if judged.result.stage is Stage.LOAD:
+                self._unloadable[cell.card.path] = judged
             return self._with_fatal_sets(cell, judged)
         except WorkerDied as death:
+            at_load = death.stage == Stage.LOAD or death.stage.startswith(f"{RISK}{FEED}")
             if (set_note := RunNote.read(death.stage)) is not None:
                 return self._died_running(cell, ended, death, set_note)
             fed_unusual = death.stage.removeprefix(RISK).startswith(UNUSUAL)
@@ -247,7 +253,10 @@ class Runner:
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
             if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
                 return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            return Judged(replace(ended, symptom=Symptom.CRASH))
+            judged = Judged(replace(ended, symptom=Symptom.CRASH))
+            if at_load:
+                self._unloadable[cell.card.path] = judged
+            return judged
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
@@ -288,3 +297,9 @@ class Runner:
         except Exception:  # it refuses that set in so many words: nothing died
             return True
         return True
+
+
+def _of_another_cell(judged: Judged, cell: Cell) -> Judged:
+    """Return the verdict on a model's load as that of one more of its cells, which it cost no time."""
+    result = replace(judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={})
+    return replace(judged, result=result)

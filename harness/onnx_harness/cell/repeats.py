@@ -1,0 +1,109 @@
+"""A session that is run again on what it was run on first: the second result must be the first's.
+
+Sessions have been seen that are right once: a buffer that is planned for one size, a kernel that keeps state, a first
+run that takes another path. Both looks cost a run on the first input set.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness import providers
+from onnx_harness.cell.state import RunNote, Subject, Way
+from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.isolate import noting
+from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.verdict import Standard, Verdict, verdict
+from onnx_harness.model.file import Model
+from onnx_harness.providers.running import feeds_for, run
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+AT_ONCE, AT_THE_END = "run a second time", "run again after the other input sets"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Outputs of one more run on the first input set.
+
+    Attributes:
+        when: it was run, in words that follow "the first input set".
+        outputs: by name.
+    """
+
+    when: str
+    outputs: Mapping[str, Any]
+
+
+def is_steady(model: Model, reference: Reference) -> bool:
+    """Return whether the untouched model gives one result for one input, as far as its nodes and its runs tell."""
+    return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
+
+
+def run_sets(
+    way: Way, subject: Subject, session: ort.InferenceSession
+) -> tuple[list[dict[str, Any]], list[Repeat], Path | None]:
+    """The outputs on every input set and again on the first, and the file with the profile of a run, if one is kept."""
+    provider = providers.get(way.task.cell.provider)
+    outputs: list[dict[str, Any]] = []
+    repeats: list[Repeat] = []
+    profile = None
+    looks_again = way.task.explained and not way.task.cell.card.suite and is_steady(subject.model, subject.reference)
+    for index, each in enumerate(subject.reference.sets):
+        with noting(str(RunNote(way.task.place(index), bool(each.unusual), each.name))):
+            values = feeds_for(session, each.values)
+            outputs.append(run(session, values))
+            if index == 0 and provider.fallback:
+                run(session, values)  # a device compiles its kernels in its first run: the next tells where time goes
+        if index == 0 and session.get_session_options().enable_profiling:
+            profile = Path(session.end_profiling())
+        if index == 0 and looks_again:
+            repeats.append(_repeated(way, subject, session, AT_ONCE))
+    if looks_again and len(outputs) > 1:
+        repeats.append(_repeated(way, subject, session, AT_THE_END))
+    return outputs, repeats, profile
+
+
+def _repeated(way: Way, subject: Subject, session: ort.InferenceSession, when: str) -> Repeat:
+    """One more run on the first input set."""
+    first = subject.reference.sets[0]
+    with noting(str(RunNote(way.task.place(0), unusual=False, name=f"{first.name}, {when}"))):
+        return Repeat(when, run(session, feeds_for(session, first.values)))
+
+
+def wrong_repeat(standard: Standard, outputs: Sequence[Mapping[str, Any]], repeats: Sequence[Repeat]) -> Verdict | None:
+    """Judge the repeated runs, each in the first run's place.
+
+    Results that differ in bits are judged as the first is, since kernels on a device may add in any order.
+
+    Args:
+        standard: what the outputs are held to.
+        outputs: the candidate's outputs on each of the reference's input sets in order.
+        repeats: further runs on the first of them.
+
+    Returns:
+        A failure that says which run departs; None where the repeats are as right, or as wrong, as the first run.
+    """
+    differing = [repeat for repeat in repeats if not _same(repeat.outputs, outputs[0])]
+    if not differing:
+        return None
+    first, name = verdict(standard, outputs), standard.reference.sets[0].name
+    for repeat in differing:
+        again = verdict(standard, [repeat.outputs, *outputs[1:]])
+        if first.passed and not again.passed:
+            words = f"the first input set ({name}) gives another result when it is {repeat.when}: {again.reason}"
+            return replace(again, reason=words, failing=(0,))
+        if again.passed and not first.passed:
+            words = f"the first run alone departs; when its input set ({name}) is {repeat.when}, it is right"
+            return replace(first, reason=f"{words}: {first.reason}", failing=(0,))
+    return None
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two results are the same bit for bit, sequences and maps included."""
+    return pickle.dumps(dict(one)) == pickle.dumps(dict(other))
