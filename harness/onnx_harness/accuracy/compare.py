@@ -22,7 +22,7 @@ from onnx_harness.accuracy.failures import (
     share,
 )
 from onnx_harness.accuracy.measure import Array, Measured, extent, is_float, is_text, measure
-from onnx_harness.accuracy.noise import pool
+from onnx_harness.accuracy.noise import moved_elements, pool
 from onnx_harness.accuracy.ranking import agreement
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
@@ -34,6 +34,11 @@ Outputs = Mapping[str, Value]
 
 Explain = Callable[[str, Array, float], Bound]
 """What explains an output in one input set, by its name, its reference and the greatest magnitude in that."""
+
+
+# Of 18 quantized models and 6 others that round, no honest variant departed in more sets than one of four by more than
+# draws of their last bits did in that set. A scale changed by 1%, a zero point or a column of weights shows in all.
+_SHARE_OF_FLIPS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,11 @@ def compare(
         signed = not (number <= len(saturated) and saturated[number - 1])
         found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
+    usual = len(reference) - sum(unusual[: len(reference)])
+    failures, flips = _without_flips(failures, usual)
+    for failure in failures:
+        if failure.flip:
+            totals[failure.output].refute()
     vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
     record = AccuracyRecord(
         input_sets=len(reference),
@@ -143,7 +153,31 @@ def compare(
         for failure in failures
     ]
     inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ))
-    return Comparison(record, merged(failures), (*_notes(vacuous), *_forgiven(totals, yardstick)), inert)
+    notes = (*_notes(vacuous), *_forgiven(totals, yardstick), *flips)
+    return Comparison(record, merged(failures), notes, inert)
+
+
+def _without_flips(failures: Sequence[OutputFailure], sets: int) -> tuple[list[OutputFailure], list[str]]:
+    """The failures without those that may be chance, and remarks on these.
+
+    Where last bits flip a value of a quantizer or a rounding, they do so in few sets. A change shows in all of them.
+
+    Args:
+        failures: of every set.
+        sets: how many usual sets there are.
+    """
+    most = max(1, round(_SHARE_OF_FLIPS * sets))
+    flips: dict[str, set[int | None]] = {}
+    for failure in failures:
+        if failure.flip:
+            flips.setdefault(failure.output, set()).add(failure.at)
+    chance = {output: len(places) for output, places in flips.items() if len(places) <= most < sets}
+    remarks = [
+        f"{output}: in {count} of {sets} input sets it departs as far as the model's own last bits move it in others, "
+        "which stands"
+        for output, count in chance.items()
+    ]
+    return [failure for failure in failures if not (failure.flip and failure.output in chance)], remarks
 
 
 # The checks. Each gives a failure or None, and knows nothing of the others.
@@ -214,9 +248,14 @@ def check_faithful(
 
     As a whole, by the relative L2 error, and in its worst element, which many good ones could hide.
     """
-    if bound is None or not is_float(reference) or found.error == 0 or bound.explains(found):
+    if bound is None or not is_float(reference) or found.error == 0:
         return None
-    if bound.times(found) > MOST_L2:
+    moved = moved_elements(reference, candidate, bound.step) if bound.step > 0 else 0
+    if bound.explains(found, moved):
+        return None
+    if bound.step > 0 and bound.ideal is None and moved:
+        what = _in_steps(reference, candidate, found, moved, bound)
+    elif bound.times(found) > MOST_L2:
         norm = math.sqrt(found.signal)
         many = f", {_times(bound.times(found))} times" if math.isfinite(bound.times(found)) else "; nothing is"
         what = (
@@ -231,7 +270,19 @@ def check_faithful(
             f"({bound.greatest:.2g}; at most {MOST_ELEMENT:g}x)"
         )
     return OutputFailure(
-        name, Check.FAITHFUL, what, severity=bound.times(found), question=Question.FAITHFUL, rtol=found.rtol
+        name, Check.FAITHFUL, what, severity=bound.times(found), question=Question.FAITHFUL, rtol=found.rtol,
+        flip=bound.happens(found, moved),
+    )  # fmt: skip
+
+
+def _in_steps(reference: Array, candidate: Array, found: Measured, moved: int, bound: Bound) -> str:
+    """The departure of an output on a grid: how many steps, in how many elements."""
+    at, noise = found.greatest_at or 0, bound.floor
+    return (
+        f"departs by {found.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
+        f"{place(reference, at)} ({pair(reference, candidate, at)}), and {share(moved, found.size)} lie on another "
+        f"step; the untouched model's own last bits move {share(noise.moved, found.size)} by "
+        f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_ELEMENT:g}x as far)"
     )
 
 
@@ -258,14 +309,18 @@ def check_elements(
     """
     if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
         return None
-    if not is_float(reference) and bound and bound.ideal and found.beyond <= MOST_L2 * bound.ideal.changed:
+    if not is_float(reference) and bound and _may_change(found, bound):
         return None
+    flip = False
+    if not is_float(reference) and bound and bound.tail:
+        flip = found.beyond <= MOST_L2 * bound.tail.changed
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = found.worst_at
     what = f"{share(found.beyond, found.size)} "
     if is_text(reference) or reference.dtype.kind == "b":
         what += f"differ; the first{place(reference, at)} ({pair(reference, candidate, at)})"
-        return OutputFailure(name, Check.ELEMENTS, what, severity=found.beyond / found.size, question=question)
+        severity = found.beyond / found.size
+        return OutputFailure(name, Check.ELEMENTS, what, severity=severity, question=question, flip=flip)
     number = int if reference.dtype.kind in "iu" else float
     left, right = number(element(reference, at)), number(element(candidate, at))
     gap, allowed = abs(right - left), found.rtol * abs(left) + found.atol
@@ -278,8 +333,15 @@ def check_elements(
     return OutputFailure(
         name, Check.ELEMENTS, what,
         severity=found.worst, minimum_tolerance=found.minimum_tolerance, rtol=found.rtol, atol=found.atol,
-        max_rel=found.max_rel, question=question,
+        max_rel=found.max_rel, question=question, flip=flip,
     )  # fmt: skip
+
+
+def _may_change(found: Measured, bound: Bound) -> bool:
+    """Whether as many integers differ as noise or the type explains; on a grid, by as many steps too."""
+    if found.beyond > bound.most_changed:
+        return False
+    return bound.step == 0 or bound.ideal is not None or found.max_abs <= MOST_ELEMENT * bound.floor.greatest
 
 
 def check_sqnr(name: str, reference: Array, found: Measured, tolerance: Tolerance) -> OutputFailure | None:
@@ -343,8 +405,9 @@ def _forgiven(totals: Mapping[str, Total], yardstick: Yardstick | None) -> Itera
     """Remarks on integers that were judged by what the ideal conversion does to them."""
     for name, total in totals.items():
         if total.forgiven and yardstick is not None:
-            here, ideal = total.forgiven
-            yield f"{name}: {here:,} elements differ, which stands: ideal {yardstick.type} changes {ideal:,}"
+            here, expected = total.forgiven
+            who = "the model's own last bits change" if yardstick.ideal is None else f"ideal {yardstick.type} changes"
+            yield f"{name}: {here:,} elements differ, which stands: {who} {expected:,}"
 
 
 def _notes(vacuous: Mapping[str, str | None]) -> tuple[str, ...]:
@@ -427,7 +490,7 @@ def _compare_tensors(
         rtol, atol = 0.0, (0.0 if reference.dtype.kind == "b" else tolerance.integer_atol)
     elif bound is not None and not tolerance.chosen:
         # Nobody asked for less than noise: where an output is tiny, its scale times k may lie below.
-        atol = max(atol, MOST_ELEMENT * bound.floor.greatest)
+        atol = max(atol, MOST_ELEMENT * (bound.tail or bound.floor).greatest)
     if rare:
         bound = None
     found = measure(reference, candidate, rtol=rtol, atol=atol)
@@ -442,5 +505,5 @@ def _compare_tensors(
     ]
     if bound is None:
         problems = [problem and replace(problem, question=Question.NEITHER) for problem in problems]
-    total.add(reference, found, [problem for problem in problems if problem is not None], bound)
+    total.add(reference, found, [problem for problem in problems if problem is not None and not problem.flip], bound)
     return problems

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from onnx_harness.accuracy.explain import Bound
+from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -99,6 +99,10 @@ class Total:
         self._cosine = _least(self._cosine, found.cosine)
         self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
 
+    def refute(self) -> None:
+        """Take back that its flips are noise: there are too many of them."""
+        self._faithful = self._noise = False
+
     def accuracy(self, vacuous: str | None) -> OutputAccuracy:
         """The record of this output."""
         measured = self._max_abs is not None
@@ -139,8 +143,9 @@ class Total:
         self._usable = self._usable and Question.USABLE not in asked
         if not is_float(reference):
             self._noise = self._noise and found.equal
-            if found.beyond and bound.ideal and not problems:
-                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, bound.ideal.changed))
+            changed = round(bound.most_changed / MOST_L2)
+            if found.beyond and changed and not problems:
+                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, changed))
             return
         self._noise = self._noise and (found.equal or bound.is_noise(found))
         if bound.norm > 0:

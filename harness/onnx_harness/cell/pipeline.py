@@ -24,7 +24,7 @@ from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.judging.emulation import judge_half
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.reference import recorded_files, reference
-from onnx_harness.judging.verdict import float_io, standard, verdict
+from onnx_harness.judging.verdict import float_io, standard, verdict, wants_exact_sums
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -67,7 +67,7 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.CHECK):
             _check(way, subject, artifact)
         with way.at(Stage.SESSION):
-            session = _session(way, artifact, scratch)
+            session = _session(way, subject, artifact, scratch)
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
@@ -184,12 +184,15 @@ def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
+    exact = wants_exact_sums(subject.model, way.task.cell.variant)
     try:
-        return open_session(artifact.model.path, provider, purpose=accuracy, level=level, profile=profile)
+        return open_session(
+            artifact.model.path, provider, purpose=accuracy, level=level, profile=profile, exact_sums=exact
+        )
     except Exception as error:
         bound = [transforms.bind(step) for step in way.task.cell.variant.steps]
         # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
