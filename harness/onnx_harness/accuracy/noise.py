@@ -25,6 +25,7 @@ class Gap:
         nonfinite: elements that are NaN or infinite on one side, and not the same on the other.
         size: elements.
         moved: elements of an output on a grid (see `Noise.steps`) that lie on another of its points.
+        signs: zeros with another sign.
     """
 
     l2: float = 0.0
@@ -35,10 +36,15 @@ class Gap:
     nonfinite: int = 0
     size: int = 0
     moved: int = 0
+    signs: int = 0
 
     def beyond(self, rtol: float, atol: float) -> bool:
         """Whether a bound on the elements is certainly broken: even the greatest of them may not differ so much."""
         return self.nonfinite > 0 or self.changed > 0 or self.greatest > rtol * self.scale + atol
+
+    def is_chaos(self, share: float) -> bool:
+        """Whether last bits change what isn't floating-point, or an element by such a share of the greatest one."""
+        return self.nonfinite > 0 or self.changed > 0 or self.greatest > share * self.scale
 
     def joined(self, other: Gap) -> Gap:
         """The worse of two gaps of one output in one input set, figure by figure."""
@@ -51,6 +57,7 @@ class Gap:
             max(self.nonfinite, other.nonfinite),
             max(self.size, other.size),
             max(self.moved, other.moved),
+            max(self.signs, other.signs),
         )
 
 
@@ -96,6 +103,7 @@ class Noise:
             max((gap.nonfinite for gap in gaps), default=0),
             size,
             _share(gaps, "moved", size),
+            _share(gaps, "signs", size),
         )
 
 
@@ -139,7 +147,16 @@ def gap_of(reference: Array, other: Array, step: float = 0.0) -> Gap:
     scale, _ = extent(reference)
     # The signal was summed where both sides are finite, and not at all where they're equal.
     norm = _norm(reference) if found.equal or found.nonfinite else math.sqrt(found.signal)
-    return Gap(math.sqrt(found.error), found.max_abs, norm, scale, 0, found.nonfinite, found.size, moved)
+    return Gap(
+        math.sqrt(found.error),
+        found.max_abs,
+        norm,
+        scale,
+        nonfinite=found.nonfinite,
+        size=found.size,
+        moved=moved,
+        signs=found.signed_zero,
+    )
 
 
 def moved_elements(reference: Array, other: Array, step: float) -> int:

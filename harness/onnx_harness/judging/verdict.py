@@ -12,7 +12,7 @@ from typing import Any
 
 from onnx_harness import providers, transforms
 from onnx_harness.accuracy.compare import Comparison, compare
-from onnx_harness.accuracy.explain import Yardstick
+from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
 from onnx_harness.accuracy.failures import listed
 from onnx_harness.accuracy.noise import Noise
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
@@ -38,6 +38,11 @@ from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OP
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
+
+
+# Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter of the greatest
+# element, no fault could be told from it.
+_CHAOS = 0.25 / MOST_ELEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +175,10 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
         steadiness = unusual_floor(held.model, made, held.kept)
         yardstick = yardstick.with_noise(steadiness)
-        chaotic = _chaotic(held, steadiness) if comparison.only_values else {}
+        unsteady = _unsteady(held, steadiness)
+        chaotic = [place for place, judges in unsteady.items() if not judges] if comparison.only_values else []
         places = [place for place in places if place not in chaotic]
-        if chaotic:
-            notes.append("judges nothing, since last bits move the untouched model beyond the bound there: "
-                         + listed(sorted(chaotic.values())))  # fmt: skip
+        notes += _said_of(held, unsteady)
         comparison = _compared(held, expected, outputs, places, yardstick)
     instead = {} if comparison.passed else _specified(held, expected, outputs, places)
     if instead:
@@ -198,21 +202,34 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
 
 
-def _chaotic(held: Standard, steadiness: Noise) -> dict[int, str]:
-    """The unusual input sets on which the reference itself isn't steady within the bounds, and what they are.
+def _unsteady(held: Standard, steadiness: Noise) -> dict[int, bool]:
+    """The unusual input sets on which the reference itself isn't within the bounds, and whether each can still judge.
 
     Args:
         held: the bounds.
         steadiness: how far last bits move the untouched model on each unusual set.
     """
     tolerance_for = _tolerances(held)
-    found = {}
+    found: dict[int, bool] = {}
     for place, gaps in enumerate(steadiness.sets):
         for name, gap in gaps.items():
             output = next((each for each in held.reference.outputs[place] if _is_of(name, each)), name)
             if gap.beyond(*tolerance_for(output).bounds(gap.scale)):
-                found[place] = held.reference.sets[place].unusual
+                found[place] = found.get(place, True) and not gap.is_chaos(_CHAOS)
     return found
+
+
+def _said_of(held: Standard, unsteady: Mapping[int, bool]) -> list[str]:
+    """Remarks on unusual input sets that judge less than others, or nothing."""
+    remarks = []
+    for judges, words in (
+        (False, "judges nothing, since last bits alone make the untouched model give something else there"),
+        (True, "held to the untouched model's own noise, which is beyond the bound there"),
+    ):
+        names = [held.reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges]
+        if names:
+            remarks.append(f"{words}: {listed(sorted(names))}")
+    return remarks
 
 
 def _specified(
