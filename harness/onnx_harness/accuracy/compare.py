@@ -23,7 +23,7 @@ from onnx_harness.accuracy.failures import (
 )
 from onnx_harness.accuracy.measure import Array, Measured, extent, is_float, is_text, measure
 from onnx_harness.accuracy.noise import moved_elements, pool
-from onnx_harness.accuracy.ranking import agreement
+from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
 from onnx_harness.accuracy.values import Leaf, Mismatch, Value, walk
@@ -152,7 +152,7 @@ def compare(
         replace(failure, atol=totals[failure.output].greatest_atol) if failure.check is Check.ELEMENTS else failure
         for failure in failures
     ]
-    inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ))
+    inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ, len(reference)))
     notes = (*_notes(vacuous), *_forgiven(totals, yardstick), *flips)
     return Comparison(record, merged(failures), notes, inert)
 
@@ -310,6 +310,8 @@ def check_elements(
 ) -> OutputFailure | None:
     """No element is beyond ``rtol * |reference| + atol``; integers as the card says, text and booleans equal.
 
+    A default bound allows a small share of a float output to be beyond it, though not far.
+
     Where the ideal conversion itself changes elements that aren't floating-point, as many may change here.
     """
     if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
@@ -319,6 +321,9 @@ def check_elements(
     flip = False
     if not is_float(reference) and bound and bound.tail:
         flip = found.beyond <= MOST_L2 * bound.tail.changed
+    if is_float(reference) and found.worst <= tolerance.most_times:
+        if found.beyond <= tolerance.share_beyond * found.size:
+            return None
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = found.worst_at
     what = f"{share(found.beyond, found.size)} "
@@ -349,9 +354,16 @@ def _may_change(found: Measured, bound: Bound) -> bool:
     return bound.step == 0 or bound.ideal is not None or found.max_abs <= MOST_ELEMENT * bound.floor.greatest
 
 
-def check_sqnr(name: str, reference: Array, found: Measured, tolerance: Tolerance) -> OutputFailure | None:
-    """The signal is at least the demanded number of decibels above the noise, over the whole output."""
+def check_sqnr(
+    name: str, reference: Array, found: Measured, tolerance: Tolerance, bound: Bound | None = None
+) -> OutputFailure | None:
+    """The signal is at least the demanded number of decibels above the noise, over the whole output.
+
+    A default yields to the model's own noise.
+    """
     if tolerance.sqnr_db is None or not is_float(reference) or found.error == 0:
+        return None
+    if tolerance.by_default and bound is not None and bound.is_noise(found):
         return None
     sqnr = found.sqnr_db
     if sqnr is not None and sqnr >= tolerance.sqnr_db:
@@ -391,6 +403,28 @@ def check_agreement(
     what = f"agrees on the top {tolerance.top_k} in {got:.4%} of rows; {tolerance.agreement:.4%} are asked for"
     enough = f"agreement {math.floor(got * 1e4) / 1e4:g}"
     return OutputFailure(name, Check.AGREEMENT, what, severity=1 - got, question=Question.USABLE, enough=enough)
+
+
+def check_choices(
+    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance, bound: Bound | None
+) -> OutputFailure | None:
+    """The top choice stays in nearly every row whose choice stands above the noise, where an axis is one to choose by.
+
+    An axis is where its values sum to one, as those of a Softmax do, or where the model goes on to an ArgMax or TopK.
+    """
+    if not tolerance.choices_changed or found.equal or bound is None or not is_float(reference):
+        return None
+    axis = tolerance.axis if tolerance.axis is not None else distribution_axis(reference)
+    if axis is None or not -reference.ndim <= axis < reference.ndim:
+        return None
+    changed, rows = changed_choices(reference, candidate, axis, 2 * bound.greatest)
+    if changed <= tolerance.choices_changed * rows:
+        return None
+    what = (
+        f"chooses otherwise along axis {axis} in {changed:,} of {rows:,} rows whose greatest value stands above the "
+        f"noise ({changed / rows:.2%}; at most {tolerance.choices_changed:.0%})"
+    )
+    return OutputFailure(name, Check.AGREEMENT, what, severity=changed / rows, question=Question.USABLE)
 
 
 def _all(answers: Iterable[bool | None]) -> bool | None:
@@ -449,6 +483,7 @@ def _compare_set(
                    if isinstance(leaf, Leaf) and leaf.in_map and leaf.reference is not None]  # fmt: skip
         for part in found:
             total = totals.setdefault(part.name, Total(tolerance))
+            total.in_map = isinstance(part, Leaf) and part.in_map
             if isinstance(part, Mismatch):
                 total.mismatched = True
                 problems = [check_kind(part), check_length(part)]
@@ -503,9 +538,10 @@ def _compare_tensors(
         check_nonfinite(name, reference, candidate, found, bound),
         check_faithful(name, reference, candidate, found, bound),
         check_elements(name, reference, candidate, found, tolerance, bound),
-        check_sqnr(name, reference, found, tolerance),
+        check_sqnr(name, reference, found, tolerance, bound),
         check_cosine(name, reference, found, tolerance),
         check_agreement(name, reference, candidate, found, tolerance),
+        check_choices(name, reference, candidate, found, tolerance, bound),
         check_signed_zero(name, reference, candidate, found, tolerance, bound) if signed else None,
     ]
     if bound is None:
