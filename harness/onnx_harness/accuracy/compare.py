@@ -321,9 +321,9 @@ def check_elements(
     flip = False
     if not is_float(reference) and bound and bound.tail:
         flip = found.beyond <= MOST_L2 * bound.tail.changed
-    if is_float(reference) and found.worst <= tolerance.most_times:
-        if found.beyond <= tolerance.share_beyond * found.size:
-            return None
+    few = found.worst <= tolerance.most_times and found.beyond <= tolerance.share_beyond * found.size
+    if is_float(reference) and few:
+        return None
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = found.worst_at
     what = f"{share(found.beyond, found.size)} "

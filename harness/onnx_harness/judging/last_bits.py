@@ -222,6 +222,10 @@ def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
             for attribute in node.attribute:
                 if attribute.name == "value":
                     yield node.output[0], attribute.t
+                elif attribute.name in ("value_float", "value_floats"):
+                    single = attribute.name == "value_float"
+                    array = np.array(attribute.f if single else attribute.floats, np.float32)
+                    yield node.output[0], numpy_helper.from_array(array)
 
 
 def _types(graph: onnx.GraphProto) -> dict[str, int]:

@@ -7,6 +7,7 @@ ONNX Runtime has the kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,10 +51,12 @@ _MOST_OF_A_LEVEL = 32.0
 _ALWAYS_NOISE = 1e-5
 
 # A model that rounds is drawn in rounds of so many draws until the greatest departure was found in the first half of
-# them. Of a dynamically quantized decoder three draws of four moved it by 1e-7 and the fourth by 1.8e-2: eight draws
-# on four sets miss such a flip once in ten thousand times.
+# them, and no sooner than in so many draws over all sets. Of a dynamically quantized decoder three draws of four moved
+# it by 1e-7 and the fourth by 1.8e-2: 32 draws miss such a flip once in ten thousand times.
 _ROUND = 4
+_FEWEST_DRAWS = 32
 _FEWEST_ROUNDS = 2
+_MOST_ROUNDS = 8
 # A departure that is greater by less than half tells nothing new about what may happen.
 _NEWS = 1.5
 _MOST_ROUNDS = 8
@@ -207,6 +210,7 @@ class _Inside:
         found: dict[int, dict[str, Gap]] = {}
         greatest: dict[str, float] = {}
         last_news = 0
+        fewest = max(_FEWEST_ROUNDS, math.ceil(_FEWEST_DRAWS / (_ROUND * len(sets))))
         for number in range(1, _MOST_ROUNDS + 1):
             for index, gaps in self.gaps(sets, [_nudge_inside] * _ROUND, self.draws):
                 found[index] = worst([found.get(index, {}), gaps])
@@ -215,7 +219,7 @@ class _Inside:
             if tail:
                 greatest |= tail
                 last_news = number
-            if number >= max(_FEWEST_ROUNDS, 2 * last_news):
+            if number >= max(fewest, 2 * last_news):
                 break
         return found.items()
 

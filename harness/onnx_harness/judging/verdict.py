@@ -6,6 +6,7 @@ other rooms, of a model that was changed on purpose.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,8 @@ _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VA
 # Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter of the greatest
 # element, no fault could be told from it.
 _CHAOS = 0.25 / MOST_ELEMENT
+# Runs of a candidate whose model draws at random: a coin that falls alike in all of them is no coin.
+_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +151,23 @@ def float_io(variant: Variant) -> str | None:
     return next((dtype for dtype in reversed(allowed) if dtype), None)
 
 
-def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
+def verdict(
+    held: Standard, outputs: Sequence[Mapping[str, Any]], again: Callable[[], Mapping[str, Any]] | None = None
+) -> Verdict:
     """Judge a candidate by its outputs.
 
     Args:
         held: what they're held to.
         outputs: the candidate's outputs by name, on each of the reference's input sets in order.
+        again: runs the candidate on the first of those once more; None where it can't be run again. Only asked where
+            the model draws at random: what a transform has made constant gives the same each time.
     """
     made = held.reference
+    if constant := _made_constant(held, outputs[0], again):
+        reason = (
+            f"drawn at random by the untouched model, and the same in each of {_DRAWS} runs here: {listed(constant)}"
+        )
+        return Verdict(Status.FAIL, reason=reason, symptom=Symptom.WRONG_VALUES)
     notes: list[str] = []
     expected: Sequence[Mapping[str, Any]] = made.outputs
     if made.unstable:
@@ -202,6 +214,30 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+
+
+def _made_constant(
+    held: Standard, first: Mapping[str, Any], again: Callable[[], Mapping[str, Any]] | None
+) -> list[str]:
+    """The outputs that operators of the untouched model draw at random, and that the candidate doesn't.
+
+    Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run: none is asked.
+    """
+    skeleton, unstable = held.model.skeleton, held.reference.unstable
+    drawn = {name for name in unstable & first.keys() if random_nodes(skeleton, {name})}
+    if again is None or not drawn or providers.get(held.provider).noise_factor > 1:
+        return []
+    for _ in range(_DRAWS - 1):
+        if not drawn:
+            break
+        other = again()
+        drawn = {name for name in drawn if name in other and _is_same(first[name], other[name])}
+    return sorted(drawn)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Bit for bit, sequences and maps included."""
+    return pickle.dumps(one) == pickle.dumps(other)
 
 
 def _false_shapes(held: Standard) -> list[str]:
