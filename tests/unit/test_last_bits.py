@@ -18,8 +18,8 @@ from onnx_harness.judging.last_bits import (
     EDGES,
     NOTHING,
     ONE_UNIT,
+    gains_integer_kernels,
     has_steps,
-    quantizes_floats,
     steps,
     with_last_bits,
 )
@@ -101,8 +101,8 @@ def test_the_step_of_an_output_is_that_of_its_last_quantizer() -> None:
     assert steps(quantized(0.25)) == {"y": 0.25}
     assert steps(model(F + "{ r = Round(x) y = Relu(r) }")) == {"y": 1.0}
     assert steps(model(F + "{ r = Round(x) y = Exp(r) }")) == {}
-    assert quantizes_floats(quantized())
-    assert not quantizes_floats(model(F + "{ y = Round(x) }"))
+    assert gains_integer_kernels(quantized())
+    assert not gains_integer_kernels(model(F + "{ y = Round(x) }"))
 
 
 def referred(made: onnx.ModelProto, folder: Path, *arrays: Any) -> tuple[Model, Reference]:

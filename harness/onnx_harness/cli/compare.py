@@ -191,14 +191,14 @@ def compare_models(task: Task) -> Outcome:
 
 def _judged(task: Task, a: Model, b: Model, made: Reference, outcome: Outcome, float_io: str | None) -> Outcome:
     """The outcome with B's run in it, judged as a cell is."""
-    from onnx_harness.judging.last_bits import quantizes_floats
+    from onnx_harness.judging.last_bits import gains_integer_kernels
     from onnx_harness.judging.verdict import Standard, verdict
     from onnx_harness.providers.running import run as run_session
     from onnx_harness.results.cells import Status
 
     provider = providers.get(task.provider)
     try:
-        exact = quantizes_floats(a.skeleton)
+        exact = gains_integer_kernels(a.skeleton)
         session = open_session(b.path, provider, purpose=Purpose.ACCURACY, exact_sums=exact)
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")

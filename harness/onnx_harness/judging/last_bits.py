@@ -44,15 +44,23 @@ _QUANTIZERS = frozenset(
     {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QuantizeLinear"}
     | {"QAttention", "QGemm", "QLinearAdd", "QLinearConv", "QLinearMatMul", "QLinearMul", "MatMulNBits"}
 )
+_INTEGER_KERNELS = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+    | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
+)
 _KEEP_VALUES = frozenset(
     {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"}
     | {"Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
 
 
-def quantizes_floats(model: onnx.ModelProto) -> bool:
-    """Whether a model keeps its weights or activations as integers with scales (QuantizeLinear, DequantizeLinear)."""
-    return any(node.op_type == "DequantizeLinear" for node in walk(model.graph))
+def gains_integer_kernels(model: onnx.ModelProto) -> bool:
+    """Whether a model computes in floats between quantizers, where ONNX Runtime's optimizer puts integer kernels.
+
+    With optimizations off such a model never saturates. One that holds integer kernels itself saturates with them.
+    """
+    operators = {node.op_type for node in walk(model.graph)}
+    return "DequantizeLinear" in operators and operators.isdisjoint(_INTEGER_KERNELS)
 
 
 def has_steps(model: onnx.ModelProto) -> bool:

@@ -25,8 +25,8 @@ from onnx_harness.judging.last_bits import (
     EDGES,
     NOTHING,
     ONE_UNIT,
+    gains_integer_kernels,
     has_steps,
-    quantizes_floats,
     steps,
     with_last_bits,
 )
@@ -114,7 +114,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
     usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
     notes: list[str] = []
-    rounds, exact = has_steps(model.skeleton), quantizes_floats(model.skeleton)
+    rounds, exact = has_steps(model.skeleton), gains_integer_kernels(model.skeleton)
     inside = _Inside(model, reference)
     # Twice the reference's own work, not five times: the levels that few ask for are run on every second usual set.
     measures: dict[str, Callable[[], _Run]] = {

@@ -22,7 +22,7 @@ from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.choices import choice_axes
 from onnx_harness.judging.ideal import Conversion, ideal_conversion
-from onnx_harness.judging.last_bits import quantizes_floats
+from onnx_harness.judging.last_bits import gains_integer_kernels
 from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor, unusual_floor
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.reference import Reference
@@ -136,7 +136,7 @@ def wants_exact_sums(model: Model, variant: Variant) -> bool:
     Such kernels replace the float arithmetic of a model that is quantized already: what they do is ONNX Runtime's own
     doing on this processor. A variant that quantizes answers for them itself.
     """
-    return precision_of(variant) is not Precision.INT8 and quantizes_floats(model.skeleton)
+    return precision_of(variant) is not Precision.INT8 and gains_integer_kernels(model.skeleton)
 
 
 def keeps_values(variant: Variant) -> bool:
