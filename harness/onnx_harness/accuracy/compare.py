@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, Bound, Yardstick
+from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, MOST_STEPS, Bound, Yardstick
 from onnx_harness.accuracy.failures import (
     Check,
     OutputFailure,
@@ -253,7 +253,7 @@ def check_faithful(
     moved = moved_elements(reference, candidate, bound.step) if bound.step > 0 else 0
     if bound.explains(found, moved):
         return None
-    if bound.step > 0 and bound.ideal is None and moved:
+    if bound.on_grid and moved:
         what = _in_steps(reference, candidate, found, moved, bound)
     elif bound.times(found) > MOST_L2:
         norm = math.sqrt(found.signal)
@@ -282,7 +282,7 @@ def _in_steps(reference: Array, candidate: Array, found: Measured, moved: int, b
         f"departs by {found.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
         f"{place(reference, at)} ({pair(reference, candidate, at)}), and {share(moved, found.size)} lie on another "
         f"step; the untouched model's own last bits move {share(noise.moved, found.size)} by "
-        f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_ELEMENT:g}x as far)"
+        f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_STEPS:g}x as far)"
     )
 
 
@@ -351,7 +351,7 @@ def _may_change(found: Measured, bound: Bound) -> bool:
     """Whether as many integers differ as noise or the type explains; on a grid, by as many steps too."""
     if found.beyond > bound.most_changed:
         return False
-    return bound.step == 0 or bound.ideal is not None or found.max_abs <= MOST_ELEMENT * bound.floor.greatest
+    return not bound.on_grid or found.max_abs <= MOST_STEPS * bound.floor.greatest
 
 
 def check_sqnr(

@@ -18,6 +18,11 @@ from onnx_harness.accuracy.noise import Gap, Noise
 # are one draw.
 MOST_L2 = 4.0
 MOST_ELEMENT = 8.0
+# The same for steps of a quantizer. They are no extreme of a normal error: what flips, flips to the next level, and
+# only what passes further quantizers goes on from there. Twice as far as in any draw, no honest variant went.
+MOST_STEPS = 2.0
+# A scale's own last bits are in it.
+_ONE_STEP = 1.001
 
 # A sum in another order moves by a unit in the last place of the output even where nothing that was run for the floor
 # did, so none is judged below: two such units in the mean, and four in the worst element.
@@ -72,16 +77,31 @@ class Bound:
             found: the departure.
             moved: its elements that lie on another point of the grid, where ``step`` isn't 0.
         """
-        if self.times(found) > MOST_L2 or found.max_abs > MOST_ELEMENT * self.greatest:
+        if self.times(found) > MOST_L2 or found.max_abs > self._most_times * self.greatest:
             return False
-        return self.step == 0 or self.ideal is not None or moved <= _most_moved(self.floor)
+        return not self.on_grid or moved <= MOST_L2 * self.floor.moved
 
     def happens(self, found: Measured, moved: int = 0) -> bool:
-        """Whether a departure is no more than the noise does in some other input set: a flip, which is rare."""
+        """Whether a departure is no more than the noise does in some other input set: a flip, which is rare.
+
+        One element that lies one step off is what a grid has for a last bit, whether or not any draw showed it.
+        """
         if self.tail is None or found.nonfinite:
             return False
-        within = math.sqrt(found.error) <= MOST_L2 * self.tail.l2 and found.max_abs <= MOST_ELEMENT * self.tail.greatest
-        return within and (self.step == 0 or self.ideal is not None or moved <= _most_moved(self.tail))
+        if self.on_grid and moved <= 1 and found.max_abs <= _ONE_STEP * self.step:
+            return True
+        within = math.sqrt(found.error) <= MOST_L2 * self.tail.l2
+        within = within and found.max_abs <= self._most_times * self.tail.greatest
+        return within and (not self.on_grid or moved <= MOST_L2 * self.tail.moved)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a departure is counted in steps. What a type costs isn't."""
+        return self.step > 0 and self.ideal is None
+
+    @property
+    def _most_times(self) -> float:
+        return MOST_STEPS if self.on_grid else MOST_ELEMENT
 
     def is_noise(self, found: Measured) -> bool:
         """Whether a departure is no more than noise."""
@@ -102,11 +122,6 @@ class Bound:
         """The L2 difference in units of what is explained."""
         l2 = math.sqrt(found.error)
         return 0.0 if l2 == 0 else l2 / self.l2 if self.l2 > 0 else math.inf
-
-
-def _most_moved(gap: Gap) -> float:
-    """How many elements may lie on another point of their grid: a single one always, which is a grid's last bit."""
-    return max(1.0, MOST_L2 * gap.moved)
 
 
 @dataclass(frozen=True, slots=True)
