@@ -171,10 +171,32 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
     assert compared(quiet).passed
 
 
+def test_another_choice_within_every_bound_is_caught_by_its_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.tile(np.array([0.5 + 2e-3, 0.5 - 2e-3], np.float32), (200, 1))
+    swapped = scores.copy()
+    swapped[:4] = scores[:4, ::-1]  # 2% of rows, by less than float16's bound
+    tolerance = choose(Precision.FP16, False, None, None)
+    ideal = Noise(({"y": gap_of(scores, scores + np.float32(5e-4))},))
+    yardstick = Yardstick(ideal, ideal, ideal, "float16")
+
+    def compared(y: Any) -> subject.Comparison:
+        return subject.compare([{"y": scores}], [{"y": y}], lambda _: tolerance, set_names=["one"], yardstick=yardstick)
+
+    assert [failure.check for failure in compared(swapped).failures] == ["agreement"]
+    assert "chooses otherwise along axis 1 in 4 of 200 rows" in str(compared(swapped).reason())
+    assert compared(np.concatenate([swapped[2:], scores[:2]])).passed, "1% of rows may"
+    take_out(monkeypatch, "check_choices")
+    assert compared(swapped).passed
+
+
 def test_every_check_has_a_fault_that_only_it_catches() -> None:
     checks = {name for name in vars(subject) if name.startswith("check_")}
     bounds = {check for check, _ in TASK_BOUNDS.values()}
-    assert {check for check, _ in FAULTS.values()} | bounds | {"check_sqnr", "check_faithful"} == checks
+    assert {check for check, _ in FAULTS.values()} | bounds | {
+        "check_sqnr",
+        "check_faithful",
+        "check_choices",
+    } == checks
 
 
 @pytest.mark.parametrize("share", [1.0, 1.0001])

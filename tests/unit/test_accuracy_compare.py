@@ -415,3 +415,46 @@ def test_the_tolerance_is_asked_for_by_the_graph_output_s_name() -> None:
 
     compare([{"p": [{"cat": 1.0}]}], [{"p": [{"cat": 1.0}]}], tolerance_for, set_names=["a"])
     assert asked == ["p"]
+
+
+LARGE = np.linspace(-1, 1, 100_000, dtype=np.float32)
+
+
+def by_default(candidate: Any, precision: Precision = Precision.FP16) -> Comparison:
+    tolerance = choose(precision, False, None, None)
+    return compare([{"y": LARGE}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
+
+
+@pytest.mark.parametrize(
+    ("elements", "off", "passes"),
+    [
+        (100, 0.05, True),  # 0.1%, by 3 to 10 times what is allowed
+        (101, 0.05, False),
+        (1, 0.2, False),  # one by more than 10 times
+    ],
+)
+def test_a_default_bound_knows_how_large_the_output_is(elements: int, off: float, passes: bool) -> None:
+    candidate = LARGE.copy()
+    candidate[49_900 : 49_900 + elements] += np.float32(off)  # where the reference is near 0: allowed are 0.005
+    comparison = by_default(candidate)
+    assert comparison.passed is passes, comparison.lines()
+    assert comparison.record.outputs["y"].max_abs == pytest.approx(off, rel=1e-3), "the worst is shown"
+    stated = choose(Precision.FP16, False, None, (1e-2, 5e-3))
+    assert not compare([{"y": LARGE}], [{"y": candidate}], lambda _: stated, set_names=["one"]).passed
+
+
+def test_a_default_bound_asks_for_a_signal_to_noise_ratio_too() -> None:
+    candidate = LARGE + np.float32(0.009) * np.sign(LARGE)  # each within 1e-2 + 5e-3, at 36 dB
+    assert [failure.check for failure in by_default(candidate).failures if failure.check != "elements"] == ["sqnr"]
+    assert by_default(LARGE * np.float32(1.009)).passed
+    assert by_default(LARGE * np.float32(1.05), Precision.BF16).passed
+
+
+def test_an_element_that_one_set_alone_is_long_enough_for_does_not_react() -> None:
+    zeros = [np.zeros(3, np.float32)] * 3
+    sets = [{"y": zeros[:2]}, {"y": zeros}]
+    tolerance = choose(Precision.FP32, False, None, None)
+    comparison = compare(sets, sets, lambda _: tolerance, set_names=["one", "two"])
+    assert comparison.inert == {"y[0]", "y[1]", "y[2]"}
+    keys = [{"y": {"a": 1.0}}, {"y": {"b": 1.0}}]
+    assert compare(keys, keys, lambda _: tolerance, set_names=["one", "two"]).inert == frozenset()

@@ -24,7 +24,7 @@ from onnx_harness.transforms import Precision
 )
 def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rtol: float, k: float) -> None:
     tolerance = choose(precision, tf32, None, None)
-    assert tolerance == Tolerance(rtol=rtol, k=k)
+    assert (tolerance.rtol, tolerance.k, tolerance.elementwise) == (rtol, k, True)
     assert tolerance.bounds(20.0) == (rtol, k * 20.0)
 
 
@@ -41,6 +41,38 @@ def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rto
 )
 def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type(kind: str, rtol: float) -> None:
     assert same_values(kind) == Tolerance(rtol=rtol, k=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "decibels", "share", "times", "choices"),
+    [
+        (Precision.FP32, None, 0.0, 1.0, None),
+        (Precision.FP16, 40.0, 1e-3, 10.0, 0.01),
+        (Precision.BF16, 25.0, 1e-3, 10.0, 0.01),
+        (Precision.INT8, 15.0, 0.0, 1.0, 0.01),
+    ],
+)
+def test_in_a_reduced_type_the_default_is_a_distribution(
+    precision: Precision, decibels: float | None, share: float, times: float, choices: float | None
+) -> None:
+    tolerance = choose(precision, False, None, None)
+    asked = (tolerance.sqnr_db, tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed)
+    assert asked == (decibels, share, times, choices)
+
+
+@pytest.mark.parametrize(
+    ("spec", "override"),
+    [
+        (ToleranceSpec(rtol=1e-3), None),
+        (ToleranceSpec(atol=1e-3), None),
+        (ToleranceSpec(by_precision={"fp16": ToleranceSpec(atol=1e-3)}), None),
+        (None, (1e-3, 1e-3)),
+    ],
+)
+def test_a_stated_bound_holds_to_the_letter(spec: ToleranceSpec | None, override: tuple[float, float] | None) -> None:
+    tolerance = choose(Precision.FP16, False, spec, override)
+    assert (tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed) == (0.0, 1.0, None)
+    assert (tolerance.sqnr_db, tolerance.elementwise) == (None, True)
 
 
 def test_int8_is_judged_by_its_noise_and_not_by_element() -> None:

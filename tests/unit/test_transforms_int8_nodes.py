@@ -16,6 +16,7 @@ from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
 from onnx_harness.transforms.int8 import STATIC_OPS, quantize_dynamic
 from onnx_harness.transforms.quantization.nodes import is_quantized
+from onnx_harness.transforms.variant import bind_variant
 from tests.unit.test_transforms_int8 import (
     convolution,
     dense,
@@ -226,7 +227,8 @@ def test_int4_without_a_constant_matrix_is_not_applicable() -> None:
 
 
 def test_the_ideal_of_int4_has_sixteen_levels_in_a_block() -> None:
-    conversion = conversion_of(parse_variant("int4(block_size=16, nodes_to_exclude=['n'])"))
+    variant = parse_variant("int4(block_size=16, nodes_to_exclude=['n'])")
+    conversion = conversion_of(bind_variant(variant))
     assert conversion is not None
     assert conversion.scheme is not None
     from onnx_harness.judging.quantizing import quantized as rounded

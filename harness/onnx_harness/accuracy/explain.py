@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import ml_dtypes
@@ -17,6 +18,11 @@ from onnx_harness.accuracy.noise import Gap, Noise
 # are one draw.
 MOST_L2 = 4.0
 MOST_ELEMENT = 8.0
+# The same for steps of a quantizer. They are no extreme of a normal error: what flips, flips to the next level, and
+# only what passes further quantizers goes on from there. Twice as far as in any draw, no honest variant went.
+MOST_STEPS = 2.0
+# A scale's own last bits are in it.
+_ONE_STEP = 1.001
 
 # A sum in another order moves by a unit in the last place of the output even where nothing that was run for the floor
 # did, so none is judged below: two such units in the mean, and four in the worst element.
@@ -36,6 +42,8 @@ class Bound:
         type: what the arithmetic is called, for people.
         norm: ||reference||.
         factor: how many times the measured noise ``floor`` is.
+        tail: the noise of the input set where it was greatest; None where each set speaks for itself.
+        step: the distance of neighbouring values of an output that is a step function; 0: it's none.
     """
 
     floor: Gap
@@ -44,6 +52,8 @@ class Bound:
     type: str = "float32"
     norm: float = 0.0
     factor: float = 1.0
+    tail: Gap | None = None
+    step: float = 0.0
 
     @property
     def l2(self) -> float:
@@ -60,17 +70,53 @@ class Bound:
         """What explains it, as a clause: ``ideal float16 does``."""
         return "the untouched model's own noise does" if self.ideal is None else f"ideal {self.type} does"
 
-    def explains(self, found: Measured) -> bool:
-        """Whether a departure is no more than noise and the type together account for."""
-        return self.times(found) <= MOST_L2 and found.max_abs <= MOST_ELEMENT * self.greatest
+    def explains(self, found: Measured, moved: int = 0) -> bool:
+        """Whether a departure is no more than noise and the type together account for.
+
+        Args:
+            found: the departure.
+            moved: its elements that lie on another point of the grid, where ``step`` isn't 0.
+        """
+        if self.times(found) > MOST_L2 or found.max_abs > self._most_times * self.greatest:
+            return False
+        return not self.on_grid or moved <= MOST_L2 * self.floor.moved
+
+    def happens(self, found: Measured, moved: int = 0) -> bool:
+        """Whether a departure is no more than the noise does in some other input set: a flip, which is rare.
+
+        One element that lies one step off is what a grid has for a last bit, whether or not any draw showed it.
+        """
+        if self.tail is None or found.nonfinite:
+            return False
+        if self.on_grid and moved <= 1 and found.max_abs <= _ONE_STEP * self.step:
+            return True
+        within = math.sqrt(found.error) <= MOST_L2 * self.tail.l2
+        within = within and found.max_abs <= self._most_times * self.tail.greatest
+        return within and (not self.on_grid or moved <= MOST_L2 * self.tail.moved)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a departure is counted in steps. What a type costs isn't."""
+        return self.step > 0 and self.ideal is None
+
+    @property
+    def _most_times(self) -> float:
+        return MOST_STEPS if self.on_grid else MOST_ELEMENT
 
     def is_noise(self, found: Measured) -> bool:
         """Whether a departure is no more than noise."""
-        return (
+        return any(
             found.nonfinite == 0
-            and found.error <= (MOST_L2 * self.floor.l2) ** 2
-            and found.max_abs <= MOST_ELEMENT * self.floor.greatest
+            and found.error <= (MOST_L2 * gap.l2) ** 2
+            and found.max_abs <= MOST_ELEMENT * gap.greatest
+            for gap in (self.floor, self.tail)
+            if gap is not None
         )
+
+    @property
+    def most_changed(self) -> float:
+        """How many elements that aren't floating-point may change."""
+        return MOST_L2 * max(self.floor.changed, self.ideal.changed if self.ideal else 0)
 
     def times(self, found: Measured) -> float:
         """The L2 difference in units of what is explained."""
@@ -119,6 +165,8 @@ class Yardstick:
         noise = self._gap(self.floor, index, name, norm, scale)
         floor = replace(
             noise,
+            norm=norm,
+            scale=scale,
             l2=self.factor * max(noise.l2, _ULPS_L2 * ulp * norm),
             greatest=self.factor * max(noise.greatest, _ULPS_ELEMENT * ulp * scale),
         )
@@ -130,7 +178,17 @@ class Yardstick:
             self.type,
             norm,
             self.factor,
+            self._tail(name, floor, reference.size),
+            self.floor.steps.get(name, 0.0),
         )
+
+    def _tail(self, name: str, floor: Gap, size: int) -> Gap | None:
+        """The noise of the set where it was greatest, and at least ``floor``."""
+        if not self.floor.has_tail:
+            return None
+        tail = self.floor.tail(self.usual, name, floor.norm, floor.scale, size)
+        enlarged = replace(tail, l2=self.factor * tail.l2, greatest=self.factor * tail.greatest)
+        return enlarged.joined(floor)
 
     def _gap(self, noise: Noise, index: int, name: str, norm: float, scale: float) -> Gap:
         """The gap in this set, or what is typical of all sets where that is more.
@@ -138,18 +196,24 @@ class Yardstick:
         One set is one draw: an output of few elements may have come out right by chance.
         """
         own = noise.sets[index].get(name, Gap())
+        if noise is self.floor and noise.has_tail:
+            return own
         l2, greatest = self._typical_of(noise, name)
         return replace(own, l2=max(own.l2, l2 * norm), greatest=max(own.greatest, greatest * scale))
 
     def _typical_of(self, noise: Noise, name: str) -> tuple[float, float]:
-        """The median over the sets, relative to the norm and the scale of the reference in each."""
+        """The median over the sets, relative to the norm and the scale of the reference in each.
+
+        The greatest where the model rounds: what flips in one set stays as it is in another by chance.
+        """
         key = (id(noise), name)
         if key not in self._typical:
             told = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
             seen = [each[name] for each in told if name in each and each[name].norm > 0]
+            middle: Callable[[list[float]], float] = max if self.floor.has_tail else statistics.median
             self._typical[key] = (
-                statistics.median([gap.l2 / gap.norm for gap in seen]) if seen else 0.0,
-                statistics.median([gap.greatest / gap.scale for gap in seen]) if seen else 0.0,
+                middle([gap.l2 / gap.norm for gap in seen]) if seen else 0.0,
+                middle([gap.greatest / gap.scale for gap in seen]) if seen else 0.0,
             )
         return self._typical[key]
 

@@ -68,6 +68,7 @@ class OutputFailure:
         sqnr_db: signal to noise ratio, where that was checked.
         question: that it answers.
         enough: what would pass, as a card says it, where that is neither a tolerance nor a ratio.
+        flip: it's no more than the model's own last bits do in another input set: one of few such sets may be chance.
     """
 
     output: str
@@ -84,6 +85,7 @@ class OutputFailure:
     sqnr_db: float | None = None
     question: Question = Question.NEITHER
     enough: str = ""
+    flip: bool = False
 
 
 def merged(failures: Iterable[OutputFailure]) -> tuple[OutputFailure, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from onnx_harness.accuracy.explain import Bound
+from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -28,6 +28,7 @@ class Total:
         absent: sets in which it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
+        in_map: it's the value of a key: that a set has it is a trace of the inputs.
         forgiven: elements that aren't floating-point and differ, and how many the ideal conversion changes, in the set
             with most of them; None where none was let pass for that.
     """
@@ -38,6 +39,7 @@ class Total:
     greatest_atol: float = 0.0
     usual_scale: float = 0.0
     forgiven: tuple[int, int] | None = None
+    in_map: bool = False
     _max_abs: float | None = None
     _max_rel: float | None = None
     _rel_l2: float | None = 0.0
@@ -99,6 +101,10 @@ class Total:
         self._cosine = _least(self._cosine, found.cosine)
         self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
 
+    def refute(self) -> None:
+        """Take back that its flips are noise: there are too many of them."""
+        self._faithful = self._noise = False
+
     def accuracy(self, vacuous: str | None) -> OutputAccuracy:
         """The record of this output."""
         measured = self._max_abs is not None
@@ -139,8 +145,9 @@ class Total:
         self._usable = self._usable and Question.USABLE not in asked
         if not is_float(reference):
             self._noise = self._noise and found.equal
-            if found.beyond and bound.ideal and not problems:
-                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, bound.ideal.changed))
+            changed = round(bound.most_changed / MOST_L2)
+            if found.beyond and changed and not problems:
+                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, changed))
             return
         self._noise = self._noise and (found.equal or bound.is_noise(found))
         if bound.norm > 0:
@@ -167,16 +174,23 @@ class Total:
             return f"has one and the same value throughout {everywhere}"
         return None
 
-    def inert(self, inputs_differ: bool) -> bool:
+    def inert(self, inputs_differ: bool, input_sets: int = 1) -> bool:
         """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere finite in one set.
 
         With inputs that are all alike there's nothing that it could react to, and it isn't called inert. Infinities
-        whose sign follows the inputs are a trace.
+        whose sign follows the inputs are a trace. That a sequence is long enough for an element in one set alone is a
+        matter of sizes, and none.
+
+        Args:
+            inputs_differ: whether the input sets do.
+            input_sets: how many there are.
         """
         if not inputs_differ or self.mismatched:
             return False
         if self._seen > 1:
             return not self._moves
+        if self._seen == 1 < input_sets and not self.absent and not self.in_map:
+            return True
         return self._empty == self._seen or self._nowhere_finite == self._seen
 
     def _norm_bounds(self) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from onnx_harness.isolate import note_stage
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.judge import judge_outputs
+from onnx_harness.judging.last_bits import gains_integer_kernels
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
@@ -136,8 +138,9 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     half = computes_in_half(b.skeleton)
     profiled = bool(provider.fallback) or half or not has_loops(b.skeleton.graph)
     profile = scratch / "profile" if profiled else None
+    exact = gains_integer_kernels(a.skeleton)
     try:
-        session = open_session(b.path, provider, purpose=Purpose.ACCURACY, profile=profile)
+        session = open_session(b.path, provider, purpose=Purpose.ACCURACY, profile=profile, exact_sums=exact)
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
     assigned = placement(session, provider)
@@ -152,7 +155,9 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
     note_stage(_JUDGING)  # the noise floor runs the untouched model: what dies there isn't B's failure
-    verdict = judge_outputs(_standard(pair, a, answers, outcome.precision), outputs, b, emulated=outcome.emulated)
+    standard = _standard(pair, a, answers, outcome.precision)
+    again = partial(run, session, first)
+    verdict = judge_outputs(standard, outputs, b, emulated=outcome.emulated, again=again)
     if verdict.status is Status.NOT_APPLICABLE or verdict.comparison is None:
         raise ModelError(f"there is nothing to compare: {verdict.reason}")
     reason = verdict.reason

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import providers
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
-from onnx_harness.cell.repeats import Repeat, run_sets, wrong_repeat
+from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet, reached
@@ -27,7 +27,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
-from onnx_harness.judging.verdict import Verdict, standard
+from onnx_harness.judging.verdict import Verdict, standard, wants_exact_sums
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -79,15 +79,15 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.CHECK):
             _check(way, subject, artifact)
         with way.at(Stage.SESSION):
-            session = _session(way, artifact, scratch)
+            session = _session(way, subject, artifact, scratch)
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
-            outputs, repeats, profile = run_sets(way, subject, session)
+            runs = run_sets(way, subject, session)
         with way.at(Stage.PLACEMENT):
-            _cross_check(way, assigned, profile, artifact)
+            _cross_check(way, assigned, runs.profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
-            _compare(way, subject, artifact, outputs, repeats, kept)
+            _compare(way, subject, artifact, runs, kept)
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
@@ -249,12 +249,15 @@ def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: Way, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
+    exact = wants_exact_sums(subject.model, way.bound)
     try:
-        return open_session(artifact.model.path, provider, purpose=accuracy, level=level, profile=profile)
+        return open_session(
+            artifact.model.path, provider, purpose=accuracy, level=level, profile=profile, exact_sums=exact
+        )
     except Exception as error:
         # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
         missing = _NO_KERNEL.search(str(error))
@@ -336,21 +339,14 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         raise CellEnded(Status.FAIL, reason)
 
 
-def _compare(
-    way: Way,
-    subject: Subject,
-    artifact: Artifact,
-    outputs: list[dict[str, Any]],
-    repeats: list[Repeat],
-    kept: Cache,
-) -> None:
+def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
     cell = way.task.cell
     held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
     held = replace(held, explained=way.task.explained)
     emulated = way.found["placement"].precision in EMULATED
-    found = judge_outputs(held, outputs, artifact.model, emulated=emulated)
-    found = wrong_repeat(held, outputs, repeats) or found
+    found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
+    found = wrong_repeat(held, runs.outputs, runs.repeats) or found
     if found.comparison is not None:
         way.found["accuracy"] = found.comparison.record
     for field, comparison in (("accuracy_emulated", found.emulated), ("accuracy_simulated", found.simulated)):

@@ -7,7 +7,7 @@ run that takes another path. Both looks cost a run on the first input set.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,15 +40,30 @@ class Repeat:
     outputs: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The outputs of a session.
+
+    Attributes:
+        outputs: by name, on each of the reference's input sets in order.
+        repeats: further runs on the first of them.
+        again: runs the session on the first of them once more.
+        profile: the file with the profile of a run, where one is kept.
+    """
+
+    outputs: list[dict[str, Any]]
+    repeats: list[Repeat]
+    again: Callable[[], dict[str, Any]]
+    profile: Path | None
+
+
 def is_steady(model: Model, reference: Reference) -> bool:
     """Return whether the untouched model gives one result for one input, as far as its nodes and its runs tell."""
     return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
 
 
-def run_sets(
-    way: Way, subject: Subject, session: ort.InferenceSession
-) -> tuple[list[dict[str, Any]], list[Repeat], Path | None]:
-    """The outputs on every input set and again on the first, and the file with the profile of a run, if one is kept."""
+def run_sets(way: Way, subject: Subject, session: ort.InferenceSession) -> Runs:
+    """The outputs on every input set, and again on the first."""
     provider = providers.get(way.task.cell.provider)
     outputs: list[dict[str, Any]] = []
     repeats: list[Repeat] = []
@@ -66,7 +81,8 @@ def run_sets(
             repeats.append(_repeated(way, subject, session, AT_ONCE))
     if looks_again and len(outputs) > 1:
         repeats.append(_repeated(way, subject, session, AT_THE_END))
-    return outputs, repeats, profile
+    first = feeds_for(session, subject.reference.sets[0].values)
+    return Runs(outputs, repeats, lambda: run(session, first), profile)
 
 
 def _repeated(way: Way, subject: Subject, session: ort.InferenceSession, when: str) -> Repeat:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onnx_harness.judging.emulation import judge_half
@@ -16,6 +16,7 @@ def judge_outputs(
     candidate: Model,
     *,
     emulated: bool,
+    again: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Verdict:
     """Judge a candidate by its outputs, and by what float16 would have made of it.
 
@@ -25,6 +26,7 @@ def judge_outputs(
         candidate: the model that gave them.
         emulated: whether it asks for float16 and the provider computed that in float32: then the candidate is run once
             more with every float16 value rounded, and that run decides.
+        again: runs the candidate on the first input set once more; None where it can't be.
     """
-    found = verdict(standard, outputs)
+    found = verdict(standard, outputs, again)
     return judge_half(standard, candidate, found) if emulated else found

@@ -77,8 +77,10 @@ def kept_noise(
     return found
 
 
-def open_cpu(model: Path | onnx.ModelProto, level: str = "disable", threads: int | None = None) -> ort.InferenceSession:
-    """A session as the reference's, or at another level or number of threads.
+def open_cpu(
+    model: Path | onnx.ModelProto, level: str = "disable", threads: int | None = None, *, exact_sums: bool = False
+) -> ort.InferenceSession:
+    """A session as the reference's, or at another level or number of threads, or whose integer sums are exact.
 
     Raises:
         ValueError: a model in memory is too large to be handed over.
@@ -94,6 +96,7 @@ def open_cpu(model: Path | onnx.ModelProto, level: str = "disable", threads: int
         level=level,
         threads=threads,
         record_placement=False,
+        exact_sums=exact_sums,
     )
 
 
@@ -105,6 +108,8 @@ def gaps_of(
     reference: Reference,
     sets: Sequence[int],
     draws: Sequence[Draw] = (lambda values, _: values,),
+    steps: Mapping[str, float] | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[int, dict[str, Gap]]]:
     """Run a session on some of the reference's input sets; the gap of each output in each.
 
@@ -113,12 +118,17 @@ def gaps_of(
         reference: its input sets and outputs.
         sets: which of them, from 0.
         draws: what is done to the inputs, once for each run; the worst gap over them counts.
+        steps: of outputs on a grid, as in `Noise`.
+        first: the number of the first draw: others are other draws.
     """
     for index in sets:
         values = reference.sets[index].values
         expected = {name: value for name, value in reference.outputs[index].items() if name not in reference.unstable}
-        runs = [run(session, draw(values, np.random.default_rng([index, number]))) for number, draw in enumerate(draws)]
-        yield index, worst(gaps(expected, outputs) for outputs in runs)
+        runs = [
+            run(session, draw(values, np.random.default_rng([index, number])))
+            for number, draw in enumerate(draws, first)
+        ]
+        yield index, worst(gaps(expected, outputs, steps) for outputs in runs)
 
 
 def few_elements(reference: Reference) -> bool:

@@ -6,20 +6,24 @@ other rooms, of a model that was changed on purpose.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
-from onnx_harness.accuracy.explain import Yardstick
+from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
 from onnx_harness.accuracy.failures import listed
+from onnx_harness.accuracy.noise import Noise
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
+from onnx_harness.judging.choices import choice_axes
 from onnx_harness.judging.ideal import Conversion, ideal_conversion
-from onnx_harness.judging.noise_floor import NOT_NOISE, noise_floor, unusual_floor
+from onnx_harness.judging.last_bits import gains_integer_kernels
+from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor, unusual_floor
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp
@@ -37,6 +41,13 @@ from onnx_harness.transforms.variant import BoundVariant
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
+
+
+# Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter of the greatest
+# element, no fault could be told from it.
+_CHAOS = 0.25 / MOST_ELEMENT
+# Runs of a candidate whose model draws at random: a coin that falls alike in all of them is no coin.
+_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +137,32 @@ def standard(
     )
 
 
-def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
+def wants_exact_sums(model: Model, bound: BoundVariant) -> bool:
+    """Whether a variant's sessions avoid integer kernels that saturate, as the noise floor of its model did.
+
+    Such kernels replace the float arithmetic of a model that is quantized already: what they do is ONNX Runtime's own
+    doing on this processor. A variant that quantizes answers for them itself.
+    """
+    return bound.precision is not Precision.INT8 and gains_integer_kernels(model.skeleton)
+
+
+def verdict(
+    held: Standard, outputs: Sequence[Mapping[str, Any]], again: Callable[[], Mapping[str, Any]] | None = None
+) -> Verdict:
     """Judge a candidate by its outputs.
 
     Args:
         held: what they're held to.
         outputs: the candidate's outputs by name, on each of the reference's input sets in order.
+        again: runs the candidate on the first of those once more; None where it can't be run again. Only asked where
+            the model draws at random: what a transform has made constant gives the same each time.
     """
     made = held.reference
+    if constant := _made_constant(held, outputs[0], again):
+        reason = (
+            f"drawn at random by the untouched model, and the same in each of {_DRAWS} runs here: {listed(constant)}"
+        )
+        return Verdict(Status.FAIL, reason=reason, symptom=Symptom.WRONG_VALUES)
     notes: list[str] = []
     expected: Sequence[Mapping[str, Any]] = made.outputs
     if made.unstable:
@@ -147,13 +176,18 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
         notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [_without(each, made.unstable) for each in outputs]
     places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
+    notes += _false_shapes(held)
     yardstick, unmeasured = _yardstick(held)
     notes += unmeasured
     comparison = _compared(held, expected, outputs, places, yardstick)
-    smooth = {place for place, each in enumerate(made.sets) if each.smooth}
-    if yardstick is not None and comparison.failures and {each.at for each in comparison.failures} <= smooth:
+    if yardstick is not None and any(made.sets[failure.at or 0].unusual for failure in comparison.failures):
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
-        yardstick = yardstick.with_noise(unusual_floor(held.model, made, held.kept))
+        steadiness = unusual_floor(held.model, made, held.kept)
+        yardstick = yardstick.with_noise(steadiness)
+        unsteady = _unsteady(held, steadiness)
+        chaotic = [place for place, judges in unsteady.items() if not judges] if comparison.only_values else []
+        places = [place for place in places if place not in chaotic]
+        notes += _said_of(held, unsteady)
         comparison = _compared(held, expected, outputs, places, yardstick)
     instead = {} if comparison.passed else _specified(held, expected, outputs, places)
     if instead:
@@ -175,6 +209,87 @@ def verdict(held: Standard, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
     if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+
+
+def _made_constant(
+    held: Standard, first: Mapping[str, Any], again: Callable[[], Mapping[str, Any]] | None
+) -> list[str]:
+    """The outputs that operators of the untouched model draw at random, and that the candidate doesn't.
+
+    Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run: none is asked.
+    """
+    skeleton, unstable = held.model.skeleton, held.reference.unstable
+    drawn = {name for name in unstable & first.keys() if random_nodes(skeleton, {name})}
+    if again is None or not drawn or providers.get(held.provider).noise_factor > 1:
+        return []
+    for _ in range(_DRAWS - 1):
+        if not drawn:
+            break
+        other = again()
+        drawn = {name for name in drawn if name in other and _is_same(first[name], other[name])}
+    return sorted(drawn)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Bit for bit, sequences and maps included."""
+    return pickle.dumps(one) == pickle.dumps(other)
+
+
+def _false_shapes(held: Standard) -> list[str]:
+    """A remark on each output of the untouched model that comes out in another shape than it is declared with."""
+    remarks = []
+    for value in held.model.signature.outputs:
+        if value.shape is None:
+            continue
+        for outputs in held.reference.outputs:
+            shape = getattr(outputs.get(value.name), "shape", None)
+            if shape is not None and not _fits(value.shape, shape):
+                remarks.append(
+                    f"output {value.name} is declared as {_shape_text(value.shape)} and comes out as "
+                    f"{_shape_text(shape)}: the model's declaration is false, and whoever relies on it goes wrong"
+                )
+                break
+    return remarks
+
+
+def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
+    if len(declared) != len(shape):
+        return False
+    return all(not isinstance(size, int) or size == actual for size, actual in zip(declared, shape, strict=True))
+
+
+def _shape_text(shape: Sequence[int | str | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _unsteady(held: Standard, steadiness: Noise) -> dict[int, bool]:
+    """The unusual input sets on which the reference itself isn't within the bounds, and whether each can still judge.
+
+    Args:
+        held: the bounds.
+        steadiness: how far last bits move the untouched model on each unusual set.
+    """
+    tolerance_for = _tolerances(held)
+    found: dict[int, bool] = {}
+    for place, gaps in enumerate(steadiness.sets):
+        for name, gap in gaps.items():
+            output = next((each for each in held.reference.outputs[place] if _is_of(name, each)), name)
+            if gap.beyond(*tolerance_for(output).bounds(gap.scale)):
+                found[place] = found.get(place, True) and not gap.is_chaos(_CHAOS)
+    return found
+
+
+def _said_of(held: Standard, unsteady: Mapping[int, bool]) -> list[str]:
+    """Remarks on unusual input sets that judge less than others, or nothing."""
+    remarks = []
+    for judges, words in (
+        (False, "judges nothing, since last bits alone make the untouched model give something else there"),
+        (True, "held to the untouched model's own noise, which is beyond the bound there"),
+    ):
+        names = [held.reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges]
+        if names:
+            remarks.append(f"{words}: {listed(sorted(names))}")
+    return remarks
 
 
 def _specified(
@@ -229,7 +344,7 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
     if held.card.suite or not held.explained:
         return None, []
     floor = noise_floor(held.model, held.reference, held.kept)
-    notes = [note for note in floor.notes if note.startswith(NOT_NOISE)]
+    notes = [note for note in floor.notes if note.startswith((NOT_NOISE, RESTS_ON, INEXACT))]
     factor = providers.get(held.provider).noise_factor
     if held.conversion is None:
         return Yardstick(floor, factor=factor, usual=tuple(held.reference.usual)), notes
@@ -332,6 +447,7 @@ def _is_of(name: str, output: str) -> bool:
 
 def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
     kinds = {value.name: value.kind for value in held.model.signature.outputs}
+    axes = choice_axes(held.model.skeleton)
 
     def tolerance_for(output: str) -> Tolerance:
         spec = spec_for(held.card.tolerance, output)
@@ -341,7 +457,10 @@ def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
             return same_values(kind)
         half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
         rule = Precision.FP16 if half else held.precision
-        return choose(rule, tf32=False, spec=spec, override=held.override)
+        tolerance = choose(rule, tf32=False, spec=spec, override=held.override)
+        if tolerance.by_default and "float8" in kind:
+            tolerance = replace(tolerance, sqnr_db=None)  # one rounding of such a type leaves 20 to 30 dB
+        return replace(tolerance, axis=axes.get(output))
 
     return tolerance_for
 

@@ -148,9 +148,9 @@ def _resize() -> Iterator[HalfCase]:
         body = """spread = Mul (x, side) place = Floor (spread) whole = Cast <to = 7> (place)
                   y = Gather <axis = 0> (table, whole)"""
         table = np.sin(np.arange(count) * 2.0)
-        yield make_case("resize", f"grid_{count}", body, (0.0, 0.999), {"side": float(count), "table": table})
+        yield make_case("resize", f"grid_{count}", body, (0.0, 0.999), {"side": np.float32(count), "table": table})
     body = 'spread = Mul (x, big) y = Resize <mode = "linear"> (spread, , scales)'
-    weights = {"big": 1e5, "scales": np.array([1, 1, 2, 2], np.float32)}
+    weights = {"big": np.array(1e5, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
     yield make_case("resize", "large", body, (-1, 1), weights, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y")
 
 

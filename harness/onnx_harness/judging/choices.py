@@ -1,0 +1,30 @@
+"""Outputs that a model chooses by: the axis along which their greatest element is what counts."""
+
+from __future__ import annotations
+
+import onnx
+
+# By operator: the axis where its attribute is left out.
+_DEFAULT_AXIS = {"ArgMax": 0, "TopK": -1, "LogSoftmax": -1}
+# Since this version the default axis of LogSoftmax is the last one.
+_LAST_AXIS_SINCE = 13
+
+
+def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
+    """The axis that an ArgMax or TopK reads an output along, or that a LogSoftmax made it along, by output.
+
+    Args:
+        model: its weights aren't needed.
+    """
+    outputs = {info.name for info in model.graph.output}
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type not in _DEFAULT_AXIS:
+            continue
+        name = node.output[0] if node.op_type == "LogSoftmax" else node.input[0]
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
+        if name not in outputs or (axis is None and node.op_type == "LogSoftmax" and opset < _LAST_AXIS_SINCE):
+            continue
+        axes[name] = _DEFAULT_AXIS[node.op_type] if axis is None else axis
+    return axes

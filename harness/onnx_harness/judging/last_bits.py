@@ -1,0 +1,259 @@
+"""A model that moves the last bits of its own float values: its constants, and what its step functions read.
+
+A quantizer or a Round swallows the last bits of the inputs and turns those of a scale into a whole step. So a model
+with such a function is measured with the bits behind it moved too. The moves are drawn inside the model, with an input
+that says how far, so one session serves for any number of draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.rewrite import walk
+
+AMOUNT = "last_bits/amount"
+"""The input that says how far values move: `ONE_UNIT`, or 0."""
+EDGES = "last_bits/edges"
+"""The same for what a step function reads: 0 on input sets whose values lie on an edge on purpose."""
+
+# x + 0.75 * 2^-23 * x is always the next float32: between 0.75 and 1.5 units in the last place, rounded to one.
+ONE_UNIT = np.array(0.75 * 2.0**-23, np.float32)
+NOTHING = np.array(0.0, np.float32)
+# A float16 has 13 bits of fraction less.
+_HALF_UNITS = 2.0**13
+
+_FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+_INTEGERS = frozenset(
+    {TensorProto.BOOL, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
+    | {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
+)
+_SINCE = 9  # Where and Sign
+
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+_CHOICES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK"})
+_ROUNDINGS = frozenset({"Ceil", "Floor", "Round", "Sign"})
+# Operators that round to integers by themselves, those of com.microsoft included.
+_QUANTIZERS = frozenset(
+    {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QuantizeLinear"}
+    | {"QAttention", "QGemm", "QLinearAdd", "QLinearConv", "QLinearMatMul", "QLinearMul", "MatMulNBits"}
+)
+_INTEGER_KERNELS = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+    | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
+)
+_KEEP_VALUES = frozenset(
+    {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"}
+    | {"Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+
+
+def gains_integer_kernels(model: onnx.ModelProto) -> bool:
+    """Whether a model computes in floats between quantizers, where ONNX Runtime's optimizer puts integer kernels.
+
+    With optimizations off such a model never saturates. One that holds integer kernels itself saturates with them.
+    """
+    operators = {node.op_type for node in walk(model.graph)}
+    return "DequantizeLinear" in operators and operators.isdisjoint(_INTEGER_KERNELS)
+
+
+def has_steps(model: onnx.ModelProto) -> bool:
+    """Whether some float value of a model passes a step function, or is a float16.
+
+    Arithmetic on shapes passes some too, but what it rounds are whole numbers, which are never moved.
+
+    Args:
+        model: its weights aren't needed.
+    """
+    types = _declared(model)
+    return (
+        any(_reads_step(node, slot, name, types) for node in walk(model.graph) for slot, name in enumerate(node.input))
+        or _HALF in types.values()
+    )
+
+
+def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose float constants and whose step functions' inputs move by one unit, up or down at random.
+
+    Whole numbers stay. The model takes two more inputs, `AMOUNT` and `EDGES`: scalars of float32.
+
+    Args:
+        model: with its weights; it is left as it is.
+
+    Raises:
+        ValueError: the model's opset is too old.
+        Exception: what onnx raises about a model that it can't infer the types of.
+    """
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    if opset < _SINCE:
+        raise ValueError(f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}")
+    changed = onnx.ModelProto()
+    changed.CopyFrom(with_functions_inlined(model))
+    changed = onnx.shape_inference.infer_shapes(changed)
+    _Mover().move(changed.graph, {})
+    for name in (AMOUNT, EDGES):
+        changed.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, []))
+    return changed
+
+
+def steps(model: onnx.ModelProto) -> dict[str, float]:
+    """The distance of two neighbouring values of each output that is a step function of the rest.
+
+    Args:
+        model: with its weights.
+
+    Returns:
+        By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left out.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = dict(_constants(model.graph))
+    sizes = {}
+    for output in model.graph.output:
+        size = _step_of(output.name, makers, constants)
+        if size > 0:
+            sizes[output.name] = size
+    return sizes
+
+
+def _step_of(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, TensorProto]) -> float:
+    node = makers.get(name)
+    while node is not None and node.op_type in _KEEP_VALUES:
+        node = makers.get(node.input[0])
+    if node is None:
+        return 0.0
+    if node.op_type in _ROUNDINGS or node.op_type in ("QuantizeLinear", "QLinearConv", "QLinearMatMul"):
+        return 1.0
+    if node.op_type != "DequantizeLinear" or node.input[1] not in constants:
+        return 0.0
+    return float(np.abs(numpy_helper.to_array(constants[node.input[1]])).max(initial=0.0))
+
+
+@dataclass(slots=True)
+class _Mover:
+    """Rewrites graphs so that their values move."""
+
+    count: int = 0
+
+    def move(self, graph: onnx.GraphProto, outer: Mapping[str, int]) -> None:
+        """Change a graph and its bodies, in place.
+
+        Args:
+            graph: with the inferred types of its values.
+            outer: the types of the values around it.
+        """
+        types = {**outer, **_types(graph)}
+        inputs = {info.name for info in graph.input}
+        movable = {name for name, tensor in _constants(graph) if _moves(tensor)}
+        compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
+        moved: dict[str, str] = {}
+        nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            for slot, name in enumerate(node.input):
+                constant = name in movable
+                reads = _reads_step(node, slot, name, types) or types.get(name) == _HALF
+                if name in inputs or not (constant or reads) or types.get(name) not in (_FLOAT, _HALF):
+                    continue
+                if name not in moved:
+                    amount = AMOUNT if constant and name not in compared else EDGES
+                    added, moved[name] = self._moved(name, amount, half=types[name] == _HALF)
+                    nodes += added
+                node.input[slot] = moved[name]
+            for body in subgraphs(node):
+                self.move(body, types)
+            nodes.append(node)
+        copies = []
+        for node in nodes:
+            copies.append(onnx.NodeProto())
+            copies[-1].CopyFrom(node)
+        graph.ClearField("node")
+        graph.node.extend(copies)
+
+    def _moved(self, name: str, amount: str, *, half: bool) -> tuple[list[onnx.NodeProto], str]:
+        """The nodes that move a value, and the name of what they make of it."""
+        self.count += 1
+        stem = f"last_bits/{self.count}"
+        source = f"{stem}/wide" if half else name
+        nodes = [helper.make_node("Cast", [name], [source], to=_FLOAT)] if half else []
+        if half:
+            unit = numpy_helper.from_array(np.array(_HALF_UNITS, np.float32))
+            nodes.append(helper.make_node("Constant", [], [f"{stem}/units"], value=unit))
+            nodes.append(helper.make_node("Mul", [amount, f"{stem}/units"], [f"{stem}/amount"]))
+            amount = f"{stem}/amount"
+
+        def add(op_type: str, *read: str, **attributes: Any) -> str:
+            result = f"{stem}/{len(nodes)}"
+            nodes.append(helper.make_node(op_type, list(read), [result], **attributes))
+            return result
+
+        # The seed makes one session's draws the same in every run of the harness.
+        drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
+        part = add("Mul", add("Sign", drawn), amount)
+        shifted = add("Add", source, add("Mul", source, part))
+        result = add("Where", add("Less", add("Floor", source), source), shifted, source)
+        if half:
+            nodes.append(helper.make_node("Cast", [result], [f"{stem}/narrow"], to=_HALF))
+            result = f"{stem}/narrow"
+        return nodes, result
+
+
+def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, int]) -> bool:
+    """Whether a node reads a float in ``slot`` of which it gives a step function."""
+    if not name or types.get(name) not in (_FLOAT, _HALF):
+        return False
+    if node.op_type in _COMPARISONS:
+        return True
+    if node.op_type == "Cast":
+        return any(attribute.name == "to" and attribute.i in _INTEGERS for attribute in node.attribute)
+    if node.op_type == "NonMaxSuppression":
+        return slot < 2
+    return slot == 0 and node.op_type in _ROUNDINGS | _CHOICES | _QUANTIZERS
+
+
+def _moves(tensor: TensorProto) -> bool:
+    if tensor.data_type not in (_FLOAT, _HALF):
+        return False
+    array = numpy_helper.to_array(tensor)
+    return bool(np.any(np.isfinite(array) & (array != np.floor(array))))
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    yield node.output[0], attribute.t
+                elif attribute.name in ("value_float", "value_floats"):
+                    single = attribute.name == "value_float"
+                    array = np.array(attribute.f if single else attribute.floats, np.float32)
+                    yield node.output[0], numpy_helper.from_array(array)
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, int]:
+    types = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
+    types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)}
+    types |= {name: tensor.data_type for name, tensor in _constants(graph)}
+    return types
+
+
+def _declared(model: onnx.ModelProto) -> dict[str, int]:
+    """The element types of the values of every graph of a model, by name."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except Exception:  # inference of a model with operators of other domains may raise anything
+        graph = model.graph
+    return dict(_all_types(graph))
+
+
+def _all_types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
+    yield from _types(graph).items()
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from _all_types(body)
