@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from onnx_harness.errors import NotApplicable, UsageError
 from onnx_harness.names import parse_variant
-from onnx_harness.transforms import bind
+from onnx_harness.transforms import bind, remarks
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
@@ -130,3 +130,10 @@ def test_a_float16_model_is_not_converted_again(variant: str) -> None:
     model = model_of("agraph (float16[2] x) => (float16[2] z) <float16[2] w = {1, 2}> { z = Mul(x, w) }")
     with pytest.raises(NotApplicable, match="float16"):
         bind(parse_variant(variant).steps[0])(model)
+
+
+def test_that_nothing_was_converted_is_said() -> None:
+    model = model_of("agraph (float[3] x) => (float[3] z) <int64 axis = {0}> { z = CumSum(x, axis) }")
+    with remarks() as said:
+        convert_float_to_float16(model, keep_io_types=True)
+    assert said == ["nothing was converted: what the model computes stays float32 (CumSum)"]

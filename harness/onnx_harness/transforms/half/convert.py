@@ -121,6 +121,9 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         Rewiring(model, reading, halving, rounder).write()
         if request.refuse_vain:
             _refuse_vain(reading, rounder)
+        if not halving.halves and not rounder.waiting:
+            operators = ", ".join(sorted({step.node.op_type for step in reading.floating})[:_NAMED_READERS])
+            remark(f"nothing was converted: what the model computes stays float32 ({operators or 'nothing'})")
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
