@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test operators selftest lint style numbers performance experiment lock clean
+.PHONY: help validate nightly test operators selftest lint style coverage mutants numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,16 @@ lint: .venv/.made ## ruff, mypy and the floors
 style: .venv/.made ## how dense the lines are and how private the words
 	.venv/bin/python -m tests.style
 
+# Not pytest-cov: this project's plugin is imported before it begins to measure.
+coverage: .venv/.made ## the lines and branches that the tests reach, worker processes included (ARGS="tests/unit")
+	.venv/bin/python -m coverage erase
+	.venv/bin/python -m coverage run -m pytest -n 2 -q $(ARGS)
+	.venv/bin/python -m coverage combine --quiet
+	.venv/bin/python -m coverage report
+
+mutants: .venv/.made ## mistakes that no test notices, by room (hours; ROOMS="gate isolate", BASE=main for changed lines)
+	.venv/bin/python -m tests.mutants $(ROOMS) $(if $(BASE),--changed $(BASE))
+
 performance: .venv/.made ## the ratios that the README states
 	.venv/bin/python -m pytest tests/performance -m performance -s
 
@@ -69,6 +79,6 @@ lock: lock-providers ## resolve the lock files anew (needs uv)
 	    --extra cpu --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove the environments, what tests leave, and the last run's results
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis build .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf reports/results.json reports/summary.md reports/report.html reports/gate.json reports/gate.md

@@ -28,36 +28,14 @@ from onnx_harness.names import Variant
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.run import gather
-from onnx_harness.settings import Settings, byte_count, combine, read_project
+from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
 # Each is also spelled without `onnx-`, where no other plugin owns that spelling.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "provider": {"action": "append", "metavar": "NAME", "help": "execution provider, repeatable (default: cpu)"},
-    "variant": {"action": "append", "metavar": "V", "help": "variant or group, repeatable (default: default)"},
-    "input-sets": {"type": int, "metavar": "N", "help": "random input sets per model (default: 4)"},
-    "seed": {"type": int, "metavar": "S", "help": "seed of the random inputs (default: 0)"},
-    "report-dir": {"type": Path, "metavar": "DIR", "help": "where results go (default: nowhere)"},
-    "rtol": {"type": float, "metavar": "R", "help": "relative tolerance, with --atol"},
-    "atol": {"type": float, "metavar": "A", "help": "absolute tolerance, with --rtol"},
-    "min-placement": {"type": float, "metavar": "F", "help": "share of nodes that the provider must own, 0 to 1"},
-    "cell-timeout": {"type": float, "metavar": "SECONDS", "help": "time limit of a cell (default: 300)"},
-    "cell-memory": {
-        "type": byte_count,
-        "metavar": "BYTES",
-        "help": "memory limit, such as 4G (default: 3/4 of the machine's)",
-    },
-    "sensitivity": {"action": "store_true", "help": "plant faults in what passes, and count those that are caught"},
-    "latency-budget": {"type": float, "metavar": "SECONDS", "help": "time spent on timing a cell (default: 1.5)"},
-    "gate-reference": {
-        "type": Path,
-        "metavar": "PATH",
-        "help": "virtual environment with the last accepted versions: each cell runs there too, in lockstep",
-    },
-}
+_OPTIONS = {option.flag: option for option in OPTIONS.values() if option.help}
 
 _LOG_WIDTH = 120
 
@@ -72,8 +50,8 @@ _names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (o
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options under the names that are surely ours, and the ini value."""
     group = parser.getgroup("onnx-harness", "ONNX models")
-    for name, details in _OPTIONS.items():
-        group.addoption(f"--onnx-{name}", dest=_dest(name), default=None, **details)
+    for name, option in _OPTIONS.items():
+        group.addoption(f"--onnx-{name}", dest=_dest(name), **option.arguments)
     group.addoption(
         f"--{backend_suite.NAME}",
         action="append",
@@ -95,17 +73,17 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
     written = {argument.partition("=")[0] for argument in args}
     # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is up to its version.
     taken = {name for group in (*parser._groups, parser._anonymous) for each in group.options for name in each.names()}
-    for name, details in _OPTIONS.items():
+    for name, option in _OPTIONS.items():
         short = f"--{name}"
         if short not in taken and written & {short, "-h", "--help"}:
             group = parser.getgroup("onnx-harness")
-            group.addoption(short, dest=_dest(name), default=None, **{**details, "help": f"--onnx-{name}"})
+            group.addoption(short, dest=_dest(name), **{**option.arguments, "help": f"--onnx-{name}"})
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Settle what was asked for; a misspelling is a usage error before anything is collected."""
-    given = {_key(name): config.getoption(_dest(name)) for name in _OPTIONS}
+    given = {option.key: config.getoption(_dest(name)) for name, option in _OPTIONS.items()}
     given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
     try:
         config.stash[_selections] = backend_suite.choose(config.getoption(_dest("backend-suite")) or ())

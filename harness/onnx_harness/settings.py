@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,136 @@ from onnx_harness.names import check_name
 TABLE = "tool.onnx-harness"
 
 _SIZE = re.compile(r"([0-9.]+)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value, as a command line and as pyproject.toml have it.
+
+    Attributes:
+        words: what a message calls it: ``a whole number``.
+        read: the value of a key of pyproject.toml; raises TypeError where it's of another type.
+        arguments: of argparse's ``add_argument``.
+    """
+
+    words: str
+    read: Callable[[Any], object]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting, declared once for pytest, the commands and pyproject.toml.
+
+    Attributes:
+        key: of pyproject.toml, and the name of the attribute of :class:`Settings`.
+        kind: of its value.
+        help: for ``--help``; empty where it's no option of a command line.
+        metavar: the placeholder of its value; empty for a flag.
+        holds: whether a value is in its range.
+        range: the words for the range.
+    """
+
+    key: str
+    kind: Kind
+    help: str
+    metavar: str
+    holds: Callable[[Any], bool]
+    range: str
+
+    @property
+    def flag(self) -> str:
+        """The spelling on a command line, without its dashes."""
+        return self.key.replace("_", "-")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of argparse's ``add_argument``, but for the spelling."""
+        placeholder = {"metavar": self.metavar} if self.metavar else {}
+        return {**self.kind.arguments, **placeholder, "default": None, "help": self.help}
+
+
+def byte_count(word: str) -> int:
+    """``4G``, ``500MiB``, ``1000000``: what an option or a key takes as a size.
+
+    Raises:
+        argparse.ArgumentTypeError: it's none.
+    """
+    match = _SIZE.fullmatch(word.strip())
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if match is None or number <= 0:
+        raise argparse.ArgumentTypeError(f"{word!r} isn't a size; write 500M, 4G or a number of bytes")
+    base = 1024 if match[3] else 1000
+    return int(number * base ** " kmgt".index(match[2].lower() or " "))
+
+
+def _read_number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return float(value)
+
+
+def _read_whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _read_size(value: Any) -> int:
+    return byte_count(value) if isinstance(value, str) else _read_whole(value)
+
+
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _read_path(value: Any) -> Path:
+    if not isinstance(value, str):
+        raise TypeError
+    return Path(value)
+
+
+def _read_words(value: Any) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise TypeError
+    return tuple(words)
+
+
+def _read_chains(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
+        raise TypeError
+    return {check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()}
+
+
+_NUMBER = Kind("a number", _read_number, {"type": float})
+_WHOLE = Kind("a whole number", _read_whole, {"type": int})
+_BYTES = Kind("a whole number", _read_size, {"type": byte_count})
+_FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
+_PATH = Kind("a string", _read_path, {"type": Path})
+_WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
+_CHAINS = Kind('a table of name = "chain"', _read_chains, {})
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+def _option(
+    kind: Kind,
+    help: str,
+    metavar: str = "",
+    *,
+    holds: Callable[[Any], bool] = _always,
+    range: str = "",
+) -> dict[str, Any]:
+    """The metadata of a field of :class:`Settings`; a value that isn't None has to be in the range."""
+    return {"option": (kind, help, metavar, holds, range)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +171,104 @@ class Settings:
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
     """
 
-    provider: tuple[str, ...] = ("cpu",)
-    variant: tuple[str, ...] = ("default",)
-    variants: Mapping[str, str] = field(default_factory=dict)
-    input_sets: int = 4
-    seed: int = 0
-    report_dir: Path | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    min_placement: float | None = None
-    cell_timeout: float = 300.0
-    cell_memory: int = field(default_factory=default_memory_bytes)
-    latency_budget: float = 1.5
-    gate_reference: Path | None = None
-    sensitivity: bool = False
+    provider: tuple[str, ...] = field(
+        default=("cpu",),
+        metadata=_option(_WORDS, "execution provider, repeatable (default: cpu)", "NAME"),
+    )
+    variant: tuple[str, ...] = field(
+        default=("default",),
+        metadata=_option(_WORDS, "variant or group, repeatable (default: default)", "V"),
+    )
+    variants: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_option(_CHAINS, ""),
+    )
+    input_sets: int = field(
+        default=4,
+        metadata=_option(
+            _WHOLE, "random input sets per model (default: 4)", "N", holds=lambda count: count >= 1, range="1 or more"
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=_option(
+            _WHOLE, "seed of the random inputs (default: 0)", "S", holds=lambda seed: seed >= 0, range="0 or more"
+        ),
+    )
+    report_dir: Path | None = field(
+        default=None,
+        metadata=_option(_PATH, "where results go (default: nowhere)", "DIR"),
+    )
+    rtol: float | None = field(
+        default=None,
+        metadata=_option(
+            _NUMBER,
+            "relative tolerance, with --atol",
+            "R",
+            holds=lambda rtol: 0 <= rtol < math.inf,
+            range="0 or more, and finite",
+        ),
+    )
+    atol: float | None = field(
+        default=None,
+        metadata=_option(
+            _NUMBER,
+            "absolute tolerance, with --rtol",
+            "A",
+            holds=lambda atol: 0 <= atol < math.inf,
+            range="0 or more, and finite",
+        ),
+    )
+    min_placement: float | None = field(
+        default=None,
+        metadata=_option(
+            _NUMBER,
+            "share of nodes that the provider must own, 0 to 1",
+            "F",
+            holds=lambda share: 0 <= share <= 1,
+            range="between 0 and 1",
+        ),
+    )
+    cell_timeout: float = field(
+        default=300.0,
+        metadata=_option(
+            _NUMBER,
+            "time limit of a cell (default: 300)",
+            "SECONDS",
+            holds=lambda seconds: seconds > 0,
+            range="more than 0 seconds",
+        ),
+    )
+    cell_memory: int = field(
+        default_factory=default_memory_bytes,
+        metadata=_option(
+            _BYTES,
+            "memory limit, such as 4G (default: 3/4 of the machine's)",
+            "BYTES",
+            holds=lambda size: size > 0,
+            range="more than 0 bytes",
+        ),
+    )
+    latency_budget: float = field(
+        default=1.5,
+        metadata=_option(
+            _NUMBER,
+            "time spent on timing a cell (default: 1.5)",
+            "SECONDS",
+            holds=lambda seconds: 0 < seconds < math.inf,
+            range="more than 0 seconds",
+        ),
+    )
+    gate_reference: Path | None = field(
+        default=None,
+        metadata=_option(
+            _PATH, "virtual environment with the last accepted versions: each cell runs there too, in lockstep", "PATH"
+        ),
+    )
+    sensitivity: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+    )
 
     @property
     def limits(self) -> Limits:
@@ -65,6 +279,12 @@ class Settings:
     def tolerance_override(self) -> tuple[float, float] | None:
         """(rtol, atol) when the command line sets them."""
         return None if self.rtol is None or self.atol is None else (self.rtol, self.atol)
+
+
+OPTIONS: Mapping[str, Option] = {
+    declared.name: Option(declared.name, *declared.metadata["option"]) for declared in fields(Settings)
+}
+"""The settings by key; those without a help are keys of pyproject.toml alone."""
 
 
 def read_project(folder: Path) -> dict[str, Any]:
@@ -102,23 +322,6 @@ def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
     return combine(read_project(folder), overrides)
 
 
-def byte_count(word: str) -> int:
-    """``4G``, ``500MiB``, ``1000000``: what an option or a key takes as a size.
-
-    Raises:
-        argparse.ArgumentTypeError: it's none.
-    """
-    match = _SIZE.fullmatch(word.strip())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(f"{word!r} isn't a size; write 500M, 4G or a number of bytes")
-    base = 1024 if match[3] else 1000
-    return int(number * base ** " kmgt".index(match[2].lower() or " "))
-
-
 def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
     """Settings from the project's table and, where it says something (not None, not empty), the command line.
 
@@ -136,56 +339,21 @@ def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
                 f"--rtol and --atol go together{where}: give both, or neither and let provider, dtype and card choose"
             )
     settings = replace(Settings(), **{**project, **given})
-    for key, value, holds, range_ in (
-        ("rtol", settings.rtol, 0 <= (settings.rtol or 0) < math.inf, "0 or more, and finite"),
-        ("atol", settings.atol, 0 <= (settings.atol or 0) < math.inf, "0 or more, and finite"),
-        ("min_placement", settings.min_placement, 0 <= (settings.min_placement or 0) <= 1, "between 0 and 1"),
-        ("input_sets", settings.input_sets, settings.input_sets >= 1, "1 or more"),
-        ("seed", settings.seed, settings.seed >= 0, "0 or more"),
-        ("cell_timeout", settings.cell_timeout, settings.cell_timeout > 0, "more than 0 seconds"),
-        ("cell_memory", settings.cell_memory, settings.cell_memory > 0, "more than 0 bytes"),
-        ("latency_budget", settings.latency_budget, 0 < settings.latency_budget < math.inf, "more than 0 seconds"),
-    ):
-        if not holds:
-            raise UsageError(f"{key} is {value}; it has to be {range_}")
+    for option in OPTIONS.values():
+        value = getattr(settings, option.key)
+        if value is not None and not option.holds(value):
+            raise UsageError(f"{option.key} is {value}; it has to be {option.range}")
     return settings
 
 
 def _value(key: str, value: object) -> object:
-    """Check one value of the table by the type of its default."""
-    known = {field.name for field in fields(Settings)}
-    if key not in known:
-        raise UsageError(f"[{TABLE}] has no key '{key}'. {did_you_mean(key, known)}")
-    match key:
-        case "variants":
-            if isinstance(value, dict) and all(isinstance(chain, str) for chain in value.values()):
-                return {check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()}
-            wanted = 'a table of name = "chain"'
-        case "provider" | "variant":
-            if isinstance(value, str):
-                return (value,)
-            if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-                return tuple(value)
-            wanted = "a string or a list of strings"
-        case "report_dir" | "gate_reference":
-            if isinstance(value, str):
-                return Path(value)
-            wanted = "a string"
-        case "sensitivity":
-            if isinstance(value, bool):
-                return value
-            wanted = "true or false"
-        case "cell_memory" if isinstance(value, str):
-            try:
-                return byte_count(value)
-            except argparse.ArgumentTypeError as error:
-                raise UsageError(f"[{TABLE}] {key}: {error}") from None
-        case "input_sets" | "seed" | "cell_memory":
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-            wanted = "a whole number"
-        case _:
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
-            wanted = "a number"
-    raise UsageError(f"[{TABLE}] {key} = {value!r}: it takes {wanted}")
+    """Read one value of the table."""
+    option = OPTIONS.get(key)
+    if option is None:
+        raise UsageError(f"[{TABLE}] has no key '{key}'. {did_you_mean(key, OPTIONS)}")
+    try:
+        return option.kind.read(value)
+    except TypeError:
+        raise UsageError(f"[{TABLE}] {key} = {value!r}: it takes {option.kind.words}") from None
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"[{TABLE}] {key}: {error}") from None

@@ -75,7 +75,10 @@ def test_an_overflow_that_the_cpu_hides_is_caught_with_its_node_and_its_mend(tmp
 @pytest.mark.parametrize(
     ("text", "worst"),
     [
-        ("square = Mul(big, big)  double = Add(square, square)  y = Sqrt(double)", "double"),
+        (
+            "less = Neg(big)  square = Mul(big, less)  double = Add(square, square)  z = Abs(double)  y = Sqrt(z)",
+            "double",
+        ),
         ("square = Mul(big, big)  size = Abs(big)  less = Sub(square, size)  y = Sqrt(less)", "square"),
     ],
 )

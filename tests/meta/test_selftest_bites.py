@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from onnx_harness.cards.card import KnownFailure
@@ -13,7 +14,9 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cli import main
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
-from onnx_harness.selftest.bench import Outcome, falsely_failed
+from onnx_harness.selftest import half_rows, quantized_rows
+from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed
+from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.log import Log
 from onnx_harness.selftest.rows import ROWS
 from tests.models import linear, model, save
@@ -33,7 +36,7 @@ def zoo(tmp_path: Path) -> Path:
 def measured(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[dict[str, object]]]:
     """The exit code, and the rows as JSON."""
     common = ["--models", str(folder), "--log", str(folder / "log.jsonl"), "--json"]
-    code = main(["selftest", *words, *common])
+    code = main(["selftest", *common, *words])
     found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
     return code, found
 
@@ -86,6 +89,8 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
         ("honest", [Outcome(8, 0)], [Outcome(8, 0), Outcome(8, 1)]),
         ("fp16", [Outcome(3, 0)], [Outcome(3, 1)]),
         ("inputs", [Outcome(1, 0)], [Outcome(1, 1)]),
+        ("half", [Outcome(3, 0)], [Outcome(3, 1, (), {"false passes": 1})]),
+        ("quantized", [Outcome(6, 0)], [Outcome(6, 1)]),
         (
             "cost",
             [Outcome(1, 0, (), {"with": 2.0, "without": 1.0})],
@@ -97,6 +102,60 @@ def test_each_row_says_whether_it_is_reached(row: str, good: list[Outcome], shor
     assert ROWS[row].reached(good)
     assert not ROWS[row].reached(short)
     assert ROWS[row].figure(good) != ROWS[row].figure(short)
+
+
+def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [case for case in half_cases() if case.name in ("centring_0", "centring_3000")]
+    monkeypatch.setattr(half_rows, "half_cases", lambda *, quick: iter(chosen))
+
+
+def test_a_right_and_a_wrong_answer_of_float16_are_told_apart(
+    zoo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_cases(monkeypatch)
+    code, rows = measured(zoo, capsys, "half")
+    assert code == 0
+    assert rows[0]["figure"] == "2 in 1 kinds (1 right, 1 wrong, 0 open): false passes 0, false failures 0"
+
+
+def test_a_harness_that_says_the_same_of_every_conversion_is_noticed(
+    zoo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_cases(monkeypatch)
+    for status, stage, mistake in [
+        (Status.PASS, Stage.DONE, "false passes 1, false failures 0"),
+        (Status.FAIL, Stage.COMPARE, "false passes 0, false failures 1"),
+        (Status.ERROR, Stage.LOAD, "false passes 1, false failures 1"),
+    ]:
+        same = CellResult("m", "m", "", "fp16.io32", "cpu", status, stage, "the same of all")
+        monkeypatch.setattr(Bench, "judge", lambda *_, same=same: (None, same))
+        code, rows = measured(zoo, capsys, "half", "--log", str(zoo / f"{status}.jsonl"))
+        assert code == 1
+        assert str(rows[0]["figure"]).endswith(mistake)
+
+
+def test_a_quantized_copy_that_fails_is_counted_and_one_that_cannot_be_made_is_not(
+    zoo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantized_rows, "_quantized", lambda _, conversion: broken_copy(zoo, conversion))
+    code, rows = measured(zoo, capsys, "quantized", "--quick")
+    assert (code, rows[0]["count"], rows[0]["bad"]) == (1, 2, 2)
+    assert rows[0]["figure"] == "2 of 2 cells over 1 copies"
+    assert "no copy by int8.dynamic" in str(rows[0]["words"])
+
+
+def broken_copy(folder: Path, conversion: str) -> Path:
+    if conversion.startswith("int8.dynamic"):
+        raise ValueError("there is nothing to quantize")
+    (folder / "copy.onnx").write_bytes(b"no model")
+    return folder / "copy.onnx"
+
+
+def test_a_copy_is_quantized_and_judged_as_itself(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, rows = measured(zoo, capsys, "quantized", "--quick")
+    assert (code, rows[0]["count"], rows[0]["bad"]) == (0, 4, 0)
+    copy = quantized_rows._quantized(card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0])
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(copy).graph.node}
 
 
 def test_what_was_found_is_not_looked_for_again(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.mutants.__main__ import read_rooms
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
@@ -35,6 +37,12 @@ def steps() -> list[dict[str, Any]]:
     return list(read("night.yml")["jobs"]["night"]["steps"])
 
 
+def all_steps() -> list[dict[str, Any]]:
+    """The steps of every workflow."""
+    jobs = [job for path in WORKFLOWS for job in read(path.name)["jobs"].values()]
+    return [step for job in jobs for step in job.get("steps", ())]
+
+
 def targets() -> set[str]:
     text = "\n".join((ROOT / name).read_text("utf-8") for name in ("Makefile", "tests/providers/environments.mk"))
     return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
@@ -54,9 +62,21 @@ def test_a_workflow_parses_and_says_what_it_may_do(path: Path) -> None:
 
 
 def test_every_make_target_that_a_step_calls_exists() -> None:
-    wanted = set().union(*(called(step.get("run", "")) for step in steps()))
-    assert "nightly" in wanted
+    wanted = set().union(*(called(step.get("run", "")) for step in all_steps()))
+    assert wanted >= {"nightly", "mutants"}
     assert wanted <= targets()
+
+
+def test_mutants_are_tried_on_changed_lines_of_a_change_and_in_every_room_at_night() -> None:
+    made = read("mutants.yml")
+    assert made[True].keys() >= {"pull_request", "schedule"}
+    changed, whole = made["jobs"]["changed"], made["jobs"]["whole"]
+    assert (changed["if"], whole["if"]) == tuple(
+        f"github.event_name {relation} 'pull_request'" for relation in ("==", "!=")
+    )
+    assert whole["strategy"]["matrix"]["room"] == [room.name for room in read_rooms()]
+    # A pipe hides how make ended, unless the shell is told otherwise.
+    assert all(step["shell"] == "bash" for step in all_steps() if "| tee" in step.get("run", ""))
 
 
 def test_a_target_that_does_not_exist_would_be_seen() -> None:
@@ -64,7 +84,7 @@ def test_a_target_that_does_not_exist_would_be_seen() -> None:
 
 
 def test_actions_are_of_a_major_version_or_a_whole_commit() -> None:
-    for step in steps():
+    for step in all_steps():
         if "uses" in step:
             name, _, version = step["uses"].partition("@")
             assert name in KNOWN_ACTIONS
@@ -85,7 +105,7 @@ def test_every_night_calls_the_one_workflow_with_labels_that_parse() -> None:
 
 
 def test_no_text_of_an_event_reaches_a_shell() -> None:
-    for step in steps():
+    for step in all_steps():
         assert "${{" not in step.get("run", "")
 
 

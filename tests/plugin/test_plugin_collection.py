@@ -63,6 +63,15 @@ def test_a_card_with_a_wrong_key_is_refused_where_it_lies(pytester: pytest.Pytes
     result.stdout.fnmatch_lines(["*lin.model.toml, line 2: model.sumary isn't a key*Did you mean 'summary'?*"])
 
 
+def test_a_card_with_a_wrong_key_beside_its_model_is_one_error(pytester: pytest.Pytester) -> None:
+    save(linear(), pytester.path / "exports" / "lin.onnx")
+    card = pytester.path / "exports" / "lin.model.toml"
+    card.write_text("[model]\nsumary = 'linear'\n", "utf-8")
+    pytester.makeini("[pytest]\nonnx_model_paths = exports")
+    result = pytester.runpytest_inprocess("exports")
+    result.assert_outcomes(errors=1)
+
+
 def test_a_model_is_collected_though_its_folder_is_named_too(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "lin.onnx")
     assert ids(pytester, ".", "lin.onnx", "--variant=original", "-k=accuracy") == [

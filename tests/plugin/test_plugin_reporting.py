@@ -149,3 +149,41 @@ def test_under_xdist_accuracy_is_judged_and_latency_refused(tmp_path: Path) -> N
     assert all(cell["latency"] is None for cell in ended.cells.values())
     assert "latency isn't measured under xdist" in ended.told
     assert "2 models, 12 cells on cpu: 6 pass, 6 fail" in ended.told
+
+
+SETTLING = """
+from dataclasses import replace
+
+import pytest
+
+from onnx_harness.run.runner import Runner
+
+
+@pytest.fixture(autouse=True)
+def _remember(monkeypatch):
+    judge = Runner.judge
+
+    def judge_and_remember(self, cell, *args, **options):
+        global judged
+        judged = judge(self, cell, *args, **options)
+        return judged
+
+    monkeypatch.setattr(Runner, "judge", judge_and_remember)
+
+
+def settle(self, say):
+    assert judged is not None
+    yield replace(judged, reason="measured again")
+
+
+Runner.settle = settle
+"""
+
+
+def test_what_is_measured_again_at_the_end_replaces_what_was_written(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "conftest.py").write_text(SETTLING, "utf-8")
+    options = ("--variant=original", "--report-dir=reports", "-k=accuracy")
+    ended = run_pytest(tmp_path, "lin.onnx", *options)
+    assert ended.code == 0, ended.told
+    assert ended.cells["lin-original-cpu"]["reason"] == "measured again"

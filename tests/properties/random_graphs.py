@@ -498,10 +498,72 @@ def _sequence(g: Graph) -> None:
         return
     x, y = g.pick("f"), g.pick("f")
     name = g.fresh()
-    g.nodes.append(helper.make_node("SequenceConstruct", [x.name, y.name], [name]))
-    at = g.random.choice((0, 1, -1))
-    chosen = (x, y)[at]
-    g.add("SequenceAt", [name, g.constant(np.array(at, np.int64))], "f", chosen.shape)
+    at = g.constant(np.array(g.random.choice((0, 1, -1)), np.int64))
+    way = g.random.random()
+    if way < 0.5 or not x.shape or min(x.shape) < 1:
+        place = g.random.choice((0, 1, -1))
+        g.nodes.append(helper.make_node("SequenceConstruct", [x.name, y.name], [name]))
+        g.add("SequenceAt", [name, g.constant(np.array(place, np.int64))], "f", (x, y)[place].shape)
+    elif way < 0.7:
+        g.nodes.append(helper.make_node("SequenceConstruct", [x.name, x.name], [name]))
+        g.add("ConcatFromSequence", [name], "f", (2 * x.shape[0], *x.shape[1:]), axis=0)
+    elif x.shape[-1] >= 2:
+        keep = g.random.choice((0, 1))
+        shape = (*x.shape[:-1], 1) if keep else x.shape[:-1]
+        g.nodes.append(helper.make_node("SplitToSequence", [x.name], [name], axis=-1, keepdims=keep))
+        g.add("SequenceAt", [name, at], "f", shape)
+
+
+def _clamps(g: Graph) -> None:
+    """Two of the operators that bound a value, one after another."""
+    x = g.pick("f")
+    for _ in range(2):
+        op = g.random.choice(("Relu", "Min", "Max", "Clip"))
+        if op == "Clip":
+            _clip_of(g, x)
+        elif op == "Relu":
+            g.add("Relu", [x.name], "f", x.shape)
+        else:
+            bound = g.constant(np.array(g.random.choice((*SPECIAL, 6.0)), np.float32))
+            g.add(op, [x.name, bound] if g.random.random() < 0.7 else [bound, x.name], "f", x.shape)
+        x = g.values[0]
+
+
+def _reduce_and_back(g: Graph) -> None:
+    """A reduction, and the axis that it drops put back, or another one."""
+    x = g.pick("f", lambda value: len(value.shape) > 0 and min(value.shape) > 0)
+    axis = g.random.randrange(len(x.shape))
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    y = g.add("ArgMax", [x.name], "i", shape, axis=axis, keepdims=0)
+    place = axis if g.random.random() < 0.7 else 0
+    back = (*shape[:place], 1, *shape[place:])
+    if g.opset >= 13:
+        g.add("Unsqueeze", [y.name, g.constant(np.array([place], np.int64))], "i", back)
+    else:
+        g.add("Unsqueeze", [y.name], "i", back, axes=[place])
+
+
+def _filled(g: Graph) -> None:
+    if g.opset < 9:
+        return
+    x, kind = g.pick("f"), g.random.choice("fib")
+    shape = g.add("Shape", [x.name], "i", (len(x.shape),))
+    value = numbers(g.random, kind, (1,))
+    y = g.add("ConstantOfShape", [shape.name], kind, x.shape, value=numpy_helper.from_array(value))
+    if kind != "f":
+        g.add("Cast", [y.name], "f", x.shape, to=_CODES["f"])
+
+
+def _concat_empty(g: Graph) -> None:
+    """A tensor joined with a slice of itself that holds nothing."""
+    x = g.pick("fi", lambda value: len(value.shape) > 0)
+    if g.opset >= 10:
+        none = g.constant(np.zeros(1, np.int64))
+        empty = g.add("Slice", [x.name, none, none, none], x.kind, (0, *x.shape[1:]))
+    else:
+        empty = g.add("Slice", [x.name], x.kind, (0, *x.shape[1:]), starts=[0], ends=[0], axes=[0])
+    parts = [x.name, empty.name] if g.random.random() < 0.5 else [empty.name, x.name]
+    g.add("Concat", parts, x.kind, x.shape, axis=0)
 
 
 def _function(g: Graph) -> None:
@@ -514,7 +576,11 @@ def _function(g: Graph) -> None:
 
 
 def _clip(g: Graph) -> None:
-    x, low, high = g.pick("f"), g.random.choice((-1.0, 0.0, 0.5)), g.random.choice((0.25, 1.0, 6.0))
+    _clip_of(g, g.pick("f"))
+
+
+def _clip_of(g: Graph, x: Value) -> None:
+    low, high = g.random.choice((-1.0, 0.0, 0.5)), g.random.choice((0.25, 1.0, 6.0))
     if g.opset < 11:
         g.add("Clip", [x.name], "f", x.shape, min=low, max=high)
         return
@@ -629,7 +695,7 @@ _MAKERS: tuple[Callable[[Graph], object], ...] = (
     *(_unary, _identity, _with_constant, _with_constant, _two, _cast, _transpose, _transpose, _reshape, _reshape),
     *(_unsqueeze, _squeeze, _squeeze, _flatten, _slice, _slice, _concat, _shape, _size, _gather, _expand, _where),
     *(_reduce, _pad, _window, _window, _window, _matmul, _matmul, _gemm, _dropout, _split, _sequence, _function),
-    *(_if, _loop, _clip, _classes, _quantized, _einsum),
+    *(_if, _loop, _clip, _clamps, _classes, _quantized, _einsum, _reduce_and_back, _filled, _concat_empty),
 )
 
 

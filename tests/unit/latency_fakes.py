@@ -30,7 +30,8 @@ class Clock:
 class Sessions:
     """Opens sessions whose runs take ``run_s``, times a noise of their own and one of each run.
 
-    ``used`` has the input set of each run; with ``transfer_s`` they can also be timed there and back.
+    ``used`` has the input set of each run; with ``transfer_s`` they can also be timed there and back, and
+    ``transferred`` has the input set of each such run behind that of the run before it.
     """
 
     clock: Clock
@@ -44,6 +45,7 @@ class Sessions:
     transfer_s: float = 0.0
     log: list[str] = field(default_factory=list)
     used: list[int] = field(default_factory=list)
+    transferred: list[tuple[int, int]] = field(default_factory=list)
     closed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +59,10 @@ class Sessions:
         def on(index: int, transfer_s: float = 0.0) -> Callable[[], None]:
             def run() -> None:
                 self.log.append(f"{self.name} there and back" if transfer_s else self.name)
-                self.used.append(index)
+                if transfer_s:
+                    self.transferred.append((self.used[-1], index))
+                else:
+                    self.used.append(index)
                 self.clock.spend(transfer_s + level * self.rng.lognormvariate(0, self.run_noise))
 
             return run

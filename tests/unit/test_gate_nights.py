@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from onnx_harness.gate.nights import Night, judge_nights, standard_error
+from onnx_harness.gate.nights import (
+    DIFFERENCE_OF_NORMALS,
+    Z_LIMIT,
+    Night,
+    judge_nights,
+    standard_error,
+)
 from onnx_harness.results.gated import Nights
 from onnx_harness.results.outcome import Outcome
 from tests.nights import simulated
@@ -104,6 +110,33 @@ def test_the_first_of_two_measurements_need_not_reach_the_limit_by_itself() -> N
 def test_the_level_settles_on_second_measurements() -> None:
     nights = [Night(0.004, first=0.03), Night(0.004), Night(0.004)]
     assert judge_nights(0.004, nights).level == pytest.approx(math.exp(0.004))
+
+
+def test_a_night_further_off_than_its_spreads_does_not_settle_the_level() -> None:
+    """Below 2% of the level, which a quiet night is, and yet beyond 2.5 spreads."""
+    steady = [0.0, 0.0, 0.0, *[-0.05] * 20]
+    assert judged(0.0, [*steady, 0.019, 0.0]).level == pytest.approx(1.0, abs=1e-9)
+    assert judged(0.0, [*steady, 0.012, 0.0]).level == pytest.approx(math.exp(0.0024))
+
+
+def test_the_spread_is_that_of_the_differences_without_the_greatest() -> None:
+    nights = [0.01, 0.0, 0.01, 0.3]  # 0.01 three times, and a step
+    own = 0.01 / DIFFERENCE_OF_NORMALS
+    spread = math.sqrt((0.02**2 + 3 * own**2) / 4)
+    limit = Z_LIMIT * spread * math.sqrt(1 + 2 / 5)
+    judged_last = judged(0.0, [*nights, 0.0, 0.0])
+    assert judged_last.level == pytest.approx(math.exp(0.02 / 5))
+    assert judged_last.smallest_step == pytest.approx(math.expm1(limit))
+
+
+@pytest.mark.parametrize("steps", [(0.05, 0.05), (0.05, 0.3), (0.3, 0.05)])
+def test_two_slow_nights_do_not_widen_the_spread_they_are_compared_with(
+    steps: tuple[float, float],
+) -> None:
+    """An earlier step is the greatest difference, so that the latest ones would count."""
+    history = [*QUIET, 0.1, *QUIET]
+    widest = judged(0.0, [*history, *steps])
+    assert widest.smallest_step == pytest.approx(judged(0.0, [*history, -0.5, -0.5]).smallest_step)
 
 
 def test_noise_within_the_night_widens_the_limit() -> None:

@@ -78,6 +78,34 @@ def test_unusual_values_stay_within_what_the_card_allows(spec: InputSpec, low: f
         assert np.isfinite(values).all(), words
 
 
+def test_an_input_that_the_card_describes_gets_no_infinities_though_it_has_no_bounds() -> None:
+    sets = unusual(model(RELU), {"x": InputSpec(shapes=((2, 4),))})
+    assert "with zeros alone" in sets
+    assert all(np.isfinite(x_of(made)).all() for made in sets.values())
+
+
+UNDEFINED = "with values that have no logarithm or root"
+
+
+ROOT = "r = Sqrt(x) y = IsNaN(r)"
+TABLE = "k = Constant <value_ints = [-1, 1, 2, 3]> () c = Cast <to = 7> (x) y = Equal(c, k)"
+
+
+@pytest.mark.parametrize(
+    ("body", "spec", "leaves"),
+    [
+        (ROOT, None, True),
+        (ROOT, InputSpec(shapes=((2, 4),)), False),
+        (TABLE, None, False),  # beyond its values nothing is undefined
+    ],
+    ids=["a root", "a root, and a card", "a table"],
+)
+def test_only_bounds_that_are_domains_are_left(body: str, spec: InputSpec | None, leaves: bool) -> None:
+    sets = unusual(model(f"(float[n,4] x) => (bool[n,4] y) {{ {body} }}"), {} if spec is None else {"x": spec})
+    assert "with negative values alone" in sets or "with zeros alone" in sets
+    assert (UNDEFINED in sets) == leaves
+
+
 def test_values_that_the_card_fixes_stay() -> None:
     sets = unusual(model(RELU), {"x": InputSpec(values=(3,))})
     assert all((x_of(each) == 3).all() for each in sets.values())

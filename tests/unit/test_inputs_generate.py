@@ -6,8 +6,14 @@ import pytest
 from onnx import TensorProto, parser
 
 from onnx_harness import inputs
+from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.signature import Input
+from onnx_harness.inputs.graph.walk import Findings
+from onnx_harness.inputs.plan.rules import rule_for
+from onnx_harness.inputs.plan.sizes import Dimension, Role, neighbours
 from onnx_harness.inputs.values.sets import Value
 
 
@@ -262,6 +268,57 @@ def test_a_bound_in_the_message_caps_doubtful_integers() -> None:
 
     model = model_of("int64[32] i) => (int64[32] y", "y = Neg(i)")
     assert array(inputs.generate(model, {}, try_run=run)[0], "i").max() <= 3
+
+
+def test_a_bound_that_a_second_message_lowers_caps_again() -> None:
+    def run(values: dict[str, Value]) -> None:
+        for most in (10, 3):
+            if np.max(np.asarray(values["i"])) > most:
+                raise RuntimeError(f"idx=99 must be within the inclusive range [-9,{most}]")
+
+    model = model_of("int64[32] i) => (int64[32] y", "y = Neg(i)")
+    made = array(inputs.generate(model, {}, try_run=run)[0], "i")
+    # Not a plain number throughout, which is what the search would come to without the bound.
+    assert set(made.tolist()) == {0, 1, 2, 3}
+
+
+HUGE = 20_000_000
+HUGE_MESSAGE = f"Got invalid dimensions for input: x for the following indices\n index: 1 Got: 16000 Expected: {HUGE}\n"
+
+
+def test_a_size_beyond_all_reason_is_not_tried_unless_the_card_asks_for_it() -> None:
+    model = model_of("uint8[n, audio_samples] x) => (uint8[n, audio_samples] y", "y = Identity(x)")
+    with pytest.raises(InputError):
+        inputs.generate(model, {}, count=1, try_run=Picky({"x": {HUGE}}, HUGE_MESSAGE))
+    asked = {"x": InputSpec(shapes=((1, HUGE),))}
+    sets = inputs.generate(model, asked, count=1, try_run=Picky({"x": {HUGE}}))
+    assert shapes(sets, "x") == [(1, HUGE)]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "bool"])
+def test_numbers_that_a_type_does_not_hold_are_not_tried(kind: str) -> None:
+    model = model_of(f"{kind}[audio_samples] x) => ({kind}[audio_samples] y", "y = Identity(x)")
+    with pytest.raises(InputError, match="it failed"):
+        inputs.generate(model, {}, count=1, try_run=Picky({"x": set()}))
+
+
+@pytest.mark.parametrize(("size", "near"), [(1, [33, 2, 8, 12]), (2, [34, 1, 4, 3, 8, 12]), (8, [12, 40, 4, 16, 7, 9])])
+def test_the_neighbours_of_a_size_are_sizes_and_others(size: int, near: list[int]) -> None:
+    dimension = Dimension("n", Role.OTHER, (8, 12), (1, 2), "")
+    assert neighbours(size, dimension) == near
+
+
+@pytest.mark.parametrize("elem_type", [onnx.TensorProto.INT64, onnx.TensorProto.FLOAT])
+@pytest.mark.parametrize("turned", [1, -1])
+def test_of_several_bounds_the_tightest_counts(elem_type: int, turned: int) -> None:
+    demands = (
+        Demand(Kind.BOUND, "one", -30, 9.5),
+        Demand(Kind.BOUND, "another", -2.5, 30),
+        Demand(Kind.BOUND, "a third"),
+    )[::turned]
+    rule = rule_for(Input("x", elem_type, (4,)), Findings(demands), None)
+    whole = elem_type == onnx.TensorProto.INT64
+    assert (rule.low, rule.high) == ((-2, 9) if whole else (-2.5, 9.5))
 
 
 def test_when_nothing_runs_the_error_says_what_would_settle_it() -> None:

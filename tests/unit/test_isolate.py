@@ -548,3 +548,19 @@ def test_what_a_process_died_of_is_not_tried_again() -> None:
         assert worker.call(note_after) == "load"
     finally:
         worker.close()
+
+
+def hang(what: str, seconds: float) -> str:
+    with risking(what):
+        time.sleep(seconds)
+    return "survived"
+
+
+def test_what_a_process_was_only_too_slow_for_is_tried_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker.call(hang, "a deed", 0) == "survived"  # imports what the next call needs
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_limits", Limits(1, 8 * 1024 * MIB))
+        with pytest.raises(WorkerTimedOut) as caught:
+            worker.call(hang, "a deed", 600)
+    assert caught.value.stage == f"{RISK}a deed"
+    assert worker.call(hang, "a deed", 0) == "survived"

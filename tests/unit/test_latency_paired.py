@@ -288,6 +288,15 @@ def test_inputs_take_turns_and_both_sides_of_an_iteration_have_the_same() -> Non
     assert [abs(baseline.used[-30:].count(index) - 10) <= 1 for index in range(3)] == [True] * 3
 
 
+def test_with_transfers_an_iteration_has_the_same_inputs_as_without() -> None:
+    clock = Clock()
+    sides = [Sessions(clock, run_s, sets=3, transfer_s=0.01) for run_s in (0.004, 0.002)]
+    measure(Fixture(), baseline=sides[0], variant=sides[1], clock=clock)
+    for side in sides:
+        assert {index for _, index in side.transferred} == {0, 1, 2}
+        assert all(resident == index for resident, index in side.transferred)
+
+
 def test_a_device_with_a_memory_of_its_own_has_two_figures() -> None:
     clock = Clock()
     fixture = Fixture()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
+from onnx_harness.latency import statistics
 from onnx_harness.latency.statistics import (
     CONFIRMING_PAIRS,
     LEAST_PAIRS,
     MINIMUM_EFFECT,
     MOST_PAIRS,
+    Choice,
     Outcome,
     Verdict,
     choose_pairs,
@@ -230,3 +234,61 @@ def test_the_choice_is_the_same_each_time_and_its_power_is_true() -> None:
     assert choice == choose_pairs(**asked)  # type: ignore[arg-type]
     fresh = draws(MINIMUM_EFFECT, 0.02, 1000, choice.pairs, seed=9)
     assert np.mean([slower_p(row) <= 0.01 / 100 for row in fresh]) == pytest.approx(choice.power, abs=0.015)
+
+
+def test_a_p_value_at_the_limit_is_beyond_it() -> None:
+    first = replace(verdict(U, 0.5), family=2)
+    assert confirm(first, verdict(F, 0.25), alpha=0.5).outcome is F
+    assert confirm(first, verdict(F, 0.2501), alpha=0.5).outcome is U
+    assert confirm(replace(first, own_p=0.501), verdict(F, 0.25), alpha=0.5).outcome is U
+
+
+@pytest.mark.parametrize("second", [P, F, U])
+def test_a_confirmed_verdict_says_what_each_measurement_said(second: Outcome) -> None:
+    assert confirm(verdict(U), verdict(second)).reason == f"inconclusive, then {second} on fresh pairs"
+
+
+def test_a_cell_alone_is_decided_at_the_level_that_was_asked_for() -> None:
+    pairs = [number / 100 if number < 5 else -number / 100 for number in range(1, 17)]
+    p = slower_p(pairs)
+    assert decide(pairs, alpha=p * 1.01, minimum_effect=0.0).outcome is F
+    assert decide(pairs, alpha=p * 0.99, minimum_effect=0.0).outcome is not F
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, power_of_one: float, **more: Any) -> Choice:
+    """Return the choice where each pair adds ``power_of_one`` to the power."""
+    given = {"cells": 2, "pair_s": 0.5, "budget_s": 600.0, "spread": 0.01, **more}
+
+    def power(pairs: int, effect: float, spread: float, alpha: float) -> float:
+        assert (effect, spread, alpha) == (0.02, 0.01, 0.01 / given["cells"])
+        return pairs * power_of_one
+
+    monkeypatch.setattr(statistics, "_power", power)
+    return choose_pairs(**given)
+
+
+def test_the_fewest_even_pairs_that_reach_the_power_are_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert chosen(monkeypatch, 0.95 / 38) == Choice(
+        38,
+        pytest.approx(0.95),  # type: ignore[arg-type]
+        38,
+        "38 pairs for each of 2 cells, about 0.6 minutes: with a spread of 1.0% over pairs "
+        "a slowdown of 2% is significant in 95.0% of runs",
+    )
+    assert chosen(monkeypatch, 0.95 / 37).wanted == 38
+    assert chosen(monkeypatch, 0.0).wanted == MOST_PAIRS
+
+
+def test_no_fewer_pairs_are_chosen_than_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = chosen(monkeypatch, 1.0, cells=20_000, budget_s=60.0)
+    assert pairs_needed(0.01 / 20_000) == 21
+    assert (many.pairs, many.wanted) == (22, 22)
+    assert many.why.endswith("; fewer couldn't fail at all, though the time allowed is 1.0 minutes")
+    alone = chosen(monkeypatch, 0.01, cells=1, budget_s=9.0)
+    assert alone.pairs == 18
+    assert alone.why == (
+        "18 pairs for the cell, about 0.1 minutes: with a spread of 1.0% over pairs a slowdown of 2% "
+        "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 0.1 minutes"
+    )

@@ -350,12 +350,35 @@ def hidden_external_data(where: str) -> onnx.ModelProto:
             return build(functions=[function(node)])
         case "a list":
             return build(custom(all=[tensor]))
+    weight = sparse("dense")
+    if "indices" in where:
+        tensor.data_type, tensor.dims[:] = TensorProto.INT64, [2]
+        weight.indices.CopyFrom(tensor)
+    else:
+        weight.values.CopyFrom(tensor)
+    match where.partition("'")[0]:
+        case "attribute":
+            return build(helper.make_node("Constant", [], ["y"], sparse_value=weight))
+        case "list":
+            return build(custom(all=[sparse("first"), weight]))
         case _:
-            held = onnx.SparseTensorProto(values=tensor, indices=numpy_helper.from_array(np.arange(4)), dims=[9])
-            return build(sparse_initializer=[held])
+            return build(sparse_initializer=[sparse("first"), weight])
 
 
-@pytest.mark.parametrize("where", ["a body", "a function", "a list", "a sparse weight"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "a body",
+        "a function",
+        "a list",
+        "weight's values",
+        "weight's indices",
+        "attribute's values",
+        "attribute's indices",
+        "list's values",
+        "list's indices",
+    ],
+)
 def test_external_data_is_found_wherever_it_hides(tmp_path: Path, where: str) -> None:
     path = write(tmp_path / "m.onnx", hidden_external_data(where))
     with pytest.raises(ModelError, match=r"m\.onnx: external data of tensor 'w' is missing: there is no file 'w\.bin'"):

@@ -192,7 +192,7 @@ def test_it_converts(text: str) -> None:
 def test_it_converts_with_other_operators_kept(text: str, blocked: list[str]) -> None:
     model = model_of(text)
     feeds = {info.name: FEEDS[info.name] for info in model.graph.input}
-    converts(model, feeds, op_block_list=blocked)
+    converts(model, feeds, op_block_list=blocked, allow_missing=True)
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -284,11 +284,11 @@ def test_a_branch_that_uses_the_name_of_a_later_value_keeps_to_its_own() -> None
 
 def test_an_operator_of_another_domain_stays_float32() -> None:
     model = model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) y = Neg(a) z = Mul(y, a) }")
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.somebody", 1))
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.somebody"
     model.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [3]))
     model.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, [3]))
-    result = converts(model, X)
+    result = convert_float_to_float16(model, keep_io_types=True)
     assert ops(result) == {"Cast": 4, "Exp": 1, "Gelu": 1, "Mul": 1}
 
 

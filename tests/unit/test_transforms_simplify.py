@@ -142,7 +142,9 @@ def test_a_weight_that_is_an_output_is_not_freed() -> None:
         { t = Transpose(w) z = MatMul(x, t) }""")
     del model.graph.input[1]
     model.graph.initializer.append(onnx.numpy_helper.from_array(floats(64, 64), "w"))
-    assert ops(simplified(model, 256, x=floats(2, 64))) == {"Transpose": 1, "MatMul": 1}
+    with remarks() as said:
+        assert ops(simplified(model, 256, x=floats(2, 64))) == {"Transpose": 1, "MatMul": 1}
+    assert said == []  # nothing was folded and then undone for its size
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_what_inference_would_object_to_is_left_as_it_was() -> None:
         ("a = Neg(x) z = Identity(a)", {"Neg": 1}),
         ("z = Identity(x)", {"Identity": 1}),
         ("a = Cast<to = 1>(x) z = Neg(a)", {"Neg": 1}),
-        ("a = Cast<to = 11>(x) z = Cast<to = 1>(a)", {"Cast": 1}),
+        ("a = Cast<to = 11>(x) z = Cast<to = 1>(a)", {"Identity": 1}),
         ("a = Cast<to = 10>(x) z = Cast<to = 1>(a)", {"Cast": 2}),
         ("a = Transpose<perm = [0, 1]>(x) z = Neg(a)", {"Neg": 1}),
         ("a = Transpose(x) b = Neg(a) z = Transpose(b)", {"Transpose": 2, "Neg": 1}),

@@ -10,6 +10,8 @@ import pytest
 
 from onnx_harness import inputs
 from onnx_harness.cards import card, fetch
+from onnx_harness.selftest.half_truth import Truth, truth
+from onnx_harness.transforms.fp16 import convert_float_to_float16
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -19,7 +21,17 @@ def build(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return fetch.materialize(card.read(MODELS / f"{name}.model.toml"))
 
 
-@pytest.mark.parametrize("name", ["bn_cnn", "transformer_block", "loop", "external_data", "shufflenet", "squeezenet"])
+BUILT = (
+    *("bn_cnn", "transformer_block", "loop", "external_data", "shufflenet", "squeezenet"),
+    *("map_points", "pressure_variance", "quiet_log_mel", "harmonic_source", "nearest_prototypes", "pcm_power"),
+    *("massive_activations", "log_partition", "unscaled_attention", "image_statistics"),
+    *("qdq_cnn", "weight_only_int8", "weight_only_int4", "lstm_dynamic"),
+    *("decoder_growing_cache", "decoder_static_cache", "decoder_grouped_queries", "grouped_query_attention"),
+    *("prompt_segmentation", "detector_nms", "graph_network", "diffusion_block", "legacy_opset7"),
+)
+
+
+@pytest.mark.parametrize("name", BUILT)
 def test_a_built_model_is_the_same_every_time_and_listens_to_its_input(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,3 +64,34 @@ def test_weights_of_the_light_architectures_are_initializers_and_not_inputs(
 def test_an_external_data_model_holds_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build("external_data", tmp_path, monkeypatch)
     assert path.with_suffix(".data").stat().st_size > 100 * path.stat().st_size
+
+
+def test_a_vocoder_draws_noise_and_its_loudness_does_not_depend_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build("noise_vocoder", tmp_path, monkeypatch)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    mel = {"mel": np.ones((1, 20, 6), np.float32)}
+    (sound, loudness), (again, as_loud) = session.run(None, mel), session.run(None, mel)
+    assert not np.array_equal(sound, again)
+    assert np.array_equal(loudness, as_loud)
+
+
+def test_trees_and_a_text_classifier_tell_their_inputs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = onnxruntime.InferenceSession(build("gradient_boosting", tmp_path, monkeypatch))
+    rows = np.random.default_rng(1).standard_normal((20, 8)).astype(np.float32)
+    assert np.ptp(trees.run(None, {"X": rows})[0]) > 1
+    text = onnxruntime.InferenceSession(build("text_classifier", tmp_path, monkeypatch))
+    labels, _ = text.run(None, {"text": np.array(["a good film", "a dull film"], object)})
+    assert labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["map_points", "massive_activations"])
+def test_float16_breaks_what_the_card_says_it_breaks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = card.read(MODELS / f"{name}.model.toml")
+    original = onnx.load(build(name, tmp_path, monkeypatch))
+    feeds = [chosen.values for chosen in inputs.generate(original, described.inputs, count=2)]
+    converted = convert_float_to_float16(onnx.load(build(name, tmp_path, monkeypatch)), keep_io_types=True)
+    assert truth(original, converted, feeds) is Truth.WRONG

@@ -20,7 +20,7 @@ from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import Repeat, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
-from onnx_harness.inputs import InputSet
+from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
@@ -39,7 +39,16 @@ from onnx_harness.providers.profile import EMULATED, breach, contradiction, prec
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, cache_root
-from onnx_harness.results.cells import GraphChange, LatencyRecord, PlacementRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    CoverageRecord,
+    GraphChange,
+    LatencyRecord,
+    PlacementRecord,
+    Reached,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
@@ -145,6 +154,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
+    _cover(way, subject)
     return subject
 
 
@@ -158,6 +168,25 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
         sets=tuple(made.sets[place] for place in places),
         outputs=tuple(made.outputs[place] for place in places),
     )
+
+
+_covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
+
+
+def _cover(way: Way, subject: Subject) -> None:
+    """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
+    key = (subject.model.sha256, way.found["inputs_sha256"])
+    if key not in _covered:
+        _covered.clear()
+        try:
+            found = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
+        except InputError:  # of inputs that nobody could make, and that were recorded
+            return
+        kinds = {kind: Reached(*counts) for kind, counts in found.kinds.items()}
+        record = CoverageRecord(kinds, notes=found.notes) if kinds or found.notes else None
+        _covered[key] = (record, found.low())
+    way.found["coverage"], low = _covered[key]
+    way.notes += [low] if low else []
 
 
 _passing: list[tuple[Path, Cache]] = []
@@ -186,11 +215,10 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
         card.check_outputs([output.name for output in model.signature.outputs])
         card.check_providers(providers.registry())
         nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        answers = (
-            reference(model, card, settings, kept, unusual=task.unusual)
-            if task.recorded is None
-            else given(model, task.recorded)
-        )
+        if task.recorded is not None:
+            answers = given(model, task.recorded)
+        else:
+            answers = reference(model, card, settings, kept, unusual=task.unusual)
         subject = Subject(model, answers, missed(model, answers, card, settings, kept))
         _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
     return _last[0][1]

@@ -153,14 +153,18 @@ class Way:
     """What has been found out about the cell so far."""
 
     task: Task
-    bound: BoundVariant = field(init=False)
     stage: Stage = Stage.LOAD
     found: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _bound: BoundVariant | None = None
 
-    def __post_init__(self) -> None:
-        self.bound = bind_variant(self.task.cell.variant)
+    @property
+    def bound(self) -> BoundVariant:
+        """The variant with its steps looked up, once. Raises UsageError, which is then the fault of a stage."""
+        if self._bound is None:
+            self._bound = bind_variant(self.task.cell.variant)
+        return self._bound
 
     @contextlib.contextmanager
     def at(self, stage: Stage, *, fault: Status = Status.FAIL) -> Iterator[None]:

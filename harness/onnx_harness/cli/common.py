@@ -14,7 +14,7 @@ from onnx_harness.cli.show import error_console, text
 from onnx_harness.errors import TransformError, WorkerDied
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX
-from onnx_harness.settings import Settings, byte_count, nearest_settings
+from onnx_harness.settings import OPTIONS, Settings, nearest_settings
 
 
 def add_model(parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card") -> None:
@@ -30,10 +30,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Declare the limits of the worker process, named as in pytest's options."""
     group = parser.add_argument_group("limits of the worker process")
-    group.add_argument("--cell-timeout", type=float, metavar="SECONDS", help="time (default: 300)")
-    group.add_argument(
-        "--cell-memory", type=byte_count, metavar="BYTES", help="memory, such as 4G (default: 3/4 of the machine's)"
-    )
+    add_settings(group, "cell_timeout", "cell_memory")
+
+
+def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:
+    """Declare options that pytest has too, as they are declared in :mod:`onnx_harness.settings`."""
+    for key in keys:
+        option = OPTIONS[key]
+        parser.add_argument(f"--{option.flag}", dest=key, **option.arguments)
 
 
 def find_model(path: Path) -> tuple[Card, Path]:

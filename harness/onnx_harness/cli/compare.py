@@ -12,7 +12,7 @@ from rich.console import Console
 from onnx_harness import providers
 from onnx_harness.cell.comparison import Pair, PairOutcome, Side
 from onnx_harness.cli import DONE, NEGATIVE
-from onnx_harness.cli.common import add_json, add_limits, add_model, find_model, settings_of
+from onnx_harness.cli.common import add_json, add_limits, add_model, add_settings, find_model, settings_of
 from onnx_harness.cli.show import console, facts, figure, indented, labelled, size, table, text, write_json
 from onnx_harness.errors import UsageError
 from onnx_harness.run.pair import compare_pair
@@ -25,14 +25,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "b", "the model that should compute the same")
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument("--inputs", metavar="FILE.npz", type=Path, help="use these instead of generated ones")
-    inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
-    inputs.add_argument("--seed", type=int, metavar="S", help="of the generated ones (default: 0)")
+    add_settings(inputs, "input_sets", "seed")
     judging = parser.add_argument_group("judging")
     judging.add_argument("--provider", metavar="NAME", default="cpu", help="where B runs (default: cpu)")
-    judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
-    judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
+    add_settings(judging, "rtol", "atol", "min_placement")
     judging.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
-    judging.add_argument("--min-placement", type=float, metavar="F", help="share of B's nodes on the provider, 0 to 1")
     add_json(parser)
     add_limits(parser)
     parser.epilog = (

@@ -55,6 +55,8 @@ class Facts:
         functions: of the model's own.
         external: location and bytes of each file with external data.
         generated: what would be generated.
+        coverage: by kind (leaves, keys …): how many of them that would reach, and how many there are.
+        remarks: which of them can't be followed back to an input.
         problems: what is wrong with the model, a sentence each.
     """
 
@@ -69,6 +71,8 @@ class Facts:
     functions: int
     external: dict[str, int]
     generated: tuple[GeneratedInput, ...]
+    coverage: dict[str, tuple[int, int]]
+    remarks: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -117,8 +121,11 @@ def look(path: Path, card: Card) -> Facts:
         problems.append(str(error))
     note_stage("choosing inputs")
     generated: tuple[GeneratedInput, ...] = ()
+    coverage: dict[str, tuple[int, int]] = {}
+    remarks: tuple[str, ...] = ()
     try:
         generated = _generated(skeleton, card)
+        coverage, remarks = _reached(skeleton, card)
     except HarnessError as error:
         problems.append(str(error))
     nodes: Counter[str] = Counter()
@@ -138,6 +145,8 @@ def look(path: Path, card: Card) -> Facts:
         functions=len(skeleton.functions),
         external=external,
         generated=generated,
+        coverage=coverage,
+        remarks=remarks,
         problems=tuple(problems),
     )
 
@@ -147,6 +156,13 @@ def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, .
 
     found = describe(skeleton, card.inputs)
     return tuple(GeneratedInput(each.name, each.dtype, each.shape, each.sentence) for each in found)
+
+
+def _reached(skeleton: onnx.ModelProto, card: Card) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+    from onnx_harness.inputs import reached
+
+    found = reached(skeleton, card.inputs)
+    return found.kinds, found.notes
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
@@ -199,6 +215,12 @@ def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
             for each in found.signature.inputs
         ]
         out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
+    if found.coverage or found.remarks:
+        _heading(out, "reached", "by sets that are made on purpose, if they run")
+        counts = [(kind, f"{count:,} of {total:,}") for kind, (count, total) in found.coverage.items()]
+        out.print(indented(table(["of", "reached"], counts)))
+        for remark in found.remarks:
+            out.print(indented(text(remark, "yellow")), soft_wrap=True)
     _heading(out, "outputs")
     outputs = [(each.name, each.kind or "?", shape(each.shape)) for each in found.signature.outputs]
     out.print(indented(table(["name", "type", "shape"], outputs)))

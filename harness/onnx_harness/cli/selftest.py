@@ -31,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("rows", metavar="ROW", nargs="*", help="rows of the table (default: all); see below")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds of the rows over seeds (default: 20)")
-    parser.add_argument("--quick", action="store_true", help="two seeds, and the models of up to 4 MB")
+    parser.add_argument("--quick", action="store_true", help="two seeds, the models of up to 4 MB, a part of the rest")
     parser.add_argument(
         "--models", type=Path, nargs="+", default=[Path("models")], metavar="PATH", help="cards, folders"
     )
@@ -45,8 +45,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, cost. What was found stays in the log and isn't looked for\n"
-        "again, until the code or a library changes. Exits with 1 when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, cost. What was found stays in the log and isn't\n"
+        "looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"there is no row '{name}'. {did_you_mean(name, ROWS)}")
     if args.seeds < 1:
         raise UsageError(f"--seeds {args.seeds}: at least 1 is needed")
-    bench = Bench(_models(args), range(2 if args.quick else args.seeds), args.defects)
+    bench = Bench(_models(args), range(2 if args.quick else args.seeds), args.defects, args.quick)
     log = Log(args.log)
     found: dict[str, list[Outcome]] = {}
     with own_cache(), _progress(error_console()) as progress:

@@ -21,6 +21,7 @@ from onnx_harness.cli.common import (
     add_json,
     add_limits,
     add_model,
+    add_settings,
     find_model,
     named_death,
     settings_of,
@@ -103,8 +104,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     inputs = parser.add_argument_group("inputs, for steps that are calibrated on them")
-    inputs.add_argument("--input-sets", type=int, metavar="N", help="how many to generate (default: 4)")
-    inputs.add_argument("--seed", type=int, metavar="S", help="of the generated ones (default: 0)")
+    add_settings(inputs, "input_sets", "seed")
     add_json(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
     add_limits(parser)

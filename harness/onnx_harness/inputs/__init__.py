@@ -1,6 +1,6 @@
 """Random inputs for any model: what its graph and its card allow, seeded."""
 
-from onnx_harness.inputs.plan.explain import Explanation, describe
+from onnx_harness.inputs.plan.explain import Explanation, describe, reached
 from onnx_harness.inputs.plan.search import TryRun, generate
 from onnx_harness.inputs.recorded.npz import load_npz, load_npz_sets, save_npz
 from onnx_harness.inputs.values.sets import Array, InputSet, Value
@@ -15,5 +15,6 @@ __all__ = [
     "generate",
     "load_npz",
     "load_npz_sets",
+    "reached",
     "save_npz",
 ]

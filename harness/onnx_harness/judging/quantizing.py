@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs
+from onnx_harness.transforms.quantization.nodes import is_size, spared
 
 _FLOAT = TensorProto.FLOAT
 # DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
@@ -42,6 +43,7 @@ class Scheme:
         narrow: weights of 7 bits.
         only: names of the nodes, all where empty.
         never: names of nodes that are left out.
+        block: how many weights of a column share 4 bits' scale, activations staying as they are; 0: 8 bits.
     """
 
     ops: frozenset[str]
@@ -52,9 +54,12 @@ class Scheme:
     narrow: bool = False
     only: frozenset[str] = frozenset()
     never: frozenset[str] = frozenset()
+    block: int = 0
 
-    def takes(self, node: onnx.NodeProto) -> bool:
-        """Whether a node of the main graph is quantized."""
+    def takes(self, node: onnx.NodeProto, left: frozenset[str] = frozenset()) -> bool:
+        """Whether a node of the main graph is quantized; ``left`` are the outputs of those that never are."""
+        if left.intersection(node.output):
+            return False
         kind = "MatMul" if node.op_type == "Gemm" and not self.static else node.op_type
         named = (not self.only or node.name in self.only) and node.name not in self.never
         return kind in self.ops and named and not any(subgraphs(node))
@@ -65,10 +70,12 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     if not scheme.static:
         return []
     floats, constants = _floats(model), _constants(model.graph)
+    left = spared(model.graph)
     names: dict[str, None] = {}
     for node in model.graph.node:
-        if scheme.takes(node):
-            names.update(dict.fromkeys(name for name in node.input if name in floats and name not in constants))
+        if scheme.takes(node, left):
+            read = [name for index, name in enumerate(node.input) if not is_size(node, index)]
+            names.update(dict.fromkeys(name for name in read if name in floats and name not in constants))
             names.update(dict.fromkeys(name for name in node.output if name in floats))
     return list(names)
 
@@ -101,8 +108,9 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
     floats, constants = _floats(model), _constants(model.graph)
     nodes: list[onnx.NodeProto] = []
     made: dict[str, str] = {}
+    left = spared(model.graph)
     for node in model.graph.node:
-        taken = scheme.takes(node)
+        taken = scheme.takes(node, left)
         if taken:
             _quantize_inputs(node, scheme, constants, floats, ranges, nodes, made)
         nodes.append(node)
@@ -122,6 +130,8 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
 
 def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
     """A float32 weight rounded to the levels of 8 bits: per tensor, or for each index of ``axis``."""
+    if scheme.block:
+        return _in_blocks(weight, scheme)
     over = None if axis is None else tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
     wide = weight.astype(np.float64)
     if scheme.signed_weights:
@@ -139,6 +149,25 @@ def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
     return np.asarray((level - offset) * step, np.float32)
 
 
+def _in_blocks(weight: Array, scheme: Scheme) -> Array:
+    """A float32 matrix rounded to 4 bits, in blocks of each column, as MatMulNBits holds it."""
+    rows, columns = weight.shape
+    blocks = -(-rows // scheme.block)
+    wide = np.zeros((blocks * scheme.block, columns))
+    wide[:rows] = weight
+    wide = wide.reshape(blocks, scheme.block, columns)
+    if scheme.signed_weights:
+        step = np.max(np.abs(wide), axis=1, keepdims=True) / 8
+        offset, low = np.zeros_like(step), -8
+    else:
+        least = np.minimum(np.min(wide, axis=1, keepdims=True), 0)
+        step = (np.maximum(np.max(wide, axis=1, keepdims=True), 0) - least) / 15
+        offset, low = np.rint(-least / np.where(step == 0, 1, step)), 0
+    step = np.where(step == 0, 1.0, step)
+    level = np.clip(np.rint(wide / step) + offset, low, low + 15)
+    return np.asarray(((level - offset) * step).reshape(-1, columns)[:rows], np.float32)
+
+
 def _quantize_inputs(
     node: onnx.NodeProto,
     scheme: Scheme,
@@ -150,7 +179,7 @@ def _quantize_inputs(
 ) -> None:
     """Make a node read rounded weights, and activations through a pair. Each value's pair is made once."""
     for index, name in enumerate(node.input):
-        if name not in floats:
+        if name not in floats or is_size(node, index):
             continue
         weight = constants.get(name)
         key = name if weight is None else f"{name}/{node.op_type if scheme.per_channel else ''}"
@@ -159,12 +188,14 @@ def _quantize_inputs(
                 array = numpy_helper.to_array(weight)
                 if array.ndim < 2 or not np.isfinite(array).all():
                     continue  # a bias is added in 32 bits
+                if scheme.block and (array.ndim > 2 or index != 1):
+                    continue
                 axis = _channel_axis(node) if scheme.per_channel else None
                 tensor = numpy_helper.from_array(quantized(array, scheme, axis))
                 nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
             elif scheme.static and name in ranges:
                 nodes += _fixed_pair(name, f"{key}/levels", ranges[name], scheme.signed_activations)
-            elif not scheme.static and node.op_type not in _WEIGHTS_ONLY:
+            elif not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY:
                 parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
                 nodes.append(helper.make_node("DynamicQuantizeLinear", [name], parts))
                 nodes.append(helper.make_node("DequantizeLinear", parts, [f"{key}/levels"]))

@@ -32,6 +32,7 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
 from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
+from onnx_harness.transforms.quantization.options import extra_options
 from onnx_harness.transforms.variant import BoundVariant
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
@@ -261,23 +262,35 @@ def conversion_of(bound: BoundVariant) -> Conversion | None:
 
 def _scheme(step: BoundStep) -> Scheme:
     static = step.transform.calibrated
+    if step.name == "int4":
+        return Scheme(
+            frozenset({"MatMul"}),
+            static=False,
+            signed_weights=bool(step.options.get("symmetric", False)),
+            never=_texts(step.options.get("nodes_to_exclude", ())),
+            block=int(str(step.options.get("block_size", 32))),
+        )
 
     def names(option: str, default: tuple[str, ...] = ()) -> frozenset[str]:
-        value = step.options.get(option, default)
-        return frozenset(value if isinstance(value, tuple) else ())
+        return _texts(step.options.get(option, default))
 
+    extra = extra_options(tuple(names("extra_options")))
     included = names("op_types_to_quantize") or frozenset(STATIC_OPS if static else DYNAMIC_OPS)
     excluded = names("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE if static else ())
     return Scheme(
         included - excluded,
         static,
         per_channel=bool(step.options.get("per_channel", False)),
-        signed_weights=step.options.get("weight_type", "int8") == "int8",
-        signed_activations=step.options.get("activation_type", "uint8") == "int8",
+        signed_weights=extra.get("WeightSymmetric", step.options.get("weight_type", "int8") == "int8"),
+        signed_activations=extra.get("ActivationSymmetric", step.options.get("activation_type", "uint8") == "int8"),
         narrow=bool(step.options.get("reduce_range", False)),
         only=names("nodes_to_quantize"),
         never=names("nodes_to_exclude"),
     )
+
+
+def _texts(value: object) -> frozenset[str]:
+    return frozenset(value if isinstance(value, tuple) else ())
 
 
 def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:

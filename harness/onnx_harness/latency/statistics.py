@@ -86,8 +86,7 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     ordered = sorted(values)
     position = share * (len(ordered) - 1)
     below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+    return ordered[below] + (position - below) * (ordered[below + 1] - ordered[below])
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,10 @@ FREE_INITIALIZERS = 4
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
 _FUNCTION_NODE = 7
-_NODE_ATTRIBUTE = 5
+_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE_TENSOR, _ATTRIBUTE_SPARSE_TENSORS = 22, 23
+_ML_DOMAIN = b"ai.onnx.ml"
 _ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
@@ -233,20 +234,24 @@ def _least_bytes(tensor: onnx.TensorProto) -> int:
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     import onnx
 
+    def from_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+        for tensor in tensors:
+            yield tensor.values
+            yield tensor.indices
+
     def from_nodes(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
         for node in nodes:
             for attribute in node.attribute:
                 yield from attribute.tensors
                 if attribute.HasField("t"):
                     yield attribute.t
+                yield from from_sparse([attribute.sparse_tensor, *attribute.sparse_tensors])
             for body in subgraphs(node):
                 yield from from_graph(body)
 
     def from_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield sparse.values
-            yield sparse.indices
+        yield from from_sparse(graph.sparse_initializer)
         yield from from_nodes(iter(graph.node))
 
     tensors = [*from_graph(model.graph)]
@@ -376,6 +381,10 @@ def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
+    # The tensors of a tree ensemble are its thresholds: what inputs have to reach.
+    for number, _, _, payload, last in _fields(data, start, end):
+        if number == _NODE_DOMAIN and data[payload:last] == _ML_DOMAIN:
+            return data[start:end]
     return _strip(data, start, end, {_NODE_ATTRIBUTE: _strip_attribute})
 
 

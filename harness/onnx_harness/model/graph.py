@@ -32,6 +32,8 @@ class Editing:
         sparse: the sparse attributes taken out, by the name of the placeholder tensor.
         names: every value name in use, in any graph.
         skeleton: the graph without its weights, as shape inference last saw it.
+        referring: nodes with an attribute that refers to one of a function, though they're in none.
+        opaque: names of shapes that stay computed: known, they would show that the model declares a false one.
     """
 
     graph: ir.Graph
@@ -41,10 +43,17 @@ class Editing:
     sparse: dict[str, onnx.AttributeProto]
     names: set[str] = field(default_factory=set)
     skeleton: onnx.ModelProto | None = None
+    referring: frozenset[ir.Node] = frozenset()
+    opaque: frozenset[str] = frozenset()
 
     def is_standard(self, node: ir.Node, *op_types: str) -> bool:
-        """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model."""
+        """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model.
+
+        One with an attribute that nobody gives a value isn't: the checker lets it pass, and no rule can read it.
+        """
         if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
+            return False
+        if self.referring and node in self.referring:
             return False
         # Asked of every node by every rule: most models have no functions.
         return not (self.functions and any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS))
@@ -87,6 +96,12 @@ def open_model(model: onnx.ModelProto) -> Editing:
         editing.graph.inputs.clear()
         editing.graph.inputs.extend(true_inputs)
     editing.graph.meta[_PLAIN] = len(list(all_graphs(editing.graph))) == 1
+    editing.referring = frozenset(
+        node
+        for graph in all_graphs(editing.graph)
+        for node in graph
+        if any(attribute.is_ref() for attribute in node.attributes.values())
+    )
     _make_names_unique(editing)
     return editing
 
@@ -180,18 +195,20 @@ def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
 
 
-def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str]]:
-    """Each tensor of the model, with its name: an edit that renames a value renames the tensor that it holds."""
+def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str | None]]:
+    """Each tensor of the model, with its name, None without any: an edit that renames a value renames its tensor."""
     tensors = [tensor for graph in _proto_graphs(model.graph) for tensor in graph.initializer]
     for node in _proto_nodes(model.graph):
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
-    return [(tensor, tensor.name) for tensor in tensors]
+    return [(tensor, tensor.name if tensor.HasField("name") else None) for tensor in tensors]
 
 
-def give_names(names: Sequence[tuple[onnx.TensorProto, str]]) -> None:
-    """Let each tensor have that name again."""
+def give_names(names: Sequence[tuple[onnx.TensorProto, str | None]]) -> None:
+    """Let each tensor have that name again, or none."""
     for tensor, name in names:
-        if tensor.name != name:
+        if name is None:
+            tensor.ClearField("name")  # an empty one would be another byte in the file
+        elif tensor.name != name:
             tensor.name = name
 
 

@@ -17,7 +17,7 @@ def interface_changes(
         before: the original's.
         after: the transformed model's.
         float_io: the dtype that float32 inputs and outputs may have become; None: none may change.
-        fixed: the shapes that the user gave to inputs.
+        fixed: the shapes that the user gave to inputs; those of outputs then follow from them.
     """
     found = []
     for what, old, new in (("input", before.inputs, after.inputs), ("output", before.outputs, after.outputs)):
@@ -31,6 +31,8 @@ def interface_changes(
             if value.name in by_name:
                 if what == "input" and fixed and value.name in fixed and by_name[value.name].shape == fixed[value.name]:
                     value = replace(value, shape=fixed[value.name])
+                elif what == "output" and fixed:
+                    value = replace(value, shape=None)
                 found += _value_changes(what, value, by_name[value.name], float_io)
     return found
 

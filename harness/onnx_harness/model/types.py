@@ -17,6 +17,46 @@ _UNITES_BRANCHES = 11
 _OPAQUE = "onnx_harness.opaque"
 
 
+_CONTRIB = "com.microsoft"
+
+
+@dataclass(frozen=True, slots=True)
+class _StandIn:
+    """The standard operator whose outputs have the shapes and types of one of ONNX Runtime's.
+
+    Attributes:
+        op_type: the standard operator.
+        inputs: indices of the inputs that it reads.
+        outputs: how many outputs it has.
+        keeps_attributes: the attributes mean the same.
+    """
+
+    op_type: str
+    inputs: tuple[int, ...] = (0,)
+    outputs: int = 1
+    keeps_attributes: bool = False
+
+
+_SAME = _StandIn("Identity")
+# From the schemas in ONNX Runtime's docs/ContribOperators.md.
+_STAND_INS = {
+    "BiasGelu": _SAME,
+    "DynamicQuantizeLSTM": _StandIn("LSTM", (0,), 3, keeps_attributes=True),
+    "DynamicQuantizeMatMul": _StandIn("MatMul", (0, 1)),
+    "FastGelu": _SAME,
+    "FusedConv": _StandIn("Conv", (0, 1), keeps_attributes=True),
+    "Gelu": _SAME,
+    "QLinearAdd": _StandIn("Add", (0, 3)),
+    "QLinearLeakyRelu": _SAME,
+    "QLinearMul": _StandIn("Mul", (0, 3)),
+    "QLinearSigmoid": _SAME,
+    "QLinearSoftmax": _SAME,
+    "QuickGelu": _SAME,
+    "SkipLayerNormalization": _SAME,
+    "SkipSimplifiedLayerNormalization": _SAME,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """The type of a tensor.
@@ -87,14 +127,51 @@ def is_consistent(editing: Editing) -> bool:
     return True
 
 
+def conflicting_outputs(editing: Editing) -> list[str]:
+    """The outputs of the model whose declared shape can't be: it isn't what follows from the inputs."""
+    facts = infer(editing)
+    conflicting = []
+    for info in editing.model.graph.output:
+        fact = facts.get(info.name)
+        if fact is None or fact.shape is None or not info.type.tensor_type.HasField("shape"):
+            continue
+        declared = _fact(info.type.tensor_type).shape or ()
+        pairs = zip(declared, fact.shape, strict=False)
+        if len(declared) != len(fact.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            conflicting.append(info.name)
+    return conflicting
+
+
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    inferred = _infer_shapes(skeleton)
-    if editing.opset < _UNITES_BRANCHES and _hide_branches(skeleton.graph, inferred.graph):
+    source = _with_stand_ins(skeleton)
+    inferred = _infer_shapes(source)
+    if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
-        skeleton.opset_import.add(domain=_OPAQUE, version=1)
-        inferred = _infer_shapes(skeleton)
+        source.opset_import.add(domain=_OPAQUE, version=1)
+        inferred = _infer_shapes(source)
     return inferred
+
+
+def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or one in which standard operators stand for ONNX Runtime's of the same shapes and types."""
+    graphs = [model.graph, *_inner(model.graph)]
+    if not any(node.domain == _CONTRIB and node.op_type in _STAND_INS for graph in graphs for node in graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in (node for graph in (copy.graph, *_inner(copy.graph)) for node in graph.node):
+        stand_in = _STAND_INS.get(node.op_type) if node.domain == _CONTRIB else None
+        if stand_in is None:
+            continue
+        inputs = [node.input[index] for index in stand_in.inputs if index < len(node.input)]
+        node.domain, node.op_type = "", stand_in.op_type
+        node.ClearField("input")
+        node.input.extend(inputs)
+        del node.output[stand_in.outputs :]
+        if not stand_in.keeps_attributes:
+            node.ClearField("attribute")
+    return copy
 
 
 def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

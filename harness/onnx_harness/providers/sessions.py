@@ -115,9 +115,9 @@ def open_session(
         model if isinstance(model, bytes) else str(model),
         options,
         providers=[(provider.ort_name, provider_options(provider, purpose, threads)), *provider.fallback],
-        enable_fallback=0,  # else a failure on the device becomes a second try on another provider
+        # Else a failure on the device, now or during a run, becomes a second try on another provider.
+        enable_fallback=0,
     )
-    session.disable_fallback()  # the same for what fails during a run
     opened = session.get_providers()
     if opened[0] != provider.ort_name:
         raise ProviderError(_refused(provider, provider.diagnose(), opened))

@@ -303,6 +303,28 @@ class PinnedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """How many of a kind of thing the inputs reach, of all that the model has."""
+
+    reached: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRecord:
+    """What the input sets of a cell reach of what its model decides by.
+
+    Attributes:
+        kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
+            tables, ``words`` (the n-grams of vocabularies). What a model hasn't got is missing.
+        notes: what couldn't be followed back to an input, a sentence each.
+    """
+
+    kinds: dict[str, Reached]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FaultCount:
     """Faults of one kind, as in :class:`SensitivityRecord`."""
 
@@ -356,6 +378,7 @@ class CellResult:
         inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
         pinned: the same cell in the pinned reference environment; None when none was named.
         sensitivity: what the verdict catches; None where it wasn't asked for.
+        coverage: what its input sets reach; None where the model decides by nothing that is counted.
         accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
@@ -382,5 +405,6 @@ class CellResult:
     inputs_sha256: str = ""
     pinned: PinnedRecord | None = None
     sensitivity: SensitivityRecord | None = None
+    coverage: CoverageRecord | None = None
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None

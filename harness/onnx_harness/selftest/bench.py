@@ -43,11 +43,13 @@ class Bench:
         cards: of the zoo, each with its model at hand.
         seeds: of the rows that are repeated over seeds.
         defects: the folder of the small models that released libraries get wrong.
+        quick: rows that build their own models take a part of them.
     """
 
     cards: tuple[Card, ...]
     seeds: range
     defects: Path
+    quick: bool = False
     _runner: tuple[tuple[str, int], Runner] | None = None
 
     def judge(self, row: str, seed: int, card: Card, variant: str) -> tuple[Cell, CellResult]:

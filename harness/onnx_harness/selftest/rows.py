@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from onnx_harness.cards.card import Card
@@ -19,6 +19,9 @@ from onnx_harness.names import ORIGINAL, parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
+from onnx_harness.selftest.half_rows import HALF
+from onnx_harness.selftest.quantized_rows import QUANTIZED
+from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.settings import Settings
 
 HONEST = (
@@ -30,54 +33,6 @@ HONEST = (
 HONEST_FP16 = ("fp16", "fp16.io32", "simplify+fp16.io32")
 
 SMALLEST_OF_DEFECTS = 42 / 44
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A piece of a row that is done at once and kept.
-
-    Attributes:
-        key: unique within the row, the same in every run: what was done under it isn't done again.
-        run: does it.
-    """
-
-    key: str
-    run: Callable[[], Outcome]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table.
-
-    Attributes:
-        name: as the command takes it.
-        title: what is counted.
-        goal: what to reach, in words.
-        steps: what it's made of.
-        figure: the counts of all outcomes, in words.
-        reached: whether they are what is asked for.
-    """
-
-    name: str
-    title: str
-    goal: str
-    steps: Callable[[Bench], Iterator[Step]]
-    figure: Callable[[Sequence[Outcome]], str]
-    reached: Callable[[Sequence[Outcome]], bool]
-
-
-def total(outcomes: Sequence[Outcome]) -> int:
-    """How many things were judged."""
-    return sum(each.count for each in outcomes)
-
-
-def bad(outcomes: Sequence[Outcome]) -> int:
-    """How many of them are what they shouldn't be."""
-    return sum(each.bad for each in outcomes)
-
-
-def _sum(outcomes: Sequence[Outcome], figure: str) -> int:
-    return round(sum(each.figures.get(figure, 0) for each in outcomes))
 
 
 # a) Inputs, with the cards ignored.
@@ -99,7 +54,7 @@ def _invent(bench: Bench, card: Card) -> Outcome:
 
 
 def _told_of_inputs(outcomes: Sequence[Outcome]) -> str:
-    outputs, silent = _sum(outcomes, "outputs"), _sum(outcomes, "vacuous")
+    outputs, silent = summed(outcomes, "outputs"), summed(outcomes, "vacuous")
     models = f"{total(outcomes) - bad(outcomes)} of {total(outcomes)} models"
     return f"{models}; {outputs - silent:,} of {outputs:,} outputs react, {silent} reported"
 
@@ -127,8 +82,8 @@ def _planted(bench: Bench, card: Card) -> Outcome:
 def _told_of_faults(outcomes: Sequence[Outcome]) -> str:
     caught = total(outcomes) - bad(outcomes)
     return (
-        f"{caught:,} of {total(outcomes):,} over {_sum(outcomes, 'models')} models "
-        f"({caught / max(1, total(outcomes)):.1%}); {_sum(outcomes, 'equivalent')} equivalent ones excluded"
+        f"{caught:,} of {total(outcomes):,} over {summed(outcomes, 'models')} models "
+        f"({caught / max(1, total(outcomes)):.1%}); {summed(outcomes, 'equivalent')} equivalent ones excluded"
     )
 
 
@@ -217,24 +172,22 @@ def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
     return f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s without)"
 
 
-def _none_bad(outcomes: Sequence[Outcome]) -> bool:
-    return bad(outcomes) == 0
-
-
 ROWS = {
     row.name: row
     for row in (
         Row("inputs", "models of the zoo, their cards ignored: valid inputs invented",
-            "all; each output reacts or is reported", _invented, _told_of_inputs, _none_bad),
+            "all; each output reacts or is reported", _invented, _told_of_inputs, none_bad),
         Row("faults", "seeded faults caught, equivalent ones excluded", "99%", _faults, _told_of_faults,
             lambda found: bad(found) <= 0.01 * total(found)),
         Row("defects", "defects of released libraries without their inputs: called a failure", "42 of 44", _defects,
             lambda found: f"{total(found) - bad(found)} of {total(found)}",
             lambda found: total(found) - bad(found) >= SMALLEST_OF_DEFECTS * total(found)),
         Row("honest", "honest variants (ort levels, simplify, optimize) falsely failed", "0",
-            _honest("honest", HONEST), _told_of_false, _none_bad),
+            _honest("honest", HONEST), _told_of_false, none_bad),
         Row("fp16", "honest FP16 falsely called unfaithful", "0",
-            _honest("fp16", HONEST_FP16), _told_of_false, _none_bad),
+            _honest("fp16", HONEST_FP16), _told_of_false, none_bad),
+        HALF,
+        QUANTIZED,
         Row("cost", "the accuracy stage from a cold cache, beside itself without all this", "at most 2x",
             _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from onnx_harness.transforms.half.weights import Rounder
+
 MAX_FINITE_VAL = (2 - 2.0**-7) * 2.0**127
 
 # Add, MatMul and nearly all others take bfloat16 since then.
@@ -31,6 +33,7 @@ def convert_float_to_bfloat16(
     keep_io_types: bool | Sequence[str] = False,
     op_block_list: Sequence[str] | None = None,
     node_block_list: Sequence[str] | None = None,
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to bfloat16.
 
@@ -38,27 +41,63 @@ def convert_float_to_bfloat16(
     stays as it is.
 
     Args:
-        model: the model; it may be changed.
+        model: the model; it isn't changed.
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
         op_block_list: standard operators and functions that stay float32; ``casting.DEFAULT_OP_BLOCK_LIST`` when not
             given.
         node_block_list: names of nodes that stay float32.
+        allow_missing: names in the two lists that the model doesn't have do no harm.
 
     Returns:
         The converted model, its inputs and outputs named as before.
 
     Raises:
         NotApplicable: the model's opset has no operators on bfloat16.
+        UsageError: a list names what the model doesn't have.
+    """
+    from onnx_harness.transforms.half.convert import converted_copy
+    from onnx_harness.transforms.half.requests import Request
+
+    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing)
+    return converted_copy(model, _rounder(model), request)
+
+
+def convert_in_place(
+    model: onnx.ModelProto,
+    keep_io_types: bool | Sequence[str] = False,
+    op_block_list: Sequence[str] | None = None,
+    node_block_list: Sequence[str] | None = None,
+    allow_missing: bool = False,
+) -> onnx.ModelProto:
+    """Convert a model as `convert_float_to_bfloat16` does, for a cell: a conversion of next to nothing doesn't apply.
+
+    Args:
+        model: the model; it may be changed.
+        keep_io_types: as there, and so are the others.
+        op_block_list: as there.
+        node_block_list: as there.
+        allow_missing: as there.
+
+    Raises:
+        NotApplicable: as there, or less than a tenth of the float32 weights would be converted.
+        UsageError: as there.
     """
     from onnx_harness.transforms.half.convert import convert_to_half
+    from onnx_harness.transforms.half.requests import Request
+
+    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=True)
+    return convert_to_half(model, _rounder(model), request)
+
+
+def _rounder(model: onnx.ModelProto) -> Rounder:
+    """What rounds weights to bfloat16, if the model's operators take it."""
     from onnx_harness.transforms.half.schemas import BFLOAT16
     from onnx_harness.transforms.half.weights import Rounder
 
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     if opset < _OPSET:
         raise NotApplicable(f"operators take bfloat16 since opset {_OPSET}, and the model is of opset {opset}")
-    rounder = Rounder((0.0, MAX_FINITE_VAL), round_to_bfloat16, BFLOAT16)
-    return convert_to_half(model, rounder, keep_io_types, op_block_list, node_block_list)
+    return Rounder((0.0, MAX_FINITE_VAL), round_to_bfloat16, BFLOAT16)
 
 
 def round_to_bfloat16(array: npt.NDArray[np.float32], places: list[npt.NDArray[np.intp]] | None = None) -> Clamped:
@@ -89,16 +128,16 @@ def round_to_bfloat16(array: npt.NDArray[np.float32], places: list[npt.NDArray[n
     return Clamped(halves, lowered=int(lowered.size), largest=float(np.abs(array[lowered]).max()))
 
 
-_OPTIONS: dict[str, type] = {"op_block_list": tuple, "node_block_list": tuple}
+_OPTIONS: dict[str, type] = {"op_block_list": tuple, "node_block_list": tuple, "allow_missing": bool}
 
 
 def _transform(summary: str, form: str, **rest: Any) -> Transform:
     # In no group but `all`: ONNX Runtime's CPU provider has next to no kernels for it.
     return Transform(
         summary=summary,
-        apply=convert_float_to_bfloat16,
+        apply=convert_in_place,
         forms={form: {"keep_io_types": True} if form.endswith("io32") else {}},
-        options=_OPTIONS,
+        options=_OPTIONS if form.endswith("io32") else {**_OPTIONS, "keep_io_types": tuple},
         precision=Precision.BF16,
         **rest,
     )

@@ -7,17 +7,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms import Precision, Transform
 
 if TYPE_CHECKING:
     import onnx
 
+# How the library begins what it says of a model that it takes for one in float16.
+_REFUSES = "already converted to float16"
+
 
 def convert_as_documented(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
-    """``convert_float_to_float16(model)``, with ``keep_io_types=True`` for the form ``io32``."""
+    """Call ``convert_float_to_float16(model)``, with ``keep_io_types=True`` for the form ``io32``.
+
+    Raises:
+        NotApplicable: the library takes the model for one in float16 already.
+    """
     from onnxconverter_common.float16 import convert_float_to_float16
 
-    converted: onnx.ModelProto = convert_float_to_float16(model, **options)
+    try:
+        converted: onnx.ModelProto = convert_float_to_float16(model, **options)
+    except ValueError as error:
+        if _REFUSES in str(error):
+            raise NotApplicable("the model is float16 already, and the library refuses to convert it again") from error
+        raise
     return converted
 
 

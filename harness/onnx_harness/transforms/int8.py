@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms import Precision, Transform
+from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
+from onnx_harness.transforms.quantization.options import extra_options as read_options
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +39,8 @@ CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entr
 # A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one that gives float16 with
 # 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
 _OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
+# In dynamic quantization these hand quantized values on under other names.
+_HANDING_ON = ("EmbedLayerNormalization", "Gather", "Transpose")
 _ERROR = 3  # ONNX Runtime's severity
 
 
@@ -50,6 +53,7 @@ def quantize_dynamic(
     op_types_to_exclude: Sequence[str] = (),
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
+    extra_options: Sequence[str] | Mapping[str, Any] = (),
 ) -> onnx.ModelProto:
     """Quantize constant weights to 8 bits now, and activations to uint8 as the model runs.
 
@@ -64,16 +68,23 @@ def quantize_dynamic(
         op_types_to_exclude: operators to leave out of those.
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
+        extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
 
     Returns:
         The quantized model, its inputs and outputs as before.
 
     Raises:
         NotApplicable: nothing can be quantized, the model is quantized already, holds float16, or is over 2 GB.
+        ValueError: no node has a name that was given, or ``per_channel`` meets a weight of three dimensions.
     """
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
     _refuse(model, types, float16_since=None)
+    _refuse_unknown_nodes(model, nodes_to_quantize, nodes_to_exclude)
     _prepare(model, _OPSET)
+    left = [*nodes_to_exclude, *_left_alone(model, dynamic=True)]
+    if per_channel:
+        _refuse_stacked_weights(model, types, left, nodes_to_quantize)
+        _untie(model)
 
     def quantize(source: Path, target: Path) -> None:
         from onnxruntime import quantization
@@ -84,9 +95,10 @@ def quantize_dynamic(
             op_types_to_quantize=types,
             per_channel=per_channel,
             reduce_range=reduce_range,
-            weight_type=quantization.QuantType[TYPES[weight_type]],
+            weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=list(nodes_to_exclude),
+            nodes_to_exclude=left,
+            extra_options=read_options(extra_options),
         )
 
     return _through_files(model, quantize, types)
@@ -104,6 +116,7 @@ def quantize_static(
     op_types_to_exclude: Sequence[str] = DEFAULT_OP_TYPES_TO_EXCLUDE,
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
+    extra_options: Sequence[str] | Mapping[str, Any] = (),
 ) -> onnx.ModelProto:
     """Quantize weights and activations to 8 bits, with the ranges that activations have on ``samples``.
 
@@ -122,6 +135,7 @@ def quantize_static(
         op_types_to_exclude: operators to leave out of those.
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
+        extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
 
     Returns:
         The quantized model, its inputs and outputs as before.
@@ -129,13 +143,17 @@ def quantize_static(
     Raises:
         NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an opset below 19,
             takes no inputs, or is over 2 GB.
-        ValueError: there are no samples.
+        ValueError: there are no samples, or no node has a name that was given.
     """
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
     _refuse(model, types, float16_since=_OPSET_FLOAT16)
+    _refuse_unknown_nodes(model, nodes_to_quantize, nodes_to_exclude)
     _prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
+    left = [*nodes_to_exclude, *_left_alone(model, dynamic=False)]
+    if per_channel:
+        _untie(model)
     feeds = _feeds(model, samples)
 
     def quantize(source: Path, target: Path) -> None:
@@ -149,14 +167,18 @@ def quantize_static(
             op_types_to_quantize=types,
             per_channel=per_channel,
             reduce_range=reduce_range,
-            activation_type=quantization.QuantType[TYPES[activation_type]],
-            weight_type=quantization.QuantType[TYPES[weight_type]],
+            activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
+            weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=list(nodes_to_exclude),
-            calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration]],
+            nodes_to_exclude=left,
+            calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
             calibration_providers=["CPUExecutionProvider"],
             # One set at a time: the library stacks those that it gets together, and their shapes may differ.
-            extra_options={"CalibStridedMinMax": 1, "ActivationSymmetric": activation_type == "int8"},
+            extra_options={
+                "CalibStridedMinMax": 1,
+                "ActivationSymmetric": activation_type == "int8",
+                **read_options(extra_options),
+            },
         )
 
     return _through_files(model, quantize, types)
@@ -190,14 +212,16 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     import onnx
 
     from onnx_harness.model.rewrite import walk
+    from onnx_harness.transforms.quantization.nodes import is_of_its_domain, is_quantized
 
     size = model.ByteSize()
     if size > MAX_BYTES:
         raise NotApplicable(f"onnxruntime.quantization takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
-    before = next((node.op_type for node in walk(model.graph) if _is_quantized(node.op_type)), None)
+    before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
-    if not any(node.op_type in types or (node.op_type == "Gemm" and "MatMul" in types) for node in model.graph.node):
+    kinds = {*types, "Gemm"} if "MatMul" in types else set(types)
+    if not any(node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node):
         raise NotApplicable(_nothing(types))
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if float16_since is None or opset < float16_since:
@@ -205,6 +229,57 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
         if any(tensor.data_type in halves for tensor in model.graph.initializer):
             where = "from float16 at all" if float16_since is None else f"from float16 below opset {float16_since}"
             raise NotApplicable(f"the model holds float16 tensors, and nothing is quantized {where}")
+
+
+def _refuse_unknown_nodes(model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]) -> None:
+    from onnx_harness.transforms.quantization.nodes import refuse_unknown_nodes
+
+    refuse_unknown_nodes(model.graph, "nodes_to_quantize", included)
+    refuse_unknown_nodes(model.graph, "nodes_to_exclude", excluded)
+
+
+def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
+    """The names of nodes that are never quantized; those without one get one."""
+    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, spared
+
+    outputs = set(spared(model.graph))
+    if dynamic:  # the library gives what these hand on another name, and looks into no body
+        inside = captured(model.graph)
+        outputs |= {
+            name for node in model.graph.node if node.op_type in _HANDING_ON for name in node.output if name in inside
+        }
+    return name_nodes(model.graph, outputs)
+
+
+def _refuse_stacked_weights(
+    model: onnx.ModelProto, types: Sequence[str], excluded: Sequence[str], included: Sequence[str]
+) -> None:
+    """Raise ValueError for a MatMul whose weight has more than two dimensions: ONNX Runtime has one scale for it."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node if "MatMul" in types else ():
+        chosen = node.name not in excluded and (not included or node.name in included)
+        if node.op_type == "MatMul" and chosen and ranks.get(node.input[1], 0) > 2:
+            mend = f"nodes_to_exclude=['{node.name}'], or" if node.name else "give it a name to exclude it by, or"
+            raise ValueError(
+                f"per_channel: MatMul '{node.name or node.output[0]}' has a weight of {ranks[node.input[1]]} "
+                "dimensions, and ONNX Runtime's MatMulInteger takes a scale for each channel of two. "
+                f"Mend: {mend} no per_channel"
+            )
+
+
+def _untie(model: onnx.ModelProto) -> None:
+    """Give Gathers tables of their own where a product would have a scale for each channel of the same matrix."""
+    from onnx_harness.transforms.quantization.nodes import tied_tables, untie
+
+    untie(model.graph, tied_tables(model.graph))
+
+
+def _remark_tied(tied: Mapping[str, Sequence[str]]) -> None:
+    for name, products in tied.items():
+        remark(
+            f"'{name}' is the table of a Gather and a factor of {' and '.join(sorted(set(products)))}: both read "
+            "the same levels of 8 bits"
+        )
 
 
 def _nothing(types: Sequence[str]) -> str:
@@ -258,14 +333,21 @@ def _through_files(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
+    from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
 
-    with tempfile.TemporaryDirectory(prefix="int8-") as name, _quiet():
+    tied = tied_tables(model.graph)
+    inside = captured(model.graph)
+    floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
+    with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet():
         source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
         onnx.save_model(model, source)
         quantize(source, target)
         quantized = onnx.load_model(target)
-    if not any(_is_quantized(node.op_type) for node in quantized.graph.node):
+    if not any(is_quantized(node) for node in quantized.graph.node):
         raise NotApplicable(_nothing(types))
+    _remark_tied(tied)
+    present = {tensor.name for tensor in quantized.graph.initializer}
+    quantized.graph.initializer.extend(tensor for tensor in floats if tensor.name not in present)
     sort_nodes(quantized.graph)
     kept = [entry for entry in quantized.metadata_props if entry.key != "onnx.infer"]  # the library's note to itself
     quantized.ClearField("metadata_props")
@@ -274,7 +356,7 @@ def _through_files(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library from printing, and from logging and configuring the root logger, which it does when imported."""
     root, silent = logging.getLogger(), logging.NullHandler()
     disabled = root.manager.disable
@@ -290,11 +372,6 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         root.removeHandler(silent)
-
-
-def _is_quantized(op_type: str) -> bool:
-    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger, DynamicQuantizeLSTM and more."""
-    return op_type.startswith("Q") or "Quantize" in op_type or op_type.endswith(("Integer", "NBits"))
 
 
 def _chosen(included: Sequence[str], excluded: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -316,13 +393,14 @@ def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> No
     """Raise ValueError for a value that can't be honoured."""
     allowed = {"weight_type": TYPES, "activation_type": TYPES, "calibration": CALIBRATIONS}
     for option, known in allowed.items():
-        if option in options and options[option] not in known:
+        if option in options and str(options[option]).lower() not in known:
             raise ValueError(f"{option} '{options[option]}' isn't known. {did_you_mean(options[option], known)}")
     for option in ("op_types_to_quantize", "op_types_to_exclude"):
         for name in options.get(option, ()):
             if name not in known_types:
                 hint = did_you_mean(name, known_types, most=40)
                 raise ValueError(f"{option}: '{name}' is no operator that can be quantized so. {hint}")
+    read_options(options.get("extra_options", ()))
     if options.get("activation_type") == "int8" and options.get("weight_type") == "uint8":
         raise ValueError("onnxruntime.quantization has no activations in int8 with weights in uint8")
 
@@ -335,6 +413,7 @@ _OPTIONS: dict[str, type] = {
     "op_types_to_exclude": tuple,
     "nodes_to_quantize": tuple,
     "nodes_to_exclude": tuple,
+    "extra_options": tuple,
 }
 
 TRANSFORM = (

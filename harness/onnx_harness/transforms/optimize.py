@@ -58,6 +58,7 @@ def optimize(
         NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
         ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
         onnx.checker.ValidationError: the model is invalid, or has become so.
+        onnx.shape_inference.InferenceError: the optimized model's types contradict each other, the model's don't.
     """
     passes = chosen_passes(skip_fuse_bn, skipped_optimizers)
     refuse_over_2_gb(model)
@@ -68,14 +69,27 @@ def optimize(
     from onnx_harness.model.rewrite import unlist_constants
 
     onnx.checker.check_model(model)
+    was_consistent = _is_consistent(model)
     strip_doc_strings(model)
     optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
     # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller may set from then on.
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(optimized.graph)
         optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
-    onnx.checker.check_model(optimized)
+    # Types too: ONNX Runtime doesn't load a model whose types contradict each other.
+    onnx.checker.check_model(optimized, full_check=was_consistent)
     return optimized
+
+
+def _is_consistent(model: onnx.ModelProto) -> bool:
+    """Whether the full checker passes the model: where it doesn't, that isn't onnxoptimizer's doing."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception:  # what the checker and inference raise has no common base
+        return False
+    return True
 
 
 def chosen_passes(skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None) -> tuple[str, ...]:

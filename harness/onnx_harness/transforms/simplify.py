@@ -1,186 +1,201 @@
 """``simplify``: what is known before a model runs is computed, and nodes that do nothing are removed.
 
 Values keep every bit, but where a normalization or a bias goes into the weights before it: those are rounded anew.
+Rewrites that would change more stay out, such as those of a MatMul whose bias is computed, of a Softmax and a Log, or
+of what only an ArgMax reads.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness.transforms import Transform, detail, parse_shape, remark
+from onnx_harness.errors import did_you_mean
+from onnx_harness.transforms import Transform, detail, parse_shape
+from onnx_harness.transforms.passes import NAMES as PASSES
 
 if TYPE_CHECKING:
     import onnx
 
-    from onnx_harness.model.graph import Editing
-
 MAX_GROWTH_BYTES = 1 << 20
+RULES = (
+    *("lift constants", "inline branches", "remove dead", "merge initializers", "merge nodes", "remove nops"),
+    *("fold dimensions", "fold reshapes", "merge chains", "merge pairs", "fold constants", "fuse pads"),
+    *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
+)
 
-# Room for conditions and axes.
-_THRIFTY_BYTES = 1 << 13
+Shapes = Sequence[str] | Mapping[str, Sequence[int]]
 
 _log = logging.getLogger(__name__)
 
 
 def simplify(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | str | Path,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
-    overwrite_input_shapes: Sequence[str] = (),
+    overwrite_input_shapes: Shapes = (),
     inline_functions: bool = False,
     in_place: bool = False,
+    *,
+    skip_fuse_bn: bool = False,
+    skipped_optimizers: Sequence[str] | None = None,
+    skip_constant_folding: bool = False,
+    unused_output: Sequence[str] | None = None,
+    check_n: int = 0,
 ) -> onnx.ModelProto:
-    """As ``simplify_with_report``, the model alone; what each rule did is logged, and told by ``onnx-harness``."""
+    """As ``simplify_with_report``, the model alone; what each rule did is logged, and told by ``onnx-harness``.
+
+    Args:
+        model: as there, or the path of its file.
+        max_growth_bytes: as there.
+        overwrite_input_shapes: as there.
+        inline_functions: as there.
+        in_place: as there.
+        skip_fuse_bn: as there.
+        skipped_optimizers: as there.
+        skip_constant_folding: as there.
+        unused_output: names of outputs that the result shall not have.
+        check_n: on how many drawn inputs to compare the result with the original, within rtol 1e-4 and atol 1e-5.
+
+    Raises:
+        ValueError: as there; ``unused_output`` names no output, or all; or ``check_n`` found a difference.
+    """
+    from onnx_harness.transforms.simplification import drop_in
+
+    if check_n < 0:
+        raise ValueError(f"check_n is {check_n}; it says how often to compare the result with the original")
+    source = drop_in.loaded(model)
+    whole = drop_in.without_outputs(source, unused_output or (), in_place or source is not model)
     simplified, report = simplify_with_report(
-        model, max_growth_bytes, overwrite_input_shapes, inline_functions, in_place
+        whole,
+        max_growth_bytes,
+        overwrite_input_shapes,
+        inline_functions,
+        in_place and not check_n,
+        skip_fuse_bn=skip_fuse_bn,
+        skipped_optimizers=skipped_optimizers,
+        skip_constant_folding=skip_constant_folding,
     )
-    told = ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
-    _log.info("simplify: %s", told)
-    detail(f"simplify: {told}")
+    changes = ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
+    _log.info("simplify: %s", changes)
+    detail(f"simplify: {changes}")
+    if check_n:
+        wrong = drop_in.differences(whole, simplified, check_n, _parsed(overwrite_input_shapes))
+        if wrong:
+            raise ValueError(f"the simplified model doesn't hold: {'; '.join(wrong)}")
     return simplified
+
+
+def simplify_as_onnxsim(
+    model: onnx.ModelProto | str | Path,
+    check_n: int = 0,
+    *,
+    skip_fuse_bn: bool = False,
+    overwrite_input_shapes: Shapes | None = None,
+    skipped_optimizers: Sequence[str] | None = None,
+    skip_constant_folding: bool = False,
+    unused_output: Sequence[str] | None = None,
+    max_growth_bytes: int = MAX_GROWTH_BYTES,
+) -> tuple[onnx.ModelProto, bool]:
+    """Simplify as ``onnxsim.simplify`` is called, for code that follows it with ``assert ok``.
+
+    Args:
+        model: the model, or the path of its file; it is not changed.
+        check_n: on how many drawn inputs to compare the result with the original.
+        skip_fuse_bn: as in ``simplify_with_report``, like the rest.
+        overwrite_input_shapes: ``{"x": [1, 3, 224, 224]}``, or as in ``simplify_with_report``.
+        skipped_optimizers: passes of onnxoptimizer, or rules.
+        skip_constant_folding: compute nothing beforehand.
+        unused_output: names of outputs that the result shall not have.
+        max_growth_bytes: by how much the model may become larger than it was.
+
+    Returns:
+        The simplified model, and whether it passes the full checker and, where asked, the comparison.
+
+    Raises:
+        ValueError: an argument can't be honoured, or the original doesn't run on drawn inputs.
+    """
+    import onnx
+
+    from onnx_harness.transforms.simplification import drop_in
+
+    source = drop_in.loaded(model)
+    whole = drop_in.without_outputs(source, unused_output or (), source is not model)
+    simplified = simplify(
+        whole,
+        max_growth_bytes,
+        overwrite_input_shapes or (),
+        skip_fuse_bn=skip_fuse_bn,
+        skipped_optimizers=skipped_optimizers,
+        skip_constant_folding=skip_constant_folding,
+    )
+    try:
+        onnx.checker.check_model(simplified, full_check=True)
+    except Exception:  # what the checker and inference raise has no common base
+        return simplified, False
+    shapes = _parsed(overwrite_input_shapes or ())
+    return simplified, not check_n or not drop_in.differences(whole, simplified, check_n, shapes)
 
 
 def simplify_with_report(
     model: onnx.ModelProto,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
-    overwrite_input_shapes: Sequence[str] = (),
+    overwrite_input_shapes: Shapes = (),
     inline_functions: bool = False,
     in_place: bool = False,
+    *,
+    skip_fuse_bn: bool = False,
+    skipped_optimizers: Sequence[str] | None = None,
+    skip_constant_folding: bool = False,
 ) -> tuple[onnx.ModelProto, Mapping[str, int]]:
     """Infer shapes, fold what depends on constants alone, merge and remove nodes; repeat until nothing changes.
+
+    A rule in which a library raises is left out, and a model that onnx-ir can't read is left as it was; both are
+    remarked, as is a model that grows by more than 1%.
 
     Args:
         model: a model that passes ``onnx.checker``; it is not changed but for ``in_place``.
         max_growth_bytes: by how much the model may become larger than it was.
-        overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone.
+        overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone, or a shape by
+            the name of the input.
         inline_functions: put the bodies of the model's functions where they are called, first, if that fits the limit.
         in_place: let ``model`` become the result, so that no weight is held twice.
+        skip_fuse_bn: leave batch normalization beside the convolution before it.
+        skipped_optimizers: rules to leave out, by the names that the report gives them, or passes of onnxoptimizer: of
+            those, the rule that does what the pass does.
+        skip_constant_folding: compute nothing beforehand.
 
     Returns:
         The simplified model, its inputs and outputs as they were but for the shapes overwritten; and how often each
         rule applied, for those that did.
 
     Raises:
-        ValueError: ``max_growth_bytes`` is negative, or a shape can't be read, is of no input or of another rank.
+        ValueError: ``max_growth_bytes`` is negative, a rule isn't known, or a shape can't be read, is of no input or of
+            another rank.
         NotApplicable: the model holds what onnx-ir can't.
     """
-    _check(max_growth_bytes, overwrite_input_shapes)
+    _check(max_growth_bytes, overwrite_input_shapes, inline_functions, skip_fuse_bn, skipped_optimizers)
 
     from onnx_harness.model.collector import collector_paused
-    from onnx_harness.model.graph import close_model, footprint, give_names, open_model, tensor_names
-    from onnx_harness.model.inlining import inlined_beside
-    from onnx_harness.model.types import is_consistent, skeleton_of
+    from onnx_harness.transforms.simplification.attempts import Attempts
+    from onnx_harness.transforms.simplification.rounds import FOLDING, FUSE_NORMALIZATIONS, rule_of
     from onnx_harness.transforms.simplification.shapes import overwritten
 
-    def opened(source: onnx.ModelProto) -> Editing:
-        give_names(names)
-        return open_model(source)
-
-    def closed(editing: Editing) -> onnx.ModelProto:
-        result = close_model(editing, in_place)
-        if result is not model:
-            give_names(names)
-        return result
-
-    shapes = [parse_shape(text) for text in overwrite_input_shapes]
+    skipped = {rule for rule in map(rule_of, skipped_optimizers or ()) if rule is not None}
+    skipped |= {FUSE_NORMALIZATIONS} if skip_fuse_bn else set()
+    skipped |= set(FOLDING) if skip_constant_folding else set()
+    shapes = _parsed(overwrite_input_shapes)
     with collector_paused(), overwritten(model, shapes, for_good=in_place):
-        names = tensor_names(model)
-        sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
-        first: tuple[Editing, Mapping[str, int]] | None = None
-        limit: int | None = None
-        for source in sources:
-            # The more is known of a graph, the more there is that inference may object to: where branches disagree,
-            # after a computed shape. It isn't always right, but without its consent no model is valid.
-            for inlining in (True, False):
-                editing = opened(source)
-                before = footprint(editing, source.graph.node)
-                if limit is None:
-                    whole = before if source is model else footprint(opened(model), model.graph.node)
-                    limit = whole + max_growth_bytes
-                report = _Rounds(editing, limit - before, inlining).run()
-                nodes = (editing.skeleton or skeleton_of(editing)).graph.node
-                if footprint(editing, nodes) > limit:
-                    break
-                first = first or (editing, report)
-                if is_consistent(editing):
-                    return closed(editing), report
-        if first is not None and not is_consistent(opened(model)):
-            return closed(first[0]), first[1]
-        why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
-        remark(f"left as it was: once simplified, {why}")
-        return closed(opened(model)), {}
+        attempts = Attempts(model, max_growth_bytes, in_place, forgets_shapes=bool(shapes))
+        return attempts.run(skipped, inline_functions)
 
 
-class _Rounds:
-    """The rules in their order, in rounds, until one changes nothing."""
-
-    def __init__(self, editing: Editing, budget: int, inlining: bool = True) -> None:
-        from onnx_harness.model.graph import all_graphs
-        from onnx_harness.transforms.simplification.folding import ConstantFolder
-
-        self._editing = editing
-        self._folder = ConstantFolder(editing)
-        self._budget = budget
-        self._inlining = inlining
-        # What a branch that is never taken reads isn't free to go: such are to be gone before anything grows.
-        self._thrifty = any(node.op_type == "If" for graph in all_graphs(editing.graph) for node in graph)
-
-    def run(self) -> Mapping[str, int]:
-        from onnx_harness.transforms.simplification import duplicates
-
-        total: Counter[str] = Counter()
-        while True:
-            done = self._round()
-            # What is dead makes room for nothing.
-            settled = not any(times for rule, times in done.items() if rule != "remove dead")
-            if settled and self._thrifty:
-                self._thrifty = False
-                total.update(done)
-                continue
-            if settled:
-                # Comparing weights is slow, and makes room for nothing but more of the same.
-                done["merge initializers"] = duplicates.merge_initializers(self._editing, small=False)
-            total.update(done)
-            if settled and not done["merge initializers"]:
-                return {rule: times for rule, times in total.items() if times}
-
-    def _round(self) -> Counter[str]:
-        from onnx_harness.model import types
-        from onnx_harness.transforms.simplification import (
-            bias_and_scale,
-            branches,
-            chains,
-            dimensions,
-            duplicates,
-            no_ops,
-            padding,
-        )
-
-        editing = self._editing
-        done: Counter[str] = Counter()
-        done["lift constants"] = no_ops.lift_constants(editing) + branches.lift_initializers(editing)
-        done["inline branches"] = branches.inline_branches(editing) if self._inlining else 0
-        done["remove dead"] = no_ops.remove_dead(editing)
-        done["merge initializers"] = duplicates.merge_initializers(editing, small=True)
-        done["merge nodes"] = duplicates.merge_nodes(editing)
-        known = types.infer(editing)
-        done["remove nops"] = no_ops.remove_nops(editing, known)
-        # A condition that becomes constant here would be inlined by ONNX Runtime instead.
-        if self._inlining:
-            done["fold dimensions"] = no_ops.fold_sizes(editing, known) + dimensions.fold_dimensions(editing, known)
-        done["fold reshapes"] = dimensions.fold_reshapes(editing, known)
-        done["merge chains"] = chains.merge_chains(editing, known) + chains.merge_concats(editing, known)
-        done["fold constants"], growth = self._folder.fold(
-            known, min(self._budget, _THRIFTY_BYTES) if self._thrifty else self._budget
-        )
-        self._budget -= growth
-        done["fuse pads"] = padding.fuse_pads(editing, known)
-        done["fuse transposes"] = chains.fuse_transposes(editing, known)
-        done["fuse affine"] = bias_and_scale.fuse_affine(editing, known)
-        done["fuse matmul"] = bias_and_scale.fuse_matmul_add(editing, known)
-        return done
+def _parsed(shapes: Shapes) -> list[tuple[str, tuple[int, ...]]]:
+    """The shapes by name, however they're written."""
+    if isinstance(shapes, Mapping):
+        return [(name, tuple(int(size) for size in dims)) for name, dims in shapes.items()]
+    return [parse_shape(text) for text in shapes]
 
 
 def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
@@ -190,20 +205,36 @@ def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
 
 def _check(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
-    overwrite_input_shapes: Sequence[str] = (),
+    overwrite_input_shapes: Shapes = (),
     inline_functions: bool = False,  # noqa: ARG001 (either value can be honoured)
+    skip_fuse_bn: bool = False,  # noqa: ARG001
+    skipped_optimizers: Sequence[str] | None = None,
+    skip_constant_folding: bool = False,  # noqa: ARG001
 ) -> None:
     if max_growth_bytes < 0:
         raise ValueError(f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow")
-    for text in overwrite_input_shapes:
-        parse_shape(text)
+    _parsed(overwrite_input_shapes)
+    known = (*RULES, *PASSES)
+    for name in skipped_optimizers or ():
+        if name not in known:
+            hint = did_you_mean(name, known, most=20)
+            raise ValueError(
+                f"skipped_optimizers: '{name}' is no rule of simplify and no pass of onnxoptimizer. {hint}"
+            )
 
 
 TRANSFORM = Transform(
     summary="shapes inferred, constants folded, nodes merged or removed that do nothing",
     apply=_apply,
     forms={"simplify": {}},
-    options={"max_growth_bytes": int, "overwrite_input_shapes": tuple, "inline_functions": bool},
+    options={
+        "max_growth_bytes": int,
+        "overwrite_input_shapes": tuple,
+        "inline_functions": bool,
+        "skip_fuse_bn": bool,
+        "skipped_optimizers": tuple,
+        "skip_constant_folding": bool,
+    },
     keeps_values=True,
     input_shapes="overwrite_input_shapes",
     requires=("onnx-ir",),

@@ -15,7 +15,8 @@ from enum import StrEnum
 import numpy as np
 import onnx
 
-from onnx_harness.inputs.graph.demands import Demand, Kind, attribute, label
+from onnx_harness.inputs.graph.attributes import attribute, label
+from onnx_harness.inputs.graph.demands import Demand, Kind
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Input
 
@@ -61,6 +62,9 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "Greater": operator.gt,
     "GreaterOrEqual": operator.ge,
 }
+# Operators that compare with an attribute, and its default.
+_THRESHOLDS = {"Binarizer": ("threshold", 0.0), "ThresholdedRelu": ("alpha", 1.0)}
+_MOST_CONSTANTS = 64
 _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Act.ROUND}
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
 
@@ -127,6 +131,45 @@ def compared(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int,
         )
     elif values:
         yield Demand(Kind.CHOICE, why, values=values)
+
+
+def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[float, ...]:
+    """The finite constants that a node compares the value in ``slot`` with; empty where it does no such."""
+    if node.op_type in _THRESHOLDS and slot == 0:
+        return (float(np.float32(attribute(node, *_THRESHOLDS[node.op_type]))),)
+    if node.op_type not in _COMPARISONS or len(node.input) != 2:
+        return ()
+    constant = scope.constant(node.input[1 - slot])
+    if constant is None or constant.dtype.kind not in "iufb":
+        return ()
+    numbers = np.unique(constant.astype(np.float64))
+    return tuple(float(number) for number in numbers[np.isfinite(numbers)][:_MOST_CONSTANTS])
+
+
+def among(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input) -> Iterator[Demand]:
+    """The values that elements of ``entry`` have to hold for a comparison to be decided by the least that there is.
+
+    Args:
+        steps: from the input to the comparison.
+        scope: whose constants ``node`` sees.
+        node: a consumer of the value that the steps lead to.
+        slot: which of its inputs that is.
+        entry: an input of more than one number.
+    """
+    if steps is None or entry.is_bool or entry.is_string:
+        return
+    numbers = constants_beside(scope, node, slot)
+    found: dict[float, None] = {}
+    for number in numbers:
+        for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
+            values = [value for value in _backward(steps, target) if _fits(value, entry)]
+            found.update(
+                dict.fromkeys(value for value in values if forward(steps, value, whole=entry.is_integer) == target)
+            )
+    if found:
+        many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
+        role = "equality" if node.op_type == "Equal" else "order"
+        yield Demand(Kind.AMONG, f"compared with {many} in {label(node)}", values=tuple(found), role=role)
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
+from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
 
 
 class Kind(StrEnum):
@@ -28,6 +30,7 @@ class Kind(StrEnum):
     UPPER = "upper"  # a ceiling that values are compared with
     BOXES = "boxes"  # holds two corners a row, within a picture
     KEYS = "keys"  # looked up in a table of texts or integers
+    AMONG = "among"  # compared with constants, element by element
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Demand:
         values: constants or keys.
         role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
         otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is one.
+        is_closed: for KEYS: whether nothing else is taken.
         element: for CHOICE: which element of a vector it is about; None for an input of one number.
     """
 
@@ -54,6 +58,7 @@ class Demand:
     values: tuple[Any, ...] = ()
     role: str = ""
     otherwise: tuple[float, ...] = ()
+    is_closed: bool = False
     element: int | None = None
 
 
@@ -143,25 +148,12 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
     elif op in _DOMAINS and slot == 0 and not integers:
         low, high = _DOMAINS[op]
         yield Demand(Kind.BOUND, f"{op} {IS_DEFINED} ({where})", low=low, high=high)
-    elif op == "LabelEncoder":
-        keys = tuple(key for name in ("keys_strings", "keys_int64s") for key in attribute(node, name, ()))
-        if keys:
-            texts = tuple(key.decode() if isinstance(key, bytes) else key for key in keys)
-            yield Demand(Kind.KEYS, f"it is looked up among {len(texts)} keys {where}", values=texts)
-
-
-def label(node: onnx.NodeProto) -> str:
-    """``Gather 'lookup'``, or by the output's name where the node has none."""
-    return f"{node.op_type} '{node.name or next(filter(None, node.output), '')}'"
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
-    for entry in node.attribute:
-        # Within a function's body an attribute may stand for one of the call's: its value isn't here.
-        if entry.name == name and not entry.ref_attr_name:
-            return onnx.helper.get_attribute_value(entry)
-    return default
+    elif keys := keys_of(node):
+        why = f"it is looked up among {len(keys)} keys {where}"
+        yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
+    elif ngrams := ngrams_of(node):
+        words = tuple(dict.fromkeys(word for ngram in ngrams for word in ngram))
+        yield Demand(Kind.KEYS, f"it is looked up in a vocabulary of {len(words)} words {where}", values=words)
 
 
 def _axis(dims: KnownDims | None, axis: int) -> int | str | None:

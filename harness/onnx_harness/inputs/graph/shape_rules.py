@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from onnx_harness.inputs.graph import terms
-from onnx_harness.inputs.graph.demands import attribute
+from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.graph.shapes import Shapes, Sort, sliced
 from onnx_harness.inputs.graph.spatial_rules import SPATIAL, Made, Rule, Shape
 from onnx_harness.inputs.graph.terms import Maybe

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from onnx_harness.inputs.graph import terms
-from onnx_harness.inputs.graph.demands import attribute, label
+from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Container, Dim, Input, addends
 from onnx_harness.inputs.graph.terms import Maybe, Term

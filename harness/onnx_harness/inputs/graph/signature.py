@@ -91,6 +91,16 @@ class Input:
         bits = self.dtype.itemsize * 8
         return (0, 2**bits - 1) if self.dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
+    @property
+    def row_size(self) -> int | None:
+        """How many elements each entry of the first axis has; None where that isn't fixed."""
+        size = 1
+        for dim in self.dims[1:] if self.dims else ("?",):
+            if isinstance(dim, str):
+                return None
+            size *= dim
+        return size
+
     def shape_text(self) -> str:
         """``[batch, 3, ?, ?]``, or ``[any rank]``."""
         return "[any rank]" if self.labels is None else f"[{', '.join(self.labels)}]"

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from onnx_harness.inputs.graph import terms
-from onnx_harness.inputs.graph.demands import attribute
+from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.graph.shapes import Dims, Shapes, Sort
 from onnx_harness.inputs.graph.terms import Maybe
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnx_harness.inputs.graph.controls import Steps, compared, stepped
-from onnx_harness.inputs.graph.demands import Demand, Kind, attribute, demands_of, label
+from onnx_harness.inputs.graph.attributes import attribute, label
+from onnx_harness.inputs.graph.controls import Steps, among, compared, stepped
+from onnx_harness.inputs.graph.demands import Demand, Kind, demands_of
 from onnx_harness.inputs.graph.scopes import GraphView, Scope
 from onnx_harness.inputs.graph.signature import Input
 
@@ -26,6 +27,7 @@ _MOVES: dict[str, tuple[int, ...] | None] = {
             *("Expand", "Tile", "Slice", "Pad", "Split", "Gather", "GatherElements", "GatherND", "Compress"),
             *("Trilu", "SpaceToDepth", "DepthToSpace", "ReverseSequence", "Unique", "TopK", "SequenceAt"),
             *("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "ReduceMax", "ReduceMin"),
+            *("ArrayFeatureExtractor", "StringNormalizer", "Tokenizer"),
         ),
         (0,),
     ),
@@ -96,7 +98,7 @@ class _State:
 
     Attributes:
         axes: which axis of the input each axis is (-1: none of them); None when that's lost.
-        steps: what has become of the input's one number on the way; None where it has more, or that's lost.
+        steps: what has become of each of the input's numbers on the way; None where that's lost.
         integers: whether it still consists of integers that came from the input.
     """
 
@@ -132,7 +134,7 @@ class _Walk:
     def run(self) -> None:
         axes = None if self.entry.dims is None else tuple(range(len(self.entry.dims)))
         integers = self.entry.is_integer
-        todo = [_State(self.view.main, self.entry.name, True, integers, axes=axes, steps=() if self.scalar else None)]
+        todo = [_State(self.view.main, self.entry.name, True, integers, axes=axes, steps=())]
         seen: set[tuple[int, str, bool]] = set()
         steps = 0
         while todo and steps < _MOST_STEPS:
@@ -161,8 +163,11 @@ class _Walk:
                 self.demands.append(
                     Demand(Kind.MASK, f"1 less it is made very negative, as with masks, in {label(node)}")
                 )
-        for choice in compared(state.steps, state.scope, node, slot, self.entry):
-            self.demands.append(replace(choice, element=state.element))
+        if self.scalar or state.element is not None:
+            for choice in compared(state.steps, state.scope, node, slot, self.entry):
+                self.demands.append(replace(choice, element=state.element))
+        else:
+            self.demands += among(state.steps, state.scope, node, slot, self.entry)
         for demand in demands_of(state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact):
             self._note(demand, state)
         self._axis_demands(state, node, slot)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import onnx
 
 from onnx_harness.cards.card import InputSpec
+from onnx_harness.inputs.decisions.coverage import Coverage, coverage
+from onnx_harness.inputs.decisions.ensembles import read
+from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.graph.signature import Container, Input, addends
+from onnx_harness.inputs.graph.tables import keys_of, ngrams_of
 from onnx_harness.inputs.plan import edges, feedback
 from onnx_harness.inputs.plan.recipe import Recipe, recipe_for
+from onnx_harness.inputs.plan.rules import Make
 from onnx_harness.inputs.plan.sizes import Dimension
+from onnx_harness.inputs.values.sets import InputSet
 
 
 class Explanation(NamedTuple):
@@ -50,11 +56,32 @@ def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Exp
     return explained
 
 
+def reached(model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequence[InputSet] | None = None) -> Coverage:
+    """What input sets reach of a model's trees, tables and vocabularies; without sets: what is going to be made.
+
+    Nothing runs: that a set which is going to be made runs on the model is taken for granted, and so is that a set can
+    have as many rows as there are.
+
+    Raises:
+        InputError: an input is of a type that no values are generated for.
+        CardError: a spec contradicts the graph.
+    """
+    if not any(read(node) or keys_of(node) or ngrams_of(node) for node in model.graph.node):
+        return Coverage()
+    recipe = recipe_for(model, specs)
+    if sets is None:
+        made = decisive_sets(model, recipe, 0, recipe.first_guess(0), lambda _: {})
+        sets = [*made[0], *made[1]]
+    return coverage(model, recipe, sets)
+
+
 def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
     """What further sets do with an input."""
     said = ""
     if name in pairs:
         said += f" In a further set it is the output '{pairs[name]}' of a run before, which began with zeros."
+    if recipe.rules[name].make is Make.POSITIONS:
+        said += " Every second set ends with the greatest position."
     if edges.is_swept(recipe, name):
         low, high = edges.bounds(recipe, name)
         named = (("at least", low), ("at most", high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
 from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import Array
+
+_FAR_POSITION = 4095  # where neither a table nor anything else ends them: what language models are trained to, and more
 
 
 def fill(
@@ -22,6 +25,7 @@ def fill(
     index: int,
     sizes: Mapping[str, int],
     cap: int | None = None,
+    far: bool = False,
 ) -> Array:
     """The values of one input in one set.
 
@@ -32,6 +36,7 @@ def fill(
         rng: its random stream.
         index: of the set; choices and generators take turns by it.
         sizes: of the dynamic dimensions.
+        far: for positions: whether they end with the greatest that there is.
         cap: for integers that nothing certain bounds: the greatest value that an earlier failure allows.
     """
     low, high = _ends(rule, sizes)
@@ -41,8 +46,13 @@ def fill(
     match rule.make:
         case Make.CHOICES:
             return constant(entry, shape, rule.choice(index))
+        case Make.TEXTS | Make.AMONG if rule.columns:
+            return _by_column(rule, entry, shape, rng)
         case Make.TEXTS:
-            return generators.texts(rng, shape, tuple(str(choice) for choice in rule.choices))
+            known = tuple(str(choice) for choice in rule.choices)
+            return generators.texts(rng, shape, known, is_closed=rule.is_closed)
+        case Make.AMONG:
+            raw = _among(rule, shape, rng)
         case Make.BOOLS:
             raw = rng.random(shape) < 0.5
         case Make.MASK:
@@ -52,7 +62,10 @@ def fill(
         case Make.INTEGERS:
             raw = generators.integers(rng, shape, low, high)
         case Make.POSITIONS:
-            steps = np.arange(shape[-1] if shape else 1) % (high - low + 1) + low
+            count = shape[-1] if shape else 1
+            # Beyond 2,048 float16 can't hold every position: every second set ends with the greatest that there is.
+            start = max(0, min(high, _FAR_POSITION) - low + 1 - count) if far else 0
+            steps = (np.arange(count) + start) % (high - low + 1) + low
             raw = np.broadcast_to(steps if shape else steps[0], shape)
         case Make.AXES:
             raw = np.arange(int(np.prod(shape)))
@@ -73,9 +86,35 @@ def fill(
             raw = _signal(rule, entry, shape, rng, index)
     # Not ascontiguousarray, which makes a vector of a scalar.
     made = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    if rule.salient and made.size:
+        _sprinkle(made, rule.salient, rng)
     for lag, (place, values) in enumerate(rule.elements):
         made[place] = in_turn(values, index, lag)
     return made
+
+
+def _by_column(rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Values that are looked up, each among the keys of its own column."""
+    columns = []
+    for keys in rule.columns:
+        own = replace(rule, choices=keys, columns=())
+        columns.append(fill(own, entry, shape[:1], rng, index=0, sizes={}))
+    return np.stack(columns, axis=-1).reshape(shape)
+
+
+def _among(rule: Rule, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.generic]:
+    """Keys at random; where others are taken, one in eight is the number after a key."""
+    keys = np.asarray(rule.choices)
+    values = keys[rng.integers(0, len(keys), shape)]
+    return np.asarray(values if rule.is_closed else values + (rng.random(shape) < 1 / 8))
+
+
+def _sprinkle(values: Array, constants: tuple[float, ...], rng: np.random.Generator) -> None:
+    """Put each of some constants into a few elements, as far as there are elements; a quarter of them at least."""
+    flat = values.reshape(-1)
+    count = min(flat.size, max(len(constants), flat.size // 4))
+    places = rng.permutation(flat.size)[:count]
+    flat[places] = np.resize(rng.permutation(np.asarray(constants)), count).astype(values.dtype)
 
 
 def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:

@@ -11,6 +11,7 @@ import onnx
 
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.cards.toml import Scalar
+from onnx_harness.inputs.decisions.lookups import keys_by_column
 from onnx_harness.inputs.graph.scopes import GraphView, Scope, view
 from onnx_harness.inputs.graph.shapes import Relation, read
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, evaluate, read_inputs
@@ -37,12 +38,14 @@ class Guess:
         control: index that values which take turns go by; the set's own, unless that was found not to run.
         constants: input name to a number that fills it in place of its rule.
         cap: greatest value for integers that nothing certain bounds.
+        far: whether positions end with the greatest that there is, in place of beginning with 0.
     """
 
     sizes: Sizes
     control: int
     constants: dict[str, int] = field(default_factory=dict)
     cap: int | None = None
+    far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class Recipe:
             rule = self.rules[entry.name]
             # Only what takes turns goes by the control; noise and signals stay the set's own.
             turn = guess.control if rule.make is Make.CHOICES else index
-            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap}
+            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap, "far": guess.far}
             made = fill(rule, entry, shape, rng, **options)
             if entry.container is Container.SEQUENCE:
                 more = (fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1))
@@ -162,6 +165,9 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
         if rules[name].make is Make.CHOICES and name not in specs:
             rules[name] = replace(rules[name], lag=controls)
             controls += 1
+    for name, keys in keys_by_column(graph.main, inputs, specs).items():
+        if rules[name].make in (Make.TEXTS, Make.AMONG):
+            rules[name] = replace(rules[name], columns=keys)
     return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
 
 

@@ -24,6 +24,7 @@ class Make(StrEnum):
     INTEGERS = "integers"
     LENGTH = "length"
     POSITIONS = "positions"
+    AMONG = "among"  # each of the choices, and others where those are taken
     AXES = "axes"  # 0, 1, 2 …: distinct axes
     TARGET = "target"  # -1, 1, 1 …: a shape that anything can be brought into
     BOXES = "boxes"  # rows of two corners, the lesser one first
@@ -43,7 +44,11 @@ class Rule:
         low: least value.
         high: greatest value.
         dim: values stay below that dimension's size (or, for LENGTH, at most reach it).
-        choices: for CHOICES, or the known texts for TEXTS.
+        choices: for CHOICES, or what TEXTS and AMONG are taken from.
+        is_closed: for TEXTS and AMONG: whether nothing else is taken.
+        columns: likewise, where each column has choices of its own.
+        salient: constants that elements are compared with: some elements hold them.
+        edges: likewise, where a last bit decides: elements of one further set hold them and what lies next to them.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
         lag: for CHOICES: how many controls come before it that take turns of themselves; see :func:`in_turn`.
         elements: of a vector, those that are controls of themselves, with the values that they take in turn.
@@ -59,6 +64,10 @@ class Rule:
     generators: tuple[str, ...] = ()
     lag: int = 0
     elements: tuple[tuple[int, tuple[Scalar, ...]], ...] = ()
+    is_closed: bool = False
+    columns: tuple[tuple[Scalar, ...], ...] = ()
+    salient: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
 
     def choice(self, turn: int) -> Scalar:
         """What a control holds in its turn."""
@@ -118,9 +127,9 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
     demands = findings.demands
     if entry.is_string:
         keys = _of(demands, Kind.KEYS)
-        known = tuple(str(key) for demand in keys for key in demand.values if isinstance(key, str))
+        known = tuple(dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, str)))
         why = f"Texts: {keys[0].why}." if keys else "Texts: short words with blanks, digits and non-ASCII letters."
-        return Rule(Make.TEXTS, why, choices=known)
+        return Rule(Make.TEXTS, why, choices=known, is_closed=any(demand.is_closed for demand in keys))
     one = entry.dims is not None and all(dim == 1 for dim in entry.dims)
     if entry.is_bool:
         if one:
@@ -132,8 +141,46 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
         return Rule(Make.MASK, f"0 and 1: {masks[0].why}.")
     if _MASK_NAME.search(entry.name) and (entry.is_integer or not findings.is_signal):
         return Rule(Make.MASK, "0 and 1: its name says that it is a mask.", certain=False)
+    if (keys := _of(demands, Kind.KEYS)) and (rule := _keys(entry, keys)) is not None:
+        return rule
     rule = _whole(entry, findings, one=one) if entry.is_integer else _real(entry, findings, one=one)
+    rule = _with_constants(rule, entry, _of(demands, Kind.AMONG))
     return _with_elements(rule, entry, _of(demands, Kind.CHOICE))
+
+
+def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
+    """The rule for numbers that are looked up."""
+    numbers = dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, int | float))
+    low, high = entry.integer_range if entry.is_integer else (-math.inf, math.inf)
+    fitting = tuple(number for number in numbers if low <= number <= high)
+    if not fitting:
+        return None
+    is_closed = any(demand.is_closed for demand in keys)
+    more = "" if is_closed else ", and some others"
+    return Rule(Make.AMONG, f"Keys{more}: {keys[0].why}.", choices=fitting, is_closed=is_closed)
+
+
+def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
+    """The rule of a tensor whose elements are compared with constants."""
+    free = rule.make is Make.SIGNAL or (rule.make in (Make.IDS, Make.INTEGERS) and (rule.certain or not rule.low))
+    if not among or not free or rule.dim is not None:
+        return rule
+    low, high = -math.inf if rule.low is None else rule.low, math.inf if rule.high is None else rule.high
+    if rule.make is Make.INTEGERS and not rule.certain:
+        low, high = entry.integer_range if entry.is_integer else (-math.inf, math.inf)
+    salient: dict[float, None] = {}
+    edges: dict[float, None] = {}
+    for demand in among:
+        for value in demand.values:
+            if low <= value <= high:
+                # What isn't whole is moved by a last bit, and so is what the comparison says of it.
+                whole = entry.is_integer or (float(value).is_integer() and demand.role == "equality")
+                (salient if whole else edges)[value] = None
+    if not salient and not edges:
+        return rule
+    where = "some elements" if salient else "in a further set some elements"
+    why = f"{rule.why} Constants in {where}: it is {among[0].why}."
+    return replace(rule, why=why, salient=tuple(salient), edges=tuple(edges))
 
 
 def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
@@ -174,9 +221,10 @@ def _with_elements(rule: Rule, entry: Input, choices: list[Demand]) -> Rule:
 def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     demands = findings.demands
     low_type, high_type = entry.integer_range
-    if lengths := _of(demands, Kind.LENGTH):
+    lengths, bounds = _of(demands, Kind.LENGTH), _of(demands, Kind.BOUND)
+    # What counts steps and is an index into a table as well counts from 0, and has to stay in the table.
+    if lengths and not bounds:
         return Rule(Make.LENGTH, f"Counts of at least 1: {lengths[0].why}.", high=lengths[0].high, dim=lengths[0].dim)
-    bounds = _of(demands, Kind.BOUND)
     floor = 1 if _of(demands, Kind.NONZERO) else None
     if bounds:
         low = max([math.ceil(b.low) for b in bounds if b.low is not None] + ([floor] if floor else []), default=0)
@@ -264,6 +312,9 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
         return Rule(Make.SIGNAL, why, low=low, high=high, generators=("uniform",))
     if shapes := _of(findings.demands, Kind.SHAPE):
         return Rule(Make.CHOICES, f"1 and 2: {shapes[0].why}.", certain=False, choices=(1.0, 2.0))
+    if _TIMESTEP_NAME.search(entry.name) and len(entry.dims or ()) <= 1:
+        why = f"0 to {_MOST_TIMESTEPS}: its name says that it is a step of a diffusion."
+        return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
     if one:
         return Rule(
             Make.SIGNAL, "A number in [0, 1): nothing in the graph restricts it.", False, generators=("uniform",)

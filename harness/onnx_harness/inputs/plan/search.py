@@ -11,6 +11,7 @@ import onnx
 
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
+from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.plan import edges, feedback, hints
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
@@ -121,6 +122,10 @@ class _Search:
         key, pinned = self._controls(index), self.recipe.pinned(index)
         sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
         wanted = replace(self.base, sizes=sizes, control=index)
+        has_far_positions = index % 2 and any(rule.make is Make.POSITIONS for rule in self.recipe.rules.values())
+        if has_far_positions and (values := self._run(index, replace(wanted, far=True))) is not None:
+            self.bases.setdefault(key, wanted)
+            return values
         if (values := self._run(index, wanted)) is not None:
             self.bases.setdefault(key, wanted)
             return values
@@ -140,8 +145,9 @@ class _Search:
         fed = feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt) if pairs else None
         light = edges.is_light(model, self.recipe, self.base)
         with noting(edges.UNUSUAL):
+            visiting, deciding = decisive_sets(model, self.recipe, self.seed, self.base, self._attempt)
             rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
-        return [*([fed] if fed is not None else []), *rare]
+        return [*([fed] if fed is not None else []), *visiting, *deciding, *rare]
 
     def _attempt(self, values: dict[str, Value]) -> Any:
         try:
@@ -288,10 +294,10 @@ class _Search:
                     yield from self._constant(start, [name], number)
 
     def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
-        low = max(
-            (self.recipe.inputs[n].integer_range[0] for n in names if self.recipe.inputs[n].is_integer), default=-1
-        )
-        if number >= low:
+        ranges = [self.recipe.inputs[name].integer_range for name in names if self.recipe.inputs[name].is_integer]
+        low = max((least for least, _ in ranges), default=-1)
+        high = min((greatest for _, greatest in ranges), default=number)
+        if low <= number <= high:
             yield replace(start, constants=start.constants | dict.fromkeys(names, number))
 
     def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:

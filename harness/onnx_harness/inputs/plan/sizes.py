@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from onnx_harness.inputs.graph.demands import Kind
 from onnx_harness.inputs.graph.shapes import Relation
 from onnx_harness.inputs.graph.signature import Input, addends, free_names
 from onnx_harness.inputs.graph.walk import AxisDemand, Findings
@@ -164,11 +165,28 @@ def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Fi
     meant = [demand.meaning for demand in demands if demand.meaning is not None]
     widest = max(len(other.dims or ()) for other, _ in places)
     role = Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
+    if role is Role.BATCH and _counts_things(name, places, findings):
+        role = Role.OTHER
     sizes, rungs = _PREFERRED[role], _LADDER[role]
     sliding = [demand for demand in demands if demand.at_least is not None]
     if sliding:
         sizes, rungs = _long_enough(sizes, sliding), (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:])
     return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), _WORDS[role])
+
+
+def _counts_things(name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]) -> bool:
+    """Whether a first axis counts boxes, or what another input points at: nodes of a graph. They are more than 3."""
+    boxes = any(
+        axis == 0 and demand.kind is Kind.BOXES for entry, axis in places for demand in findings[entry.name].demands
+    )
+    own = {entry.name for entry, _ in places}
+    pointed = any(
+        demand.kind is Kind.BOUND and demand.dim == name
+        for other, found in findings.items()
+        if other not in own
+        for demand in found.demands
+    )
+    return boxes or pointed
 
 
 def _long_enough(sizes: tuple[int, ...], sliding: list[AxisDemand]) -> tuple[int, ...]:

@@ -107,9 +107,19 @@ def mask(rng: np.random.Generator, shape: Shape, index: int) -> NDArray[np.int64
     return values
 
 
-def texts(rng: np.random.Generator, shape: Shape, known: tuple[str, ...] = ()) -> NDArray[Any]:
-    """An object array of strings: some of those that the graph knows, and words with blanks, digits and non-ASCII."""
+def texts(
+    rng: np.random.Generator, shape: Shape, known: tuple[str, ...] = (), *, is_closed: bool = False
+) -> NDArray[Any]:
+    """An object array of strings: some of those that the graph knows, and words with blanks, digits and non-ASCII.
+
+    Args:
+        rng: where the randomness comes from.
+        shape: to fill.
+        known: to the graph.
+        is_closed: whether it takes no others.
+    """
     words = [*known, *_WORDS[: max(2, len(known) // 2)]] if known else list(_WORDS)
+    words = list(known) if known and is_closed else words
     values = np.empty(shape, dtype=object)
     picked = rng.integers(0, len(words), size=values.size)
     values.reshape(-1)[:] = [words[item] for item in picked]

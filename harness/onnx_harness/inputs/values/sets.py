@@ -31,12 +31,16 @@ class InputSet:
             nothing is calibrated on it.
         smooth: of an unusual set: whether no value lies on purpose where a last bit decides, so that the model's noise
             on it is no more than noise.
+        poised: of an unusual set: whether its values are ordinary, but for lying where a last bit decides, on the
+            threshold of a tree or the like. What the model computes in float32 is the same there; its noise under
+            changed last bits says nothing.
     """
 
     name: str
     values: dict[str, Value] = field(default_factory=dict)
     unusual: str = ""
     smooth: bool = False
+    poised: bool = False
 
     @property
     def magnified(self) -> bool:

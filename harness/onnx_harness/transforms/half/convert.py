@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import math
+from collections import Counter
+from collections.abc import Iterator
 
 import onnx
 
@@ -12,72 +14,104 @@ from onnx_harness.model.collector import collector_paused
 from onnx_harness.model.graph import copy_fields
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.transforms import remark
+from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
-from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import multiply_before_moving
+from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
-from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, FLOAT16
+from onnx_harness.transforms.half.schemas import BFLOAT16, DEFAULT_OP_BLOCK_LIST, FLOAT, FLOAT16
+from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 
 # From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
 # changed in place would hold its float32 weights as well.
 _LARGE = 1 << 24
 _BLOCKED_OPS = frozenset(DEFAULT_OP_BLOCK_LIST)
+_HALVES = (FLOAT16, BFLOAT16)
+# What needs the numbers of a constant themselves looks at no more.
+_COPIED = 1 << 12
+# A model of fewer elements has no weights to speak of: what it computes is all that can be converted.
+_WEIGHTS = 1 << 10
+_LEAST_SHARE = 0.1
+_NAMED_READERS = 3
 # Before, a Cast says its type in words, from which neither onnx nor ONNX Runtime infers it.
 _CASTS_INFER = 6
 
 
-def convert_to_half(
-    model: onnx.ModelProto,
-    rounder: Rounder,
-    keep_io_types: bool | Collection[str] = False,
-    op_block_list: Collection[str] | None = None,
-    node_block_list: Collection[str] | None = None,
-) -> onnx.ModelProto:
+def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to the half type that ``rounder`` rounds to.
 
     Args:
         model: the model; it is changed.
         rounder: for its weights.
-        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
-        op_block_list: standard operators and functions that stay float32; when not given, ``DEFAULT_OP_BLOCK_LIST``
-            and, for float16, sums that are scaled to a mean at once, and what scales products of integers.
-        node_block_list: names of nodes that stay float32.
+        request: how.
 
     Returns:
         The model, or a new one if it is large.
 
     Raises:
-        NotApplicable: the model's opset has no Cast to a type that can be inferred.
+        NotApplicable: the model's opset has no Cast to a type that can be inferred, or the request refuses a
+            conversion in vain and nearly no weight would be converted.
+        UsageError: the request names what the model doesn't have.
     """
     with collector_paused():
-        return _converted(model, rounder, keep_io_types, op_block_list, node_block_list)
+        return _converted(model, rounder, request)
 
 
-def _converted(
-    model: onnx.ModelProto,
-    rounder: Rounder,
-    keep_io_types: bool | Collection[str],
-    op_block_list: Collection[str] | None,
-    node_block_list: Collection[str] | None,
-) -> onnx.ModelProto:
-    blocked_ops = _BLOCKED_OPS if op_block_list is None else frozenset(op_block_list)
-    blocked_nodes = frozenset(node_block_list or ()) - {""}
+def converted_copy(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
+    """Convert a copy of a model, as `convert_to_half` does; of large weights only what stays float32 is copied.
+
+    Args:
+        model: the model; it stays as it is.
+        rounder: for its weights.
+        request: how.
+    """
+    with collector_paused():
+        return _converted(_beside(model, rounder), rounder, request)
+
+
+def _beside(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    if model.functions:  # what is inlined loses the identity of its tensors
+        copied.CopyFrom(model)
+        return copied
+    copy_fields(model, copied, but="graph")
+    copied.graph.SetInParent()
+    copy_fields(model.graph, copied.graph, but="initializer")
+    for tensor in model.graph.initializer:
+        twin = copied.graph.initializer.add()
+        if tensor.data_type == FLOAT and math.prod(tensor.dims) > _COPIED:
+            twin.name, twin.data_type = tensor.name, tensor.data_type
+            twin.dims.extend(tensor.dims)
+            twin.doc_string = tensor.doc_string
+            twin.metadata_props.extend(tensor.metadata_props)
+            rounder.stand_in(twin, tensor)
+        else:
+            twin.CopyFrom(tensor)
+    return copied
+
+
+def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
+    blocked_ops = _BLOCKED_OPS if request.op_block_list is None else frozenset(request.op_block_list)
+    blocked_nodes = frozenset(request.node_block_list or ()) - {""}
 
     # A function is kept whole by its name in the list, or where a node that calls it is; not by a standard operator's.
+    functions = names_of_functions(model)
     called = {node.op_type for node in model.graph.node if node.name in blocked_nodes} if blocked_nodes else set()
-    model = inline_functions(model, kept=called.union(op_block_list or ()))
+    model = inline_functions(model, kept=called.union(request.op_block_list or ()))
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     # Of a model that imports none of the standard operators any will do.
     opset = opsets.get("", opsets.get("ai.onnx", _CASTS_INFER))
-    keep_sums = op_block_list is None and rounder.half == FLOAT16
+    if contrib.DOMAIN in opsets:
+        unfuse(model.graph, opset)
+    request.check(model, functions)
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
-        halving = Halving(reading, opset, rounder, _names(keep_io_types), blocked_ops, blocked_nodes, keep_sums)
+        halving = Halving(reading, opset, rounder, request, blocked_ops, blocked_nodes)
         if not halving.floats:
-            remark("nothing was converted: the model has no float32 tensor")
-            return model
+            return _unconverted(model, reading, request)
         halving.decide()
-        if halving.halves or keep_io_types is not True:
+        if halving.halves or request.keep_io_types is not True:
             if opset < _CASTS_INFER:
                 raise NotApplicable(
                     f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}"
@@ -85,22 +119,82 @@ def _converted(
             if not opsets.keys() & {"", "ai.onnx"}:
                 model.opset_import.add(version=opset)
         Rewiring(model, reading, halving, rounder).write()
+        if request.refuse_vain:
+            _refuse_vain(reading, rounder)
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
+    rounder.fill()
     if rounder.half == FLOAT16:
         multiply_before_moving(model.graph)
-    for text in rounder.remarks():
+    for text in (*rounder.remarks(), *_epsilon_notes(reading, rounder), *halving.notes):
         remark(text)
     return model
 
 
-def _names(keep_io_types: bool | Collection[str]) -> bool | frozenset[str]:
-    return keep_io_types if isinstance(keep_io_types, bool) else frozenset(keep_io_types)
+def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
+    """Yield a sentence for each small constant that float16 can't hold: the tensor, the node and the mend."""
+    raised = [(name, value) for name, value in rounder.raised() if _is_small(reading, name)]
+    for name, value in raised[:_NAMED_READERS]:
+        names = (name, f"{name}_float16")
+        node = next((step.node for step in reading.floating if not set(names).isdisjoint(step.ins)), None)
+        if node is not None:
+            named, mend = (f" '{node.name}'", f"node_block_list=['{node.name}']") if node.name else ("", "")
+            yield (
+                f"'{name}', which {node.op_type}{named} reads, is {value:.4g}, and float16 has no such number; "
+                f"to keep it: {mend or f'op_block_list={[node.op_type]!r}'}"
+            )
+
+
+def _is_small(reading: Reading, name: str) -> bool:
+    tensor = reading.initializers.get(name)
+    maker = reading.makers.get(name)
+    if tensor is None and isinstance(maker, Step):
+        tensor = maker.tensor
+    return tensor is not None and math.prod(tensor.dims) == 1
+
+
+def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> onnx.ModelProto:
+    """The model, which has no float32 tensor."""
+    why = "the model has no float32 tensor"
+    if request.refuse_vain and any(tensor.data_type in _HALVES for tensor in reading.initializers.values()):
+        raise NotApplicable(f"nothing is converted: {why}, and its weights are float16 or bfloat16 already")
+    remark(f"nothing was converted: {why}")
+    return model
+
+
+def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
+    """Refuse a conversion that leaves nine tenths of the float32 weights as they are: a pass would say nothing."""
+    tensors = [tensor for tensor in reading.initializers.values() if tensor.data_type == FLOAT]
+    tensors += [step.tensor for step in reading.floating if step.tensor is not None]
+    total = sum(math.prod(tensor.dims) for tensor in tensors)
+    if total < _WEIGHTS:
+        return
+    share = rounder.waiting / total
+    if share >= _LEAST_SHARE:
+        return
+    readers = Counter(_reader_names(reading, rounder))
+    which = ", ".join(name for name, _ in readers.most_common(_NAMED_READERS))
+    raise NotApplicable(
+        f"{share:.0%} of the float32 weights would be converted, which says nothing of the others: "
+        f"they stay float32 for {which or 'nobody'}"
+    )
+
+
+def _reader_names(reading: Reading, rounder: Rounder) -> Iterator[str]:
+    """The operators that read float32 weights which aren't converted."""
+    rounded = rounder.sources
+    left = {name: tensor for name, tensor in reading.initializers.items() if id(tensor) not in rounded}
+    for step in reading.floating:
+        for name in step.ins:
+            if name in left and left[name].data_type == FLOAT:
+                yield step.node.op_type
 
 
 def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
     """A new model of the same, without the weights that are to be rounded: they will be written to it."""
+    if rounder.stands_in:  # the weights are another model's, and this one holds none
+        return model
     weights = list(model.graph.initializer)
     rounder.flush(but=weights)  # what is written elsewhere is copied with the graph
     moved = onnx.ModelProto()

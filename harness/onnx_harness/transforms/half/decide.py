@@ -6,9 +6,14 @@ from collections.abc import Collection
 
 import onnx
 
+from onnx_harness.transforms.half.constants import constant_behind
+from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
-from onnx_harness.transforms.half.schemas import EITHER, FLOAT, MOVES, SCATTERS, takes
+from onnx_harness.transforms.half.positions import exact_steps
+from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
+from onnx_harness.transforms.half.requests import Request
+from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, MOVES, SCATTERS, takes, takes_at
 from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
@@ -27,6 +32,7 @@ class Halving:
         casts: the model's own Casts, but for those that stay as they are.
         read_half: names of what is read in the half type, among others.
         read_float: names of what is read in float32, among others.
+        notes: what whoever uses the result should know.
     """
 
     def __init__(
@@ -34,10 +40,9 @@ class Halving:
         reading: Reading,
         opset: int,
         rounder: Rounder,
-        keep_io_types: bool | Collection[str],
+        request: Request,
         blocked_ops: Collection[str],
         blocked_nodes: Collection[str],
-        keep_sums: bool,
     ) -> None:
         """Take what was read; nothing is decided yet, and nothing will be changed but what steps and scopes want.
 
@@ -45,21 +50,28 @@ class Halving:
             reading: the graphs of the model.
             opset: version of the standard operators.
             rounder: knows the half type, and what it would clip.
-            keep_io_types: float32 inputs and outputs stay float32: all, none, or those of these names.
+            request: what the caller asks for.
             blocked_ops: standard operators that stay float32.
             blocked_nodes: names of nodes that stay float32.
-            keep_sums: means that are spelt as a sum and a quotient stay float32, and so does what scales products of
-                integers.
         """
         self._reading = reading
         self._opset = opset
         self._types = reading.types
         self._rounder = rounder
-        self._keep_io_types = keep_io_types
+        self._request = request
+        self._keep_io_types = (
+            request.keep_io_types if isinstance(request.keep_io_types, bool) else frozenset(request.keep_io_types)
+        )
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
-        self._kept = self._means() | dequantizing(reading) if keep_sums else set()
-        self._exact = self._exact_normalizations()
+        scaling, totals = dequantizing(reading)
+        self._kept = exact_steps(reading, blocked_ops, totals)
+        self.notes: list[str] = []
+        if request.op_block_list is None and rounder.half == FLOAT16:
+            squares = Squares(reading)
+            self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            self.notes += variance_notes(squares.variances)
+        self._exact = self._exact_normalizations() | self._exact_scales()
         self._movers: list[Step] = []
         self.half = rounder.half
         self.floats = reading.floats()
@@ -87,6 +99,8 @@ class Halving:
             for name in self.flexible
             if name in self.read_half and name not in self.read_float and name not in read_exact
         )
+        if self._request.force_initializers:
+            self.halves.update(name for name in held if name in self.floats)
 
     def outside(self, name: str) -> int:
         """The type in which the caller gives or takes an input or output of the model that was float32."""
@@ -95,7 +109,7 @@ class Halving:
 
     def _blocks(self, step: Step) -> bool:
         return (
-            step.op in self._blocked_ops
+            (step.op or step.node.op_type) in self._blocked_ops
             or step.scope.blocked
             or step in self._kept
             or (bool(self._blocked_nodes) and step.node.name in self._blocked_nodes)
@@ -117,16 +131,18 @@ class Halving:
         if step.op == "Div":
             return index == 0
         other = step.ins[1 - index] if step.op == "Mul" else ""
-        return bool(other) and (other in self._reading.constants or other in self._reading.defaults)
+        return bool(other) and (other in self._reading.defaults or constant_behind(self._reading, other) is not None)
 
     def _decide_nodes(self) -> None:
         half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
-        exceptions = self._kept or self._exact or self._blocked_nodes
+        exceptions = self._kept | self._exact
+        by_name = bool(self._blocked_nodes)
         for step in self._reading.floating:
             rule = step.rule
             # As `_decide` would, in a fraction of its time: most nodes are of this kind.
-            if rule is not None and rule.alone and not exceptions:
-                if not (step.sized or step.unclear or step.op in blocked_ops or step.scope.blocked):
+            if rule is not None and rule.alone and step.op and not by_name:
+                blocked = step.op in blocked_ops or step.scope.blocked or step in exceptions
+                if not (step.sized or step.unclear or blocked):
                     step.want = half
                     halves.update(step.outs)
                     if step.op in MOVES:
@@ -154,6 +170,8 @@ class Halving:
         if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
             return
         step.want = rule.inputs
+        if step.op in self._request.force_inputs:
+            step.want = self._with_forced(step)
         if isinstance(rule.outputs, tuple):
             self.halves.update(
                 name for name, want in zip(step.outs, rule.outputs, strict=True) if want not in (FLOAT, EITHER)
@@ -162,6 +180,14 @@ class Halving:
             self.halves.update(step.outs)
         if step.op in MOVES:
             self._movers.append(step)
+
+    def _with_forced(self, step: Step) -> tuple[int, ...]:
+        """The types in which a node reads its inputs, some of them in the half type because the caller wants it."""
+        wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
+        for place in self._request.force_inputs[step.op]:
+            if place < len(wants) and takes_at(step.op, self._opset, self.half, place):
+                wants[place] = self.half
+        return tuple(wants)
 
     def _enter_source(self, step: Step) -> None:
         """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either type."""
@@ -184,7 +210,7 @@ class Halving:
         found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
         training = {step for step in found if len(step.outs) > 1}
         steps = [step for step in found if step not in training]
-        held = [[self._tensor_of(name) for name in step.ins[1:]] for step in steps]
+        held = [[constant_behind(self._reading, name) for name in step.ins[1:]] for step in steps]
         known = [tensor for tensors in held for tensor in tensors if tensor is not None]
         # Most models have none, which is seen at one glance.
         if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
@@ -195,12 +221,15 @@ class Halving:
             if not all(tensors) or self._rounder.clips(filter(None, tensors))
         }
 
-    def _tensor_of(self, name: str) -> onnx.TensorProto | None:
-        tensor = self._reading.initializers.get(name)
-        maker = self._reading.makers.get(name)
-        if tensor is None and isinstance(maker, Step) and maker.op == "Constant":
-            return maker.tensor or constant_tensor(maker.node)
-        return tensor
+    def _exact_scales(self) -> set[Step]:
+        """The products with quantized weights that stay float32: their scales are below what float16 holds well."""
+        steps = [step for step in self._reading.floating if not step.op and step.node.op_type in SCALED]
+        scales = {step: constant_behind(self._reading, step.ins[SCALES]) for step in steps if len(step.ins) > SCALES}
+        return {
+            step
+            for step, tensor in scales.items()
+            if tensor is not None and (self._rounder.loses([tensor]) or self._rounder.clips([tensor]))
+        }
 
     def _decide_with_bodies(self, step: Step) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
@@ -236,24 +265,45 @@ class Halving:
     def _spare_detours(self, wanted: set[str]) -> None:
         """Let what only moves values stay float32 between float32 and float32, where float16 would round for nothing.
 
+        A constant that is only moved is as its readers want it: between two, the one that mustn't lose decides.
+
         Args:
             wanted: outputs of graphs that are wanted in the half type.
         """
-        movers = [step for step in self._movers if self._reads_only_float(step)]
-        if not movers:
+        fixed = self._moves_of_constants()
+        if not fixed and not any(self._reads_only_float(step) for step in self._movers):
             return
+        exact: set[str] = set()
         for step in self._reading.floating:
+            if step in self._kept or step in self._exact:
+                exact.update(step.ins)
             if isinstance(step.want, tuple):
                 wanted.update(name for name, want in zip(step.ins, step.want, strict=True) if want == self.half)
             elif step.want == self.half and step.op not in MOVES:
                 wanted.update(step.ins)
         for step in reversed(self._movers):
-            if not wanted.isdisjoint(step.outs):
+            if step in fixed and not exact.isdisjoint(step.outs):
+                exact.update(step.ins)
+                self._stay(step)
+            elif not wanted.isdisjoint(step.outs):
                 wanted.update(step.ins)
         for step in self._movers:
-            if wanted.isdisjoint(step.outs) and self._reads_only_float(step):
-                step.want = FLOAT
-                self.halves.difference_update(step.outs)
+            if wanted.isdisjoint(step.outs) and (step in fixed or self._reads_only_float(step)):
+                self._stay(step)
+
+    def _stay(self, step: Step) -> None:
+        step.want = FLOAT
+        self.halves.difference_update(step.outs)
+
+    def _moves_of_constants(self) -> set[Step]:
+        """The movers that move nothing but constants."""
+        constants, moved = self._reading.constants, set[str]()
+        steps: set[Step] = set()
+        for step in self._movers:
+            if all(name in constants or name in moved for name in step.ins):
+                steps.add(step)
+                moved.update(step.outs)
+        return steps
 
     def _reads_only_float(self, step: Step) -> bool:
         if not self.halves.isdisjoint(step.ins):
@@ -279,20 +329,6 @@ class Halving:
         for name, each in wanted:
             (read_float if each == FLOAT else read_half).add(name)
         return read_exact
-
-
-def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The value of a Constant of floats; None for one that is sparse."""
-    (held,) = node.attribute
-    tensor: onnx.TensorProto | None = None
-    match held.type:
-        case onnx.AttributeProto.TENSOR:
-            tensor = held.t
-        case onnx.AttributeProto.FLOAT:
-            tensor = onnx.TensorProto(data_type=FLOAT, float_data=[held.f])
-        case onnx.AttributeProto.FLOATS:
-            tensor = onnx.TensorProto(data_type=FLOAT, dims=[len(held.floats)], float_data=held.floats)
-    return tensor
 
 
 def _is_sparse(step: Step) -> bool:

@@ -101,6 +101,7 @@ class Reading:
     in the model, so that a value made in one graph can be read in any graph inside it.
 
     Attributes:
+        half: the type that float32 values may get.
         scopes: the graphs, outer ones first.
         makers: the step that makes a value, or the graph that has it as input or initializer; in order of definition.
         types: the element type of each value, or UNKNOWN or OTHER.
@@ -121,7 +122,7 @@ class Reading:
             half: the type that float32 values may get.
         """
         self._model = model
-        self._half = half
+        self.half = half
         self._rules = rules_of(opset, half)
         functions = {(function.domain, function.name): function for function in model.functions}
         self._functions = functions
@@ -170,6 +171,18 @@ class Reading:
         """The names of all float32 tensors."""
         return {name for name, kind in self.types.items() if kind == FLOAT}
 
+    def stated_dims(self, name: str) -> list[int | None] | None:
+        """The dimensions that the model states of a value, None for one that isn't a number; None where it's silent."""
+        tensor = self.initializers.get(name)
+        if tensor is not None:
+            return list(tensor.dims)
+        given = {value: info.type for info, value in self.scopes[0].given}
+        kind = given.get(name) or self._said(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
+            return None
+        dims = kind.tensor_type.shape.dim
+        return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+
     # Names.
 
     def _read(self, graph: onnx.GraphProto, outer: Mapping[str, str]) -> Scope:
@@ -206,7 +219,7 @@ class Reading:
                 step.rule = _CONSTANT if op == "Constant" else self._rules[op, len(ins), len(outs)]
         elif (domain, op) not in self._functions and not any(each.type in _GRAPHS for each in node.attribute):
             opset = next((each.version for each in self._imports if each.domain == domain), 1)
-            step.rule = rules_of(opset, self._half, domain)[op, len(ins), len(outs)]
+            step.rule = rules_of(opset, self.half, domain)[op, len(ins), len(outs)]
         return step
 
     def _define(self, scope: Scope, outer: Mapping[str, str]) -> Mapping[str, str]:

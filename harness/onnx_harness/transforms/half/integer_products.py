@@ -15,13 +15,16 @@ _OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
 _KEEP_TOTALS = MOVES | {"Add", "Sub"}
 
 
-def dequantizing(reading: Reading) -> set[Step]:
+def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
     """What brings products of integers back to floats: a Cast, the Mul by a scale, and the product of two scales.
+
+    The second of the pair are the names of the integers that are such products, and sums of them.
 
     A product of 8-bit integers is beyond 65504 after four terms or so, and the scale that brings it back is often too
     small for float16. So dynamic quantization writes it.
     """
     found: set[Step] = set()
+    products: set[str] = set()
     for scope in reading.scopes:
         totals: set[str] = set()
         casts: dict[str, Step] = {}
@@ -40,7 +43,8 @@ def dequantizing(reading: Reading) -> set[Step]:
                     maker = casts.get(name) or reading.makers.get(name)
                     if isinstance(maker, Step) and maker.op in ("Cast", "Mul"):
                         found.add(maker)
-    return found
+        products |= totals
+    return found, products
 
 
 def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None = None) -> None:

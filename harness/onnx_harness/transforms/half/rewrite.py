@@ -10,7 +10,8 @@ from __future__ import annotations
 import onnx
 
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms.half.decide import Halving, constant_tensor
+from onnx_harness.transforms.half.constants import constant_tensor
+from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.schemas import BFLOAT16, EITHER, FLOAT, FLOAT16
 from onnx_harness.transforms.half.weights import Rounder
@@ -65,6 +66,7 @@ class Rewiring:
         self._rewire()
         for scope in self._reading.scopes:
             self._end(scope)
+        self._state_contributed()
         self._write_nodes(self._casts_of_nobody())
 
     def _remake(self, name: str) -> None:
@@ -270,6 +272,21 @@ class Rewiring:
                 info.name = view
         if main and self._model.ir_version < FREE_INITIALIZERS:
             self._list_initializers(scope)
+
+    def _state_contributed(self) -> None:
+        """State the types of what other operators than the standard's give: onnx can't infer them, nor what follows."""
+        steps = [step for step in self._reading.floating if step.rule is not None and not step.rule.inferred]
+        if not steps:
+            return
+        graphs = {step.scope for step in steps}
+        stated = {info.name for scope in graphs for info in (*scope.graph.value_info, *scope.graph.output)}
+        original = {new: name for name, new in self._inside.items()}
+        for step in steps:
+            for name in step.outs:
+                before = original.get(name, name)
+                if before in self._floats and name not in stated:
+                    info = step.scope.graph.value_info.add(name=name)
+                    info.type.tensor_type.elem_type = self._native(before)
 
     def _is_of(self, name: str, scope: Scope) -> bool:
         maker = self._reading.makers[name]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import onnx
+
+from onnx_harness.transforms.half import contrib
 
 # As numbers, which is what messages hold.
 FLOAT = int(onnx.TensorProto.FLOAT)
@@ -56,6 +59,38 @@ MOVES = frozenset(
     }
 )
 
+# Operators that compute each element of what they give from the elements in its place, and no more.
+COMPUTES_EACH = frozenset(
+    {
+        "Abs",
+        "Add",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Exp",
+        "Floor",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Sign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Where",
+    }
+)
+# Reductions whose result is of the size of their terms, or counts them.
+REDUCES = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"})
+
 # What it gives are the bits of its input.
 _READS_BITS = "BitCast"
 # What they give doesn't depend on whether the float that they read has been rounded to a half.
@@ -83,6 +118,7 @@ class Rule:
         outputs: the same of its outputs.
         unbound: outputs whose type no input decides. While one of these is float32, the node stays as it is.
         measures: whether what it gives is a size.
+        inferred: whether onnx infers the types of what it gives.
         alone: whether it settles the types of a node that isn't blocked, whatever else is known about the node.
     """
 
@@ -91,6 +127,7 @@ class Rule:
     outputs: int | tuple[int, ...] = FLOAT
     unbound: tuple[int, ...] = ()
     measures: bool = False
+    inferred: bool = True
     alone: bool = False
 
 
@@ -98,14 +135,20 @@ class Rules(dict[tuple[str, int, int], Rule]):
     """The rules of a domain's operators at an opset, by operator and how many inputs and outputs a node has."""
 
     def __init__(self, opset: int, half: int, domain: str) -> None:
-        """Take the opset, the half type (FLOAT16 or BFLOAT16), and the domain: outside the standard one all stays."""
+        """Take the opset, the half type (FLOAT16 or BFLOAT16), and the domain.
+
+        Outside the standard domain and ONNX Runtime's own all stays float32.
+        """
         super().__init__()
         self._opset = opset
         self._half = half
         self._domain = domain
 
     def __missing__(self, key: tuple[str, int, int]) -> Rule:
-        rule = self[key] = self._rule(*key)
+        rule = self._rule(*key)
+        if not _known_to_onnx(key[0], self._opset, self._domain):
+            rule = replace(rule, inferred=False)
+        self[key] = rule
         return rule
 
     def _rule(self, op_type: str, inputs: int, outputs: int) -> Rule:
@@ -116,15 +159,19 @@ class Rules(dict[tuple[str, int, int], Rule]):
         given = [_variable(formal.outputs, index) for index in range(outputs)]
         first = {variable: FIRST - index for index, variable in reversed(list(enumerate(read)))}
         results = tuple(_ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK) for name in given)
-        if self._domain:
+        if self._domain and self._domain != contrib.DOMAIN:
             # Nobody but operators of its own domain is likely to read these, and asking costs a copy of the node.
             floats = (name in formal.float32 for name in given)
             return Rule(tuple(each if float32 else NO_FLOAT for each, float32 in zip(results, floats, strict=True)))
+        if self._domain and op_type in contrib.STAYS_FLOAT32:
+            return Rule(results)
         if op_type in _READS_EITHER:
             return Rule(results, inputs=EITHER, measures=op_type in ("Shape", "Size"))
         if op_type == _READS_BITS:
             return Rule(results)
         unbound = tuple(index for index, name in enumerate(given) if name not in first and name in formal.float32)
+        if self._domain:  # what is float32 whatever the inputs are binds nobody
+            unbound = tuple(index for index in unbound if given[index] not in formal.single)
         free = {given[index] for index in unbound}
         stays = {name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())} | free
         inputs_want = _together([self._want(name, formal, stays) for name in read])
@@ -156,6 +203,13 @@ def takes(op_type: str, opset: int, half: int) -> bool:
     schema = onnx.defs.get_schema(op_type, opset, "")
     allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
     return all(_HALF_NAMES[half] in each for each in allowed if "tensor(float)" in each)
+
+
+@cache
+def takes_at(op_type: str, opset: int, half: int, place: int) -> bool:
+    """Whether the input of a standard operator at a place may be of the half type."""
+    formal = _formal(op_type, opset, "")
+    return formal is not None and half in formal.float32.get(_variable(formal.inputs, place), ())
 
 
 def _together(wants: list[int]) -> int | tuple[int, ...]:
@@ -191,16 +245,15 @@ _HALF_NAMES = {half: name for name, half in _HALVES.items()}
 
 @cache
 def _formal(op_type: str, opset: int, domain: str) -> _Formal | None:
-    try:
-        schema = onnx.defs.get_schema(op_type, opset, domain)
-    except onnx.defs.SchemaError:
+    schema = _schema(op_type, opset, domain)
+    if schema is None:
         return None
 
     def types(parameters: Sequence[onnx.defs.OpSchema.FormalParameter]) -> tuple[tuple[str, ...], bool] | None:
-        variadic = bool(parameters) and parameters[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
-        if variadic and not parameters[-1].is_homogeneous:
+        variadic = bool(parameters) and str(parameters[-1].option).endswith("Variadic")
+        if variadic and not _attribute(parameters[-1], "is_homogeneous", "isHomogeneous"):
             return None
-        return tuple(parameter.type_str for parameter in parameters), variadic
+        return tuple(_attribute(parameter, "type_str", "typeStr") for parameter in parameters), variadic
 
     inputs, outputs = types(schema.inputs), types(schema.outputs)
     if inputs is None or outputs is None:
@@ -215,6 +268,25 @@ def _formal(op_type: str, opset: int, domain: str) -> _Formal | None:
             halves = (_HALVES[name] for name in allowed if name in _HALVES)
             float32[constraint.type_param_str] = frozenset(halves)
     return _Formal(inputs, outputs, single, float32)
+
+
+def _schema(op_type: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
+    if _known_to_onnx(op_type, opset, domain):
+        return onnx.defs.get_schema(op_type, opset, domain)
+    return contrib.schema(op_type, opset, domain)
+
+
+def _known_to_onnx(op_type: str, opset: int, domain: str) -> bool:
+    try:
+        onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return False
+    return True
+
+
+def _attribute(parameter: onnx.defs.OpSchema.FormalParameter, name: str, other: str) -> Any:
+    """An attribute of a parameter that ONNX Runtime's schemas spell otherwise."""
+    return getattr(parameter, name) if hasattr(parameter, name) else getattr(parameter, other)
 
 
 def _variable(types: tuple[tuple[str, ...], bool], index: int) -> str:

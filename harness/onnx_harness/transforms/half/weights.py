@@ -20,6 +20,7 @@ _BATCH = 1 << 19
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
+_SMALLEST_NORMAL = 2.0**-14  # of float16
 _FLOAT_BYTES = 4
 _INFINITY = 0x7F800000  # as bits of float32
 # What a field with packed floats starts with: the number of float_data, and that it is of known length.
@@ -62,6 +63,28 @@ class Rounder:
         self._folder = folder
         self._jobs: dict[int, _Job] = {}  # by the identity of the target
         self._lost: dict[str, _Lost] = {}
+        self._origins: dict[int, tuple[onnx.TensorProto, onnx.TensorProto]] = {}
+
+    def stand_in(self, tensor: onnx.TensorProto, origin: onnx.TensorProto) -> None:
+        """Take the values of a tensor that has none from another one, which isn't changed."""
+        self._origins[id(tensor)] = tensor, origin
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether values of some tensors are taken from others."""
+        return bool(self._origins)
+
+    def fill(self) -> None:
+        """Copy their values to the tensors that have none and haven't got any by `flush`."""
+        for tensor, origin in self._origins.values():
+            if tensor.data_type == origin.data_type:
+                name = tensor.name
+                tensor.CopyFrom(origin)
+                tensor.name = name
+
+    def _origin(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
+        entry = self._origins.get(id(tensor))
+        return tensor if entry is None else entry[1]
 
     def add(self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False) -> None:
         """Have a float32 tensor rounded, by `flush` or at once.
@@ -79,8 +102,39 @@ class Rounder:
 
     def clips(self, tensors: Iterable[onnx.TensorProto]) -> bool:
         """Whether magnitudes of some of the tensors are above the limit."""
-        values = np.frombuffer(b"".join(tensor.raw_data or self._elsewhere(tensor) for tensor in tensors), "<f4")
+        values = self._values(tensors)
         return bool((np.abs(values) > self._limits[1]).any())
+
+    def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
+        """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits than others."""
+        magnitudes = np.abs(self._values(tensors))
+        return self.half == FLOAT16 and bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
+
+    def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
+        origins = map(self._origin, tensors)
+        return np.frombuffer(b"".join(each.raw_data or self._elsewhere(each) for each in origins), "<f4")
+
+    def clamped(self) -> Iterator[tuple[float, float]]:
+        """Yield what was clamped and what to: the greatest of each tensor that was clipped, the least of each raised.
+
+        Magnitudes, without their signs.
+        """
+        for lost in self._lost.values():
+            if lost.largest is not None:
+                yield lost.largest, self._limits[1]
+            if lost.smallest is not None:
+                yield lost.smallest, self._limits[0]
+
+    def raised(self) -> Iterator[tuple[str, float]]:
+        """Yield the tensors of which something was raised, and the smallest magnitude of each."""
+        for name, lost in self._lost.items():
+            if lost.smallest is not None:
+                yield name, lost.smallest
+
+    @property
+    def sources(self) -> frozenset[int]:
+        """The identities of the tensors that are waiting to be rounded."""
+        return frozenset(id(source) for source, _, _ in self._jobs.values())
 
     @property
     def waiting(self) -> int:
@@ -108,6 +162,7 @@ class Rounder:
         size = 0
         for job in jobs:
             source, target, _ = job
+            source = self._origin(source)
             values = source.raw_data
             if not values:
                 values = self._elsewhere(source)

@@ -32,21 +32,35 @@ class Affine:
     shift: Doubles
 
 
-def fuse_affine(editing: Editing, facts: Facts) -> int:
+def fuse_affine(editing: Editing, facts: Facts, budget: int, normalizes: bool = True) -> tuple[int, int]:
     """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or the like before.
 
     Precondition: the first node's output has no other reader and is no output of a graph; all weights are float32 or
-    float64 constants that no caller can override and that no other node reads; the constant varies along axis 1 alone.
+    float64 constants that no caller can override, but that a mere bias may go beside weights that are computed; the
+    constant varies along axis 1 alone. Weights that another node reads are copied, if that fits the budget.
+
+    Args:
+        editing: the graph.
+        facts: types of the values.
+        budget: bytes by which the model may grow.
+        normalizes: carry BatchNormalization too.
+
+    Returns:
+        How often, and the bytes by which the model grew.
     """
     if editing.opset < _NUMPY_BROADCAST:
-        return 0
-    fused = 0
+        return 0, 0
+    fused = growth = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
+            if not normalizes and node.op_type == "BatchNormalization":
+                continue
             affine = _affine(editing, node, facts)
-            if affine is not None and _absorb(editing, node, affine):
+            copied = None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
+            if copied is not None:
                 fused += 1
-    return fused
+                growth += copied
+    return fused, growth
 
 
 def fuse_matmul_add(editing: Editing, facts: Facts) -> int:
@@ -132,7 +146,8 @@ def _rank(editing: Editing, value: ir.Value, facts: Facts) -> int | None:
     producer = value.producer()
     if producer is not None and editing.is_standard(producer, "Conv", "ConvTranspose"):
         weight = constant_array(producer.inputs[1])
-        return None if weight is None else weight.ndim
+        if weight is not None:
+            return weight.ndim
     fact = fact_of(value, facts)
     return None if fact is None or fact.shape is None else len(fact.shape)
 
@@ -167,21 +182,27 @@ def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] |
         return scale, beta - mean * scale
 
 
-def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
-    """Compute the weights of the node before anew, and remove ``node``."""
+def _absorb(editing: Editing, node: ir.Node, affine: Affine, facts: Facts, budget: int) -> int | None:
+    """Compute the weights of the node before anew, and remove ``node``; the bytes of weights that are then there twice.
+
+    None where ``node`` has to stay.
+    """
     first = affine.source.producer()
     if first is None or not is_private(affine.source, node):
-        return False
+        return None
     if not editing.is_standard(first, "Conv", "ConvTranspose", "Gemm", "BatchNormalization"):
-        return False
+        return None
     with np.errstate(all="ignore"):
         if first.op_type == "BatchNormalization":
             new = _into_normalization(editing, first, affine)
         else:
-            new = _into_weights(first, affine)
+            new = _into_weights(first, affine, facts)
     # float64 that overflows float32 is no weight, and a NaN would spread.
     if new is None or not all(np.isfinite(array).all() for array in new.values()) or not _keeps_zeros(affine, new[2]):
-        return False
+        return None
+    copied = sum(array.nbytes for index, array in new.items() if _is_shared(first, index))
+    if copied > budget:
+        return None
     for index, array in new.items():
         _set_input(editing, first, index, array)
     if first.op_type == "Gemm":
@@ -189,7 +210,13 @@ def _absorb(editing: Editing, node: ir.Node, affine: Affine) -> bool:
     take_over(node.outputs[0], affine.source)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
-    return True
+    return copied
+
+
+def _is_shared(node: ir.Node, index: int) -> bool:
+    """Whether the old weight stays beside the new one."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return value is not None and (len(value.uses()) > 1 or value.is_graph_output())
 
 
 def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
@@ -215,30 +242,25 @@ def _into_normalization(editing: Editing, first: ir.Node, affine: Affine) -> dic
     }
 
 
-def _into_weights(first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.generic]] | None:
+def _into_weights(first: ir.Node, affine: Affine, facts: Facts) -> dict[int, npt.NDArray[np.generic]] | None:
     weight = constant_array(first.inputs[1])
     given = first.inputs[2] if len(first.inputs) > 2 else None
     bias = constant_array(given)
-    if weight is None or weight.dtype not in (np.float32, np.float64) or (given is not None and bias is None):
+    if given is not None and bias is None:
+        return None
+    if weight is None:
+        return _into_bias(first, bias, affine, facts)
+    if weight.dtype not in (np.float32, np.float64):
         return None
     shape = _by_output_channel(first, weight.shape)
-    channels = math.prod(shape)
-    if not _fits(affine, channels):
+    if shape is None:
         return None
-    shift = np.broadcast_to(affine.shift, channels)
-    if bias is not None:
-        # A Gemm's may also vary along the rows.
-        if bias.size != 1 and (bias.size != channels or bias.shape[-1] != channels):
-            return None
-        beta = first.attributes.get("beta")
-        factor = beta.as_float() if beta is not None and first.op_type == "Gemm" else 1.0
-        shift = bias.reshape(-1).astype(np.float64) * factor * affine.scale + shift
+    channels = math.prod(shape)
+    shift = _new_shift(first, bias, affine, channels)
+    if shift is None:
+        return None
     new: dict[int, npt.NDArray[np.generic]] = {2: shift.astype(weight.dtype)}
     if (affine.scale != 1).any():
-        assert first.inputs[1] is not None
-        # Another reader would keep the old weights: the model would hold both.
-        if len(first.inputs[1].uses()) > 1:
-            return None
         groups = first.attributes.get("group")
         scale = np.broadcast_to(affine.scale, channels).reshape(shape)
         if first.op_type == "ConvTranspose" and groups is not None:
@@ -250,14 +272,46 @@ def _into_weights(first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.ge
     return new
 
 
-def _by_output_channel(first: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that lets a vector of one value an output channel broadcast against the weights."""
+def _into_bias(
+    first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, facts: Facts
+) -> dict[int, npt.NDArray[np.generic]] | None:
+    """The bias of a node whose weights are computed: it takes a shift alone, and the channels have to be known."""
+    fact = fact_of(affine.source, facts)
+    channels = fact.shape[1] if fact is not None and fact.shape is not None and len(fact.shape) > 1 else None
+    if fact is None or channels is None or fact.dtype not in _DTYPES or (affine.scale != 1).any():
+        return None
+    shift = _new_shift(first, bias, affine, channels)
+    return None if shift is None else {2: shift.astype(ir.DataType(fact.dtype).numpy())}
+
+
+def _new_shift(first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, channels: int) -> Doubles | None:
+    """The bias that a node has and the shift, scaled together; None where they don't fit its channels."""
+    if not _fits(affine, channels):
+        return None
+    shift = np.broadcast_to(affine.shift, channels)
+    if bias is None:
+        return shift
+    # A Gemm's may also vary along the rows.
+    if bias.size != 1 and (bias.size != channels or bias.shape[-1] != channels):
+        return None
+    beta = first.attributes.get("beta")
+    factor = beta.as_float() if beta is not None and first.op_type == "Gemm" else 1.0
+    return np.asarray(bias.reshape(-1).astype(np.float64) * factor * affine.scale + shift)
+
+
+def _by_output_channel(first: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that lets a vector of one value an output channel broadcast against the weights; None without any."""
+    if len(shape) < 2:
+        return None
     if first.op_type == "Gemm":
         transposed = first.attributes.get("transB")
         return (shape[0], 1) if transposed is not None and transposed.as_int() else (1, shape[1])
     if first.op_type == "ConvTranspose":
-        groups = first.attributes.get("group")
-        return (1, shape[1] * (groups.as_int() if groups is not None else 1), *(1 for _ in shape[2:]))
+        attribute = first.attributes.get("group")
+        groups = 1 if attribute is None else attribute.as_int()
+        if groups < 1 or shape[0] % groups:
+            return None  # an invalid model that the checker lets pass
+        return (1, shape[1] * groups, *(1 for _ in shape[2:]))
     return (shape[0], *(1 for _ in shape[1:]))
 
 

@@ -40,8 +40,10 @@ def inline_branches(editing: Editing) -> int:
             condition = constant_array(node.inputs[0])
             if condition is None or condition.size != 1:
                 continue
-            taken = "then_branch" if condition.reshape(-1)[0] else "else_branch"
-            _inline(editing, graph, node, node.attributes[taken].as_graph())
+            taken = node.attributes.get("then_branch" if condition.reshape(-1)[0] else "else_branch")
+            if taken is None or taken.is_ref() or len(taken.as_graph().outputs) != len(node.outputs):
+                continue  # an invalid model that the checker lets pass
+            _inline(editing, graph, node, taken.as_graph())
             inlined += 1
     return inlined
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -116,12 +116,39 @@ def merge_concats(editing: Editing, facts: Facts) -> int:
                     merged += 1
                 else:
                     parts.append(value)
-            if len(parts) == len(node.inputs) and list(node.inputs) == parts:
-                continue
-            node.resize_inputs(len(parts))
-            for index, value in enumerate(parts):
-                node.replace_input_with(index, value)
+            _set_inputs(node, parts)
     return merged
+
+
+def drop_empty_parts(editing: Editing, facts: Facts) -> int:
+    """Leave out of a Concat what has no elements along its axis.
+
+    Precondition: the dimension is known to be 0; one part stays.
+    """
+    dropped = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            axis = _axis(node, facts) if editing.is_standard(node, "Concat") else None
+            if axis is None:
+                continue
+            full = [value for value in node.inputs if not _is_empty(value, axis, facts)]
+            parts = full or list(node.inputs[:1])
+            dropped += len(node.inputs) - len(parts)
+            _set_inputs(node, parts)
+    return dropped
+
+
+def _is_empty(value: ir.Value | None, axis: int, facts: Facts) -> bool:
+    fact = fact_of(value, facts)
+    return fact is not None and fact.shape is not None and axis < len(fact.shape) and fact.shape[axis] == 0
+
+
+def _set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+    if list(node.inputs) == list(inputs):
+        return
+    node.resize_inputs(len(inputs))
+    for index, value in enumerate(inputs):
+        node.replace_input_with(index, value)
 
 
 def _axis(concat: ir.Node, facts: Facts) -> int | None:

@@ -21,6 +21,7 @@ from onnx_harness.transforms.simplification.no_ops import (
 Entry = int | str | None
 _LONGEST = 64
 _ZERO_COPIES = 5
+_SHAPED = ("Expand", "Reshape", "Squeeze", "Tile", "Unsqueeze")
 
 
 class Tracer:
@@ -46,6 +47,18 @@ class Tracer:
             if constant.dtype not in (np.int64, np.int32) or constant.ndim > 1 or constant.size > _LONGEST:
                 return None
             return [int(each) for each in constant.reshape(-1)], constant.ndim == 0
+        return self._followed(value) or self._counted(value)
+
+    def _counted(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
+        """As many unknown entries as the value has elements, where that is certain."""
+        fact = fact_of(value, self._facts)
+        if fact is None or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32) or fact.static_shape is None:
+            return None
+        if len(fact.static_shape) > 1 or sum(fact.static_shape) > _LONGEST:
+            return None
+        return [None] * (fact.static_shape[0] if fact.static_shape else 1), not fact.static_shape
+
+    def _followed(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
         node = value.producer()
         if node is None or not self._editing.is_standard(node):
             return None
@@ -114,6 +127,20 @@ class Tracer:
         return [source[0][index] for index in wanted], indices.ndim == 0
 
 
+def hiding_shapes(editing: Editing, outputs: Sequence[str]) -> frozenset[str]:
+    """The computed shapes, a name for each, behind which the true shapes of these outputs of the model are hidden."""
+    hiding = set()
+    for output in editing.graph.outputs:
+        node = output.producer() if output.name in outputs else None
+        while node is not None and node.inputs and node.inputs[0] is not None:
+            shape = node.inputs[1] if editing.is_standard(node, *_SHAPED) and len(node.inputs) > 1 else None
+            if shape is not None and shape.name and constant_array(shape) is None:
+                hiding.add(shape.name)
+                break
+            node = node.inputs[0].producer()
+    return frozenset(hiding)
+
+
 def fold_dimensions(editing: Editing, facts: Facts) -> int:
     """Replace what is computed from static dimensions alone.
 
@@ -130,7 +157,7 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
             if not can_be_constant(editing, node.outputs[0], fact.dtype):
                 continue
             numbers = [entry for entry in traced[0] if isinstance(entry, int)]
-            if len(numbers) != len(traced[0]):
+            if len(numbers) != len(traced[0]) or node.outputs[0].name in editing.opaque:
                 continue
             array = np.array(numbers, np.int64).astype(ir.DataType(fact.dtype).numpy())
             replace_by_constant(editing, node.outputs[0], ir.tensor(array.reshape(()) if traced[1] else array))
@@ -151,6 +178,8 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
     for graph in all_graphs(editing.graph):
         for node in list(graph):
             if not editing.is_standard(node, "Reshape") or constant_array(node.inputs[1]) is not None:
+                continue
+            if node.inputs[1] is not None and node.inputs[1].name in editing.opaque:
                 continue
             allowzero = node.attributes.get("allowzero")
             traced = tracer.trace(node.inputs[1])

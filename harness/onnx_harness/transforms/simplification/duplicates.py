@@ -13,6 +13,7 @@ from onnx_harness.transforms.simplification.folding import is_deterministic
 
 _SMALL_BYTES = 1 << 12
 _END_BYTES = 256
+_WEIGHTED = ("BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def merge_initializers(editing: Editing, small: bool) -> int:
@@ -65,23 +66,29 @@ def _hash(data: bytes) -> Hashable:
     return hashlib.sha256(data).digest()
 
 
-def merge_nodes(editing: Editing) -> int:
+def merge_nodes(editing: Editing, weighted: bool) -> int:
     """Let a node read the outputs of an earlier one that is the same, in its own graph or in one around it.
 
     Precondition: standard operators that aren't random and hold no graph; the same inputs, attributes and named
     outputs; no output of the second is an output of its graph.
+
+    Args:
+        editing: the graph.
+        weighted: merge also what has weights that may take in what comes after: once two are one, they can't.
     """
-    return _merge_nodes(editing, editing.graph, {})
+    return _merge_nodes(editing, editing.graph, {}, weighted)
 
 
-def _merge_nodes(editing: Editing, graph: ir.Graph, around: Mapping[Hashable, ir.Node]) -> int:
+def _merge_nodes(editing: Editing, graph: ir.Graph, around: Mapping[Hashable, ir.Node], weighted: bool) -> int:
     merged = 0
     seen = dict(around)
     for node in list(graph):
         inner = list(inner_graphs(node))
         for body in inner:
-            merged += _merge_nodes(editing, body, seen)
+            merged += _merge_nodes(editing, body, seen, weighted)
         if inner or not editing.is_standard(node) or not is_deterministic(node.op_type, editing.opset):
+            continue
+        if node.op_type in _WEIGHTED and not weighted:
             continue
         kept = seen.setdefault(_key(node), node)
         if kept is node or any(value.is_graph_output() for value in node.outputs):

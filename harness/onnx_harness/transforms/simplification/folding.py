@@ -32,6 +32,9 @@ _FOLDED_DTYPES = frozenset(
 _RANDOM = frozenset(
     ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 )
+# ONNX Runtime computes with the integers that a DequantizeLinear reads: the floats in their place it would quantize
+# anew, with other levels, and the file would hold four bytes for each.
+_KEEPS_INTEGERS = frozenset(("DequantizeLinear",))
 # ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a float16 kernel: a
 # float16 result of arithmetic is rounded when it becomes a constant, and wasn't before. These don't compute.
 _MOVES = frozenset(
@@ -130,9 +133,9 @@ class ConstantFolder:
 
     def _is_repeatable(self, node: ir.Node) -> bool:
         """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
-        return all(
-            self._editing.is_standard(held) and is_deterministic(held.op_type, self._editing.opset)
-            for held in all_nodes(node)
+        return not keeps_integers(node.op_type) and all(
+            self._editing.is_standard(inner) and is_deterministic(inner.op_type, self._editing.opset)
+            for inner in all_nodes(node)
         )
 
     def _compute(
@@ -227,6 +230,11 @@ def _session_options() -> onnxruntime.SessionOptions:
 def is_deterministic(op_type: str, opset: int) -> bool:
     """Whether it's a standard operator of that opset that gives the same result every time."""
     return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
+
+
+def keeps_integers(op_type: str) -> bool:
+    """Whether an operator stays although all that it reads is constant."""
+    return op_type in _KEEPS_INTEGERS
 
 
 def _reads(node: ir.Node) -> Iterator[ir.Value]:

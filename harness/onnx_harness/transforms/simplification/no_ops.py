@@ -53,9 +53,14 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
 
 def constant_value(editing: Editing, stem: str, numbers: Sequence[int]) -> ir.Value:
     """A new initializer of the main graph, a vector of int64."""
+    return new_constant(editing, stem, np.array(numbers, np.int64))
+
+
+def new_constant(editing: Editing, stem: str, array: np.ndarray) -> ir.Value:
+    """A new initializer of the main graph, its name begun by ``stem``."""
     name = editing.fresh_name(stem)
-    tensor = ir.tensor(np.array(numbers, np.int64), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(numbers)]), const_value=tensor)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     editing.graph.register_initializer(value)
     return value
 
@@ -123,7 +128,7 @@ def remove_dead(editing: Editing) -> int:
 
 
 def remove_nops(editing: Editing, facts: Facts) -> int:
-    """Remove nodes that hand their first input on unchanged."""
+    """Remove nodes that hand one input on unchanged."""
     removed = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
@@ -131,26 +136,41 @@ def remove_nops(editing: Editing, facts: Facts) -> int:
             # Before this opset a Dropout trains unless told not to.
             if node.op_type == "Dropout" and editing.opset < _DROPOUT_INFERS:
                 continue
-            if test is not None and editing.is_standard(node) and node.inputs and test(node, facts):
-                removed += _bypass(editing, graph, node)
+            if test is None or not editing.is_standard(node) or not node.inputs:
+                continue
+            if test(node, facts):
+                removed += _bypass(editing, graph, node, node.inputs[0])
+            elif node.op_type in _COMMUTATIVE and _is_neutral(node, facts, constant_at=0):
+                removed += _bypass(editing, graph, node, node.inputs[1])
     return removed
 
 
-def _bypass(editing: Editing, graph: ir.Graph, node: ir.Node) -> bool:
-    """Let the first input take the place of the first output, and remove the node; False when neither may go."""
-    source, result = node.inputs[0], node.outputs[0]
+def _bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None) -> bool:
+    """Let ``source`` take the place of the first output, and remove the node; False when it has to stay."""
+    result = node.outputs[0]
     if source is None or not result.name or any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return False
     if result.is_graph_output():
         # The name and place of an output of the model can only go to a value that is free to take them.
         producer = source.producer()
         if producer is None or producer.graph is not graph or source.is_graph_output():
-            return False
+            return _become_identity(node, source)
         name, kind, shape = result.name, result.type, result.shape
         result.name = editing.fresh_name(name)
         source.name, source.type, source.shape = name, kind, shape
     ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
     graph.remove(node, safe=True)
+    return True
+
+
+def _become_identity(node: ir.Node, source: ir.Value) -> bool:
+    """Let a node that must stay read nothing but what it hands on: its other operands may then go."""
+    if node.op_type == "Identity" or len(node.outputs) != 1:
+        return False
+    node.op_type = "Identity"
+    node.attributes.clear()
+    node.resize_inputs(1)
+    node.replace_input_with(0, source)
     return True
 
 
@@ -248,22 +268,33 @@ def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
     return training is not None and not training.any()
 
 
-def _is_neutral(node: ir.Node, facts: Facts) -> bool:
+def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
     """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0."""
-    constant = constant_array(node.inputs[1]) if len(node.inputs) == 2 else None
-    fact = fact_of(node.inputs[0], facts)
-    if constant is None or constant.size != 1 or constant.dtype.kind not in "iuf":
+    if len(node.inputs) != 2 or "axis" in node.attributes:
         return False
-    if fact is None or fact.shape is None or len(fact.shape) < constant.ndim or "axis" in node.attributes:
+    constant, fact = constant_array(node.inputs[constant_at]), fact_of(node.inputs[1 - constant_at], facts)
+    if constant is None or constant.dtype.kind not in "iuf" or not _widens_nothing(constant, fact):
         return False
-    number = constant.reshape(-1)[0]
-    if node.op_type in ("Mul", "Div"):
-        return bool(number == 1)
-    if node.op_type == "Sub" or constant.dtype.kind in "iu":
-        return bool(number == 0 and not np.signbit(number))
-    return bool(number == 0 and np.signbit(number))
+    neutral = 1.0 if node.op_type in ("Mul", "Div") else 0.0
+    if neutral == 0 and node.op_type == "Add" and constant.dtype.kind == "f":
+        neutral = -0.0
+    # The first element tells most weights: they needn't be read.
+    return _holds_only(constant.reshape(-1)[:1], neutral) and _holds_only(constant, neutral)
 
 
+def _holds_only(constant: np.ndarray, number: float) -> bool:
+    return bool(((constant == number) & (np.signbit(constant) == np.signbit(number))).all())
+
+
+def _widens_nothing(constant: np.ndarray, fact: Fact | None) -> bool:
+    """Whether a tensor keeps its shape when the constant broadcasts with it."""
+    if fact is None or fact.shape is None or len(fact.shape) < constant.ndim:
+        return False
+    dims = fact.shape[len(fact.shape) - constant.ndim :]
+    return all(size in (1, dim) for size, dim in zip(constant.shape, dims, strict=True))
+
+
+_COMMUTATIVE = ("Add", "Mul")
 _NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
     "Identity": _is_identity,
     "Cast": _keeps_dtype,

@@ -1,0 +1,48 @@
+"""Input sets whose elements lie on the constants that they are compared with, and next to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_harness.inputs.decisions.batch import INDEX, Attempt
+from onnx_harness.inputs.decisions.cuts import Grid
+from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.values.generators import seeded
+from onnx_harness.inputs.values.sets import Array, InputSet, shape_text
+
+ON_CONSTANTS = "with elements on the constants that they are compared with"
+"""What such a set is called."""
+
+
+def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> list[InputSet]:
+    """A set in which half of the elements lie on a constant, one unit in the last place above, or one below.
+
+    Args:
+        recipe: of the model.
+        seed: of the run.
+        base: what the first set ran with.
+        attempt: runs the reference: its outputs by name, or None where it doesn't run.
+    """
+    compared = {name: rule.edges for name, rule in recipe.rules.items() if rule.edges and name not in recipe.specs}
+    if not compared:
+        return []
+    values = recipe.values(INDEX, seed, base)
+    for name, constants in compared.items():
+        value = values[name]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+            values[name] = _on(value, constants, seeded(seed, INDEX + 1, name))
+    if attempt(values) is None:
+        return []
+    shape = shape_text(np.shape(values[next(iter(compared))]))
+    return [InputSet(f"unusual: {ON_CONSTANTS} (seed {seed}, {shape})", values, ON_CONSTANTS, poised=True)]
+
+
+def _on(array: Array, constants: tuple[float, ...], rng: np.random.Generator) -> Array:
+    grid = Grid(array.dtype)
+    exact = np.asarray(constants, np.float64).astype(array.dtype).astype(np.float64)
+    near = np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])
+    made = np.array(array)
+    flat = made.reshape(-1)
+    count = min(flat.size, max(len(near), flat.size // 2))
+    flat[rng.permutation(flat.size)[:count]] = np.resize(near, count)
+    return made

@@ -1,0 +1,396 @@
+"""Rows of input columns that visit every leaf of the trees, and that lie on every threshold and next to it.
+
+The box of a tree node, the values that lead to it, is known exactly: an interval of each column (or a part of its
+elements), cut in two at each branch above it. Every row is a point of such a box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_harness.inputs.decisions.cuts import Floats
+from onnx_harness.inputs.decisions.ensembles import Bools, Ints, Mode
+from onnx_harness.inputs.decisions.space import Asked, Slot
+
+_BATCH = 1 << 22  # numbers of the boxes that are worked on at a time: tree nodes times slots
+_STEPS_AT_ONCE = 1 << 21  # rows times trees that are walked at a time
+_POOL, _BACKGROUNDS = 2048, 24
+_WALKS = 1 << 20  # rows times trees that the choice of backgrounds may cost
+_TRIES = 5  # for a row whose sides of a branch end in leaves that differ
+_MORE_TRIES = 24  # where a sigmoid hides the difference
+_VISIBLE = 1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
+_WIDE = 64  # units in the last place; what is moved by a few of them stays where it is
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What was made.
+
+    Attributes:
+        leaves: rows that visit every leaf that can be, [R, S].
+        steady: which of them lie far enough from all thresholds that a few last bits decide nothing, [R].
+        edges: rows on thresholds and next to them: of each branch those of its two sides first, [R', S].
+        unreachable: branches and leaves that no input reaches.
+    """
+
+    leaves: Floats
+    steady: Bools
+    edges: Floats
+    unreachable: int
+
+
+def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> Rows:
+    """Make the rows for some ensembles that look at ``slots``."""
+    maker = _Maker(asked, slots, rng)
+    leaves: list[Floats] = []
+    edges: tuple[list[Floats], list[Floats]] = ([], [])
+    unreachable = 0
+    for each in asked:
+        visited = np.zeros(len(each.ensemble.mode), bool)
+        for boxes in maker.boxes(each):
+            unreachable += int((~boxes.open).sum())
+            leaves.append(maker.leaf_rows(each, boxes, visited))
+            for more, points in zip(edges, maker.edge_rows(each, boxes), strict=True):
+                more.append(points)
+    empty = np.zeros((0, len(slots)))
+    joined = np.concatenate([empty, *leaves, maker.missing_rows()])
+    first, others = edges
+    return Rows(joined, maker.is_steady(joined), np.concatenate([empty, *first, *others]), unreachable)
+
+
+def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
+    """Which tree nodes of each ensemble some input reaches."""
+    maker = _Maker(asked, slots, np.random.default_rng(0))
+    found = []
+    for each in asked:
+        open_ = np.zeros(len(each.ensemble.mode), bool)
+        for boxes in maker.boxes(each):
+            open_[boxes.nodes] = boxes.open
+        found.append(open_)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Boxes:
+    """The boxes of some tree nodes.
+
+    Attributes:
+        nodes: which, [n].
+        low: least number of each slot, [n, S].
+        high: greatest, [n, S].
+        elements: which elements may be, those of all slots in a row, [n, M].
+        open: whether anything is in it, [n].
+    """
+
+    nodes: Ints
+    low: Floats
+    high: Floats
+    elements: Bools
+    open: Bools
+
+    def of(self, places: Ints) -> _Boxes:
+        return _Boxes(self.nodes[places], self.low[places], self.high[places], self.elements[places], self.open[places])
+
+
+class _Maker:
+    def __init__(self, asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> None:
+        self.slots = slots
+        self.rng = rng
+        sizes = [len(slot.elements) for slot in slots]
+        self.first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.finite = [number for number, size in enumerate(sizes) if size]
+        self.numeric = [number for number, size in enumerate(sizes) if not size]
+        self.asked = asked
+        self.low = np.asarray([0.0 if slot.elements else max(slot.low, slot.grid.least) for slot in slots])
+        self.high = np.asarray([0.0 if slot.elements else min(slot.high, slot.grid.greatest) for slot in slots])
+        self.cells = [self._cells(number) for number in range(len(slots))]
+        self.backgrounds = self._pool()
+
+    def _cells(self, number: int) -> tuple[Floats, Floats]:
+        """The stretches between neighbouring thresholds of a slot: their ends, [k] and [k]."""
+        slot = self.slots[number]
+        if slot.elements:
+            return np.zeros(0), np.zeros(0)
+        below = [each.below[(each.slot == number) & np.isfinite(each.below)] for each in self.asked]
+        spans = [each.span[(each.slot == number) & np.isfinite(each.span[:, 1]), 1] for each in self.asked]
+        ends = np.unique(np.concatenate([*below, *spans]))
+        if ends.size == 0:
+            return np.asarray([-1.0]), np.asarray([1.0])
+        starts = slot.grid.step(ends, 1)
+        margin = max(1.0, float(ends[-1] - ends[0])) / 2
+        first, last = slot.grid.between(ends[:1] - 2 * margin, ends[:1]), starts[-1:] + 2 * margin
+        last = slot.grid.between(starts[-1:], np.minimum(last, slot.grid.greatest))
+        first = np.minimum(np.maximum(first, slot.grid.least), ends[:1])
+        return np.concatenate([first, starts]), np.concatenate([ends, np.maximum(last, starts[-1:])])
+
+    def _pool(self) -> Floats:
+        """Points to fill up with what a box leaves open; where a sigmoid follows, those that it doesn't saturate on."""
+        saturating = [each for each in self.asked if each.ensemble.saturating]
+        trees = sum(len(each.ensemble.roots) for each in saturating)
+        count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
+        boxes = _Boxes(
+            np.arange(count),
+            np.tile(self.low, (count, 1)),
+            np.tile(self.high, (count, 1)),
+            np.ones((count, int(self.first[-1])), bool),
+            np.ones(count, bool),
+        )
+        points = self._points(boxes, None)
+        scores = np.zeros(count)
+        for each in saturating:
+            scores += self._margins(each, points)
+        return points[np.argsort(scores, kind="stable")[:_BACKGROUNDS]]
+
+    def _margins(self, each: Asked, points: Floats) -> Floats:
+        """How far the scores of points lie from where a sigmoid is steepest, [R]."""
+        leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
+        sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
+        return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
+
+    def _starts(self, each: Asked, count: int) -> Ints:
+        return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))
+
+    def boxes(self, each: Asked) -> Iterator[_Boxes]:
+        """The boxes of all tree nodes, some trees at a time."""
+        ensemble = each.ensemble
+        width = len(self.slots) + int(self.first[-1]) // 8 + 1
+        sizes = np.diff(np.append(np.sort(ensemble.roots), len(ensemble.mode)))
+        order = np.argsort(ensemble.roots, kind="stable")
+        start = 0
+        while start < len(order):
+            total = np.cumsum(sizes[start:]) * width
+            stop = start + max(1, int(np.searchsorted(total, _BATCH)))
+            yield self._descend(each, ensemble.roots[order[start:stop]])
+            start = stop
+
+    def _descend(self, each: Asked, roots: Ints) -> _Boxes:
+        """The boxes of some trees' nodes, level by level."""
+        count = len(roots)
+        level = _Boxes(
+            roots,
+            np.tile(self.low, (count, 1)),
+            np.tile(self.high, (count, 1)),
+            np.ones((count, int(self.first[-1])), bool),
+            np.ones(count, bool),
+        )
+        levels = [level]
+        # A cycle would make it go on for ever; ONNX Runtime refuses those.
+        for _ in range(len(each.ensemble.mode)):
+            inner = np.flatnonzero(each.ensemble.mode[level.nodes] != Mode.LEAF)
+            if not inner.size:
+                break
+            parents = level.of(inner)
+            sides = [self._side(each, parents, holds=holds) for holds in (True, False)]
+            level = _joined(sides)
+            levels.append(level)
+        return _joined(levels)
+
+    def _side(self, each: Asked, parents: _Boxes, *, holds: bool) -> _Boxes:
+        """The boxes of the children on one side."""
+        at = parents.nodes
+        low, high, elements = parents.low.copy(), parents.high.copy(), parents.elements.copy()
+        slot, rows = each.slot[at], np.arange(len(at))
+        equal = np.isfinite(each.span[at, 1])
+        numeric = (slot >= 0) & ~np.isin(at, list(each.allowed)) & ~equal
+        lower = numeric & (each.low_holds[at] == holds)
+        upper = numeric & ~lower
+        high[rows[lower], slot[lower]] = np.minimum(high[rows[lower], slot[lower]], each.below[at[lower]])
+        low[rows[upper], slot[upper]] = np.maximum(low[rows[upper], slot[upper]], each.above[at[upper]])
+        same = equal & ((each.ensemble.mode[at] == Mode.NEQ) != holds)
+        low[rows[same], slot[same]] = np.maximum(low[rows[same], slot[same]], each.span[at[same], 0])
+        high[rows[same], slot[same]] = np.minimum(high[rows[same], slot[same]], each.span[at[same], 1])
+        self._cut_out(each, at, np.flatnonzero(equal & ~same), low, high)
+        for row in rows[(slot >= 0) & np.isin(at, list(each.allowed))] if each.allowed else ():
+            first, last = self.first[slot[row]], self.first[slot[row] + 1]
+            allowed = each.allowed[int(at[row])]
+            elements[row, first:last] &= allowed if holds else ~allowed
+        within = parents.open & (low <= high).all(axis=1)
+        for number in self.finite:
+            within &= elements[:, self.first[number] : self.first[number + 1]].any(axis=1)
+        children = (each.ensemble.yes if holds else each.ensemble.no)[at]
+        return _Boxes(children, low, high, elements, within)
+
+    def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
+        """Take what equals the split from the ends of boxes; within one it stays, and few points meet it."""
+        slot, span = each.slot[at], each.span[at]
+        after, before = self._stepped(each, at, span[:, 1], 1), self._stepped(each, at, span[:, 0], -1)
+        for row in rows:
+            first, last = low[row, slot[row]], high[row, slot[row]]
+            if span[row, 0] <= first <= span[row, 1]:
+                low[row, slot[row]] = after[row]
+            if span[row, 0] <= last <= span[row, 1]:
+                high[row, slot[row]] = before[row]
+
+    def _points(self, boxes: _Boxes, backgrounds: Floats | None) -> Floats:
+        """A point of each box: a background's numbers where they lie in it, else the middle of a stretch."""
+        count = len(boxes.nodes)
+        points = np.zeros((count, len(self.slots)))
+        if backgrounds is not None:
+            points = backgrounds[self.rng.integers(0, len(backgrounds), count)]
+        for number in self.numeric:
+            low, high, column = boxes.low[:, number], boxes.high[:, number], points[:, number]
+            outside = (column < low) | (column > high) if backgrounds is not None else np.ones(count, bool)
+            if outside.any():
+                points[outside, number] = self._middles(number, low[outside], high[outside])
+        for number in self.finite:
+            mask = boxes.elements[:, self.first[number] : self.first[number + 1]]
+            chosen = points[:, number].astype(np.int64)
+            outside = ~mask[np.arange(count), chosen] if backgrounds is not None else np.ones(count, bool)
+            if outside.any():
+                chances = self.rng.random(mask[outside].shape) * mask[outside]
+                points[outside, number] = np.argmax(chances, axis=1)
+        return points
+
+    def _middles(self, number: int, low: Floats, high: Floats) -> Floats:
+        """The middle of some stretch between thresholds within [low, high]; of two, the one that isn't narrow."""
+        starts, ends = self.cells[number]
+        grid = self.slots[number].grid
+        first = np.clip(np.searchsorted(starts, low, "right") - 1, 0, len(starts) - 1)
+        last = np.clip(np.searchsorted(ends, high, "left"), first, len(ends) - 1)
+        chosen = self.rng.integers(first, last, endpoint=True)
+        again = self.rng.integers(first, last, endpoint=True)
+        width = ends - starts
+        chosen = np.where(width[again] > width[chosen], again, chosen)
+        middles = grid.between(np.maximum(starts[chosen], low), np.minimum(ends[chosen], high))
+        return np.clip(middles, low, high)
+
+    def leaf_rows(self, each: Asked, boxes: _Boxes, visited: Bools) -> Floats:
+        """Rows that visit the leaves which none has visited yet."""
+        ensemble = each.ensemble
+        todo = np.flatnonzero((ensemble.mode[boxes.nodes] == Mode.LEAF) & boxes.open)
+        made: list[Floats] = []
+        trees = len(ensemble.roots)
+        step = max(64, min(2048, _STEPS_AT_ONCE // max(trees, 1)))
+        while todo.size:
+            todo = todo[~visited[boxes.nodes[todo]]]
+            batch, todo = todo[:step], todo[step:]
+            if not batch.size:
+                continue
+            points = self._points(boxes.of(batch), self.backgrounds)
+            leaves = ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
+            chosen = []
+            for row, reached in enumerate(leaves):
+                if not visited[boxes.nodes[batch[row]]]:
+                    chosen.append(row)
+                    visited[reached] = True
+            made.append(points[chosen])
+        return np.concatenate([np.zeros((0, len(self.slots))), *made])
+
+    def edge_rows(self, each: Asked, boxes: _Boxes) -> tuple[Floats, Floats]:
+        """Rows on each threshold and next to it, whose two sides end in leaves that differ, where there are such.
+
+        Returns:
+            The two rows between which a branch decides, of all branches; and further ones.
+        """
+        ensemble = each.ensemble
+        inner = np.flatnonzero((ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (each.slot[boxes.nodes] >= 0))
+        boxes = boxes.of(inner)
+        nodes = boxes.nodes
+        best = np.zeros((len(nodes), len(self.slots)))
+        gain = np.full(len(nodes), -1.0)
+        todo = np.arange(len(nodes))
+        values = ensemble.weights @ np.random.default_rng(0).uniform(0.5, 1.5, ensemble.weights.shape[1])
+        affordable = 4 * _WALKS
+        for _ in range(_MORE_TRIES if ensemble.saturating else _TRIES):
+            part = boxes.of(todo)
+            points = self._points(part, self.backgrounds)
+            sides = []
+            for holds, children in ((True, ensemble.yes), (False, ensemble.no)):
+                moved = _moved(points, each.slot[part.nodes], self._edge(each, part, holds=holds))
+                leaves = ensemble.leaf_of(each.features(self.slots, moved), children[part.nodes])
+                sides.append(values[leaves])
+            differs = np.abs(sides[0] - sides[1])
+            if ensemble.saturating and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0:
+                differs *= np.exp(-self._margins(each, moved))
+            better = differs > gain[todo]
+            best[todo[better]], gain[todo[better]] = points[better], differs[better]
+            seen = gain[gain > 0]
+            usual = float(np.median(seen)) if seen.size else 0.0
+            todo = np.flatnonzero(gain < (_VISIBLE if ensemble.saturating else usual))
+            if not todo.size:
+                break
+        return self._on_edges(each, boxes, best)
+
+    def _edge(self, each: Asked, boxes: _Boxes, *, holds: bool) -> Floats:
+        """The number next to the threshold on one side, or an element of that side, [n]."""
+        at = boxes.nodes
+        found = np.where(each.low_holds[at] == holds, each.below[at], each.above[at])
+        equal = np.isfinite(each.span[at, 1])
+        same = (each.ensemble.mode[at] == Mode.NEQ) != holds
+        found = np.where(equal, np.where(same, each.span[at, 1], self._stepped(each, at, each.span[at, 1], 1)), found)
+        for row in np.flatnonzero(np.isin(at, list(each.allowed))) if each.allowed else ():
+            slot = each.slot[at[row]]
+            allowed = each.allowed[int(at[row])]
+            mask = boxes.elements[row, self.first[slot] : self.first[slot + 1]] & (allowed if holds else ~allowed)
+            found[row] = int(np.argmax(mask))
+        return np.where(np.isfinite(found), found, 0.0)
+
+    def _stepped(self, each: Asked, at: Ints, values: Floats, count: int) -> Floats:
+        found = values.copy()
+        for number in np.unique(each.slot[at]):
+            mine = (each.slot[at] == number) & np.isfinite(values)
+            if number >= 0 and not self.slots[number].elements and mine.any():
+                found[mine] = self.slots[number].grid.step(values[mine], count)
+        return found
+
+    def _on_edges(self, each: Asked, boxes: _Boxes, points: Floats) -> tuple[Floats, Floats]:
+        at = boxes.nodes
+        slot, rows = each.slot[at], np.arange(len(at))
+        below, above = self._edge(each, boxes, holds=True), self._edge(each, boxes, holds=False)
+        below, above = np.minimum(below, above), np.maximum(below, above)
+        finite = np.isin(at, list(each.allowed)) if each.allowed else np.zeros(len(at), bool)
+        third = np.where(each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1))
+        made: list[Floats] = []
+        about: list[Ints] = []
+        for values in (below, above, third):
+            inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
+            if values is third:
+                inside &= ~finite
+            made.append(_moved(points[inside], slot[inside], values[inside]))
+            about.append(rows[inside])
+        looks = np.asarray([each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool)
+        if looks.any():
+            lacking = looks[slot] & ~finite
+            made.append(_moved(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
+        # Both rows of a branch stand together: where there is no room for all, neither says much by itself.
+        together = np.argsort(np.concatenate(about[:2]), kind="stable")
+        return np.concatenate(made[:2])[together], np.concatenate(made[2:])
+
+    def missing_rows(self) -> Floats:
+        """A row for each slot of which a value is replaced, with that value."""
+        places = [number for number, slot in enumerate(self.slots) if slot.missing is not None]
+        points = self.backgrounds[self.rng.integers(0, len(self.backgrounds), len(places))]
+        for row, number in enumerate(places):
+            missing = self.slots[number].missing
+            points[row, number] = np.nan if missing is None else missing
+        return points
+
+    def is_steady(self, rows: Floats) -> Bools:
+        """Whether no number of a row lies so close to a threshold that a few last bits decide, [R]."""
+        steady = np.ones(len(rows), bool)
+        for number in self.numeric:
+            starts, ends = self.cells[number]
+            values, grid = rows[:, number], self.slots[number].grid
+            if grid.dtype.kind in "iu" or not len(values):
+                continue
+            at = np.clip(np.searchsorted(starts, values, "right") - 1, 0, len(starts) - 1)
+            keys, first, last = (grid.keys(each) for each in (values, starts[at], ends[at]))
+            inner = (at > 0) & (keys - first < _WIDE)
+            outer = (at < len(starts) - 1) & (last - keys < _WIDE)
+            steady &= np.isnan(values) | ~(inner | outer)
+        return steady
+
+
+def _moved(points: Floats, slot: Ints, values: Floats) -> Floats:
+    """Points with one slot of each at another number."""
+    moved = points.copy()
+    moved[np.arange(len(moved)), slot] = values
+    return moved
+
+
+def _joined(parts: Sequence[_Boxes]) -> _Boxes:
+    names = ("nodes", "low", "high", "elements", "open")
+    return _Boxes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

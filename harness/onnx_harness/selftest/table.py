@@ -1,0 +1,62 @@
+"""What the table of the experiment is made of: rows, the steps of a row, and counts over outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from onnx_harness.selftest.bench import Bench, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A piece of a row that is done at once and kept.
+
+    Attributes:
+        key: unique within the row, the same in every run: what was done under it isn't done again.
+        run: does it.
+    """
+
+    key: str
+    run: Callable[[], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: as the command takes it.
+        title: what is counted.
+        goal: what to reach, in words.
+        steps: what it's made of.
+        figure: the counts of all outcomes, in words.
+        reached: whether they are what is asked for.
+    """
+
+    name: str
+    title: str
+    goal: str
+    steps: Callable[[Bench], Iterator[Step]]
+    figure: Callable[[Sequence[Outcome]], str]
+    reached: Callable[[Sequence[Outcome]], bool]
+
+
+def total(outcomes: Sequence[Outcome]) -> int:
+    """How many things were judged."""
+    return sum(each.count for each in outcomes)
+
+
+def bad(outcomes: Sequence[Outcome]) -> int:
+    """How many of them are what they shouldn't be."""
+    return sum(each.bad for each in outcomes)
+
+
+def summed(outcomes: Sequence[Outcome], figure: str) -> int:
+    """Return the sum of a further figure; an outcome that lacks it counts as 0."""
+    return round(sum(each.figures.get(figure, 0) for each in outcomes))
+
+
+def none_bad(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether all is as it should be."""
+    return bad(outcomes) == 0

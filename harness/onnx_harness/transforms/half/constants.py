@@ -1,0 +1,63 @@
+"""Constants as their readers see them: through what only moves values, and as numbers where they are few."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+
+from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.schemas import FLOAT, MOVES
+
+# More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a weight's.
+_FEW = 64
+_NUMBERS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Return the value of a Constant of floats; None for one that is sparse."""
+    (value,) = node.attribute
+    tensor: onnx.TensorProto | None = None
+    match value.type:
+        case onnx.AttributeProto.TENSOR:
+            tensor = value.t
+        case onnx.AttributeProto.FLOAT:
+            tensor = onnx.TensorProto(data_type=FLOAT, float_data=[value.f])
+        case onnx.AttributeProto.FLOATS:
+            tensor = onnx.TensorProto(data_type=FLOAT, dims=[len(value.floats)], float_data=value.floats)
+    return tensor
+
+
+def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
+    """Return the constant whose elements a value has: exporters share equal weights through Identity.
+
+    Args:
+        reading: the graphs of the model.
+        name: of the value. What a Slice or a Gather takes of a constant is looked for too.
+
+    Returns:
+        The constant, of which the value may be a part; None where it isn't one alone.
+    """
+    while True:
+        tensor = reading.initializers.get(name)
+        if tensor is not None:
+            return tensor
+        maker = reading.makers.get(name)
+        if not isinstance(maker, Step):
+            return None
+        if maker.op == "Constant":
+            return maker.tensor or constant_tensor(maker.node)
+        if maker.op not in MOVES or maker.op == "Concat":
+            return None
+        name = maker.ins[0]
+
+
+def few_numbers(reading: Reading, name: str) -> list[float]:
+    """Return the elements of a small constant of float32, int32 or int64; none for whatever else."""
+    tensor = constant_behind(reading, name)
+    if tensor is None or math.prod(tensor.dims) > _FEW or tensor.data_type not in _NUMBERS:
+        return []
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return []
+    numbers: list[float] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
+    return numbers

@@ -1,0 +1,173 @@
+"""What stays float32 for the range of its numbers: squares, their roots, floors below float16, and long sums.
+
+A square overflows above 255 and vanishes below 2.4e-4, though the root of it, or what is divided by the root, is as
+large as what was squared. So a norm and what it normalizes stay float32. A layer normalization as it's spelt, over
+centred values, doesn't: ONNX Runtime fuses it to one operator, which computes in float32 inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import onnx
+
+from onnx_harness.transforms.half.constants import constant_behind, few_numbers
+from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.schemas import FLOAT, MOVES
+
+# Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's kept in float16, and a
+# few times more terms bring it near to 65504.
+_MANY_TERMS = 4096
+_SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
+_SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
+_AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
+_TO_A_ROOT = frozenset({"Abs", "Add", "Clip", "Div", "Max", "Mul", "Reciprocal"}) | MOVES
+_ROOTS = frozenset({"Pow", "Sqrt"})
+
+
+class Squares:
+    """The squares of a model, and what is made of them.
+
+    Attributes:
+        stays: the steps that stay float32.
+        variances: the steps that subtract the square of a mean from the mean of squares.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        """Look through the graphs of a model.
+
+        Args:
+            reading: the graphs.
+        """
+        self._reading = reading
+        self._sums: set[str] = set()  # of squares, and what is computed of them and constants
+        self._rooted: set[str] = set()
+        self._members: set[Step] = set()
+        self._ends: set[Step] = set()
+        self.variances: list[Step] = []
+        for step in reading.floating:
+            self._follow(step)
+        self.stays = self._keep_back() if self._ends else set()
+
+    def _follow(self, step: Step) -> None:
+        op = step.op
+        if op in _SUMS_SQUARES:
+            self._enter(step, rooted=op == "ReduceL2")
+        elif op in ("ReduceSum", "ReduceMean", "Add", "Sum"):
+            self._follow_sum(step)
+        elif self._sums:
+            if op == "Sub":
+                if self._is_variance(step):
+                    self.variances.append(step)
+            elif op in _TO_A_ROOT or op in _ROOTS:
+                self._follow_root(step)
+
+    def _enter(self, step: Step, *, rooted: bool) -> None:
+        self._members.add(step)
+        self._sums.update(step.outs)
+        if rooted:
+            self._rooted.update(step.outs)
+            self._ends.add(step)
+
+    def _follow_sum(self, step: Step) -> None:
+        """Enter a sum whose terms are all squares of what isn't centred; a sum of a norm and an epsilon goes on."""
+        terms = self._floats(step)
+        squares = [self._square(name) for name in terms]
+        if terms and all(square is not None for square in squares):
+            self._members.update(square for square in squares if square is not None)
+            self._enter(step, rooted=False)
+        elif self._sums and step.op == "Add":
+            self._follow_root(step)
+
+    def _follow_root(self, step: Step) -> None:
+        floats = self._floats(step)
+        of_sums = [name for name in floats if name in self._sums]
+        if not of_sums:
+            return
+        if all(name in self._sums or self._is_constant(name) for name in floats):
+            self._enter(step, rooted=step.op in _ROOTS or not self._rooted.isdisjoint(of_sums))
+        elif (step.op == "Mul" and not self._rooted.isdisjoint(of_sums)) or (
+            step.op == "Div" and step.ins[1] in self._rooted
+        ):
+            self._members.add(step)
+            self._ends.add(step)
+
+    def _keep_back(self) -> set[Step]:
+        """Return what normalizes or takes a root, and all from the squares to there."""
+        stays: set[Step] = set()
+        reads: set[str] = set()
+        for step in reversed(self._reading.floating):
+            if step in self._ends or (step in self._members and not reads.isdisjoint(step.outs)):
+                stays.add(step)
+                reads.update(step.ins)
+        return stays
+
+    def _floats(self, step: Step) -> list[str]:
+        return [name for name in step.ins if self._reading.types[name] == FLOAT]
+
+    def _is_constant(self, name: str) -> bool:
+        return constant_behind(self._reading, name) is not None
+
+    def _maker(self, name: str) -> Step | None:
+        """The step that computes a value, before what only moves it."""
+        maker = self._reading.makers.get(name)
+        while isinstance(maker, Step) and maker.op in MOVES:
+            maker = self._reading.makers.get(maker.ins[0])
+        return maker if isinstance(maker, Step) else None
+
+    def _square(self, name: str) -> Step | None:
+        """The step that squares what isn't centred to give a value, if one does."""
+        maker = self._reading.makers.get(name)
+        if not isinstance(maker, Step) or not self._squares(maker):
+            return None
+        base = self._maker(maker.ins[0])
+        if base is not None and base.op == "Sub":
+            means = (self._maker(side) for side in base.ins)
+            if any(mean is not None and mean.op in _AVERAGES for mean in means):
+                return None
+        return maker
+
+    def _squares(self, step: Step) -> bool:
+        if step.op == "Mul":
+            return step.ins[0] == step.ins[1]
+        return step.op == "Pow" and few_numbers(self._reading, step.ins[1]) == [2.0]
+
+    def _is_variance(self, step: Step) -> bool:
+        first, second = (self._maker(name) for name in step.ins)
+        if first is None or second is None or step.ins[0] not in self._sums or not self._squares(second):
+            return False
+        mean = self._maker(second.ins[0])
+        return mean is not None and mean.op in _AVERAGES
+
+
+def long_sums(reading: Reading) -> set[Step]:
+    """Return the sums of more than 4,096 terms, as far as the model says how many terms they have."""
+    sums = [step for step in reading.floating if step.op in _SUMS]
+    return {step for step in sums if _terms(reading, step) > _MANY_TERMS}
+
+
+def _terms(reading: Reading, step: Step) -> int:
+    """How many terms a reduction adds up to one; 0 where the model doesn't say."""
+    dims = reading.stated_dims(step.ins[0])
+    if dims is None:
+        return 0
+    axes = [list(each.ints) for each in step.node.attribute if each.name == "axes"]
+    if not axes and len(step.ins) > 1 and step.ins[1]:
+        axes = [[int(axis) for axis in few_numbers(reading, step.ins[1])]]
+        if not axes[0]:
+            return 0
+    reduced = [dims[axis] for axis in axes[0]] if axes else dims
+    return 0 if None in reduced else math.prod(size for size in reduced if size is not None)
+
+
+def variance_notes(steps: list[Step]) -> Iterator[str]:
+    """Yield a sentence for each variance that is the difference of squares: the tensor, the node and the mend."""
+    for step in steps:
+        node: onnx.NodeProto = step.node
+        mend = f"node_block_list=['{node.name}'] and those of what it reads" if node.name else "op_block_list"
+        named = f" '{node.name}'" if node.name else ""
+        yield (
+            f"'{step.outs[0]}' (Sub{named}) is a variance spelt as a difference of squares, which cancel in float16 "
+            f"where the mean is large beside the deviation; to keep it: {mend}"
+        )

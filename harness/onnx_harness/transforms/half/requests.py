@@ -1,0 +1,74 @@
+"""What a caller asks of a conversion, held against the model: names that it doesn't have are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.model.rewrite import walk
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How a model is to be converted.
+
+    Attributes:
+        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
+        op_block_list: operators and functions that stay float32; None for ``DEFAULT_OP_BLOCK_LIST`` and what is kept
+            for its range.
+        node_block_list: names of nodes that stay float32.
+        allow_missing: names of operators and nodes that the model doesn't have do no harm.
+        force_initializers: constants become the half type for readers in float32 too.
+        force_inputs: places of inputs, by operator, that become the half type where the schema allows it, though they
+            would stay float32.
+        refuse_vain: a conversion that leaves nearly all weights as they are doesn't apply.
+    """
+
+    keep_io_types: bool | Collection[str] = False
+    op_block_list: Collection[str] | None = None
+    node_block_list: Collection[str] | None = None
+    allow_missing: bool = False
+    force_initializers: bool = False
+    force_inputs: Mapping[str, Collection[int]] = field(default_factory=dict)
+    refuse_vain: bool = False
+
+    def check(self, model: onnx.ModelProto, functions: Collection[str]) -> None:
+        """Refuse names that the model doesn't have.
+
+        Args:
+            model: its functions inlined.
+            functions: names of the functions that it had, and of their nodes and operators.
+
+        Raises:
+            UsageError: a name of an operator, a node, an input or an output is none of the model's.
+        """
+        if not isinstance(self.keep_io_types, bool):
+            infos = (*model.graph.input, *model.graph.output)
+            _refuse_missing("keep_io_types", "input or output", self.keep_io_types, {info.name for info in infos})
+        if self.allow_missing or not (self.op_block_list or self.node_block_list):
+            return
+        nodes = list(walk(model.graph))
+        operators = {node.op_type for node in nodes}.union(functions)
+        _refuse_missing("op_block_list", "operator", self.op_block_list or (), operators)
+        names = {node.name for node in nodes if node.name}.union(functions)
+        _refuse_missing("node_block_list", "node", self.node_block_list or (), names)
+
+
+def _refuse_missing(option: str, kind: str, names: Collection[str], known: Collection[str]) -> None:
+    missing = [name for name in names if name and name not in known]
+    if missing:
+        listed = ", ".join(f"'{name}'" for name in missing)
+        mend = "" if option == "keep_io_types" else " allow_missing=True lets names be that a model doesn't have."
+        raise UsageError(f"{option}: the model has no {kind} {listed}. {did_you_mean(missing[0], known)}{mend}")
+
+
+def names_of_functions(model: onnx.ModelProto) -> set[str]:
+    """Return the names of a model's functions, and of the nodes and operators in them."""
+    names = {function.name for function in model.functions}
+    for function in model.functions:
+        for node in function.node:
+            names.update((node.name, node.op_type))
+    return names - {""}

@@ -1,0 +1,102 @@
+"""FusedConv and FusedGemm as the operators that they were fused from: only those have float16 kernels on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from onnx_harness.model.file import subgraphs
+from onnx_harness.model.rewrite import walk
+from onnx_harness.transforms.half.contrib import DOMAIN
+
+# The parameters of each activation, in the order of FusedConv's ``activation_params``.
+_ACTIVATIONS = {
+    "Clip": ("min", "max"),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+}
+_FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
+_CLIP_TAKES_INPUTS = 11
+
+
+def unfuse(graph: onnx.GraphProto, opset: int, root: onnx.GraphProto | None = None) -> None:
+    """Replace FusedConv and FusedGemm of ONNX Runtime by Conv or Gemm, the sum and the activation.
+
+    ONNX Runtime fuses them again where it has kernels. An activation that isn't known stays as it is.
+
+    Args:
+        graph: changed, with the graphs inside it.
+        opset: version of the standard operators.
+        root: the graph of the model that it lies in; None where it's that.
+    """
+    root = root or graph
+    if any(_is_fused(node) for node in graph.node):
+        taken = {name for node in walk(root) for name in (*node.input, *node.output)}
+        nodes = list(graph.node)
+        del graph.node[:]
+        for node in nodes:
+            graph.node.extend(_parts(node, opset, taken) if _is_fused(node) else [node])
+    for node in graph.node:
+        for body in subgraphs(node):
+            unfuse(body, opset, root)
+
+
+def _is_fused(node: onnx.NodeProto) -> bool:
+    if node.domain != DOMAIN or node.op_type not in _FUSED:
+        return False
+    activation = _text(node, "activation")
+    return not activation or activation in _ACTIVATIONS
+
+
+def _text(node: onnx.NodeProto, name: str) -> str:
+    return next((each.s.decode() for each in node.attribute if each.name == name), "")
+
+
+def _parts(node: onnx.NodeProto, opset: int, taken: set[str]) -> Iterator[onnx.NodeProto]:
+    activation, (result,) = _text(node, "activation"), node.output
+    addend = node.input[3] if node.op_type == "FusedConv" and len(node.input) > 3 else ""
+    left = [each for each in node.attribute if not each.name.startswith("activation")]
+    product = onnx.NodeProto(op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string)
+    product.input.extend(node.input[:3])
+    product.attribute.extend(left)
+    current = result if not addend and not activation else _fresh(f"{result}_product", taken)
+    product.output.append(current)
+    yield product
+    if addend:
+        total = _fresh(f"{result}_sum", taken) if activation else result
+        yield onnx.NodeProto(op_type="Add", input=[current, addend], output=[total])
+        current = total
+    if activation:
+        yield from _activation(node, activation, current, opset, taken)
+
+
+def _activation(
+    node: onnx.NodeProto, activation: str, source: str, opset: int, taken: set[str]
+) -> Iterator[onnx.NodeProto]:
+    numbers = next((list(each.floats) for each in node.attribute if each.name == "activation_params"), [])
+    names = _ACTIVATIONS[activation]
+    # FusedGemm has an attribute for each.
+    parameters = dict(zip(names, numbers, strict=False)) or {
+        name: each.f for name in names for each in node.attribute if each.name == f"activation_{name}"
+    }
+    if activation == "Clip" and opset >= _CLIP_TAKES_INPUTS:
+        inputs = [source]
+        for name in names:
+            inputs.append(_fresh(f"{node.output[0]}_{name}", taken))
+            yield onnx.helper.make_node("Constant", [], inputs[-1:], value_float=parameters[name])
+        yield onnx.helper.make_node("Clip", inputs, list(node.output))
+        return
+    yield onnx.helper.make_node(activation, [source], list(node.output), **parameters)
+
+
+def _fresh(stem: str, taken: set[str]) -> str:
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name

@@ -1,0 +1,102 @@
+"""``int4``: constant factors of MatMul in 4 bits, in blocks (MatMulNBits), through onnxruntime.quantization."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_harness.errors import NotApplicable
+from onnx_harness.transforms import Precision, Transform
+from onnx_harness.transforms.int8 import quiet
+from onnx_harness.transforms.optimize import MAX_BYTES
+
+if TYPE_CHECKING:
+    import onnx
+
+# A MatMulNBits takes powers of 2 from 16 on (ONNX Runtime's docs/ContribOperators.md).
+LEAST_BLOCK, MOST_BLOCK = 16, 256
+# 0: as ONNX Runtime chooses; 1: float32, 2: float16, 3: bfloat16, 4: int8 activations.
+ACCURACY_LEVELS = range(5)
+
+
+def quantize_weights(
+    model: onnx.ModelProto,
+    block_size: int = 32,
+    symmetric: bool = False,
+    accuracy_level: int = 0,
+    nodes_to_exclude: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Store constant matrices that a MatMul multiplies by in 4 bits; activations stay as they are.
+
+    Args:
+        model: the model; it may be changed.
+        block_size: how many weights of a column share a scale: 16, 32, 64, 128 or 256.
+        symmetric: no zero point beside the scale.
+        accuracy_level: the least arithmetic, from 0 (ONNX Runtime's choice) and 1 (float32) to 4 (int8 activations).
+        nodes_to_exclude: names of nodes to leave out.
+
+    Returns:
+        The quantized model, its inputs and outputs as before.
+
+    Raises:
+        NotApplicable: no MatMul has a constant matrix, the model is quantized already, or is over 2 GB.
+        ValueError: no node has a name that was given.
+    """
+    import onnx
+
+    from onnx_harness.model.rewrite import lift_constants, sort_nodes, unlist_constants, walk
+    from onnx_harness.transforms.quantization.nodes import is_quantized, refuse_unknown_nodes
+
+    if model.ByteSize() > MAX_BYTES:
+        raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
+    before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
+    if before is not None:
+        raise NotApplicable(f"the model is quantized already: it holds {before}")
+    refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
+    if model.ir_version < 4:
+        unlist_constants(model.graph)
+        model.ir_version = 4
+    lift_constants(model.graph)
+    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        quantizer = MatMulNBitsQuantizer(
+            model,
+            bits=4,
+            block_size=block_size,
+            is_symmetric=symmetric,
+            accuracy_level=accuracy_level or None,
+            nodes_to_exclude=list(nodes_to_exclude),
+        )
+        quantizer.process()
+        target = Path(folder) / "quantized.onnx"
+        quantizer.model.save_model_to_file(str(target), False)
+        quantized = onnx.load_model(target)
+    if not any(is_quantized(node) for node in walk(quantized.graph)):
+        raise NotApplicable("there is nothing to quantize: no MatMul multiplies by a constant matrix")
+    sort_nodes(quantized.graph)
+    return quantized
+
+
+def _check(
+    block_size: int = 32,
+    symmetric: bool = False,  # noqa: ARG001 (either value can be honoured)
+    accuracy_level: int = 0,
+    nodes_to_exclude: Sequence[str] = (),  # noqa: ARG001
+) -> None:
+    if block_size < LEAST_BLOCK or block_size > MOST_BLOCK or block_size & (block_size - 1):
+        raise ValueError(f"block_size is {block_size}; it is 16, 32, 64, 128 or 256")
+    if accuracy_level not in ACCURACY_LEVELS:
+        raise ValueError(f"accuracy_level is {accuracy_level}; it is 0 to 4")
+
+
+TRANSFORM = Transform(
+    summary="constant matrices in blocks of 4 bits (MatMulNBits)",
+    apply=quantize_weights,
+    forms={"int4": {}},
+    options={"block_size": int, "symmetric": bool, "accuracy_level": int, "nodes_to_exclude": tuple},
+    precision=Precision.INT8,
+    check=_check,
+)

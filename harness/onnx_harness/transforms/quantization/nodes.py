@@ -1,0 +1,155 @@
+"""Nodes that aren't to be quantized, whatever the library would do: it goes by their operator's name alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+
+import onnx
+
+from onnx_harness.errors import did_you_mean
+from onnx_harness.model.file import subgraphs
+
+_STANDARD, _CONTRIB = ("", "ai.onnx"), ("com.microsoft",)
+# Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention with other inputs.
+_OF_CONTRIB = frozenset({"Attention", "EmbedLayerNormalization"})
+# Inputs that are sizes, scales, places or counts: a level's width off, the result has another shape.
+_SIZES = {
+    "CenterCropPad": (1,),
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Loop": (0,),
+    "OneHot": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+}
+# What sizes are computed with. A size that comes of anything else, of a score or a mask, is followed no further.
+_ARITHMETIC = frozenset(
+    (
+        *("Abs", "Add", "Cast", "Ceil", "Clip", "Concat", "Div", "Equal", "Floor", "Gather", "Identity", "Max", "Min"),
+        *("Mod", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "Round", "Slice", "Split"),
+        *("Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where"),
+    )
+)
+
+
+def is_quantized(node: onnx.NodeProto) -> bool:
+    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger, DequantizeLinear and more."""
+    if node.domain not in (*_STANDARD, *_CONTRIB):
+        return False
+    op_type = node.op_type
+    return (
+        "quantize" in op_type.lower()
+        or op_type.startswith(("QLinear", "QAttention", "QEmbed", "QGemm", "QMoE", "QOrdered"))
+        or op_type.endswith(("Integer", "IntegerToFloat", "NBits", "Bnb4"))
+    )
+
+
+def is_of_its_domain(node: onnx.NodeProto) -> bool:
+    """Whether the node is the operator that the library takes it for by its name."""
+    return node.domain in (_CONTRIB if node.op_type in _OF_CONTRIB else _STANDARD)
+
+
+def spared(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of nodes of the main graph that are never quantized.
+
+    They're operators of another domain than the library takes them for, and what computes sizes, scales and places.
+    """
+    producers = {name: node for node in graph.node for name in node.output if name}
+    found = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
+    waiting = [name for node in graph.node for name in _size_inputs(node)]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is None or name in seen or node.op_type not in _ARITHMETIC or node.domain not in _STANDARD:
+            continue
+        seen.add(name)
+        found.update(node.output)
+        waiting += [source for source in node.input if source]
+    return frozenset(found - {""})
+
+
+def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
+    if node.domain in _STANDARD:
+        yield from (node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input))
+
+
+def is_size(node: onnx.NodeProto, index: int) -> bool:
+    """Whether an input of the node is a size, a scale, a place or a count."""
+    return node.domain in _STANDARD and index in _SIZES.get(node.op_type, ())
+
+
+def captured(graph: onnx.GraphProto) -> frozenset[str]:
+    """The values of the main graph that bodies of If, Loop and Scan read."""
+    return frozenset(name for node in graph.node for body in subgraphs(node) for name in _reads(body))
+
+
+def _reads(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (info.name for info in graph.output)
+    for node in graph.node:
+        yield from node.input
+        for body in subgraphs(node):
+            yield from _reads(body)
+
+
+def name_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[str]:
+    """Give the nodes with these outputs names of their own, where they have none, and return their names."""
+    taken = [node.name for node in graph.node]
+    names = []
+    for node in graph.node:
+        if not outputs or not set(node.output).intersection(outputs):
+            continue
+        if not node.name or taken.count(node.name) > 1:
+            number = 0
+            while (fresh := f"{node.op_type}_left_{number}") in taken:
+                number += 1
+            node.name = fresh
+            taken.append(fresh)
+        names.append(node.name)
+    return names
+
+
+def refuse_unknown_nodes(graph: onnx.GraphProto, option: str, names: Sequence[str]) -> None:
+    """Raise ValueError for a name that no node of the main graph has."""
+    known = [node.name for node in graph.node if node.name]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "None of its nodes has a name."
+            raise ValueError(f"{option}: the model has no node '{name}' outside bodies. {hint}")
+
+
+def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """The tables of Gathers that are factors of products too, and the operators of those products."""
+    constants = {tensor.name for tensor in graph.initializer}
+    tables = {node.input[0] for node in graph.node if node.op_type == "Gather" and node.input[0] in constants}
+    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    tied: dict[str, list[str]] = defaultdict(list)
+    for node in graph.node:
+        if node.op_type in ("Gemm", "MatMul"):
+            for name in node.input[:2]:
+                source = turned.get(name, name)
+                if source in tables:
+                    tied[source].append(node.op_type)
+    return dict(tied)
+
+
+def untie(graph: onnx.GraphProto, tables: Collection[str]) -> None:
+    """Give the Gathers of these tables one of their own: with a scale for each channel of a product they can't work."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for name in tables:
+        copy = graph.initializer.add()
+        copy.CopyFrom(tensors[name])
+        copy.name = f"{name}_table"
+        for node in graph.node:
+            if node.op_type == "Gather" and node.input[0] == name:
+                node.input[0] = copy.name

@@ -1,0 +1,135 @@
+"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger than allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx
+
+from onnx_harness.errors import NotApplicable
+from onnx_harness.model.graph import Editing, close_model, footprint, give_names, open_model, tensor_names
+from onnx_harness.model.inlining import inlined_beside
+from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleton_of
+from onnx_harness.transforms import remark
+from onnx_harness.transforms.simplification.dimensions import hiding_shapes
+from onnx_harness.transforms.simplification.functions import fold_functions
+from onnx_harness.transforms.simplification.rounds import FOLDING, INLINING, Rounds, RuleFailed
+from onnx_harness.transforms.simplification.shapes import forget_shapes
+from onnx_harness.transforms.simplify import RULES
+
+# A model that grows by more than this share of its size says so.
+_REMARKED_GROWTH = 0.01
+
+_ATTEMPTS = ("know all", "hide shapes", "know less")
+
+Result = tuple[onnx.ModelProto, Mapping[str, int]]
+
+
+class Attempts:
+    """The ways of simplifying one model.
+
+    Args:
+        model: the model.
+        max_growth_bytes: by how much it may become larger.
+        in_place: let it become the result.
+        forgets_shapes: what it declares of computed values is no longer so.
+    """
+
+    def __init__(self, model: onnx.ModelProto, max_growth_bytes: int, in_place: bool, forgets_shapes: bool) -> None:
+        self._model = model
+        self._growth = max_growth_bytes
+        self._in_place = in_place
+        self._forgets_shapes = forgets_shapes
+        self._names = tensor_names(model)
+
+    def run(self, skipped: Collection[str], inline_functions: bool) -> Result:
+        """Simplify without the ``skipped`` rules, and without those in which a library raises."""
+        left_out = set(skipped)
+        while True:
+            try:
+                return self._simplified(left_out, inline_functions)
+            except RuleFailed as failure:
+                if failure.rule in left_out:
+                    return self._unchanged(str(failure))
+                left_out.add(failure.rule)
+                remark(f"simplify's rule '{failure.rule}' was left out: {failure.why}")
+            except NotApplicable:
+                raise
+            except Exception as error:  # what onnx-ir raises about a model that the checker lets pass
+                return self._unchanged(f"onnx-ir can't hold the model ({type(error).__name__}: {error})")
+
+    def _simplified(self, skipped: set[str], inline_functions: bool) -> Result:
+        model = self._model
+        sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
+        first: tuple[Editing, Mapping[str, int]] | None = None
+        size = footprint(self._opened(model), model.graph.node)
+        limit = size + self._growth
+        for source in sources:
+            # The more is known of a graph, the more there is that inference may object to: where branches disagree,
+            # after a computed shape. It isn't always right, but without its consent no model is valid.
+            opaque: frozenset[str] = frozenset()
+            for attempt in _ATTEMPTS:
+                if attempt == "hide shapes" and not opaque:
+                    continue
+                editing = self._opened(source)
+                editing.opaque = opaque if attempt == "hide shapes" else frozenset()
+                before = footprint(editing, source.graph.node)
+                fewer = INLINING if attempt == "know less" else ()
+                report = Rounds(editing, limit - before, {*skipped, *fewer}).run()
+                nodes = (editing.skeleton or skeleton_of(editing)).graph.node
+                after = footprint(editing, nodes)
+                if after > limit:
+                    break
+                first = first or (editing, report)
+                if is_consistent(editing):
+                    return self._finished(editing, report, size, after, skipped)
+                opaque = hiding_shapes(self._opened(source), conflicting_outputs(editing))
+        if first is not None and not is_consistent(self._opened(model)):
+            return self._closed(first[0]), first[1]
+        why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
+        return self._unchanged(f"once simplified, {why}", through_ir=True)
+
+    def _finished(
+        self, editing: Editing, report: Mapping[str, int], before: int, after: int, skipped: Collection[str]
+    ) -> Result:
+        result = self._closed(editing)
+        room = before + self._growth - after
+        if result.functions and not set(FOLDING) <= set(skipped):
+            size = sum(function.ByteSize() for function in result.functions)
+            folded = fold_functions(result, room, _simplify_constants)
+            after += sum(function.ByteSize() for function in result.functions) - size
+            report = {**report, "fold functions": folded} if folded else report
+        if after > before * (1 + _REMARKED_GROWTH):
+            remark(f"the model grew from {before:,} to {after:,} bytes; max_growth_bytes bounds that")
+        return result, report
+
+    def _unchanged(self, why: str, through_ir: bool = False) -> Result:
+        remark(f"left as it was: {why}")
+        if through_ir:
+            return self._closed(self._opened(self._model)), {}
+        give_names(self._names)
+        if self._in_place:
+            return self._model, {}
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self._model)
+        return copy, {}
+
+    def _opened(self, source: onnx.ModelProto) -> Editing:
+        give_names(self._names)
+        editing = open_model(source)
+        if self._forgets_shapes:
+            forget_shapes(editing)
+        return editing
+
+    def _closed(self, editing: Editing) -> onnx.ModelProto:
+        result = close_model(editing, self._in_place)
+        if result is not self._model:
+            give_names(self._names)
+        return result
+
+
+def _simplify_constants(model: onnx.ModelProto, budget: int) -> onnx.ModelProto:
+    """Simplify a model without inputs: within the budget, nothing but constants is left."""
+    editing = open_model(model)
+    Rounds(editing, budget, [rule for rule in RULES if rule.startswith(("merge", "fuse"))]).run()
+    return close_model(editing)

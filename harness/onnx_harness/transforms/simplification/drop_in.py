@@ -1,0 +1,113 @@
+"""What ``onnxsim.simplify`` takes and this one's rules don't need: a path, outputs to leave out, a check by running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from onnx_harness.errors import did_you_mean
+from onnx_harness.transforms.simplification.shapes import overwritten
+
+# onnxsim's own bounds (its options check_rtol and check_atol).
+RTOL, ATOL = 1e-4, 1e-5
+
+Array = npt.NDArray[Any]
+
+
+def loaded(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
+    """Return the model itself, or the one in the file of that path, its external data included."""
+    return model if isinstance(model, onnx.ModelProto) else onnx.load_model(str(model))
+
+
+def without_outputs(model: onnx.ModelProto, names: Sequence[str], in_place: bool) -> onnx.ModelProto:
+    """Return the model without these outputs: a copy, unless it may be changed.
+
+    Raises:
+        ValueError: one isn't an output of the model, or none would stay.
+    """
+    if not names:
+        return model
+    present = [info.name for info in model.graph.output]
+    for name in names:
+        if name not in present:
+            raise ValueError(f"unused_output: '{name}' is no output of the model. {did_you_mean(name, present)}")
+    if not in_place:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        model = copy
+    used = [info for info in model.graph.output if info.name not in names]
+    if not used:
+        raise ValueError("unused_output names every output of the model: one has to stay")
+    model.graph.ClearField("output")
+    model.graph.output.extend(used)
+    return model
+
+
+def differences(
+    before: onnx.ModelProto,
+    after: onnx.ModelProto,
+    times: int,
+    shapes: Sequence[tuple[str, tuple[int, ...]]] = (),
+) -> list[str]:
+    """Run both models on drawn inputs, ``times`` times, and return a sentence for each output that differs.
+
+    Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static are 1. Outputs agree
+    within onnxsim's bounds, rtol 1e-4 and atol 1e-5. Graph optimizations are off.
+
+    Args:
+        before: the original.
+        after: what was made of it.
+        times: how often.
+        shapes: those that inputs of the original have been given since.
+
+    Raises:
+        ValueError: the original doesn't run on such inputs.
+    """
+    rng = np.random.default_rng(0)
+    with overwritten(before, shapes):
+        first = _session(before)
+    second = _session(after)
+    found: list[str] = []
+    for _ in range(times):
+        feeds = {info.name: _drawn(rng, info) for info in first.get_inputs()}
+        try:
+            expected = first.run(None, feeds)
+        except Exception as error:  # ONNX Runtime's errors have no base class of their own
+            raise ValueError(f"check_n: the original doesn't run on drawn inputs: {error}") from None
+        got = second.run(None, feeds)
+        for info, one, other in zip(first.get_outputs(), expected, got, strict=True):
+            if not _agree(one, other):
+                found.append(f"output '{info.name}' differs from the original's")
+    return list(dict.fromkeys(found))
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _drawn(rng: np.random.Generator, info: Any) -> Array:
+    shape = [size if isinstance(size, int) and size >= 0 else 1 for size in info.shape]
+    kind = info.type.removeprefix("tensor(").removesuffix(")")
+    if kind == "string":
+        return np.full(shape, "", object)
+    dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+    if dtype.kind == "f":
+        return np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    if not isinstance(one, np.ndarray) or one.dtype.kind not in "fc":
+        return bool(np.array_equal(one, other))
+    return one.shape == other.shape and bool(np.allclose(other, one, rtol=RTOL, atol=ATOL, equal_nan=True))

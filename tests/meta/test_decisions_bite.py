@@ -1,0 +1,103 @@
+"""Mistakes in what a model decides by: each is caught by the inputs that reach it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_harness import transforms
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.inputs.decisions import batch
+from onnx_harness.inputs.plan import search
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult, Reached, Status
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import Transform
+from tests.forests import ML, forest, set_attribute, words
+from tests.models import save
+
+FOREST = forest(trees=8, depth=4, seed=21)
+CITIES = ["amber", "beryl", "coral", "dusk", "ember", "flint", "garnet", "hazel"]
+
+
+def encoder(cities: list[str]) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("OneHotEncoder", ["city"], ["hot"], domain=ML, cats_strings=cities),
+        helper.make_node("MatMul", ["hot", "w"], ["y"]),
+    ]
+    made = words(nodes, {"city": (TensorProto.STRING, ["n"])}, 2)
+    weights = np.random.default_rng(0).normal(size=(len(cities), 2)).astype(np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    return made
+
+
+def labels(values: list[float]) -> onnx.ModelProto:
+    node = helper.make_node("LabelEncoder", ["k"], ["y"], domain=ML, keys_strings=CITIES, values_floats=values)
+    return words([node], {"k": (TensorProto.STRING, ["n", 1])}, 1)
+
+
+def split(model: onnx.ModelProto, at: int) -> np.float32:
+    values = next(entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values")
+    return np.float32(values[at])
+
+
+UNSEEN = ["a threshold one unit in the last place up", "a threshold one unit in the last place down"]
+VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+MISTAKES = {
+    "a threshold one unit in the last place up": (
+        FOREST,
+        set_attribute(FOREST, "nodes_values", 0, float(np.nextafter(split(FOREST, 0), np.float32(np.inf)))),
+    ),
+    "a threshold one unit in the last place down": (
+        FOREST,
+        set_attribute(FOREST, "nodes_values", 2, float(np.nextafter(split(FOREST, 2), np.float32(-np.inf)))),
+    ),
+    "less for at most": (FOREST, set_attribute(FOREST, "nodes_modes", 1, b"BRANCH_LT")),
+    "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 15, 9.0)),
+    "two categories swapped": (encoder(CITIES), encoder([*CITIES[:-2], "hazel", "garnet"])),
+    "one label's value": (labels(VALUES), labels([*VALUES[:-1], 8.1])),
+}
+
+
+def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto, wrong: onnx.ModelProto) -> CellResult:
+    """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
+    planted = Transform("a planted fault", lambda _: wrong, {"planted": {}})
+    monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
+    card = card_for(save(right, folder / "model.onnx"))
+    return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings())).result
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_caught_and_a_copy_is_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = MISTAKES[name]
+    assert judged(tmp_path / "copy", monkeypatch, right, right).status is Status.PASS
+    assert judged(tmp_path / "wrong", monkeypatch, right, wrong).status is Status.FAIL
+    # It's these inputs that catch it, and no others.
+    monkeypatch.setattr(search, "decisive_sets", lambda *_: ([], []))
+    blind = judged(tmp_path / "blind", monkeypatch, right, wrong).status
+    assert blind is (Status.PASS if name in UNSEEN else blind)
+
+
+def test_what_is_reached_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged(tmp_path, monkeypatch, FOREST, FOREST).coverage
+    assert found is not None
+    leaves = found.kinds["leaves"]
+    assert leaves.reached >= 0.9 * leaves.total
+    found = judged(tmp_path / "labels", monkeypatch, labels(VALUES), labels(VALUES)).coverage
+    assert found is not None
+    assert found.kinds == {"keys": Reached(8, 8)}
+
+
+def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_MOST_SETS", 0)
+    small = forest(rows=1, depth=5, seed=22)
+    found = judged(tmp_path, monkeypatch, small, small)
+    assert any(note.startswith("the inputs reach ") for note in found.notes)

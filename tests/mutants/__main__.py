@@ -1,0 +1,248 @@
+"""`make mutants`: the mistakes that mutmut makes in the rooms, and which of them no test notices."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mutants.reading import (
+    End,
+    Equivalent,
+    Mutant,
+    patterns,
+    read_equivalents,
+    read_mutants,
+)
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+WORK = ROOT / "build" / "mutants"
+PACKAGE = "harness/onnx_harness"
+_HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
+
+_NOTHING_MATCHES = "Filtered for specific mutants, but nothing matches"
+
+Lines = dict[str, set[int]]
+"""Of each file below the source root, the lines that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Files whose mistakes have to be noticed, and by which tests.
+
+    Attributes:
+        files: below the source root.
+        tests: below the repository.
+        floor: the least score in percent; None until it was measured.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    floor: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What became of a room's mutants."""
+
+    room: Room
+    counted: list[Mutant]
+    texts: int
+    excused: int
+
+    @property
+    def unnoticed(self) -> list[Mutant]:
+        """The mutants that no test noticed, those that none reaches included."""
+        return [mutant for mutant in self.counted if mutant.end not in (End.KILLED, End.TIMED_OUT)]
+
+    @property
+    def percent(self) -> float:
+        """The share that was noticed; 100 of none."""
+        if not self.counted:
+            return 100.0
+        return 100 * (1 - len(self.unnoticed) / len(self.counted))
+
+    @property
+    def too_low(self) -> bool:
+        """Whether the room fell below its floor."""
+        return self.room.floor is not None and self.percent < self.room.floor
+
+
+def read_rooms(path: Path = HERE / "rooms.toml", root: Path = ROOT) -> list[Room]:
+    """Read the rooms.
+
+    Raises:
+        ValueError: a glob fits no file.
+    """
+    rooms = []
+    for name, entry in tomllib.loads(path.read_text("utf-8")).items():
+        files = _globbed(root / PACKAGE, entry["files"], root / PACKAGE.split("/")[0])
+        tests = _globbed(root, entry["tests"], root)
+        rooms.append(Room(name, files, tests, entry.get("floor")))
+    return rooms
+
+
+def _globbed(folder: Path, patterns: Iterable[str], base: Path) -> tuple[str, ...]:
+    found: list[str] = []
+    for pattern in patterns:
+        matching = sorted(path.relative_to(base).as_posix() for path in folder.glob(pattern))
+        if not matching:
+            raise ValueError(f"rooms.toml: {pattern!r} fits no file")
+        found += matching
+    return tuple(found)
+
+
+def changed_lines(diff: str) -> Lines:
+    """Read which lines a ``git diff --unified=0 --relative=harness`` adds or changes."""
+    lines: Lines = {}
+    file = ""
+    for line in diff.splitlines():
+        if line.startswith("+++ "):
+            file = line.removeprefix("+++ ").removeprefix("b/")
+        elif (match := _HUNK.match(line)) is not None:
+            first, count = int(match[1]), int(match[2] or 1)
+            lines.setdefault(file, set()).update(range(first, first + count))
+    return {file: numbers for file, numbers in lines.items() if numbers}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
+    """Copy the repository to where mutmut works, laid out as it takes it: the source root is ``src``."""
+    shutil.rmtree(work, ignore_errors=True)
+    for name in _git("ls-files", "-co", "--exclude-standard").splitlines():
+        source = ROOT / name
+        if not source.is_file():  # deleted, and not committed yet
+            continue
+        target = work / (f"src/{name.removeprefix('harness/')}" if name.startswith("harness/") else name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+    settings = {
+        "source_paths": ["src"],
+        "only_mutate": [f"src/{file}" for file in files],
+        "also_copy": ["conftest.py", "models", "reports", "README.md"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": list(room.tests),
+    }
+    section = "\n".join(f"{key} = {value!r}" for key, value in settings.items())
+    with (work / "pyproject.toml").open("a", encoding="utf-8") as project:
+        project.write(f"\n[tool.mutmut]\n{section}\n")
+
+
+def _run_mutmut(work: Path, children: int, asked: Sequence[str] = ()) -> None:
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children), *asked]
+    mutated = work / "mutants" / "src"
+    # Python remembers of a path that isn't there when it starts that nothing is to be found in it.
+    mutated.mkdir(parents=True)
+    environment = os.environ | {"PYTHONPATH": str(mutated)}
+    log = work / "mutmut.log"
+    with log.open("w", encoding="utf-8") as output:
+        ended = subprocess.run(command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if ended.returncode != 0:
+        if asked and _NOTHING_MATCHES in log.read_text("utf-8"):
+            return  # of the changed functions mutmut changes none
+        end = log.read_text("utf-8").replace("\r", "\n").strip()[-3000:]
+        raise RuntimeError(f"mutmut ended with {ended.returncode}; {log} ends:\n{end}")
+
+
+def _asked(room: Room, lines: Lines) -> list[str]:
+    """The mutants to try for ``lines``, as patterns of mutmut's."""
+    asked: list[str] = []
+    for file in room.files:
+        if file in lines:
+            source = (ROOT / PACKAGE.split("/")[0] / file).read_text("utf-8")
+            asked += patterns(file, source, lines[file])
+    return asked
+
+
+def score(
+    room: Room, mutants: Iterable[Mutant], equivalents: Sequence[Equivalent], lines: Lines | None = None
+) -> Score:
+    """Count a room's mutants; of ``lines`` alone, where there are some."""
+    counted: list[Mutant] = []
+    texts = excused = 0
+    for mutant in mutants:
+        if lines is not None and mutant.line not in lines.get(mutant.file, ()):
+            continue
+        if mutant.is_text:
+            texts += 1
+        elif any(entry.fits(mutant) for entry in equivalents):
+            excused += 1
+        else:
+            counted.append(mutant)
+    return Score(room, counted, texts, excused)
+
+
+def stale(room: Room, mutants: Sequence[Mutant], equivalents: Sequence[Equivalent]) -> list[Equivalent]:
+    """The reasons for files of ``room`` that fit no mutant which no test notices."""
+    survivors = [mutant for mutant in mutants if mutant.end is not End.KILLED]
+    mine = [entry for entry in equivalents if entry.file in room.files]
+    return [entry for entry in mine if not any(entry.fits(mutant) for mutant in survivors)]
+
+
+def _show(found: Score) -> None:
+    ends = Counter(mutant.end for mutant in found.counted)
+    parts = ", ".join(f"{ends[end]} {end}" for end in End if ends[end])
+    floor = "" if found.room.floor is None else f", and has to be {found.room.floor:g}% or more"
+    print(
+        f"{found.room.name}: {found.percent:.1f}% of {len(found.counted)} mutants noticed{floor}: {parts or 'none'}; "
+        f"{found.excused} are equivalent, {found.texts} only reword a message",
+        flush=True,
+    )
+    for mutant in found.unnoticed:
+        was, now = (text.replace("\n", " ") for text in (mutant.was, mutant.now))
+        print(f"  {mutant.end} {PACKAGE.split('/')[0]}/{mutant.file}:{mutant.line}\n    - {was}\n    + {now}")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run mutmut on rooms. 1: on changed lines something went unnoticed, or a whole room fell below its floor."""
+    rooms = {room.name: room for room in read_rooms()}
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"all without: {', '.join(rooms)}")
+    parser.add_argument("--changed", metavar="COMMIT", help="only on lines that differ from this commit")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(words)
+    unknown = set(options.rooms) - set(rooms)
+    if unknown:
+        parser.error(f"no room is called {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
+    equivalents = read_equivalents(HERE / "equivalent.toml")
+    lines = None
+    if options.changed is not None:
+        lines = changed_lines(_git("diff", "--unified=0", "--relative=harness", options.changed, "--", "harness"))
+    failed = False
+    for name in options.rooms or rooms:
+        room = rooms[name]
+        asked = [] if lines is None else _asked(room, lines)
+        files = [file for file in room.files if lines is None or file in lines]
+        if lines is not None and not asked:
+            continue  # nothing of it changed that mutmut would change
+        work = WORK / name
+        _lay_out(work, room, files)
+        _run_mutmut(work, options.jobs, asked)
+        mutants = list(read_mutants(work / "mutants" / "src", work / "src"))
+        found = score(room, mutants, equivalents, lines)
+        _show(found)
+        if lines is not None:
+            failed |= bool(found.unnoticed)
+            continue
+        failed |= found.too_low
+        for entry in stale(room, mutants, equivalents):
+            failed = True
+            print(f"  equivalent.toml: nothing is like this any more: {entry.file}: {entry.now}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
