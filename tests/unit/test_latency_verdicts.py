@@ -270,11 +270,12 @@ def chosen(monkeypatch: pytest.MonkeyPatch, power_of_one: float, **more: Any) ->
 def test_the_fewest_even_pairs_that_reach_the_power_are_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert chosen(monkeypatch, 0.95 / 38) == Choice(
+    # The time allowed is just enough.
+    assert chosen(monkeypatch, 0.95 / 38, pair_s=50.0, budget_s=3800.0) == Choice(
         38,
         pytest.approx(0.95),  # type: ignore[arg-type]
         38,
-        "38 pairs for each of 2 cells, about 0.6 minutes: with a spread of 1.0% over pairs "
+        "38 pairs for each of 2 cells, about 63.3 minutes: with a spread of 1.0% over pairs "
         "a slowdown of 2% is significant in 95.0% of runs",
     )
     assert chosen(monkeypatch, 0.95 / 37).wanted == 38
@@ -282,13 +283,22 @@ def test_the_fewest_even_pairs_that_reach_the_power_are_chosen(
 
 
 def test_no_fewer_pairs_are_chosen_than_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = chosen(monkeypatch, 1.0, cells=20_000, budget_s=60.0)
+    many = chosen(monkeypatch, 0.045, cells=20_000, budget_s=6000.0)
     assert pairs_needed(0.01 / 20_000) == 21
     assert (many.pairs, many.wanted) == (22, 22)
-    assert many.why.endswith("; fewer couldn't fail at all, though the time allowed is 1.0 minutes")
-    alone = chosen(monkeypatch, 0.01, cells=1, budget_s=9.0)
-    assert alone.pairs == 18
+    assert many.why == (
+        "22 pairs for each of 20000 cells, about 3666.7 minutes: with a spread of 1.0% over pairs "
+        "a slowdown of 2% is significant in 99.0% of runs; fewer couldn't fail at all, though the time "
+        "allowed is 100.0 minutes"
+    )
+
+
+def test_where_the_time_ends_first_the_pairs_that_it_would_take_are_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = chosen(monkeypatch, 0.01, cells=1, pair_s=50.0, budget_s=900.0)
+    assert (alone.pairs, alone.wanted) == (18, MOST_PAIRS)
     assert alone.why == (
-        "18 pairs for the cell, about 0.1 minutes: with a spread of 1.0% over pairs a slowdown of 2% "
-        "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 0.1 minutes"
+        "18 pairs for the cell, about 15.0 minutes: with a spread of 1.0% over pairs a slowdown of 2% "
+        "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 15.0 minutes"
     )
