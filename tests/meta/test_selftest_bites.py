@@ -106,7 +106,7 @@ def test_each_row_says_whether_it_is_reached(row: str, good: list[Outcome], shor
 
 def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [case for case in half_cases() if case.name in ("centring_0", "centring_3000")]
-    monkeypatch.setattr(half_rows, "half_cases", lambda *, quick: iter(chosen))
+    monkeypatch.setattr(half_rows, "half_cases", lambda **_: iter(chosen))
 
 
 def test_a_right_and_a_wrong_answer_of_float16_are_told_apart(

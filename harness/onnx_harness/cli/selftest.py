@@ -21,7 +21,7 @@ from onnx_harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from onnx_harness.selftest.bench import Outcome
-    from onnx_harness.selftest.rows import Row
+    from onnx_harness.selftest.table import Row
 
 _QUICK_BYTES = 4_000_000
 _MOST_WORDS = 20
@@ -45,8 +45,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, cost. What was found stays in the log and isn't\n"
-        "looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, cost. What was found stays in the log\n"
+        "and isn't looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 
