@@ -42,7 +42,7 @@ operators: .venv/.made ## every official case of ONNX's operators through our ow
 	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32
 
 selftest: .venv/.made ## how far the verdicts can be trusted, on two seeds and the small models of the zoo
-	.venv/bin/onnx-harness selftest inputs defects honest fp16 --quick
+	.venv/bin/onnx-harness selftest inputs defects honest fp16 half --quick
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .

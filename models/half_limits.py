@@ -1,7 +1,6 @@
 """Builders of small models that float16 is too coarse or too narrow for, each as real ones are. Seeded.
 
-The first five lose their digits in float16, the others leave its range (above 65504). In float32 all are well scaled.
-The last one is a sum that the conversion has to leave in float32.
+The first four lose their digits in float16, the others leave its range (above 65504). In float32 all are well scaled.
 """
 
 from __future__ import annotations
@@ -120,30 +119,6 @@ def harmonic_source(out: Path) -> None:
     _save(out, text, weights)
 
 
-def nearest_prototypes(out: Path) -> None:
-    """Probabilities by distance to 12 prototypes, squared distances expanded to |x|^2 - 2xp + |p|^2."""
-    prototypes = 10 + _normal(12, 16, scale=0.5)
-    text = """nearest_prototypes (float[batch, 16] x) => (float[batch, 12] y) {
-        shifted = Add (x, level)
-        squares = Mul (shifted, shifted)
-        norms = ReduceSum <keepdims = 1> (squares, axes)
-        cross = MatMul (shifted, prototypes)
-        twice = Mul (cross, two)
-        part = Sub (norms, twice)
-        distance = Add (part, prototype_norms)
-        negative = Neg (distance)
-        logits = Div (negative, temperature)
-        y = Softmax <axis = 1> (logits)
-    }"""
-    weights = _scalars(level=10.0, two=2.0, temperature=8.0)
-    weights |= {
-        "axes": np.array([1], np.int64),
-        "prototypes": np.ascontiguousarray(prototypes.T),
-        "prototype_norms": np.square(prototypes).sum(1, dtype=np.float32),
-    }
-    _save(out, text, weights)
-
-
 # Range.
 
 
@@ -225,19 +200,4 @@ def unscaled_attention(out: Path) -> None:
         "key_weight": _normal(64, 64, scale=70 / 8, seed=1),
         "value_weight": _normal(64, 64, seed=2),
     }
-    _save(out, text, weights)
-
-
-def image_statistics(out: Path) -> None:
-    """Exposure of an image from its pixels of 0 to 255: sums over all of them, divided by their number at the end."""
-    text = """image_statistics (float[batch, 3, 64, 64] image) => (float[batch, 6] y) {
-        total = ReduceSum <keepdims = 0> (image, axes)
-        mean = Div (total, count)
-        unit = Div (mean, full)
-        squares = Mul (unit, unit)
-        features = Concat <axis = 1> (unit, squares)
-        y = Gemm (features, weight, bias)
-    }"""
-    weights = _scalars(count=64.0 * 64.0, full=255.0)
-    weights |= {"axes": np.array([2, 3], np.int64), "weight": _normal(6, 6, scale=2.0), "bias": _normal(6, seed=1)}
     _save(out, text, weights)

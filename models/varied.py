@@ -60,18 +60,6 @@ def text_classifier(out: Path) -> None:
     onnx.save(model, out)
 
 
-def gradient_boosting(out: Path) -> None:
-    """Gradient-boosted trees of scikit-learn: TreeEnsembleRegressor, a smooth target, 60 trees of depth 4."""
-    from skl2onnx import to_onnx
-    from sklearn.ensemble import GradientBoostingRegressor
-
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((600, 8)).astype(np.float32)
-    y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + np.where(x[:, 3] > 0.5, 1.0, 0.0)
-    trees = GradientBoostingRegressor(n_estimators=60, max_depth=4, random_state=0).fit(x, y)
-    onnx.save(to_onnx(trees, x[:1], name="gradient_boosting", target_opset={"": 15, "ai.onnx.ml": 3}), out)
-
-
 def prompt_segmentation(out: Path) -> None:
     """A mask decoder as of Segment Anything: an image's embedding and points with labels give masks and scores."""
     width = 32

@@ -23,8 +23,8 @@ def build(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 BUILT = (
     *("bn_cnn", "transformer_block", "loop", "external_data", "shufflenet", "squeezenet"),
-    *("map_points", "pressure_variance", "quiet_log_mel", "harmonic_source", "nearest_prototypes", "pcm_power"),
-    *("massive_activations", "log_partition", "unscaled_attention", "image_statistics"),
+    *("map_points", "pressure_variance", "quiet_log_mel", "harmonic_source", "pcm_power"),
+    *("massive_activations", "log_partition", "unscaled_attention"),
     *("qdq_cnn", "weight_only_int8", "weight_only_int4", "lstm_dynamic"),
     *("decoder_growing_cache", "decoder_static_cache", "decoder_grouped_queries", "grouped_query_attention"),
     *("prompt_segmentation", "detector_nms", "graph_network", "diffusion_block", "legacy_opset7"),
@@ -77,10 +77,7 @@ def test_a_vocoder_draws_noise_and_its_loudness_does_not_depend_on_it(
     assert np.array_equal(loudness, as_loud)
 
 
-def test_trees_and_a_text_classifier_tell_their_inputs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees = onnxruntime.InferenceSession(build("gradient_boosting", tmp_path, monkeypatch))
-    rows = np.random.default_rng(1).standard_normal((20, 8)).astype(np.float32)
-    assert np.ptp(trees.run(None, {"X": rows})[0]) > 1
+def test_a_text_classifier_tells_good_from_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = onnxruntime.InferenceSession(build("text_classifier", tmp_path, monkeypatch))
     labels, _ = text.run(None, {"text": np.array(["a good film", "a dull film"], object)})
     assert labels.tolist() == [1, 0]

@@ -150,8 +150,8 @@ def _resize() -> Iterator[HalfCase]:
         table = np.sin(np.arange(count) * 2.0)
         yield make_case("resize", f"grid_{count}", body, (0.0, 0.999), {"side": np.float32(count), "table": table})
     body = 'spread = Mul (x, big) y = Resize <mode = "linear"> (spread, , scales)'
-    weights = {"big": np.array(1e5, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
-    yield make_case("resize", "large", body, (-1, 1), weights, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y")
+    large = {"big": 1e5, "scales": np.array([1, 1, 2, 2], np.float32)}
+    yield make_case("resize", "large", body, (-1, 1), large, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y")
 
 
 KINDS: Sequence[Callable[[], Iterator[HalfCase]]] = (
