@@ -330,7 +330,8 @@ def _compared(
         set_names=[each.name for each in sets],
         float_io=held.float_io,
         inputs_differ=len({each.digest() for each in sets}) > 1,
-        unusual=[bool(each.unusual) for each in sets],
+        # What lies on a threshold is ordinary but for that: noise has to explain what differs there, not the bound.
+        unusual=[bool(each.unusual) and not each.poised for each in sets],
         saturated=[each.saturates for each in sets],
         yardstick=yardstick,
     )
