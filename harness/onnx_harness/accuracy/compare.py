@@ -21,6 +21,7 @@ from onnx_harness.accuracy.failures import (
     reason,
     share,
 )
+from onnx_harness.accuracy.flips import in_steps, without_flips
 from onnx_harness.accuracy.measure import Array, Measured, extent, is_float, is_text, measure
 from onnx_harness.accuracy.noise import moved_elements, pool
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis
@@ -34,11 +35,6 @@ Outputs = Mapping[str, Value]
 
 Explain = Callable[[str, Array, float], Bound]
 """What explains an output in one input set, by its name, its reference and the greatest magnitude in that."""
-
-
-# Of 18 quantized models and 6 others that round, no honest variant departed in more sets than one of four by more than
-# draws of their last bits did in that set. A scale changed by 1%, a zero point or a column of weights shows in all.
-_SHARE_OF_FLIPS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def compare(
         found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
     usual = len(reference) - sum(unusual[: len(reference)])
-    failures, flips = _without_flips(failures, usual)
+    failures, flips = without_flips(failures, usual)
     for failure in failures:
         if failure.flip:
             totals[failure.output].refute()
@@ -155,29 +151,6 @@ def compare(
     inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ, len(reference)))
     notes = (*_notes(vacuous), *_forgiven(totals, yardstick), *flips)
     return Comparison(record, merged(failures), notes, inert)
-
-
-def _without_flips(failures: Sequence[OutputFailure], sets: int) -> tuple[list[OutputFailure], list[str]]:
-    """The failures without those that may be chance, and remarks on these.
-
-    Where last bits flip a value of a quantizer or a rounding, they do so in few sets. A change shows in all of them.
-
-    Args:
-        failures: of every set.
-        sets: how many usual sets there are.
-    """
-    most = max(1, round(_SHARE_OF_FLIPS * sets))
-    flips: dict[str, set[int | None]] = {}
-    for failure in failures:
-        if failure.flip:
-            flips.setdefault(failure.output, set()).add(failure.at)
-    chance = {output: len(places) for output, places in flips.items() if len(places) <= most < sets}
-    remarks = [
-        f"{output}: in {count} of {sets} input sets it departs as far as the model's own last bits move it in others, "
-        "which stands"
-        for output, count in chance.items()
-    ]
-    return [failure for failure in failures if not (failure.flip and failure.output in chance)], remarks
 
 
 # The checks. Each gives a failure or None, and knows nothing of the others.
@@ -254,7 +227,7 @@ def check_faithful(
     if bound.explains(found, moved):
         return None
     if bound.on_grid and moved:
-        what = _in_steps(reference, candidate, found, moved, bound)
+        what = in_steps(reference, candidate, found, moved, bound)
     elif bound.times(found) > MOST_L2:
         norm = math.sqrt(found.signal)
         many = f", {_times(bound.times(found))} times" if math.isfinite(bound.times(found)) else "; nothing is"
@@ -273,17 +246,6 @@ def check_faithful(
         name, Check.FAITHFUL, what, severity=bound.times(found), question=Question.FAITHFUL, rtol=found.rtol,
         flip=bound.happens(found, moved),
     )  # fmt: skip
-
-
-def _in_steps(reference: Array, candidate: Array, found: Measured, moved: int, bound: Bound) -> str:
-    """The departure of an output on a grid: how many steps, in how many elements."""
-    at, noise = found.greatest_at or 0, bound.floor
-    return (
-        f"departs by {found.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
-        f"{place(reference, at)} ({pair(reference, candidate, at)}), and {share(moved, found.size)} lie on another "
-        f"step; the untouched model's own last bits move {share(noise.moved, found.size)} by "
-        f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_STEPS:g}x as far)"
-    )
 
 
 def check_signed_zero(

@@ -6,16 +6,14 @@ other rooms, of a model that was changed on purpose.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
-from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
+from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import listed
-from onnx_harness.accuracy.noise import Noise
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.inputs.graph.chance import random_nodes
@@ -29,6 +27,7 @@ from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.specification import has_infinities, specified_instead
+from onnx_harness.judging.untouched import DRAWS, false_shapes, is_of, made_constant, said_of, unsteady
 from onnx_harness.model.file import Model
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status, Symptom
@@ -41,13 +40,6 @@ from onnx_harness.transforms.variant import BoundVariant
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
-
-
-# Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter of the greatest
-# element, no fault could be told from it.
-_CHAOS = 0.25 / MOST_ELEMENT
-# Runs of a candidate whose model draws at random: a coin that falls alike in all of them is no coin.
-_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +150,9 @@ def verdict(
             the model draws at random: what a transform has made constant gives the same each time.
     """
     made = held.reference
-    if constant := _made_constant(held, outputs[0], again):
+    if constant := made_constant(held.model, made, held.provider, outputs[0], again):
         reason = (
-            f"drawn at random by the untouched model, and the same in each of {_DRAWS} runs here: {listed(constant)}"
+            f"drawn at random by the untouched model, and the same in each of {DRAWS} runs here: {listed(constant)}"
         )
         return Verdict(Status.FAIL, reason=reason, symptom=Symptom.WRONG_VALUES)
     notes: list[str] = []
@@ -176,7 +168,7 @@ def verdict(
         notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [_without(each, made.unstable) for each in outputs]
     places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
-    notes += _false_shapes(held)
+    notes += false_shapes(held.model, made)
     yardstick, unmeasured = _yardstick(held)
     notes += unmeasured
     comparison = _compared(held, expected, outputs, places, yardstick)
@@ -184,10 +176,10 @@ def verdict(
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
         steadiness = unusual_floor(held.model, made, held.kept)
         yardstick = yardstick.with_noise(steadiness)
-        unsteady = _unsteady(held, steadiness)
-        chaotic = [place for place, judges in unsteady.items() if not judges] if comparison.only_values else []
+        shaky = unsteady(made, steadiness, _tolerances(held))
+        chaotic = [place for place, judges in shaky.items() if not judges] if comparison.only_values else []
         places = [place for place in places if place not in chaotic]
-        notes += _said_of(held, unsteady)
+        notes += said_of(made, shaky)
         comparison = _compared(held, expected, outputs, places, yardstick)
     instead = {} if comparison.passed else _specified(held, expected, outputs, places)
     if instead:
@@ -209,87 +201,6 @@ def verdict(
     if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
-
-
-def _made_constant(
-    held: Standard, first: Mapping[str, Any], again: Callable[[], Mapping[str, Any]] | None
-) -> list[str]:
-    """The outputs that operators of the untouched model draw at random, and that the candidate doesn't.
-
-    Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run: none is asked.
-    """
-    skeleton, unstable = held.model.skeleton, held.reference.unstable
-    drawn = {name for name in unstable & first.keys() if random_nodes(skeleton, {name})}
-    if again is None or not drawn or providers.get(held.provider).noise_factor > 1:
-        return []
-    for _ in range(_DRAWS - 1):
-        if not drawn:
-            break
-        other = again()
-        drawn = {name for name in drawn if name in other and _is_same(first[name], other[name])}
-    return sorted(drawn)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Bit for bit, sequences and maps included."""
-    return pickle.dumps(one) == pickle.dumps(other)
-
-
-def _false_shapes(held: Standard) -> list[str]:
-    """A remark on each output of the untouched model that comes out in another shape than it is declared with."""
-    remarks = []
-    for value in held.model.signature.outputs:
-        if value.shape is None:
-            continue
-        for outputs in held.reference.outputs:
-            shape = getattr(outputs.get(value.name), "shape", None)
-            if shape is not None and not _fits(value.shape, shape):
-                remarks.append(
-                    f"output {value.name} is declared as {_shape_text(value.shape)} and comes out as "
-                    f"{_shape_text(shape)}: the model's declaration is false, and whoever relies on it goes wrong"
-                )
-                break
-    return remarks
-
-
-def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
-    if len(declared) != len(shape):
-        return False
-    return all(not isinstance(size, int) or size == actual for size, actual in zip(declared, shape, strict=True))
-
-
-def _shape_text(shape: Sequence[int | str | None]) -> str:
-    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
-
-
-def _unsteady(held: Standard, steadiness: Noise) -> dict[int, bool]:
-    """The unusual input sets on which the reference itself isn't within the bounds, and whether each can still judge.
-
-    Args:
-        held: the bounds.
-        steadiness: how far last bits move the untouched model on each unusual set.
-    """
-    tolerance_for = _tolerances(held)
-    found: dict[int, bool] = {}
-    for place, gaps in enumerate(steadiness.sets):
-        for name, gap in gaps.items():
-            output = next((each for each in held.reference.outputs[place] if _is_of(name, each)), name)
-            if gap.beyond(*tolerance_for(output).bounds(gap.scale)):
-                found[place] = found.get(place, True) and not gap.is_chaos(_CHAOS)
-    return found
-
-
-def _said_of(held: Standard, unsteady: Mapping[int, bool]) -> list[str]:
-    """Remarks on unusual input sets that judge less than others, or nothing."""
-    remarks = []
-    for judges, words in (
-        (False, "judges nothing, since last bits alone make the untouched model give something else there"),
-        (True, "held to the untouched model's own noise, which is beyond the bound there"),
-    ):
-        names = [held.reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges]
-        if names:
-            remarks.append(f"{words}: {listed(sorted(names))}")
-    return remarks
 
 
 def _specified(
@@ -418,7 +329,7 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
     card, outputs = held.card, comparison.record.outputs
     remarks = []
     for name, why in card.vacuous.items():
-        mine = [each for each in outputs if _is_of(each, name)]
+        mine = [each for each in outputs if is_of(each, name)]
         if mine and not comparison.inert.issuperset(mine):
             remarks.append(f"the card's [vacuous] lists {name}, which does react to the inputs: remove the line")
         elif mine:
@@ -429,7 +340,7 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
     judged = [
         name
         for name in sorted(comparison.inert)
-        if any(_is_of(name, output) for output in reached) and not any(_is_of(name, each) for each in card.vacuous)
+        if any(is_of(name, output) for output in reached) and not any(is_of(name, each) for each in card.vacuous)
     ]
     if not judged:
         return None, tuple(remarks)
@@ -439,11 +350,6 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
         f'or accept it in the card: [vacuous] {judged[0]} = "why"'
     )
     return reason, tuple(remarks)
-
-
-def _is_of(name: str, output: str) -> bool:
-    """Whether a compared value is a graph output, or nested in it; ``*`` is every output."""
-    return output == "*" or name == output or name.startswith(f"{output}[")
 
 
 def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
