@@ -221,3 +221,9 @@ def test_a_sequence_that_is_taken_apart_is_not_put_together(text: str, opset: in
     numbers = {"i0": 0, "last": -1, "parts": [2, 1], "two": 2}
     constants = {name: np.array(value, np.int64) for name, value in numbers.items() if name in text}
     assert left(f"y = Neg(x) {text}", opset, **constants) == expected
+
+
+@pytest.mark.parametrize(("number", "casts"), [(0.5, 2), (-0.0, 2), (0.1, 3), (np.nan, 3), (1e6, 3)])
+def test_a_constant_is_cast_to_float16_where_that_rounds_nothing(number: float, casts: int) -> None:
+    text = "h = Cast<to = 10>(x) k = Cast<to = 10>(c1) m = Mul(h, k) z = Cast<to = 1>(m)"
+    assert left(text, 17, c1=np.array(number, np.float32))["Cast"] == casts

@@ -17,6 +17,7 @@ from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
 from onnx_harness.model.types import Fact
 from onnx_harness.transforms.simplification.no_ops import (
     can_be_constant,
+    constant_array,
     constant_tensor,
     remove_whole,
     replace_by_constant,
@@ -273,7 +274,16 @@ def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> b
         return False
     if not can_be_constant(editing, value, fact.dtype):
         return False
-    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES
+    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES or _rounds_nothing(producer)
+
+
+def _rounds_nothing(node: ir.Node) -> bool:
+    """Whether it's a Cast of a constant whose every element float16 holds as it is."""
+    source = constant_array(node.inputs[0]) if node.op_type == "Cast" else None
+    if source is None or source.dtype != np.float32:
+        return False
+    with np.errstate(over="ignore"):
+        return bool((source.astype(np.float16).astype(np.float32) == source).all())
 
 
 def _plan(editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
