@@ -133,9 +133,7 @@ def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
         "source_paths": ["src"],
         "only_mutate": [f"src/{file}" for file in files],
         "also_copy": ["conftest.py", "models", "reports", "README.md"],
-        # Forked from a process that has run no test yet: threads of ONNX Runtime don't outlive a fork.
-        "process_isolation": "forkserver",
-        "timeout_constant": 60.0,  # seconds: on a busy machine starting takes longest
+        "timeout_constant": 10.0,  # seconds: on a busy machine starting takes longest
         "pytest_add_cli_args": ["-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": list(room.tests),
     }

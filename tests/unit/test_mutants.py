@@ -78,6 +78,27 @@ def test_a_mutant_is_read_with_the_line_that_it_changes(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        (1, End.KILLED),
+        (0, End.SURVIVED),
+        (36, End.TIMED_OUT),
+        (33, End.UNREACHED),
+        (255, End.BROKEN),  # mutmut itself failed: no test noticed anything
+        (-11, End.BROKEN),
+        (None, End.UNTRIED),
+    ],
+)
+def test_only_a_failing_or_endless_test_notices(code: int | None, end: End, folder: Path) -> None:
+    codes = {"exit_code_by_key": {"a.x_above__mutmut_1": code}}
+    (folder / "mutants" / "a.py.meta").write_text(json.dumps(codes), "utf-8")
+    [made] = read_mutants(folder / "mutants", folder / "src")
+    assert made.end is end
+    noticed = mutants.score(ROOM, [made], []).percent == 100
+    assert noticed is (end in (End.KILLED, End.TIMED_OUT))
+
+
 def test_functions_are_found_by_the_names_that_mutmut_gives_them() -> None:
     assert first_lines(SOURCE) == {"x_above": 4, "xǁBoxǁfull": 13}
 
