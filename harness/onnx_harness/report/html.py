@@ -98,7 +98,7 @@ def verdict(cells: Sequence[CellResult]) -> str:
     if failures:
         total = figures.counted(len(cells), "cell")
         why = of_causes(causes(failures))
-        return f"Fail: {figures.tally(failures)} of {total}" + (f", {why}" if why else "")
+        return f"Fail: {len(failures):,} of {total}" + (f", {why}" if why else "")
     passed = sum(cell.status is Status.PASS for cell in cells)
     if not passed:
         return "Nothing passed, nothing failed"

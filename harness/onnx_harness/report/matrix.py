@@ -76,8 +76,10 @@ def _grid(provider: str, places: Mapping[tuple[str, str], int]) -> Grid:
 
 
 def _speedup(cell: CellResult) -> Heat:
-    if cell.latency is None or cell.variant == ORIGINAL:
+    if cell.latency is None:
         return NOTHING
+    if cell.variant == ORIGINAL:
+        return Heat("baseline", None)
     speedup = cell.latency.speedup
     if not speedup > 0:
         return NOTHING

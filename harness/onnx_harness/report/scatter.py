@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_harness.report import figures
 from onnx_harness.report.figures import Block
@@ -135,22 +135,30 @@ def _decade(value: float) -> str:
 
 
 def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Drop the labels that would lie on another: the front's are kept first."""
-    taken: list[tuple[float, float, float]] = []
-    labelled: dict[int, str] = {}
+    """Keep the labels that cover neither a point nor another label; the front's come first."""
+    boxes = [(point.x - 6, point.x + 6, point.y) for point in points]
+    labelled: dict[int, Point] = {}
     for point in sorted(points, key=lambda point: not point.front):
-        width = 6.2 * len(point.label) + 8
-        start = point.x - width if point.anchor == "end" else point.x
-        free = all(
-            abs(point.y - y) > 11 or start > end or start + width < left for left, end, y in taken
-        )
-        if point.label and free and start > 0 and start + width < WIDTH + 4:
-            taken.append((start, start + width, point.y))
-            labelled[point.place] = point.label
-    return tuple(
-        Point(
-            point.place, point.cell, point.x, point.y,
-            labelled.get(point.place, ""), point.anchor, point.front,
-        )
-        for point in points
-    )  # fmt: skip
+        labelled[point.place] = replace(point, label="")
+        for anchor in (point.anchor, "start", "end"):
+            box = _label_box(point, anchor)
+            if point.label and _is_free(box, boxes):
+                boxes.append(box)
+                labelled[point.place] = replace(point, anchor=anchor)
+                break
+    return tuple(labelled[point.place] for point in points)
+
+
+def _label_box(point: Point, anchor: str) -> tuple[float, float, float]:
+    """Return where a label begins and ends, and its height in the plot; a letter is 6.2 units wide at most."""
+    width = 6.2 * len(point.label)
+    if anchor == "end":
+        return (point.x - 8 - width, point.x - 8, point.y)
+    return (point.x + 8, point.x + 8 + width, point.y)
+
+
+def _is_free(box: tuple[float, float, float], boxes: Sequence[tuple[float, float, float]]) -> bool:
+    start, end, height = box
+    if start < LEFT or end > WIDTH:
+        return False
+    return not any(start < right and left < end and abs(height - y) < 10 for left, right, y in boxes)

@@ -194,8 +194,8 @@ def _why_none(block: Block) -> str:
     grouped: list[Cause] = causes([cell for cell in judged if cell.status in BAD])
     if grouped:
         worst = grouped[0].worst
-        return f"nothing passes; {worst.variant} ends at {worst.stage}: {worst.reason or 'no reason given'}"
-    return f"nothing passes; {judged[0].variant}: {judged[0].reason or 'no reason given'}"
+        return f"{worst.variant} ends at {worst.stage}: {worst.reason or 'no reason given'}"
+    return f"{judged[0].variant}: {judged[0].reason or 'no reason given'}"
 
 
 def _smallest(candidates: Iterable[CellResult]) -> CellResult | None:

@@ -3,7 +3,7 @@
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const SVG = "http://www.w3.org/2000/svg";
-const PAGE = 100;
+const PAGE = 50;
 const BAD = ["fail", "error"];
 const ORDER = ["fail", "error", "known_failure", "pass", "not_applicable"];
 const SHORT = { pass: "pass", fail: "FAIL", error: "ERROR", known_failure: "known", not_applicable: "n/a" };
@@ -46,7 +46,7 @@ const filters = $("#filters"), dialog = $("#cell");
 const address = id => `#cell=${encodeURIComponent(id)}`;
 const term = (key, text) => h("a", { class: "term", href: `#term=${key}`, title: data.terms[key][1] }, text || data.terms[key][0]);
 function command(text) {
-  return h("span", { class: "command" }, h("code", {}, text), h("button", { type: "button", class: "copy" }, "Copy"));
+  return h("span", { class: "command" }, h("code", {}, text.split(" ").map((word, place) => [place ? " " : "", h("span", {}, word)])), h("button", { type: "button", class: "copy" }, "Copy"));
 }
 
 // The address holds the filters and the open cell.
@@ -92,21 +92,25 @@ function paint(measure) {
     link.parentNode.className = link.parentNode.className.replace(/ ?\bh\d\b/, "") + (level === null ? "" : ` h${level}`);
   }
 }
+const COLUMNS = [
+  ["departure", "departure", cell => cell.texts.departure], ["error", "tolerance", cell => cell.texts.error],
+  ["sensitivity", "sensitivity", cell => cell.texts.sensitivity], ["median", "", cell => cell.texts.median],
+  ["speedup", "speedup", cell => cell.texts.speedup], ["nodes", "", cell => cell.graph ? nodes(cell.graph) : ""],
+  ["size", "", cell => cell.graph ? bytes(cell.graph.bytes_after) : ""], ["ran in", "", cell => cell.texts.precision]];
+const nodes = g => g.nodes_before === g.nodes_after ? count(g.nodes_after) : `${count(g.nodes_before)} → ${count(g.nodes_after)}`;
 function list() {
-  const body = $("#list tbody"), cells = data.worst.filter(cell => cell.kept);
-  body.replaceChildren(...cells.slice(0, shown).map(row));
+  const body = $("#list tbody"), cells = data.worst.filter(cell => cell.kept), visible = cells.slice(0, shown);
+  const columns = COLUMNS.filter(([, , text]) => visible.some(cell => text(cell)));
+  $("#list thead").replaceChildren(h("tr", {}, ["cell", "status"].map(head => h("th", { scope: "col" }, head)),
+    columns.map(([head, key]) => h("th", { scope: "col" }, key ? term(key, head) : head))));
+  body.replaceChildren(...visible.map(cell => row(cell, columns)));
   $("#more").hidden = cells.length <= shown;
   $("#list").hidden = false;
 }
-function row(cell) {
-  const titled = (title, text, kind = "n") => h("td", { class: kind, "data-title": title }, text);
-  const t = cell.texts, g = cell.graph;
-  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: address(cell.id) }, cell.id)),
+function row(cell, columns) {
+  return h("tr", {}, h("th", { scope: "row" }, h("a", { href: address(cell.id) }, cell.id), cell.reason && h("div", { class: "why" }, cell.reason)),
     h("td", {}, h("span", { class: cell.status }, SHORT[cell.status]), cell.stage === "done" ? "" : ` at ${cell.stage}`),
-    titled("departure", t.departure), titled("error", t.error), titled("sensitivity", t.sensitivity),
-    titled("median", t.median), titled("speedup", t.speedup),
-    titled("nodes", g ? (g.nodes_before === g.nodes_after ? count(g.nodes_after) : `${count(g.nodes_before)} → ${count(g.nodes_after)}`) : ""),
-    titled("size", g ? bytes(g.bytes_after) : ""), titled("ran in", t.precision), titled("reason", cell.reason, "r"));
+    columns.map(([head, , text]) => h("td", { class: "n", "data-title": head }, text(cell))));
 }
 
 // A cell by itself.
@@ -272,6 +276,7 @@ async function start() {
   const rank = cell => ORDER.indexOf(cell.status);
   data.worst = [...data.cells].sort((a, b) => rank(a) - rank(b));
   filters.hidden = false;
+  for (const key of $$(".key")) key.hidden = true;
   filters.addEventListener("submit", event => event.preventDefault());
   filters.addEventListener("input", () => {
     const boxes = $$("[name=status]", filters), on = boxes.filter(box => box.checked), select = $("[name=value]", filters);
