@@ -33,8 +33,7 @@ from onnx_harness.results.run import RunInfo
 # The page shows names out of untrusted models: should one slip through unescaped, it still can't
 # load or run a thing from elsewhere.
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 
 MOST_CAUSES = 60
@@ -122,7 +121,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        asset=lambda name: Markup(_asset(name)),  # noqa: S704 - this package's own files
+        asset=lambda name: Markup(_asset(name)),
         policy=POLICY,
         figures=figures,
         shipping=shipping,
@@ -190,7 +189,8 @@ def _data(
 
 
 def _explained(cell: CellResult) -> list[str]:
-    lines = [_cut(line) for line in figures.explanation(cell)]
+    """Return what is said of a cell beside its reason, which stands above."""
+    lines = [_cut(line) for line in figures.explanation(cell) if line != cell.reason]
     if len(lines) <= MOST_LINES:
         return lines
     # The last line is the command that runs the cell alone.
@@ -208,7 +208,7 @@ def _packed(value: Any) -> Markup:
     """Return JSON as base64 of gzip: letters, digits and ``+/=``, which end no element."""
     text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=True)
     packed = gzip.compress(text.encode("ascii"), 6, mtime=0)
-    return Markup(base64.b64encode(packed).decode("ascii"))  # noqa: S704
+    return Markup(base64.b64encode(packed).decode("ascii"))
 
 
 def _plain(value: Any) -> Any:

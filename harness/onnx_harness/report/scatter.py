@@ -11,7 +11,7 @@ from onnx_harness.report.figures import Block
 from onnx_harness.results.cells import CellResult
 
 WIDTH, HEIGHT = 340, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 
 LEAST_SHARE = 1e-6
 """An error below this share of the tolerance, and an exact output, lie on the plot's lower edge."""
@@ -95,9 +95,7 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
         x, y = across(times[place]), up(shares[place])
         named = place in front or len(timed) <= MOST_LABELS
         anchor = "end" if x > WIDTH * 0.55 else "start"
-        points.append(
-            Point(places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front)
-        )
+        points.append(Point(places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front))
     path = " ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front)
     return Scatter(
         block.model,
@@ -131,7 +129,7 @@ def _decades(floor: float, ceiling: float) -> list[float]:
 
 
 def _decade(value: float) -> str:
-    return f"{value:.0%}" if value >= 0.01 else f"{value:.0e}"
+    return f"{value * 100:g}%"
 
 
 def _apart(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -48,9 +48,7 @@ class Choice:
     command: str = ""
 
 
-def choices(
-    run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
-) -> list[Choice]:
+def choices(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> list[Choice]:
     """Return one choice for each model and provider: those without a candidate first."""
     chosen = [_choice(block, models, run.command) for block in figures.blocks(cells)]
     return sorted(chosen, key=lambda choice: choice.fastest is not None)
