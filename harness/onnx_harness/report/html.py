@@ -54,7 +54,7 @@ _SYMBOLS = {
     Status.FAIL: "✕",
     Status.ERROR: "!",
     Status.KNOWN_FAILURE: "◆",
-    Status.NOT_APPLICABLE: "–",
+    Status.NOT_APPLICABLE: "-",
 }
 
 
