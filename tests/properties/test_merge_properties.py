@@ -17,7 +17,7 @@ def _cell(number: int, status: Status, reason: str) -> CellResult:
 
 CELLS = st.builds(_cell, st.integers(0, 5), st.sampled_from(Status), st.sampled_from(["", "a", "b"]))
 RUNS = st.builds(
-    lambda started, id, seed: replace(RUN, started=started, id=id, seed=seed),
+    lambda started, name, seed: replace(RUN, started=started, id=name, seed=seed),
     st.sampled_from(["2026-01-02T03:04:05+00:00", "2026-02-02T03:04:05+00:00"]),
     st.sampled_from(["x", "y"]),
     st.integers(0, 2),

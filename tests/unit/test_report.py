@@ -277,7 +277,7 @@ def test_markdown_gets_neither_markup_nor_html_nor_links() -> None:
     assert "@" not in outside
     assert all(letter.isprintable() for letter in text.replace("\n", ""))
     columns = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("|")]
-    assert columns == [7] * 4 + [3] * 3
+    assert columns == [7] * 3 + [7] * 4 + [3] * 3  # what to ship, the failures, the matrix
 
 
 def test_a_block_cannot_be_left_from_inside() -> None:
@@ -316,6 +316,35 @@ def test_the_summary_of_any_run_fits_on_a_jobs_page() -> None:
     assert len(summary.page(RUN, cells, {}).encode()) < 2**20
     many = [cell(f"v{number}", f"net{number % 30}") for number in range(10_000)]
     assert "| net7 | cpu | 334 pass |" in summary.page(RUN, many, {})
+
+
+def unfolded(text: str) -> list[str]:
+    """The lines of a summary that are seen at first."""
+    seen, depth = [], 0
+    for line in text.splitlines():
+        if line.startswith("<details>"):
+            depth += 1
+            seen += [line] if depth == 1 else []
+        elif line == "</details>":
+            depth -= 1
+        elif depth == 0:
+            seen.append(line)
+    assert depth == 0
+    return seen
+
+
+@pytest.mark.parametrize(("models", "variants"), [(1, 6), (14, 6), (20, 6), (1, 60), (100, 50), (400, 1)])
+def test_a_summary_shows_sixty_lines_of_any_run(models: int, variants: int) -> None:
+    status = (Status.FAIL, Status.ERROR, Status.KNOWN_FAILURE, Status.NOT_APPLICABLE, Status.PASS)
+    cells = [
+        cell(f"v{v}", f"net{m}", provider, status=status[(m + v) % 5], reason=f"because of {'x' * ((m + v) % 30)}")
+        for m in range(models)
+        for v in range(variants)
+        for provider in ("cpu", "cuda")
+    ]
+    text = summary.page(RUN, cells, {})
+    assert len(unfolded(text)) <= summary.MOST_LINES
+    assert "What to ship" in text
 
 
 class Page(html.parser.HTMLParser):

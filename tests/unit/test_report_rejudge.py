@@ -1,5 +1,7 @@
 """Judging a finished run by other bounds: what follows from its figures, and what doesn't."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from onnx_harness.results.cells import AccuracyRecord, CellResult, OutputAccurac
 from tests.unit.results_examples import cell, output
 
 
-def judged(accuracy: OutputAccuracy, *, sets: int = 1, **more: object) -> CellResult:
+def judged(accuracy: OutputAccuracy, *, sets: int = 1, **more: Any) -> CellResult:
     return cell("fp16", accuracy=AccuracyRecord(sets, {"y": accuracy}), **more)
 
 
@@ -19,7 +21,12 @@ def status(before: CellResult, bounds: Bounds) -> Status | None:
     return None if again.undecided else again.cells[0].status
 
 
-BEYOND = {"status": Status.FAIL, "stage": Stage.COMPARE, "symptom": Symptom.WRONG_VALUES, "reason": "off"}
+BEYOND: dict[str, Any] = {
+    "status": Status.FAIL,
+    "stage": Stage.COMPARE,
+    "symptom": Symptom.WRONG_VALUES,
+    "reason": "off",
+}
 
 
 def test_a_pass_fails_by_narrower_bounds_and_says_why() -> None:

@@ -146,18 +146,18 @@ def _merged(parts: Sequence[Results]) -> Results:
 def _rejudged(results: Results, bounds: Bounds) -> Results:
     """Return the results by other bounds; what changes and what can't be judged again is told."""
     again = rejudge(results.cells, bounds)
-    console_ = error_console()
-    console_.print(text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"), soft_wrap=True)
+    told = error_console()
+    told.print(text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"), soft_wrap=True)
     status = {cell.id: cell.status for cell in again.cells}
-    for id in again.changed[:MOST_NAMED]:
-        console_.print(text(f"  {id}: {status[id]} now"), soft_wrap=True)
+    for changed in again.changed[:MOST_NAMED]:
+        told.print(text(f"  {changed}: {status[changed]} now"), soft_wrap=True)
     if again.undecided:
         why = "can't be judged again, and is as it was" if len(again.undecided) == 1 else "can't, and are as they were"
-        console_.print(labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:"))
-    for id, reason in list(again.undecided.items())[:MOST_NAMED]:
-        console_.print(text(f"  {id}: {reason}"), soft_wrap=True)
+        told.print(labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:"))
+    for undecided, reason in list(again.undecided.items())[:MOST_NAMED]:
+        told.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
     if len(again.undecided) > MOST_NAMED:
-        console_.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
+        told.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
     return Results(results.run, again.cells)
 
 
@@ -234,8 +234,8 @@ def _headers(results: Results) -> dict[str, ModelHeader]:
     for cell in results.cells:
         path, card = named.get(cell.model, (None, None))
         size = cell.graph.bytes_before if cell.graph else None
-        license = card.license if card else ""
-        headers[cell.model] = ModelHeader(license, size, cell.opset, str(path) if path else "")
+        spdx = card.license if card else ""
+        headers[cell.model] = ModelHeader(spdx, size, cell.opset, str(path) if path else "")
     return headers
 
 

@@ -79,8 +79,8 @@ def changes(before: Results, after: Results) -> dict[str, list[Change]]:
     first = {cell.id: cell for cell in before.cells}
     second = {cell.id: cell for cell in after.cells}
     grouped: dict[str, list[Change]] = {kind: [] for kind in KINDS}
-    for id in dict.fromkeys([*second, *first]):
-        change = Change(first.get(id), second.get(id))
+    for key in dict.fromkeys([*second, *first]):
+        change = Change(first.get(key), second.get(key))
         grouped[change.kind].append(change)
     return {kind: members for kind, members in grouped.items() if members}
 

@@ -37,7 +37,7 @@ def merge(parts: Sequence[Results]) -> Results:
         for cell in part.cells:
             other = cells.get(cell.id)
             cells[cell.id] = cell if other is None else max(cell, other, key=_cell_order)
-    return Results(head, tuple(cells[id] for id in sorted(cells)))
+    return Results(head, tuple(cells[key] for key in sorted(cells)))
 
 
 def differences(parts: Sequence[Results]) -> list[str]:
