@@ -88,7 +88,7 @@ function apply() {
 function paint(measure) {
   for (const link of $$(".heat a[data-i]")) {
     const [text, level] = data.cells[link.dataset.i].heat[measure];
-    link.textContent = text;
+    link.textContent = text || SHORT[data.cells[link.dataset.i].status];
     link.parentNode.className = link.parentNode.className.replace(/ ?\bh\d\b/, "") + (level === null ? "" : ` h${level}`);
   }
 }
@@ -250,6 +250,7 @@ function open(id) {
 function follow() {
   state = read();
   if (state.term !== null) {
+    opener = null;  // The term gets the focus.
     if (dialog.open) dialog.close();
     const entry = document.getElementById(`term=${state.term}`);
     if (entry) { entry.scrollIntoView({ block: "center" }); entry.tabIndex = -1; entry.focus(); }
@@ -292,7 +293,9 @@ async function start() {
   });
   dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
   $(".close", dialog).addEventListener("click", () => dialog.close());
-  window.addEventListener("hashchange", follow);
+  window.addEventListener("hashchange", () => {
+    if (location.hash.includes("=") || !location.hash) follow();  // Else it is a place on the page.
+  });
   follow();
   document.documentElement.dataset.ready = "yes";
 }
