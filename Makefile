@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test operators selftest lint style coverage mutants numbers performance experiment lock clean
+.PHONY: help validate nightly test browser operators selftest lint style coverage mutants numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,11 @@ nightly: $(VENV)/.made ## a night: the matrix beside the pinned reference, then 
 
 test: lint ## lint, type-check, test
 	.venv/bin/python -m pytest -n 2 -q
+
+# Debian's, which needs no download of Playwright's own.
+browser: ## a headless Chromium for tests/browser, where none is installed
+	command -v chromium-headless-shell || command -v chromium || command -v google-chrome \
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; }
 
 operators: .venv/.made ## every official case of ONNX's operators through our own transforms
 	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32

@@ -304,7 +304,9 @@ class _Reporter:
                 account = self._begun()
             except ResultsError as error:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-            account.put(result, ModelHeader(report.onnx_license, size, result.opset), suite=report.onnx_suite)
+            path = report.nodeid.partition("::")[0]
+            header = ModelHeader(report.onnx_license, size, result.opset, path)
+            account.put(result, header, suite=report.onnx_suite)
             self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)

@@ -14,6 +14,7 @@ def test_a_repository_with_a_package_called_harness_runs_its_own_tests_and_model
     installed = tmp_path / "installed"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--target", str(installed), str(ROOT)], check=True, timeout=120)
+    assert (installed / "onnx_harness" / "report" / "templates" / "report.html.j2").is_file()
     repository = tmp_path / "repository"
     (repository / "harness").mkdir(parents=True)
     (repository / "harness" / "__init__.py").write_text("WHOSE = 'ours'\n", "utf-8")

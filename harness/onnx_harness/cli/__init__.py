@@ -26,6 +26,7 @@ COMMANDS = {
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
     "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",
+    "report": "rebuild the report of a run, compare two runs, merge shards, export CSV, judge again by other bounds",
     "gate": "whether the latest run is as good as the accepted levels; accepting levels",
 }
 

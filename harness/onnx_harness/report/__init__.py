@@ -1,1 +1,1 @@
-"""Showing results; computes none."""
+"""Showing results. No model is run here, and nothing is measured."""

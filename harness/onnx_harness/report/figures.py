@@ -39,11 +39,13 @@ class ModelHeader:
         license: SPDX expression.
         bytes: of the file with its external data.
         opset: of the default domain.
+        path: of the ``.onnx`` or the card that was named, for commands to copy.
     """
 
     license: str = ""
     bytes: int | None = None
     opset: int | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,22 @@ def worst_output(cell: CellResult) -> tuple[str, OutputAccuracy] | None:
     if cell.accuracy is None or not cell.accuracy.outputs:
         return None
     return max(cell.accuracy.outputs.items(), key=lambda item: _badness(item[1]))
+
+
+def tolerance_share(cell: CellResult) -> float | None:
+    """Return the worst output's smallest passing tolerance over the one used; above 1 it fails.
+
+    None where nothing was compared, where no tolerance would pass, and where the tolerance used is 0.
+    """
+    worst = worst_output(cell)
+    if worst is None:
+        return None
+    output = worst[1]
+    if output.nonfinite or output.minimum_tolerance is None:
+        return None
+    if output.minimum_tolerance == 0:
+        return 0.0
+    return output.minimum_tolerance / output.rtol if output.rtol else None
 
 
 def departure(cell: CellResult) -> str:

@@ -1,195 +1,224 @@
-"""report.html: the whole run in one file that needs nothing else, neither network nor script."""
+"""report.html: the whole run in one file that needs nothing else: no network, and no script for what matters most.
+
+Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the page's script
+writes them as text nodes, never as markup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+import functools
+import gzip
+import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
+from urllib.parse import quote
 
-from onnx_harness.report import figures
-from onnx_harness.report.escape import web
+import jinja2
+from markupsafe import Markup
+
+from onnx_harness.report import figures, matrix, shipping
+from onnx_harness.report.causes import causes
+from onnx_harness.report.causes import sentence as of_causes
+from onnx_harness.report.escape import printable
 from onnx_harness.report.figures import BAD, ModelHeader
-from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
+from onnx_harness.report.matrix import Heat
+from onnx_harness.report.scatter import HEIGHT, LEFT, WIDTH, scatters
+from onnx_harness.report.terms import TERMS
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.codec import encode
 from onnx_harness.results.run import RunInfo
 
-MOST_FAILURES = 500
-"""Failures shown in full; further ones are rows of the table with their reasons."""
-
-# The page shows names out of untrusted models: should one slip through unescaped, it still can't load or run a thing
-# from elsewhere.
-_POLICY = (
+# The page shows names out of untrusted models: should one slip through unescaped, it still can't
+# load or run a thing from elsewhere.
+POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 )
 
+MOST_CAUSES = 60
+MOST_PLOTS = 60
+MOST_LINKS = 40
+MOST_LINES = 60
+MOST_LINE = 1000
+"""Of what is said about a cell; results.json has all of it."""
+
+DIGITS = 5
+"""Significant digits of the figures in the page, which shows at most four."""
+
+FAITHFUL_L2 = 4.0
+"""How many times what explains it an output may depart and be called faithful; the verdict's own."""
+
+_SYMBOLS = {
+    Status.PASS: "✓",
+    Status.FAIL: "✕",
+    Status.ERROR: "!",
+    Status.KNOWN_FAILURE: "◆",
+    Status.NOT_APPLICABLE: "-",
+}
+
 
 def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
-    """The report as one HTML file."""
-    return "\n".join(_page(run, cells, models))
-
-
-def _page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
+    """Return the report as one HTML file."""
     failures = [cell for cell in cells if cell.status in BAD]
-    verdict = f"Fail: {figures.tally(failures)}" if failures else "Pass" if cells else "Nothing was checked"
-    yield "<!doctype html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{web(verdict)} - onnx-harness</title>"
-    yield f"<style>{_asset('report.css')}</style></head><body>"
-    yield f'<header class="{"bad" if failures or not cells else "good"}"><h1>{web(verdict)}</h1>'
-    yield f"<p>{web(figures.sentence(cells))}</p>"
-    if emulation := figures.emulation(cells):
-        yield f"<p>{web(emulation)}</p>"
-    yield "</header><main>"
-    yield from _failures(failures)
-    yield from _table(cells, models)
-    yield from _about(run)
-    yield f"</main><script>{_asset('report.js')}</script></body></html>"
+    grouped = causes(failures)
+    heats = [matrix.heat(cell) for cell in cells]
+    shown = matrix.measures(heats)
+    plots = scatters(cells)
+    return render(
+        "report.html.j2",
+        verdict=verdict(cells),
+        state="bad" if failures or not cells else "good",
+        run=run,
+        cells=cells,
+        failures=failures,
+        causes=grouped[:MOST_CAUSES],
+        more_causes=len(grouped) - MOST_CAUSES,
+        choices=shipping.choices(run, cells, models),
+        grids=matrix.grids(cells),
+        heats=heats,
+        measures={name: matrix.MEASURES[name][0] for name in shown},
+        measure=shown[0] if shown else "",
+        counts={status: sum(cell.status is status for cell in cells) for status in Status},
+        plots=plots[:MOST_PLOTS],
+        more_plots=len(plots) - MOST_PLOTS,
+        plot={"width": WIDTH, "height": HEIGHT, "left": LEFT},
+        models=models,
+        notes=_notes(cells),
+        data=_packed(_data(run, cells, models, heats)),
+    )
+
+
+def verdict(cells: Sequence[CellResult]) -> str:
+    """Return the verdict on a run in a sentence."""
+    if not cells:
+        return "Nothing was checked"
+    failures = [cell for cell in cells if cell.status in BAD]
+    if failures:
+        total = figures.counted(len(cells), "cell")
+        why = of_causes(causes(failures))
+        return f"Fail: {len(failures):,} of {total}" + (f", {why}" if why else "")
+    passed = sum(cell.status is Status.PASS for cell in cells)
+    if not passed:
+        return "Nothing passed, nothing failed"
+    what = "cell passes" if passed == 1 else "cells pass"
+    return f"Pass: {passed:,} {what}, none fails"
+
+
+def render(template: str, **values: object) -> str:
+    """Return a page made of a template of this package; every value is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        asset=lambda name: Markup(_asset(name)),
+        policy=POLICY,
+        figures=figures,
+        shipping=shipping,
+        symbols=_SYMBOLS,
+        terms=TERMS,
+        most_links=MOST_LINKS,
+        statuses=list(Status),
+    )
+    environment.filters.update(address=address, explained=_explained)
+    return environment
+
+
+def _harmless(value: Any) -> Any:
+    """Make a value printable before it is escaped. Markup is this package's own."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value)
+    return value
 
 
 def _asset(name: str) -> str:
-    return resources.files("onnx_harness.report").joinpath(name).read_text("utf-8")
+    return resources.files("onnx_harness.report").joinpath("templates", name).read_text("utf-8")
 
 
-def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
-    if not failures:
-        return
-    yield "<section><h2>Failures</h2>"
-    for cell in failures[:MOST_FAILURES]:
-        yield f'<details class="failure" open id="{web(cell.id)}">'
-        yield f"<summary><b>{web(cell.id)}</b> {figures.SHORT[cell.status]} at {web(cell.stage)}</summary>"
-        explanation = "\n".join(web(line) for line in figures.explanation(cell))
-        if explanation:
-            yield f"<pre>{explanation}</pre>"
-        if cell.placement:
-            yield f"<p>{web(figures.where(cell.placement))}</p>"
-        if cell.accuracy:
-            yield from _outputs(cell.accuracy)
-        yield "</details>"
-    if len(failures) > MOST_FAILURES:
-        yield f"<p>{len(failures) - MOST_FAILURES:,} more are in the table below and in results.json.</p>"
-    yield "</section>"
+def address(cell_id: str) -> str:
+    """Return the part of the address that opens a cell."""
+    return f"#cell={quote(printable(cell_id), safe='')}"
 
 
-def _outputs(accuracy: AccuracyRecord) -> Iterator[str]:
-    titles = (
-        "output",
-        "max abs",
-        "max rel",
-        "rel L2",
-        "cosine",
-        "SQNR dB",
-        "nonfinite",
-        "departure",
-        "noise",
-        "ideal",
-        "times",
-        "would pass at",
-        "rtol",
-        "atol",
-    )
-    yield '<div class="wide"><table><thead><tr>'
-    yield "".join(f"<th{' class=n' if title != 'output' else ''}>{title}</th>" for title in titles)
-    yield "</tr></thead><tbody>"
-    for name, output in accuracy.outputs.items():
-        numbers = (
-            _number(output.max_abs),
-            _number(output.max_rel),
-            _number(output.rel_l2),
-            "" if output.cosine is None else f"{output.cosine:.6f}",
-            "" if output.sqnr_db is None else f"{output.sqnr_db:.1f}",
-            f"{output.nonfinite:,}",
-            output.departure or "",
-            _number(output.floor_rel_l2),
-            _number(output.ideal_rel_l2),
-            "" if output.factor is None else f"{output.factor:.2g}",
-            "none" if output.minimum_tolerance is None else _number(output.minimum_tolerance),
-            _number(output.rtol),
-            _number(output.atol),
-        )
-        yield f"<tr><th>{web(name)}</th>{''.join(f'<td class=n>{number}</td>' for number in numbers)}</tr>"
-    yield "</tbody></table></div>"
+def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:
+    return {(block.model, block.provider): figures.notes(block) for block in figures.blocks(cells)}
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else "0" if value == 0 else f"{value:.2e}"
-
-
-def _table(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
-    yield "<section><h2>All cells</h2>"
-    yield from _filters(cells)
-    titles = (
-        "variant",
-        "status",
-        "stage",
-        "departure",
-        "worst error",
-        "bites",
-        "median",
-        "speedup",
-        "nodes",
-        "size",
-        "ran in",
-        "reason",
-    )
-    yield '<div class="wide"><table id="cells"><thead><tr>'
-    numeric = {"worst error", "median", "speedup", "nodes", "size"}
-    yield "".join(f"<th{' class=n' if title in numeric else ''}>{title}</th>" for title in titles)
-    yield "</tr></thead>"
-    for block in figures.blocks(cells):
-        about = ", ".join([f"on {block.provider}", *figures.about(block.model, models)])
-        yield f'<tbody><tr class="model"><th colspan="{len(titles)}">{web(block.model)} <span>{web(about)}</span>'
-        yield "".join(f"<br><em>{web(note)}</em>" for note in figures.notes(block))
-        yield "</th></tr>"
-        yield from (_row(cell) for cell in block.cells)
-        yield "</tbody>"
-    yield "</table></div></section>"
-
-
-def _filters(cells: Sequence[CellResult]) -> Iterator[str]:
-    """Controls that the script brings to life; without it they stay hidden, and the table is whole."""
-    yield '<form id="filters" hidden><input type="search" placeholder="model, variant, reason…" aria-label="filter">'
-    for status in Status:
-        number = sum(cell.status is status for cell in cells)
-        if number:
-            label = f"{status.replace('_', ' ')} ({number:,})"
-            yield f'<label><input type="checkbox" value="{status}" checked> {label}</label>'
-    yield "<output></output></form>"
-
-
-def _row(cell: CellResult) -> str:
-    reason = web(cell.reason or "")
-    size = figures.size(cell.graph.bytes_after) if cell.graph else ""
-    columns = (
-        ("", web(cell.variant)),
-        (' class="s"', figures.SHORT[cell.status]),
-        ("", "" if cell.stage is Stage.DONE else web(cell.stage)),
-        ("", figures.departure(cell)),
-        (' class="n"', web(figures.worst_error(cell))),
-        ("", web(figures.bites(cell).removeprefix("bites "))),
-        (f' class="n" title="{web(figures.timing(cell))}"', web(figures.median(cell))),
-        (' class="n"', web(figures.speedup(cell))),
-        (' class="n"', web(figures.nodes(cell)).replace("-&gt;", "→")),
-        (' class="n"', size),
-        ("", web(figures.precision(cell))),
-        (' class="r"', reason),
-    )
-    where = web(f"{cell.model} {cell.provider}")  # A filter finds a row by these too.
-    body = "".join(f"<td{kind}>{text}</td>" for kind, text in columns)
-    return f'<tr class="{cell.status}" data-status="{cell.status}" data-model="{where}">{body}</tr>'
-
-
-def _about(run: RunInfo) -> Iterator[str]:
-    host = run.host
-    facts = {
-        "run": run.id,
-        "started": run.started,
-        "command": run.command,
-        "seed": str(run.seed),
-        "processor": f"{host.cpu}, {figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}",
-        **{f"device of {provider}": device for provider, device in sorted(host.devices.items())},
-        "system": host.os,
-        **run.versions,
+def _data(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    heats: Sequence[Mapping[str, Heat]],
+) -> dict[str, Any]:
+    """Return what the page's script needs: each cell as in results.json, with its figures as text."""
+    return {
+        "cells": [
+            {
+                **encode(cell),
+                "detail": _explained(cell),
+                "about": ", ".join(figures.about(cell.model, models)),
+                "alone": shipping.alone_command(cell, run, models),
+                "transform": shipping.transform_command(cell, models, run.command),
+                "timing": figures.timing(cell),
+                "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
+                "texts": {
+                    "error": figures.worst_error(cell),
+                    "speedup": figures.speedup(cell),
+                    "median": figures.median(cell),
+                    "departure": figures.departure(cell),
+                    "precision": figures.precision(cell),
+                    "sensitivity": figures.bites(cell).removeprefix("bites "),
+                },
+            }
+            for place, cell in enumerate(cells)
+        ],
+        "terms": {key: [term.name, term.meaning] for key, term in TERMS.items()},
+        "symbols": _SYMBOLS,
+        "faithful": FAITHFUL_L2,
     }
-    yield "<section><h2>This run</h2><dl>"
-    yield from (f"<dt>{web(name)}</dt><dd>{web(value)}</dd>" for name, value in facts.items())
-    yield "</dl></section>"
+
+
+def _explained(cell: CellResult) -> list[str]:
+    """Return what is said of a cell beside its reason, which stands above."""
+    lines = [_cut(line) for line in figures.explanation(cell) if line != cell.reason]
+    if len(lines) <= MOST_LINES:
+        return lines
+    # The last line is the command that runs the cell alone.
+    return [*lines[: MOST_LINES - 2], "… (all of it is in results.json)", lines[-1]]
+
+
+def _cut(text: str) -> str:
+    """Shorten a line; a command to copy stays whole."""
+    if len(text) <= MOST_LINE or text.startswith(shipping.ALONE):
+        return text
+    return text[: MOST_LINE - 1] + "…"
+
+
+def _packed(value: Any) -> Markup:
+    """Return JSON as base64 of gzip: letters, digits and ``+/=``, which end no element."""
+    text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=True)
+    packed = gzip.compress(text.encode("ascii"), 6, mtime=0)
+    return Markup(base64.b64encode(packed).decode("ascii"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value with printable texts and figures of `DIGITS` digits."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {printable(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

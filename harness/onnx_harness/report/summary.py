@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from onnx_harness.report import figures
+from onnx_harness.report import figures, shipping
+from onnx_harness.report.causes import causes, sentence
 from onnx_harness.report.escape import markdown, markdown_block, markdown_html
 from onnx_harness.report.figures import BAD, ModelHeader
+from onnx_harness.report.shipping import Choice
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import RunInfo
 
+MOST_LINES = 60
+"""Shown unfolded, however large the run: what is longer isn't read."""
+
+MOST_CHOICES = 14
+MOST_CAUSES = 10
+MOST_ROWS = 12
 MOST_FAILURES = 100
 MOST_CELLS = 3000
 MOST_DETAIL = 60
@@ -20,20 +28,18 @@ MOST_BYTES = 900_000
 
 
 def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
-    """The summary as Markdown (GitHub's dialect)."""
+    """Return the summary as Markdown (GitHub's dialect): at most `MOST_LINES` lines, the rest folded."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
     if emulation := figures.emulation(cells):
         lines += [f"{markdown(emulation)}.", ""]
-    lines += _failures(failures)
+    lines += _causes(failures)
+    lines += _choices(shipping.choices(run, cells, models))
+    lines += _folded(f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures))
     lines += _others("Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE])
-    if len(cells) <= MOST_CELLS:
-        for provider in dict.fromkeys(cell.provider for cell in cells):
-            lines += _matrix(provider, [cell for cell in cells if cell.provider == provider], models)
-    else:
-        lines += _by_model(cells)
+    lines += _matrices(cells, models)
     lines += _others("Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE])
-    lines += _about(run)
+    lines += _folded("This run", _about(run))
     return _bounded(lines)
 
 
@@ -43,15 +49,65 @@ def _verdict(cells: Sequence[CellResult], failures: Sequence[CellResult]) -> str
     if not failures:
         passed = sum(cell.status is Status.PASS for cell in cells)
         return f"Pass: {figures.counted(passed, 'cell')} right" if passed else "Nothing passed, nothing failed"
-    return f"Fail: {figures.tally(failures)}"
+    why = sentence(causes(failures))
+    return f"Fail: {figures.tally(failures)}" + (f", {why}" if why else "")
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines folded under a title; nothing where there are none."""
+    body = list(lines)
+    if body:
+        yield from (f"<details><summary>{title}</summary>", "", *body, "</details>", "")
+
+
+def _causes(failures: Sequence[CellResult]) -> Iterator[str]:
+    grouped = causes(failures)
+    if not grouped:
+        return
+    yield from ("## Failures by cause", "")
+    for cause in grouped[:MOST_CAUSES]:
+        worst = cause.worst
+        reason = markdown(_cut(worst.reason or "no reason given", MOST_REASON))
+        many = figures.counted(len(cause.cells), "cell")
+        yield f"- **{many}** {worst.status} at {worst.stage}, the worst {markdown(worst.id)}: {reason}"
+    if len(grouped) > MOST_CAUSES:
+        yield f"- and {len(grouped) - MOST_CAUSES:,} more causes below"
+    yield ""
+
+
+def _choices(choices: Sequence[Choice]) -> Iterator[str]:
+    if not choices:
+        return
+    yield from ("## What to ship", "")
+    if len(choices) <= MOST_CHOICES:
+        yield from _choice_table(choices)
+        yield ""
+        return
+    missing = [choice for choice in choices if choice.fastest is None]
+    total = figures.counted(len(choices), "model")
+    yield f"Of {total} by provider, {len(missing):,} have no variant that passes."
+    yield ""
+    yield from _folded("What to ship, model by model", _choice_table(choices))
+
+
+def _choice_table(choices: Sequence[Choice]) -> Iterator[str]:
+    yield from ("| model | ship | speedup | error | size | why |", "|---|---|---|---|---|---|")
+    for choice in choices:
+        name = markdown(f"{choice.model} on {choice.provider}")
+        cell = choice.fastest
+        if cell is None:
+            yield f"| {name} | **nothing** | | | | {markdown(_cut(choice.why, MOST_REASON))} |"
+            continue
+        size = figures.size(cell.graph.bytes_after) if cell.graph else ""
+        why = "; ".join(text for text in (choice.why, choice.caution) if text)
+        columns = (cell.variant, figures.speedup(cell), figures.worst_error(cell), size, why)
+        yield f"| {name} | {' | '.join(markdown(text) for text in columns)} |"
 
 
 def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
     if not failures:
         return
     yield from (
-        "## Failures",
-        "",
         "| model | variant | provider | status | stage | reason |",
         "|---|---|---|---|---|---|",
     )
@@ -65,20 +121,33 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
     for cell in failures[:MOST_FAILURES]:
         explanation = figures.explanation(cell)
         if len(explanation) > MOST_DETAIL:
-            explanation = (*explanation[: MOST_DETAIL - 1], "… (all of it is in report.html)", explanation[-1])
+            rest = "… (all of it is in results.json)"
+            explanation = (*explanation[: MOST_DETAIL - 1], rest, explanation[-1])
         if explanation:
             explanation = tuple(_cut(text, MOST_LINE) for text in explanation)
-            yield f"<details><summary>{markdown_html(cell.id)}</summary>"
-            yield from ("", markdown_block(explanation), "", "</details>", "")
+            yield from _folded(markdown_html(cell.id), [markdown_block(explanation), ""])
 
 
-def _matrix(provider: str, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
+def _matrices(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
+    """Yield a matrix for each provider, folded unless it is the only one and small."""
+    if len(cells) > MOST_CELLS:
+        yield from _folded(f"{len(cells):,} cells by model", _by_model(cells))
+        return
+    providers = list(dict.fromkeys(cell.provider for cell in cells))
+    for provider in providers:
+        lines = list(_matrix([cell for cell in cells if cell.provider == provider], models))
+        if len(providers) == 1 and len(lines) <= MOST_ROWS:
+            yield from (f"## On {markdown(provider)}", "", *lines)
+        else:
+            yield from _folded(f"On {markdown_html(provider)}", lines)
+
+
+def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
     """A table of models by variants, or of variants by models where there are more variants."""
     names = list(dict.fromkeys(cell.model for cell in cells))
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     shown = {(cell.model, cell.variant): _figures(cell) for cell in cells}
     titles = {name: markdown(", ".join([name, *figures.about(name, models)])) for name in names}
-    yield from (f"## On {markdown(provider)}", "")
     yield from ("Worst error as the smallest tolerance that would pass; speedup against the untouched model.", "")
     if len(variants) <= max(len(names), 8):
         yield from _grid("model", [markdown(variant) for variant in variants])
@@ -117,7 +186,7 @@ def _figures(cell: CellResult) -> str:
 
 
 def _by_model(cells: Sequence[CellResult]) -> Iterator[str]:
-    yield from (f"## {len(cells):,} cells by model", "", "| model | provider | cells |", "|---|---|---|")
+    yield from ("| model | provider | cells |", "|---|---|---|")
     for block in figures.blocks(cells):
         yield f"| {markdown(block.model)} | {markdown(block.provider)} | {figures.tally(block.cells)} |"
     yield ""
@@ -132,19 +201,19 @@ def _others(title: str, cells: Sequence[CellResult]) -> Iterator[str]:
         stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
         reason = _cut(cell.reason or "no reason given", MOST_REASON)
         reasons.setdefault(f"{stage}{reason}", []).append(cell.id)
-    yield f"<details><summary>{title}: {figures.counted(len(cells), 'cell')}</summary>"
-    yield ""
+    yield from _folded(f"{title}: {figures.counted(len(cells), 'cell')}", [*_by_reason(reasons), ""])
+
+
+def _by_reason(reasons: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for reason, ids in reasons.items():
         most = 10
         more = f" and {len(ids) - most:,} more" if len(ids) > most else ""
         yield f"- {markdown(reason)} — {', '.join(markdown(name) for name in ids[:most])}{more}"
-    yield from ("", "</details>", "")
 
 
 def _about(run: RunInfo) -> Iterator[str]:
     host = run.host
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    yield from ("## This run", "")
     yield f"- run {markdown(run.id)}, started {markdown(run.started)}, seed {run.seed}"
     size = f"{figures.counted(host.cores, 'core')}, {figures.size(host.memory_bytes)}"
     yield f"- {markdown(host.cpu)}, {size}, {markdown(host.os)}"
@@ -165,6 +234,8 @@ def _bounded(lines: Sequence[str]) -> str:
         total += len(line.encode("utf-8", "backslashreplace")) + 1
         if total > MOST_BYTES:
             # A block or a fold may be open here: both are closed, so that the remark is seen.
-            return "\n".join([*kept, "", "</details>", "", "The rest doesn't fit here; it is in `report.html`.", ""])
+            return "\n".join(
+                [*kept, "", "</details></details>", "", "The rest doesn't fit here; it is in `report.html`.", ""]
+            )
         kept.append(line)
     return "\n".join(kept)

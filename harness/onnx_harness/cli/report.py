@@ -1,0 +1,255 @@
+"""``onnx-harness report``: rebuild, compare, merge, export and judge again what runs have left."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx_harness.cards.card import Card
+from onnx_harness.cell import matrix
+from onnx_harness.cli import DONE
+from onnx_harness.cli.show import console, error_console, labelled, text
+from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
+from onnx_harness.report import comparison, export, figures
+from onnx_harness.report.figures import ModelHeader
+from onnx_harness.report.merge import differences, merge
+from onnx_harness.report.rejudge import Bounds, rejudge
+from onnx_harness.report.write import REPORT, SUMMARY, write_reports
+from onnx_harness.results import history
+from onnx_harness.results.files import cannot_write, replace_text
+from onnx_harness.results.store import Results, ResultsWriter, read_results
+from onnx_harness.settings import nearest_settings
+
+MOST_NAMED = 20
+"""Cells that are named on the terminal; the report has all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Results that were named.
+
+    Attributes:
+        folder: where their own report lies; None for a run of the history.
+    """
+
+    results: Results
+    folder: Path | None
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="*",
+        help="a folder with results.json, such a file, or the beginning of a run's id in the history "
+        "(default: the report folder)",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write (see below)")
+    parser.add_argument("--report-dir", metavar="DIR", type=Path, help="with the history (default: reports)")
+    parser.add_argument("--merge", action="store_true", help="merge two runs instead of comparing them")
+    parser.add_argument("--csv", metavar="FILE", help="write the cells as CSV too; - is standard output")
+    judging = parser.add_argument_group("judging again, without running a model")
+    judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
+    judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
+    judging.add_argument("--sqnr", type=float, metavar="DB", help="least signal to noise ratio instead")
+    parser.epilog = (
+        "One RUN: its report.html and summary.md are written anew. Two: they are compared, the first being\n"
+        "the one before. Three or more, or two with --merge: shards, merged into one results.json with its\n"
+        "reports; of a cell that several have, the graver verdict stays.\n"
+        "\n"
+        "Without --output a report goes where its results.json lies; a run of the history, a comparison, a\n"
+        "merger and a run that is judged again go to a folder of their own inside the report folder.\n"
+        "The exit code says whether the report could be written. It doesn't say what is in it."
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the reports that were asked for."""
+    bounds = _bounds(args)
+    reports = args.report_dir or nearest_settings({}).report_dir or Path("reports")
+    sources = [_source(name, reports) for name in args.runs or [str(reports)]]
+    compared = len(sources) == 2 and not args.merge
+    if args.merge and len(sources) == 1:
+        raise UsageError("--merge takes two runs or more")
+    if compared:
+        return _compare(args, sources, bounds, reports)
+    results = sources[0].results
+    folder = sources[0].folder or reports / results.run.id
+    if len(sources) > 1:
+        results = _merged([source.results for source in sources])
+        folder = reports / "merged"
+    if bounds is not None:
+        results = _rejudged(results, bounds)
+        folder = reports / "rejudged"
+    folder = args.output or folder
+    if len(sources) > 1 or bounds is not None:
+        _refuse_overwriting(folder, sources)
+        _write_results(folder, results)
+    write_reports(_made(folder), results.run, results.cells, _headers(results))
+    _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
+    if args.csv is not None:
+        _write_csv(args.csv, results)
+    return DONE
+
+
+def _bounds(args: argparse.Namespace) -> Bounds | None:
+    elementwise = args.rtol is not None or args.atol is not None
+    if not elementwise:
+        return None if args.sqnr is None else Bounds(sqnr_db=args.sqnr)
+    if args.sqnr is not None:
+        raise UsageError("--sqnr takes the place of --rtol and --atol: name one kind of bound")
+    if args.rtol is None or args.atol is None:
+        raise UsageError("--rtol and --atol go together: name both")
+    if not (args.rtol >= 0 and args.atol >= 0):
+        raise UsageError(f"--rtol and --atol aren't negative: {args.rtol:g}, {args.atol:g}")
+    return Bounds(args.rtol, args.atol)
+
+
+def _source(name: str, reports: Path) -> Source:
+    """Return the results that were named.
+
+    Raises:
+        ResultsError: the file can't be read, or the history can't.
+        UsageError: there is no such folder, file or run.
+    """
+    path = Path(name)
+    if path.exists():
+        return Source(read_results(path), path if path.is_dir() else path.parent)
+    database = reports / history.FILE_NAME
+    if not database.is_file():
+        raise UsageError(f"there is no folder or file {name}, and no history in {reports} to look for a run in")
+    with history.History(database) as past:
+        known = past.runs()
+        matching = [run for run in known if run.id.startswith(name)]
+        if len(matching) != 1:
+            ids = [run.id for run in matching or known]
+            raise UsageError(
+                f"{'several runs begin' if matching else 'no run of the history begins'} with '{name}'. "
+                f"{did_you_mean(name, ids[-MOST_NAMED:])}"
+            )
+        return Source(Results(matching[0], past.cells(matching[0].id)), None)
+
+
+def _merged(parts: Sequence[Results]) -> Results:
+    for remark in differences(parts):
+        error_console().print(labelled("note: ", "yellow", remark), soft_wrap=True)
+    return merge(parts)
+
+
+def _rejudged(results: Results, bounds: Bounds) -> Results:
+    """Return the results by other bounds; what changes and what can't be judged again is told."""
+    again = rejudge(results.cells, bounds)
+    told = error_console()
+    told.print(text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"), soft_wrap=True)
+    status = {cell.id: cell.status for cell in again.cells}
+    for changed in again.changed[:MOST_NAMED]:
+        told.print(text(f"  {changed}: {status[changed]} now"), soft_wrap=True)
+    if again.undecided:
+        why = "can't be judged again, and is as it was" if len(again.undecided) == 1 else "can't, and are as they were"
+        told.print(labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:"))
+    for undecided, reason in list(again.undecided.items())[:MOST_NAMED]:
+        told.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
+    if len(again.undecided) > MOST_NAMED:
+        told.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
+    return Results(results.run, again.cells)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{figures.counted(number, 'cell')} with {what}"
+
+
+def _compare(args: argparse.Namespace, sources: Sequence[Source], bounds: Bounds | None, reports: Path) -> int:
+    before, after = (source.results for source in sources)
+    if not {cell.id for cell in before.cells} & {cell.id for cell in after.cells}:
+        raise UsageError("the two runs have no cell in common: --merge makes one run of shards")
+    if bounds is not None:
+        before, after = (_rejudged(results, bounds) for results in (before, after))
+    folder = _made(args.output or reports / "compared")
+    _refuse_overwriting(folder, sources)
+    for name, page in ((SUMMARY, comparison.summary), (REPORT, comparison.page)):
+        _write(folder / name, page(before, after))
+    told = comparison.sentence(comparison.changes(before, after))
+    _say(f"{told} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
+    if args.csv is not None:
+        _write_csv(args.csv, after)
+    return DONE
+
+
+def _refuse_overwriting(folder: Path, sources: Sequence[Source]) -> None:
+    for source in sources:
+        if source.folder is not None and source.folder.resolve() == folder.resolve():
+            raise UsageError(f"{folder} holds one of the runs, and would be overwritten: name another --output")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{folder} can't be made: {error.strerror}. Name another --output.") from error
+    return folder
+
+
+def _write_results(folder: Path, results: Results) -> None:
+    writer = ResultsWriter(folder, results.run)
+    try:
+        for cell in results.cells:
+            writer.put(cell)
+        writer.finish()
+    finally:
+        writer.close()
+
+
+def _write_csv(name: str, results: Results) -> None:
+    if name == "-":
+        sys.stdout.write(export.as_csv(results.cells))
+        sys.stdout.flush()
+    else:
+        _write(Path(name), export.as_csv(results.cells))
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        replace_text(path, page)
+    except OSError as error:
+        raise cannot_write(path.name, path, error, "--output") from error
+
+
+def _say(line: str, csv: str | None) -> None:
+    """Tell what was written, and not into a CSV."""
+    out = error_console() if csv == "-" else console()
+    out.print(text(line), soft_wrap=True)
+
+
+def _headers(results: Results) -> dict[str, ModelHeader]:
+    """Return what is known about the models: from the cells, and from the cards that the run's command names."""
+    named = {card.name: (path, card) for path, card in _cards(results.run.command)}
+    headers: dict[str, ModelHeader] = {}
+    for cell in results.cells:
+        path, card = named.get(cell.model, (None, None))
+        size = cell.graph.bytes_before if cell.graph else None
+        spdx = card.license if card else ""
+        headers[cell.model] = ModelHeader(spdx, size, cell.opset, str(path) if path else "")
+    return headers
+
+
+def _cards(command: str) -> list[tuple[Path, Card]]:
+    """Return the cards of the models that a command names, as far as they are still there."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    cards: list[tuple[Path, Card]] = []
+    for word in words:
+        path = Path(word.partition("::")[0])
+        with contextlib.suppress(HarnessError, OSError, ValueError):
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                if file.is_file() and matrix.is_model_file(file):
+                    cards.append((file, matrix.card_for(file)))
+    return cards

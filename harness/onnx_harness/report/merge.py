@@ -1,0 +1,78 @@
+"""Merging the results of shards and machines: a set union by cell id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.codec import encode
+from onnx_harness.results.run import RunInfo
+from onnx_harness.results.store import Results
+
+_GRAVITY = (
+    Status.NOT_APPLICABLE,
+    Status.PASS,
+    Status.KNOWN_FAILURE,
+    Status.ERROR,
+    Status.FAIL,
+)
+
+
+def merge(parts: Sequence[Results]) -> Results:
+    """Merge results. Order and repetition make no difference.
+
+    Of two results with the same cell id the graver one stays, so that no failure is hidden by a
+    pass; of two equally grave ones, the greater as JSON. The head is that of the earliest run.
+
+    Args:
+        parts: one or more.
+
+    Returns:
+        The merged results, cells sorted by id.
+    """
+    head = min((part.run for part in parts), key=_run_order)
+    cells: dict[str, CellResult] = {}
+    for part in parts:
+        for cell in part.cells:
+            other = cells.get(cell.id)
+            cells[cell.id] = cell if other is None else max(cell, other, key=_cell_order)
+    return Results(head, tuple(cells[key] for key in sorted(cells)))
+
+
+def differences(parts: Sequence[Results]) -> list[str]:
+    """Return what speaks against reading merged results as one run: a sentence each."""
+    remarks = []
+    for what, values in (
+        ("processors", {part.run.host.cpu for part in parts}),
+        ("seeds", {str(part.run.seed) for part in parts}),
+    ):
+        if len(values) > 1:
+            remarks.append(f"the runs have several {what}: {', '.join(sorted(values))}")
+    versions: dict[str, set[str]] = {}
+    for part in parts:
+        for name, version in part.run.versions.items():
+            versions.setdefault(name, set()).add(version)
+    for name, seen in sorted(versions.items()):
+        if len(seen) > 1:
+            remarks.append(f"the runs have several versions of {name}: {', '.join(sorted(seen))}")
+    hashes: dict[str, set[str]] = {}
+    for part in parts:
+        for cell in part.cells:
+            hashes.setdefault(cell.model, set()).add(cell.model_sha256)
+    changed = sorted(model for model, seen in hashes.items() if len(seen) > 1)
+    if changed:
+        remarks.append(f"the runs have several files of {', '.join(changed)}")
+    return remarks
+
+
+def _run_order(run: RunInfo) -> tuple[str, str, str]:
+    return run.started, run.id, _json(run)
+
+
+def _cell_order(cell: CellResult) -> tuple[int, str]:
+    return _GRAVITY.index(cell.status), _json(cell)
+
+
+def _json(value: object) -> str:
+    return json.dumps(encode(value), sort_keys=True)

@@ -1,0 +1,162 @@
+"""Accuracy against latency: the geometry of one small plot for each model and provider."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from onnx_harness.report import figures
+from onnx_harness.report.figures import Block
+from onnx_harness.results.cells import CellResult
+
+WIDTH, HEIGHT = 340, 200
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+
+LEAST_SHARE = 1e-6
+"""An error below this share of the tolerance, and an exact output, lie on the plot's lower edge."""
+
+MOST_LABELS = 10
+"""Of more points only those on the front are named; each has a tooltip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A cell in the plot; ``x`` and ``y`` in the plot's own units.
+
+    Attributes:
+        place: of the cell among the run's.
+        anchor: which end of its label is at the point: ``start`` or ``end``.
+        front: no other cell is both faster and closer to the reference.
+    """
+
+    place: int
+    cell: CellResult
+    x: float
+    y: float
+    label: str
+    anchor: str
+    front: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis, in the plot's own units, with its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """The plot of one model on one provider: latency to the right, error of the tolerance upwards, both logarithmic."""
+
+    model: str
+    provider: str
+    points: tuple[Point, ...]
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+    front: str
+    bound: float
+
+
+def scatters(cells: Sequence[CellResult]) -> list[Scatter]:
+    """Return a plot for each model and provider of which two cells or more were timed."""
+    places = {cell.id: place for place, cell in enumerate(cells)}
+    plots = []
+    for block in figures.blocks(cells):
+        timed = [cell for cell in block.cells if cell.latency and _share(cell) is not None]
+        timed = [cell for cell in timed if cell.latency and cell.latency.median_ms > 0]
+        if len(timed) > 1:
+            plots.append(_scatter(block, timed, places))
+    return plots
+
+
+def _share(cell: CellResult) -> float | None:
+    return figures.tolerance_share(cell)
+
+
+def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) -> Scatter:
+    times = [cell.latency.median_ms for cell in timed if cell.latency]
+    low, high = min(times) / 1.12, max(times) * 1.12
+    shares = [max(_share(cell) or 0.0, LEAST_SHARE) for cell in timed]
+    floor = 10.0 ** math.floor(math.log10(min(*shares, 0.1)))
+    ceiling = max(*shares, 1.0) * 2
+
+    def across(value: float) -> float:
+        return LEFT + _within(value, low, high) * (WIDTH - LEFT - RIGHT)
+
+    def up(value: float) -> float:
+        return HEIGHT - BOTTOM - _within(value, floor / 1.5, ceiling) * (HEIGHT - TOP - BOTTOM)
+
+    front = _front(times, shares)
+    points = []
+    for place, cell in enumerate(timed):
+        x, y = across(times[place]), up(shares[place])
+        named = place in front or len(timed) <= MOST_LABELS
+        anchor = "end" if x > WIDTH * 0.55 else "start"
+        points.append(Point(places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front))
+    path = " ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front)
+    return Scatter(
+        block.model,
+        block.provider,
+        _apart(points),
+        tuple(Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))),
+        tuple(Tick(up(value), _decade(value)) for value in _decades(floor, ceiling)),
+        path,
+        up(1.0),
+    )
+
+
+def _within(value: float, low: float, high: float) -> float:
+    """Return where a value lies between two others on a logarithmic scale, 0 to 1."""
+    return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+
+
+def _front(times: Sequence[float], shares: Sequence[float]) -> list[int]:
+    """Return the places of the Pareto front, the fastest first."""
+    front: list[int] = []
+    for place in sorted(range(len(times)), key=lambda place: (times[place], shares[place])):
+        if not front or shares[place] < shares[front[-1]]:
+            front.append(place)
+    return front
+
+
+def _decades(floor: float, ceiling: float) -> list[float]:
+    first, last = round(math.log10(floor)), math.floor(math.log10(ceiling))
+    step = max(1, (last - first + 3) // 4)
+    return [10.0**exponent for exponent in range(last, first - 1, -step)]
+
+
+def _decade(value: float) -> str:
+    return f"{value * 100:g}%"
+
+
+def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Keep the labels that cover neither a point nor another label; the front's come first."""
+    boxes = [(point.x - 6, point.x + 6, point.y) for point in points]
+    labelled: dict[int, Point] = {}
+    for point in sorted(points, key=lambda point: not point.front):
+        labelled[point.place] = replace(point, label="")
+        for anchor in (point.anchor, "start", "end"):
+            box = _label_box(point, anchor)
+            if point.label and _is_free(box, boxes):
+                boxes.append(box)
+                labelled[point.place] = replace(point, anchor=anchor)
+                break
+    return tuple(labelled[point.place] for point in points)
+
+
+def _label_box(point: Point, anchor: str) -> tuple[float, float, float]:
+    """Return where a label begins and ends, and its height in the plot; a letter is 6.2 units wide at most."""
+    width = 6.2 * len(point.label)
+    if anchor == "end":
+        return (point.x - 8 - width, point.x - 8, point.y)
+    return (point.x + 8, point.x + 8 + width, point.y)
+
+
+def _is_free(box: tuple[float, float, float], boxes: Sequence[tuple[float, float, float]]) -> bool:
+    start, end, height = box
+    if start < LEFT or end > WIDTH:
+        return False
+    return not any(start < right and left < end and abs(height - y) < 10 for left, right, y in boxes)

@@ -1,0 +1,107 @@
+"""The terms of the report, explained once: a tooltip where one is used, a list at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of the report.
+
+    Attributes:
+        meaning: a sentence or two.
+        section: of the README that tells more.
+    """
+
+    name: str
+    meaning: str
+    section: str
+
+
+_JUDGED = 'The rule for "right"'
+_TIMED = "How latency is measured"
+
+TERMS: dict[str, Term] = {
+    "reference": Term(
+        "reference",
+        "The untouched model on the CPU provider in float32, with graph optimizations disabled. "
+        "Accuracy is judged against it.",
+        _JUDGED,
+    ),
+    "baseline": Term(
+        "baseline",
+        "The untouched model on the same provider with ONNX Runtime's default optimizations. "
+        "Latency is judged against it.",
+        _TIMED,
+    ),
+    "faithful": Term(
+        "faithful",
+        "The departure is explained by the model's own noise, or by what the type costs: "
+        "at most 4 times that, as a relative L2 error.",
+        _JUDGED,
+    ),
+    "usable": Term("usable", "The outputs are within your tolerance.", _JUDGED),
+    "departure": Term(
+        "departure",
+        "What a difference from the reference is: exact (the same bits), noise (no further than "
+        "the untouched model's own noise), or change.",
+        _JUDGED,
+    ),
+    "floor": Term(
+        "noise floor",
+        "How far the untouched model itself moves when its last bits do, as a relative L2 error.",
+        _JUDGED,
+    ),
+    "ideal": Term(
+        "ideal conversion",
+        "The original graph with every weight, input and intermediate rounded through the "
+        "narrower type: what the type alone costs.",
+        _JUDGED,
+    ),
+    "tolerance": Term(
+        "error, of the tolerance",
+        "The smallest relative tolerance that would pass, over the one used: above 100% it fails.",
+        _JUDGED,
+    ),
+    "l2": Term("relative L2 error", "The norm of the difference over the norm of the reference.", _JUDGED),
+    "sqnr": Term(
+        "SQNR",
+        "Signal to quantization noise ratio in decibels: 20 dB are a relative L2 error of 10%.",
+        _JUDGED,
+    ),
+    "speedup": Term(
+        "speedup",
+        "Time of the baseline over time of the variant, the median over fresh pairs of sessions; "
+        "above 1 the variant is faster. In brackets the 95% interval over the pairs.",
+        _TIMED,
+    ),
+    "pairs": Term(
+        "pairs",
+        "Two fresh sessions, variant and baseline, that take turns on the same inputs. A pair is one reading.",
+        _TIMED,
+    ),
+    "placement": Term(
+        "placement",
+        "Which provider executes which nodes, by ONNX Runtime's own records. The share is that "
+        "of the provider asked for, of the nodes that aren't allowed elsewhere.",
+        "Where it ran, and in what precision",
+    ),
+    "sensitivity": Term(
+        "sensitivity",
+        "Of the faults planted in the model that change anything, the share that made the cell "
+        "fail: how much a pass is worth.",
+        "What a pass is worth",
+    ),
+    "emulated": Term(
+        "emulated",
+        "The model asks for float16, and the provider computes in float32. Its accuracy is that "
+        "of a simulated run; its speed says nothing of float16.",
+        _JUDGED,
+    ),
+    "vacuous": Term(
+        "vacuous",
+        "The comparison could not have failed: the output doesn't react to the inputs.",
+        _JUDGED,
+    ),
+}

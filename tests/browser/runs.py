@@ -1,0 +1,127 @@
+"""Runs to look at: all green, twenty failures of three causes, five thousand cells, hostile names."""
+
+import random
+from dataclasses import replace
+
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    Departure,
+    GraphChange,
+    LatencyRecord,
+    OutputAccuracy,
+    PlacementRecord,
+    Stage,
+    Status,
+)
+from tests.unit.results_examples import cell, full_latency, output, sensitivity
+
+VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16.io32")
+HOSTILE = "</script><img src=x onerror=alert(2)><b>&amp;\u202e#%2B\"'`\n"
+
+_FAITHFUL = "not faithful: output sigmoid_0 departs by 3.1e-02 (relative L2), {} times what ideal float16 does"
+_REFUSED = (
+    "ONNX Runtime refuses it: Type parameter (T) of Optype (Add) bound to different types in node (/layer.{}/Add)"
+)
+_PLACED = "{} nodes of 331 run on CPUExecutionProvider, and 0 are allowed there"
+CAUSES = ((11, _FAITHFUL, Stage.COMPARE), (6, _REFUSED, Stage.SESSION), (3, _PLACED, Stage.PLACEMENT))
+
+
+def passing(models: int, variants: tuple[str, ...] = VARIANTS) -> list[CellResult]:
+    """Cells that pass with all their figures."""
+    draw = random.Random(7)
+    return [_passing(draw, f"model_{number}", variant) for number in range(models) for variant in variants]
+
+
+def _passing(draw: random.Random, model: str, variant: str) -> CellResult:
+    size = draw.randint(10**6, 10**8)
+    graph = GraphChange(600, draw.randint(200, 600), size, size // 2 if "fp16" in variant else size, draw.random())
+    outputs = {f"out_{number}": _output(draw) for number in range(2)}
+    return cell(
+        variant,
+        model,
+        graph=graph,
+        accuracy=AccuracyRecord(4, outputs),
+        latency=_latency(draw, variant),
+        sensitivity=sensitivity(draw.randint(20, 28)),
+    )
+
+
+def _output(draw: random.Random) -> OutputAccuracy:
+    needed = 10 ** draw.uniform(-7, -4.1)
+    return output(
+        needed,
+        rel_l2=needed * draw.random(),
+        floor_rel_l2=2e-7 * draw.random(),
+        ideal_rel_l2=5e-4,
+        factor=draw.uniform(0.1, 3),
+        faithful=True,
+        usable=True,
+        departure=Departure.CHANGE,
+    )
+
+
+def _latency(draw: random.Random, variant: str) -> LatencyRecord:
+    speedup = 1.0 if variant == "original" else draw.uniform(0.5, 3)
+    ratios = tuple(draw.gauss(0, 0.02) for _ in range(16))
+    interval = (speedup * 0.98, speedup * 1.02)
+    return replace(
+        full_latency(), median_ms=draw.uniform(1, 30), speedup=speedup, speedup_ci95=interval, log_ratios=ratios
+    )
+
+
+def failing() -> list[CellResult]:
+    """Eight models that pass, and twenty failures of three causes."""
+    cells = passing(8)
+    number = 0
+    for many, reason, stage in CAUSES:
+        for _ in range(many):
+            cells.append(_failed(number, reason.format(number + 40), stage))
+            number += 1
+    return cells
+
+
+def _failed(number: int, reason: str, stage: Stage) -> CellResult:
+    variant, model = VARIANTS[number % 5 + 1], f"failing_{number // 5}"
+    placement = PlacementRecord("CUDAExecutionProvider", {"CUDAExecutionProvider": 328}, {"NonZero": 3}, 0.99)
+    return cell(
+        variant,
+        model,
+        "cuda",
+        status=Status.FAIL,
+        stage=stage,
+        reason=reason,
+        placement=placement,
+        detail=(
+            "sigmoid_0: 6.1% of 102,400 values beyond the tolerance",
+            f"kept by itself: reports/repro/{model}-{variant}-cuda",
+            f"alone: pytest models/{model}.model.toml --variant {variant} --seed 0",
+        ),
+    )
+
+
+def large() -> list[CellResult]:
+    """Five thousand cells, of a hundred models by fifty variants."""
+    return passing(100, tuple(f"variant_{number}" for number in range(50)))
+
+
+def hostile() -> list[CellResult]:
+    """A cell of each status whose every text is hostile."""
+    accuracy = AccuracyRecord(1, {HOSTILE: output(rel_l2=1e-3, floor_rel_l2=1e-6, vacuous=HOSTILE)})
+    placement = PlacementRecord(HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5, arithmetic={HOSTILE: 1}, precision="mixed")
+    return [
+        cell(
+            f"{HOSTILE}{status}",
+            HOSTILE,
+            HOSTILE,
+            status=status,
+            stage=Stage.RUN,
+            reason=HOSTILE,
+            detail=(HOSTILE, f"kept by itself: {HOSTILE}", f"alone: {HOSTILE}"),
+            notes=(HOSTILE,),
+            accuracy=accuracy,
+            placement=placement,
+            latency=full_latency(),
+        )
+        for status in Status
+    ]

@@ -1,0 +1,144 @@
+"""report.html in a browser: every view renders, links and filters work, nothing leaves the file."""
+
+from urllib.parse import quote
+
+import pytest
+
+from tests.browser import runs
+from tests.browser.conftest import Opened
+
+RUNS = {"green": runs.passing(6), "failing": runs.failing(), "hostile": runs.hostile(), "empty": []}
+FAILED = "failing_0-optimize-cuda"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["green", "failing", "hostile"])
+def test_no_view_is_wider_than_the_screen(opened: Opened, name: str, width: int, scheme: str) -> None:
+    cells = RUNS[name]
+    page = opened(cells, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for each in cells[-3:]:
+        page.evaluate("id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id))
+        page.wait_for_selector("dialog[open]")
+        assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
+
+
+def printable(text: str) -> str:
+    from onnx_harness.report.escape import printable as escaped
+
+    return escaped(text)
+
+
+def test_the_first_screen_has_the_verdict_and_what_to_ship(opened: Opened) -> None:
+    page = opened(RUNS["failing"])
+    assert page.inner_text("h1") == "Fail: 20 of 68 cells, of 3 causes"
+    rows = page.locator("#ship tbody tr").all_inner_texts()
+    assert "nothing passes" in rows[0]
+    assert any("onnx-harness transform" in row for row in rows)
+    assert page.locator(".cause").count() == 3
+
+
+def test_a_click_on_the_matrix_opens_the_cell_and_escape_returns(opened: Opened) -> None:
+    page = opened(RUNS["failing"])
+    link = page.locator("#matrix td.fail a").first
+    link.click()
+    assert page.inner_text("#cell-title") == FAILED
+    assert f"#cell={quote(FAILED)}" in page.url
+    body = page.inner_text("dialog .body")
+    for expected in ("departs by 3.1e-02", f"reports/repro/{FAILED}", "--seed 0", "NonZero", "Graph"):
+        assert expected in body
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    assert "cell=" not in page.url
+    assert link.evaluate("node => node === document.activeElement")
+
+
+def test_an_address_opens_the_filters_and_the_cell(opened: Opened) -> None:
+    page = opened(RUNS["failing"], f"#q=failing_0&status=fail&value=size&cell={quote(FAILED)}")
+    assert page.inner_text("#cell-title") == FAILED
+    page.keyboard.press("Escape")
+    assert page.inner_text("#filters output") == "5 of 68 cells"
+    assert page.locator("[name=value]").input_value() == "size"
+    assert page.locator(".heat tbody tr:visible").count() == 1
+    assert page.locator("#list tbody tr").count() == 5
+
+
+def test_filters_go_into_the_address_and_the_figure_can_be_changed(opened: Opened) -> None:
+    page = opened(RUNS["failing"])
+    assert page.locator("#matrix td.pass a").nth(1).inner_text().endswith("x")
+    page.locator("[name=value]").select_option("placement")
+    assert page.locator("#matrix td.pass a").nth(1).inner_text() == "100%"
+    page.locator("[name=status][value=pass]").uncheck()
+    page.locator("[name=q]").fill("cuda fp16.io32")
+    assert page.url.endswith("#q=cuda%20fp16.io32&status=fail&value=placement")
+    shown = page.locator("#list tbody tr").all_inner_texts()
+    assert shown
+    assert all("fp16.io32-cuda" in row for row in shown)
+
+
+def test_the_keyboard_reaches_a_cell_and_the_terms(opened: Opened) -> None:
+    page = opened(RUNS["green"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("!!document.activeElement.closest('.heat td')"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    page.locator("dialog a.term").first.press("Enter")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    assert page.evaluate("document.activeElement.tagName") == "DT"
+
+
+def test_hostile_names_stay_text(opened: Opened) -> None:
+    page = opened(RUNS["hostile"])
+    for each in RUNS["hostile"]:
+        page.evaluate("id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id))
+        page.wait_for_function("id => document.querySelector('#cell-title').textContent === id", arg=printable(each.id))
+        assert page.locator("img, dialog b").count() == 0
+    assert page.locator("script").count() == 2
+
+
+def test_without_a_script_the_verdict_the_matrix_and_the_failures_are_there(opened: Opened) -> None:
+    page = opened(RUNS["failing"], java_script_enabled=False)
+    assert page.locator("#matrix td a").count() == 68
+    assert "departs by 3.1e-02" in page.inner_text("#failures")
+    assert not page.locator("#filters").is_visible()
+    assert not page.locator(".copy").first.is_visible()
+
+
+def test_an_empty_run_opens(opened: Opened) -> None:
+    page = opened(RUNS["empty"], java_script_enabled=False)
+    assert page.inner_text("h1") == "Nothing was checked"
+
+
+def test_five_thousand_cells_open_in_two_seconds_of_the_processor(opened: Opened) -> None:
+    """By the main thread's own clock, which other work on the machine doesn't move."""
+    page = opened(runs.large())
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached")
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    assert metrics["TaskDuration"] < 2
+    page.locator("[name=q]").fill("model_42 variant_7")
+    assert page.inner_text("#filters output") == "1 of 5,000 cells"
+
+
+def test_print_shows_every_row_of_the_matrix(opened: Opened) -> None:
+    page = opened(RUNS["green"])
+    page.emulate_media(media="print")
+    assert not page.locator("#filters").is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('.heat')).overflow") == "visible"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["", f"#cell={quote(FAILED)}", "#cell=model_1-fp16-cpu"])
+def test_axe_finds_nothing_serious(opened: Opened, scheme: str, view: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe isn't installed")
+    page = opened(RUNS["failing"], view, color_scheme=scheme)
+    found = axe.Axe().run(page).response["violations"]
+    grave = [each for each in found if each["impact"] in {"serious", "critical"}]
+    assert [(each["id"], [node["html"] for node in each["nodes"][:3]]) for each in grave] == []

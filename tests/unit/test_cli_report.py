@@ -1,0 +1,142 @@
+"""``onnx-harness report``: rebuilt, compared, merged, exported, judged again."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onnx_harness.cli import main
+from onnx_harness.report import export
+from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.run import RunInfo
+from onnx_harness.results.store import ResultsWriter, read_results
+from tests.unit.results_examples import RUN, cell, latency, output
+
+LATER = replace(RUN, id="20260103t030405z-0a1b2c3d", started="2026-01-03T03:04:05+00:00", versions={"onnx": "1.24.0"})
+FAILED = cell("fp16", status=Status.FAIL, stage=Stage.COMPARE, reason="it is off")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def left(folder: str, *cells: CellResult, run: RunInfo = RUN) -> str:
+    writer = ResultsWriter(Path(folder), run)
+    for each in cells:
+        writer.put(each)
+    writer.finish()
+    return folder
+
+
+def test_without_a_run_the_latest_report_is_written_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    left("reports", cell(), FAILED)
+    assert main(["report"]) == 0
+    assert "1 model, 2 cells on cpu: 1 pass, 1 fail" in capsys.readouterr().out
+    assert "Fail: 1 of 2 cells" in Path("reports/report.html").read_text("utf-8")
+    assert Path("reports/summary.md").read_text("utf-8").startswith("# Fail")
+
+
+def test_a_run_of_the_history_gets_a_folder_of_its_own() -> None:
+    with History(Path("reports", FILE_NAME)) as past:
+        for run in (RUN, LATER):
+            past.begin(run)
+            past.put(cell())
+    assert main(["report", "20260103"]) == 0
+    assert LATER.id in Path("reports", LATER.id, "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["2026"], "several runs begin with '2026'"),
+        (["2027"], "no run of the history begins with '2027'"),
+        (["--rtol", "1"], "--rtol and --atol go together"),
+        (["--rtol", "1", "--atol", "1", "--sqnr", "1"], "one kind of bound"),
+        (["--rtol", "nan", "--atol", "1"], "aren't negative"),
+        (["--merge"], "--merge takes two runs or more"),
+    ],
+)
+def test_usage_errors(words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    left("reports", cell())
+    with History(Path("reports", FILE_NAME)) as past:
+        past.begin(RUN)
+        past.begin(LATER)
+    assert main(["report", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = cell("simplify", latency=latency(20.0, 1.5, (1.4, 1.6)))
+    quick = cell("simplify", latency=latency(10.0, 3.0, (2.9, 3.1)))
+    left("a", cell(), cell("fp16"), slow, cell("gone"))
+    left("b", cell(), FAILED, quick, cell("new"), run=LATER)
+    assert main(["report", "a", "b"]) == 0
+    said = "1 no longer pass, 1 pass with another speedup, 1 are gone, 1 are new, 1 end as before"
+    assert said in capsys.readouterr().out
+    page = Path("reports/compared/report.html").read_text("utf-8")
+    for expected in ("1 cell no longer passes", "it is off", "0.50x", "onnx: 1.23.2 → 1.24.0"):
+        assert expected in page
+    summary = Path("reports/compared/summary.md").read_text("utf-8")
+    assert summary.startswith("# 1 cell no longer passes\n")
+    assert "| net-fp16-cpu | pass · 1.1e-06 of 1.0e-04 | FAIL · 1.1e-06 of 1.0e-04 | it is off |" in summary
+
+
+def test_runs_without_a_common_cell_are_no_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = left("a", cell()), left("b", FAILED)
+    assert main(["report", a, b]) == 2
+    assert "--merge makes one run of shards" in capsys.readouterr().err
+
+
+def test_shards_are_merged_into_results_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    left("a", cell())
+    left("b", FAILED, run=LATER)
+    assert main(["report", "a", "b", "--merge", "-o", "both"]) == 0
+    merged = read_results(Path("both"))
+    assert [each.id for each in merged.cells] == ["net-fp16-cpu", "net-original-cpu"]
+    assert merged.run == RUN
+    assert "several versions of onnx: 1.23.2, 1.24.0" in capsys.readouterr().err
+    assert main(["report", "a", "both", "--merge", "-o", "a"]) == 2
+
+
+def test_a_run_is_judged_again_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    undecided = cell("v", accuracy=AccuracyRecord(4, {"y": output(1e-6, max_abs=0.5)}))
+    left("reports", cell("fp16", accuracy=AccuracyRecord(1, {"y": output(1e-3)})), undecided)
+    assert main(["report", "--rtol", "1e-5", "--atol", "1e-7"]) == 0
+    told = capsys.readouterr().err
+    assert "judged again by rtol 1e-05, atol 1e-07: 1 cell with another verdict" in told
+    assert "net-fp16-cpu: fail now" in told
+    assert "net-v-cpu: whether y is within the bounds doesn't follow from its figures" in told
+    assert [each.status for each in read_results(Path("reports/rejudged")).cells] == [Status.FAIL, Status.PASS]
+    assert [each.status for each in read_results(Path("reports")).cells] == [Status.PASS, Status.PASS]
+
+
+def test_csv_goes_to_a_file_or_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    left("reports", cell(latency=latency()), FAILED)
+    assert main(["report", "--csv", "-"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["status"] for row in rows] == ["pass", "fail"]
+    assert (rows[0]["speedup"], rows[0]["speedup_low"], rows[1]["median_ms"]) == ("1.02", "1.01", "")
+    assert main(["report", "--csv", "cells.csv"]) == 0
+    assert Path("cells.csv").read_text("utf-8").startswith("id,model,variant,provider,status,stage,reason,")
+
+
+def test_a_name_is_no_formula_of_a_spreadsheet_and_no_second_row() -> None:
+    hostile = cell('=cmd|"x"\n1', "@a", reason="+1", status=Status.FAIL)
+    [_, row] = csv.reader(io.StringIO(export.as_csv([hostile])))
+    assert row[1:3] == ["'@a", '\'=cmd|"x"\\n1']
+    assert row[6] == "'+1"
+
+
+def test_commands_name_the_card_that_the_run_named() -> None:
+    Path("models").mkdir()
+    Path("models/net.model.toml").write_text('[model]\nlicense = "MIT"\n[source]\npath = "net.onnx"\n', "utf-8")
+    run = replace(RUN, command="pytest models --provider cpu")
+    left("reports", cell(), cell("simplify", latency=latency(10.0, 2.0, (1.9, 2.1))), run=run)
+    assert main(["report"]) == 0
+    page = Path("reports/report.html").read_text("utf-8")
+    assert "<span>models/net.model.toml</span> <span>--variant</span> <span>simplify</span>" in page
