@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_harness
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
@@ -20,7 +21,7 @@ from onnx_harness.judging import judge as judge_module
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Stage, Status, Symptom
 from onnx_harness.settings import Settings
-from tests.models import save
+from tests.models import model, save
 
 DECIDES = "float16 as hardware computes it is right, and decides. In float32, as computed here: "
 DEPARTS = "float16 as hardware computes it departs: "
@@ -166,3 +167,15 @@ def test_a_model_that_asks_for_float16_itself_is_no_reference_for_float16(tmp_pa
     assert [note for note in result.notes if note.startswith(NOT_SIMULATED)] == [
         f"{NOT_SIMULATED}: the untouched model asks for it too, and so its reference was computed in float32"
     ]
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (9000.0, False)])
+def test_indices_that_float16_takes_from_others_are_of_no_use(offset: float, passes: bool) -> None:
+    """The type explains each wrong index, since the ideal conversion has it too; the user is told all the same."""
+    ranking = model(
+        "(float[16,32] x) => (int64[16] y) { moved = Add(x, offset)  y = ArgMax<axis = 1, keepdims = 0>(moved) }"
+    )
+    ranking.graph.initializer.append(numpy_helper.from_array(np.array(offset, np.float32), "offset"))
+    verdict = onnx_harness.verify(ranking, variant="fp16.io32")
+    assert bool(verdict) is passes, verdict.report()
+    assert passes or "as the type itself makes them" in verdict.report()

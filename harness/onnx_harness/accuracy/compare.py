@@ -279,7 +279,7 @@ def check_elements(
     if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
         return None
     if not is_float(reference) and bound and _may_change(found, bound):
-        return None
+        return _too_many_choices(name, reference, candidate, found, tolerance)
     flip = False
     if not is_float(reference) and bound and bound.tail:
         flip = found.beyond <= MOST_L2 * bound.tail.changed
@@ -307,6 +307,25 @@ def check_elements(
         severity=found.worst, minimum_tolerance=found.minimum_tolerance, rtol=found.rtol, atol=found.atol,
         max_rel=found.max_rel, question=question, flip=flip,
     )  # fmt: skip
+
+
+def _too_many_choices(
+    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance
+) -> OutputFailure | None:
+    """Integers, which the type explains, are of use where nearly all of them stay: an index is a choice.
+
+    One of them may be a tie. What quantizes is left out: its floor knows nothing of ties.
+    """
+    most = max(1, math.floor((tolerance.choices_changed or 0.0) * found.size))
+    if not tolerance.by_default or not tolerance.share_beyond or found.beyond <= most or found.worst_at is None:
+        return None
+    at = found.worst_at
+    what = (
+        f"{share(found.beyond, found.size)} are others, as the type itself makes them, and at most {most:,} may be; "
+        f"the first{place(reference, at)} ({pair(reference, candidate, at)})"
+    )
+    severity = found.beyond / found.size
+    return OutputFailure(name, Check.ELEMENTS, what, severity=severity, question=Question.USABLE)
 
 
 def _may_change(found: Measured, bound: Bound) -> bool:
