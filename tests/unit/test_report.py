@@ -432,7 +432,7 @@ def texts_in(value: object) -> Iterator[str]:
 
 
 def test_the_script_writes_no_markup() -> None:
-    script = html_page._asset("report.js")
+    script = "".join(html_page._asset(f"{name}.js") for name in ("report", "cell", "plots"))
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|DOMParser", script
     )

@@ -39,10 +39,11 @@ class Change:
         return _kind(self.before, self.after)
 
     @property
-    def slowdown(self) -> str:
-        """Return ``1.05x``: the median time after over that before; empty where one wasn't timed."""
-        times = [cell.latency.median_ms if cell and cell.latency else 0.0 for cell in (self.before, self.after)]
-        return f"{times[1] / times[0]:.2f}x" if all(times) else ""
+    def speedup(self) -> str:
+        """Return ``1.05x``: the median time before over that after; empty where one wasn't timed."""
+        cells = (self.before, self.after)
+        before, after = (cell.latency.median_ms if cell and cell.latency else 0.0 for cell in cells)
+        return f"{before / after:.2f}x" if before and after else ""
 
 
 KINDS = {

@@ -1,0 +1,283 @@
+// A cell by itself.
+function section(title, ...children) {
+  return h("section", {}, h("h3", {}, title), ...children);
+}
+function facts(pairs) {
+  return h(
+    "dl",
+    { class: "facts" },
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
+}
+function grid(heads, rows) {
+  return h(
+    "div",
+    { class: "wide", tabindex: 0, role: "region", "aria-label": "figures" },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          heads.map(head => h("th", { scope: "col" }, head)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map(([first, ...others]) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, first),
+            others.map(other => h("td", { class: "n" }, other)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+function view(cell) {
+  const repro = cell.detail.find(line => line.startsWith("kept by itself: "));
+  const lines = cell.detail.filter(line => line !== repro && !line.startsWith("alone: "));
+  const parts = [
+    h(
+      "p",
+      {},
+      h("span", { class: cell.status }, `${data.symbols[cell.status]} ${SHORT[cell.status]}`),
+      cell.stage === "done" ? "" : ` at ${cell.stage}`,
+      cell.symptom ? ` (${cell.symptom.replaceAll("_", " ")})` : "",
+      h(
+        "span",
+        { class: "quiet" },
+        ` · ${cell.model}${cell.about ? ` (${cell.about})` : ""} · ${cell.variant} on ${cell.provider}`,
+      ),
+    ),
+    cell.reason && h("p", {}, cell.reason),
+    lines.length > 0 && h("pre", { tabindex: 0 }, lines.join("\n")),
+    facts([
+      ["judge it alone", command(cell.alone)],
+      ["write its model", cell.transform && command(cell.transform)],
+      ["kept by itself", repro && h("code", {}, repro.slice(16))],
+    ]),
+    cell.notes.length > 0 &&
+      section(
+        "Notes",
+        h(
+          "ul",
+          {},
+          cell.notes.map(note => h("li", {}, note)),
+        ),
+      ),
+    cell.accuracy && accuracy(cell.accuracy),
+    cell.latency && latency(cell),
+    cell.placement && placement(cell.placement),
+    cell.graph && graph(cell.graph),
+    cell.sensitivity && sensitivity(cell.sensitivity),
+    section(
+      "About this verdict",
+      facts([
+        ["input sets", cell.accuracy && count(cell.accuracy.input_sets)],
+        ["opset", cell.opset],
+        ["model", cell.model_sha256 && h("code", {}, `sha256 ${cell.model_sha256}`)],
+        [
+          "seconds",
+          Object.entries(cell.seconds)
+            .map(([stage, value]) => `${stage} ${figure(value)}`)
+            .join(", "),
+        ],
+      ]),
+    ),
+  ];
+  return parts.filter(Boolean);
+}
+function accuracy(record) {
+  const outputs = Object.entries(record.outputs),
+    said = value => (value === null ? "" : value ? "yes" : "no");
+  const vacuous = outputs
+    .filter(([, o]) => o.vacuous)
+    .map(([name, o]) =>
+      h(
+        "p",
+        { class: "caution" },
+        `${name} ${o.vacuous}: `,
+        term("vacuous", "comparing it could not have failed"),
+      ),
+    );
+  const heads = [
+    "output",
+    term("departure"),
+    term("faithful"),
+    term("usable"),
+    term("l2", "rel L2"),
+    term("floor"),
+    term("ideal", "ideal"),
+    "times",
+    "would pass at",
+    "rtol",
+    "atol",
+    "max abs",
+    "max rel",
+    "cosine",
+    term("sqnr"),
+    "NaN/inf",
+  ];
+  const rows = outputs.map(([name, o]) => [
+    name,
+    o.departure || "",
+    said(o.faithful),
+    said(o.usable),
+    figure(o.rel_l2),
+    figure(o.floor_rel_l2),
+    figure(o.ideal_rel_l2),
+    o.factor === null ? "" : `${figure(o.factor)}x`,
+    o.minimum_tolerance === null ? "none" : figure(o.minimum_tolerance),
+    figure(o.rtol),
+    figure(o.atol),
+    figure(o.max_abs),
+    figure(o.max_rel),
+    o.cosine === null ? "" : o.cosine.toFixed(6),
+    o.sqnr_db === null ? "" : `${o.sqnr_db.toFixed(1)} dB`,
+    count(o.nonfinite),
+  ]);
+  return section("Accuracy", vacuous, errors(outputs), grid(heads, rows));
+}
+function latency(cell) {
+  const l = cell.latency;
+  return section(
+    "Latency",
+    facts([
+      [term("speedup"), cell.texts.speedup],
+      [
+        "median",
+        `${milliseconds(l.median_ms)} (${"baseline"} ${milliseconds(l.baseline_median_ms)})`,
+      ],
+      ["p90, p99", [l.p90_ms, l.p99_ms].map(milliseconds).join(", ")],
+      ["session, first run", `${milliseconds(l.session_ms)}, ${milliseconds(l.first_run_ms)}`],
+      ["threads", l.threads],
+      ["how it was taken", cell.timing],
+    ]),
+    ratios(l),
+  );
+}
+function placement(p) {
+  const nodes = Object.entries(p.nodes),
+    total = nodes.reduce((sum, [, number]) => sum + number, 0);
+  const own = ([name]) => (name === p.requested ? 0 : 1);
+  nodes.sort((a, b) => own(a) - own(b));
+  return section(
+    "Placement",
+    total > 0 &&
+      h(
+        "div",
+        { class: "bars", "aria-hidden": "true" },
+        nodes.map(([, number]) => h("span", { style: `width:${(number / total) * 100}%` })),
+      ),
+    facts([
+      [
+        term("placement", "nodes by provider"),
+        nodes.map(([name, number]) => `${count(number)} on ${name}`).join(", "),
+      ],
+      ["share", percent(p.share)],
+      ["share of the time", p.time_share === null ? "" : percent(p.time_share)],
+      [
+        "ran after fusion",
+        Object.entries(p.executed)
+          .map(([name, number]) => `${count(number)} on ${name}`)
+          .join(", "),
+      ],
+      [
+        "float arithmetic",
+        Object.entries(p.arithmetic)
+          .map(([kind, number]) => `${count(number)} in ${kind}`)
+          .join(", "),
+      ],
+      [
+        p.precision === "emulated" || p.precision === "mixed"
+          ? term("emulated", "computed in")
+          : "computed in",
+        p.precision,
+      ],
+      ["copies between memories", p.memcpy ? count(p.memcpy) : ""],
+      ["Casts inserted", p.inserted_casts ? count(p.inserted_casts) : ""],
+    ]),
+    Object.keys(p.off_provider_ops).length > 0 &&
+      grid(
+        ["operator elsewhere", "nodes"],
+        Object.entries(p.off_provider_ops)
+          .sort((a, b) => b[1] - a[1])
+          .map(([op, number]) => [op, count(number)]),
+      ),
+  );
+}
+function graph(g) {
+  const change = (before, after) => (before ? ` (${percent(after / before)})` : "");
+  return section(
+    "Graph",
+    grid(
+      ["", "before", "after"],
+      [
+        [
+          "nodes",
+          count(g.nodes_before),
+          count(g.nodes_after) + change(g.nodes_before, g.nodes_after),
+        ],
+        [
+          "size",
+          bytes(g.bytes_before),
+          bytes(g.bytes_after) + change(g.bytes_before, g.bytes_after),
+        ],
+      ],
+    ),
+    h("p", { class: "quiet" }, `transformed in ${figure(g.transform_seconds)} s`),
+  );
+}
+function sensitivity(record) {
+  return section(
+    "Sensitivity",
+    facts([
+      [term("sensitivity"), record.score === null ? "nothing to catch" : percent(record.score)],
+      [
+        "faults",
+        `${count(record.planted)} planted, ${count(record.caught)} caught, ${count(record.equivalent)} change nothing`,
+      ],
+      [
+        "smallest weight change caught",
+        record.smallest_change === null
+          ? "none"
+          : `${percent(record.smallest_change)} of ${record.smallest_change_of || "a weight"}`,
+      ],
+    ]),
+    record.missed.length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, `${record.missed.length} missed`),
+        h(
+          "ul",
+          {},
+          record.missed.map(line => h("li", {}, line)),
+        ),
+      ),
+    Object.keys(record.kinds).length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, "by kind of fault"),
+        grid(
+          ["fault", "planted", "caught", "change nothing"],
+          Object.entries(record.kinds).map(([kind, k]) => [
+            kind,
+            k.planted,
+            k.caught,
+            k.equivalent,
+          ]),
+        ),
+      ),
+  );
+}
