@@ -512,6 +512,7 @@ def _compare_tensors(
     elif bound is not None and not tolerance.chosen:
         # Nobody asked for less than noise: where an output is tiny, its scale times k may lie below.
         atol = max(atol, MOST_ELEMENT * (bound.tail or bound.floor).greatest)
+    steadiness = bound
     if rare:
         bound = None
     found = measure(reference, candidate, rtol=rtol, atol=atol)
@@ -523,7 +524,7 @@ def _compare_tensors(
         check_cosine(name, reference, found, tolerance),
         check_agreement(name, reference, candidate, found, tolerance),
         check_choices(name, reference, candidate, found, tolerance, bound),
-        check_signed_zero(name, reference, candidate, found, tolerance, bound) if signed else None,
+        check_signed_zero(name, reference, candidate, found, tolerance, steadiness) if signed else None,
     ]
     if bound is None:
         problems = [problem and replace(problem, question=Question.NEITHER) for problem in problems]

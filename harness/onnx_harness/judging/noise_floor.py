@@ -65,6 +65,7 @@ _UNUSUAL_DRAWS = 8
 
 NOT_NOISE = "not counted as noise:"
 """How a note begins on a level that gives another result, which whoever reads a verdict should know."""
+_INSIDE = "the last bits inside"
 RESTS_ON = "noise floor of a model that quantizes or rounds:"
 """How a note begins on what the floor of such a model was measured by."""
 INEXACT = "judged with exact integer sums:"
@@ -103,7 +104,7 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
     inside = _Inside(model, reference)
     own = _runs(notes, sources, {
         "the last bit of the inputs": lambda: _last_bits(model, reference, free),
-        "the last bits inside": lambda: inside.gaps(free, [_nudge_inside] * draws),
+        _INSIDE: lambda: inside.gaps(free, [_nudge_inside] * draws),
         "the last bits of the constants": lambda: inside.gaps(edged, [_nudge_constants] * draws),
         "float64": lambda: gaps_of(_double(model), reference, smooth, [_as_double]),
     }, len(reference.sets), model)  # fmt: skip
@@ -122,7 +123,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
         "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double], inside.steps),
     }
     if rounds:
-        measures["the last bits inside"] = lambda: inside.drawn(usual)
+        measures[_INSIDE] = lambda: inside.drawn(usual)
     own = _runs(notes, sources, measures, count, model)
     floor = Noise(tuple(worst(runs.values()) for runs in own), has_tail=rounds, steps=inside.steps)
     if inside.draws:
@@ -130,6 +131,10 @@ def _measured(model: Model, reference: Reference) -> Noise:
             f"{RESTS_ON} {inside.draws} draws of the last bits of its constants and of what it rounds, "
             f"on each of {len(usual)} input sets"
         )
+
+    if rounds and not inside.draws:
+        why = next((note for note in notes if note.startswith(_INSIDE)), "")
+        notes.append(f"{RESTS_ON} its inputs and ONNX Runtime's levels alone. {why}")
 
     def level(name: str, threads: int, sets: Sequence[int]) -> _Run:
         session = open_cpu(model.path, name, threads, exact_sums=True) if exact else open_cpu(model.path, name, threads)
