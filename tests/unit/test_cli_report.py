@@ -57,7 +57,8 @@ def test_a_run_of_the_history_gets_a_folder_of_its_own() -> None:
         (["2027"], "no run of the history begins with '2027'"),
         (["--rtol", "1"], "--rtol and --atol go together"),
         (["--rtol", "1", "--atol", "1", "--sqnr", "1"], "one kind of bound"),
-        (["--rtol", "nan", "--atol", "1"], "aren't negative"),
+        (["--rtol", "-1", "--atol", "1"], "aren't negative"),
+        (["--sqnr", "nan"], "--sqnr is a finite number; nan isn't"),
         (["--merge"], "--merge takes two runs or more"),
     ],
 )

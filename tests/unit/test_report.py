@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import markupsafe
+import numpy as np
 import pytest
 
 from onnx_harness.accuracy.explain import MOST_L2
@@ -31,6 +32,7 @@ from onnx_harness.results.cells import (
     Stage,
     Status,
 )
+from onnx_harness.results.codec import encode
 from onnx_harness.results.run import HostInfo
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
@@ -531,3 +533,13 @@ def test_a_failing_cell_says_where_it_ran() -> None:
         "Nodes: 3 on CPUExecutionProvider; share of the provider asked for: 100%, of the time: 25%; copies between "
         "memories: 2; Casts inserted: 3; arithmetic: 2 in float32, 1 in float16"
     ) in page
+
+
+def test_the_page_has_the_fields_of_results_json() -> None:
+    full = cell("simplify", latency=full_latency(), sensitivity=sensitivity(), placement=ran_in("mixed"))
+    needed: Any = np.float32(0.5)
+    full = replace(full, seconds={"load": float("nan")}, accuracy=AccuracyRecord(1, {"y": output(needed)}))
+    [shown] = embedded(html_page.page(RUN, [full], {}))["cells"]
+    recorded = html_page._plain(encode(full))
+    del recorded["detail"]  # shortened
+    assert {name: shown[name] for name in recorded} == recorded

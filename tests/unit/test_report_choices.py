@@ -22,7 +22,7 @@ def choice(*cells: CellResult, **headers: ModelHeader) -> shipping.Choice:
 def test_the_fastest_that_passes_is_shipped_with_its_command() -> None:
     chosen = choice(ORIGINAL, QUICK, QUICKER, net=ModelHeader(path="models/net.model.toml"))
     assert chosen.fastest is QUICKER
-    assert chosen.why == "the fastest of 3 variants that pass"
+    assert chosen.why == "the fastest of 3 that pass"
     assert chosen.command == "onnx-harness transform models/net.model.toml --variant fp16 -o net-fp16.onnx"
 
 

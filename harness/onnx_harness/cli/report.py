@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bounds(args: argparse.Namespace) -> Bounds | None:
+    for name in ("rtol", "atol", "sqnr"):
+        value = getattr(args, name)
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name} is a finite number; {value:g} isn't")
     elementwise = args.rtol is not None or args.atol is not None
     if not elementwise:
         return None if args.sqnr is None else Bounds(sqnr_db=args.sqnr)
@@ -107,7 +112,7 @@ def _bounds(args: argparse.Namespace) -> Bounds | None:
         raise UsageError("--sqnr takes the place of --rtol and --atol: name one kind of bound")
     if args.rtol is None or args.atol is None:
         raise UsageError("--rtol and --atol go together: name both")
-    if not (args.rtol >= 0 and args.atol >= 0):
+    if args.rtol < 0 or args.atol < 0:
         raise UsageError(f"--rtol and --atol aren't negative: {args.rtol:g}, {args.atol:g}")
     return Bounds(args.rtol, args.atol)
 

@@ -7,9 +7,11 @@ writes them as text nodes, never as markup.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import gzip
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -164,7 +166,7 @@ def _data(
     return {
         "cells": [
             {
-                **encode(cell),
+                **{name: getattr(cell, name) for name in _fields(CellResult)},
                 "detail": _explained(cell),
                 "about": ", ".join(figures.about(cell.model, models)),
                 "alone": shipping.alone_command(cell, run, models),
@@ -212,13 +214,26 @@ def _packed(value: Any) -> Markup:
 
 
 def _plain(value: Any) -> Any:
-    """Return a JSON value with printable texts and figures of `DIGITS` digits."""
-    if isinstance(value, str):
+    """Return the JSON value of a record, with printable texts and figures of `DIGITS` digits.
+
+    The commonest types come first: a run of 5,000 cells has a million values.
+    """
+    kind = type(value)
+    if kind is str:
         return printable(value)
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {printable(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if kind is float:
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if value is None or kind is int or kind is bool:
+        return value
+    if kind is dict:
+        return {printable(str(key)): _plain(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
         return [_plain(item) for item in value]
-    return value
+    if dataclasses.is_dataclass(kind):
+        return {name: _plain(getattr(value, name)) for name in _fields(kind)}
+    return _plain(encode(value))
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))

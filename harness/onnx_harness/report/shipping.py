@@ -147,7 +147,7 @@ def _choice(block: Block, models: Mapping[str, ModelHeader], command: str) -> Ch
     smallest = _smallest(candidates)
     if faster:
         chosen = max(faster, key=_speedup)
-        why = f"the fastest of {figures.counted(len(candidates), 'variant')} that pass"
+        why = f"the fastest of {len(candidates):,} that pass"
         if len(candidates) == 1:
             why = "the only variant that passes"
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnx_harness.report import html, summary
 from onnx_harness.report.figures import ModelHeader
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.files import cannot_write, replace_text
@@ -23,6 +22,9 @@ def write_reports(
     Raises:
         ResultsError: one of them can't be written; the older one is untouched.
     """
+    # Templates take a while to import, which a session that only collects needn't wait for.
+    from onnx_harness.report import html, summary
+
     for name, page in ((SUMMARY, summary.page), (REPORT, html.page)):
         path = report_dir / name
         try:
