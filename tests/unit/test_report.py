@@ -17,7 +17,7 @@ import pytest
 
 from onnx_harness.accuracy.explain import MOST_L2
 from onnx_harness.errors import ResultsError
-from onnx_harness.report import escape, figures, summary, table
+from onnx_harness.report import comparison, escape, figures, summary, table
 from onnx_harness.report import html as html_page
 from onnx_harness.report.table import Line, ModelHeader
 from onnx_harness.report.write import write_reports
@@ -34,6 +34,7 @@ from onnx_harness.results.cells import (
 )
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import HostInfo
+from onnx_harness.results.store import Results
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)
@@ -543,3 +544,21 @@ def test_the_page_has_the_fields_of_results_json() -> None:
     recorded = html_page._plain(encode(full))
     del recorded["detail"]  # shortened
     assert {name: shown[name] for name in recorded} == recorded
+
+
+def test_a_hostile_name_stays_text_where_two_runs_are_compared() -> None:
+    cells = hostile_cells()
+    after = [replace(cell, status=Status.FAIL) for cell in cells]
+    run = replace(RUN, command=HOSTILE, versions={HOSTILE: HOSTILE})
+    before = Results(RUN, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(cells)))
+    later = Results(run, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(after)))
+    text = comparison.page(before, later)
+    page = Page(text)
+    assert page.open == []
+    assert "img" not in page.tags
+    assert "script" not in page.tags
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    markdown = comparison.summary(before, later)
+    assert set(re.findall(r"<[^>]*>", markdown)) <= {"<details>", "<summary>", "</summary>", "</details>"}
+    assert "http://" not in markdown
+    assert all(letter.isprintable() for letter in markdown.replace("\n", ""))
