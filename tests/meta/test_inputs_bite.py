@@ -155,7 +155,7 @@ def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(tmp_path: Path, monk
     body = model("(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Identity(v) }").graph
     made.graph.node.append(helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body))
     card = card_for(save(made, tmp_path / "loop.onnx"))
-    runner = Runner(Settings(input_sets=1, cell_timeout=10))
+    runner = Runner(Settings(input_sets=1, cell_timeout=20))
     try:
         runner.warm()
         result = runner.judge(Cell(card, parse_variant("ort.disable"), "cpu"))

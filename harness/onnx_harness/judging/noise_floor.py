@@ -8,6 +8,7 @@ ONNX Runtime has the kernels.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,8 @@ _MOST_ROUNDS = 8
 # A departure that is greater by less than half tells nothing new about what may happen.
 _NEWS = 1.5
 _MOST_ROUNDS = 8
+# Further rounds of a slow model wait for nobody: the note says how many draws there were.
+_MOST_SECONDS = 5.0
 # On unusual sets, where nothing is gathered over the sets.
 _UNUSUAL_DRAWS = 8
 
@@ -214,7 +217,7 @@ class _Inside:
         """The gaps of as many draws as it takes until more of them show nothing new."""
         found: dict[int, dict[str, Gap]] = {}
         greatest: dict[str, float] = {}
-        last_news = 0
+        last_news, started = 0, time.monotonic()
         fewest = max(_FEWEST_ROUNDS, math.ceil(_FEWEST_DRAWS / (_ROUND * len(sets))))
         for number in range(1, _MOST_ROUNDS + 1):
             for index, gaps in self.gaps(sets, [_nudge_inside] * _ROUND, self.draws):
@@ -224,7 +227,9 @@ class _Inside:
             if tail:
                 greatest |= tail
                 last_news = number
-            if number >= max(fewest, 2 * last_news):
+            enough = number >= max(fewest, 2 * last_news)
+            too_long = number >= _FEWEST_ROUNDS and time.monotonic() - started > _MOST_SECONDS
+            if enough or too_long:
                 break
         return found.items()
 
