@@ -30,6 +30,7 @@ def test_there_are_over_a_hundred_valid_models_of_over_twelve_kinds() -> None:
         onnx.checker.check_model(case.model, full_check=True)
 
 
+@pytest.mark.filterwarnings("ignore:the float32 number")
 def test_the_quick_ones_are_a_dozen_and_of_either_side() -> None:
     answers = [answer(case) for case in half_cases(quick=True)]
     assert 12 <= len(answers) <= 16

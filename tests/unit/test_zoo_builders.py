@@ -83,7 +83,7 @@ def test_a_text_classifier_tells_good_from_bad(tmp_path: Path, monkeypatch: pyte
     assert labels.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("name", ["map_points", "massive_activations"])
+@pytest.mark.parametrize("name", ["map_points", "pcm_power"])
 def test_float16_breaks_what_the_card_says_it_breaks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

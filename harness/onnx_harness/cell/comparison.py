@@ -16,7 +16,7 @@ from onnx_harness.isolate import note_stage
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.judge import judge_outputs
-from onnx_harness.judging.last_bits import gains_integer_kernels
+from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
@@ -138,9 +138,9 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     half = computes_in_half(b.skeleton)
     profiled = bool(provider.fallback) or half or not has_loops(b.skeleton.graph)
     profile = scratch / "profile" if profiled else None
-    exact = gains_integer_kernels(a.skeleton)
+    config = exact_sums(a.skeleton, b.skeleton)
     try:
-        session = open_session(b.path, provider, purpose=Purpose.ACCURACY, profile=profile, exact_sums=exact)
+        session = open_session(b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config)
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
     assigned = placement(session, provider)

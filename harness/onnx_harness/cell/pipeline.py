@@ -27,7 +27,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
-from onnx_harness.judging.verdict import Verdict, standard, wants_exact_sums
+from onnx_harness.judging.verdict import Verdict, session_config, standard
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -253,10 +253,10 @@ def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> o
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
-    exact = wants_exact_sums(subject.model, way.bound)
+    config = session_config(subject.model, way.bound, artifact.model.skeleton)
     try:
         return open_session(
-            artifact.model.path, provider, purpose=accuracy, level=level, profile=profile, exact_sums=exact
+            artifact.model.path, provider, purpose=accuracy, level=level, profile=profile, config=config
         )
     except Exception as error:
         # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.

@@ -54,13 +54,39 @@ _KEEP_VALUES = frozenset(
 )
 
 
-def gains_integer_kernels(model: onnx.ModelProto) -> bool:
-    """Whether a model computes in floats between quantizers, where ONNX Runtime's optimizer puts integer kernels.
+# ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums are coarser than the
+# float ones were: on x86-64 without VNNI sums of uint8 x int8 products saturate, and MatMulNBits quantizes its
+# activations. These settings (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
+_WEIGHTS = "session.x64quantprecision"
+_MATMULNBITS = "session.qdq_matmulnbits_accuracy_level"
 
-    With optimizations off such a model never saturates. One that holds integer kernels itself saturates with them.
+
+def exact_sums(model: onnx.ModelProto, candidate: onnx.ModelProto | None = None) -> Mapping[str, str]:
+    """The configuration of sessions in which ONNX Runtime puts no integer kernels that saturate into a model.
+
+    A model that computes in floats between quantizers never saturates with optimizations off. One that holds integer
+    kernels itself saturates with them, and is left as it is.
+
+    Args:
+        model: the untouched one.
+        candidate: what was made of it and is to be run; None: itself.
     """
     operators = {node.op_type for node in walk(model.graph)}
-    return "DequantizeLinear" in operators and operators.isdisjoint(_INTEGER_KERNELS)
+    if "DequantizeLinear" not in operators or not operators.isdisjoint(_INTEGER_KERNELS):
+        return {}
+    config = {_MATMULNBITS: "1"}
+    if not _lacks_zero_points(candidate or model):
+        config[_WEIGHTS] = "1"
+    return config
+
+
+def _lacks_zero_points(model: onnx.ModelProto) -> bool:
+    """Whether a DequantizeLinear has no zero point.
+
+    To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero point. A
+    DequantizeLinear along an axis then can't run.
+    """
+    return any(node.op_type == "DequantizeLinear" and not any(node.input[2:]) for node in walk(model.graph))
 
 
 def has_steps(model: onnx.ModelProto) -> bool:

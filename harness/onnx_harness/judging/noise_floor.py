@@ -26,7 +26,7 @@ from onnx_harness.judging.last_bits import (
     EDGES,
     NOTHING,
     ONE_UNIT,
-    gains_integer_kernels,
+    exact_sums,
     has_steps,
     steps,
     with_last_bits,
@@ -118,7 +118,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
     usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
     notes: list[str] = []
-    rounds, exact = has_steps(model.skeleton), gains_integer_kernels(model.skeleton)
+    rounds, exact = has_steps(model.skeleton), exact_sums(model.skeleton)
     inside = _Inside(model, reference)
     # Twice the reference's own work, not five times: the levels that few ask for are run on every second usual set.
     measures: dict[str, Callable[[], _Run]] = {
@@ -140,7 +140,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
         notes.append(f"{RESTS_ON} its inputs and ONNX Runtime's levels alone. {why}")
 
     def level(name: str, threads: int, sets: Sequence[int]) -> _Run:
-        session = open_cpu(model.path, name, threads, exact_sums=True) if exact else open_cpu(model.path, name, threads)
+        session = open_cpu(model.path, name, threads, config=exact)
         return gaps_of(session, reference, sets, steps=inside.steps)
 
     levels = _runs(notes, sources, {

@@ -78,9 +78,13 @@ def kept_noise(
 
 
 def open_cpu(
-    model: Path | onnx.ModelProto, level: str = "disable", threads: int | None = None, *, exact_sums: bool = False
+    model: Path | onnx.ModelProto,
+    level: str = "disable",
+    threads: int | None = None,
+    *,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """A session as the reference's, or at another level or number of threads, or whose integer sums are exact.
+    """A session as the reference's, or at another level, with other threads or further configuration entries.
 
     Raises:
         ValueError: a model in memory is too large to be handed over.
@@ -96,7 +100,7 @@ def open_cpu(
         level=level,
         threads=threads,
         record_placement=False,
-        exact_sums=exact_sums,
+        config=config,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
@@ -20,7 +20,7 @@ from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.choices import choice_axes
 from onnx_harness.judging.ideal import Conversion, ideal_conversion
-from onnx_harness.judging.last_bits import gains_integer_kernels
+from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor, unusual_floor
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.reference import Reference
@@ -37,6 +37,9 @@ from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
 from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
 from onnx_harness.transforms.quantization.options import extra_options
 from onnx_harness.transforms.variant import BoundVariant
+
+if TYPE_CHECKING:
+    import onnx
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
@@ -129,13 +132,13 @@ def standard(
     )
 
 
-def wants_exact_sums(model: Model, bound: BoundVariant) -> bool:
-    """Whether a variant's sessions avoid integer kernels that saturate, as the noise floor of its model did.
+def session_config(model: Model, bound: BoundVariant, candidate: onnx.ModelProto) -> Mapping[str, str]:
+    """The configuration in which a variant's sessions avoid integer kernels that saturate, as the noise floor's did.
 
     Such kernels replace the float arithmetic of a model that is quantized already: what they do is ONNX Runtime's own
     doing on this processor. A variant that quantizes answers for them itself.
     """
-    return bound.precision is not Precision.INT8 and gains_integer_kernels(model.skeleton)
+    return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
 
 
 def verdict(

@@ -32,7 +32,7 @@ from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.verdict import Standard, standard, verdict, wants_exact_sums
+from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
 from onnx_harness.mutation.atlas import Atlas
 from onnx_harness.mutation.distance import furthest
 from onnx_harness.mutation.faults import Fault
@@ -119,7 +119,7 @@ class _Bench:
             level=self.level if level is None else level,
             record_placement=False,
             external_data=self.atlas.folder,
-            exact_sums=wants_exact_sums(self.subject.model, bind_variant(self.task.cell.variant)),
+            config=session_config(self.subject.model, bind_variant(self.task.cell.variant), self.atlas.model),
         )
 
     def outputs(self, session: ort.InferenceSession) -> list[dict[str, Any]]:

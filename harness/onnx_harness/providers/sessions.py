@@ -25,14 +25,6 @@ LEVELS: Mapping[str, str] = {
 }
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
-# Where ONNX Runtime puts integer kernels in the place of float arithmetic between quantizers, they may do less than it
-# did: on x86-64 without VNNI, sums of uint8 x int8 products saturate, and MatMulNBits quantizes its activations.
-# These settings (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
-EXACT_SUMS: Mapping[str, str] = {
-    "session.x64quantprecision": "1",
-    "session.qdq_matmulnbits_accuracy_level": "1",
-}
-
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal.
@@ -76,7 +68,7 @@ def open_session(
     record_placement: bool = True,
     external_data: Path | None = None,
     profile: Path | None = None,
-    exact_sums: bool = False,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """Open a session whose first provider is the one asked for.
 
@@ -90,7 +82,7 @@ def open_session(
         record_placement: keep the record that ``placement`` reads.
         external_data: the folder of a serialized model's external data; None: it has none.
         profile: keep a profile of every run, in a file whose name begins like this; ``read_profile`` reads it.
-        exact_sums: see `EXACT_SUMS`.
+        config: further entries of the session's configuration (onnxruntime_session_options_config_keys.h).
 
     Raises:
         UsageError: no such level.
@@ -116,7 +108,7 @@ def open_session(
     options.add_session_config_entry(RECORD_PLACEMENT, str(int(record_placement)))
     if external_data is not None:
         options.add_session_config_entry(_EXTERNAL_DATA, str(external_data))
-    for key, value in EXACT_SUMS.items() if exact_sums else ():
+    for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     if profile is not None:
         options.enable_profiling = True
