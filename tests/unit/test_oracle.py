@@ -228,7 +228,7 @@ def floor_with_levels_of(
     path = folder / "broken.onnx"
     onnx.save(broken, path)
 
-    def breaks(source: Any, level: str = "disable", threads: int | None = None) -> Any:
+    def breaks(source: Any, level: str = "disable", threads: int | None = None, **_: Any) -> Any:
         return open_cpu(source if level == "disable" else path, level, threads)
 
     monkeypatch.setattr("onnx_harness.judging.runs._known", {})
