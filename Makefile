@@ -41,7 +41,7 @@ test: lint ## lint, type-check, test
 # Debian's, which needs no download of Playwright's own.
 browser: ## a headless Chromium for tests/browser, where none is installed
 	command -v chromium-headless-shell || command -v chromium || command -v google-chrome \
-	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; }
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; }
 
 operators: .venv/.made ## every official case of ONNX's operators through our own transforms
 	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32
