@@ -7,10 +7,10 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import TYPE_ATTRIBUTES
 from onnx_harness.model.rewrite import retype, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
-_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_datatype"})
 
 # The standard operators that ONNX Runtime's CPU provider computes in float32 and, in no version, in float64. Written
 # down because its own list of kernels crashes in the build that carries OpenVINO; a test compares the two.
@@ -48,7 +48,7 @@ def _double_graph(graph: onnx.GraphProto) -> None:
     graph.ClearField("value_info")  # inference finds them again
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in _TYPE_ATTRIBUTES and attribute.i == _FLOAT:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _FLOAT:
                 attribute.i = _DOUBLE
             if attribute.HasField("t"):
                 _double_tensor(attribute.t)

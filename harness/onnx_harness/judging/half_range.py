@@ -17,8 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
 from onnx_harness.model.rewrite import retype
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
@@ -30,7 +31,7 @@ OUTPUT = f"{_PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
 
 # What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
+_EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -107,7 +108,7 @@ def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         return
     for graph in _graphs(inlined.graph):
         for node in graph.node:
-            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
+            if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
                 yield node
 
 
@@ -124,7 +125,7 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
     for graph in _graphs(inferred.graph):
         typed = {info.name for info in (*graph.value_info, *graph.output)}
         for node in graph.node:
-            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
+            foreign = not is_standard(node) and half.intersection(node.input)
             if foreign and not typed.issuperset(filter(None, node.output)):
                 unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
@@ -140,7 +141,7 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     _promote(model.graph)
     watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
     vector, places = watcher.watch(model.graph)
@@ -200,7 +201,7 @@ def _rounds(node: onnx.NodeProto) -> bool:
     """Whether a node may give what isn't a float16 number, though it takes nothing else."""
     if node.op_type == "Cast":
         return not node.input[0].startswith(_PREFIX)  # a weight's is ours
-    return node.domain not in ("", "ai.onnx") or node.op_type not in _EXACT
+    return not (is_standard(node) and node.op_type in _EXACT)
 
 
 def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
@@ -242,7 +243,7 @@ def _mentions_half(graph: onnx.GraphProto) -> bool:
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type == _HALF or (attribute.name in _DTYPES and attribute.i == _HALF):
+                if attribute.t.data_type == _HALF or (attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF):
                     return True
     return False
 
@@ -257,10 +258,6 @@ def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
     for info in (*graph.input, *graph.output, *graph.value_info):
         if info.type.tensor_type.elem_type == _HALF:
             yield info.name
-
-
-# Attributes that name the type of an output.
-_DTYPES = frozenset({"dtype", "output_dtype", "to"})
 
 
 def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
@@ -282,7 +279,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
         _single(sparse.values)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in _DTYPES and attribute.i == _HALF:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF:
                 attribute.i = _FLOAT
             for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
                 _single(tensor)
@@ -326,7 +323,7 @@ class _Watcher:
         places: list[Place] = []
         for node in list(graph.node):
             inner: list[onnx.NodeProto] = []
-            if node.op_type in _BODIES and node.domain in ("", "ai.onnx"):
+            if is_standard(node, *_BODIES):
                 vector, found = self._inside(node, inner)
                 if vector is not None:
                     parts.append(vector)
@@ -351,7 +348,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.ops import MOVES, opset_of
 from onnx_harness.model.rewrite import walk
 
 AMOUNT = "last_bits/amount"
@@ -48,10 +49,8 @@ _INTEGER_KERNELS = frozenset(
     {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
     | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
 )
-_KEEP_VALUES = frozenset(
-    {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"}
-    | {"Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
-)
+# What these give of a quantizer's levels are its levels, or 0.
+_KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
 
 
 # ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums are coarser than the
@@ -116,7 +115,7 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
         ValueError: the model's opset is too old.
         Exception: what onnx raises about a model that it can't infer the types of.
     """
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     if opset < _SINCE:
         raise ValueError(f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}")
     changed = onnx.ModelProto()
@@ -149,7 +148,7 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
 
 def _step_of(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, TensorProto]) -> float:
     node = makers.get(name)
-    while node is not None and node.op_type in _KEEP_VALUES:
+    while node is not None and node.op_type in _KEEP_LEVELS:
         node = makers.get(node.input[0])
     if node is None:
         return 0.0

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import opset_of
 from onnx_harness.transforms.quantization.nodes import is_size, spared
 
 _FLOAT = TensorProto.FLOAT
@@ -103,7 +104,7 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
-    if model.opset_import and _opset(model) < _SINCE:
+    if model.opset_import and opset_of(model) < _SINCE:
         model = onnx.version_converter.convert_version(model, _SINCE)
     floats, constants = _floats(model), _constants(model.graph)
     nodes: list[onnx.NodeProto] = []
@@ -240,7 +241,3 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     graph = onnx.shape_inference.infer_shapes(model).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
     return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(_constants(graph))
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)

@@ -18,6 +18,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import is_standard, opset_of
 
 _FLOAT = TensorProto.FLOAT
 # Cast took bfloat16 in with this version of the operators.
@@ -78,11 +79,11 @@ def round_through(
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    opset = _opset(model)
+    opset = opset_of(model)
     if kind == TensorProto.BFLOAT16 and opset < _BFLOAT16_SINCE:
         model = onnx.version_converter.convert_version(model, _BFLOAT16_SINCE)
         opset = _BFLOAT16_SINCE
-    opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in model.opset_import}
+    opsets = {entry.domain: entry.version for entry in model.opset_import} | {"": opset}
     types = _types_of(model)
     rewriter = _Rewriter(kind, clamp, opsets, None if ranged else float(_largest(kind)))
     rewriter.graph(model.graph, types, frozenset(), all_inputs=all_inputs, top=True)
@@ -91,10 +92,6 @@ def round_through(
 
 def _largest(kind: int) -> float:
     return 65504.0 if kind == TensorProto.FLOAT16 else 3.3895313892515355e38
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def _types_of(model: onnx.ModelProto) -> _Types:
@@ -162,7 +159,7 @@ class _Rewriter:
             for body in subgraphs(node):
                 self.graph(body, next(bodies), shaped, all_inputs=False, top=False)
             nodes.append(node)
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if is_standard(node, "Constant"):
                 if node.output[0] in wanted:
                     self._round_constant(node)
                 continue
@@ -205,7 +202,7 @@ class _Rewriter:
 
     def _takes(self, node: onnx.NodeProto, index: int) -> bool:
         """Whether the operator's own schema lets this input be float16."""
-        domain = "" if node.domain == "ai.onnx" else node.domain
+        domain = "" if is_standard(node) else node.domain
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opsets.get(domain, 1), domain)
         except onnx.defs.SchemaError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.ops import imports_standard, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -128,7 +129,7 @@ class Model:
     @property
     def opset(self) -> int | None:
         """The version of the standard operator set; None when the model imports none."""
-        return next((entry.version for entry in self.skeleton.opset_import if entry.domain in ("", "ai.onnx")), None)
+        return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
         """The whole model in memory, external data included, after the checks of :attr:`external_files`.

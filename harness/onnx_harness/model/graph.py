@@ -11,8 +11,7 @@ from google.protobuf.message import Message
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
-
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
 
 # Of a tensor beside its name and its data: dimensions, type, tags and lengths.
 _TENSOR_BYTES = 32
@@ -82,11 +81,10 @@ def open_model(model: onnx.ModelProto) -> Editing:
         source = onnx.GraphProto()
         source.CopyFrom(model.graph)
         _take_out(source, sparse)
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
     editing = Editing(
         graph=ir.serde.deserialize_graph(source),
         model=model,
-        opset=opsets.get("", opsets.get("ai.onnx", 1)),
+        opset=opset_of(model),
         functions=frozenset((function.domain, function.name) for function in model.functions),
         sparse=sparse,
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from onnx_harness.model.graph import STANDARD_DOMAINS, Editing
+from onnx_harness.model.graph import Editing
+from onnx_harness.model.ops import is_standard
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
@@ -186,7 +187,7 @@ def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
     known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     hidden = 0
     for node, same in zip(graph.node, inferred.node, strict=True):
-        if node.op_type != "If" or node.domain not in STANDARD_DOMAINS:
+        if not is_standard(node, "If"):
             for one, other in zip(node.attribute, same.attribute, strict=True):
                 hidden += _hide_branches(one.g, other.g)
             continue
@@ -263,7 +264,7 @@ def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphP
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node or inner.output:
-                    sure = certain and node.op_type == "If" and node.domain in STANDARD_DOMAINS
+                    sure = certain and is_standard(node, "If")
                     yield inner, sure
                     yield from _bodies(inner, sure)
 

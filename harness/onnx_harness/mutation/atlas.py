@@ -12,11 +12,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from onnx_harness.model.ops import is_standard, opset_of
+
 Array = NDArray[Any]
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
-STANDARD = frozenset({"", "ai.onnx"})
 
 GraphPath = tuple[tuple[int, int, int], ...]
 """The way from the main graph to one inside it: (node, attribute, position in ``graphs`` or -1 for ``g``) each time."""
@@ -60,7 +61,7 @@ class Atlas:
         """
         self.model = model
         self.folder = folder
-        self.opset = next((each.version for each in model.opset_import if each.domain in STANDARD), 0)
+        self.opset = opset_of(model)
         self.nodes: list[tuple[Site, onnx.NodeProto]] = []
         self._scopes: dict[GraphPath, _Scope] = {}
         self._walk((), model.graph, _Scope(), inferred.graph if inferred is not None else model.graph)
@@ -146,7 +147,7 @@ def _graphs(attribute: onnx.AttributeProto) -> Iterator[tuple[int, onnx.GraphPro
 
 def _held(node: onnx.NodeProto) -> TensorProto | None:
     """What a Constant node holds, as a tensor."""
-    if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
+    if not is_standard(node, "Constant") or len(node.attribute) != 1:
         return None
     attribute: onnx.AttributeProto = node.attribute[0]
     match attribute.name:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_harness.model.ops import opset_of
+
 KnownDims = tuple[int | str | None, ...]
 
 _MOST_DEPTH = 12  # nested subgraphs and functions; deeper nesting is left unexplored
@@ -168,7 +170,7 @@ def view(model: onnx.ModelProto) -> GraphView:
     except Exception:
         inferred = model
     graph = inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     functions = {(function.domain, function.name): function for function in model.functions}
     return GraphView(_graph_scope(graph), functions, opset)
 

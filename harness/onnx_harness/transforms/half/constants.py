@@ -6,8 +6,9 @@ import math
 
 import onnx
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import FLOAT, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT
 
 # More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a weight's.
 _FEW = 64

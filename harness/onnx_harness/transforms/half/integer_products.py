@@ -7,9 +7,10 @@ from typing import Any
 import onnx
 
 from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import MOVES
 from onnx_harness.model.rewrite import walk
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 
 _OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
 _KEEP_TOTALS = MOVES | {"Add", "Sub"}

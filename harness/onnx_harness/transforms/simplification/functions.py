@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import onnx
 
-from onnx_harness.model.graph import STANDARD_DOMAINS
+from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard, opset_of
 from onnx_harness.transforms.simplification.folding import is_deterministic, keeps_integers
 
 Simplify = Callable[[onnx.ModelProto, int], onnx.ModelProto]
@@ -48,11 +48,11 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
 
 def _constant_part(function: onnx.FunctionProto, redefined: set[str]) -> list[onnx.NodeProto]:
     """The nodes that depend on constants alone, in order."""
-    opset = next((entry.version for entry in function.opset_import if entry.domain in STANDARD_DOMAINS), 1)
+    opset = opset_of(function)
     constants: set[str] = set()
     part: list[onnx.NodeProto] = []
     for node in function.node:
-        if node.domain not in STANDARD_DOMAINS or node.op_type in redefined or keeps_integers(node.op_type):
+        if not is_standard(node) or node.op_type in redefined or keeps_integers(node.op_type):
             continue
         if not is_deterministic(node.op_type, opset) or any(map(_is_open, node.attribute)):
             continue
