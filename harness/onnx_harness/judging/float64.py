@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from onnx_harness.model.constants import constant_tensor, set_constant
 from onnx_harness.model.file import subgraphs
-from onnx_harness.model.ops import TYPE_ATTRIBUTES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
 from onnx_harness.model.rewrite import retype, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
@@ -52,21 +53,18 @@ def _double_graph(graph: onnx.GraphProto) -> None:
                 attribute.i = _DOUBLE
             if attribute.HasField("t"):
                 _double_tensor(attribute.t)
-        if node.op_type == "Constant":
+        if is_standard(node, "Constant"):
             _double_constant(node)
-        if node.op_type == "ConstantOfShape" and not node.attribute:
-            node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
+        if is_standard(node, "ConstantOfShape") and not node.attribute:
+            set_constant(node, np.zeros(1))
         for body in subgraphs(node):
             _double_graph(body)
 
 
 def _double_constant(node: onnx.NodeProto) -> None:
-    for attribute in node.attribute:
-        if attribute.name in ("value_float", "value_floats"):
-            single = attribute.name == "value_float"
-            values = np.array(attribute.f if single else attribute.floats, np.float64)
-            attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
-            return
+    tensor = constant_tensor(node)
+    if tensor is not None and tensor.data_type == _FLOAT:
+        set_constant(node, numpy_helper.to_array(tensor).astype(np.float64))
 
 
 def _double_tensor(tensor: TensorProto) -> None:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_harness.model.file import subgraphs
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
-from onnx_harness.model.rewrite import retype
+from onnx_harness.model.rewrite import replace_nodes, retype
 from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
@@ -159,8 +159,7 @@ def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, wanted)
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -186,8 +185,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, half if _rounds(node) else ())
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -288,8 +286,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
             _promote(body, main=False)
     if casts:
         nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
 
 
 def _single(tensor: onnx.TensorProto) -> None:
@@ -338,8 +335,7 @@ class _Watcher:
             return None, []
         vector = self._name()
         nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
         return vector, places
 
     def _passes(self, name: str) -> bool:

@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.model.constants import named_constants
 from onnx_harness.model.file import subgraphs, with_functions_inlined
 from onnx_harness.model.ops import MOVES, opset_of
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.rewrite import replace_nodes, walk
 
 AMOUNT = "last_bits/amount"
 """The input that says how far values move: `ONE_UNIT`, or 0."""
@@ -137,7 +138,7 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
         By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left out.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    constants = dict(_constants(model.graph))
+    constants = dict(named_constants(model.graph))
     sizes = {}
     for output in model.graph.output:
         size = _step_of(output.name, makers, constants)
@@ -174,7 +175,7 @@ class _Mover:
         """
         types = {**outer, **_types(graph)}
         inputs = {info.name for info in graph.input}
-        movable = {name for name, tensor in _constants(graph) if _moves(tensor)}
+        movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
         compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
         moved: dict[str, str] = {}
         nodes: list[onnx.NodeProto] = []
@@ -192,12 +193,7 @@ class _Mover:
             for body in subgraphs(node):
                 self.move(body, types)
             nodes.append(node)
-        copies = []
-        for node in nodes:
-            copies.append(onnx.NodeProto())
-            copies[-1].CopyFrom(node)
-        graph.ClearField("node")
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _moved(self, name: str, amount: str, *, half: bool) -> tuple[list[onnx.NodeProto], str]:
         """The nodes that move a value, and the name of what they make of it."""
@@ -247,24 +243,10 @@ def _moves(tensor: TensorProto) -> bool:
     return bool(np.any(np.isfinite(array) & (array != np.floor(array))))
 
 
-def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], attribute.t
-                elif attribute.name in ("value_float", "value_floats"):
-                    single = attribute.name == "value_float"
-                    array = np.array(attribute.f if single else attribute.floats, np.float32)
-                    yield node.output[0], numpy_helper.from_array(array)
-
-
 def _types(graph: onnx.GraphProto) -> dict[str, int]:
     types = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
     types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)}
-    types |= {name: tensor.data_type for name, tensor in _constants(graph)}
+    types |= {name: tensor.data_type for name, tensor in named_constants(graph)}
     return types
 
 

@@ -17,8 +17,10 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.model.constants import constant_tensor, set_constant
 from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import is_standard, opset_of
+from onnx_harness.model.rewrite import replace_nodes
 
 _FLOAT = TensorProto.FLOAT
 # Cast took bfloat16 in with this version of the operators.
@@ -168,9 +170,7 @@ class _Rewriter:
                     exact = self._fresh(name)
                     node.output[index] = exact
                     nodes += self._pair(exact, name)
-        copies = [_copied(node) for node in nodes]
-        graph.ClearField("node")
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _shaped(self, graph: onnx.GraphProto, outer: frozenset[str]) -> set[str]:
         """Values that follow from shapes, and from constants beside them, and from no data."""
@@ -217,15 +217,9 @@ class _Rewriter:
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     def _round_constant(self, node: onnx.NodeProto) -> None:
-        for attribute in node.attribute:
-            if attribute.name == "value" and attribute.t.data_type == _FLOAT:
-                self._round(attribute.t)
-            elif attribute.name == "value_float":
-                attribute.f = float(self._rounded(np.array([attribute.f], np.float32))[0])
-            elif attribute.name == "value_floats":
-                values = self._rounded(np.array(attribute.floats, np.float32))
-                attribute.ClearField("floats")
-                attribute.floats.extend(values.tolist())
+        tensor = constant_tensor(node)
+        if tensor is not None and tensor.data_type == _FLOAT:
+            set_constant(node, self._rounded(numpy_helper.to_array(tensor)))
 
     def _rounded(self, array: Array) -> Array:
         return rounded(array, self._kind, self._clamp, self._most)
@@ -261,9 +255,3 @@ def _rename_uses(graph: onnx.GraphProto, name: str, to: str) -> None:
         for body in subgraphs(node):
             if name not in {info.name for info in body.input}:
                 _rename_uses(body, name, to)
-
-
-def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy

@@ -7,7 +7,11 @@ from graphlib import TopologicalSorter
 
 import onnx
 
+from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import is_standard
+
+_LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
 def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -45,14 +49,14 @@ def lift_constants(graph: onnx.GraphProto) -> None:
     outputs = {info.name for info in graph.output}
     kept = []
     for node in graph.node:
-        tensor = _float_constant(node)
-        if tensor is None or node.output[0] in outputs:
+        tensor = constant_tensor(node) if is_standard(node, "Constant") else None
+        if tensor is None or tensor.data_type not in _LIFTED or node.output[0] in outputs:
             kept.append(node)
             continue
         lifted = graph.initializer.add()
         lifted.CopyFrom(tensor)
         lifted.name = node.output[0]
-    _replace_nodes(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
@@ -63,14 +67,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         for index, node in enumerate(graph.node)
     }
     if any(need > index for index, needed in needs.items() for need in needed):
-        _replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
-
-
-def _float_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
-        return None
-    tensor = node.attribute[0].t
-    return tensor if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) else None
+        replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
@@ -81,7 +78,8 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             yield from _reads(inner)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Let a graph have those nodes, in that order; they may be its own."""
     copies = []
     for node in nodes:
         copies.append(onnx.NodeProto())

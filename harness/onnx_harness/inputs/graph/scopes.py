@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_harness.model.ops import opset_of
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import is_standard, opset_of
 
 KnownDims = tuple[int | str | None, ...]
 
@@ -74,8 +75,9 @@ class Scope:
             node = scope.producers.get(name)
             if node is None:
                 return None
-            if node.op_type == "Constant":
-                return _constant_node(node)
+            if is_standard(node, "Constant"):
+                tensor = constant_tensor(node)
+                return None if tensor is None else _array(tensor)
             if node.op_type not in _FORWARDING:
                 return None
             name = node.input[0]
@@ -109,10 +111,9 @@ class Scope:
         if name in scope.initializers:
             return tuple(scope.initializers[name].dims)
         node = scope.producers.get(name)
-        if node is not None and node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value" and not attribute.ref_attr_name:
-                    return tuple(attribute.t.dims)
+        tensor = constant_tensor(node) if node is not None and is_standard(node, "Constant") else None
+        if tensor is not None:
+            return tuple(tensor.dims)
         return scope.dims.get(name)
 
     def learn(self, found: Mapping[str, Sequence[object]]) -> None:
@@ -129,7 +130,7 @@ class Scope:
         if scope is None:
             return False
         node = scope.producers.get(name)
-        return name in scope.initializers or (node is not None and node.op_type == "Constant")
+        return name in scope.initializers or (node is not None and is_standard(node, "Constant"))
 
     def _home(self, name: str) -> Scope | None:
         scope: Scope | None = self
@@ -217,14 +218,3 @@ def _array(tensor: onnx.TensorProto) -> NDArray[np.generic] | None:
     except Exception:
         # Its data was stripped.
         return None
-
-
-def _constant_node(node: onnx.NodeProto) -> NDArray[np.generic] | None:
-    for attribute in node.attribute:
-        if attribute.ref_attr_name:  # in a function's body: the value comes with the call
-            return None
-        if attribute.name == "value":
-            return _array(attribute.t)
-        if attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
-            return np.asarray(onnx.helper.get_attribute_value(attribute))
-    return None

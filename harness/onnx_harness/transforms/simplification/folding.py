@@ -13,13 +13,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from onnx_harness.model.constants import ir_constant
 from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
 from onnx_harness.model.ops import MOVES
 from onnx_harness.model.types import Fact
 from onnx_harness.transforms.simplification.no_ops import (
     can_be_constant,
     constant_array,
-    constant_tensor,
     remove_whole,
     replace_by_constant,
 )
@@ -255,7 +255,7 @@ def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
     producer = value.producer()
     if producer is None:
         return value.const_value
-    return constant_tensor(producer) if _is_constant(producer) else None
+    return ir_constant(producer) if _is_constant(producer) else None
 
 
 def _hands_on_a_constant(node: ir.Node) -> bool:
