@@ -26,8 +26,9 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model, Signature, subgraphs
+from onnx_harness.model.file import Model, Signature
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import subgraphs
 
 if TYPE_CHECKING:
     import onnx

@@ -7,9 +7,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.constants import constant_tensor, set_constant
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
-from onnx_harness.model.rewrite import retype, walk
+from onnx_harness.model.rewrite import retype
+from onnx_harness.model.walk import subgraphs, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 

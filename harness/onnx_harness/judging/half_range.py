@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
 from onnx_harness.model.rewrite import replace_nodes, retype
+from onnx_harness.model.walk import graphs, subgraphs, walk
 from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
@@ -106,10 +106,9 @@ def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     half = half_values(inlined)
     if not half:
         return
-    for graph in _graphs(inlined.graph):
-        for node in graph.node:
-            if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
-                yield node
+    for node in walk(inlined.graph):
+        if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
+            yield node
 
 
 def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
@@ -122,7 +121,7 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
     inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
     half = frozenset(_typed_half(inferred.graph))
     unknown = set()
-    for graph in _graphs(inferred.graph):
+    for graph in graphs(inferred.graph):
         typed = {info.name for info in (*graph.value_info, *graph.output)}
         for node in graph.node:
             foreign = not is_standard(node) and half.intersection(node.input)
@@ -155,7 +154,7 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
     wanted = frozenset(values)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, wanted)
@@ -181,7 +180,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
     typed = _half_by_graph(inline_functions(skeleton))
     model = inline_functions(model)
     _promote(model.graph)
-    for graph, half in zip(_graphs(model.graph), typed, strict=True):
+    for graph, half in zip(graphs(model.graph), typed, strict=True):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, half if _rounds(node) else ())
@@ -192,7 +191,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
 def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
     """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
     inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
-    return [frozenset(_typed_half_in(graph)) for graph in _graphs(inferred.graph)]
+    return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
@@ -214,17 +213,10 @@ def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.No
     return nodes
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _graphs(body)
-
-
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     """Who reads each value: node names and op types; an output of a graph is read by nobody that is named."""
     readers: dict[str, list[tuple[str, str]]] = {}
-    for each in _graphs(graph):
+    for each in graphs(graph):
         for node in each.node:
             for name in node.input:
                 readers.setdefault(name, []).append((node.name, node.op_type))
@@ -234,7 +226,7 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
 
 
 def _mentions_half(graph: onnx.GraphProto) -> bool:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         if any(tensor.data_type == _HALF for tensor in each.initializer):
             return True
         if any(info.type.tensor_type.elem_type == _HALF for info in each.input):
@@ -247,7 +239,7 @@ def _mentions_half(graph: onnx.GraphProto) -> bool:
 
 
 def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         yield from _typed_half_in(each)
 
 

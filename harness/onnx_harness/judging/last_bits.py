@@ -16,9 +16,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.file import with_functions_inlined
 from onnx_harness.model.ops import MOVES, opset_of
-from onnx_harness.model.rewrite import replace_nodes, walk
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import graphs, subgraphs, walk
 
 AMOUNT = "last_bits/amount"
 """The input that says how far values move: `ONE_UNIT`, or 0."""
@@ -260,7 +261,5 @@ def _declared(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _all_types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
-    yield from _types(graph).items()
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _all_types(body)
+    for inner in graphs(graph):
+        yield from _types(inner).items()

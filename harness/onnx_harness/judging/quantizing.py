@@ -16,9 +16,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import opset_of
 from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.quantization.nodes import is_size, spared
 
 _FLOAT = TensorProto.FLOAT

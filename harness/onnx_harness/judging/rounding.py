@@ -18,9 +18,9 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import constant_tensor, set_constant
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import is_standard, opset_of
 from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import subgraphs
 
 _FLOAT = TensorProto.FLOAT
 # Cast took bfloat16 in with this version of the operators.

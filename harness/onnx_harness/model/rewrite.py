@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import reads
+from onnx_harness.model.walk import walk as walk
 
 _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
-
-
-def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of bodies included."""
-    for node in graph.node:
-        yield node
-        for body in subgraphs(node):
-            yield from walk(body)
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
@@ -63,19 +56,11 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put each node of the graph behind what it reads, what its bodies read from outside included."""
     made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     needs = {
-        index: {made_by[name] for name in _reads(node) if name in made_by} - {index}
+        index: {made_by[name] for name in reads(node) if name in made_by} - {index}
         for index, node in enumerate(graph.node)
     }
     if any(need > index for index, needed in needs.items() for need in needed):
         replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    for body in subgraphs(node):
-        yield from (info.name for info in body.output)
-        for inner in body.node:
-            yield from _reads(inner)
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -212,7 +212,7 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     """
     import onnx
 
-    from onnx_harness.model.rewrite import walk
+    from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_of_its_domain, is_quantized
 
     size = model.ByteSize()

@@ -7,8 +7,9 @@ import contextlib
 import onnx
 
 from onnx_harness.inputs.graph.signature import default_names
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.file import with_functions_inlined
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import subgraphs
 
 # The first input of these gives its shape or its length alone. So does the mask of a Dropout that drops nothing, as at
 # inference.

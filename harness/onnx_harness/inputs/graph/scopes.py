@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import is_standard, opset_of
+from onnx_harness.model.walk import subgraphs
 
 KnownDims = tuple[int | str | None, ...]
 
@@ -199,9 +200,7 @@ def _add_children(scope: Scope) -> None:
     if scope.depth >= _MOST_DEPTH:
         return
     for node in scope.nodes:
-        for attribute in node.attribute:
-            bodies = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            scope.children.extend(_graph_scope(body, scope, (scope, node)) for body in bodies)
+        scope.children.extend(_graph_scope(body, scope, (scope, node)) for body in subgraphs(node))
 
 
 def _known(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
-from onnx_harness.model.file import FREE_INITIALIZERS, subgraphs
+from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import sort_nodes
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.half.schemas import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
 
 # In place of an element type, all of which are positive: nothing is known, a sequence or the like, no value at all.

@@ -7,9 +7,8 @@ from typing import Any
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import MOVES, is_standard
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.walk import subgraphs, walk
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 

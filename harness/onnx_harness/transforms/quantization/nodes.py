@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 import onnx
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.ops import STANDARD_DOMAINS
+from onnx_harness.model.walk import body_reads
 
 _CONTRIB = frozenset({"com.microsoft"})
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention with other inputs.
@@ -92,15 +92,7 @@ def is_size(node: onnx.NodeProto, index: int) -> bool:
 
 def captured(graph: onnx.GraphProto) -> frozenset[str]:
     """The values of the main graph that bodies of If, Loop and Scan read."""
-    return frozenset(name for node in graph.node for body in subgraphs(node) for name in _reads(body))
-
-
-def _reads(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (info.name for info in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for body in subgraphs(node):
-            yield from _reads(body)
+    return frozenset(name for node in graph.node for name in body_reads(node))
 
 
 def name_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[str]:
