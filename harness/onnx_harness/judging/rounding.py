@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import constant_tensor, set_constant
 from onnx_harness.model.ops import is_standard, opset_of
-from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
 from onnx_harness.model.walk import subgraphs
 
 _FLOAT = TensorProto.FLOAT
@@ -136,7 +136,7 @@ class _Types:
 class _Rewriter:
     def __init__(self, kind: int, clamp: Clamp | None, opsets: dict[str, int], most: float | None) -> None:
         self._kind, self._clamp, self._opsets, self._most = kind, clamp, opsets, most
-        self._added = 0
+        self._names: set[str] = set()
 
     def graph(
         self, graph: onnx.GraphProto, types: _Types, shaped: frozenset[str], *, all_inputs: bool, top: bool
@@ -147,6 +147,7 @@ class _Rewriter:
         bodies = iter(types.bodies)
         nodes: list[onnx.NodeProto] = []
         if top:
+            self._names = value_names(graph)
             constants = {tensor.name for tensor in graph.initializer}
             for info in graph.input:
                 inside = info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
@@ -243,8 +244,7 @@ class _Rewriter:
         ]
 
     def _fresh(self, name: str) -> str:
-        self._added += 1
-        return f"{name}/rounded/{self._added}"
+        return fresh_name(f"{name}/rounded", self._names)
 
 
 def _rename_uses(graph: onnx.GraphProto, name: str, to: str) -> None:

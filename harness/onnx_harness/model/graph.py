@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
+from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import graphs, walk
 
 # Of a tensor beside its name and its data: dimensions, type, tags and lengths.
@@ -60,12 +61,7 @@ class Editing:
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
-        name, number = stem, 0
-        while name in self.names:
-            number += 1
-            name = f"{stem}_{number}"
-        self.names.add(name)
-        return name
+        return fresh_name(stem, self.names)
 
 
 def open_model(model: onnx.ModelProto) -> Editing:
