@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
 from onnx_harness.model.rewrite import replace_nodes, retype
@@ -91,7 +92,7 @@ def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
     """
     if not _mentions_half(skeleton.graph):
         return frozenset()
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    inferred = infer_types(skeleton, required=True)
     return frozenset(_typed_half(inferred.graph))
 
 
@@ -118,7 +119,7 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
         ``domain:op``, in the order of their names.
     """
     inlined = inline_functions(skeleton)
-    inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
+    inferred = infer_types(inlined, required=True)
     half = frozenset(_typed_half(inferred.graph))
     unknown = set()
     for graph in graphs(inferred.graph):
@@ -190,7 +191,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
 
 def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
     """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    inferred = infer_types(skeleton, required=True)
     return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
 
 

@@ -171,13 +171,6 @@ def has_loops(graph: onnx.GraphProto) -> bool:
     return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
 
 
-def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what its functions hold where they are called; the model itself when it has none."""
-    import onnx.inliner
-
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
-
-
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by location.
 
