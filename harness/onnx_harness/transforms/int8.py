@@ -15,6 +15,7 @@ from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
+from onnx_harness.transforms.parts import node_parts
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 
 if TYPE_CHECKING:
@@ -425,6 +426,7 @@ TRANSFORM = (
         precision=Precision.INT8,
         groups=("int8",),
         check=_check_dynamic,
+        parts=node_parts("nodes_to_exclude"),
     ),
     Transform(
         summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
@@ -434,6 +436,7 @@ TRANSFORM = (
         precision=Precision.INT8,
         groups=("int8",),
         check=_check_static,
+        parts=node_parts("nodes_to_exclude"),
         calibrated=True,
     ),
 )
