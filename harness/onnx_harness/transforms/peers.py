@@ -78,13 +78,16 @@ def optimize_by_script(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> o
         return onnxscript.optimizer.optimize(model)
 
     import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
     from onnxscript import rewriter
-    from onnxscript.rewriter.pattern import RewriteRuleSet
 
     rules = [rule for name, rule in _script_rules().items() if name not in skipped]
     opened = ir.serde.deserialize_model(model)
-    # The library has no option for its rules.
-    with mock.patch.object(rewriter, "_DEFAULT_REWRITE_RULES", RewriteRuleSet(rules)):
+    # The library has no option for its rules, and its pass takes no empty list of them.
+    changed: tuple[str, Any] = ("_DEFAULT_REWRITE_RULES", tuple(rules))
+    if not rules:
+        changed = ("RewritePass", lambda _: RemoveUnusedNodesPass())
+    with mock.patch.object(rewriter, *changed):
         onnxscript.optimizer.optimize_ir(
             opened,
             should_fold=lambda _: False if _FOLDING in skipped else None,
