@@ -11,7 +11,7 @@ from onnx_harness.transforms.variant import bind_variant
 from tests.models import linear, model
 
 CANCELLING = "(float[4] x) => (float[4] y) { a = Identity(x)  b = Neg(a)  c = Neg(b)  y = Relu(c) }"
-LISTED = ("optimize", "pass.eliminate_identity", "simplify", "onnxoptimizer", "onnxsim", "onnxslim", "onnxscript")
+LISTED = ("optimize", "pass.eliminate_identity", "simplify", "onnxoptimizer", "onnxsim", "onnxslim")
 
 
 def step_and_parts(variant: str) -> tuple[BoundStep, Parts]:
@@ -68,3 +68,18 @@ def test_names_that_two_nodes_share_are_no_parts() -> None:
     step, parts = step_and_parts("fp16.io32")
 
     assert parts.names(made, step.options) == ()
+
+
+def test_a_rule_of_onnxscript_can_be_left_out() -> None:
+    doubled = "(float[4] x) => (float[2,2] y) { s = Constant<value_ints=[2,2]>()  t = Constant<value_ints=[4]>()"
+    doubled += "  a = Reshape(x, s)  b = Reshape(a, t)  y = Reshape(b, s) }"
+    step, parts = step_and_parts("onnxscript")
+    names = parts.names(model(doubled), step.options)
+    assert "ReshapeReshape" in names
+
+    def reshapes(left_out: list[str]) -> int:
+        after = step.transform.apply(model(doubled), **parts.without(step.options, left_out))
+        return sum(node.op_type == "Reshape" for node in after.graph.node)
+
+    assert reshapes(["CastCast"]) < reshapes(["ReshapeReshape"])
+    assert reshapes(list(names)) == 3

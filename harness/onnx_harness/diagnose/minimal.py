@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -119,7 +120,7 @@ class _Search(Generic[Item]):
 def _split(items: tuple[Item, ...], count: int) -> list[tuple[Item, ...]]:
     """Split into that many chunks of nearly equal length."""
     bounds = [len(items) * number // count for number in range(count + 1)]
-    return [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [items[start:end] for start, end in pairwise(bounds)]
 
 
 def _without(items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:

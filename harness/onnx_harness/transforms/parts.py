@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Parts
@@ -22,16 +23,20 @@ def node_parts(option: str, **further: bool) -> Parts:
         option: the name of the option that lists the nodes which stay as they are.
         further: options that go with it.
     """
+    return Parts("node", partial(_names, option), partial(_without, option, further))
 
-    def names(model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
-        counts = Counter(node.name for node in model.graph.node)
-        blocked = set(options.get(option) or ())
-        return tuple(node.name for node in model.graph.node if _is_part(node, counts) and node.name not in blocked)
 
-    def without(options: Mapping[str, Any], left: Sequence[str]) -> Mapping[str, Any]:
-        return {**options, **further, option: (*(options.get(option) or ()), *left)}
+def _names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
+    counts = Counter(node.name for node in model.graph.node)
+    blocked = set(options.get(option) or ())
+    parts = (node.name for node in model.graph.node if _is_part(node, counts))
+    return tuple(name for name in parts if name not in blocked)
 
-    return Parts("node", names, without)
+
+def _without(
+    option: str, further: Mapping[str, bool], options: Mapping[str, Any], left: Sequence[str]
+) -> Mapping[str, Any]:
+    return {**options, **further, option: (*(options.get(option) or ()), *left)}
 
 
 def _is_part(node: onnx.NodeProto, counts: Mapping[str, int]) -> bool:

@@ -7,6 +7,7 @@ for that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -125,6 +126,10 @@ def _script_rules() -> dict[str, Any]:
     return {getattr(rule, "name", None) or f"rewrite rule {at}": rule for at, rule in enumerate(rules)}
 
 
+def _named(names: Callable[[], Sequence[str]], *_: object) -> Sequence[str]:
+    return names()
+
+
 def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
     return {**options, "skipped": tuple(names)}
 
@@ -136,7 +141,7 @@ def _peer(distribution: str, summary: str, apply: Apply, kind: str, names: Calla
         forms={distribution: {}},
         requires=(distribution,),
         groups=("peers",),
-        parts=Parts(kind, lambda _, __: names(), _without),
+        parts=Parts(kind, partial(_named, names), _without),
     )
 
 
