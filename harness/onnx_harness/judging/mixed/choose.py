@@ -19,18 +19,19 @@ from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
+from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switches import MASK, Switched, atoms_of, switched, through_moves
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, verdict
 from onnx_harness.model.file import Model
+from onnx_harness.model.ops import MOVES
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
-from onnx_harness.transforms.half.schemas import FLOAT16, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT16
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -173,9 +174,7 @@ class _Mixing:
             survey = self._survey()
             found = self._search(survey)
         names = self._verified(found)
-        nodes = self._graph.closed(
-            place for place, label in enumerate(self._graph.labels) if label in frozenset(names)
-        )
+        nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
         account = self._account
         return Mix(
             names,
@@ -306,9 +305,7 @@ class _Mixing:
             if self._passes_everywhere(found.nodes) or len(self._witnesses) == witnesses:
                 return found
             # What was enough for the others is where the search goes on.
-            suspicion = [
-                each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)
-            ]
+            suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
 
     def _spent(self) -> bool:
         return self._account.runs >= MOST_RUNS - _RESERVED
