@@ -54,6 +54,11 @@ _INTEGER_KERNELS = frozenset(
 )
 # What these give of a quantizer's levels are its levels, or 0.
 _KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
+# What a level of ONNX Runtime sums in another order.
+_SUMS = frozenset(
+    {"AveragePool", "Conv", "ConvTranspose", "Einsum", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"}
+    | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
+)
 
 
 # ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums are coarser than the
@@ -181,16 +186,20 @@ class _Mover:
         inputs = {info.name for info in graph.input}
         movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
         compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
+        coarse = _dequantized(graph)
         moved: dict[str, str] = {}
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             for slot, name in enumerate(node.input):
                 constant = name in movable
+                summed = name in coarse and node.op_type in _SUMS
                 reads = _reads_step(node, slot, name, types) or types.get(name) == _HALF
-                if name in inputs or not (constant or reads) or types.get(name) not in (_FLOAT, _HALF):
+                if name in inputs or not (constant or reads or summed):
+                    continue
+                if types.get(name) not in (_FLOAT, _HALF):
                     continue
                 if name not in moved:
-                    amount = AMOUNT if constant and name not in compared else EDGES
+                    amount = AMOUNT if (constant or summed) and name not in compared else EDGES
                     added, moved[name] = self._moved(name, amount, half=types[name] == _HALF)
                     nodes += added
                 node.input[slot] = moved[name]
@@ -238,6 +247,22 @@ def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, 
     if node.op_type == "NonMaxSuppression":
         return slot < 2
     return slot == 0 and node.op_type in _ROUNDINGS | _CHOICES | _QUANTIZERS
+
+
+def _dequantized(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that come out of a quantizer, which has swallowed the last bits of what came before.
+
+    A sum of them is off by the last bits of its terms all the same, which one common scale doesn't show.
+    Dequantized weights are left out: the other factor of each term moves.
+    """
+    constants = {name for name, _ in named_constants(graph)}
+    coarse: set[str] = set()
+    for node in graph.node:
+        source = node.input[0] if node.input else ""
+        makes = node.op_type == "DequantizeLinear" and source not in constants
+        if makes or (node.op_type in _KEEP_LEVELS and source in coarse):
+            coarse.update(node.output)
+    return coarse
 
 
 def _moves(tensor: TensorProto) -> bool:

@@ -16,6 +16,7 @@ from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
+from onnx_harness.transforms.parts import node_parts
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 
 if TYPE_CHECKING:
@@ -426,6 +427,7 @@ TRANSFORM = (
         precision=Precision.INT8,
         groups=("int8",),
         check=_check_dynamic,
+        parts=node_parts("nodes_to_exclude"),
     ),
     Transform(
         summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
@@ -435,6 +437,7 @@ TRANSFORM = (
         precision=Precision.INT8,
         groups=("int8",),
         check=_check_static,
+        parts=node_parts("nodes_to_exclude"),
         calibrated=True,
     ),
 )

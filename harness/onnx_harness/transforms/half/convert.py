@@ -105,8 +105,8 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
-    request.check(model, functions)
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
+        request.check(model, functions)  # values of inner graphs may have got other names, and unnamed nodes with them
         halving = Halving(reading, opset, rounder, request, blocked_ops, blocked_nodes)
         if not halving.floats:
             return _unconverted(model, reading, request)
