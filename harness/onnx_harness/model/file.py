@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
 SMALL_BYTES = 1024
 
+# A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one message.
+INLINE_BYTES = 1_500_000_000
+
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
 FREE_INITIALIZERS = 4
 
