@@ -91,7 +91,8 @@ def _one_hot(kind: int) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
     name = "cats_strings" if kind == TensorProto.STRING else "cats_int64s"
 
     def build(tables: Mapping[str, Table]) -> onnx.ModelProto:
-        encoder = helper.make_node("OneHotEncoder", ["x"], ["hot"], domain=ML, **{name: tables["cats"]})
+        categories: dict[str, Any] = {name: tables["cats"]}
+        encoder = helper.make_node("OneHotEncoder", ["x"], ["hot"], domain=ML, **categories)
         score = helper.make_node("MatMul", ["hot", "w"], ["y"])
         return _model([encoder, score], {"x": (kind, ["n"])}, ["n", 1], _column(tables["weights"]))
 
@@ -159,11 +160,11 @@ def _category_mapper(tables: Mapping[str, Table]) -> onnx.ModelProto:
 
 def _vectorizer(kind: int, pool: Table, weights: Table | None = None) -> onnx.NodeProto:
     name = "pool_strings" if kind == TensorProto.STRING else "pool_int64s"
-    more = {} if weights is None else {"weights": weights}
+    more: dict[str, Any] = {name: pool} if weights is None else {name: pool, "weights": weights}
     return helper.make_node(
         "TfIdfVectorizer", ["x"], ["counts"], mode="TF" if weights is None else "TFIDF", min_gram_length=1,
         max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=list(range(len(pool))),
-        **{name: pool}, **more,
+        **more,
     )  # fmt: skip
 
 
