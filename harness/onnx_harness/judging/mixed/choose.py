@@ -90,6 +90,8 @@ class Mix:
         """``keeps 6 of 412 nodes in float32 (0.8% of the time)``."""
         if not self.nodes:
             return f"keeps none of {self.of} nodes in float32"
+        if self.nodes == self.of:
+            return f"keeps all {self.of} nodes in float32, so that nothing is gained"
         return f"keeps {self.nodes} of {self.of} nodes in float32 ({self.time_share:.1%} of the time)"
 
     def sentences(self, spelling: str) -> Iterator[str]:
@@ -167,11 +169,12 @@ class _Mixing:
         self._open_switched()
         survey: tuple[NodeSurvey, ...] = ()
         found = Found(frozenset(), frozenset(), minimal=True)
-        plain = self._passes_everywhere(frozenset())
-        self._control()
-        if not plain:
-            survey = self._survey()
-            found = self._search(survey)
+        if self._graph.labels:
+            plain = self._passes_everywhere(frozenset())
+            self._control()
+            if not plain:
+                survey = self._survey()
+                found = self._search(survey)
         names = self._verified(found)
         nodes = self._graph.closed(
             place for place, label in enumerate(self._graph.labels) if label in frozenset(names)
@@ -201,8 +204,8 @@ class _Mixing:
             self._graph = switched(plan, self._clamped)
         finally:
             plan.close()
-        if not self._graph.labels:
-            raise NotApplicable("no node computes in the half type: there is nothing to choose")
+        if not self._graph.labels:  # all that computes stays float32 already
+            return
         self._session = self._open(self._source.openable(self._graph.model))
 
     def _clamped(self, tensor: onnx.TensorProto) -> onnx.TensorProto | None:
