@@ -376,6 +376,8 @@ class _Mixing:
             providers.get("cpu"),
             purpose=Purpose.ACCURACY,
             level="disable",
+            # Thousands of small nodes gain nothing by threads that wait for one another.
+            threads=None if self._source.external else 1,
             record_placement=False,
             profile=profile,
         )
