@@ -31,7 +31,7 @@ _PREFIX = "onnx_harness_surveyed"
 _AMPLIFIES = 4.0
 # Where an input that rounds to zero makes an infinity, no factor is known: larger than any that is.
 _WITHOUT_BOUND = 1e6
-_MOST = 1e12
+_LEAST, _MOST = 1e-6, 1e12
 _TINY = 1e-37  # what is all zeros isn't moved
 # A node in a body isn't measured. It's looked at after what is suspect, and before what isn't.
 _UNMEASURED = 8.0
@@ -216,18 +216,18 @@ def _suspicion(
     plan: Plan, atoms: Mapping[str, int], inherits: Sequence[float], rounds: Sequence[float], unit: float
 ) -> list[float]:
     """How many roundings each node may be worth at the outputs; from the outputs backwards."""
-    factors: dict[str, float] = {}
+    factors = dict.fromkeys(plan.reading.scopes[0].outputs, 1.0)
     suspicion = [_UNMEASURED] * len(atoms)
     for step in reversed(plan.reading.floating):
         label = plan.label(step)
         if label not in atoms or not plan.converted(step):
             # What only moves values, and what stays float32, hands on how exact its readers want them.
-            wanted = max((factors.get(name, 1.0) for name in step.outs), default=1.0)
+            wanted = _wanted(step.outs, factors)
             for name in step.ins:
-                factors[name] = max(factors.get(name, 1.0), wanted)
+                factors[name] = max(factors.get(name, 0.0), wanted)
             continue
         atom = atoms[label]
-        after = max((factors.get(name, 1.0) for name in step.outs if name), default=1.0)
+        after = _wanted(step.outs, factors)
         own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
@@ -238,19 +238,25 @@ def _suspicion(
             beyond = isinstance(maker, Step) and plan.label(maker) in atoms
             # That a value is infinite is its maker's doing, and says nothing about how exact it has to be.
             if beyond and isinstance(maker, Step) and math.isinf(rounds[atoms[plan.label(maker)]]):
-                factors[name] = max(factors.get(name, 1.0), after)
+                factors[name] = max(factors.get(name, 0.0), after)
             else:
-                factors[name] = max(factors.get(name, 1.0), min(grown, _MOST))
+                factors[name] = max(factors.get(name, 0.0), min(grown, _MOST))
     return suspicion
 
 
+def _wanted(names: Sequence[str], factors: Mapping[str, float]) -> float:
+    """By what the error of some values grows, at most, up to the outputs; 1 for what is one."""
+    return max((factors.get(name, 1.0) for name in names if name), default=1.0)
+
+
 def _factor(inherits: float, unit: float) -> float:
-    """By what a node makes the relative error of what it reads larger; 1 for what keeps it about as it is."""
+    """By what a node makes the relative error of what it reads larger or smaller; 1 where it's about what it was."""
     if math.isnan(inherits):
         return 1.0
     if math.isinf(inherits):
         return _WITHOUT_BOUND
-    return inherits / unit if inherits > _AMPLIFIES * unit else 1.0
+    factor = max(_LEAST, inherits / unit)
+    return factor if not 1 / _AMPLIFIES <= factor <= _AMPLIFIES else 1.0
 
 
 def _time_shares(plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float]) -> list[float]:
