@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 _MOST_SHARDS = 3
-_SHARD_LETTERS = 3
+_SHARD_LETTERS = 2
 """Stores spread their files over folders named by a few letters of the hash: ``ab/cdef…``, ``Wx/3q/KEY/KEY``."""
 
 
