@@ -19,7 +19,7 @@ from onnx_harness.gate.latency import held_against
 from onnx_harness.gate.lockstep import Lockstep, Timed, core, measure
 from onnx_harness.gate.process import Side, python_of
 from onnx_harness.latency.plan import THREADS
-from onnx_harness.latency.statistics import Verdict, needs_confirmation, speedup_interval
+from onnx_harness.latency.statistics import Decision, needs_confirmation, speedup_interval
 from onnx_harness.results.cells import PinnedRecord, Status
 from onnx_harness.results.levels import FOLDER, Key, Level, read_levels
 from onnx_harness.results.run import HostInfo
@@ -53,7 +53,7 @@ class Pinned:
         self._pairs = pairs
         self._cells: dict[str, _Cell] = {}
         self._accepted: dict[str, float] = {}  # ratios of the levels that cells are held against
-        self._firsts: dict[str, Verdict] = {}
+        self._firsts: dict[str, Decision] = {}
         self._seconds: dict[str, tuple[float, ...]] = {}  # log ratios, as far as they are taken
         self._judge: Side | None = None
         self._versions: dict[str, str] = {}
@@ -76,11 +76,15 @@ class Pinned:
             self._versions = self._started().ask("versions")
         except GateError as error:
             self.close()
-            raise GateError(f"the reference environment doesn't work: {python}: {error}. {mend}") from error
+            raise GateError(
+                f"the reference environment doesn't work: {python}: {error}. {mend}"
+            ) from error
         if not any(name.startswith("onnxruntime") for name in self._versions):
             self.close()
             raise GateError(f"the reference environment has no ONNX Runtime ({python}). {mend}")
-        self._levels = read_levels(self._settings.report_dir / FOLDER) if self._settings.report_dir else {}
+        self._levels = (
+            read_levels(self._settings.report_dir / FOLDER) if self._settings.report_dir else {}
+        )
         return self._versions
 
     def beside(self, task: Task, judged: Judged, values: Mapping[str, Any] | None) -> PinnedRecord:
@@ -100,7 +104,9 @@ class Pinned:
         level = self._level(task)
         accepted = level.cell.pinned.model_sha256 if level and level.cell.pinned else ""
         try:
-            pinned: Judged = self._started().ask("judge", task, accepted, self._environment / models.FOLDER)
+            pinned: Judged = self._started().ask(
+                "judge", task, accepted, self._environment / models.FOLDER
+            )
         except GateError as error:
             self.close()  # the next cell gets a fresh process
             return replace(record, reason=f"in the reference environment: {error}")
@@ -115,10 +121,17 @@ class Pinned:
         )
         if values is None or judged.artifact is None or result.status is not Status.PASS:
             return record
-        if result.model_sha256 == judged.result.model_sha256 and result.inputs_sha256 != judged.result.inputs_sha256:
-            return replace(record, reason="the two environments make different inputs of the same seed")
+        if (
+            result.model_sha256 == judged.result.model_sha256
+            and result.inputs_sha256 != judged.result.inputs_sha256
+        ):
+            return replace(
+                record, reason="the two environments make different inputs of the same seed"
+            )
         try:
-            found = self._timed(task, judged, pinned, values, pairs=self._pairs, seed=self._settings.seed)
+            found = self._timed(
+                task, judged, pinned, values, pairs=self._pairs, seed=self._settings.seed
+            )
         except GateError as error:
             return replace(record, reason=f"side by side with the reference environment: {error}")
         record = replace(
@@ -134,19 +147,27 @@ class Pinned:
         return record
 
     def decide(self) -> dict[str, PinnedRecord]:
-        """The verdicts on the cells that were timed, each beside its accepted level; once, when all of them were.
+        """The verdicts on the cells that were timed, each beside its accepted level; once, when all
+        of them were.
 
         Returns:
-            The records with their verdicts. A cell without a level that it may be held against isn't among them.
+            The records with their verdicts. A cell without a level that it may be held against
+            isn't among them.
         """
         for name, each in self._cells.items():
             level, result = self._level(each.task), replace(each.judged.result, pinned=each.record)
-            ratio = level.cell.pinned.ratio if level is not None and level.cell.pinned is not None else None
+            ratio = (
+                level.cell.pinned.ratio
+                if level is not None and level.cell.pinned is not None
+                else None
+            )
             here = self._host.processor_of(result.provider)
             if level and ratio and held_against(level, here, self._settings.seed, result):
                 self._accepted[name] = ratio
         records = {name: self._cells[name].record for name in self._accepted}
-        self._firsts = verdicts.decide_cells({name: (records[name], self._accepted[name]) for name in records})
+        self._firsts = verdicts.decide_cells(
+            {name: (records[name], self._accepted[name]) for name in records}
+        )
         return {
             name: verdicts.with_verdict(records[name], verdict, self._accepted[name])
             for name, verdict in self._firsts.items()
@@ -169,12 +190,16 @@ class Pinned:
         taken, wanted = self._seconds.get(id, ()), verdicts.confirming_pairs(self._pairs)
         pairs = min(verdicts.PART_PAIRS, wanted - len(taken))
         seed = self._settings.seed + 1 + len(taken)
-        found = self._timed(each.task, each.judged, each.pinned, values, pairs=pairs, seed=seed, before=len(taken))
+        found = self._timed(
+            each.task, each.judged, each.pinned, values, pairs=pairs, seed=seed, before=len(taken)
+        )
         taken = self._seconds[id] = taken + found.log_ratios
         if len(taken) < wanted:
             return None
         final = verdicts.decide_again(self._firsts[id], taken, accepted)
-        return replace(verdicts.with_verdict(each.record, final, accepted), confirming_log_ratios=taken)
+        return replace(
+            verdicts.with_verdict(each.record, final, accepted), confirming_log_ratios=taken
+        )
 
     def close(self) -> None:
         """End its process."""
@@ -210,11 +235,17 @@ class Pinned:
     ) -> Lockstep:
         provider = task.cell.provider
 
-        def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
+        def open_pair(
+            stack: ExitStack, number: int, tested_first: bool
+        ) -> tuple[Timed, Timed, float]:
             order = (False, True) if tested_first else (True, False)
-            sides = {is_pinned: stack.enter_context(self._side(pinned=is_pinned)) for is_pinned in order}
+            sides = {
+                is_pinned: stack.enter_context(self._side(pinned=is_pinned)) for is_pinned in order
+            }
             taken = []
-            for is_pinned in order:  # one after the other: sessions that open at once disturb each other's memory
+            for is_pinned in (
+                order
+            ):  # one after the other: sessions that open at once disturb each other's memory
                 each = pinned if is_pinned else judged
                 stays_on = core(before + number, providers.get(provider))
                 opening = (each.artifact, each.level, provider, THREADS, values, stays_on)

@@ -1,7 +1,7 @@
 """A night's verdicts: how many pairs each cell gets, and what they say of its time beside the accepted level.
 
-`onnx_harness.latency.statistics` decides; here its ratios, baseline over variant, become those of the gate: time
-under test over time in the reference, above 1 where slower. Pure functions.
+`onnx_harness.latency.statistics` decides; here its ratios, baseline over variant, become those of
+the gate: time under test over time in the reference, above 1 where slower. Pure functions.
 """
 
 from __future__ import annotations
@@ -11,26 +11,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from onnx_harness.latency import statistics
-from onnx_harness.latency.statistics import CONFIRMING_PAIRS, Choice, Verdict, choose_pairs, confirm, decide_run
+from onnx_harness.latency.statistics import (
+    CONFIRMING_PAIRS,
+    Decision,
+    PairCount,
+    choose_pairs,
+    confirm,
+    decide_run,
+)
 from onnx_harness.results.cells import LevelVerdict, PinnedRecord
 from onnx_harness.results.outcome import Outcome
 
 SPREAD = 0.02
-"""Of the pairs of the noisiest cells that are to be seen: 1% was measured at a millisecond, 3% at some microseconds."""
+"""Of the pairs of the noisiest cells that are to be seen: 1% was measured at a millisecond, 3% at
+some microseconds."""
 EFFECT = 0.03
-"""What a night should find: where nights spread by 1%, the two-nights rule suspects a cell from 2.7% on."""
+"""What a night should find: where nights spread by 1%, the two-nights rule suspects a cell from
+2.7% on."""
 PAIR_S = 0.9
-"""Of a pair, over the zoo: 0.6 s with a small model, mostly for starting two processes, and 2 s with ResNet-50."""
+"""Of a pair, over the zoo: 0.6 s with a small model, mostly for starting two processes, and 2 s
+with ResNet-50."""
 BUDGET_S = 2400.0
-"""For the first measurement of all cells: judging them and measuring some again are to fit into the same hour."""
+"""For the first measurement of all cells: judging them and measuring some again are to fit into the
+same hour."""
 
 PART_PAIRS = 12
-"""Of a second measurement, in one go; those of other cells have their turns between. What two versions take beside each
-other drifts by some tenths of a percent within seconds, so a measurement taken at once is surer of itself than right.
-An even number: two adjacent pairs make a replicate of the interval."""
+"""Of a second measurement, in one go; those of other cells have their turns between. What two
+versions take beside each other drifts by some tenths of a percent within seconds, so a measurement
+taken at once is surer of itself than right. An even number: two adjacent pairs make a replicate of
+the interval."""
 
 
-def lockstep_pairs(cells: int) -> Choice:
+def lockstep_pairs(cells: int) -> PairCount:
     """K, fixed before a run that times ``cells`` cells beside the reference. So many can fail, whatever that takes."""
     return choose_pairs(cells=cells, pair_s=PAIR_S, budget_s=BUDGET_S, spread=SPREAD, effect=EFFECT)
 
@@ -40,21 +52,23 @@ def confirming_pairs(pairs: int) -> int:
     return max(CONFIRMING_PAIRS, pairs)
 
 
-def decide_cells(cells: Mapping[str, tuple[PinnedRecord, float]]) -> dict[str, Verdict]:
+def decide_cells(cells: Mapping[str, tuple[PinnedRecord, float]]) -> dict[str, Decision]:
     """The verdicts on a run's first measurements, adjusted for one another.
 
     Args:
         cells: by id, what was measured and the accepted ratio.
     """
-    return decide_run({name: _speedups(record.log_ratios, accepted) for name, (record, accepted) in cells.items()})
+    return decide_run(
+        {name: _speedups(record.log_ratios, accepted) for name, (record, accepted) in cells.items()}
+    )
 
 
-def decide_again(first: Verdict, log_ratios: Sequence[float], accepted: float) -> Verdict:
+def decide_again(first: Decision, log_ratios: Sequence[float], accepted: float) -> Decision:
     """The verdict on a cell that was measured a second time: it fails only if both say so."""
     return confirm(first, statistics.decide(_speedups(log_ratios, accepted)))
 
 
-def with_verdict(record: PinnedRecord, verdict: Verdict, accepted: float) -> PinnedRecord:
+def with_verdict(record: PinnedRecord, verdict: Decision, accepted: float) -> PinnedRecord:
     """``record`` with the verdict on it, its ratios turned over."""
     return replace(
         record,
@@ -75,12 +89,17 @@ def without_second(record: PinnedRecord, why: str) -> PinnedRecord:
     if record.verdict is None:
         raise ValueError("a cell without a verdict doesn't ask for a second measurement")
     reason = f"{record.verdict.outcome}, and couldn't be measured again: {why}"
-    return replace(record, verdict=replace(record.verdict, outcome=Outcome.INVALID, p=None, reason=reason))
+    return replace(
+        record, verdict=replace(record.verdict, outcome=Outcome.INVALID, p=None, reason=reason)
+    )
 
 
 def undecided(record: PinnedRecord) -> bool:
     """Whether a verdict asked for a second measurement, and there is none: the run ended too early."""
-    asks = record.verdict is not None and record.verdict.outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE)
+    asks = record.verdict is not None and record.verdict.outcome in (
+        Outcome.FAIL,
+        Outcome.INCONCLUSIVE,
+    )
     return asks and not record.confirming_log_ratios
 
 
