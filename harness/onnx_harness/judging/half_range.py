@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.rewrite import retype
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
+from onnx_harness.model.rewrite import replace_nodes, retype
+from onnx_harness.model.walk import graphs, subgraphs, walk
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
@@ -30,7 +31,7 @@ OUTPUT = f"{_PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
 
 # What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
+_EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -105,10 +106,9 @@ def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     half = half_values(inlined)
     if not half:
         return
-    for graph in _graphs(inlined.graph):
-        for node in graph.node:
-            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
-                yield node
+    for node in walk(inlined.graph):
+        if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
+            yield node
 
 
 def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
@@ -121,10 +121,10 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
     inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
     half = frozenset(_typed_half(inferred.graph))
     unknown = set()
-    for graph in _graphs(inferred.graph):
+    for graph in graphs(inferred.graph):
         typed = {info.name for info in (*graph.value_info, *graph.output)}
         for node in graph.node:
-            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
+            foreign = not is_standard(node) and half.intersection(node.input)
             if foreign and not typed.issuperset(filter(None, node.output)):
                 unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
@@ -140,7 +140,7 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     _promote(model.graph)
     watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
     vector, places = watcher.watch(model.graph)
@@ -154,12 +154,11 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
     wanted = frozenset(values)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, wanted)
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -181,26 +180,25 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
     typed = _half_by_graph(inline_functions(skeleton))
     model = inline_functions(model)
     _promote(model.graph)
-    for graph, half in zip(_graphs(model.graph), typed, strict=True):
+    for graph, half in zip(graphs(model.graph), typed, strict=True):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, half if _rounds(node) else ())
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
 def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
     """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
     inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
-    return [frozenset(_typed_half_in(graph)) for graph in _graphs(inferred.graph)]
+    return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
     """Whether a node may give what isn't a float16 number, though it takes nothing else."""
     if node.op_type == "Cast":
         return not node.input[0].startswith(_PREFIX)  # a weight's is ours
-    return node.domain not in ("", "ai.onnx") or node.op_type not in _EXACT
+    return not (is_standard(node) and node.op_type in _EXACT)
 
 
 def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
@@ -215,17 +213,10 @@ def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.No
     return nodes
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _graphs(body)
-
-
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     """Who reads each value: node names and op types; an output of a graph is read by nobody that is named."""
     readers: dict[str, list[tuple[str, str]]] = {}
-    for each in _graphs(graph):
+    for each in graphs(graph):
         for node in each.node:
             for name in node.input:
                 readers.setdefault(name, []).append((node.name, node.op_type))
@@ -235,20 +226,20 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
 
 
 def _mentions_half(graph: onnx.GraphProto) -> bool:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         if any(tensor.data_type == _HALF for tensor in each.initializer):
             return True
         if any(info.type.tensor_type.elem_type == _HALF for info in each.input):
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type == _HALF or (attribute.name in _DTYPES and attribute.i == _HALF):
+                if attribute.t.data_type == _HALF or (attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF):
                     return True
     return False
 
 
 def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         yield from _typed_half_in(each)
 
 
@@ -257,10 +248,6 @@ def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
     for info in (*graph.input, *graph.output, *graph.value_info):
         if info.type.tensor_type.elem_type == _HALF:
             yield info.name
-
-
-# Attributes that name the type of an output.
-_DTYPES = frozenset({"dtype", "output_dtype", "to"})
 
 
 def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
@@ -282,7 +269,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
         _single(sparse.values)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in _DTYPES and attribute.i == _HALF:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF:
                 attribute.i = _FLOAT
             for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
                 _single(tensor)
@@ -291,8 +278,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
             _promote(body, main=False)
     if casts:
         nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
 
 
 def _single(tensor: onnx.TensorProto) -> None:
@@ -326,7 +312,7 @@ class _Watcher:
         places: list[Place] = []
         for node in list(graph.node):
             inner: list[onnx.NodeProto] = []
-            if node.op_type in _BODIES and node.domain in ("", "ai.onnx"):
+            if is_standard(node, *_BODIES):
                 vector, found = self._inside(node, inner)
                 if vector is not None:
                     parts.append(vector)
@@ -341,8 +327,7 @@ class _Watcher:
             return None, []
         vector = self._name()
         nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
         return vector, places
 
     def _passes(self, name: str) -> bool:
@@ -351,7 +336,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours

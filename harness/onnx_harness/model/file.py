@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.walk import subgraphs as subgraphs
+from onnx_harness.model.walk import walk
 
 if TYPE_CHECKING:
     import onnx
@@ -128,7 +131,7 @@ class Model:
     @property
     def opset(self) -> int | None:
         """The version of the standard operator set; None when the model imports none."""
-        return next((entry.version for entry in self.skeleton.opset_import if entry.domain in ("", "ai.onnx")), None)
+        return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
         """The whole model in memory, external data included, after the checks of :attr:`external_files`.
@@ -160,22 +163,12 @@ def signature(model: onnx.ModelProto) -> Signature:
 
 def node_count(graph: onnx.GraphProto) -> int:
     """Nodes of ``graph`` and of all its subgraphs, Constant nodes included."""
-    return sum(1 + sum(node_count(body) for body in subgraphs(node)) for node in graph.node)
+    return sum(1 for _ in walk(graph))
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:
     """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
-    return any(
-        node.op_type in ("Loop", "Scan") or any(has_loops(body) for body in subgraphs(node)) for node in graph.node
-    )
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs held by attributes of ``node`` (the bodies of If, Loop, Scan)."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+    return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
 
 
 def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:

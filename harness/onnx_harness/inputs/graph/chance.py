@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 
 import onnx
 
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.file import with_functions_inlined
+from onnx_harness.model.walk import subgraphs
 
 _DRAW = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}

@@ -7,7 +7,9 @@ import contextlib
 import onnx
 
 from onnx_harness.inputs.graph.signature import default_names
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.file import with_functions_inlined
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import subgraphs
 
 # The first input of these gives its shape or its length alone. So does the mask of a Dropout that drops nothing, as at
 # inference.
@@ -27,7 +29,7 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
     defaults = default_names(model)
     reached = {info.name for info in model.graph.input if not _is_empty(info)} - defaults
     for node in model.graph.node:
-        if node.op_type in _SHAPE_ONLY and node.domain in ("", "ai.onnx"):
+        if is_standard(node, *_SHAPE_ONLY):
             continue
         if not reached.isdisjoint(_read_by(node)):
             outputs = node.output[:1] if node.op_type == "Dropout" else node.output

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import onnx
 
+from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms.half.constants import constant_tensor
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.schemas import BFLOAT16, EITHER, FLOAT, FLOAT16

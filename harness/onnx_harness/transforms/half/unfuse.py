@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnx_harness.model.file import subgraphs
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.walk import subgraphs, walk
 from onnx_harness.transforms.half.contrib import DOMAIN
 
 # The parameters of each activation, in the order of FusedConv's ``activation_params``.
