@@ -38,7 +38,7 @@ from onnx_harness.providers.placement import judge as judge_placement
 from onnx_harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
     CoverageRecord,
     GraphChange,
@@ -49,6 +49,7 @@ from onnx_harness.results.cells import (
     Status,
     Symptom,
 )
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ _NO_KERNEL = re.compile(
 def judge(task: Task) -> Judged:
     """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
     way = Way(task)
-    kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
+    bench = workbench()
+    # A case is quicker made again than thousands are kept; its variants share what is made of it.
+    kept = bench.passing_cache(task.model) if task.cell.card.suite else bench.cache
     with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
         return _judge(way, kept, Path(scratch))
 
@@ -112,13 +115,13 @@ def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
 
 def subject_of(task: Task) -> Subject:
     """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
-    subject = _subject(task, Cache(cache_root()))[0]
+    subject = _subject(task, workbench().cache)[0]
     return replace(subject, reference=_without(subject.reference, task.skipped))
 
 
 def artifact_of(task: Task) -> Artifact:
     """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
-    kept = Cache(cache_root())
+    kept = workbench().cache
     subject, graph = _subject(task, kept)
     return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
 
@@ -170,36 +173,21 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
     )
 
 
-_covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
-
-
 def _cover(way: Way, subject: Subject) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
     key = (subject.model.sha256, way.found["inputs_sha256"])
-    if key not in _covered:
-        _covered.clear()
-        try:
-            found = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
-        except InputError:  # of inputs that nobody could make, and that were recorded
-            return
-        kinds = {kind: Reached(*counts) for kind, counts in found.kinds.items()}
-        record = CoverageRecord(kinds, notes=found.notes) if kinds or found.notes else None
-        _covered[key] = (record, found.low())
-    way.found["coverage"], low = _covered[key]
+    try:
+        coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject))
+    except InputError:  # of inputs that nobody could make, and that were recorded
+        return
+    way.found["coverage"] = coverage
     way.notes += [low] if low else []
 
 
-_passing: list[tuple[Path, Cache]] = []
-
-
-def _passing_cache(model: Path) -> Cache:
-    """What the variants of one case share. A case is quicker made again than thousands are kept."""
-    if not _passing or _passing[0][0] != model:
-        _passing[:] = [(model, Cache.temporary())]
-    return _passing[0][1]
-
-
-_last: list[tuple[object, tuple[Subject, GraphChange]]] = []
+def _coverage(task: Task, subject: Subject) -> tuple[CoverageRecord | None, str]:
+    what = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
+    kinds = {kind: Reached(*counts) for kind, counts in what.kinds.items()}
+    return CoverageRecord(kinds, notes=what.notes) if kinds or what.notes else None, what.low()
 
 
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
@@ -209,19 +197,21 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        model = Model(task.model, card.name)
-        card.check_outputs([output.name for output in model.signature.outputs])
-        card.check_providers(providers.registry())
-        nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        if task.recorded is not None:
-            answers = given(model, task.recorded)
-        else:
-            answers = reference(model, card, settings, kept, unusual=task.unusual)
-        subject = Subject(model, answers, missed(model, answers, card, settings, kept))
-        _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
-    return _last[0][1]
+    return workbench().last("subject", key, lambda: _read_subject(task, kept))
+
+
+def _read_subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+    card, settings = task.cell.card, task.settings
+    model = Model(task.model, card.name)
+    card.check_outputs([output.name for output in model.signature.outputs])
+    card.check_providers(providers.registry())
+    nodes, size = node_count(model.skeleton.graph), model.size_bytes
+    if task.recorded is not None:
+        answers = given(model, task.recorded)
+    else:
+        answers = reference(model, card, settings, kept, unusual=task.unusual)
+    subject = Subject(model, answers, missed(model, answers, card, settings, kept))
+    return subject, GraphChange(nodes, nodes, size, size, 0.0)
 
 
 def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:

@@ -34,7 +34,7 @@ from onnx_harness.errors import HarnessError, InputError, NotApplicable, Transfo
 from onnx_harness.isolate import note_stage
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import Step, Variant, parse_variant
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
@@ -257,7 +257,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
+        made = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made]
@@ -275,7 +275,7 @@ def _chooser(
     from onnx_harness.judging.verdict import standard
 
     note_stage("inputs")
-    card, settings, kept = card or matrix.card_for(model.path), settings or Settings(), Cache(cache_root())
+    card, settings, kept = card or matrix.card_for(model.path), settings or Settings(), workbench().cache
     try:
         answers = reference(model, card, settings, kept)
     except InputError as error:

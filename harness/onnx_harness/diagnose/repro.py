@@ -26,10 +26,10 @@ from onnx_harness.model.file import Model
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.providers.sessions import LEVELS, Purpose, provider_options
 from onnx_harness.report.escape import printable
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.run import gather
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.runner import Runner
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _half_as_hardware(
     ran_in = result.placement.precision if result.placement is not None else None
     if ran_in not in EMULATED or result.stage is not Stage.COMPARE or artifact.model.size_bytes > MOST_BYTES:
         return None
-    model = half_as_hardware(original, made, artifact.model, Cache(cache_root()))
+    model = half_as_hardware(original, made, artifact.model, workbench().cache)
     if model is None:
         return None
     (folder / HALF).parent.mkdir()

@@ -33,8 +33,8 @@ from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.variant import BoundVariant
 
@@ -225,7 +225,7 @@ class Bench:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
-        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, Cache(cache_root()))
+        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, workbench().cache)
         return [calibration.values for calibration in sets]
 
 
@@ -243,22 +243,16 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-_last: list[tuple[object, Bench]] = []
-
-
 def bench_of(question: Question) -> Bench:
     """Return what trials of the question share; that of the last question is remembered."""
     key = (question.task, question.candidate, question.folder)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        _last.append((key, _bench(question)))
-    bench = _last[0][1]
+    bench = workbench().last("trials", key, lambda: _bench(question))
     bench.counted.clear()
     return bench
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, Cache(cache_root())
+    task, cell, kept = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
         held = standard(subject.model, subject.reference, cell.card, question.bound, cell.provider, task.settings, kept)

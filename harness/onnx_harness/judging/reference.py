@@ -28,6 +28,7 @@ from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.codec import Codec, pickled
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 FEED = "feed"
 """How the worker's note of what it risks begins while usual inputs of the untouched model are tried."""
 
-_FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
 _CALIBRATION_SEED = 1_000_003
 # For each that judges: what few sets leave out lies beyond the range found, and is cut off.
@@ -109,19 +109,8 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         runtime_version(),
         source_digest(),
     )
-    made: list[Reference] = []
-
-    def write(folder: Path) -> None:
-        made.append(_make(model, card, settings, recorded, unusual=unusual))
-        with (folder / _FILE).open("wb") as file:
-            pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
-
-    folder = kept.get_or_put("reference", key, write)
-    if made:
-        return made[0]
-    with (folder / _FILE).open("rb") as file:
-        loaded: Reference = pickle.load(file)  # our own cache, which only its owner can write
-    return loaded
+    codec: Codec[Reference] = pickled()
+    return kept.remember("reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec)
 
 
 def given(model: Model, recorded: Path) -> Reference:

@@ -22,9 +22,9 @@ from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK, Worker
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
 from onnx_harness.run.past import Past
 from onnx_harness.settings import Settings
@@ -203,7 +203,7 @@ class Runner:
             self._worker.close()
             self._worker = None
             with contextlib.suppress(ResultsError):
-                Cache(cache_root()).prune_if_due()
+                workbench().cache.prune_if_due()
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
