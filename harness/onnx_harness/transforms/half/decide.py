@@ -6,10 +6,12 @@ from collections.abc import Collection
 
 import onnx
 
+from onnx_harness.transforms.half.clamped_numbers import steps_of_constants, steps_with_clamped_numbers
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
+from onnx_harness.transforms.half.layer_norms import layer_norms
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
 from onnx_harness.transforms.half.requests import Request
@@ -70,6 +72,7 @@ class Halving:
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(reading, rounder)
             self.notes += variance_notes(squares.variances)
         self._exact = self._exact_normalizations() | self._exact_scales()
         self._movers: list[Step] = []
@@ -89,6 +92,7 @@ class Halving:
         held = (*self._reading.initializers, *self._reading.sparse)
         self.flexible.update((name, None) for name in held if name in self.floats)
         self._decide_nodes()
+        self._keep_layer_norms()
         wanted = self._outputs_wanted()
         self.halves &= self.floats
         self._spare_detours({name for name, want in wanted if want != FLOAT})
@@ -180,6 +184,13 @@ class Halving:
             self.halves.update(step.outs)
         if step.op in MOVES:
             self._movers.append(step)
+
+    def _keep_layer_norms(self) -> None:
+        """Let a layer normalization stay float32 where what it normalizes is float32: see `layer_norms`."""
+        for source, steps in layer_norms(self._reading):
+            if source in self.floats and source not in self.halves:
+                for step in steps:
+                    self._stay(step)
 
     def _with_forced(self, step: Step) -> tuple[int, ...]:
         """The types in which a node reads its inputs, some of them in the half type because the caller wants it."""

@@ -105,6 +105,11 @@ class Rounder:
         values = self._values(tensors)
         return bool((np.abs(values) > self._limits[1]).any())
 
+    def clipped(self, tensor: onnx.TensorProto) -> npt.NDArray[np.float32]:
+        """Return the finite numbers of a float32 tensor whose magnitudes are above the limit."""
+        values = self._values([tensor])
+        return values[(np.abs(values) > self._limits[1]) & np.isfinite(values)]
+
     def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
         """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits than others."""
         magnitudes = np.abs(self._values(tensors))
