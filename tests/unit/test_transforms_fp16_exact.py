@@ -263,3 +263,15 @@ def test_what_is_computed_from_constants_is_computed_in_float32() -> None:
     x = 1e4 * floats(2, 4)
     result = convert_float_to_float16(model, keep_io_types=True)
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize(("variance", "epsilon", "stays"), [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)])
+def test_small_variances_stay_float32_where_no_epsilon_drowns_them(
+    variance: float, epsilon: float, stays: bool
+) -> None:
+    values = float32_values(
+        f"""agraph (float[1,1,4] x) => (float[1,1,4] z)
+        <float[1] g = {{1}}, float[1] b = {{0}}, float[1] v = {{{variance}}}> {{
+        y = BatchNormalization<epsilon = {epsilon:.1e}>(x, g, b, b, v) z = Relu(y) }}"""
+    )
+    assert ("y" in values) == stays

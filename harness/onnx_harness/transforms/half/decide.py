@@ -20,6 +20,8 @@ from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 _SCAN_LIKE_LOOP = 9
+# Of BatchNormalization: the place of the running variance among its inputs, and what is added to it by default.
+_VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
@@ -215,8 +217,9 @@ class Halving:
         """The normalizations that stay float32.
 
         Those whose running statistics the clamp would cut, as they are or as they may be: trained models have variances
-        of 1e8, and a clipped one isn't a small error, it scales a whole channel. And those that train: the statistics
-        that they give stop moving once a step is less than float16 tells apart.
+        of 1e8, and a clipped one isn't a small error, it scales a whole channel. Those with variances that float16
+        holds with few digits, and no epsilon that drowns them. And those that train: the statistics that they give stop
+        moving once a step is less than float16 tells apart.
         """
         found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
         training = {step for step in found if len(step.outs) > 1}
@@ -224,13 +227,20 @@ class Halving:
         held = [[constant_behind(self._reading, name) for name in step.ins[1:]] for step in steps]
         known = [tensor for tensors in held for tensor in tensors if tensor is not None]
         # Most models have none, which is seen at one glance.
-        if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
+        harmless = not (self._rounder.clips(known) or self._rounder.loses(known))
+        if len(known) == sum(map(len, held)) and harmless:
             return training
         return training | {
             step
             for step, tensors in zip(steps, held, strict=True)
-            if not all(tensors) or self._rounder.clips(filter(None, tensors))
+            if not all(tensors) or self._rounder.clips(filter(None, tensors)) or self._loses_variance(step)
         }
+
+    def _loses_variance(self, step: Step) -> bool:
+        variance = constant_behind(self._reading, step.ins[_VARIANCE])
+        epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
+        epsilon = epsilons[0] if epsilons else _DEFAULT_EPSILON
+        return variance is not None and self._rounder.loses_beside(variance, epsilon)
 
     def _exact_scales(self) -> set[Step]:
         """The products with quantized weights that stay float32: their scales are below what float16 holds well."""
