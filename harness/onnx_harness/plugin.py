@@ -31,7 +31,6 @@ from onnx_harness.results.run import gather
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
-    from onnx_harness.results import recorder
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
