@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -111,7 +112,11 @@ class Mix:
 
 
 def chooser(
-    standard: Standard, say: Callable[[str], None], chosen: list[Mix] | None = None
+    standard: Standard,
+    say: Callable[[str], None],
+    chosen: list[Mix] | None = None,
+    *,
+    seconds: float = math.inf,
 ) -> Callable[[MixedConversion], Sequence[str]]:
     """Return what chooses the nodes of a conversion by verdicts.
 
@@ -119,10 +124,11 @@ def chooser(
         standard: what the outputs are judged by.
         say: takes a remark on the result.
         chosen: gets what was found.
+        seconds: after these nothing more is tried to do with fewer nodes.
     """
 
     def choose(conversion: MixedConversion) -> Sequence[str]:
-        mix = find_mix(standard, conversion)
+        mix = find_mix(standard, conversion, seconds=seconds)
         if chosen is not None:
             chosen.append(mix)
         for sentence in mix.sentences(conversion.spelling):
@@ -132,25 +138,29 @@ def chooser(
     return choose
 
 
-def find_mix(standard: Standard, conversion: MixedConversion) -> Mix:
+def find_mix(standard: Standard, conversion: MixedConversion, *, seconds: float = math.inf) -> Mix:
     """Find the nodes that a conversion keeps in float32, so that the converted model is faithful and usable.
 
     Args:
         standard: what the outputs are judged by.
         conversion: the conversion.
+        seconds: after these nothing more is tried to do with fewer nodes.
 
     Raises:
         NotApplicable: no set of nodes makes it so, or the model with switches isn't the model.
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-mixed-", ignore_cleanup_errors=True) as folder:
-        return _Mixing(standard, conversion, Source(conversion.model, Path(folder))).find()
+        return _Mixing(standard, conversion, Source(conversion.model, Path(folder)), seconds).find()
 
 
 class _Mixing:
     """One search: its sessions, and what they have told."""
 
-    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source) -> None:
+    def __init__(
+        self, standard: Standard, conversion: MixedConversion, source: Source, seconds: float
+    ) -> None:
         self._standard = standard
+        self._seconds = seconds
         self._conversion = conversion
         self._source = source
         self._account = Account()
@@ -314,7 +324,7 @@ class _Mixing:
             ]
 
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - _RESERVED
+        return self._account.runs >= MOST_RUNS - _RESERVED or self._account.seconds > self._seconds
 
     # The converted model.
 
