@@ -54,7 +54,8 @@ def judged(path: Path, variant: str) -> CellResult:
 def offered(result: CellResult) -> tuple[str, int, int]:
     """The variant that a failure's last line offers, the nodes that it keeps in float32, and of how many."""
     found = re.fullmatch(
-        r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of the time\)', result.detail[-1]
+        r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of the time\)',
+        result.detail[-1],
     )
     assert found is not None, result.detail
     return found[1], int(found[2]), int(found[3])

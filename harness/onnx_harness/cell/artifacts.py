@@ -26,8 +26,6 @@ from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
 
-# A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
-_INLINE_BYTES = 1_500_000_000
 _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
 
@@ -120,7 +118,7 @@ def _write_artifact(
     held: Standard | None = None,
 ) -> None:
     """Run one step and keep what it made, with what the checker says about it."""
-    import onnx
+    from onnx_harness.model.saving import save
 
     model = before.load()
     started = time.perf_counter()
@@ -128,8 +126,7 @@ def _write_artifact(
         after = step(model, samples, None if held is None else chooser(held, transforms.remark))
     seconds = time.perf_counter() - started
     file = folder / _MODEL_FILE
-    size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
-    onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
+    save(after, file)
     facts = {
         "nodes": node_count(after.graph),
         "transform_seconds": seconds,

@@ -77,7 +77,7 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.TRANSFORM):
             artifact = artifacts.transformed(way, subject, kept)
         with way.at(Stage.CHECK):
-            _check(way, subject, artifact)
+            check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
         with way.at(Stage.PLACEMENT):
@@ -224,7 +224,7 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     return _last[0][1]
 
 
-def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
+def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
     """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
     if not artifact.transformed:
         return

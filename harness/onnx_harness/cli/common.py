@@ -11,6 +11,7 @@ from rich.text import Text
 
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import matrix
 from onnx_harness.cli.show import error_console, text
 from onnx_harness.errors import TransformError, WorkerDied
@@ -52,12 +53,12 @@ def find_model(path: Path) -> tuple[Card, Path]:
     """
     card = matrix.named_card(path)
     if not path.name.endswith(CARD_SUFFIX):
-        return card, path
+        return card, unlinked(path)
     console = error_console()
     if not console.is_terminal:
-        return card, fetch.materialize(card)
+        return card, unlinked(fetch.materialize(card))
     with console.status(text(f"looking for {card.name}")):
-        return card, fetch.materialize(card)
+        return card, unlinked(fetch.materialize(card))
 
 
 def settings_of(args: argparse.Namespace, *keys: str) -> Settings:

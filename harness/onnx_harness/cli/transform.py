@@ -32,7 +32,7 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
 from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model, node_count
+from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import Step, Variant, parse_variant
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.settings import Settings
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import onnx
 
 # A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
-INLINE_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,17 +315,15 @@ def _data_file(out: Path) -> Path:
 
 def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
     """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it was."""
-    import onnx
+    from onnx_harness.model.saving import save
 
     data = _data_file(out)
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > inline_bytes
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
             unfinished = Path(folder) / out.name
-            onnx.save_model(model, str(unfinished), save_as_external_data=large, location=data.name)
-            external = Path(folder) / data.name
-            if external.exists():
-                external.replace(data)
+            large = save(model, unfinished, inline_bytes=inline_bytes, weights=data.name)
+            if large:
+                unfinished.with_name(data.name).replace(data)
             unfinished.replace(out)
             return data.name if large else None
     except Exception as error:  # also protobuf's own, for a message above 2 GiB

@@ -15,10 +15,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.rewrite import retype
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
+from onnx_harness.model.rewrite import replace_nodes, retype
+from onnx_harness.model.walk import graphs, subgraphs, walk
+from onnx_harness.model.watch import watch as watch_values
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
@@ -30,7 +33,7 @@ OUTPUT = f"{_PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
 
 # What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
+_EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -90,7 +93,7 @@ def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
     """
     if not _mentions_half(skeleton.graph):
         return frozenset()
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    inferred = infer_types(skeleton, required=True)
     return frozenset(_typed_half(inferred.graph))
 
 
@@ -105,10 +108,9 @@ def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     half = half_values(inlined)
     if not half:
         return
-    for graph in _graphs(inlined.graph):
-        for node in graph.node:
-            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
-                yield node
+    for node in walk(inlined.graph):
+        if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
+            yield node
 
 
 def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
@@ -118,13 +120,13 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
         ``domain:op``, in the order of their names.
     """
     inlined = inline_functions(skeleton)
-    inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
+    inferred = infer_types(inlined, required=True)
     half = frozenset(_typed_half(inferred.graph))
     unknown = set()
-    for graph in _graphs(inferred.graph):
+    for graph in graphs(inferred.graph):
         typed = {info.name for info in (*graph.value_info, *graph.output)}
         for node in graph.node:
-            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
+            foreign = not is_standard(node) and half.intersection(node.input)
             if foreign and not typed.issuperset(filter(None, node.output)):
                 unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
@@ -140,26 +142,19 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     _promote(model.graph)
-    watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
-    vector, places = watcher.watch(model.graph)
-    if vector is not None:
-        model.graph.initializer.extend(watcher.constants())
-        model.graph.node.append(helper.make_node("Identity", [vector], [OUTPUT]))
-        model.graph.output.append(helper.make_tensor_value_info(OUTPUT, _FLOAT, [len(places)]))
+    places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
     return Watched(model, tuple(places))
 
 
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
     wanted = frozenset(values)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, wanted)
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -181,26 +176,25 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
     typed = _half_by_graph(inline_functions(skeleton))
     model = inline_functions(model)
     _promote(model.graph)
-    for graph, half in zip(_graphs(model.graph), typed, strict=True):
+    for graph, half in zip(graphs(model.graph), typed, strict=True):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += _with_rounded(node, half if _rounds(node) else ())
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
 def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
     """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
-    return [frozenset(_typed_half_in(graph)) for graph in _graphs(inferred.graph)]
+    inferred = infer_types(skeleton, required=True)
+    return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
     """Whether a node may give what isn't a float16 number, though it takes nothing else."""
     if node.op_type == "Cast":
         return not node.input[0].startswith(_PREFIX)  # a weight's is ours
-    return node.domain not in ("", "ai.onnx") or node.op_type not in _EXACT
+    return not (is_standard(node) and node.op_type in _EXACT)
 
 
 def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
@@ -215,17 +209,10 @@ def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.No
     return nodes
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _graphs(body)
-
-
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     """Who reads each value: node names and op types; an output of a graph is read by nobody that is named."""
     readers: dict[str, list[tuple[str, str]]] = {}
-    for each in _graphs(graph):
+    for each in graphs(graph):
         for node in each.node:
             for name in node.input:
                 readers.setdefault(name, []).append((node.name, node.op_type))
@@ -235,20 +222,20 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
 
 
 def _mentions_half(graph: onnx.GraphProto) -> bool:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         if any(tensor.data_type == _HALF for tensor in each.initializer):
             return True
         if any(info.type.tensor_type.elem_type == _HALF for info in each.input):
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type == _HALF or (attribute.name in _DTYPES and attribute.i == _HALF):
+                if attribute.t.data_type == _HALF or (attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF):
                     return True
     return False
 
 
 def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
-    for each in _graphs(graph):
+    for each in graphs(graph):
         yield from _typed_half_in(each)
 
 
@@ -257,10 +244,6 @@ def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
     for info in (*graph.input, *graph.output, *graph.value_info):
         if info.type.tensor_type.elem_type == _HALF:
             yield info.name
-
-
-# Attributes that name the type of an output.
-_DTYPES = frozenset({"dtype", "output_dtype", "to"})
 
 
 def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
@@ -282,7 +265,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
         _single(sparse.values)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in _DTYPES and attribute.i == _HALF:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF:
                 attribute.i = _FLOAT
             for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
                 _single(tensor)
@@ -291,8 +274,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
             _promote(body, main=False)
     if casts:
         nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
 
 
 def _single(tensor: onnx.TensorProto) -> None:
@@ -300,50 +282,19 @@ def _single(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
-@dataclass(slots=True)
-class _Watcher:
-    """Adds, to a graph and those inside it, what gives the magnitudes as one vector a graph."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The float16 values that are watched: those that computing makes, and that may grow."""
 
     half: frozenset[str]
-    opset: int
-    with_empty: bool
     readers: dict[str, list[tuple[str, str]]]
-    _made: int = 0
-    _flat: str = f"{_PREFIX}_flat"
-    _zero: str = f"{_PREFIX}_zero"
 
-    def constants(self) -> list[onnx.TensorProto]:
-        """What the added nodes read, from any graph: they belong to the main one."""
-        return [
-            numpy_helper.from_array(np.array([-1], np.int64), self._flat),
-            numpy_helper.from_array(np.zeros(1, np.float32), self._zero),
-        ]
-
-    def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[Place]]:
-        """Add to ``graph`` what gives one vector; its name, None when there's nothing to watch, and what it tells."""
-        nodes: list[onnx.NodeProto] = []
-        parts: list[str] = []
-        places: list[Place] = []
-        for node in list(graph.node):
-            inner: list[onnx.NodeProto] = []
-            if node.op_type in _BODIES and node.domain in ("", "ai.onnx"):
-                vector, found = self._inside(node, inner)
-                if vector is not None:
-                    parts.append(vector)
-                    places += found
-            nodes += [node, *inner]
-            if self._can_grow(node):
-                for name in node.output:
-                    if name in self.half and not self._passes(name):
-                        parts.append(self._magnitude(name, nodes))
-                        places.append(Place(name, node.name, node.op_type, tuple(self._computing(name))))
-        if not parts:
-            return None, []
-        vector = self._name()
-        nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        del graph.node[:]
-        graph.node.extend(nodes)
-        return vector, places
+    def __call__(self, node: onnx.NodeProto) -> Iterator[tuple[str, Place]]:
+        """Yield the outputs of a node that are watched."""
+        if self._can_grow(node):
+            for name in node.output:
+                if name in self.half and not self._passes(name):
+                    yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
         """Whether nothing comes of an overflow, or what does shows behind the only reader: such pairs stay fused."""
@@ -351,7 +302,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
@@ -359,70 +310,3 @@ class _Watcher:
         if node.op_type == "Relu":
             return self._passes(node.input[0])
         return node.op_type not in _NEVER_GROW and node.op_type not in _BODIES
-
-    def _magnitude(self, name: str, nodes: list[onnx.NodeProto]) -> str:
-        """The greatest |x| of a value, as a vector of one element."""
-        flat, absolute, greatest = self._name(), self._name(), self._name()
-        nodes.append(helper.make_node("Reshape", [name, self._flat], [flat]))
-        if self.with_empty:
-            flat, short = self._name(), flat
-            nodes.append(helper.make_node("Concat", [short, self._zero], [flat], axis=0))
-        nodes.append(helper.make_node("Abs", [flat], [absolute]))
-        nodes.append(helper.make_node("ReduceMax", [absolute], [greatest], keepdims=1))
-        return greatest
-
-    def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[Place]]:
-        """The vector of the graphs inside ``node``, brought outside as one more output of it."""
-        bodies = list(subgraphs(node))
-        found = [self.watch(body) for body in bodies]
-        places = [place for _, inside in found for place in inside]
-        if not places:
-            return None, []
-        before = 0
-        for body, (vector, inside) in zip(bodies, found, strict=True):
-            # Branches give vectors of one length: zeros stand for what another branch tells.
-            padding = [(before, True), (len(places) - before - len(inside), False)]
-            parts = [vector] if vector is not None else []
-            for count, first in padding:
-                if count:
-                    zeros = self._name()
-                    tensor = numpy_helper.from_array(np.zeros(count, np.float32), zeros)
-                    body.node.append(helper.make_node("Constant", [], [zeros], value=tensor))
-                    parts.insert(0, zeros) if first else parts.append(zeros)
-            told = self._name()
-            body.node.append(helper.make_node("Concat", parts, [told], axis=0))
-            carried = len(body.output) - (node.op_type == "Loop")  # a Loop's condition isn't among its outputs
-            body.output.append(helper.make_tensor_value_info(told, _FLOAT, [len(places)]))
-            before += len(inside)
-        while len(node.output) < carried:
-            node.output.append("")
-        outside = self._name()
-        node.output.append(outside)
-        if node.op_type == "If":
-            return outside, places
-        for attribute in node.attribute:
-            if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                attribute.ints.append(0)
-        return self._over_iterations(outside, len(places), after), places
-
-    def _over_iterations(self, stacked: str, count: int, after: list[onnx.NodeProto]) -> str:
-        """The greatest of every element over the iterations; zeros where there was none."""
-        zeros, rows, table, all_rows, greatest = (self._name() for _ in range(5))
-        tensor = numpy_helper.from_array(np.zeros((1, count), np.float32), zeros)
-        after.append(helper.make_node("Constant", [], [zeros], value=tensor))
-        shape = numpy_helper.from_array(np.array([-1, count], np.int64), rows)
-        after.append(helper.make_node("Constant", [], [rows], value=shape))
-        after.append(helper.make_node("Reshape", [stacked, rows], [table]))
-        after.append(helper.make_node("Concat", [table, zeros], [all_rows], axis=0))
-        if self.opset < 18:
-            after.append(helper.make_node("ReduceMax", [all_rows], [greatest], axes=[0], keepdims=0))
-        else:
-            axes = self._name()
-            value = numpy_helper.from_array(np.zeros(1, np.int64), axes)
-            after.append(helper.make_node("Constant", [], [axes], value=value))
-            after.append(helper.make_node("ReduceMax", [all_rows, axes], [greatest], keepdims=0))
-        return greatest
-
-    def _name(self) -> str:
-        self._made += 1
-        return f"{_PREFIX}_{self._made}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
 from onnx_harness.accuracy.explain import Yardstick
-from onnx_harness.accuracy.failures import listed
+from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.inputs.graph.chance import random_nodes
@@ -235,9 +235,9 @@ def _compared(
     places: Sequence[int],
     yardstick: Yardstick | None,
 ) -> Comparison:
-    """The comparison on the input sets at ``places``, which are the first: the unusual ones come last."""
+    """The comparison on the input sets at ``places``: all usual ones, which come first, and some of the others."""
     sets = [held.reference.sets[place] for place in places]
-    return compare(
+    comparison = compare(
         [expected[place] for place in places],
         [outputs[place] for place in places],
         _tolerances(held),
@@ -247,8 +247,15 @@ def _compared(
         # What lies on a threshold is ordinary but for that: noise has to explain what differs there, not the bound.
         unusual=[bool(each.unusual) and not each.poised for each in sets],
         saturated=[each.saturates for each in sets],
-        yardstick=yardstick,
+        edged=[bool(each.unusual) and not each.smooth for each in sets],
+        yardstick=None if yardstick is None else yardstick.on(places),
     )
+    return replace(comparison, failures=tuple(_at_place(failure, places) for failure in comparison.failures))
+
+
+def _at_place(failure: OutputFailure, places: Sequence[int]) -> OutputFailure:
+    """A failure by its input set's position in the reference, which is another where some sets judge nothing."""
+    return failure if failure.at is None else replace(failure, at=places[failure.at])
 
 
 def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:

@@ -55,7 +55,9 @@ class MixedCase:
 
 
 def _square(size: float) -> Pattern:
-    body = "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) {0}out = Mul ({0}rt, {0}dn)"
+    body = (
+        "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) {0}out = Mul ({0}rt, {0}dn)"
+    )
     return Pattern("square and root", body, {"up": size, "dn": 1 / size}, ("sq", "rt"))
 
 

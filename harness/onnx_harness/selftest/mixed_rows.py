@@ -93,16 +93,16 @@ def workplace(case: HalfCase, folder: Path) -> Workplace:
 
 def _steps(bench: Bench) -> Iterator[Step]:
     for built in mixed_cases(quick=bench.quick):
-        yield Step(built.case.name, _in_folder(bench, built.case, lambda place, built=built: _built(bench, place, built)))  # type: ignore[misc]
+        yield Step(
+            built.case.name, _in_folder(bench, built.case, lambda place, built=built: _built(bench, place, built))
+        )  # type: ignore[misc]
     large = large_case()
     yield Step(large.case.name, _in_folder(bench, large.case, lambda place: _large(bench, place, large)))
     for case in () if bench.quick else half_cases():
         yield Step(case.name, _in_folder(bench, case, lambda place: _small(bench, place)))
 
 
-def _in_folder(
-    bench: Bench, case: HalfCase, measure: Callable[[Workplace], Outcome]
-) -> Callable[[], Outcome]:
+def _in_folder(bench: Bench, case: HalfCase, measure: Callable[[Workplace], Outcome]) -> Callable[[], Outcome]:
     del bench
 
     def step() -> Outcome:
@@ -149,9 +149,7 @@ def _fewest(place: Workplace, labels: Sequence[str], mix: Mix) -> int:
     return mix.nodes
 
 
-def _found(
-    bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes: Sequence[str]
-) -> Outcome:
+def _found(bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes: Sequence[str]) -> Outcome:
     """Search, judge what was found as any cell is, by the list that is said to make the same again."""
     name = place.case.name
     try:

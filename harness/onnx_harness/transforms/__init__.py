@@ -45,6 +45,21 @@ Apply = Callable[..., "onnx.ModelProto"]
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a transform, each of which can be left out by name: what a diagnosis searches.
+
+    Attributes:
+        kind: of all parts: ``pass``, ``rule`` or ``node``.
+        names: the parts, of the model that the step is applied to and the step's options.
+        without: the options that leave parts out, from the step's options and the parts' names.
+    """
+
+    kind: str
+    names: Callable[[onnx.ModelProto, Mapping[str, Any]], Sequence[str]]
+    without: Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Transform:
     """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more than options.
 
@@ -65,6 +80,7 @@ class Transform:
             asked is the transform's own: see ``half.mixed`` and ``quantization.mixed``.
         check: called with the options when a step is bound, so that a value that can't be honoured is refused before
             anything runs: it raises ValueError.
+        parts: what it consists of, where that can be switched by name.
     """
 
     summary: str
@@ -81,6 +97,7 @@ class Transform:
     calibrated: bool = False
     chosen: bool = False
     check: Callable[..., object] | None = None
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)

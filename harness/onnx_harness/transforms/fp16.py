@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL, check_limits, clamp
+from onnx_harness.transforms.parts import node_parts
 
 if TYPE_CHECKING:
     import onnx
@@ -133,6 +134,7 @@ def convert_in_place(
     op_block_list: Sequence[str] | None = None,
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
+    refuse_vain: bool = True,
 ) -> onnx.ModelProto:
     """Convert a model as `convert_float_to_float16` does, for a cell: a conversion of next to nothing doesn't apply.
 
@@ -144,6 +146,7 @@ def convert_in_place(
         op_block_list: as there.
         node_block_list: as there.
         allow_missing: as there.
+        refuse_vain: a conversion of next to nothing doesn't apply; a diagnosis asks for one.
 
     Raises:
         NotApplicable: as there, or less than a tenth of the float32 weights would be converted.
@@ -152,7 +155,7 @@ def convert_in_place(
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
-    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=True)
+    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain)
     return convert_to_half(model, _rounder(min_positive_val, max_finite_val), request)
 
 
@@ -240,6 +243,7 @@ TRANSFORM = (
         float_io="float16",
         groups=("fp16",),
         check=_check,
+        parts=node_parts("node_block_list", refuse_vain=False),
     ),
     Transform(
         summary="weights and arithmetic in float16, inputs and outputs in float32",
@@ -249,6 +253,7 @@ TRANSFORM = (
         precision=Precision.FP16,
         groups=("fp16",),
         check=_check,
+        parts=node_parts("node_block_list", refuse_vain=False),
     ),
     Transform(
         # In no group but `all`: what a search costs is asked for.

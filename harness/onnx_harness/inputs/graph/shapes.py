@@ -15,6 +15,7 @@ from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Container, Dim, Input, addends
 from onnx_harness.inputs.graph.terms import Maybe, Term
+from onnx_harness.model.ops import is_standard
 
 Dims = tuple[Maybe, ...]
 
@@ -127,7 +128,7 @@ def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
         if entry.dims is not None and entry.container is Container.TENSOR:
             found.dims[name] = tuple(_term(dim) for dim in entry.dims)
     for node in scope.nodes:
-        if node.domain not in ("", "ai.onnx"):
+        if not is_standard(node):
             continue
         # A node that isn't what its operator asks for tells nothing; the reference will say what is wrong with it.
         with contextlib.suppress(IndexError, TypeError, ValueError):

@@ -20,18 +20,19 @@ from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
+from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switches import MASK, Switched, atoms_of, switched, through_moves
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, verdict
 from onnx_harness.model.file import Model
+from onnx_harness.model.ops import MOVES
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
-from onnx_harness.transforms.half.schemas import FLOAT16, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT16
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -156,9 +157,7 @@ def find_mix(standard: Standard, conversion: MixedConversion, *, seconds: float 
 class _Mixing:
     """One search: its sessions, and what they have told."""
 
-    def __init__(
-        self, standard: Standard, conversion: MixedConversion, source: Source, seconds: float
-    ) -> None:
+    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source, seconds: float) -> None:
         self._standard = standard
         self._seconds = seconds
         self._conversion = conversion
@@ -186,9 +185,7 @@ class _Mixing:
                 survey = self._survey()
                 found = self._search(survey)
         names = self._verified(found)
-        nodes = self._graph.closed(
-            place for place, label in enumerate(self._graph.labels) if label in frozenset(names)
-        )
+        nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
         account = self._account
         return Mix(
             names,
@@ -319,9 +316,7 @@ class _Mixing:
             if self._passes_everywhere(found.nodes) or len(self._witnesses) == witnesses:
                 return found
             # What was enough for the others is where the search goes on.
-            suspicion = [
-                each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)
-            ]
+            suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
 
     def _spent(self) -> bool:
         return self._account.runs >= MOST_RUNS - _RESERVED or self._account.seconds > self._seconds

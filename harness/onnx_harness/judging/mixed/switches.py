@@ -18,9 +18,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Scope, Step
 from onnx_harness.transforms.half.plan import Plan
-from onnx_harness.transforms.half.schemas import FLOAT, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT
 
 MASK = "onnx_harness_switches"
 _PREFIX = "onnx_harness_mixed"
@@ -118,9 +119,7 @@ class _Wiring:
         self._add_mask()
         labels = tuple(self._atoms)
         ops = {self._atoms[self.plan.label(step)]: step.node.op_type for step in steps}
-        inside = {
-            self._atoms[self.plan.label(step)]: frozenset(self._places_in(step)) for step in steps if step.bodies
-        }
+        inside = {self._atoms[self.plan.label(step)]: frozenset(self._places_in(step)) for step in steps if step.bodies}
         return Switched(
             self.plan.model, labels, tuple(ops[place] for place in range(len(labels))), inside, tuple(self._conditions)
         )
@@ -169,9 +168,7 @@ class _Wiring:
             self._choose(condition, half, self._raw.get(name, name), self._mixed[key], before)
         return self._mixed[key]
 
-    def _half_of(
-        self, name: str, maker: Step | Scope, reader: Step, before: list[onnx.NodeProto]
-    ) -> str:
+    def _half_of(self, name: str, maker: Step | Scope, reader: Step, before: list[onnx.NodeProto]) -> str:
         """Return the name of a value rounded to the half type, made once where every reader sees it."""
         if name in self._halves:
             return self._halves[name]
@@ -223,9 +220,7 @@ class _Wiring:
         target.append(helper.make_node("Cast", [half], [back], to=FLOAT))
         return back
 
-    def _choose(
-        self, condition: Condition, half: str, single: str, name: str, target: list[onnx.NodeProto]
-    ) -> None:
+    def _choose(self, condition: Condition, half: str, single: str, name: str, target: list[onnx.NodeProto]) -> None:
         switch = self._switch(condition)
         if self.plan.opset >= _WHERE_SINCE:
             target.append(helper.make_node("Where", [switch, half, single], [name]))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import onnx
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
@@ -13,7 +14,7 @@ from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
-from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, MOVES, SCATTERS, takes, takes_at
+from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTERS, takes, takes_at
 from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.requests import Request
-from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, EITHER, FLOAT, MOVES
+from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, EITHER, FLOAT
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 
@@ -67,9 +68,7 @@ class Plan:
     def half_outputs(self, step: Step) -> list[int]:
         """Return the places of the float32 outputs that a node would make in the half type."""
         halves, types = self.halving.halves, self.reading.types
-        return [
-            place for place, name in enumerate(step.outs) if name and types[name] == FLOAT and name in halves
-        ]
+        return [place for place, name in enumerate(step.outs) if name and types[name] == FLOAT and name in halves]
 
     def label(self, step: Step) -> str:
         """Return what a block list calls a node: see `requests.label`."""

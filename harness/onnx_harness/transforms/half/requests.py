@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.walk import walk
 
 
 @dataclass(frozen=True, slots=True)
