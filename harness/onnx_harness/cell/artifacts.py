@@ -39,7 +39,7 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         if step.transform.calibrated:
             sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
             way.notes += _judged_too(step, sets, subject.reference.sets)
-        calibration = [each.digest() for each in sets]
+        calibration: list[object] = [each.digest() for each in sets]
         held = None
         if step.transform.chosen:
             held = judged_by(way, subject, kept)

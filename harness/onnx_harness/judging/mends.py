@@ -1,4 +1,4 @@
-"""What mends a conversion to float16 that fails: ``fp16.mixed`` in its place, tried on the model before it is offered."""
+"""What mends a conversion to float16 that fails: ``fp16.mixed`` in its place, tried before it is offered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx_harness import transforms
 from onnx_harness.errors import DiedBefore, NotApplicable
 from onnx_harness.isolate import risking
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Mix, chooser
+from onnx_harness.judging.mixed.choose import Effort, Mix, chooser
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, conversion_of
@@ -96,7 +96,7 @@ def _tried(held: Standard, variant: BoundVariant, at: int) -> Mix:
     chain = variant.steps
     with transforms.remarks():  # they were told when the cell's own model was made
         before = _applied(held.model.load(), chain[:at])
-        choose = chooser(held, lambda _: None, mixes, seconds=_MOST_SECONDS)
+        choose = chooser(held, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
         converted = chain[at](before, choose=choose)
         after = _applied(converted, chain[at + 1 :])
     if any(not step.transform.session for step in chain[at + 1 :]):

@@ -62,7 +62,8 @@ def _square(size: float) -> Pattern:
 
 
 def _overflow(size: float) -> Pattern:
-    body = "{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up) {0}back = Mul ({0}far, {0}dn) {0}out = Tanh ({0}back)"
+    body = """{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up) {0}back = Mul ({0}far, {0}dn)
+              {0}out = Tanh ({0}back)"""
     return Pattern("overflow", body, {"up": size, "dn": 1 / size**2}, ("far", "back"))
 
 

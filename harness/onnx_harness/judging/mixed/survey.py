@@ -159,9 +159,11 @@ class _Instrument:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
         return self._node("Cast", [half], target, to=TensorProto.FLOAT)
 
-    def _node(self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], **attributes: int) -> str:
+    def _node(self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], to: int | None = None) -> str:
         name = self._name()
-        target.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        target.append(helper.make_node(op, inputs, [name], name=name))
+        if to is not None:
+            target[-1].attribute.append(helper.make_attribute("to", to))
         return name
 
     def _name(self) -> str:
