@@ -70,12 +70,14 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         seconds += facts["transform_seconds"]
         check = facts["check"]
         way.notes += facts["remarks"]
-        way.found["graph"] = replace(
-            way.found["graph"],
+        assert way.found.graph is not None
+        graph = replace(
+            way.found.graph,
             nodes_after=facts["nodes"],
             bytes_after=current.size_bytes,
             transform_seconds=seconds,
         )
+        way.found = replace(way.found, graph=graph)
     return Artifact(current, check, current is not subject.model, way.bound.level)
 
 

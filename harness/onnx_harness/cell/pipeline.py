@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
@@ -40,6 +41,7 @@ from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
+    AccuracyRecord,
     CoverageRecord,
     GraphChange,
     LatencyRecord,
@@ -123,7 +125,7 @@ def artifact_of(task: Task) -> Artifact:
     """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
     kept = workbench().cache
     subject, graph = _subject(task, kept)
-    return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
+    return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, kept)
 
 
 def run_untouched(task: Task, place: int) -> None:
@@ -150,9 +152,10 @@ def _load(way: Way, kept: Cache) -> Subject:
             raise
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
         raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
-    way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+    model = subject.model
+    way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
     subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
-    way.found["inputs_sha256"] = digest_of(subject.reference.sets)
+    way.found = replace(way.found, inputs_sha256=digest_of(subject.reference.sets))
     if way.task.cell.card.suite and subject.missed is not None:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
@@ -175,12 +178,12 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
 
 def _cover(way: Way, subject: Subject) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
-    key = (subject.model.sha256, way.found["inputs_sha256"])
+    key = (subject.model.sha256, way.found.inputs_sha256)
     try:
         coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject))
     except InputError:  # of inputs that nobody could make, and that were recorded
         return
-    way.found["coverage"] = coverage
+    way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
@@ -297,9 +300,8 @@ def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counte
     """Why too many nodes are assigned elsewhere, or None; ``sizes`` are those that compute nothing but shapes."""
     provider, asked = _contract(way)
     found = judge_placement(assigned, provider, sizes)
-    way.found["placement"] = PlacementRecord(
-        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
-    )
+    record = PlacementRecord(found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share)
+    way.found = replace(way.found, placement=record)
     wanted = way.task.settings.min_placement
     return shortfall(found, provider, asked.min_share if wanted is None else wanted)
 
@@ -311,8 +313,9 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         return
     profile = read_profile(file, provider)
     short = _judge_placement(way, assigned, profile.sizes)
-    way.found["placement"] = replace(
-        way.found["placement"],
+    assert way.found.placement is not None
+    ran = replace(
+        way.found.placement,
         executed=profile.executed(),
         time_share=profile.time_share(provider),
         memcpy=profile.copies,
@@ -320,6 +323,7 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         arithmetic=dict(profile.arithmetic.most_common()),
         precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
     )
+    way.found = replace(way.found, placement=ran)
     reason = (
         short
         or contradiction(assigned, profile, provider)
@@ -332,13 +336,16 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
 def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
     held = artifacts.judged_by(way, subject, kept)
-    emulated = way.found["placement"].precision in EMULATED
+    placement = way.found.placement
+    emulated = placement is not None and placement.precision in EMULATED
     found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
     found = wrong_repeat(held, runs.outputs, runs.repeats) or found
-    if found.comparison is not None:
-        way.found["accuracy"] = found.comparison.record
-    for field, comparison in (("accuracy_emulated", found.emulated), ("accuracy_simulated", found.simulated)):
-        way.found[field] = None if comparison is None else comparison.record
+    way.found = replace(
+        way.found,
+        accuracy=_record(found.comparison),
+        accuracy_emulated=_record(found.emulated),
+        accuracy_simulated=_record(found.simulated),
+    )
     way.notes += found.notes
     if not found.passed:
         reason, detail = found.reason or "the outputs differ", found.detail
@@ -346,6 +353,10 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: C
             detail = (*detail, tried_mend(held, way.bound, artifact.model))
         raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
     _judge_recorded(way, subject)
+
+
+def _record(comparison: Comparison | None) -> AccuracyRecord | None:
+    return None if comparison is None else comparison.record
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
@@ -16,7 +15,16 @@ from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplica
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
-from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    CoverageRecord,
+    GraphChange,
+    PlacementRecord,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
@@ -154,13 +162,35 @@ _SYMPTOMS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Facts about a cell, which its stages find out one after another; those of a later stage are None until then.
+
+    The fields are those of `CellResult`, which says what they are.
+    """
+
+    model_sha256: str = ""
+    opset: int | None = None
+    graph: GraphChange | None = None
+    inputs_sha256: str = ""
+    coverage: CoverageRecord | None = None
+    placement: PlacementRecord | None = None
+    accuracy: AccuracyRecord | None = None
+    accuracy_emulated: AccuracyRecord | None = None
+    accuracy_simulated: AccuracyRecord | None = None
+
+
 @dataclass(slots=True)
 class Way:
-    """What has been found out about the cell so far."""
+    """A cell on its way: the stage that it is at, and what has been found out so far.
+
+    Attributes:
+        found: replaced by a record that knows more.
+    """
 
     task: Task
     stage: Stage = Stage.LOAD
-    found: dict[str, Any] = field(default_factory=dict)
+    found: Findings = Findings()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _bound: BoundVariant | None = None
@@ -220,7 +250,15 @@ class Way:
             seconds=self.seconds,
             symptom=symptom,
             card_sha256=cell.card.digest(),
-            **{"model_sha256": "", **self.found},
+            model_sha256=self.found.model_sha256,
+            opset=self.found.opset,
+            graph=self.found.graph,
+            inputs_sha256=self.found.inputs_sha256,
+            coverage=self.found.coverage,
+            placement=self.found.placement,
+            accuracy=self.found.accuracy,
+            accuracy_emulated=self.found.accuracy_emulated,
+            accuracy_simulated=self.found.accuracy_simulated,
         )
 
 

@@ -20,7 +20,7 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
 from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, RunNote, Subject, Task, Way
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
@@ -284,7 +284,7 @@ def attempt(question: Question, trial: Trial) -> Outcome:
     Returns:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
-    way = Way(question.task, found={"graph": GraphChange(0, 0, 0, 0, 0.0)}, _bound=question.bound)
+    way = Way(question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound)
     bench: list[Bench] = []
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):
