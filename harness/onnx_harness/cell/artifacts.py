@@ -15,7 +15,8 @@ from typing import Any
 
 import onnx_harness
 from onnx_harness import transforms
-from onnx_harness.cell.state import Artifact, Subject, Way, named
+from onnx_harness.cell.state import Artifact, Subject, Way
+from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser

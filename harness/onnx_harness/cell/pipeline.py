@@ -19,8 +19,8 @@ from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way, one_sentence
-from onnx_harness.errors import InputError, ModelError, NotApplicable
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
+from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
 from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.judging.half_range import computes_in_half
@@ -151,7 +151,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         if not way.task.cell.card.suite:
             raise
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
-        raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
+        raise CellEnded(Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN) from error
     model = subject.model
     way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
     subject = replace(subject, reference=_without(subject.reference, way.task.skipped))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
+from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError, first_line, named
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
@@ -215,15 +215,15 @@ class Way:
         except NotApplicable as error:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
         except InputError as error:
-            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error)) from error
+            raise CellEnded(Status.ERROR, first_line(error), further_lines(error)) from error
         except ResultsError as error:
             environment = Symptom.ENVIRONMENT
-            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error), environment) from error
+            raise CellEnded(Status.ERROR, first_line(error), further_lines(error), environment) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
                 raise CellEnded(Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
-            words = one_sentence(error) if isinstance(error, HarnessError) else named(error)
+            words = first_line(error) if isinstance(error, HarnessError) else named(error)
             raise CellEnded(status, words, further_lines(error), _SYMPTOMS.get(stage)) from error
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
@@ -262,16 +262,6 @@ class Way:
         )
 
 
-def one_sentence(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def further_lines(error: Exception) -> tuple[str, ...]:
     """The lines after it."""
     return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
-
-
-def named(error: Exception) -> str:
-    """An error of somebody else's: its type, and its first line."""
-    return f"{type(error).__name__}: {one_sentence(error)}"

@@ -20,6 +20,7 @@ from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import artifact_of, subject_of
 from onnx_harness.cell.state import Artifact, Judged, Task
+from onnx_harness.errors import first_line
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
@@ -62,7 +63,7 @@ def settle(runner: Runner, cell: Cell, result: CellResult) -> str | None:
     try:
         runner.ask(keep, cell, folder, result)
     except Exception as error:  # the worker's death or whatever it raised: the verdict stands without
-        return f"it couldn't be kept by itself: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        return f"it couldn't be kept by itself: {first_line(error)}"
     return f"kept by itself: {os.path.relpath(folder)}"
 
 

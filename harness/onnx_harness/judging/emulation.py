@@ -13,6 +13,7 @@ import numpy as np
 
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import listed
+from onnx_harness.errors import first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.judging.half_range import (
     LARGEST,
@@ -26,7 +27,6 @@ from onnx_harness.judging.half_range import (
     watch,
 )
 from onnx_harness.judging.reference import Reference, runtime_version
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import INLINE_BYTES, Model
 from onnx_harness.providers.running import run
@@ -166,7 +166,7 @@ def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, .
         try:
             return verdict(held, _simulated_outputs(held, made)), _not_rounded(made)
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-            why = first_line(error)
+            why = first_line(error, 160)
     return None, (f"{NOT_SIMULATED}: {why}",)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_harness
 from onnx_harness import inputs, providers
 from onnx_harness.cards.card import Card
-from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError
+from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError, first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -232,7 +232,7 @@ def _generated(model: Model, card: Card, settings: Settings, tried: _Tried, *, u
 
 
 def _refused(error: Exception) -> str:
-    words = str(error).strip().splitlines()[0]
+    words = first_line(error)
     mend = ""
     if "not a registered function/op" in words:
         mend = ". Mend: export the model with standard operators; libraries of custom ones aren't loaded"
@@ -247,7 +247,7 @@ def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dic
     try:
         return run(session, each.values)
     except Exception as error:  # a recorded set: generated ones have been tried
-        words = str(error).strip().splitlines()[0]
+        words = first_line(error)
         raise InputError(f"the untouched model doesn't run on {each.name}: {words}. Record it again.") from error
 
 

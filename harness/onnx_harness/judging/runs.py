@@ -151,9 +151,3 @@ def nudged(value: Any, generator: np.random.Generator, unit: float | None = None
     else:
         moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(value.dtype)
     return np.where(stays, value, moved)
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, on one line of bearable length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:159]}…"

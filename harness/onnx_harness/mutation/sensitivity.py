@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import WorkerDied
+from onnx_harness.errors import WorkerDied, named
 from onnx_harness.mutation import mutants
 from onnx_harness.mutation.faults import Fault
 from onnx_harness.mutation.mutants import Fate, Trial
@@ -90,7 +90,7 @@ def examine(runner: Runner, cell: Cell, progress: Progress | None = None, *, sec
     try:
         found = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:
-        reason = f"its sensitivity can't be measured: {type(error).__name__}: {error}".splitlines()[0]
+        reason = f"its sensitivity can't be measured: {named(error)}"
         result = replace(result, status=Status.ERROR, stage=Stage.COMPARE, reason=reason)
     else:
         notes = result.notes if found.cut is None else (*result.notes, found.cut)

@@ -15,7 +15,7 @@ from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
-from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
+from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -110,8 +110,8 @@ class Runner:
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+            reason = f"can't be timed: {named(error)}"
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
         result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
         self._timed[cell.id] = (cell, result)
@@ -174,8 +174,7 @@ class Runner:
                 sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
-                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-                record = verdicts.without_second(decided[name], words)
+                record = verdicts.without_second(decided[name], named(error))
             if record is None:
                 waiting.append(name)
                 continue
