@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,18 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from onnx_harness.cards import backend_suite
-from onnx_harness.cards.card import Card
-from onnx_harness.cell import matrix
-from onnx_harness.cell.matrix import Cell
+# Whoever runs plain tests pays for these, and for what they import: the other rooms come when a model is named.
+from onnx_harness.cards import suite_options
 from onnx_harness.errors import HarnessError, ResultsError, UsageError
-from onnx_harness.names import Variant
-from onnx_harness.results.cells import CellResult
-from onnx_harness.results.codec import decode, encode
-from onnx_harness.results.run import gather
+from onnx_harness.names import is_model_file
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
+    from onnx_harness.cards import backend_suite
+    from onnx_harness.cards.card import Card
+    from onnx_harness.names import Variant
+    from onnx_harness.results.cells import CellResult
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
@@ -40,10 +40,10 @@ _OPTIONS = {option.flag: option for option in OPTIONS.values() if option.help}
 _LOG_WIDTH = 120
 
 _settings = pytest.StashKey[Settings]()
-_selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
-_variants = pytest.StashKey[tuple[Variant, ...]]()
+_selections = pytest.StashKey[Sequence["backend_suite.Selection"]]()
+_variants = pytest.StashKey[tuple["Variant", ...]]()
 _runner = pytest.StashKey["Runner"]()
-_result = pytest.StashKey[CellResult]()
+_result = pytest.StashKey["CellResult"]()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
@@ -53,13 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, option in _OPTIONS.items():
         group.addoption(f"--onnx-{name}", dest=_dest(name), **option.arguments)
     group.addoption(
-        f"--{backend_suite.NAME}",
+        f"--{suite_options.NAME}",
         action="append",
         nargs="?",
-        const=backend_suite.ALL,
+        const=suite_options.ALL,
         metavar="KIND",
         help="the official cases of ONNX's operators: "
-        f"{', '.join(backend_suite.KINDS)}, all (the default) or KIND/CASE; repeatable",
+        f"{', '.join(suite_options.KINDS)}, all (the default) or KIND/CASE; repeatable",
     )
     parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
 
@@ -86,13 +86,10 @@ def pytest_configure(config: pytest.Config) -> None:
     given = {option.key: config.getoption(_dest(name)) for name, option in _OPTIONS.items()}
     given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
     try:
-        config.stash[_selections] = backend_suite.choose(config.getoption(_dest("backend-suite")) or ())
+        config.stash[_selections] = _chosen_cases(config)
         project = read_project(config.rootpath)
-        settings = combine(project, given)
-        settings = replace(settings, provider=matrix.check_providers(settings.provider))
-        config.stash[_settings] = settings
         if project or any(given.values()):
-            config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
+            _settle(config, project, given)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_modules] = {}
@@ -102,9 +99,45 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.reportchars = "fE"  # the account counts what is skipped or known, by the thousand
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Reporter(config), "onnx-harness-reporter")
+    if getattr(config.option, "benchmark_histogram", None) and importlib.util.find_spec("pygal") is None:
+        # pytest-benchmark finds out when all is measured, and ends with a traceback.
+        raise pytest.UsageError("--benchmark-histogram needs pygal. Mend: pip install 'pytest-benchmark[histogram]'")
     if _only_models(config) and hasattr(config.option, "benchmark_quiet"):
         # The account at the end says what pytest-benchmark's table says, beside the verdicts.
-        config.option.benchmark_quiet = True
+        # Its files, histograms and comparisons are written where it isn't quiet.
+        words = ("save", "autosave", "compare", "compare_fail", "histogram", "cprofile")
+        asked = any(getattr(config.option, f"benchmark_{word}", None) for word in words)
+        config.option.benchmark_quiet = not asked
+
+
+def _chosen_cases(config: pytest.Config) -> Sequence[backend_suite.Selection]:
+    words = config.getoption(_dest("backend-suite"))
+    if not words:
+        return ()
+    from onnx_harness.cards import backend_suite
+
+    return backend_suite.choose(words)
+
+
+def _settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Keep the settings and variants of the run.
+
+    Raises:
+        UsageError: a value is out of its range, or there is no such provider or variant.
+    """
+    from onnx_harness.cell import matrix
+
+    settings = combine(project, given)
+    settings = replace(settings, provider=matrix.check_providers(settings.provider))
+    config.stash[_settings] = settings
+    config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
+
+
+def _settings_of(config: pytest.Config) -> Settings:
+    """Return the settings of the run; nothing is settled before it's needed where nothing was said."""
+    if _settings not in config.stash:
+        _settle(config, {}, {})
+    return config.stash[_settings]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -116,8 +149,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
-    if not matrix.is_model_file(file_path):
+    if not is_model_file(file_path):
         return None
+    from onnx_harness.cell import matrix
+
     # pytest itself forgets an argument that lies in the folder of another one.
     named = parent.session.isinitpath(file_path) or file_path in _arguments(parent.config)
     folders = [*parent.config.getini("onnx_model_paths"), *_named_folders(parent.config)]
@@ -132,6 +167,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give models whose stems repeat names of their own, now that all of them are known."""
     ours = [item for item in items if type(item.parent) is ModelModule]
+    if not ours:
+        return
+    from onnx_harness.cell import matrix
+
     cards = [item.callspec.params["onnx_cell"].card for item in ours]  # type: ignore[attr-defined]
     named = matrix.with_distinct_names(cards, [*config.getini("onnx_model_paths"), *_named_folders(config)])
     for item, card in zip(ours, cards, strict=True):
@@ -147,7 +186,7 @@ def pytest_make_collect_report(
     """Add the suite of ONNX's operators to what the paths on the command line gave."""
     report = yield
     if isinstance(collector, pytest.Session) and report.passed and collector.config.stash[_selections]:
-        folder = collector.config.rootpath / backend_suite.NAME  # it needn't be there: node ids begin with it
+        folder = collector.config.rootpath / suite_options.NAME  # it needn't be there: node ids begin with it
         report.result.append(BackendSuite.from_parent(collector, path=folder))
     return report
 
@@ -157,6 +196,8 @@ class BackendSuite(pytest.Directory):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """A module for each case that was asked for."""
+        from onnx_harness.cards import backend_suite
+
         try:
             cards = backend_suite.cards(self.config.stash[_selections])
         except HarnessError as error:
@@ -169,20 +210,24 @@ class ModelModule(pytest.Module):
     """A model as a test module: the tests of ``onnx_harness.suite``, once for each of its cells."""
 
     def _getobj(self) -> Any:
-        return importlib.import_module("onnx_harness.suite")
+        if self.config.pluginmanager.hasplugin("benchmark"):
+            return importlib.import_module("onnx_harness.suite")
+        return _suite_without_benchmark()
 
     def card(self) -> Card:
         """The card of the model."""
+        from onnx_harness.cell import matrix
+
         return matrix.card_or_problem(self.path)
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The tests, cell by cell: what is known of a cell is complete before the next begins."""
+        from onnx_harness.cell.matrix import Cell
+
         try:
             card = self.card()
-            variants = self.config.stash.get(_variants, None)
-            settings = self.config.stash[_settings]
-            if variants is None:
-                variants = matrix.expand_variants(settings.variant, settings.variants)
+            settings = _settings_of(self.config)
+            variants = self.config.stash[_variants]
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
         if self.config.stash[_modules].setdefault(card.path, self.path) != self.path:
@@ -217,13 +262,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def onnx_runner(request: pytest.FixtureRequest) -> Runner:
+def _onnx_runner(request: pytest.FixtureRequest) -> Runner:
     """What judges and times cells; its worker process lives as long as the run."""
     return _runner_of(request.config)
 
 
 @pytest.fixture
-def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
+def _onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
     """Keep the verdict for the report."""
 
     def record(result: CellResult) -> None:
@@ -233,7 +278,7 @@ def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
 
 
 @pytest.fixture
-def onnx_progress(request: pytest.FixtureRequest) -> Generator[Callable[[str], None]]:
+def _onnx_progress(request: pytest.FixtureRequest) -> Generator[Callable[[str], None]]:
     """Shows what takes long on a line of its own, which is gone in the end; on a terminal only."""
     terminal = request.config.pluginmanager.get_plugin("terminalreporter")
     capture = request.config.pluginmanager.get_plugin("capturemanager")
@@ -260,6 +305,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Attach the verdict to the report: that way it also reaches the controller of xdist."""
     report = yield
     if report.when == "call" and _result in item.stash:
+        from onnx_harness.results.codec import encode
+
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
         vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
@@ -281,7 +328,10 @@ class _Reporter:
         """Under xdist, refuse before any worker is started: what they collect isn't known here."""
         config = session.config
         try:
-            backend_suite.cards(config.stash[_selections])  # once, before the processes of xdist want them
+            if config.stash[_selections]:
+                from onnx_harness.cards import backend_suite
+
+                backend_suite.cards(config.stash[_selections])  # once, before the processes of xdist want them
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
@@ -306,9 +356,11 @@ class _Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
-        from onnx_harness.report.table import ModelHeader
-
         if hasattr(report, "onnx_result"):
+            from onnx_harness.report.table import ModelHeader
+            from onnx_harness.results.cells import CellResult
+            from onnx_harness.results.codec import decode
+
             result = decode(CellResult, report.onnx_result, report.nodeid)
             size = result.graph.bytes_before if result.graph else None
             try:
@@ -349,6 +401,10 @@ class _Reporter:
         width = self._config.get_terminal_writer().fullwidth
         if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
             width = max(width, _LOG_WIDTH)
+        from onnx_harness.results.cache import fallback_note
+
+        if note := fallback_note():
+            terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
         for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
@@ -366,12 +422,12 @@ class _Reporter:
 
         if self._config.option.collectonly:
             return
-        for name in self._config.stash[_settings].provider:
+        for name in _settings_of(self._config).provider:
             found = _runner_of(self._config).probe(name)
             if not found.usable:
                 raise pytest.UsageError(refusal(found))
         try:
-            if self._config.stash[_settings].gate_reference is not None:
+            if _settings_of(self._config).gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):
                     raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
                 why = _runner_of(self._config).check_reference(timed)
@@ -389,13 +445,28 @@ class _Reporter:
 
     def _begun(self) -> Account:
         if self._account is None:
+            from onnx_harness.results.run import gather
             from onnx_harness.run.account import Account
 
-            settings = self._config.stash[_settings]
+            settings = _settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, _runner_of(self._config).devices)
             self._account = Account(settings.report_dir, run)
         return self._account
+
+
+@cache
+def _suite_without_benchmark() -> ModuleType:
+    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own, which says why there is no other."""
+    whole = importlib.import_module("onnx_harness.suite")
+    copy = ModuleType(whole.__name__, whole.__doc__)
+
+    @pytest.fixture
+    def benchmark() -> None:
+        pytest.skip("latency isn't measured: pytest-benchmark is switched off or not installed")
+
+    vars(copy).update(test_accuracy=whole.test_accuracy, test_latency=whole.test_latency, benchmark=benchmark)
+    return copy
 
 
 @cache
@@ -437,6 +508,8 @@ def _named_folders(config: pytest.Config) -> list[Path]:
 
 def _folder_hint(config: pytest.Config) -> str:
     """Return what to do about models in folders that were named, and that weren't collected; empty without any."""
+    from onnx_harness.cell import matrix
+
     folders = [path for path in _arguments(config) if path.is_dir()]
     found = {folder: matrix.models_below(folder) for folder in folders}
     said = [
@@ -463,7 +536,7 @@ def _only_models(config: pytest.Config) -> bool:
     folders = config.getini("onnx_model_paths")
     paths = _arguments(config)
     return bool(paths or config.stash[_selections]) and all(
-        matrix.is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
+        is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
     )
 
 
@@ -471,5 +544,5 @@ def _runner_of(config: pytest.Config) -> Runner:
     from onnx_harness.run.runner import Runner  # numpy and the rest of the rooms: not for a mere collection
 
     if _runner not in config.stash:
-        config.stash[_runner] = Runner(config.stash[_settings])
+        config.stash[_runner] = Runner(_settings_of(config))
     return config.stash[_runner]
