@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.text import Text
+
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.unlinked import unlinked
@@ -76,6 +78,27 @@ def started_worker(settings: Settings, environment: Mapping[str, str] | None = N
         yield worker
     finally:
         worker.close()
+
+
+class _Doing:
+    """What a worker is doing, read anew each time the line is drawn."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def __rich__(self) -> Text:
+        return text(self._worker.doing or "starting")
+
+
+@contextmanager
+def shown_progress(worker: Worker) -> Iterator[None]:
+    """Show on a terminal, for the block, a line with what the worker is doing."""
+    console = error_console()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(_Doing(worker)):
+        yield
 
 
 @contextmanager

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
 SMALL_BYTES = 1024
 
+# A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one message.
+INLINE_BYTES = 1_500_000_000
+
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
 FREE_INITIALIZERS = 4
 
@@ -170,13 +173,6 @@ def node_count(graph: onnx.GraphProto) -> int:
 def has_loops(graph: onnx.GraphProto) -> bool:
     """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
     return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
-
-
-def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what its functions hold where they are called; the model itself when it has none."""
-    import onnx.inliner
-
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:

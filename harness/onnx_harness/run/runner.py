@@ -134,7 +134,7 @@ class Runner:
             task = self._task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
-        return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+        return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
         """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
