@@ -27,6 +27,7 @@ from onnx_harness.names import is_model_file
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
+    from onnx_harness import own_tests
     from onnx_harness.cards import backend_suite
     from onnx_harness.cards.card import Card
     from onnx_harness.names import Variant
@@ -43,6 +44,7 @@ _settings = pytest.StashKey[Settings]()
 _selections = pytest.StashKey[Sequence["backend_suite.Selection"]]()
 _variants = pytest.StashKey[tuple["Variant", ...]]()
 _runner = pytest.StashKey["Runner"]()
+_own_results = pytest.StashKey[list["CellResult"]]()
 _result = pytest.StashKey["CellResult"]()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
@@ -61,6 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the official cases of ONNX's operators: "
         f"{', '.join(suite_options.KINDS)}, all (the default) or KIND/CASE; repeatable",
     )
+    group.addoption("--onnx-update", action="store_true", help="write the golden outputs of onnx_snapshot anew")
     parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
 
 
@@ -93,6 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_modules] = {}
+    config.addinivalue_line(
+        "markers", "onnx(variant=…, provider=…): what onnx_verify and onnx_snapshot judge; lists make a test for each"
+    )
     if config.stash[_selections] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
@@ -254,11 +260,53 @@ class CaseModule(ModelModule):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suite over the module's cells."""
+    """Parametrize the suite over the module's cells, and a test of one's own over what its marker lists."""
+    marker = metafunc.definition.get_closest_marker("onnx")
+    if marker is not None and "_onnx_choice" in metafunc.fixturenames:
+        from onnx_harness.own_tests import choices_of
+
+        try:
+            choices = choices_of(marker)
+        except UsageError as error:
+            raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
+        ids = ["-".join(choice.values()) for choice in choices] if len(choices) > 1 else [pytest.HIDDEN_PARAM]
+        metafunc.parametrize("_onnx_choice", choices, ids=ids, indirect=True)
     module = metafunc.definition.parent
     if isinstance(module, ModelModule) and "onnx_cell" in metafunc.fixturenames:
         ids = [f"{cell.variant.id}-{cell.provider}" for cell in module.cells]
         metafunc.parametrize("onnx_cell", module.cells, ids=ids)
+
+
+@pytest.fixture
+def _onnx_choice(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """Return the variant and the provider of the test's marker, one of several where it names several."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+def _onnx_own_test(
+    request: pytest.FixtureRequest, _onnx_runner: Runner, _onnx_choice: Mapping[str, str]
+) -> own_tests.OwnTest:
+    from onnx_harness.own_tests import OwnTest
+
+    results = request.node.stash.setdefault(_own_results, [])
+    return OwnTest(request.node, _onnx_runner, results.append, _onnx_choice)
+
+
+@pytest.fixture
+def onnx_verify(_onnx_own_test: own_tests.OwnTest) -> own_tests.OnnxVerify:
+    """Judge a model by its variant=…, candidate=… or reference=…, on inputs=…, within rtol=… and atol=…; it's called."""
+    from onnx_harness.own_tests import OnnxVerify
+
+    return OnnxVerify(_onnx_own_test)
+
+
+@pytest.fixture
+def onnx_snapshot(_onnx_own_test: own_tests.OwnTest, pytestconfig: pytest.Config) -> own_tests.OnnxSnapshot:
+    """Compare a model's outputs, on inputs=…, with golden ones, which --onnx-update writes; it's called."""
+    from onnx_harness.own_tests import OnnxSnapshot
+
+    return OnnxSnapshot(_onnx_own_test, update=pytestconfig.getoption("onnx_update"))
 
 
 @pytest.fixture(scope="session")
@@ -310,6 +358,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
         vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
+    if report.when == "call" and (results := item.stash.get(_own_results, None)):
+        from onnx_harness.results.codec import encode
+
+        vars(report).update(onnx_own_results=[encode(result) for result in results])
     return report
 
 
@@ -356,21 +408,25 @@ class _Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
+        for encoded in getattr(report, "onnx_own_results", ()):
+            self._put(report, encoded, license="", suite="")
         if hasattr(report, "onnx_result"):
-            from onnx_harness.report.table import ModelHeader
-            from onnx_harness.results.cells import CellResult
-            from onnx_harness.results.codec import decode
+            self._put(report, report.onnx_result, license=report.onnx_license, suite=report.onnx_suite)
 
-            result = decode(CellResult, report.onnx_result, report.nodeid)
-            size = result.graph.bytes_before if result.graph else None
-            try:
-                account = self._begun()
-            except ResultsError as error:
-                pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-            path = report.nodeid.partition("::")[0]
-            header = ModelHeader(report.onnx_license, size, result.opset, path)
-            account.put(result, header, suite=report.onnx_suite)
-            self._verdicts += 1
+    def _put(self, report: pytest.TestReport, encoded: Any, *, license: str, suite: str) -> None:
+        from onnx_harness.report.table import ModelHeader
+        from onnx_harness.results.cells import CellResult
+        from onnx_harness.results.codec import decode
+
+        result = decode(CellResult, encoded, report.nodeid)
+        size = result.graph.bytes_before if result.graph else None
+        try:
+            account = self._begun()
+        except ResultsError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        path = report.nodeid.partition("::")[0]
+        account.put(result, ModelHeader(license, size, result.opset, path), suite=suite)
+        self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
