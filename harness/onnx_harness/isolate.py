@@ -110,6 +110,10 @@ class Worker:
             self.close()
             raise
 
+    def limit(self, seconds: float) -> None:
+        """Let calls from now on have so many seconds."""
+        self._limits = Limits(seconds, self._limits.memory_bytes)
+
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
 

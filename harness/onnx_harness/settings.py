@@ -9,11 +9,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.isolate import Limits, default_memory_bytes
 from onnx_harness.names import check_name
+
+if TYPE_CHECKING:
+    from onnx_harness.isolate import Limits
 
 TABLE = "tool.onnx-harness"
 
@@ -134,6 +136,12 @@ _WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"}
 _CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 
 
+def _default_memory_bytes() -> int:
+    from onnx_harness.isolate import default_memory_bytes  # multiprocessing, psutil: not for pytest's every start
+
+    return default_memory_bytes()
+
+
 def _always(_: Any) -> bool:
     return True
 
@@ -243,7 +251,7 @@ class Settings:
         ),
     )
     cell_memory: int = field(
-        default_factory=default_memory_bytes,
+        default_factory=_default_memory_bytes,
         metadata=_option(
             _BYTES,
             "memory limit, such as 4G (default: 3/4 of the machine's)",
@@ -295,6 +303,8 @@ class Settings:
     @property
     def limits(self) -> Limits:
         """The limits of the worker process."""
+        from onnx_harness.isolate import Limits
+
         return Limits(self.cell_timeout, self.cell_memory)
 
     @property

@@ -182,6 +182,16 @@ class Runner:
             settled += 1
             yield replace(result, pinned=record)
 
+    def apart(self, settings: Settings, recorded: Path | None) -> Runner:
+        """Return a runner of other settings on the same worker process, which it leaves to this one to end."""
+        runner = Runner(settings, recorded=recorded)
+        runner._worker = self._started_worker()
+        return runner
+
+    def call(self, function: Callable[..., Answer], *args: Any) -> Answer:
+        """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does."""
+        return self._started_worker().call(function, *args)
+
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
 
