@@ -27,6 +27,7 @@ from onnx_harness.errors import HarnessError, ResultsError, UsageError
 from onnx_harness.names import Variant
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.recorder import Entry
 from onnx_harness.results.run import gather
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
@@ -44,7 +45,8 @@ _selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
-_entry = pytest.StashKey["Entry"]()
+_entry = pytest.StashKey[Entry]()
+_shard = pytest.StashKey[str]()
 _names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (or itself), and the module
 
 
@@ -110,6 +112,28 @@ def pytest_configure(config: pytest.Config) -> None:
     if _only_models(config) and hasattr(config.option, "benchmark_quiet"):
         # The account at the end says what pytest-benchmark's table says, beside the verdicts.
         config.option.benchmark_quiet = True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is another shard's; with ``--jobs``, take accuracy first, and latency when nothing else runs."""
+    settings = config.stash[_settings]
+    places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
+    if not places or (settings.shard is None and settings.jobs == 1):
+        return
+    from onnx_harness.run import arrange
+
+    if settings.jobs != 1 and not (config.option.failedfirst or config.option.newfirst):
+        ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
+        for place, item in zip(places, ordered, strict=True):
+            items[place] = item
+    if settings.shard is not None:
+        tests = [items[place] for place in places]
+        shard = arrange.shard_of(tests, *settings.shard, settings.report_dir)
+        others = set(shard.left_out)
+        config.stash[_shard] = shard.label
+        config.hook.pytest_deselected(items=list(shard.left_out))
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -285,6 +309,8 @@ class _Reporter:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
+            if config.getoption(_dest("jobs")) not in (None, 1):
+                raise pytest.UsageError("--jobs and -n (xdist) both judge in parallel: name one of them")
             if _asked_for_cells(config) or _only_models(config):
                 self._begin_run()
         elif _only_models(config) and not (config.option.collectonly or config.stash[_settings].resume):
@@ -297,6 +323,7 @@ class _Reporter:
         if cells:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            self._start_jobs(cells)
         ended = yield
         if self._account is not None:
             for result in _runner_of(self._config).settle(self._say):
@@ -306,7 +333,6 @@ class _Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
         from onnx_harness.report.table import ModelHeader
-        from onnx_harness.results.recorder import Entry
 
         if hasattr(report, "onnx_result"):
             result = decode(CellResult, report.onnx_result, report.nodeid)
@@ -349,6 +375,18 @@ class _Reporter:
         for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
+
+    def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
+        """With ``--jobs``, begin to judge the cells of the tests in the background."""
+        settings = self._config.stash[_settings]
+        if settings.jobs == 1 or self._config.option.collectonly:
+            return
+        from onnx_harness.run.arrange import groups_to_judge
+        from onnx_harness.run.jobs import job_count
+
+        runner = _runner_of(self._config)
+        if groups := groups_to_judge(tests, runner.past, settings.report_dir):
+            runner.start_jobs(groups, job_count(settings.jobs))
 
     def _is_done(self, item: pytest.Item) -> bool:
         """Whether an earlier run made the verdict of a test, so that it needs no session."""
@@ -402,6 +440,8 @@ class _Reporter:
             settings = self._config.stash[_settings]
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, _runner_of(self._config).devices)
+            if _shard in self._config.stash:
+                run = replace(run, shards=(self._config.stash[_shard],))
             self._account = Account(settings.report_dir, run)
         return self._account
 

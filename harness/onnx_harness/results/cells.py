@@ -383,6 +383,7 @@ class CellResult:
         accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
     id: str
@@ -409,3 +410,4 @@ class CellResult:
     coverage: CoverageRecord | None = None
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
+    peak_bytes: int | None = None
