@@ -47,7 +47,7 @@ _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
 _entry = pytest.StashKey[Entry]()
 _shard = pytest.StashKey[str]()
-_names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (or itself), and the module
+_modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[_names] = {}
+    config.stash[_modules] = {}
     if config.stash[_selections] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
@@ -149,11 +149,24 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     # pytest itself forgets an argument that lies in the folder of another one.
     named = parent.session.isinitpath(file_path) or file_path in _arguments(parent.config)
-    if not named and not any(file_path.is_relative_to(folder) for folder in parent.config.getini("onnx_model_paths")):
+    folders = [*parent.config.getini("onnx_model_paths"), *_named_folders(parent.config)]
+    if not named and not any(file_path.is_relative_to(folder) for folder in folders):
         return None
     if not named and file_path.suffix == ".onnx" and matrix.card_beside(file_path).is_file():
         return None  # its card stands for it
     return ModelModule.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give models whose stems repeat names of their own, now that all of them are known."""
+    ours = [item for item in items if type(item.parent) is ModelModule]
+    cards = [item.callspec.params["onnx_cell"].card for item in ours]  # type: ignore[attr-defined]
+    named = matrix.with_distinct_names(cards, [*config.getini("onnx_model_paths"), *_named_folders(config)])
+    for item, card in zip(ours, cards, strict=True):
+        if named[card.path].name != card.name:
+            parameters = item.callspec.params  # type: ignore[attr-defined]
+            parameters["onnx_cell"] = replace(parameters["onnx_cell"], card=named[card.path])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -189,7 +202,7 @@ class ModelModule(pytest.Module):
 
     def card(self) -> Card:
         """The card of the model."""
-        return matrix.card_for(self.path)
+        return matrix.card_or_problem(self.path)
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The tests, cell by cell: what is known of a cell is complete before the next begins."""
@@ -201,12 +214,7 @@ class ModelModule(pytest.Module):
                 variants = matrix.expand_variants(settings.variant, settings.variants)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        other, path = self.config.stash[_names].setdefault(card.name, (card.path, self.path))
-        if other != card.path:
-            raise self.CollectError(
-                f"two models are called '{card.name}': {other} and {card.path}. Ids are keys of history: rename one."
-            )
-        if path != self.path:
+        if self.config.stash[_modules].setdefault(card.path, self.path) != self.path:
             return []  # a model and its card were both named, as by `pytest models/*`
         self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
         items = list(super().collect())
@@ -299,6 +307,7 @@ class _Reporter:
         self._account: Account | None = None
         self._verdicts = 0
         self._nothing_judged = False
+        self._session_is_empty = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -320,7 +329,9 @@ class _Reporter:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
         cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
-        if cells:
+        # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if cells and not broken:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
@@ -349,6 +360,7 @@ class _Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
+        self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if self._account is not None:
             self._account.finish()
             if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
@@ -366,6 +378,8 @@ class _Reporter:
                 "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
                 red=True,
             )
+        if self._session_is_empty and (hint := _folder_hint(self._config)):
+            terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
         if self._account is None or not self._verdicts:
             return
         terminalreporter.section("onnx-harness", sep="=")
@@ -469,6 +483,36 @@ def _arguments(config: pytest.Config) -> list[Path]:
         Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
         for argument in config.args
     ]
+
+
+def _named_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders on the command line whose models are meant: a provider or a variant was asked for.
+
+    Where ``onnx_model_paths`` has a say about a folder, that decides.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or not _asked_for_cells(config):
+        return []
+    listed = config.getini("onnx_model_paths")
+    named = [path for path in _arguments(config) if path.is_dir()]
+    return [path for path in named if not any(folder.is_relative_to(path) for folder in listed)]
+
+
+def _folder_hint(config: pytest.Config) -> str:
+    """Return what to do about models in folders that were named, and that weren't collected; empty without any."""
+    folders = [path for path in _arguments(config) if path.is_dir()]
+    found = {folder: matrix.models_below(folder) for folder in folders}
+    said = [
+        f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
+        f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
+        for folder, models in found.items()
+        if models
+    ]
+    if not said:
+        return ""
+    return (
+        f"{'; '.join(said)}: not collected. Name them, add --provider or --variant to have a folder's models "
+        "collected, or set onnx_model_paths in pytest's configuration."
+    )
 
 
 def _asked_for_cells(config: pytest.Config) -> bool:

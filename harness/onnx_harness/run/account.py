@@ -64,6 +64,8 @@ class Account:
             return
         self._recorder.finish()
         self.incomplete = self._recorder.incomplete
+        if not self._cells and (self._dir / SUMMARY).is_file():
+            return  # nothing was judged: the last run's report stays
         try:
             write_reports(self._dir, self._run, list(self._cells.values()), self._models)
             if self._cases:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
@@ -178,7 +179,7 @@ class Runner:
             task = self._task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
-        return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+        return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
         """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
@@ -254,7 +255,8 @@ class Runner:
 
     def _task(self, cell: Cell) -> Task:
         if cell.card.path not in self._paths:
-            self._paths[cell.card.path] = fetch.materialize(cell.card)
+            path = fetch.materialize(cell.card)
+            self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
         unusual = not self._plain and cell.card.path not in self._without_unusual
         return Task(
             cell,
