@@ -114,8 +114,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_quiet = True
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is another shard's; with ``--jobs``, take accuracy first, and latency when nothing else runs."""
     settings = config.stash[_settings]
     places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]

@@ -85,10 +85,10 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> 
 def test_shards_together_are_the_whole_run_in_any_order(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(models)
     for part in (1, 2):
-        ended = run_pytest(
+        run_pytest(
             models, "lin.onnx", "two.onnx", *VARIANTS, "-k=accuracy", f"--shard={part}/2", f"--report-dir=part{part}"
         )
-        assert "2 deselected" in ended.told or "6 deselected" in ended.told
+        assert len(read_results(models / f"part{part}").cells) == 2
     assert main(["report", "--merge", "part1", "part2", "-o", "one"]) == 0
     assert main(["report", "--merge", "part2", "part1", "-o", "other"]) == 0
     names = ("results.json", "summary.md", "report.html")
