@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _OPTIONS = {option.flag: option for option in OPTIONS.values() if option.help}
 
 _LOG_WIDTH = 120
+_ORDERED = ("failedfirst", "newfirst")  # pytest's own options that choose the order of tests
 
 _settings = pytest.StashKey[Settings]()
 _selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
@@ -123,7 +124,7 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
         return
     from onnx_harness.run import arrange
 
-    if settings.jobs != 1 and not (config.option.failedfirst or config.option.newfirst):
+    if settings.jobs != 1 and not any(config.getoption(each, False) for each in _ORDERED):
         ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
         for place, item in zip(places, ordered, strict=True):
             items[place] = item

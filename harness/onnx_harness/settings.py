@@ -205,6 +205,7 @@ class Settings:
         min_placement: share of nodes that the provider must own, in [0, 1]; None asks the provider.
         cell_timeout: seconds of wall-clock time for the way of one cell.
         cell_memory: bytes of resident memory for it.
+        trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
@@ -290,6 +291,10 @@ class Settings:
             holds=lambda size: size > 0,
             range="more than 0 bytes",
         ),
+    )
+    trust_models: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "open models without first asking their bytes what they would take"),
     )
     latency_budget: float = field(
         default=1.5,
