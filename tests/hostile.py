@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
 Writer = Callable[[Path], object]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
@@ -23,6 +24,11 @@ def info(name: str, shape: list[int | str] | None = None, kind: int = TensorProt
 
 def tensor(name: str, values: list[int], shape: list[int] | None = None) -> TensorProto:
     return helper.make_tensor(name, TensorProto.INT64, [len(values)] if shape is None else shape, values)
+
+
+def _bytes(message: Any) -> bytes:
+    raw: bytes = message.SerializeToString()
+    return raw
 
 
 def model(
@@ -52,7 +58,7 @@ def added(name: str) -> onnx.NodeProto:
 def _doubling(op: str, count: int) -> ModelProto:
     nodes = []
     for number in range(count):
-        attributes = {"axis": 0} if op == "Concat" else {}
+        attributes: dict[str, Any] = {"axis": 0} if op == "Concat" else {}
         nodes.append(helper.make_node(op, [f"c{number}"] * 2, [f"c{number + 1}"], **attributes))
     return model([*nodes, added(f"c{count}")], [helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)])
 
@@ -63,7 +69,7 @@ def _tiles(count: int) -> ModelProto:
     return model([*nodes, added(f"c{count}")], [first, tensor("r", [1000, 1000])])
 
 
-def _of_shape(op: str, shape: list[int], **attributes: object) -> ModelProto:
+def _of_shape(op: str, shape: list[int], **attributes: Any) -> ModelProto:
     constants = [tensor("s", shape), helper.make_tensor("one", TensorProto.FLOAT, [1], [0.0])]
     inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Reshape": ["one", "s"]}[op]
     return model([helper.make_node(op, inputs, ["c"], **attributes), added("c")], constants)
@@ -142,7 +148,7 @@ def _resize() -> ModelProto:
     return model([helper.make_node("Resize", ["one", "", "", "s"], ["c"]), added("c")], constants)
 
 
-def _declared(dims: list[int], kind: int = TensorProto.FLOAT, **fields: object) -> ModelProto:
+def _declared(dims: list[int], kind: int = TensorProto.FLOAT, **fields: Any) -> ModelProto:
     constant = TensorProto(name="c", data_type=kind, dims=dims, **fields)
     return model([added("c")], [constant])
 
@@ -290,9 +296,9 @@ def _deep_branches(depth: int) -> bytes:
 def _nested_types(depth: int) -> bytes:
     nested = onnx.TypeProto()
     nested.tensor_type.elem_type = 1
-    raw = nested.SerializeToString()
+    raw = _bytes(nested)
     for _ in range(depth):
-        inner = onnx.TypeProto.Sequence().SerializeToString() + b"\x0a" + _length(raw) + raw
+        inner = b"\x0a" + _length(raw) + raw
         raw = b"\x22" + _length(inner) + inner
     value = b"\x0a\x01x\x12" + _length(raw) + raw
     graph = b"\x5a" + _length(value) + value
@@ -323,9 +329,9 @@ def _renamed(name: str | bytes, where: str = "node") -> bytes:
         made.graph.node[0].input[0] = made.graph.input[0].name = mark
     text = name.encode() if isinstance(name, str) else name
     if len(text) == len(mark):
-        return made.SerializeToString().replace(mark.encode(), text)
+        return _bytes(made).replace(mark.encode(), text)
     if isinstance(name, bytes):
-        return made.SerializeToString().replace(mark.encode(), text.ljust(len(mark), b".")[: len(mark)])
+        return _bytes(made).replace(mark.encode(), text.ljust(len(mark), b".")[: len(mark)])
     for node in made.graph.node:
         for field in ("name", "op_type", "domain"):
             if getattr(node, field) == mark:
@@ -337,14 +343,14 @@ def _renamed(name: str | bytes, where: str = "node") -> bytes:
     for value in (*made.graph.input, *made.graph.output):
         if value.name == mark:
             value.name = name
-    return made.SerializeToString()
+    return _bytes(made)
 
 
 def _whole() -> bytes:
-    return model(relu()).SerializeToString()
+    return _bytes(model(relu()))
 
 
-def _of(**changes: object) -> ModelProto:
+def _of(**changes: Any) -> ModelProto:
     made = model(relu())
     for key, value in changes.items():
         setattr(made, key, value)
@@ -391,11 +397,11 @@ def _wrong_kind() -> ModelProto:
 
 
 def _two_graphs() -> bytes:
-    return _whole() + model([helper.make_node("Neg", ["x"], ["y"])]).SerializeToString()
+    return _whole() + _bytes(model([helper.make_node("Neg", ["x"], ["y"])]))
 
 
 def _numpy_archive() -> bytes:
-    return numpy_helper.from_array(__import__("numpy").zeros(4, "f4"), "c").SerializeToString()
+    return _bytes(helper.make_tensor("c", TensorProto.FLOAT, [4], [0.0] * 4))
 
 
 def kinds() -> Iterator[tuple[str, Writer]]:

@@ -1,4 +1,4 @@
-"""Hostile files end in a verdict: soon, in words of our own, with nothing read outside and nothing typed on a terminal."""
+"""Hostile files end in a verdict: soon, in words of our own, with nothing read outside and no escape sequence shown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_hostile_file_ends_in_a_verdict(runner: Runner, tmp_path: Path, kind: 
     assert time.monotonic() - started < SECONDS * 4  # other tests run beside this one; `make scale` has the bare figure
     assert result.status in Status
     assert not any(words in (result.reason or "") for words in LIBRARY_WORDS), result.reason
-    shown = [line.text for line in lines(RUN, [result], width=120)]
+    shown = [line.text for line in lines(RUN, [result], width=120, models={})]
     assert not any(character in text for text in [*shown] for character in "\x1b\x07\x00\u202e")
     assert "root:" not in repr(result)  # of /etc/passwd
 

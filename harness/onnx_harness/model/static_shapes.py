@@ -146,9 +146,11 @@ def _arithmetic(node: ScannedNode, inputs: Sequence[Static]) -> Static:
 
 def _computed(op: str, values: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
     apply = _ARITHMETIC.get(op)
-    if apply is None or len(values) != 2 or values[0] is None or values[1] is None:
+    if apply is None or len(values) != 2:
         return None
     left, right = values
+    if left is None or right is None:
+        return None
     count = max(len(left), len(right))
     firsts = left * count if len(left) == 1 else left
     seconds = right * count if len(right) == 1 else right
