@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _OPTIONS = {option.flag: option for option in OPTIONS.values() if option.help}
 
 _LOG_WIDTH = 120
+_ORDERED = ("failedfirst", "newfirst")  # pytest's own options that choose the order of tests
 
 _settings = pytest.StashKey[Settings]()
 _selections = pytest.StashKey[Sequence["backend_suite.Selection"]]()
@@ -48,6 +49,7 @@ _runner = pytest.StashKey["Runner"]()
 _own_results = pytest.StashKey[list["CellResult"]]()
 _result = pytest.StashKey["CellResult"]()
 _entry: pytest.StashKey[Entry] = pytest.StashKey()
+_shard = pytest.StashKey[str]()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
@@ -150,6 +152,30 @@ def _settings_of(config: pytest.Config) -> Settings:
     if _settings not in config.stash:
         _settle(config, {}, {})
     return config.stash[_settings]
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is another shard's; with ``--jobs``, take accuracy first, and latency when nothing else runs."""
+    places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
+    if not places:
+        return
+    settings = _settings_of(config)
+    if settings.shard is None and settings.jobs == 1:
+        return
+    from onnx_harness.run import arrange
+
+    if settings.jobs != 1 and not any(config.getoption(each, False) for each in _ORDERED):
+        ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
+        for place, item in zip(places, ordered, strict=True):
+            items[place] = item
+    if settings.shard is not None:
+        tests = [items[place] for place in places]
+        shard = arrange.shard_of(tests, *settings.shard, settings.report_dir)
+        others = set(shard.left_out)
+        config.stash[_shard] = shard.label
+        config.hook.pytest_deselected(items=list(shard.left_out))
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -397,6 +423,8 @@ class _Reporter:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
+            if config.getoption(_dest("jobs")) not in (None, 1):
+                raise pytest.UsageError("--jobs and -n (xdist) both judge in parallel: name one of them")
             if _asked_for_cells(config) or _only_models(config):
                 self._begin_run()
         elif _only_models(config) and not (config.option.collectonly or _settings_of(config).resume):
@@ -412,6 +440,7 @@ class _Reporter:
         if cells and not broken:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            self._start_jobs(cells)
         ended = yield
         if self._account is not None:
             for result in _runner_of(self._config).settle(self._say):
@@ -488,6 +517,18 @@ class _Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
+    def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
+        """With ``--jobs``, begin to judge the cells of the tests in the background."""
+        settings = _settings_of(self._config)
+        if settings.jobs == 1 or self._config.option.collectonly:
+            return
+        from onnx_harness.run.arrange import groups_to_judge
+        from onnx_harness.run.jobs import job_count
+
+        runner = _runner_of(self._config)
+        if groups := groups_to_judge(tests, runner.past, settings.report_dir):
+            runner.start_jobs(groups, job_count(settings.jobs))
+
     def _is_done(self, item: pytest.Item) -> bool:
         """Whether an earlier run made the verdict of a test, so that it needs no session."""
         past = _runner_of(self._config).past
@@ -541,6 +582,8 @@ class _Reporter:
             settings = _settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, _runner_of(self._config).devices)
+            if _shard in self._config.stash:
+                run = replace(run, shards=(self._config.stash[_shard],))
             self._account = Account(settings.report_dir, run)
         return self._account
 
