@@ -43,7 +43,7 @@ def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(tmp_path: Pat
     assert (cell["status"], cell["stage"], cell["symptom"]) == ("fail", "compare", "insensitive")
     # But for what no tolerance is asked about, such as NaN on unusual inputs.
     assert cell["sensitivity"]["score"] < 0.3
-    assert "and the card wants 90%; missed, for one:" in cell["reason"]
+    assert "and the card requires 90%; one of those missed:" in cell["reason"]
     assert cell["latency"] is None
 
 
