@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnx_harness.model.rewrite import fresh_name, value_names
 from onnx_harness.model.walk import body_reads, graphs, reads, subgraphs, walk
 from tests.models import model
 
@@ -25,3 +26,9 @@ def test_a_node_reads_what_its_bodies_read_and_give() -> None:
     branching = model(BRANCHES).graph.node[1]
     assert set(reads(branching)) == {"c", "w", "v", "a", "x", "b"}
     assert set(body_reads(branching)) == {"w", "v", "a", "x", "b"}
+
+
+def test_a_fresh_name_is_no_value_of_any_graph_and_is_given_once() -> None:
+    names = value_names(model(BRANCHES).graph)
+    assert names == {"c", "x", "w", "y", "v", "a", "b"}
+    assert [fresh_name(stem, names) for stem in ("new", "new", "v")] == ["new", "new_1", "v_1"]

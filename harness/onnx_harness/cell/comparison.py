@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.half_range import computes_in_half
@@ -106,7 +107,7 @@ def compare_models(pair: Pair) -> PairOutcome:
         InputError: no inputs can be had.
     """
     note_stage(_READING)
-    a, b = Model(pair.a, "a"), Model(pair.b, "b")
+    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(
         a=_side(a),

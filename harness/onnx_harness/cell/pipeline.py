@@ -27,7 +27,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
-from onnx_harness.judging.verdict import Verdict, session_config, standard
+from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -341,9 +341,7 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
 
 def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
-    cell = way.task.cell
-    held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
-    held = replace(held, explained=way.task.explained)
+    held = artifacts.judged_by(way, subject, kept)
     emulated = way.found["placement"].precision in EMULATED
     found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
     found = wrong_repeat(held, runs.outputs, runs.repeats) or found

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,17 +38,38 @@ def logged(log: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(names), tuple(dict.fromkeys(name for name, changed in found if changed == "1"))
 
 
-def suspects(log: Path, *, completed: bool) -> tuple[str, ...]:
-    """Return the optimizers that may be at fault: those that changed the graph, rules in the place of their runners.
+def changing(log: Path) -> tuple[str, ...]:
+    """Return the optimizers that changed the graph of a session, rules in the place of their runners."""
+    return _with_rules(logged(log)[1])
+
+
+def all_of(log: Path, healthy: Path) -> tuple[str, ...]:
+    """Return every optimizer that a session named in its log, or would have: by the log of another one at its level."""
+    return _with_rules((*logged(log)[0], *logged(healthy)[0]))
+
+
+def interrupted(log: Path, healthy: Path) -> list[tuple[str, ...]]:
+    """Return what is suspected where a session wasn't made: the optimizer that came next, and those that worked before.
 
     Args:
-        log: of a session that fails.
-        completed: whether the session was made; an optimizer in which that ended isn't logged as one that changed it.
+        log: of the session that wasn't made.
+        healthy: of another one at the same level: the order of the optimizers.
     """
-    names, changed = logged(log)
-    chosen = changed if completed else tuple(dict.fromkeys((*names, *rule_names())))
+    names = _LOGGED.findall(log.read_text(errors="replace")) if log.is_file() else []
+    order = [name for name, _ in _LOGGED.findall(healthy.read_text(errors="replace"))] if healthy.is_file() else []
+    if not order:
+        return []
+    last = names[-1][0] if names else ""
+    followers = [after for before, after in pairwise(order) if before == last] or order[:1]
+    alone = _with_rules(tuple(dict.fromkeys((*followers, last) if last else followers)))
+    before = _with_rules(logged(log)[1])
+    return [alone, tuple(dict.fromkeys((*alone, *before)))]
+
+
+def _with_rules(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, with the library's rules in the place of what runs rules."""
     listed: dict[str, None] = {}
-    for name in chosen:
+    for name in names:
         listed.update(dict.fromkeys(rule_names() if name.endswith(_RULES) else (name,)))
     return tuple(listed)
 
@@ -66,12 +88,27 @@ def rule_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if _RULE.search(name) and not _INTERNAL.search(name)))
 
 
-def log_session(question: Question, trial: Trial, log: Path) -> None:
-    """Open a session as the trial asks for, with its log in a file. Meant for the worker, which may die of it."""
+def log_session(question: Question, trial: Trial, log: Path, idle: bool) -> None:
+    """Open a session as the trial asks for, with its log in a file. Meant for the worker, which may die of it.
+
+    Args:
+        question: what is diagnosed.
+        trial: says how.
+        log: the file.
+        idle: open a model in which there is nothing to optimize, in the place of the trial's.
+    """
     bench = bench_of(question)
-    model = bench.model(trial.count, trial.off)
+    model = _idle_model() if idle else bench.model(trial.count, trial.off)
     with _standard_error(log):
         open_candidate(bench, trial, model, verbose=True)
+
+
+def _idle_model() -> onnx.ModelProto:
+    import onnx
+
+    return onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> idle (float[1] x) => (float[1] y) { y = Exp(x) }'
+    )
 
 
 def made_operators(question: Question, trial: Trial, without: Sequence[str]) -> tuple[str, ...]:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_INLINE_BYTES = 1_500_000_000
 # The type of an exception in a reason.
 _TYPE_NAME = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Fail|Failure|Invalid\w*|NotImplemented|Graph)\b")
 
@@ -191,6 +190,8 @@ class Bench:
             folder.mkdir(exist_ok=True)
             made = self._applied(count, off)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                from onnx_harness.model.saving import save
+
                 save(made, Path(scratch) / file.name)
                 for part in Path(scratch).iterdir():
                     part.rename(folder / part.name)
@@ -240,14 +241,6 @@ def name_nodes(graph: onnx.GraphProto) -> None:
             node.name = name
             names.add(name)
         seen.add(node.name)
-
-
-def save(model: onnx.ModelProto, file: Path) -> None:
-    """Write a model, with its weights beside it where one message can't hold them."""
-    import onnx
-
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save_model(model, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
 
 
 _last: list[tuple[object, Bench]] = []

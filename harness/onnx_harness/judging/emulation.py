@@ -29,7 +29,7 @@ from onnx_harness.judging.half_range import (
 from onnx_harness.judging.reference import Reference, runtime_version
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
-from onnx_harness.model.file import Model
+from onnx_harness.model.file import INLINE_BYTES, Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
 _MOST = 8
 _HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
@@ -298,17 +297,18 @@ def _magnitudes(made: Model, sets: Sequence[InputSet], *, with_empty: bool) -> l
 
 def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:
     """A session on the CPU; a model that no message holds goes by way of a file."""
-    import onnx
 
     def opened(source: Path | bytes) -> ort.InferenceSession:
         cpu = providers.get("cpu")
         return open_session(source, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False)
 
-    if size <= _INLINE_BYTES:
+    if size <= INLINE_BYTES:
         return opened(model.SerializeToString())
     with tempfile.TemporaryDirectory(prefix="onnx-harness-range-") as folder:
+        from onnx_harness.model.saving import save
+
         file = Path(folder) / "model.onnx"
-        onnx.save_model(model, str(file), save_as_external_data=True, location="weights.bin")
+        save(model, file)
         return opened(file)
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard, opset_of
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
 from onnx_harness.model.rewrite import replace_nodes, retype
 from onnx_harness.model.walk import graphs, subgraphs, walk
+from onnx_harness.model.watch import watch as watch_values
 from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
@@ -91,7 +93,7 @@ def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
     """
     if not _mentions_half(skeleton.graph):
         return frozenset()
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    inferred = infer_types(skeleton, required=True)
     return frozenset(_typed_half(inferred.graph))
 
 
@@ -118,7 +120,7 @@ def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
         ``domain:op``, in the order of their names.
     """
     inlined = inline_functions(skeleton)
-    inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
+    inferred = infer_types(inlined, required=True)
     half = frozenset(_typed_half(inferred.graph))
     unknown = set()
     for graph in graphs(inferred.graph):
@@ -140,14 +142,8 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = opset_of(model)
     _promote(model.graph)
-    watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
-    vector, places = watcher.watch(model.graph)
-    if vector is not None:
-        model.graph.initializer.extend(watcher.constants())
-        model.graph.node.append(helper.make_node("Identity", [vector], [OUTPUT]))
-        model.graph.output.append(helper.make_tensor_value_info(OUTPUT, _FLOAT, [len(places)]))
+    places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
     return Watched(model, tuple(places))
 
 
@@ -190,7 +186,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
 
 def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
     """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
+    inferred = infer_types(skeleton, required=True)
     return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
 
 
@@ -286,49 +282,19 @@ def _single(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
-@dataclass(slots=True)
-class _Watcher:
-    """Adds, to a graph and those inside it, what gives the magnitudes as one vector a graph."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The float16 values that are watched: those that computing makes, and that may grow."""
 
     half: frozenset[str]
-    opset: int
-    with_empty: bool
     readers: dict[str, list[tuple[str, str]]]
-    _made: int = 0
-    _flat: str = f"{_PREFIX}_flat"
-    _zero: str = f"{_PREFIX}_zero"
 
-    def constants(self) -> list[onnx.TensorProto]:
-        """What the added nodes read, from any graph: they belong to the main one."""
-        return [
-            numpy_helper.from_array(np.array([-1], np.int64), self._flat),
-            numpy_helper.from_array(np.zeros(1, np.float32), self._zero),
-        ]
-
-    def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[Place]]:
-        """Add to ``graph`` what gives one vector; its name, None when there's nothing to watch, and what it tells."""
-        nodes: list[onnx.NodeProto] = []
-        parts: list[str] = []
-        places: list[Place] = []
-        for node in list(graph.node):
-            inner: list[onnx.NodeProto] = []
-            if is_standard(node, *_BODIES):
-                vector, found = self._inside(node, inner)
-                if vector is not None:
-                    parts.append(vector)
-                    places += found
-            nodes += [node, *inner]
-            if self._can_grow(node):
-                for name in node.output:
-                    if name in self.half and not self._passes(name):
-                        parts.append(self._magnitude(name, nodes))
-                        places.append(Place(name, node.name, node.op_type, tuple(self._computing(name))))
-        if not parts:
-            return None, []
-        vector = self._name()
-        nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        replace_nodes(graph, nodes)
-        return vector, places
+    def __call__(self, node: onnx.NodeProto) -> Iterator[tuple[str, Place]]:
+        """Yield the outputs of a node that are watched."""
+        if self._can_grow(node):
+            for name in node.output:
+                if name in self.half and not self._passes(name):
+                    yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
         """Whether nothing comes of an overflow, or what does shows behind the only reader: such pairs stay fused."""
@@ -344,70 +310,3 @@ class _Watcher:
         if node.op_type == "Relu":
             return self._passes(node.input[0])
         return node.op_type not in _NEVER_GROW and node.op_type not in _BODIES
-
-    def _magnitude(self, name: str, nodes: list[onnx.NodeProto]) -> str:
-        """The greatest |x| of a value, as a vector of one element."""
-        flat, absolute, greatest = self._name(), self._name(), self._name()
-        nodes.append(helper.make_node("Reshape", [name, self._flat], [flat]))
-        if self.with_empty:
-            flat, short = self._name(), flat
-            nodes.append(helper.make_node("Concat", [short, self._zero], [flat], axis=0))
-        nodes.append(helper.make_node("Abs", [flat], [absolute]))
-        nodes.append(helper.make_node("ReduceMax", [absolute], [greatest], keepdims=1))
-        return greatest
-
-    def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[Place]]:
-        """The vector of the graphs inside ``node``, brought outside as one more output of it."""
-        bodies = list(subgraphs(node))
-        found = [self.watch(body) for body in bodies]
-        places = [place for _, inside in found for place in inside]
-        if not places:
-            return None, []
-        before = 0
-        for body, (vector, inside) in zip(bodies, found, strict=True):
-            # Branches give vectors of one length: zeros stand for what another branch tells.
-            padding = [(before, True), (len(places) - before - len(inside), False)]
-            parts = [vector] if vector is not None else []
-            for count, first in padding:
-                if count:
-                    zeros = self._name()
-                    tensor = numpy_helper.from_array(np.zeros(count, np.float32), zeros)
-                    body.node.append(helper.make_node("Constant", [], [zeros], value=tensor))
-                    parts.insert(0, zeros) if first else parts.append(zeros)
-            told = self._name()
-            body.node.append(helper.make_node("Concat", parts, [told], axis=0))
-            carried = len(body.output) - (node.op_type == "Loop")  # a Loop's condition isn't among its outputs
-            body.output.append(helper.make_tensor_value_info(told, _FLOAT, [len(places)]))
-            before += len(inside)
-        while len(node.output) < carried:
-            node.output.append("")
-        outside = self._name()
-        node.output.append(outside)
-        if node.op_type == "If":
-            return outside, places
-        for attribute in node.attribute:
-            if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                attribute.ints.append(0)
-        return self._over_iterations(outside, len(places), after), places
-
-    def _over_iterations(self, stacked: str, count: int, after: list[onnx.NodeProto]) -> str:
-        """The greatest of every element over the iterations; zeros where there was none."""
-        zeros, rows, table, all_rows, greatest = (self._name() for _ in range(5))
-        tensor = numpy_helper.from_array(np.zeros((1, count), np.float32), zeros)
-        after.append(helper.make_node("Constant", [], [zeros], value=tensor))
-        shape = numpy_helper.from_array(np.array([-1, count], np.int64), rows)
-        after.append(helper.make_node("Constant", [], [rows], value=shape))
-        after.append(helper.make_node("Reshape", [stacked, rows], [table]))
-        after.append(helper.make_node("Concat", [table, zeros], [all_rows], axis=0))
-        if self.opset < 18:
-            after.append(helper.make_node("ReduceMax", [all_rows], [greatest], axes=[0], keepdims=0))
-        else:
-            axes = self._name()
-            value = numpy_helper.from_array(np.zeros(1, np.int64), axes)
-            after.append(helper.make_node("Constant", [], [axes], value=value))
-            after.append(helper.make_node("ReduceMax", [all_rows, axes], [greatest], keepdims=0))
-        return greatest
-
-    def _name(self) -> str:
-        self._made += 1
-        return f"{_PREFIX}_{self._made}"

@@ -16,7 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
-from onnx_harness.model.file import with_functions_inlined
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import MOVES, opset_of
 from onnx_harness.model.rewrite import replace_nodes
 from onnx_harness.model.walk import graphs, subgraphs, walk
@@ -125,9 +126,11 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model)
     if opset < _SINCE:
         raise ValueError(f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}")
+    inlined = inline_functions(model)
     changed = onnx.ModelProto()
-    changed.CopyFrom(with_functions_inlined(model))
-    changed = onnx.shape_inference.infer_shapes(changed)
+    changed.CopyFrom(infer_types(inlined, required=True))
+    changed.graph.ClearField("initializer")
+    changed.graph.initializer.extend(inlined.graph.initializer)
     _Mover().move(changed.graph, {})
     for name in (AMOUNT, EDGES):
         changed.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, []))
@@ -278,11 +281,7 @@ def _types(graph: onnx.GraphProto) -> dict[str, int]:
 
 def _declared(model: onnx.ModelProto) -> dict[str, int]:
     """The element types of the values of every graph of a model, by name."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:  # inference of a model with operators of other domains may raise anything
-        graph = model.graph
-    return dict(_all_types(graph))
+    return dict(_all_types(infer_types(model).graph))
 
 
 def _all_types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:

@@ -27,6 +27,7 @@ from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.saving import save
 from onnx_harness.names import Step, Variant
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant
@@ -100,7 +101,7 @@ class _Search:
         with transforms.remarks():
             model = _applied(model, [again, *self.chain[self.at + 1 :]])
         file = self.folder / f"{self.trials}.onnx"
-        onnx.save(model, str(file))
+        save(model, file)
         return Model(file)
 
     def trial(self, blocked: _Blocked) -> _Trial:

@@ -31,6 +31,7 @@ from onnx_harness.judging.last_bits import (
     steps,
     with_last_bits,
 )
+from onnx_harness.judging.picked import picked_outputs
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import (
     DRAWS,
@@ -160,7 +161,12 @@ def _measured(model: Model, reference: Reference) -> Noise:
     if exact:
         notes += _inexact(model, reference, floor)
     return Noise(
-        tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(dict.fromkeys(notes)), rounds, inside.steps
+        tuple(worst(runs.values()) for runs in own),
+        tuple(sources),
+        tuple(dict.fromkeys(notes)),
+        rounds,
+        inside.steps,
+        picked_outputs(model.skeleton),
     )
 
 

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import opset_of
 from onnx_harness.model.rewrite import replace_nodes
 from onnx_harness.model.walk import subgraphs
@@ -229,6 +230,6 @@ def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
 
 
 def _floats(model: onnx.ModelProto) -> set[str]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = infer_types(model, required=True).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
     return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(_constants(graph))

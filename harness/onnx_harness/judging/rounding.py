@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import constant_tensor, set_constant
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard, opset_of
-from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
 from onnx_harness.model.walk import subgraphs
 
 _FLOAT = TensorProto.FLOAT
@@ -79,14 +80,13 @@ def round_through(
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inline_functions(model)
     opset = opset_of(model)
     if kind == TensorProto.BFLOAT16 and opset < _BFLOAT16_SINCE:
         model = onnx.version_converter.convert_version(model, _BFLOAT16_SINCE)
         opset = _BFLOAT16_SINCE
     opsets = {entry.domain: entry.version for entry in model.opset_import} | {"": opset}
-    types = _types_of(model)
+    types = _Types.of(infer_types(model, required=True).graph)
     rewriter = _Rewriter(kind, clamp, opsets, None if ranged else float(_largest(kind)))
     rewriter.graph(model.graph, types, frozenset(), all_inputs=all_inputs, top=True)
     return model
@@ -94,28 +94,6 @@ def round_through(
 
 def _largest(kind: int) -> float:
     return 65504.0 if kind == TensorProto.FLOAT16 else 3.3895313892515355e38
-
-
-def _types_of(model: onnx.ModelProto) -> _Types:
-    """The types of every graph's values: those of inference, which sees the model without its weights."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model) if model.ByteSize() < 1 << 28 else _without_weights(model, light)
-    return _Types.of(onnx.shape_inference.infer_shapes(light).graph)
-
-
-def _without_weights(model: onnx.ModelProto, light: onnx.ModelProto) -> None:
-    kept = list(model.graph.initializer)
-    model.graph.ClearField("initializer")
-    try:
-        light.CopyFrom(model)
-    finally:
-        model.graph.initializer.extend(kept)
-    named = {info.name for info in light.graph.input}
-    light.graph.input.extend(
-        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        for tensor in kept
-        if tensor.name not in named
-    )
 
 
 @dataclass(slots=True)
@@ -136,7 +114,7 @@ class _Types:
 class _Rewriter:
     def __init__(self, kind: int, clamp: Clamp | None, opsets: dict[str, int], most: float | None) -> None:
         self._kind, self._clamp, self._opsets, self._most = kind, clamp, opsets, most
-        self._added = 0
+        self._names: set[str] = set()
 
     def graph(
         self, graph: onnx.GraphProto, types: _Types, shaped: frozenset[str], *, all_inputs: bool, top: bool
@@ -147,6 +125,7 @@ class _Rewriter:
         bodies = iter(types.bodies)
         nodes: list[onnx.NodeProto] = []
         if top:
+            self._names = value_names(graph)
             constants = {tensor.name for tensor in graph.initializer}
             for info in graph.input:
                 inside = info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
@@ -243,8 +222,7 @@ class _Rewriter:
         ]
 
     def _fresh(self, name: str) -> str:
-        self._added += 1
-        return f"{name}/rounded/{self._added}"
+        return fresh_name(f"{name}/rounded", self._names)
 
 
 def _rename_uses(graph: onnx.GraphProto, name: str, to: str) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import Message
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
+from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import graphs, walk
 
 # Of a tensor beside its name and its data: dimensions, type, tags and lengths.
@@ -60,12 +61,7 @@ class Editing:
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
-        name, number = stem, 0
-        while name in self.names:
-            number += 1
-            name = f"{stem}_{number}"
-        self.names.add(name)
-        return name
+        return fresh_name(stem, self.names)
 
 
 def open_model(model: onnx.ModelProto) -> Editing:
@@ -136,19 +132,6 @@ def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
             if attribute.t.doc_string == _PLACEHOLDER:
                 attribute.CopyFrom(editing.sparse[attribute.t.name])
     return model
-
-
-def copy_fields(source: Message, target: Message, but: str) -> None:
-    """Copy every field of a message that is set, except the one called ``but``."""
-    for descriptor, value in source.ListFields():
-        if descriptor.name == but:
-            continue
-        if isinstance(value, str | bytes | int | float):
-            setattr(target, descriptor.name, value)
-        elif hasattr(value, "extend"):
-            getattr(target, descriptor.name).extend(value)
-        else:
-            getattr(target, descriptor.name).CopyFrom(value)
 
 
 def _close_around_weights(editing: Editing) -> None:

@@ -9,10 +9,33 @@ import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import is_standard
-from onnx_harness.model.walk import reads
+from onnx_harness.model.walk import graphs, reads
 from onnx_harness.model.walk import walk as walk
 
 _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
+
+
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of all values of a graph and of the graphs inside it."""
+    names: set[str] = set()
+    for inner in graphs(graph):
+        names.update(info.name for info in (*inner.input, *inner.output))
+        names.update(tensor.name for tensor in inner.initializer)
+        names.update(sparse.values.name for sparse in inner.sparse_initializer)
+        for node in inner.node:
+            names.update(node.input)
+            names.update(node.output)
+    return names
+
+
+def fresh_name(stem: str, taken: set[str]) -> str:
+    """Return ``stem``, or ``stem_1`` and so on: the first that isn't taken, and is from now on."""
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.walk import graphs, subgraphs, walk
 
@@ -147,11 +148,11 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
     source = _with_stand_ins(skeleton)
-    inferred = _infer_shapes(source)
+    inferred = infer_types(source, follow_sizes=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
         source.opset_import.add(domain=_OPAQUE, version=1)
-        inferred = _infer_shapes(source)
+        inferred = infer_types(source, follow_sizes=True)
     return inferred
 
 
@@ -173,13 +174,6 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
         if not stand_in.keeps_attributes:
             node.ClearField("attribute")
     return copy
-
-
-def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
-    except Exception:  # inference isn't defined for every valid model, and what it raises varies
-        return model
 
 
 def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:

@@ -28,9 +28,14 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield every node of a graph and of the graphs inside it, a node before those in its bodies."""
     for node in graph.node:
-        yield node
-        for body in subgraphs(node):
-            yield from walk(body)
+        yield from walk_node(node)
+
+
+def walk_node(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Yield a node and every node of its bodies."""
+    yield node
+    for body in subgraphs(node):
+        yield from walk(body)
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -22,6 +22,8 @@ from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cach
 from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.quantized_rows import QUANTIZED
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
+from onnx_harness.selftest.tree_rows import TREES
+from onnx_harness.selftest.vocabulary_rows import VOCABULARIES
 from onnx_harness.settings import Settings
 
 HONEST = (
@@ -188,6 +190,8 @@ ROWS = {
             _honest("fp16", HONEST_FP16), _told_of_false, none_bad),
         HALF,
         QUANTIZED,
+        TREES,
+        VOCABULARIES,
         Row("cost", "the accuracy stage from a cold cache, beside itself without all this", "at most 2x",
             _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
     )

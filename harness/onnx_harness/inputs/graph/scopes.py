@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import is_standard, opset_of
 from onnx_harness.model.walk import subgraphs
 
@@ -166,11 +167,7 @@ class GraphView:
 
 def view(model: onnx.ModelProto) -> GraphView:
     """Read ``model``, whose large initializers may have lost their values; shapes are inferred where ONNX can."""
-    try:
-        # The data of large weights isn't there and isn't needed: inference that stumbles over it stops there.
-        inferred = onnx.shape_inference.infer_shapes(model)
-    except Exception:
-        inferred = model
+    inferred = infer_types(model)
     graph = inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
     opset = opset_of(model)
     functions = {(function.domain, function.name): function for function in model.functions}

@@ -175,10 +175,10 @@ def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
     """The main graph with the model's own functions in the place of their calls, where that can be done."""
     if not model.functions:
         return graph.main
-    from onnx_harness.model.inlining import inlined_beside
+    from onnx_harness.model.inlining import inline_functions
 
     try:
-        return view(inlined_beside(model)).main
+        return view(inline_functions(model)).main
     except Exception:  # what the inliner raises on a function that isn't valid has no common class
         return graph.main
 

@@ -91,6 +91,8 @@ class Mix:
         """``keeps 6 of 412 nodes in float32 (0.8% of the time)``."""
         if not self.nodes:
             return f"keeps none of {self.of} nodes in float32"
+        if self.nodes == self.of:
+            return f"keeps all {self.of} nodes in float32, so that nothing is gained"
         return f"keeps {self.nodes} of {self.of} nodes in float32 ({self.time_share:.1%} of the time)"
 
     def sentences(self, spelling: str) -> Iterator[str]:
@@ -168,11 +170,12 @@ class _Mixing:
         self._open_switched()
         survey: tuple[NodeSurvey, ...] = ()
         found = Found(frozenset(), frozenset(), minimal=True)
-        plain = self._passes_everywhere(frozenset())
-        self._control()
-        if not plain:
-            survey = self._survey()
-            found = self._search(survey)
+        if self._graph.labels:
+            plain = self._passes_everywhere(frozenset())
+            self._control()
+            if not plain:
+                survey = self._survey()
+                found = self._search(survey)
         names = self._verified(found)
         nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
         account = self._account
@@ -200,8 +203,8 @@ class _Mixing:
             self._graph = switched(plan, self._clamped)
         finally:
             plan.close()
-        if not self._graph.labels:
-            raise NotApplicable("no node computes in the half type: there is nothing to choose")
+        if not self._graph.labels:  # all that computes stays float32 already
+            return
         self._session = self._open(self._source.openable(self._graph.model))
 
     def _clamped(self, tensor: onnx.TensorProto) -> onnx.TensorProto | None:
@@ -370,6 +373,8 @@ class _Mixing:
             providers.get("cpu"),
             purpose=Purpose.ACCURACY,
             level="disable",
+            # Thousands of small nodes gain nothing by threads that wait for one another.
+            threads=None if self._source.external else 1,
             record_placement=False,
             profile=profile,
         )

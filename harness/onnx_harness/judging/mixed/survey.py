@@ -31,22 +31,22 @@ _PREFIX = "onnx_harness_surveyed"
 _AMPLIFIES = 4.0
 # Where an input that rounds to zero makes an infinity, no factor is known: larger than any that is.
 _WITHOUT_BOUND = 1e6
-_MOST = 1e12
-_TINY = 1e-37
+_LEAST, _MOST = 1e-6, 1e12
+_TINY = 1e-37  # what is all zeros isn't moved
 # A node in a body isn't measured. It's looked at after what is suspect, and before what isn't.
 _UNMEASURED = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A model with one more output, ``FOUND``: three numbers for each value that a node would make in the half type.
+    """A model with one more output, ``FOUND``: four numbers for each value that a node would make in the half type.
 
-    They are the sums of squares of what rounding its inputs moves it by and of what rounding itself moves it by, each
-    relative to its own; and its greatest magnitude.
+    They are the sums of squares of what rounding its inputs moves it by, of what rounding itself moves it by, and of
+    its elements; and its greatest magnitude.
 
     Attributes:
         model: runs in float32.
-        values: places of nodes, of which each three numbers tell, in order.
+        values: places of nodes, of which each four numbers tell, in order.
     """
 
     model: onnx.ModelProto
@@ -97,8 +97,7 @@ class _Instrument:
         self._parts: list[str] = []
         self._values: list[int] = []
         self._count = 0
-        self._flat = f"{_PREFIX}_one"
-        self._tiny = f"{_PREFIX}_tiny"
+        self._flat = f"{_PREFIX}_flat"
 
     def write(self) -> Surveyed:
         plan = self._plan
@@ -115,8 +114,7 @@ class _Instrument:
             nodes += self._added.get(step.index, ())
         if self._parts:
             nodes.append(helper.make_node("Concat", self._parts, [FOUND], axis=0))
-            graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), self._flat))
-            graph.initializer.append(numpy_helper.from_array(np.float32(_TINY), self._tiny))
+            graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), self._flat))
             graph.output.append(helper.make_tensor_value_info(FOUND, FLOAT, [len(self._parts)]))
             plan.model.ir_version = max(plan.model.ir_version, FREE_INITIALIZERS)
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -135,12 +133,15 @@ class _Instrument:
             twin.output[place] = self._name() if name else ""
         after.append(twin)
         for place in self._plan.half_outputs(step):
-            exact = step.node.output[place]
-            self._measure(exact, twin.output[place], after)
-            self._measure(exact, self._rounded(exact, after), after)
+            exact = self._node("Reshape", [step.node.output[place], self._flat], after)
+            other = self._node("Reshape", [twin.output[place], self._flat], after)
             magnitudes = self._node("Abs", [exact], after)
-            greatest = self._node("ReduceMax", [magnitudes], after, keepdims=0)
-            self._parts.append(self._node("Reshape", [greatest, self._flat], after))
+            self._parts += [
+                self._apart(exact, other, after),
+                self._apart(exact, self._rounded(exact, after), after),
+                self._node("ReduceSumSquare", [exact], after),
+                self._node("ReduceMax", [magnitudes], after),
+            ]
             self._values.append(atom)
 
     def _rounded_input(self, name: str) -> str:
@@ -150,14 +151,9 @@ class _Instrument:
             self._half[name] = self._rounded(name, target)
         return self._half[name]
 
-    def _measure(self, exact: str, other: str, after: list[onnx.NodeProto]) -> None:
-        """Add the relative L2 distance of a value from another, squared."""
-        apart = self._node("Sub", [other, exact], after)
-        moved = self._node("ReduceSumSquare", [apart], after, keepdims=0)
-        square = self._node("ReduceSumSquare", [exact], after, keepdims=0)
-        whole = self._node("Max", [square, self._tiny], after)  # what is all zeros isn't moved
-        share = self._node("Div", [moved, whole], after)
-        self._parts.append(self._node("Reshape", [share, self._flat], after))
+    def _apart(self, exact: str, other: str, after: list[onnx.NodeProto]) -> str:
+        """Add the squared distance of two vectors."""
+        return self._node("ReduceSumSquare", [self._node("Sub", [other, exact], after)], after)
 
     def _rounded(self, name: str, target: list[onnx.NodeProto]) -> str:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
@@ -206,8 +202,10 @@ def _worst(
     """The worst of each node over its values and the input sets; what isn't a number is infinite."""
     columns = [[math.nan] * count for _ in range(3)]
     for found in runs:
-        table = np.nan_to_num(found.astype(np.float64).reshape(-1, 3), nan=np.inf, posinf=np.inf)
-        table[:, :2] = np.sqrt(table[:, :2])
+        inputs, itself, whole, greatest = found.astype(np.float64).reshape(-1, 4).T
+        with np.errstate(all="ignore"):
+            shares = [np.sqrt(moved / np.maximum(whole, _TINY)) for moved in (inputs, itself)]
+        table = np.nan_to_num(np.stack([*shares, greatest], axis=1), nan=np.inf, posinf=np.inf)
         for atom, row in zip(values, table.tolist(), strict=True):
             for column, number in zip(columns, row, strict=True):
                 column[atom] = number if math.isnan(column[atom]) else max(column[atom], number)
@@ -218,18 +216,18 @@ def _suspicion(
     plan: Plan, atoms: Mapping[str, int], inherits: Sequence[float], rounds: Sequence[float], unit: float
 ) -> list[float]:
     """How many roundings each node may be worth at the outputs; from the outputs backwards."""
-    factors: dict[str, float] = {}
+    factors = dict.fromkeys(plan.reading.scopes[0].outputs, 1.0)
     suspicion = [_UNMEASURED] * len(atoms)
     for step in reversed(plan.reading.floating):
         label = plan.label(step)
         if label not in atoms or not plan.converted(step):
             # What only moves values, and what stays float32, hands on how exact its readers want them.
-            wanted = max((factors.get(name, 1.0) for name in step.outs), default=1.0)
+            wanted = _wanted(step.outs, factors)
             for name in step.ins:
-                factors[name] = max(factors.get(name, 1.0), wanted)
+                factors[name] = max(factors.get(name, 0.0), wanted)
             continue
         atom = atoms[label]
-        after = max((factors.get(name, 1.0) for name in step.outs if name), default=1.0)
+        after = _wanted(step.outs, factors)
         own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
@@ -240,19 +238,25 @@ def _suspicion(
             beyond = isinstance(maker, Step) and plan.label(maker) in atoms
             # That a value is infinite is its maker's doing, and says nothing about how exact it has to be.
             if beyond and isinstance(maker, Step) and math.isinf(rounds[atoms[plan.label(maker)]]):
-                factors[name] = max(factors.get(name, 1.0), after)
+                factors[name] = max(factors.get(name, 0.0), after)
             else:
-                factors[name] = max(factors.get(name, 1.0), min(grown, _MOST))
+                factors[name] = max(factors.get(name, 0.0), min(grown, _MOST))
     return suspicion
 
 
+def _wanted(names: Sequence[str], factors: Mapping[str, float]) -> float:
+    """By what the error of some values grows, at most, up to the outputs; 1 for what is one."""
+    return max((factors.get(name, 1.0) for name in names if name), default=1.0)
+
+
 def _factor(inherits: float, unit: float) -> float:
-    """By what a node makes the relative error of what it reads larger; 1 for what keeps it about as it is."""
+    """By what a node makes the relative error of what it reads larger or smaller; 1 where it's about what it was."""
     if math.isnan(inherits):
         return 1.0
     if math.isinf(inherits):
         return _WITHOUT_BOUND
-    return inherits / unit if inherits > _AMPLIFIES * unit else 1.0
+    factor = max(_LEAST, inherits / unit)
+    return factor if not 1 / _AMPLIFIES <= factor <= _AMPLIFIES else 1.0
 
 
 def _time_shares(plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float]) -> list[float]:
@@ -267,11 +271,11 @@ def _time_shares(plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float
 
 def node_times(profile: Path) -> dict[str, float]:
     """Return the seconds that each named node took, over all runs of a profile of ONNX Runtime's."""
-    events = json.loads(profile.read_text(encoding="utf-8"))
     times: dict[str, float] = {}
-    for event in events:
-        name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            key = name.removesuffix("_kernel_time")
-            times[key] = times.get(key, 0.0) + event["dur"] * 1e-6
+    for line in profile.read_text(encoding="utf-8").splitlines():
+        if _PREFIX in line or "_kernel_time" not in line:  # reading all of it takes longer than the run
+            continue
+        event = json.loads(line.strip().rstrip(","))
+        key = event["name"].removesuffix("_kernel_time")
+        times[key] = times.get(key, 0.0) + event["dur"] * 1e-6
     return times

@@ -114,7 +114,7 @@ class _Wiring:
             self._switch_inputs(step)
             if step.bodies:
                 self._switch_results(step)
-        for scope in reading.scopes:
+        for scope in reversed(reading.scopes):  # a graph is copied with those inside it
             self._rewrite(scope)
         self._add_mask()
         labels = tuple(self._atoms)

@@ -11,8 +11,8 @@ import onnx
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.collector import collector_paused
-from onnx_harness.model.graph import copy_fields
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.half import contrib

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx
 
 from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import sort_nodes
 from onnx_harness.model.walk import subgraphs
@@ -427,11 +428,7 @@ class Reading:
             info = model.graph.input.add(name=name)
             if self.types[given] not in (UNKNOWN, ABSENT):
                 info.type.CopyFrom(self._kind(given))
-        try:
-            inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-        except Exception:  # as above
-            inferred = []
-        kinds = {info.name: info.type for info in inferred}
+        kinds = {info.name: info.type for info in infer_types(model).graph.value_info}
         return (kinds.get(name) for name in function.output)
 
     def _copy(self, source: str, name: str) -> None:

@@ -15,7 +15,7 @@ from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
-from onnx_harness.transforms.half.requests import Request, label
+from onnx_harness.transforms.half.requests import Request
 from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, EITHER, FLOAT
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
@@ -71,8 +71,8 @@ class Plan:
         return [place for place, name in enumerate(step.outs) if name and types[name] == FLOAT and name in halves]
 
     def label(self, step: Step) -> str:
-        """Return what a block list calls a node."""
-        return label(step.node)
+        """Return what a block list calls a node: see `requests.label`."""
+        return step.node.name or next(filter(None, step.outs), "")  # its outputs may have got other names by now
 
     def maker(self, name: str) -> Step | Scope:
         """Return what makes a value: a node, or the graph that has it as input or initializer."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import onnx
 
 from onnx_harness.errors import did_you_mean
 from onnx_harness.model.ops import STANDARD_DOMAINS
+from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads
 
 _CONTRIB = frozenset({"com.microsoft"})
@@ -95,19 +96,16 @@ def captured(graph: onnx.GraphProto) -> frozenset[str]:
     return frozenset(name for node in graph.node for name in body_reads(node))
 
 
-def name_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[str]:
+def name_nodes(graph: onnx.GraphProto, outputs: Set[str]) -> list[str]:
     """Give the nodes with these outputs names of their own, where they have none, and return their names."""
-    taken = [node.name for node in graph.node]
+    counts = Counter(node.name for node in graph.node)
+    taken = set(counts)
     names = []
     for node in graph.node:
-        if not outputs or not set(node.output).intersection(outputs):
+        if outputs.isdisjoint(node.output):
             continue
-        if not node.name or taken.count(node.name) > 1:
-            number = 0
-            while (fresh := f"{node.op_type}_left_{number}") in taken:
-                number += 1
-            node.name = fresh
-            taken.append(fresh)
+        if not node.name or counts[node.name] > 1:
+            node.name = fresh_name(f"{node.op_type}_left", taken)
         names.append(node.name)
     return names
 

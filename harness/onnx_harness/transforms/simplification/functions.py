@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx
 
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard, opset_of
 from onnx_harness.model.walk import reads
 from onnx_harness.transforms.simplification.folding import is_deterministic, keeps_integers
@@ -78,7 +79,7 @@ def _folded(
     graph.node.extend(part)
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(made & read))
     model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=function.opset_import)
-    inferred = onnx.shape_inference.infer_shapes(model)
+    inferred = infer_types(model)
     if not all(info.type.tensor_type.elem_type for info in inferred.graph.output):
         return None
     result = simplify(inferred, budget).graph
