@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.extensions import extensions
+from onnx_harness.names.extensions import extensions, registered
 
 ENTRY_POINTS = "onnx_harness.providers"
 
@@ -114,24 +114,20 @@ def left_out() -> tuple[str, ...]:
 
 @cache
 def _registered() -> tuple[Mapping[str, Provider], tuple[str, ...]]:
-    providers: dict[str, Provider] = {}
+    ours: dict[str, Provider] = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
-        if hasattr(module, "PROVIDER"):
-            providers[module.PROVIDER.name] = module.PROVIDER
-    problems = []
-    for extension in extensions(ENTRY_POINTS):
-        provider = getattr(extension.loaded, "PROVIDER", None)
-        if extension.problem is not None:
-            problems.append(extension.sentence())
-        elif not isinstance(provider, Provider):
-            problems.append(extension.sentence("its module declares no PROVIDER"))
-        elif provider.name in providers:
-            problem = f"there is a provider called '{provider.name}' already"
-            problems.append(extension.sentence(problem))
-        else:
-            providers[provider.name] = provider
-    return providers, tuple(problems)
+        for (name,), provider in _declared(module):
+            ours[name] = provider
+    return registered(ours, extensions(ENTRY_POINTS), _declared, "provider")
+
+
+def _declared(module: object) -> Iterable[tuple[tuple[str], Provider]]:
+    """Give the provider that a module declares with its name."""
+    provider = getattr(module, "PROVIDER", None)
+    if not isinstance(provider, Provider):
+        return []
+    return [((provider.name,), provider)]
 
 
 def get(name: str) -> Provider:
