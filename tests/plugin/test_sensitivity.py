@@ -58,7 +58,7 @@ def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None
 
 def test_the_table_shows_the_score(ended: Ended) -> None:
     found = ended.cells["net-simplify-cpu"]["sensitivity"]
-    assert f"bites {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
+    assert f"catches {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
 
 
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:
