@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from onnx_harness import providers
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import apart, optimizers, sentences, trials, values
+from onnx_harness.diagnose import apart, optimizers, sentences, shrink, trials, values
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
@@ -95,7 +95,7 @@ class Search:
         found = self.findings
         cause = found.cause
         named = any((cause.transform, cause.level, cause.provider, cause.node, found.threads))
-        complete = named and found.end != "flaky"
+        complete = named and not found.end
         return Diagnosis(
             sentences.sentence(found, self.question, self._seconds),
             cause,
@@ -198,6 +198,8 @@ class Search:
         self.findings.failure = failure.reason or self._known_failure
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
             self._set(input_set=self._set_name(failure.places[0]))
+        if failure.stage in (Stage.TRANSFORM, Stage.CHECK, Stage.SESSION):
+            whole = replace(whole, until=failure.stage)
         base = self._narrowed(whole, failure)
         base = self._provider(base, failure)
         count = self._transform(base, failure)
@@ -208,7 +210,11 @@ class Search:
             self._parts(base, failure)
         if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
             self._threads(base, failure)
-        self._node(self._reduced, failure)
+        try:
+            self._node(self._reduced, failure)
+            self._input(self._reduced, failure)
+        except OutOfBudget:
+            self._say("no time was left to look for the node and the input")
 
     def _whole(self) -> Trial:
         bound, cell = self.question.bound, self.question.task.cell
@@ -450,6 +456,22 @@ class Search:
         self._set(node=NodeCause(node.name, node.op_type, own, inherited))
         right = {True: "are right", False: "are still wrong", None: "can't be had"}[watch.mended]
         self._say(f"with the reference's value in the place of '{node.value}', the outputs {right}")
+
+    def _input(self, base: Trial, failure: Outcome) -> None:
+        """Find out how little of the input set is enough."""
+        outcome = self.trial(base)
+        if failure.stage is not Stage.COMPARE or not outcome.places:
+            return
+        try:
+            shown = self.ask(shrink.shown_by, base, outcome.places[0])
+        except OutOfBudget:
+            raise
+        except Exception as error:  # what can't be changed can't be shrunk
+            self._say(f"its input can't be shrunk: {words_of(error)}")
+            return
+        self._add(trials.Cost(sessions=shown.sessions, runs=shown.runs))
+        for line in shown.words:
+            self._say(line)
 
 
 def _finite(error: float) -> float | None:
