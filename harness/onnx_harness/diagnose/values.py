@@ -21,7 +21,7 @@ from onnx import helper
 from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate, save
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
-from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.half_range import PREFIX, computes_in_half, half_values
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.inlining import inline_functions
@@ -124,7 +124,7 @@ class _Watcher:
         values = sum(len(node.output) for node in graph.node)
         if not matched:
             return Watch(None, 0, values, sessions=self._sessions, runs=self._runs)
-        observer = self._observed(matched)
+        observer = self._observed(original)
         errors = self._errors(original, model, matched)
         node = _cause(graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
@@ -147,13 +147,13 @@ class _Watcher:
         self._sessions += 1
         return inline_functions(onnx.load(str(file)))
 
-    def _observed(self, matched: Mapping[str, int]) -> str:
+    def _observed(self, original: onnx.ModelProto) -> str:
         """Run the candidate at its own level with its values exposed, and judge it: watching may mend it."""
         bench, trial = self._bench, self._trial
         if trial.level == "disable" or self._half:
             return ""
-        model = bench.model(trial.count, trial.off).load()
-        exposed = _exposed(model, matched)
+        model = inline_functions(bench.model(trial.count, trial.off).load())
+        exposed = _exposed(model, _matched(original, model))
         try:
             session = open_candidate(bench, trial, exposed)
             self._sessions += 1
@@ -292,8 +292,6 @@ def _through_half(value: Any) -> Any:
 
 
 def _half_names(skeleton: onnx.ModelProto) -> set[str]:
-    from onnx_harness.judging.half_range import half_values
-
     return set(half_values(inline_functions(skeleton)))
 
 
@@ -424,10 +422,11 @@ def _cause(
     if greatest <= _LEAST:
         return None
     sources = _sources(graph, matched)
-    for node in graph.node:
-        for name in node.output:
-            own, _ = errors.get(name, (0.0, 0.0))
-            if own >= (_NEAR * greatest if math.isfinite(greatest) else math.inf):
-                inherited = max((errors[source][1] for source in sources[name] if source in errors), default=0.0)
-                return NodeError(node.name or name, node.op_type, name, own, inherited)
-    return None
+    makers = {output: node for node in graph.node for output in node.output}
+    least = _NEAR * greatest if math.isfinite(greatest) else math.inf
+    name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
+    inherited = max((errors[source][1] for source in sources[name] if source in errors), default=0.0)
+    node = makers[name]
+    while node.op_type == "Cast" and node.input[0].startswith(PREFIX):  # what rounds it in simulated float16
+        node = makers[node.input[0]]
+    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
