@@ -379,12 +379,12 @@ class _Mixing:
 
     def _attempts(self, found: Found) -> Iterator[frozenset[int]]:
         """Yield what was found, that and its neighbours, and the larger set that the search began with."""
-        tried: list[frozenset[int]] = []
-        for candidate in (lambda: found.nodes, lambda: self._widened(found.nodes), lambda: found.wide):
-            nodes = candidate()
-            if nodes not in tried:
-                tried.append(nodes)
-                yield nodes
+        yield found.nodes
+        wider = self._widened(found.nodes)
+        if wider != found.nodes:
+            yield wider
+        if found.wide not in (found.nodes, wider):
+            yield found.wide
 
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
         """Return the names of nodes, and of those that only move a value from one of them to another and elsewhere."""
