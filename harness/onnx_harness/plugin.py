@@ -11,7 +11,7 @@ import importlib
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +25,13 @@ from onnx_harness.cell import matrix
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, ResultsError, UsageError
 from onnx_harness.names import Variant
-from onnx_harness.results.cells import CellResult
+from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.run import gather
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
+    from onnx_harness.results import recorder
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
@@ -44,6 +45,7 @@ _selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
+_entry: pytest.StashKey[recorder.Entry] = pytest.StashKey()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
@@ -90,6 +92,10 @@ def pytest_configure(config: pytest.Config) -> None:
         project = read_project(config.rootpath)
         settings = combine(project, given)
         settings = replace(settings, provider=matrix.check_providers(settings.provider))
+        if settings.resume and settings.report_dir is None:
+            raise UsageError("--resume takes verdicts from the report folder: name it with --report-dir")
+        if settings.resume and settings.gate_reference is not None:
+            raise UsageError("--resume and --gate-reference exclude each other: a night is measured as a whole")
         config.stash[_settings] = settings
         if project or any(given.values()):
             config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
@@ -223,11 +229,14 @@ def onnx_runner(request: pytest.FixtureRequest) -> Runner:
 
 
 @pytest.fixture
-def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
-    """Keep the verdict for the report."""
+def onnx_record(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep the verdict for the report, with the key of its file."""
+    past = _runner_of(request.config).past
+    cell = request.node.callspec.params["onnx_cell"]
 
-    def record(result: CellResult) -> None:
+    def record(result: CellResult, *, reused: bool = False) -> None:
         request.node.stash[_result] = result
+        request.node.stash[_entry] = past.entry(cell, reused=reused)
 
     return record
 
@@ -263,6 +272,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
         vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
+        vars(report).update(onnx_entry=asdict(item.stash[_entry]))
     return report
 
 
@@ -287,17 +297,19 @@ class _Reporter:
         if config.pluginmanager.hasplugin("dsession"):
             if _asked_for_cells(config) or _only_models(config):
                 self._begin_run()
-        elif _only_models(config) and not config.option.collectonly:
+        elif _only_models(config) and not (config.option.collectonly or config.stash[_settings].resume):
             _runner_of(config).start()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
-        cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
+        listed = session.config.option.collectonly
+        cells = [] if listed else [item for item in session.items if isinstance(item.parent, ModelModule)]
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if cells and not broken:
-            self._begin_run(timed=sum(getattr(item, "originalname", "") == "test_latency" for item in cells))
+            timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
         ended = yield
         if self._account is not None:
             for result in _runner_of(self._config).settle(self._say):
@@ -307,6 +319,7 @@ class _Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
         from onnx_harness.report.table import ModelHeader
+        from onnx_harness.results.recorder import Entry
 
         if hasattr(report, "onnx_result"):
             result = decode(CellResult, report.onnx_result, report.nodeid)
@@ -317,7 +330,7 @@ class _Reporter:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
             path = report.nodeid.partition("::")[0]
             header = ModelHeader(report.onnx_license, size, result.opset, path)
-            account.put(result, header, suite=report.onnx_suite)
+            account.put(result, header, suite=report.onnx_suite, entry=Entry(**report.onnx_entry))
             self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -353,11 +366,22 @@ class _Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
-    def _begin_run(self, timed: int = 0) -> None:
+    def _is_done(self, item: pytest.Item) -> bool:
+        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        past = _runner_of(self._config).past
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        earlier = past.verdict(cell)
+        if earlier is None or getattr(item, "originalname", "") != "test_latency":
+            return earlier is not None
+        untimed = earlier.status is not Status.PASS or getattr(self._config.option, "benchmark_skip", False)
+        return untimed or past.timed(cell) is not None
+
+    def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
         """End the run with a usage error unless every provider asked for works and results can be kept.
 
         Args:
             timed: how many cells' latency is to be measured.
+            done: nothing is left to run: no provider is needed.
 
         Raises:
             pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
@@ -366,7 +390,7 @@ class _Reporter:
 
         if self._config.option.collectonly:
             return
-        for name in self._config.stash[_settings].provider:
+        for name in () if done else self._config.stash[_settings].provider:
             found = _runner_of(self._config).probe(name)
             if not found.usable:
                 raise pytest.UsageError(refusal(found))

@@ -26,9 +26,13 @@ from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
+from onnx_harness.run.past import Past
 from onnx_harness.settings import Settings
 
 Answer = TypeVar("Answer")
+
+MACHINE_RETRIES = 2
+"""So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
 """So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
@@ -39,6 +43,7 @@ class Runner:
     """Judges cells in a worker process and times those that pass.
 
     Attributes:
+        past: what earlier runs found out.
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
@@ -54,6 +59,7 @@ class Runner:
         self._plain = plain
         self._recorded = recorded
         self.devices: dict[str, str] = {}
+        self.past = Past(settings)
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
@@ -85,16 +91,22 @@ class Runner:
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
+            self._judged[cell.id] = Judged(replace(earlier, latency=None))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
-            self._judged[cell.id] = self._judge(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            judged = self._judge_persistently(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
         result = self.judge(cell)
-        task = self._task(cell)
+        task = self.task(cell)
         try:
+            if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
+                artifact = self._started_worker().call(pipeline.artifact_of, task)
+                self._judged[cell.id] = Judged(result, artifact.model.path, artifact.level)
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
@@ -131,7 +143,7 @@ class Runner:
         if self._pinned is None:
             return result
         try:
-            task = self._task(cell)
+            task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
@@ -159,7 +171,7 @@ class Runner:
             done = f"{settled} of {count} settled"
             say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
-                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
                 words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
@@ -177,7 +189,7 @@ class Runner:
             WorkerDied: it crashed, hung or ate its memory.
             Exception: whatever it raised.
         """
-        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+        return self._started_worker().call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
         """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
@@ -203,7 +215,8 @@ class Runner:
             )
         return self._worker
 
-    def _task(self, cell: Cell) -> Task:
+    def task(self, cell: Cell) -> Task:
+        """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
             self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
@@ -218,6 +231,25 @@ class Runner:
             recorded=self._recorded,
         )
 
+    def _judge_persistently(self, cell: Cell) -> Judged:
+        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it stays; no verdict.
+
+        A crash that doesn't come back is a failure all the same, and says that it is flaky.
+        """
+        judged = self._judge(cell)
+        for _ in range(MACHINE_RETRIES):
+            if judged.result.symptom is not Symptom.ENVIRONMENT:
+                break
+            judged = self._judge(cell)
+        if not judged.crashed:
+            return judged
+        self._unloadable.pop(cell.card.path, None)
+        again = self._judge(cell)
+        if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
+            return judged
+        note = f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at {again.result.stage}"
+        return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(
             id=cell.id,
@@ -230,7 +262,7 @@ class Runner:
             card_sha256=cell.card.digest(),
         )
         try:
-            judged = self._started_worker().call(pipeline.judge, self._task(cell))
+            judged = self._started_worker().call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
@@ -255,10 +287,12 @@ class Runner:
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
             if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
                 return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            judged = Judged(replace(ended, symptom=Symptom.CRASH))
+            judged = Judged(replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed))
             if at_load:
                 self._unloadable[cell.card.path] = judged
             return judged
+        except (WorkerNotStarted, ResultsError) as error:
+            return Judged(replace(ended, reason=str(error), symptom=Symptom.ENVIRONMENT))
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
@@ -277,7 +311,7 @@ class Runner:
             return self._judge(cell)
         reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
         crash = replace(ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH)
-        return Judged(crash, failing=(note.place,))
+        return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
 
     def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
         """``judged`` with what is to be said of the unusual input sets that the worker died of."""
@@ -293,7 +327,7 @@ class Runner:
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
         try:
-            self._started_worker().call(pipeline.run_untouched, self._task(cell), place)
+            self._started_worker().call(pipeline.run_untouched, self.task(cell), place)
         except WorkerDied:
             return False
         except Exception:  # it refuses that set in so many words: nothing died
