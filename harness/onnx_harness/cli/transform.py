@@ -43,7 +43,7 @@ from onnx_harness.transforms.variant import bind_variant
 if TYPE_CHECKING:
     import onnx
 
-    from onnx_harness.judging.mixed.choose import Mix
+    from onnx_harness.judging.mixed.account import Mix
 
 # A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
 

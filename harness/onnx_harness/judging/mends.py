@@ -13,7 +13,8 @@ from onnx_harness.errors import DiedBefore, NotApplicable
 from onnx_harness.isolate import risking
 from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Effort, Mix, chooser
+from onnx_harness.judging.mixed.account import Effort, Mix
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, conversion_of
