@@ -37,7 +37,7 @@ from onnx_harness.judging.card_options import takes_nodes, with_card
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
@@ -279,7 +279,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
+        made = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made]
@@ -298,7 +298,7 @@ def _chooser(
     from onnx_harness.judging.verdict import standard
 
     note_stage("inputs")
-    settings, kept = settings or Settings(), Cache(cache_root())
+    settings, kept = settings or Settings(), workbench().cache
     try:
         answers = reference(model, card, settings, kept)
     except InputError as error:
