@@ -87,6 +87,8 @@ def examine(runner: Runner, cell: Cell, progress: Progress | None = None, *, sec
     result = runner.judge(cell)
     if result.status is not Status.PASS or result.sensitivity is not None or cell.card.suite:
         return result
+    if result.placement is None:  # its type was simulated: there is no model to plant faults in
+        return result
     try:
         found = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from onnx_harness.names import ORIGINAL
 from onnx_harness.providers.profile import EMULATED
-from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Departure, OutputAccuracy, PlacementRecord, Status
+from onnx_harness.results.cells import (
+    BF16_SIMULATED,
+    NOT_SIMULATED,
+    CellResult,
+    Departure,
+    OutputAccuracy,
+    PlacementRecord,
+    Status,
+)
 from onnx_harness.results.outcome import Outcome
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
@@ -201,7 +209,8 @@ def precision(cell: CellResult) -> str:
 
 
 def emulation(cells: Iterable[CellResult]) -> str:
-    """``float16 was simulated in 38 cells …``; empty where no float16 was computed in float32."""
+    """``float16 was simulated in 38 cells …``; empty where no such type was computed in float32."""
+    cells = list(cells)
     emulated = [cell for cell in cells if cell.placement and cell.placement.precision in EMULATED]
     without = sum(any(note.startswith(NOT_SIMULATED) for note in cell.notes) for cell in emulated)
     told = []
@@ -214,6 +223,12 @@ def emulation(cells: Iterable[CellResult]) -> str:
         told.append(
             f"{NOT_SIMULATED} in {counted(without, 'cell')}: its accuracy is float32's, judged with what overflows; "
             "its speed isn't measured"
+        )
+    wide = sum(any(note.startswith(BF16_SIMULATED) for note in cell.notes) for cell in cells)
+    if wide:
+        told.append(
+            f"bfloat16 was simulated in {counted(wide, 'cell')}: its accuracy is that of bfloat16 with sums in "
+            "float32; its speed isn't measured"
         )
     return "; ".join(told)
 
