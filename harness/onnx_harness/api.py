@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     ModelLike = str | os.PathLike[str] | onnx.ModelProto
     InputsLike = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
-_INLINE_BYTES = 1_500_000_000  # protobuf holds at most 2 GiB in a file
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -174,12 +172,10 @@ def _files(model: ModelLike, inputs: InputsLike | None) -> Iterator[tuple[Path, 
 def _model_file(model: ModelLike, folder: Path) -> Path:
     if isinstance(model, str | os.PathLike):
         return Path(model)
-    import onnx
+    from onnx_harness.model.saving import save
 
     file = folder / "model.onnx"
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _INLINE_BYTES
-    copy = onnx.ModelProto.FromString(model.SerializeToString()) if not large else model
-    onnx.save_model(copy, str(file), save_as_external_data=large, location="weights.bin")
+    save(model, file)
     return file
 
 

@@ -135,6 +135,12 @@ class Worker:
             raise answer.rebuilt()
         return cast("Result", pickle.loads(answer))
 
+    @property
+    def doing(self) -> str:
+        """What the process noted last: may be asked while a call runs."""
+        words: bytes = self._stage.value
+        return words.decode(errors="replace")
+
     def close(self) -> None:
         """End the process, whatever it's doing."""
         self._closed = True
@@ -220,7 +226,7 @@ class Worker:
             raise self._died(WorkerCrashed, manner) from None
 
     def _died(self, how: type[WorkerDied], what: str) -> WorkerDied:
-        stage = self._stage.value.decode(errors="replace")
+        stage = self.doing
         if how is WorkerCrashed and stage.startswith(RISK):
             self._died_of += (stage,)
         return how(what, stage)

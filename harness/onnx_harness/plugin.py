@@ -11,7 +11,7 @@ import importlib
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ from onnx_harness.cell import matrix
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, ResultsError, UsageError
 from onnx_harness.names import Variant
-from onnx_harness.results.cells import CellResult
+from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.run import gather
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
@@ -44,7 +44,8 @@ _selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
-_names = pytest.StashKey[dict[str, tuple[Path, Path]]]()  # model -> its card (or itself), and the module
+_entry = pytest.StashKey["recorder.Entry"]()
+_modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,12 +91,16 @@ def pytest_configure(config: pytest.Config) -> None:
         project = read_project(config.rootpath)
         settings = combine(project, given)
         settings = replace(settings, provider=matrix.check_providers(settings.provider))
+        if settings.resume and settings.report_dir is None:
+            raise UsageError("--resume takes verdicts from the report folder: name it with --report-dir")
+        if settings.resume and settings.gate_reference is not None:
+            raise UsageError("--resume and --gate-reference exclude each other: a night is measured as a whole")
         config.stash[_settings] = settings
         if project or any(given.values()):
             config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[_names] = {}
+    config.stash[_modules] = {}
     if config.stash[_selections] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
@@ -120,11 +125,24 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     # pytest itself forgets an argument that lies in the folder of another one.
     named = parent.session.isinitpath(file_path) or file_path in _arguments(parent.config)
-    if not named and not any(file_path.is_relative_to(folder) for folder in parent.config.getini("onnx_model_paths")):
+    folders = [*parent.config.getini("onnx_model_paths"), *_named_folders(parent.config)]
+    if not named and not any(file_path.is_relative_to(folder) for folder in folders):
         return None
     if not named and file_path.suffix == ".onnx" and matrix.card_beside(file_path).is_file():
         return None  # its card stands for it
     return ModelModule.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give models whose stems repeat names of their own, now that all of them are known."""
+    ours = [item for item in items if type(item.parent) is ModelModule]
+    cards = [item.callspec.params["onnx_cell"].card for item in ours]  # type: ignore[attr-defined]
+    named = matrix.with_distinct_names(cards, [*config.getini("onnx_model_paths"), *_named_folders(config)])
+    for item, card in zip(ours, cards, strict=True):
+        if named[card.path].name != card.name:
+            parameters = item.callspec.params  # type: ignore[attr-defined]
+            parameters["onnx_cell"] = replace(parameters["onnx_cell"], card=named[card.path])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -160,7 +178,7 @@ class ModelModule(pytest.Module):
 
     def card(self) -> Card:
         """The card of the model."""
-        return matrix.card_for(self.path)
+        return matrix.card_or_problem(self.path)
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """The tests, cell by cell: what is known of a cell is complete before the next begins."""
@@ -172,12 +190,7 @@ class ModelModule(pytest.Module):
                 variants = matrix.expand_variants(settings.variant, settings.variants)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        other, path = self.config.stash[_names].setdefault(card.name, (card.path, self.path))
-        if other != card.path:
-            raise self.CollectError(
-                f"two models are called '{card.name}': {other} and {card.path}. Ids are keys of history: rename one."
-            )
-        if path != self.path:
+        if self.config.stash[_modules].setdefault(card.path, self.path) != self.path:
             return []  # a model and its card were both named, as by `pytest models/*`
         self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
         items = list(super().collect())
@@ -215,11 +228,14 @@ def onnx_runner(request: pytest.FixtureRequest) -> Runner:
 
 
 @pytest.fixture
-def onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
-    """Keep the verdict for the report."""
+def onnx_record(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep the verdict for the report, with the key of its file."""
+    past = _runner_of(request.config).past
+    cell = request.node.callspec.params["onnx_cell"]
 
-    def record(result: CellResult) -> None:
+    def record(result: CellResult, *, reused: bool = False) -> None:
         request.node.stash[_result] = result
+        request.node.stash[_entry] = past.entry(cell, reused=reused)
 
     return record
 
@@ -255,6 +271,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
         vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
+        vars(report).update(onnx_entry=asdict(item.stash[_entry]))
     return report
 
 
@@ -266,6 +283,7 @@ class _Reporter:
         self._account: Account | None = None
         self._verdicts = 0
         self._nothing_judged = False
+        self._session_is_empty = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -278,15 +296,19 @@ class _Reporter:
         if config.pluginmanager.hasplugin("dsession"):
             if _asked_for_cells(config) or _only_models(config):
                 self._begin_run()
-        elif _only_models(config) and not config.option.collectonly:
+        elif _only_models(config) and not (config.option.collectonly or config.stash[_settings].resume):
             _runner_of(config).start()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
-        cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
-        if cells:
-            self._begin_run(timed=sum(getattr(item, "originalname", "") == "test_latency" for item in cells))
+        listed = session.config.option.collectonly
+        cells = [] if listed else [item for item in session.items if isinstance(item.parent, ModelModule)]
+        # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if cells and not broken:
+            timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
         ended = yield
         if self._account is not None:
             for result in _runner_of(self._config).settle(self._say):
@@ -296,6 +318,7 @@ class _Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
         from onnx_harness.report.table import ModelHeader
+        from onnx_harness.results.recorder import Entry
 
         if hasattr(report, "onnx_result"):
             result = decode(CellResult, report.onnx_result, report.nodeid)
@@ -306,12 +329,13 @@ class _Reporter:
                 pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
             path = report.nodeid.partition("::")[0]
             header = ModelHeader(report.onnx_license, size, result.opset, path)
-            account.put(result, header, suite=report.onnx_suite)
+            account.put(result, header, suite=report.onnx_suite, entry=Entry(**report.onnx_entry))
             self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
+        self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if self._account is not None:
             self._account.finish()
             if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
@@ -329,6 +353,8 @@ class _Reporter:
                 "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
                 red=True,
             )
+        if self._session_is_empty and (hint := _folder_hint(self._config)):
+            terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
         if self._account is None or not self._verdicts:
             return
         terminalreporter.section("onnx-harness", sep="=")
@@ -339,11 +365,22 @@ class _Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
-    def _begin_run(self, timed: int = 0) -> None:
+    def _is_done(self, item: pytest.Item) -> bool:
+        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        past = _runner_of(self._config).past
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        earlier = past.verdict(cell)
+        if earlier is None or getattr(item, "originalname", "") != "test_latency":
+            return earlier is not None
+        untimed = earlier.status is not Status.PASS or getattr(self._config.option, "benchmark_skip", False)
+        return untimed or past.timed(cell) is not None
+
+    def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
         """End the run with a usage error unless every provider asked for works and results can be kept.
 
         Args:
             timed: how many cells' latency is to be measured.
+            done: nothing is left to run: no provider is needed.
 
         Raises:
             pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
@@ -352,7 +389,7 @@ class _Reporter:
 
         if self._config.option.collectonly:
             return
-        for name in self._config.stash[_settings].provider:
+        for name in () if done else self._config.stash[_settings].provider:
             found = _runner_of(self._config).probe(name)
             if not found.usable:
                 raise pytest.UsageError(refusal(found))
@@ -407,6 +444,36 @@ def _arguments(config: pytest.Config) -> list[Path]:
         Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
         for argument in config.args
     ]
+
+
+def _named_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders on the command line whose models are meant: a provider or a variant was asked for.
+
+    Where ``onnx_model_paths`` has a say about a folder, that decides.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or not _asked_for_cells(config):
+        return []
+    listed = config.getini("onnx_model_paths")
+    named = [path for path in _arguments(config) if path.is_dir()]
+    return [path for path in named if not any(folder.is_relative_to(path) for folder in listed)]
+
+
+def _folder_hint(config: pytest.Config) -> str:
+    """Return what to do about models in folders that were named, and that weren't collected; empty without any."""
+    folders = [path for path in _arguments(config) if path.is_dir()]
+    found = {folder: matrix.models_below(folder) for folder in folders}
+    said = [
+        f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
+        f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
+        for folder, models in found.items()
+        if models
+    ]
+    if not said:
+        return ""
+    return (
+        f"{'; '.join(said)}: not collected. Name them, add --provider or --variant to have a folder's models "
+        "collected, or set onnx_model_paths in pytest's configuration."
+    )
 
 
 def _asked_for_cells(config: pytest.Config) -> bool:

@@ -169,6 +169,7 @@ class Settings:
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
+        resume: whether verdicts that an earlier run left in the report folder stand, instead of being made again.
     """
 
     provider: tuple[str, ...] = field(
@@ -268,6 +269,11 @@ class Settings:
     sensitivity: bool = field(
         default=False,
         metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+    )
+
+    resume: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "what an earlier run left in --report-dir isn't judged again where nothing changed"),
     )
 
     @property

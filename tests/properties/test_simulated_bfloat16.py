@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx_harness.fuzz.models import feeds, random_model
 from onnx_harness.judging.narrow_types import typed, types_in
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.judging.simulation import simulated
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.transforms.bf16 import convert_float_to_bfloat16
-from tests.properties.random_graphs import feeds, random_model
 
 ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Relu", "Exp", "Sqrt", "Tanh", "Max", "Min")
 BINARY = {"Add", "Sub", "Mul", "Div", "Max", "Min"}

@@ -73,6 +73,7 @@ class InputSpec:
         sizes: without ``by``: a dim_param or an axis number to the sizes it rotates through; with ``by``: a value
             of that other input, as text, to the size of this input's last axis.
         by: the name of the input whose value decides the size.
+        problem: why the card's file can't be read; empty for a card in order. Its model fails, and no other.
         places: for messages: where each key stands, such as ``card m.model.toml, line 7``; ``""`` is the whole.
     """
 
@@ -199,6 +200,7 @@ class Card:
     least_sensitivity: float | None = None
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
+    problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def check_outputs(self, outputs: Collection[str]) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
-from onnx_harness.errors import FetchError, did_you_mean
+from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
 from onnx_harness.results.files import cannot_write
 
@@ -76,9 +76,12 @@ def materialize(card: Card, *, progress: Progress | None = None) -> Path:
         progress: told of bytes that arrive.
 
     Raises:
+        CardError: the card itself couldn't be read.
         FetchError: the model can't be had, or isn't the file that the card promises.
         ResultsError: the cache can't be written.
     """
+    if card.problem:
+        raise CardError(card.problem)
     match card.source:
         case PathSource() as source:
             return _from_path(card, source)

@@ -28,7 +28,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
-from onnx_harness.judging.verdict import Verdict, session_config, standard
+from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.file import Model, has_loops, node_count
@@ -79,7 +79,7 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.TRANSFORM):
             artifact = artifacts.transformed(way, subject, kept)
         with way.at(Stage.CHECK):
-            _check(way, subject, artifact)
+            check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
         if isinstance(session, _NoKernel):
@@ -231,7 +231,7 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     return _last[0][1]
 
 
-def _check(way: Way, subject: Subject, artifact: Artifact) -> None:
+def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
     """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
     if not artifact.transformed:
         return
@@ -357,9 +357,7 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
 
 def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
-    cell = way.task.cell
-    held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
-    held = replace(held, explained=way.task.explained)
+    held = artifacts.judged_by(way, subject, kept)
     emulated = way.found["placement"].precision in EMULATED
     found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
     found = wrong_repeat(held, runs.outputs, runs.repeats) or found
@@ -382,9 +380,8 @@ def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: 
     why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
     if not way.task.explained:
         raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
-    rules = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
     try:
-        outcome = judge_simulated(rules, artifact.model)
+        outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
     except NotApplicable as error:
         raise CellEnded(Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN) from error
     if outcome.comparison is not None:

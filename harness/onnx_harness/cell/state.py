@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -87,12 +88,14 @@ class Judged:
         level: ONNX Runtime's optimization level for it.
         failing: positions of the reference's input sets on which an output is worst, where outputs fail, or that the
             worker died of.
+        crashed: the worker died of it, by itself.
     """
 
     result: CellResult
     artifact: Path | None = None
     level: str = "all"
     failing: tuple[int, ...] = ()
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,9 @@ class CellEnded(Exception):
 
 _RUN_NOTE = "run on "
 
+# Of the machine: full, out of memory, out of processes or open files.
+_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO}
+
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
     Stage.TRANSFORM: Symptom.EXCEPTION,
@@ -178,9 +184,14 @@ class Way:
             raise
         except NotApplicable as error:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
-        except (InputError, ResultsError) as error:
+        except InputError as error:
             raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error)) from error
+        except ResultsError as error:
+            environment = Symptom.ENVIRONMENT
+            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error), environment) from error
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+                raise CellEnded(Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = one_sentence(error) if isinstance(error, HarnessError) else named(error)
             raise CellEnded(status, words, further_lines(error), _SYMPTOMS.get(stage)) from error

@@ -26,7 +26,9 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model, Signature, subgraphs
+from onnx_harness.model.file import Model, Signature
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -175,7 +177,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
 
 
 def _operator(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+    return node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}"
 
 
 def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:

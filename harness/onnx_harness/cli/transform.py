@@ -6,6 +6,7 @@ import argparse
 import errno
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,13 @@ from onnx_harness.cli.common import (
     find_model,
     named_death,
     settings_of,
+    shown_progress,
     started_worker,
 )
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
 from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model, node_count
+from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import Step, Variant, parse_variant
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.settings import Settings
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     import onnx
 
 # A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
-INLINE_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`",
     )
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
-    inputs = parser.add_argument_group("inputs, for steps that are calibrated on them")
+    inputs = parser.add_argument_group("inputs, for steps that are calibrated on them or choose by verdicts")
     add_settings(inputs, "input_sets", "seed")
     add_json(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
@@ -111,7 +112,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
         "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz beside it, and\n"
-        "generated ones. OUT appears whole or not at all;\n"
+        "generated ones; a step such as fp16.mixed chooses by the verdicts that pytest would give. OUT appears whole or not at all;\n"
         f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
         "code is 1."
@@ -129,14 +130,14 @@ def run(args: argparse.Namespace) -> int:
     if not steps:
         why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
         raise UsageError(f"variant '{variant.spelling}' changes no file: {why}. Nothing was written.")
-    calibrated = any(step.transform.calibrated for step in bound.changing)
+    calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
     if not calibrated and (args.input_sets is not None or args.seed is not None):
         raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
     card, path = find_model(args.model)
     out: Path = args.output
     _check_output(out, path, force=args.force)
     with started_worker(settings) as worker:
-        with named_death(f"variant '{variant.spelling}' on {path.name}"):
+        with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
             written = worker.call(apply, path, steps, out, INLINE_BYTES, card, settings)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
@@ -215,6 +216,9 @@ def apply(
     note_stage("load")
     bound = [(step, transforms.bind(step)) for step in steps]
     samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
+    choose = None
+    if any(each.transform.chosen for _, each in bound):
+        choose = _chooser(before, steps, card, settings)
     model = before.load()
     nodes = node_count(model.graph)
     started = time.perf_counter()
@@ -222,7 +226,7 @@ def apply(
         for step, run_step in bound:
             note_stage(f"step {step.name}")
             try:
-                model = run_step(model, samples)
+                model = run_step(model, samples, choose)
             except NotApplicable as error:
                 raise NotApplicable(
                     f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."
@@ -259,6 +263,27 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     return [each.values for each in made]
 
 
+def _chooser(
+    model: Model,
+    steps: tuple[Step, ...],
+    card: Card | None,
+    settings: Settings | None,
+) -> Callable[..., Any]:
+    """Return what chooses by the verdicts that pytest would give, on the CPU."""
+    from onnx_harness.judging.mixed.choose import chooser
+    from onnx_harness.judging.reference import reference
+    from onnx_harness.judging.verdict import standard
+
+    note_stage("inputs")
+    card, settings, kept = card or matrix.card_for(model.path), settings or Settings(), Cache(cache_root())
+    try:
+        answers = reference(model, card, settings, kept)
+    except InputError as error:
+        raise InputError(f"nothing was written, for there are no inputs to judge on: {error}") from None
+    bound = bind_variant(Variant("", steps))
+    return chooser(standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark)
+
+
 def check(path: Path, out: Path, variant: Variant) -> Verdict:
     """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
     from onnx_harness.cell.artifacts import checker_says
@@ -290,17 +315,15 @@ def _data_file(out: Path) -> Path:
 
 def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
     """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it was."""
-    import onnx
+    from onnx_harness.model.saving import save
 
     data = _data_file(out)
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > inline_bytes
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
             unfinished = Path(folder) / out.name
-            onnx.save_model(model, str(unfinished), save_as_external_data=large, location=data.name)
-            external = Path(folder) / data.name
-            if external.exists():
-                external.replace(data)
+            large = save(model, unfinished, inline_bytes=inline_bytes, weights=data.name)
+            if large:
+                unfinished.with_name(data.name).replace(data)
             unfinished.replace(out)
             return data.name if large else None
     except Exception as error:  # also protobuf's own, for a message above 2 GiB

@@ -31,7 +31,7 @@ from onnx_harness.judging.reference import Reference, runtime_version
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.simulation import simulated, unknown_types
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
-from onnx_harness.model.file import Model
+from onnx_harness.model.file import INLINE_BYTES, Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_INLINE_BYTES = 1_500_000_000
 _FILE = "range.json"
 _MOST = 8
 _NARROW = {"float16": 10, "bfloat16": 16}  # of TensorProto: onnx is imported where it's needed
@@ -322,17 +321,18 @@ def _magnitudes(made: Model, sets: Sequence[InputSet], *, with_empty: bool) -> l
 
 def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:
     """A session on the CPU; a model that no message holds goes by way of a file."""
-    import onnx
 
     def opened(source: Path | bytes) -> ort.InferenceSession:
         cpu = providers.get("cpu")
         return open_session(source, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False)
 
-    if size <= _INLINE_BYTES:
+    if size <= INLINE_BYTES:
         return opened(model.SerializeToString())
     with tempfile.TemporaryDirectory(prefix="onnx-harness-range-") as folder:
+        from onnx_harness.model.saving import save
+
         file = Path(folder) / "model.onnx"
-        onnx.save_model(model, str(file), save_as_external_data=True, location="weights.bin")
+        save(model, file)
         return opened(file)
 
 

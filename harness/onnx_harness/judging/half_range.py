@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from onnx_harness.judging.narrow_types import NARROW, graphs, narrow_by_graph
-from onnx_harness.judging.simulation import DTYPES, PREFIX, promote, with_rounded
-from onnx_harness.model.file import subgraphs
+from onnx_harness.judging.narrow_types import NARROW, narrow_by_graph
+from onnx_harness.judging.simulation import PREFIX, promote, with_rounded
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import graphs, walk
+from onnx_harness.model.watch import watch as watch_values
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
@@ -111,13 +113,12 @@ def _narrow_values(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator
 
 def _nodes_in(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[onnx.NodeProto]:
     inlined = inline_functions(skeleton)
-    half = frozenset(_narrow_values(inlined, kinds))
-    if not half:
+    narrow = frozenset(_narrow_values(inlined, kinds))
+    if not narrow:
         return
-    for graph in graphs(inlined.graph):
-        for node in graph.node:
-            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
-                yield node
+    for node in walk(inlined.graph):
+        if node.op_type not in COMPUTES_NOTHING and narrow.intersection((*node.input, *node.output)):
+            yield node
 
 
 def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:
@@ -130,14 +131,8 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     promote(model.graph, frozenset({_HALF}))
-    watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
-    vector, places = watcher.watch(model.graph)
-    if vector is not None:
-        model.graph.initializer.extend(watcher.constants())
-        model.graph.node.append(helper.make_node("Identity", [vector], [OUTPUT]))
-        model.graph.output.append(helper.make_tensor_value_info(OUTPUT, _FLOAT, [len(places)]))
+    places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
     return Watched(model, tuple(places))
 
 
@@ -148,8 +143,7 @@ def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += with_rounded(node, wanted)
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -173,55 +167,24 @@ def _mentions(graph: onnx.GraphProto, kinds: frozenset[int]) -> bool:
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type in kinds or (attribute.name in DTYPES and attribute.i in kinds):
+                if attribute.t.data_type in kinds or (attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds):
                     return True
     return False
 
 
-@dataclass(slots=True)
-class _Watcher:
-    """Adds, to a graph and those inside it, what gives the magnitudes as one vector a graph."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The float16 values that are watched: those that computing makes, and that may grow."""
 
     half: frozenset[str]
-    opset: int
-    with_empty: bool
     readers: dict[str, list[tuple[str, str]]]
-    _made: int = 0
-    _flat: str = f"{PREFIX}_flat"
-    _zero: str = f"{PREFIX}_zero"
 
-    def constants(self) -> list[onnx.TensorProto]:
-        """What the added nodes read, from any graph: they belong to the main one."""
-        return [
-            numpy_helper.from_array(np.array([-1], np.int64), self._flat),
-            numpy_helper.from_array(np.zeros(1, np.float32), self._zero),
-        ]
-
-    def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[Place]]:
-        """Add to ``graph`` what gives one vector; its name, None when there's nothing to watch, and what it tells."""
-        nodes: list[onnx.NodeProto] = []
-        parts: list[str] = []
-        places: list[Place] = []
-        for node in list(graph.node):
-            inner: list[onnx.NodeProto] = []
-            if node.op_type in _BODIES and node.domain in ("", "ai.onnx"):
-                vector, found = self._inside(node, inner)
-                if vector is not None:
-                    parts.append(vector)
-                    places += found
-            nodes += [node, *inner]
-            if self._can_grow(node):
-                for name in node.output:
-                    if name in self.half and not self._passes(name):
-                        parts.append(self._magnitude(name, nodes))
-                        places.append(Place(name, node.name, node.op_type, tuple(self._computing(name))))
-        if not parts:
-            return None, []
-        vector = self._name()
-        nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        del graph.node[:]
-        graph.node.extend(nodes)
-        return vector, places
+    def __call__(self, node: onnx.NodeProto) -> Iterator[tuple[str, Place]]:
+        """Yield the outputs of a node that are watched."""
+        if self._can_grow(node):
+            for name in node.output:
+                if name in self.half and not self._passes(name):
+                    yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
         """Whether nothing comes of an overflow, or what does shows behind the only reader: such pairs stay fused."""
@@ -229,7 +192,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
@@ -237,70 +200,3 @@ class _Watcher:
         if node.op_type == "Relu":
             return self._passes(node.input[0])
         return node.op_type not in _NEVER_GROW and node.op_type not in _BODIES
-
-    def _magnitude(self, name: str, nodes: list[onnx.NodeProto]) -> str:
-        """The greatest |x| of a value, as a vector of one element."""
-        flat, absolute, greatest = self._name(), self._name(), self._name()
-        nodes.append(helper.make_node("Reshape", [name, self._flat], [flat]))
-        if self.with_empty:
-            flat, short = self._name(), flat
-            nodes.append(helper.make_node("Concat", [short, self._zero], [flat], axis=0))
-        nodes.append(helper.make_node("Abs", [flat], [absolute]))
-        nodes.append(helper.make_node("ReduceMax", [absolute], [greatest], keepdims=1))
-        return greatest
-
-    def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[Place]]:
-        """The vector of the graphs inside ``node``, brought outside as one more output of it."""
-        bodies = list(subgraphs(node))
-        found = [self.watch(body) for body in bodies]
-        places = [place for _, inside in found for place in inside]
-        if not places:
-            return None, []
-        before = 0
-        for body, (vector, inside) in zip(bodies, found, strict=True):
-            # Branches give vectors of one length: zeros stand for what another branch tells.
-            padding = [(before, True), (len(places) - before - len(inside), False)]
-            parts = [vector] if vector is not None else []
-            for count, first in padding:
-                if count:
-                    zeros = self._name()
-                    tensor = numpy_helper.from_array(np.zeros(count, np.float32), zeros)
-                    body.node.append(helper.make_node("Constant", [], [zeros], value=tensor))
-                    parts.insert(0, zeros) if first else parts.append(zeros)
-            told = self._name()
-            body.node.append(helper.make_node("Concat", parts, [told], axis=0))
-            carried = len(body.output) - (node.op_type == "Loop")  # a Loop's condition isn't among its outputs
-            body.output.append(helper.make_tensor_value_info(told, _FLOAT, [len(places)]))
-            before += len(inside)
-        while len(node.output) < carried:
-            node.output.append("")
-        outside = self._name()
-        node.output.append(outside)
-        if node.op_type == "If":
-            return outside, places
-        for attribute in node.attribute:
-            if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                attribute.ints.append(0)
-        return self._over_iterations(outside, len(places), after), places
-
-    def _over_iterations(self, stacked: str, count: int, after: list[onnx.NodeProto]) -> str:
-        """The greatest of every element over the iterations; zeros where there was none."""
-        zeros, rows, table, all_rows, greatest = (self._name() for _ in range(5))
-        tensor = numpy_helper.from_array(np.zeros((1, count), np.float32), zeros)
-        after.append(helper.make_node("Constant", [], [zeros], value=tensor))
-        shape = numpy_helper.from_array(np.array([-1, count], np.int64), rows)
-        after.append(helper.make_node("Constant", [], [rows], value=shape))
-        after.append(helper.make_node("Reshape", [stacked, rows], [table]))
-        after.append(helper.make_node("Concat", [table, zeros], [all_rows], axis=0))
-        if self.opset < 18:
-            after.append(helper.make_node("ReduceMax", [all_rows], [greatest], axes=[0], keepdims=0))
-        else:
-            axes = self._name()
-            value = numpy_helper.from_array(np.zeros(1, np.int64), axes)
-            after.append(helper.make_node("Constant", [], [axes], value=value))
-            after.append(helper.make_node("ReduceMax", [all_rows, axes], [greatest], keepdims=0))
-        return greatest
-
-    def _name(self) -> str:
-        self._made += 1
-        return f"{PREFIX}_{self._made}"

@@ -26,6 +26,8 @@ from onnx_harness.judging.half_range import Place, computes_in_half, nodes_in_ha
 from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard
 from onnx_harness.model.file import Model
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.saving import save
 from onnx_harness.names import Step, Variant
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant
@@ -99,7 +101,7 @@ class _Search:
         with transforms.remarks():
             model = _applied(model, [again, *self.chain[self.at + 1 :]])
         file = self.folder / f"{self.trials}.onnx"
-        onnx.save(model, str(file))
+        save(model, file)
         return Model(file)
 
     def trial(self, blocked: _Blocked) -> _Trial:
@@ -202,7 +204,7 @@ def _against_overflow(search: _Search, made: Model) -> _Trial:
 
 def _against_lost_digits(search: _Search, made: Model, start: _Blocked) -> _Blocked | None:
     """Block every operator but the large products, then give back those that the model is right without."""
-    counts = Counter(node.op_type for node in nodes_in_half(made.skeleton) if node.domain in ("", "ai.onnx"))
+    counts = Counter(node.op_type for node in nodes_in_half(made.skeleton) if is_standard(node))
     ops = frozenset(counts.keys() - _PRODUCTS) | {op for _, op in start.nodes}
     if not ops or not search.trial(_Blocked(ops=ops)).passed:
         return None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx
 from onnx import TensorProto
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import graphs, subgraphs
 from onnx_harness.transforms.half.contrib import schema
 
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 """Element types that are narrower than float32."""
 
-_STANDARD = frozenset({"", "ai.onnx"})
 # Each round types what follows from the one before: as many as there are ONNX Runtime's own operators in a row.
 _MOST_ROUNDS = 64
 
@@ -33,16 +34,16 @@ def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
         skeleton: its functions are inlined; it's left as it is.
     """
     opsets = {entry.domain: entry.version for entry in skeleton.opset_import}
-    inferred = _inferred(skeleton)
+    inferred = infer_types(skeleton, required=True)
     for _ in range(_MOST_ROUNDS):
         if not _type_foreign(inferred.graph, opsets, {}):
             break
-        inferred = _inferred(inferred)
+        inferred = infer_types(inferred, required=True)
     return inferred
 
 
 def narrow_by_graph(skeleton: onnx.ModelProto) -> list[dict[str, int]]:
-    """Return the float16 and bfloat16 values of each graph with their types, in the order of `graphs`.
+    """Return the float16 and bfloat16 values of each graph with their types, in the order of `walk.graphs`.
 
     Branches may use one name for different types.
 
@@ -64,18 +65,6 @@ def types_in(graph: onnx.GraphProto) -> dict[str, int]:
     return types
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and those inside it, each before those inside it."""
-    yield graph
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from graphs(body)
-
-
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False)
-
-
 def _type_foreign(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str, int]) -> int:
     """Add the types of outputs of ONNX Runtime's own operators, inside nodes too; how many there were to add."""
     own = types_in(graph)
@@ -84,7 +73,7 @@ def _type_foreign(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapp
     for node in graph.node:
         for body in subgraphs(node):
             added += _type_foreign(body, opsets, types)
-        if node.domain in _STANDARD:
+        if is_standard(node):
             continue
         for index, name in enumerate(node.output):
             kind = _output_type(node, index, opsets.get(node.domain, 1), types) if name and name not in own else None

@@ -12,19 +12,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.judging.narrow_types import NARROW, graphs, narrow_by_graph, typed, types_in
-from onnx_harness.model.file import subgraphs
+from onnx_harness.judging.narrow_types import NARROW, narrow_by_graph, typed, types_in
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.rewrite import retype
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
+from onnx_harness.model.rewrite import replace_nodes, retype
+from onnx_harness.model.walk import graphs, subgraphs
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 _FLOAT = TensorProto.FLOAT
 PREFIX = "onnx_harness_range"
 # What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
-# Attributes that name the type of an output.
-DTYPES = frozenset({"dtype", "output_dtype", "to"})
-_STANDARD = ("", "ai.onnx")
+_EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 
 def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
@@ -50,8 +48,7 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
             nodes += with_rounded(node, narrow if _rounds(node) else {})
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     return model
 
 
@@ -66,7 +63,7 @@ def unknown_types(skeleton: onnx.ModelProto) -> list[str]:
         types = types_in(graph)
         for node in graph.node:
             takes = any(types.get(name) in NARROW for name in node.input)
-            if node.domain not in _STANDARD and takes and not types.keys() >= set(filter(None, node.output)):
+            if not is_standard(node) and takes and not types.keys() >= set(filter(None, node.output)):
                 unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
 
@@ -108,7 +105,7 @@ def promote(graph: onnx.GraphProto, kinds: frozenset[int], *, main: bool = True)
         _single(sparse.values, kinds)
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in DTYPES and attribute.i in kinds:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds:
                 attribute.i = _FLOAT
             for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
                 _single(tensor, kinds)
@@ -117,15 +114,14 @@ def promote(graph: onnx.GraphProto, kinds: frozenset[int], *, main: bool = True)
             promote(body, kinds, main=False)
     if casts:
         nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
     """Whether a node may give what isn't a number of its type, though it takes nothing else."""
     if node.op_type == "Cast":
         return not node.input[0].startswith(PREFIX)  # a weight's is ours
-    return node.domain not in _STANDARD or node.op_type not in _EXACT
+    return not (is_standard(node) and node.op_type in _EXACT)
 
 
 def _widen(kind: onnx.TypeProto, kinds: frozenset[int]) -> None:

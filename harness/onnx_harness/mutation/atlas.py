@@ -12,11 +12,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import is_standard, opset_of
+
 Array = NDArray[Any]
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
-STANDARD = frozenset({"", "ai.onnx"})
 
 GraphPath = tuple[tuple[int, int, int], ...]
 """The way from the main graph to one inside it: (node, attribute, position in ``graphs`` or -1 for ``g``) each time."""
@@ -60,7 +62,7 @@ class Atlas:
         """
         self.model = model
         self.folder = folder
-        self.opset = next((each.version for each in model.opset_import if each.domain in STANDARD), 0)
+        self.opset = opset_of(model)
         self.nodes: list[tuple[Site, onnx.NodeProto]] = []
         self._scopes: dict[GraphPath, _Scope] = {}
         self._walk((), model.graph, _Scope(), inferred.graph if inferred is not None else model.graph)
@@ -108,8 +110,9 @@ class Atlas:
         for node in graph.node:
             for name in node.output:
                 scope.constants.pop(name, None)  # an outer constant of that name is hidden
-            if (held := _held(node)) is not None:
-                scope.constants[node.output[0]] = held
+            tensor = constant_tensor(node) if is_standard(node, "Constant") else None
+            if tensor is not None:
+                scope.constants[node.output[0]] = tensor
             for name in node.input:
                 scope.readers.setdefault(name, []).append(node)
         scope.constants.update({tensor.name: tensor for tensor in graph.initializer})
@@ -142,26 +145,6 @@ def _graphs(attribute: onnx.AttributeProto) -> Iterator[tuple[int, onnx.GraphPro
     if attribute.HasField("g"):
         yield -1, attribute.g
     yield from enumerate(attribute.graphs)
-
-
-def _held(node: onnx.NodeProto) -> TensorProto | None:
-    """What a Constant node holds, as a tensor."""
-    if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
-        return None
-    attribute: onnx.AttributeProto = node.attribute[0]
-    match attribute.name:
-        case "value":
-            held: TensorProto = attribute.t
-            return held
-        case "value_float":
-            return numpy_helper.from_array(np.array(attribute.f, np.float32))
-        case "value_floats":
-            return numpy_helper.from_array(np.array(attribute.floats, np.float32))
-        case "value_int":
-            return numpy_helper.from_array(np.array(attribute.i, np.int64))
-        case "value_ints":
-            return numpy_helper.from_array(np.array(attribute.ints, np.int64))
-    return None
 
 
 def _value_type(tensor: onnx.TypeProto.Tensor) -> ValueType:

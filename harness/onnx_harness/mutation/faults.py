@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.rewrite import fresh_name, value_names
 from onnx_harness.mutation.atlas import Array, Atlas, Site, attributes, graph_at
 
 
@@ -71,9 +72,7 @@ class Edit:
 
     def new_constant(self, array: Array, like: str) -> str:
         """Put ``array`` into the main graph, where graphs inside see it too; its new name."""
-        name = f"{like}.planted"
-        while any(each.name == name for each in self.model.graph.initializer):
-            name += "_"
+        name = fresh_name(f"{like}.planted", value_names(self.model.graph))
         tensor = numpy_helper.from_array(np.require(array, requirements="C"), name)
         self.model.graph.initializer.append(tensor)
         if self.model.ir_version < FREE_INITIALIZERS:  # there, every initializer has to be an input as well

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from onnx_harness.model.file import Model
+from onnx_harness.model.inference import infer_types
 from onnx_harness.mutation import structure, weights
 from onnx_harness.mutation.atlas import Atlas
 from onnx_harness.mutation.faults import Edit, Fault, Kind
@@ -20,7 +21,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*weights.KINDS, *struc
 def atlas_of(path: Path) -> Atlas:
     """The atlas of the model in ``path``; its external data stays where it is."""
     model = onnx.load(str(path), load_external_data=False)
-    return Atlas(model, path.parent, _inferred(path))
+    return Atlas(model, path.parent, infer_types(Model(path).skeleton, follow_sizes=True))
 
 
 def choose(atlas: Atlas, count: int, seed: int) -> list[Fault]:
@@ -56,11 +57,3 @@ def _in_turn(streams: dict[str, Iterator[Fault]]) -> Iterator[Fault]:
                 seen.add(fault)
                 idle = 0
                 yield fault
-
-
-def _inferred(path: Path) -> onnx.ModelProto | None:
-    """The skeleton of the model after shape inference; None where inference gives up."""
-    try:
-        return onnx.shape_inference.infer_shapes(Model(path).skeleton, strict_mode=False, data_prop=True)
-    except Exception:  # it isn't defined for every valid model, and what it raises varies
-        return None

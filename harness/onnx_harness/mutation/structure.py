@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_harness.mutation.atlas import FLOATS, STANDARD, Array, Atlas, Site, ValueType, attributes
+from onnx_harness.model.ops import is_standard
+from onnx_harness.mutation.atlas import FLOATS, Array, Atlas, Site, ValueType, attributes
 from onnx_harness.mutation.faults import Edit, Fault, Find, Kind, called
 
 _ACTIVATIONS = frozenset(
@@ -65,7 +66,7 @@ def _each(look: Callable[[_Place], Fault | None]) -> Find:
     def find(atlas: Atlas, rng: np.random.Generator) -> Iterator[Fault]:
         for position in rng.permutation(len(atlas.nodes)):
             site, node = atlas.nodes[position]
-            if node.domain in STANDARD or node.op_type in _ACTIVATIONS:
+            if is_standard(node) or node.op_type in _ACTIVATIONS:
                 fault = look(_Place(atlas, site, node, rng))
                 if fault is not None:
                     yield fault

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnx_harness.mutation.atlas import BYTES, FLOATS, STANDARD, Array, Atlas, Site, attributes
+from onnx_harness.model.ops import is_standard
+from onnx_harness.mutation.atlas import BYTES, FLOATS, Array, Atlas, Site, attributes
 from onnx_harness.mutation.faults import Edit, Fault, Kind, called
 
 # Inputs that hold a bias: dropped, they are all zeros. Those of an Add are found by their rank.
@@ -130,7 +131,7 @@ def _find_biases(atlas: Atlas, rng: np.random.Generator) -> Iterator[Fault]:
     for site, node in atlas.nodes:
         if node.op_type in _BIASES:
             places.append((site, node, _BIASES[node.op_type]))
-        elif node.op_type == "Add" and node.domain in STANDARD and len(node.input) == 2:
+        elif is_standard(node, "Add") and len(node.input) == 2:
             places += [(site, node, slot) for slot in (0, 1)]
     for position in rng.permutation(len(places)):
         site, node, slot = places[position]

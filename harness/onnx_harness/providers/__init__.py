@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.extensions import extensions
+from onnx_harness.names.extensions import extensions, registered
 
 ENTRY_POINTS = "onnx_harness.providers"
 
@@ -102,20 +102,14 @@ def left_out() -> tuple[str, ...]:
 @cache
 def _registered() -> tuple[Mapping[str, Provider], tuple[str, ...]]:
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    ours: list[Provider] = [module.PROVIDER for module in modules if hasattr(module, "PROVIDER")]
-    found = {provider.name: provider for provider in ours}
-    problems = []
-    for extension in extensions(ENTRY_POINTS):
-        provider = getattr(extension.loaded, "PROVIDER", None)
-        if extension.problem is not None:
-            problems.append(extension.sentence())
-        elif not isinstance(provider, Provider):
-            problems.append(extension.sentence("its module declares no PROVIDER"))
-        elif provider.name in found:
-            problems.append(extension.sentence(f"there is a provider called '{provider.name}' already"))
-        else:
-            found[provider.name] = provider
-    return found, tuple(problems)
+    ours = {name: provider for module in modules for (name,), provider in _declared(module)}
+    return registered(ours, extensions(ENTRY_POINTS), _declared, "provider")
+
+
+def _declared(module: object) -> Iterable[tuple[tuple[str], Provider]]:
+    """Give the provider that a module declares with its name."""
+    provider = getattr(module, "PROVIDER", None)
+    return [((provider.name,), provider)] if isinstance(provider, Provider) else []
 
 
 def get(name: str) -> Provider:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ProviderError
+from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.providers import Provider
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ SIZE_ARITHMETIC = frozenset(
         *("Tile", "TopK", "Transpose", "Xor"),
     }
 )
-
-STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_harness.errors import ProviderError
+from onnx_harness.model.ops import MOVES
 from onnx_harness.providers import Provider
 
 COPIES = frozenset({"MemcpyFromHost", "MemcpyToHost"})
@@ -23,30 +24,22 @@ COPIES = frozenset({"MemcpyFromHost", "MemcpyToHost"})
 _BODIES = frozenset({"If", "Loop", "Scan"})
 
 # Operators that move values or choose among them. A CPU does that in float16 too, which says nothing about arithmetic.
-MOVES = (
-    COPIES
+COMPUTES_NOTHING = (
+    MOVES
+    | COPIES
     | _BODIES
     | frozenset(
         {
             "Cast",
             "CastLike",
             "Compress",
-            "Concat",
             "ConcatFromSequence",
             "Constant",
             "ConstantOfShape",
-            "DepthToSpace",
-            "Expand",
-            "Flatten",
-            "Gather",
-            "GatherElements",
-            "GatherND",
-            "Identity",
             "OneHot",
             "Pad",
             "ReorderInput",
             "ReorderOutput",
-            "Reshape",
             "ReverseSequence",
             "ScatterElements",
             "ScatterND",
@@ -55,14 +48,7 @@ MOVES = (
             "SequenceInsert",
             "Shape",
             "Size",
-            "Slice",
-            "SpaceToDepth",
-            "Split",
             "SplitToSequence",
-            "Squeeze",
-            "Tile",
-            "Transpose",
-            "Unsqueeze",
             "Where",
         }
     )
@@ -293,7 +279,7 @@ def _handles_sizes(details: Mapping[str, Any]) -> bool:
 
 def _computes_in(op: str, details: Mapping[str, Any]) -> str | None:
     """The float type of a node's outputs, or of its inputs where it gives none (ArgMax, Greater); None: no float."""
-    if op in MOVES:
+    if op in COMPUTES_NOTHING:
         return None
     for side in ("output_type_shape", "input_type_shape"):
         for tensor in details.get(side, ()):

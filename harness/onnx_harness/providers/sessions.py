@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal.
+_INFO = 1
 _ERROR = 3
 _FATAL = 4
 
@@ -69,6 +70,9 @@ def open_session(
     external_data: Path | None = None,
     profile: Path | None = None,
     config: Mapping[str, str] | None = None,
+    disabled: Collection[str] = (),
+    optimized: Path | None = None,
+    verbose: bool = False,
 ) -> ort.InferenceSession:
     """Open a session whose first provider is the one asked for.
 
@@ -83,6 +87,9 @@ def open_session(
         external_data: the folder of a serialized model's external data; None: it has none.
         profile: keep a profile of every run, in a file whose name begins like this; ``read_profile`` reads it.
         config: further entries of the session's configuration (onnxruntime_session_options_config_keys.h).
+        disabled: names of ONNX Runtime's graph optimizers that are left out.
+        optimized: a file for the graph that they make.
+        verbose: what each of them did goes to the standard error of the process.
 
     Raises:
         UsageError: no such level.
@@ -99,7 +106,7 @@ def open_session(
         raise ProviderError(_refused(provider, provider.diagnose()))
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
-    options.log_severity_level = _FATAL  # a session's errors are raised as well: once is enough
+    options.log_severity_level = _INFO if verbose else _FATAL  # a session's errors are raised as well: once is enough
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     if threads is not None:
@@ -113,6 +120,8 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     # Kernels that have a deterministic form use it: a difference is then the model's, not the run's.
     options.use_deterministic_compute = purpose is Purpose.ACCURACY
     session = ort.InferenceSession(
@@ -121,6 +130,7 @@ def open_session(
         providers=[(provider.ort_name, provider_options(provider, purpose, threads)), *provider.fallback],
         # Else a failure on the device, now or during a run, becomes a second try on another provider.
         enable_fallback=0,
+        disabled_optimizers=set(disabled),
     )
     opened = session.get_providers()
     if opened[0] != provider.ort_name:

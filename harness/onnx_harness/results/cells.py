@@ -46,6 +46,7 @@ class Symptom(StrEnum):
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
     INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
+    ENVIRONMENT = "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
     VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
 
 

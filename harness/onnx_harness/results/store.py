@@ -67,7 +67,10 @@ class ResultsWriter:
             for leftover in report_dir.glob(".results-*.json"):  # Of runs that were killed: we hold the lock.
                 leftover.unlink()
             self._twins = [_Twin(report_dir / f".results-{letter}.json") for letter in "ab"]
-            self._publish()
+            if self._path.is_file():  # the last run's, which stays until this one has a verdict
+                self._twins[0].update(self._head, self._lines)
+            else:
+                self._publish()
         except OSError as error:
             self.close()
             raise self._cannot_write(error) from error
@@ -103,6 +106,9 @@ class ResultsWriter:
             ResultsError: it can't be written. results.json is still whole.
         """
         if not self._twins:
+            return
+        if not self._lines:
+            self.close()
             return
         self._lines = [line.rstrip() for line in self._lines]
         self._twins[0].forget_from(0)

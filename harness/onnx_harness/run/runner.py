@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
@@ -25,9 +26,13 @@ from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
+from onnx_harness.run.past import Past
 from onnx_harness.settings import Settings
 
 Answer = TypeVar("Answer")
+
+MACHINE_RETRIES = 2
+"""So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
 """So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
@@ -38,6 +43,7 @@ class Runner:
     """Judges cells in a worker process and times those that pass.
 
     Attributes:
+        past: what earlier runs found out.
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
@@ -53,6 +59,7 @@ class Runner:
         self._plain = plain
         self._recorded = recorded
         self.devices: dict[str, str] = {}
+        self.past = Past(settings)
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
@@ -84,9 +91,12 @@ class Runner:
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
+            self._judged[cell.id] = Judged(replace(earlier, latency=None))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
-            self._judged[cell.id] = self._judge(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            judged = self._judge_persistently(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
@@ -94,6 +104,9 @@ class Runner:
         result = self.judge(cell)
         task = self._task(cell)
         try:
+            if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
+                artifact = self._started_worker().call(pipeline.artifact_of, task)
+                self._judged[cell.id] = Judged(result, artifact.model.path, artifact.level)
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
@@ -133,7 +146,7 @@ class Runner:
             task = self._task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
-        return replace(result, pinned=self._pinned.beside(task, self._judged[cell.id], values))
+        return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
         """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
@@ -204,7 +217,8 @@ class Runner:
 
     def _task(self, cell: Cell) -> Task:
         if cell.card.path not in self._paths:
-            self._paths[cell.card.path] = fetch.materialize(cell.card)
+            path = fetch.materialize(cell.card)
+            self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
         unusual = not self._plain and cell.card.path not in self._without_unusual
         return Task(
             cell,
@@ -215,6 +229,25 @@ class Runner:
             skipped=tuple(fatal.place for fatal in self._fatal.get(cell.id, ())),
             recorded=self._recorded,
         )
+
+    def _judge_persistently(self, cell: Cell) -> Judged:
+        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it stays; no verdict.
+
+        A crash that doesn't come back is a failure all the same, and says that it is flaky.
+        """
+        judged = self._judge(cell)
+        for _ in range(MACHINE_RETRIES):
+            if judged.result.symptom is not Symptom.ENVIRONMENT:
+                break
+            judged = self._judge(cell)
+        if not judged.crashed:
+            return judged
+        self._unloadable.pop(cell.card.path, None)
+        again = self._judge(cell)
+        if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
+            return judged
+        note = f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at {again.result.stage}"
+        return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
 
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(
@@ -253,10 +286,12 @@ class Runner:
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
             if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
                 return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            judged = Judged(replace(ended, symptom=Symptom.CRASH))
+            judged = Judged(replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed))
             if at_load:
                 self._unloadable[cell.card.path] = judged
             return judged
+        except (WorkerNotStarted, ResultsError) as error:
+            return Judged(replace(ended, reason=str(error), symptom=Symptom.ENVIRONMENT))
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
@@ -275,7 +310,7 @@ class Runner:
             return self._judge(cell)
         reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
         crash = replace(ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH)
-        return Judged(crash, failing=(note.place,))
+        return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
 
     def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
         """``judged`` with what is to be said of the unusual input sets that the worker died of."""

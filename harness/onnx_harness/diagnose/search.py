@@ -1,0 +1,429 @@
+"""The search for the cause of a failure: the process that asks. Each trial runs in a worker, which may die of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from onnx_harness import providers
+from onnx_harness.cell.state import RunNote, Task
+from onnx_harness.diagnose import optimizers, sentences, trials
+from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
+from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
+from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.isolate import RISK, Limits, Worker
+from onnx_harness.results.cells import Stage, Status, Symptom
+from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
+from onnx_harness.transforms.variant import BoundVariant, bind_variant
+
+Answer = TypeVar("Answer")
+
+DEFAULT_SECONDS = 60.0
+"""The budget of a diagnosis."""
+_LEVELS = ("disable", "basic", "extended", "layout", "all")
+# A trial that hangs may use up this share of the budget, and a slow one has this long at least.
+_SHARE, _LEAST_SECONDS = 0.15, 5.0
+# So often a failure that doesn't repeat at once is tried again, to tell its share.
+_REPEATS = 10
+_MOST_DEATHS = 8
+# A larger set of nodes isn't the cause, it's the whole conversion.
+_MOST_NAMED = 8
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is known so far."""
+
+    cause: Cause = field(default_factory=Cause)
+    evidence: list[str] = field(default_factory=list)
+    failure: str = ""
+    operators: tuple[str, ...] = ()
+    kind: str = ""
+    threads: bool = False
+    proven: bool = False
+    remark: str = ""
+    end: str = ""
+
+
+class Search:
+    """The search for one cause.
+
+    Attributes:
+        findings: what is known so far; it's there when a search is interrupted, too.
+    """
+
+    def __init__(self, question: Question, seconds: float, known_failure: str = "") -> None:
+        """Nothing is started before it's needed.
+
+        Args:
+            question: what is diagnosed.
+            seconds: the budget.
+            known_failure: the reason that an earlier verdict gave; empty where there was none.
+        """
+        self.question = question
+        self.findings = Findings(failure=known_failure)
+        self._known_failure = known_failure
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._spent = Spent()
+        self._outcomes: dict[Trial, Outcome] = {}
+        self._worker: Worker | None = None
+
+    def run(self) -> Diagnosis:
+        """Search until the cause is found or the budget is spent."""
+        try:
+            self._search()
+        except OutOfBudget:
+            self.findings.end = "budget"
+        finally:
+            self.close()
+        return self.diagnosis()
+
+    def diagnosis(self) -> Diagnosis:
+        """Return what is known so far."""
+        spent = replace(self._spent, seconds=round(time.monotonic() - self._started, 3))
+        found = self.findings
+        cause = found.cause
+        named = any((cause.transform, cause.level, cause.provider, cause.node, found.threads))
+        complete = named and found.end != "flaky"
+        return Diagnosis(
+            sentences.sentence(found, self.question, self._seconds),
+            cause,
+            spent=spent,
+            evidence=tuple(found.evidence),
+            found=bool(complete),
+        )
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def still_fails(self, trial: Trial, failure: Outcome) -> bool:
+        """Return whether a trial fails in the same way as ``failure``: the predicate of every reduction."""
+        return same_failure(failure, self.trial(trial))
+
+    def trial(self, trial: Trial) -> Outcome:
+        """Return what comes of a trial; each is tried once.
+
+        Raises:
+            OutOfBudget: there is no time left.
+        """
+        if trial not in self._outcomes:
+            outcome = self._tried(trial)
+            self._add(outcome.cost)
+            self._outcomes[trial] = outcome
+        return self._outcomes[trial]
+
+    def _tried(self, trial: Trial) -> Outcome:
+        for _ in range(_MOST_DEATHS):
+            try:
+                return self.ask(trials.attempt, trial)
+            except OutOfBudget:
+                raise
+            except WorkerDied as death:
+                if not death.stage.startswith(RISK):  # what the worker can do without, it leaves out the next time
+                    return _of_death(death)
+            except Exception as error:  # of the harness itself: no verdict on what was tried
+                return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
+        return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
+
+    def ask(self, function: Callable[..., Answer], *args: Any) -> Answer:
+        """Return what ``function(question, *args)`` gives in the worker.
+
+        Raises:
+            OutOfBudget: there is no time left.
+            WorkerDied: it died of it.
+        """
+        if self.left <= 0:
+            raise OutOfBudget
+        if self._worker is None:
+            environment: dict[str, str] = {}
+            environment.update(providers.get(self.question.task.cell.provider).environment)
+            settings = self.question.task.settings
+            seconds = min(settings.cell_timeout, max(_LEAST_SECONDS, _SHARE * self._seconds))
+            modules = ("onnx_harness.diagnose.trials", "onnx", "onnxruntime")
+            limits = Limits(seconds, settings.cell_memory)
+            self._worker = Worker(limits, environment, preload=modules)
+        return self._worker.call(function, self.question, *args)
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self._seconds - (time.monotonic() - self._started)
+
+    def _add(self, cost: trials.Cost) -> None:
+        self._spent = replace(
+            self._spent,
+            transforms=self._spent.transforms + cost.transforms,
+            sessions=self._spent.sessions + cost.sessions,
+            runs=self._spent.runs + cost.runs,
+        )
+
+    def _say(self, line: str) -> None:
+        self.findings.evidence.append(line)
+
+    def _set(self, **parts: Any) -> None:
+        self.findings.cause = replace(self.findings.cause, **parts)
+
+    # The order of the search: cheap and coarse questions first.
+
+    def _search(self) -> None:
+        whole = self._whole()
+        failure = self.trial(whole)
+        if not self._is_worth_searching(whole, failure):
+            return
+        self.findings.failure = failure.reason or self._known_failure
+        if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
+            self._set(input_set=self._set_name(failure.places[0]))
+        base = self._narrowed(whole, failure)
+        base = self._provider(base, failure)
+        count = self._transform(base, failure)
+        base = replace(base, count=count)
+        if self._needs_runtime(base, failure):
+            self._runtime(base, failure)
+        else:
+            self._parts(base, failure)
+        if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
+            self._threads(base, failure)
+
+    def _whole(self) -> Trial:
+        bound, cell = self.question.bound, self.question.task.cell
+        return Trial(len(bound.changing), bound.level, cell.provider)
+
+    def _is_worth_searching(self, whole: Trial, failure: Outcome) -> bool:
+        """Decide whether there is a failure, and whether it repeats."""
+        if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
+            self.findings.end = "not judged"
+            self.findings.remark = failure.reason or failure.status
+            return False
+        if failure.fails and failure.stage is Stage.LOAD:
+            self.findings.end = "untouched"
+            self.findings.remark = failure.reason or ""
+            return False
+        repeated = self.trial(replace(whole, attempt=1)) if failure.fails or self._known_failure else failure
+        if failure.fails and same_failure(failure, repeated):
+            return True
+        if not failure.fails and not self._known_failure:
+            self.findings.end = "passes"
+            return False
+        outcomes = [failure, repeated]
+        outcomes += [self.trial(replace(whole, attempt=number)) for number in range(2, _REPEATS)]
+        failing = [outcome for outcome in outcomes if outcome.fails]
+        self.findings.end = "flaky" if failing else "passes"
+        self.findings.remark = f"{len(failing)} of {len(outcomes)}"
+        self.findings.failure = next((outcome.reason or "" for outcome in failing), "")
+        return False
+
+    def _set_name(self, place: int) -> str:
+        return self.ask(set_name, place)
+
+    def _narrowed(self, whole: Trial, failure: Outcome) -> Trial:
+        """Return the trial on the failing input sets alone, where it still fails in the same way."""
+        if failure.stage not in (Stage.RUN, Stage.COMPARE) or not failure.places:
+            return whole
+        alone = replace(whole, places=failure.places[:1])
+        return alone if self.still_fails(alone, failure) else whole
+
+    def _provider(self, base: Trial, failure: Outcome) -> Trial:
+        """Find out whether the provider is at fault: the same on the CPU is right."""
+        if base.provider == "cpu":
+            return base
+        on_cpu = replace(base, provider="cpu")
+        outcome = self.trial(on_cpu)
+        if same_failure(failure, outcome):
+            self._say("on the CPU it fails in the same way")
+            return on_cpu
+        self._set(provider=base.provider)
+        self._say(f"on the CPU {_words(outcome)}")
+        return base
+
+    def _transform(self, base: Trial, failure: Outcome) -> int:
+        """Return how many steps of the chain it takes to fail; 0: the untouched model does."""
+        bound = self.question.bound
+        if base.count == 0:
+            return 0
+        for count in range(base.count + 1):
+            outcome = self.trial(replace(base, count=count)) if count < base.count else failure
+            chain = "+".join(step.name for step in bound.changing[:count]) or "the untouched model"
+            if count < base.count:
+                self._say(f"{chain}: {_words(outcome)}")
+            if same_failure(failure, outcome):
+                if count:
+                    self._set(transform=bound.changing[count - 1].name)
+                return count
+        return base.count
+
+    def _needs_runtime(self, base: Trial, failure: Outcome) -> bool:
+        """Decide whether it takes ONNX Runtime's optimizer to fail."""
+        late = (Stage.SESSION, Stage.RUN, Stage.COMPARE)
+        if base.level == "disable" or failure.stage not in late:
+            return False
+        outcome = self.trial(replace(base, level="disable"))
+        self._say(f"with ONNX Runtime's optimizations off: {_words(outcome)}")
+        return not same_failure(failure, outcome)
+
+    def _parts(self, base: Trial, failure: Outcome) -> None:
+        """Find the minimal set of passes, rules or nodes of the transform."""
+        if base.count == 0:
+            return
+        names = self.ask(trials.parts_of, base.count)
+        parts = self.question.bound.changing[base.count - 1].transform.parts
+        if not names or parts is None:
+            return
+        self.findings.kind = parts.kind
+
+        def fails(part: tuple[str, ...]) -> bool:
+            chosen = set(part)
+            off = tuple(name for name in names if name not in chosen)
+            return self.still_fails(replace(base, off=off), failure)
+
+        result = minimal_part(names, fails)
+        self._keep_parts(parts.kind, names, result)
+
+    def _keep_parts(self, kind: str, names: Sequence[str], result: Minimal[str]) -> None:
+        plural = {"pass": "passes"}.get(kind, f"{kind}s")
+        if not result.items:
+            self._say(f"none of its {len(names)} {plural} is needed for that")
+            return
+        if result.proven:
+            self.findings.proven = True
+            self._say(
+                f"minimal set of {len(names)} {plural}: {', '.join(result.items[:_MOST_NAMED])} "
+                f"({_trials(result.trials)}; it takes each of them)"
+            )
+        else:
+            self._say(f"narrowed down to {len(result.items)} of {len(names)} {plural}")
+        if len(result.items) < len(names) or len(names) == 1:
+            self._set(**{"passes" if kind == "pass" else "rules": result.items})
+        if not result.proven:
+            raise OutOfBudget
+
+    def _runtime(self, base: Trial, failure: Outcome) -> None:
+        """Find ONNX Runtime's lowest level that fails, its optimizers at fault, and the operators that they made."""
+        highest = _LEVELS.index(base.level)
+        level = base.level
+        for lower in _LEVELS[1:highest]:
+            if self.still_fails(replace(base, level=lower), failure):
+                level = lower
+                break
+        self._set(level=level)
+        self._say(f"the lowest level that fails is '{level}'")
+        base = replace(base, level=level)
+        names, guess = self._suspects(base, failure)
+        if not names:
+            return
+
+        def fails(part: tuple[str, ...]) -> bool:
+            chosen = set(part)
+            off = tuple(name for name in names if name not in chosen)
+            return self.still_fails(replace(base, disabled=off), failure)
+
+        result = minimal_part(names, fails, guesses=guess)
+        if not result.items or len(result.items) == len(names) > _MOST_NAMED:
+            self._say(f"none of {len(names)} optimizers is needed for that")
+            return
+        self._set(optimizers=result.items)
+        self.findings.proven = result.proven
+        self._say(f"minimal set of its optimizers: {', '.join(result.items)} ({_trials(result.trials)})")
+        if not result.proven:
+            raise OutOfBudget
+        self._made(base, result.items)
+
+    def _suspects(self, base: Trial, failure: Outcome) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the optimizers that may be at fault, and sets of them to try first, by the session's log."""
+        log, healthy = self.question.folder / "session.log", self.question.folder / "healthy.log"
+        if self._logs(base, log) and failure.stage is not Stage.SESSION:
+            return optimizers.changing(log), []
+        self._logs(base, healthy, idle=True)
+        return optimizers.all_of(log, healthy), optimizers.interrupted(log, healthy)
+
+    def _logs(self, base: Trial, log: Path, *, idle: bool = False) -> bool:
+        """Keep the log of a session; whether it was made. A trial's own model, or one in which nothing is optimized."""
+        try:
+            self.ask(optimizers.log_session, base, log, idle)
+        except OutOfBudget:
+            raise
+        except Exception:  # the session isn't made: that is what is looked into
+            return False
+        return True
+
+    def _made(self, base: Trial, culprits: Sequence[str]) -> None:
+        try:
+            self.findings.operators = self.ask(optimizers.made_operators, base, culprits)
+        except OutOfBudget:
+            raise
+        except Exception:  # what can't be opened made nothing
+            return
+        if self.findings.operators:
+            self._say(f"it made {', '.join(self.findings.operators)}")
+
+    def _threads(self, base: Trial, failure: Outcome) -> None:
+        """Find out whether one thread is right where several aren't."""
+        if failure.stage not in (Stage.SESSION, Stage.RUN, Stage.COMPARE):
+            return
+        outcome = self.trial(replace(base, threads=1))
+        self._say(f"on one thread: {_words(outcome)}")
+        self.findings.threads = not same_failure(failure, outcome)
+
+
+def set_name(question: Question, place: int) -> str:
+    """Return the name of an input set of the reference. Meant for the worker."""
+    return trials.bench_of(question).standard.reference.sets[place].name
+
+
+def diagnose(
+    task: Task,
+    *,
+    candidate: Path | None = None,
+    float16_io: bool = False,
+    bound: BoundVariant | None = None,
+    seconds: float = DEFAULT_SECONDS,
+    known_failure: str = "",
+) -> Diagnosis:
+    """Find the cause of a failure.
+
+    Args:
+        task: the cell; of two models, the untouched one, its variant empty.
+        candidate: the model that should compute what the task's does; None for a cell.
+        float16_io: the candidate may take and give float16.
+        bound: the variant with its steps, where it isn't to be looked up by name.
+        seconds: the budget.
+        known_failure: the reason that an earlier verdict on it gave.
+
+    Returns:
+        The cause, as far as it was found within the budget.
+    """
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
+        steps = bound if bound is not None else bind_variant(task.cell.variant)
+        question = Question(task, steps, Path(name), candidate, float16_io)
+        return Search(question, seconds, known_failure).run()
+
+
+def _of_death(death: WorkerDied) -> Outcome:
+    """Return the outcome of a trial of which the worker died."""
+    note = RunNote.read(death.stage)
+    if note is not None:
+        return Outcome(Status.FAIL, Stage.RUN, death.what, Symptom.CRASH, (note.place,), _ONE)
+    known: Mapping[str, Stage] = {stage.value: stage for stage in Stage}
+    stage = known.get(death.stage, Stage.LOAD)
+    return Outcome(Status.FAIL, stage, death.what, Symptom.CRASH, cost=_ONE)
+
+
+_ONE = trials.Cost(transforms=1, sessions=1)
+
+
+def _words(outcome: Outcome) -> str:
+    """Return what came of a trial, in a few words."""
+    if outcome.status is Status.PASS:
+        return "it passes"
+    return f"{outcome.status} at {outcome.stage}: {outcome.reason}"
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
