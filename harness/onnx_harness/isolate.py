@@ -138,8 +138,8 @@ class Worker:
     @property
     def doing(self) -> str:
         """What the process noted last: may be asked while a call runs."""
-        words: bytes = self._stage.value
-        return words.decode(errors="replace")
+        noted: bytes = self._stage.value
+        return noted.decode(errors="replace")
 
     def close(self) -> None:
         """End the process, whatever it's doing."""

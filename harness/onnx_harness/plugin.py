@@ -31,6 +31,7 @@ from onnx_harness.results.run import gather
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
+    from onnx_harness.results import recorder
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
@@ -44,7 +45,7 @@ _selections = pytest.StashKey[Sequence[backend_suite.Selection]]()
 _variants = pytest.StashKey[tuple[Variant, ...]]()
 _runner = pytest.StashKey["Runner"]()
 _result = pytest.StashKey[CellResult]()
-_entry = pytest.StashKey["recorder.Entry"]()
+_entry: pytest.StashKey[recorder.Entry] = pytest.StashKey()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 

@@ -170,6 +170,8 @@ class Settings:
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of being made again.
+        diagnose: whether the cause of each failure is searched for.
+        diagnose_budget: seconds for that search, in each failing cell.
     """
 
     provider: tuple[str, ...] = field(
@@ -274,6 +276,20 @@ class Settings:
     resume: bool = field(
         default=False,
         metadata=_option(_FLAG, "what an earlier run left in --report-dir isn't judged again where nothing changed"),
+    )
+    diagnose: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "search for the cause of each failure"),
+    )
+    diagnose_budget: float = field(
+        default=60.0,
+        metadata=_option(
+            _NUMBER,
+            "time for that in a failing cell (default: 60)",
+            "SECONDS",
+            holds=lambda seconds: 0 < seconds < math.inf,
+            range="more than 0 seconds",
+        ),
     )
 
     @property

@@ -50,6 +50,7 @@ def test_accuracy(
     if result.status in (Status.FAIL, Status.ERROR):
         lines = [] if kept is None else [kept]
         result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, onnx_runner)))
+        result = diagnosed(result, onnx_cell, onnx_runner, onnx_progress)
     onnx_record(result)
     conclude(result)
 
@@ -94,6 +95,18 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
     from onnx_harness.mutation import sensitivity
 
     return sensitivity.examine(runner, cell, progress)
+
+
+def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
+    """The failing cell with the cause of its failure, where that was asked for: its sentence is the last line."""
+    if not runner.settings.diagnose or result.status is not Status.FAIL:
+        return result
+    from onnx_harness.diagnose.cell import diagnose_cell
+
+    progress(f"searching for the cause of {cell.id}")
+    diagnosis = diagnose_cell(runner, cell, result)
+    detail = (*result.detail, diagnosis.sentence)
+    return replace(result, diagnosis=diagnosis, detail=detail)
 
 
 def against_expectation(result: CellResult, cell: Cell) -> CellResult:

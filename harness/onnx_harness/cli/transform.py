@@ -112,7 +112,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
         "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz beside it, and\n"
-        "generated ones; a step such as fp16.mixed chooses by the verdicts that pytest would give. OUT appears whole or not at all;\n"
+        "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on the CPU.\n"
+        "OUT appears whole or not at all;\n"
         f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
         "code is 1."

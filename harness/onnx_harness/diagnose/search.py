@@ -12,21 +12,22 @@ from typing import Any, TypeVar
 from onnx_harness import providers
 from onnx_harness.cell.state import RunNote, Task
 from onnx_harness.diagnose import optimizers, sentences, trials
+from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
 from onnx_harness.errors import WorkerDied, words_of
-from onnx_harness.isolate import RISK, Limits, Worker
+from onnx_harness.isolate import RISK, Worker
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
 Answer = TypeVar("Answer")
 
-DEFAULT_SECONDS = 60.0
-"""The budget of a diagnosis."""
 _LEVELS = ("disable", "basic", "extended", "layout", "all")
 # A trial that hangs may use up this share of the budget, and a slow one has this long at least.
 _SHARE, _LEAST_SECONDS = 0.15, 5.0
+# Where something hangs, a trial is given up after so many times what the untouched model takes.
+_HANGS_AFTER, _LEAST_HANG_SECONDS = 10.0, 2.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 _MOST_DEATHS = 8
@@ -72,6 +73,7 @@ class Search:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
+        self._trial_seconds = max(_LEAST_SECONDS, _SHARE * seconds)
 
     def run(self) -> Diagnosis:
         """Search until the cause is found or the budget is spent."""
@@ -142,15 +144,16 @@ class Search:
         """
         if self.left <= 0:
             raise OutOfBudget
+        worker = self._started_worker()
+        worker.limit(max(min(self._trial_seconds, self.left), 1.0))
+        return worker.call(function, self.question, *args)
+
+    def _started_worker(self) -> Worker:
         if self._worker is None:
-            environment: dict[str, str] = {}
-            environment.update(providers.get(self.question.task.cell.provider).environment)
-            settings = self.question.task.settings
-            seconds = min(settings.cell_timeout, max(_LEAST_SECONDS, _SHARE * self._seconds))
+            environment = providers.get(self.question.task.cell.provider).environment
             modules = ("onnx_harness.diagnose.trials", "onnx", "onnxruntime")
-            limits = Limits(seconds, settings.cell_memory)
-            self._worker = Worker(limits, environment, preload=modules)
-        return self._worker.call(function, self.question, *args)
+            self._worker = Worker(self.question.task.settings.limits, environment, preload=modules)
+        return self._worker
 
     @property
     def left(self) -> float:
@@ -175,8 +178,9 @@ class Search:
 
     def _search(self) -> None:
         whole = self._whole()
-        failure = self.trial(whole)
-        if not self._is_worth_searching(whole, failure):
+        self._warm()
+        failure = self._confirmed(whole)
+        if failure is None:
             return
         self.findings.failure = failure.reason or self._known_failure
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
@@ -196,29 +200,56 @@ class Search:
         bound, cell = self.question.bound, self.question.task.cell
         return Trial(len(bound.changing), bound.level, cell.provider)
 
-    def _is_worth_searching(self, whole: Trial, failure: Outcome) -> bool:
-        """Decide whether there is a failure, and whether it repeats."""
+    def _warm(self) -> None:
+        """Make the reference, outside the limits of a trial: it is the same for all of them."""
+        for _ in range(_MOST_DEATHS):
+            worker = self._started_worker()
+            worker.limit(self.question.task.settings.cell_timeout)
+            try:
+                worker.call(trials.warm, self.question)
+            except WorkerDied as death:
+                if death.stage.startswith(RISK):
+                    continue
+            except Exception:  # the first trial meets it again, and says where
+                return
+            return
+
+    def _confirmed(self, whole: Trial) -> Outcome | None:
+        """Return the failure where there is one that repeats; what else there is to say is noted."""
+        failure = self.trial(whole)
         if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
             self.findings.end = "not judged"
             self.findings.remark = failure.reason or failure.status
-            return False
+            return None
         if failure.fails and failure.stage is Stage.LOAD:
             self.findings.end = "untouched"
             self.findings.remark = failure.reason or ""
-            return False
-        repeated = self.trial(replace(whole, attempt=1)) if failure.fails or self._known_failure else failure
-        if failure.fails and same_failure(failure, repeated):
-            return True
+            return None
         if not failure.fails and not self._known_failure:
             self.findings.end = "passes"
-            return False
+            return None
+        if failure.manner == "hang":
+            self._hasten(whole)
+            return failure
+        repeated = self.trial(replace(whole, attempt=1))
+        if same_failure(failure, repeated):
+            return failure
         outcomes = [failure, repeated]
         outcomes += [self.trial(replace(whole, attempt=number)) for number in range(2, _REPEATS)]
         failing = [outcome for outcome in outcomes if outcome.fails]
+        if len(failing) == len(outcomes):  # in one way or another, and what is searched for is the last one
+            return failing[-1]
         self.findings.end = "flaky" if failing else "passes"
         self.findings.remark = f"{len(failing)} of {len(outcomes)}"
         self.findings.failure = next((outcome.reason or "" for outcome in failing), "")
-        return False
+        return None
+
+    def _hasten(self, whole: Trial) -> None:
+        """Let no trial hang much longer than the untouched model takes."""
+        started = time.monotonic()
+        if not self.trial(replace(whole, count=0)).fails:
+            taken = time.monotonic() - started
+            self._trial_seconds = max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)

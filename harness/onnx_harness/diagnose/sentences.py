@@ -26,7 +26,7 @@ def sentence(found: Findings, question: Question, seconds: float) -> str:
         case "passes":
             return f"Nothing to diagnose: {what} passes."
         case "flaky":
-            return f"{what} is flaky: it failed in {found.remark} trials alike ({found.failure})."
+            return f"{what} is flaky: it failed in {found.remark} trials, all of them alike ({found.failure})."
         case "not judged":
             return f"Nothing to diagnose: {what} isn't judged ({found.remark})."
         case "untouched":

@@ -27,7 +27,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
-from onnx_harness.judging.verdict import Standard, session_config, standard
+from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
@@ -276,6 +276,12 @@ def _bench(question: Question) -> Bench:
     answers = pair_reference(pair, a)
     held = pair_standard(pair, a, answers, loosest(b.skeleton, beyond=a.skeleton))
     return Bench(question, Subject(a, answers), held)
+
+
+def warm(question: Question) -> None:
+    """Have at hand what every trial takes: the reference, and the noise that it is judged by. Meant for the worker."""
+    bench = bench_of(question)
+    verdict(bench.standard, bench.standard.reference.outputs)
 
 
 def attempt(question: Question, trial: Trial) -> Outcome:

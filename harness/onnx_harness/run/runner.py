@@ -102,7 +102,7 @@ class Runner:
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
         result = self.judge(cell)
-        task = self._task(cell)
+        task = self.task(cell)
         try:
             if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
                 artifact = self._started_worker().call(pipeline.artifact_of, task)
@@ -143,7 +143,7 @@ class Runner:
         if self._pinned is None:
             return result
         try:
-            task = self._task(cell)
+            task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
@@ -171,7 +171,7 @@ class Runner:
             done = f"{settled} of {count} settled"
             say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
-                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
                 words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
@@ -189,7 +189,7 @@ class Runner:
             WorkerDied: it crashed, hung or ate its memory.
             Exception: whatever it raised.
         """
-        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+        return self._started_worker().call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
         """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
@@ -215,7 +215,8 @@ class Runner:
             )
         return self._worker
 
-    def _task(self, cell: Cell) -> Task:
+    def task(self, cell: Cell) -> Task:
+        """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
             self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
@@ -261,7 +262,7 @@ class Runner:
             card_sha256=cell.card.digest(),
         )
         try:
-            judged = self._started_worker().call(pipeline.judge, self._task(cell))
+            judged = self._started_worker().call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
@@ -326,7 +327,7 @@ class Runner:
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
         try:
-            self._started_worker().call(pipeline.run_untouched, self._task(cell), place)
+            self._started_worker().call(pipeline.run_untouched, self.task(cell), place)
         except WorkerDied:
             return False
         except Exception:  # it refuses that set in so many words: nothing died

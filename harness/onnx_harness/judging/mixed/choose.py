@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +24,6 @@ from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
 from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switches import MASK, Switched, atoms_of, switched, through_moves
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.ops import MOVES
@@ -38,11 +39,25 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 60
 _RESERVED = 16  # of them: to confirm on all input sets, and to verify
-_MOST_CORRECTIONS = 3
+# Roundings that a node is worth, where there's nothing else to choose by: at least these, and at least these next.
+_SUSPECT = (30.0, 6.0)
 _UNITS = {FLOAT16: 2.0**-11}
 _BFLOAT16_UNIT = 2.0**-8
 # A Cast reads and writes what its node does: of a node that only moves memory it is as much again.
 _CAST_PRICE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a search may cost.
+
+    Attributes:
+        seconds: after these nothing more is tried to do with fewer nodes.
+        known_to_fail: the model with no node chosen was judged already.
+    """
+
+    seconds: float = math.inf
+    known_to_fail: bool = False
 
 
 @dataclass(slots=True)
@@ -112,7 +127,10 @@ class Mix:
 
 
 def chooser(
-    standard: Standard, say: Callable[[str], None], chosen: list[Mix] | None = None
+    standard: Standard,
+    say: Callable[[str], None],
+    chosen: list[Mix] | None = None,
+    effort: Effort = Effort(),
 ) -> Callable[[MixedConversion], Sequence[str]]:
     """Return what chooses the nodes of a conversion by verdicts.
 
@@ -120,10 +138,11 @@ def chooser(
         standard: what the outputs are judged by.
         say: takes a remark on the result.
         chosen: gets what was found.
+        effort: what the search may cost.
     """
 
     def choose(conversion: MixedConversion) -> Sequence[str]:
-        mix = find_mix(standard, conversion)
+        mix = find_mix(standard, conversion, effort)
         if chosen is not None:
             chosen.append(mix)
         for sentence in mix.sentences(conversion.spelling):
@@ -133,25 +152,28 @@ def chooser(
     return choose
 
 
-def find_mix(standard: Standard, conversion: MixedConversion) -> Mix:
+def find_mix(standard: Standard, conversion: MixedConversion, effort: Effort = Effort()) -> Mix:
     """Find the nodes that a conversion keeps in float32, so that the converted model is faithful and usable.
 
     Args:
         standard: what the outputs are judged by.
         conversion: the conversion.
+        effort: what the search may cost.
 
     Raises:
         NotApplicable: no set of nodes makes it so, or the model with switches isn't the model.
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-mixed-", ignore_cleanup_errors=True) as folder:
-        return _Mixing(standard, conversion, Source(conversion.model, Path(folder))).find()
+        return _Mixing(standard, conversion, Source(conversion.model, Path(folder)), effort).find()
 
 
 class _Mixing:
     """One search: its sessions, and what they have told."""
 
-    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source) -> None:
+    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source, effort: Effort) -> None:
         self._standard = standard
+        self._seconds = effort.seconds
+        self._known_to_fail = effort.known_to_fail
         self._conversion = conversion
         self._source = source
         self._account = Account()
@@ -162,6 +184,8 @@ class _Mixing:
         self._witnesses: list[int] = []
         self._exact = False
         self._corrections = 0
+        # Thousands of small nodes gain nothing by threads that wait for one another.
+        self._threads = None if source.external else 1
         self._graph: Switched
         self._session: ort.InferenceSession
 
@@ -170,13 +194,17 @@ class _Mixing:
         self._open_switched()
         survey: tuple[NodeSurvey, ...] = ()
         found = Found(frozenset(), frozenset(), minimal=True)
+        names: tuple[str, ...] = ()
+        plain = not self._graph.labels
         if self._graph.labels:
-            plain = self._passes_everywhere(frozenset())
             self._control()
-            if not plain:
-                survey = self._survey()
-                found = self._search(survey)
-        names = self._verified(found)
+            plain = self._passes_everywhere(frozenset())
+        if plain or not self._known_to_fail:  # the switches may see a little more than the conversion does
+            plain = not self._fails(names)
+        if not plain:
+            survey = self._survey()
+            found = self._search(survey) if self._witnesses else self._suspects(survey)
+            names = self._verified(found)
         nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
         account = self._account
         return Mix(
@@ -246,14 +274,16 @@ class _Mixing:
         Raises:
             NotApplicable: it isn't.
         """
-        at = self._witnesses[0] if self._witnesses else 0
-        outputs = self._outputs(range(len(self._graph.labels)), at)
-        expected = self._expected[at]
-        self._exact = all(_same(outputs.get(name), value) for name, value in expected.items())
-        filled: list[Mapping[str, Any]] = list(self._expected)
-        filled[at] = outputs
-        control = verdict(self._standard, filled)
-        if not self._exact and not control.passed:
+        everything = range(len(self._graph.labels))
+        outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
+        self._exact = all(map(_all_same, outputs, self._expected))
+        if not self._exact and self._threads is not None:  # ONNX Runtime's LSTM gives others on one thread
+            self._threads = None
+            self._session = self._open(self._source.openable(self._graph.model))
+            outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
+            self._exact = all(map(_all_same, outputs, self._expected))
+        control = None if self._exact else verdict(self._standard, outputs)
+        if control is not None and not control.passed:
             raise NotApplicable(
                 f"which nodes need float32 can't be found: with all of them in float32 the model departs: "
                 f"{control.reason}"
@@ -268,12 +298,12 @@ class _Mixing:
             instrumented = surveyed(plan)
         finally:
             plan.close()
-        found, times = [], {}
+        found: list[Any] = []
+        times: dict[str, float] = {}
         if instrumented.values:
-            try:
+            # No sum of no elements, for one; ONNX Runtime's errors have no common class. A search goes without.
+            with contextlib.suppress(Exception):
                 found, times = self._surveyed(instrumented.model)
-            except Exception as error:  # no sum of no elements, for one; ONNX Runtime's errors have no common class
-                self._remark_unsurveyed = first_line(error)
         plan = self._plan()
         try:
             return read(plan, instrumented.values, found, times, self._unit)
@@ -283,7 +313,8 @@ class _Mixing:
     def _surveyed(self, model: onnx.ModelProto) -> tuple[list[Any], dict[str, float]]:
         profile = self._source.folder / "profile"
         session = self._open(self._source.openable(model), profile)
-        found, times = [], {}
+        found: list[Any] = []
+        times: dict[str, float] = {}
         for place in self._sets:
             self._account.runs += 1
             with noting(f"float32 search, survey {place + 1}"):
@@ -299,7 +330,7 @@ class _Mixing:
             NotApplicable: no set of nodes makes the outputs right.
         """
         suspicion = [each.suspicion for each in survey]
-        prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
+        prices = self._prices(survey)
         while True:
             found = smallest_set(self._passes, suspicion, prices, self._spent)
             if found is None:
@@ -310,8 +341,19 @@ class _Mixing:
             # What was enough for the others is where the search goes on.
             suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
 
+    def _suspects(self, survey: Sequence[NodeSurvey]) -> Found:
+        """Return what is suspect, where the converted model fails and its switches don't say why."""
+        chosen = [frozenset(place for place, each in enumerate(survey) if each.suspicion >= cut) for cut in _SUSPECT]
+        return Found(chosen[0], chosen[1], minimal=False)
+
+    def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
+        """Return what each node costs in float32: its time, that of all inside it, and a Cast's."""
+        prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
+        inner = {place: sum(prices[at] for at in inside) for place, inside in self._graph.inside.items()}
+        return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
+
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - _RESERVED
+        return self._account.runs >= MOST_RUNS - _RESERVED or self._account.seconds > self._seconds
 
     # The converted model.
 
@@ -325,7 +367,12 @@ class _Mixing:
         for attempt, nodes in enumerate(self._attempts(found)):
             self._corrections = attempt
             names = self._names(nodes)
-            reason = self._fails(names)
+            try:
+                reason = self._fails(names)
+            except NotApplicable as error:  # as its weights all stay float32
+                if len(self._graph.closed(nodes)) < len(self._graph.labels):
+                    raise
+                raise NotApplicable(f"each of its {len(nodes)} nodes has to stay float32 ({error})") from error
             if not reason:
                 return names
         raise NotApplicable(f"no choice of nodes in float32 was verified on the converted model: {reason}")
@@ -373,8 +420,7 @@ class _Mixing:
             providers.get("cpu"),
             purpose=Purpose.ACCURACY,
             level="disable",
-            # Thousands of small nodes gain nothing by threads that wait for one another.
-            threads=None if self._source.external else 1,
+            threads=self._threads,
             record_placement=False,
             profile=profile,
         )
@@ -431,6 +477,10 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
         if len(reads) == 2:
             names.append(plan.label(step))
     return tuple(reversed(names))
+
+
+def _all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    return all(_same(outputs.get(name), value) for name, value in expected.items())
 
 
 def _same(value: Any, expected: Any) -> bool:
