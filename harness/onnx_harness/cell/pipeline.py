@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subje
 from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
 from onnx_harness.inputs import InputSet, reached
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
+from onnx_harness.judging.emulation import judge_simulated
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
@@ -42,6 +43,7 @@ from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
+    BF16_SIMULATED,
     AccuracyRecord,
     CoverageRecord,
     GraphChange,
@@ -86,6 +88,11 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
             check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
+        if isinstance(session, _NoKernel):
+            with way.at(Stage.COMPARE, fault=Status.ERROR):
+                _compare_simulated(way, subject, artifact, session, kept)
+            # There is no model that could be timed here.
+            return Judged(way.result(Status.PASS), None, artifact.level)
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
@@ -244,7 +251,14 @@ def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class _NoKernel:
+    """An operator that a provider doesn't have in bfloat16."""
+
+    operator: str
+
+
+def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession | _NoKernel:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
@@ -258,6 +272,8 @@ def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> o
         missing = _NO_KERNEL.search(str(error))
         if missing is not None and any(step.transform.precision is Precision.BF16 for step in way.bound.steps):
             operator = missing[1] or missing[2]
+            if not provider.fallback:  # of the CPU nobody asks to be the hardware
+                return _NoKernel(operator)
             raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
         raise
 
@@ -359,6 +375,26 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: C
 
 def _record(comparison: Comparison | None) -> AccuracyRecord | None:
     return None if comparison is None else comparison.record
+
+
+def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache) -> None:
+    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give them."""
+    cell = way.task.cell
+    why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
+    if not way.task.explained:
+        raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
+    try:
+        outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
+    except NotApplicable as error:
+        raise CellEnded(Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN) from error
+    if outcome.comparison is not None:
+        record = outcome.comparison.record
+        way.found = replace(way.found, accuracy=record, accuracy_simulated=record)
+    way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
+    if not outcome.passed:
+        reason = f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
+        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
+    _judge_recorded(way, subject)
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:

@@ -112,6 +112,8 @@ def examine(
     is_measured = result.sensitivity is not None
     if result.status is not Status.PASS or is_measured or cell.card.suite:
         return result
+    if result.placement is None:  # its type was simulated: there is no model to plant faults in
+        return result
     try:
         sensitivity = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:

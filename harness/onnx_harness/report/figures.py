@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from onnx_harness.names import ORIGINAL
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.results.cells import (
+    BF16_SIMULATED,
     NOT_SIMULATED,
     CellResult,
     ConditionsRecord,
@@ -245,7 +246,8 @@ def precision(cell: CellResult) -> str:
 
 
 def emulation(cells: Iterable[CellResult]) -> str:
-    """``float16 was simulated in 38 cells …``; empty where no float16 ran in float32."""
+    """Return ``float16 was simulated in 38 cells …``; empty where float32 computed no such type."""
+    cells = list(cells)
     emulated = [cell for cell in cells if cell.placement and cell.placement.precision in EMULATED]
     without = sum(map(_is_not_simulated, emulated))
     parts = []
@@ -259,6 +261,12 @@ def emulation(cells: Iterable[CellResult]) -> str:
         parts.append(
             f"{NOT_SIMULATED} in {counted(without, 'cell')}: its accuracy is float32's, judged "
             "with what overflows; its speed isn't measured"
+        )
+    wide = sum(any(note.startswith(BF16_SIMULATED) for note in cell.notes) for cell in cells)
+    if wide:
+        parts.append(
+            f"bfloat16 was simulated in {counted(wide, 'cell')}: its accuracy is that of bfloat16 "
+            "with sums in float32; its speed isn't measured"
         )
     return "; ".join(parts)
 

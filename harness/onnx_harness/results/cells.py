@@ -71,6 +71,7 @@ class GraphChange:
 
 
 NOT_SIMULATED = "float16 could not be simulated"
+BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
 """How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
 
 
