@@ -405,4 +405,7 @@ def _manner(exitcode: int | None) -> str:
 
 
 def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"

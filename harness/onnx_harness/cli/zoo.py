@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+import onnx_harness
 from onnx_harness.cards import card as cards
 from onnx_harness.cards import fetch as zoo
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
@@ -36,8 +37,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
             metavar="PATH",
             nargs="*",
             type=Path,
-            default=[Path("models")],
-            help="cards, and folders of cards (default: models)",
+            default=[default_folder()],
+            help="cards, and folders of cards (default: models, or else the public zoo)",
         )
     made["fetch"].add_argument("-q", "--quiet", action="store_true", help="say nothing but what went wrong")
     made["fetch"].set_defaults(run=fetch)
@@ -73,6 +74,16 @@ def show(args: argparse.Namespace) -> int:
     ]
     out.print(table([("model", "whole"), "licence", "source", ("", "whole")], rows))
     return DONE
+
+
+def default_folder() -> Path:
+    """Return ``models`` where there is one, or else the folder of the public zoo's cards."""
+    here = Path("models")
+    if here.is_dir():
+        return here
+    package = Path(onnx_harness.__file__).parent
+    installed, checkout = package / "zoo", package.parents[1] / "models"
+    return next((folder for folder in (installed, checkout) if folder.is_dir()), here)
 
 
 def find_cards(paths: Sequence[Path]) -> list[Card]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from onnx_harness.names import ORIGINAL
+from onnx_harness.names import ORIGINAL, is_model_file
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Departure, OutputAccuracy, PlacementRecord, Status
 from onnx_harness.results.outcome import Outcome
@@ -100,7 +101,10 @@ def sentence(cells: Sequence[CellResult]) -> str:
 def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
+    file = PurePath(header.path).name
+    told = model.rpartition(".")[2] in file.lower()  # a name of another script doesn't show in the id
     return [
+        *([file] if file and not told and is_model_file(PurePath(file)) else []),
         *([header.license] if header.license else []),
         *([size(header.bytes)] if header.bytes is not None else []),
         *([f"opset {header.opset}"] if header.opset is not None else []),
@@ -194,6 +198,14 @@ def nodes(cell: CellResult) -> str:
     return f"{cell.graph.nodes_before:,} -> {cell.graph.nodes_after:,}"
 
 
+def growth(cell: CellResult) -> str:
+    """Return ``0.50x size`` where the file's size changed by 1% or more; empty otherwise."""
+    if cell.graph is None or not cell.graph.bytes_before:
+        return ""
+    ratio = cell.graph.bytes_after / cell.graph.bytes_before
+    return "" if abs(ratio - 1) < 0.01 else f"{ratio:.2f}x size"
+
+
 def precision(cell: CellResult) -> str:
     """What float arithmetic really ran in: ``float16``, ``float16 emulated``; empty where none was run."""
     ran = cell.placement.precision if cell.placement else None
@@ -279,6 +291,8 @@ def worst_error(cell: CellResult) -> str:
     _, output = worst
     if output.nonfinite:
         return f"{output.nonfinite:,} nonfinite"
+    if not output.rtol and output.atol and output.max_abs is not None:
+        return f"{_short(output.max_abs)} of {_short(output.atol)} absolute"
     if output.minimum_tolerance is not None:
         return f"{_short(output.minimum_tolerance)} of {_short(output.rtol)}"
     return "" if output.max_abs is None else f"{_short(output.max_abs)} absolute"
