@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -164,7 +165,8 @@ class Worker:
             resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                self._process.start()
+                with _without_main():
+                    self._process.start()
                 self._up = True
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -402,6 +404,21 @@ def _manner(exitcode: int | None) -> str:
             name = "a signal"
         return f"the worker process was killed by {name} (signal {-exitcode})"
     return f"the worker process left with exit code {exitcode}"
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start a process that doesn't import the user's script.
+
+    multiprocessing has a new process run the main module again, for functions that were defined there. None of those
+    is sent here, and a script that asks for a verdict at its top level would ask again in every process.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _gib(count: int) -> str:

@@ -93,7 +93,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[_selections] = _chosen_cases(config)
         project = read_project(config.rootpath)
-        if project or any(given.values()):
+        said = [value for value in given.values() if value is not None and value is not False and value != ()]
+        if project or said:
             _settle(config, project, given)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None

@@ -72,7 +72,7 @@ def test_a_model_of_which_nothing_is_judged_is_no_success(tmp_path: Path) -> Non
     assert "noisy: no cell was judged, so the run isn't a success." in ended.told
 
 
-def test_lines_wrap_at_words_and_hang(tmp_path: Path) -> None:
+def test_lines_wrap_at_words_and_hang() -> None:
     text = "the output departs from the reference " * 6
     for width in (80, 100):
         lines = wrapped(text, width, "  ")

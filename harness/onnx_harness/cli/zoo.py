@@ -105,7 +105,7 @@ def find_cards(paths: Sequence[Path]) -> list[Card]:
             raise UsageError(f"{path} isn't a model card: its name doesn't end in {CARD_SUFFIX}")
         else:
             near = sorted(file.name for file in path.parent.glob(f"*{CARD_SUFFIX}")) if path.parent.is_dir() else []
-            raise UsageError(f"there is no {path}.{' ' + did_you_mean(path.name, near) if near else ''}")
+            raise UsageError(f"there is no folder or file {path}.{' ' + did_you_mean(path.name, near) if near else ''}")
         files |= {file.resolve(): file for file in found}
     return [cards.read(file) for file in files.values()]
 
