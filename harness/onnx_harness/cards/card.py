@@ -385,7 +385,10 @@ def _tolerance(section: Section) -> ToleranceSpec:
             inner = section.section(precision)
             inner.allow(*_BOUNDS)
             by_precision[precision] = _bounds(inner, {})
-    return _bounds(section, by_precision)
+    spec = _bounds(section, by_precision)
+    if spec.rtol is not None and spec.atol is None:
+        raise section.error("rtol", "stands without atol: give both, as on the command line, or atol alone")
+    return spec
 
 
 def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> ToleranceSpec:
@@ -405,8 +408,6 @@ def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> Tole
     for key, value in (("rtol", spec.rtol), ("atol", spec.atol)):
         if value is not None and value < 0:
             raise section.error(key, f"is {value:g}, but a tolerance can't be negative")
-    if spec.rtol is not None and spec.atol is None:
-        raise section.error("rtol", "stands without atol: give both, as on the command line, or atol alone")
     return spec
 
 
