@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -175,7 +176,8 @@ class Worker:
             resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                self._process.start()
+                with _without_main():
+                    self._process.start()
                 self._up = True
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -419,5 +421,23 @@ def _manner(exitcode: int | None) -> str:
     return f"the worker process left with exit code {exitcode}"
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start a process that doesn't import the user's script.
+
+    multiprocessing has a new process run the main module again, for functions that were defined there. None of those
+    is sent here, and a script that asks for a verdict at its top level would ask again in every process.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"

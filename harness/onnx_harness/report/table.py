@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnx_harness.report import figures
+from onnx_harness.report.causes import key
 from onnx_harness.report.escape import printable
+from onnx_harness.report.failures import wrapped
 from onnx_harness.report.figures import BAD, Block, ModelHeader
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import RunInfo
@@ -49,6 +51,7 @@ class _Layout:
     median: int
     speedup: int
     nodes: int
+    growth: int
 
 
 def lines(
@@ -59,6 +62,7 @@ def lines(
     models: Mapping[str, ModelHeader],
     quiet: bool = False,
     where: str = "reports/summary.md",
+    details: bool = True,
 ) -> Iterator[Line]:
     """The table and its summary line.
 
@@ -68,6 +72,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
+        details: what is said of a failure follows its row; without, a row is all, and rows alike are one.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
@@ -79,18 +84,21 @@ def lines(
                 "is in results.json"
             )
             yield from _model_lines(cells, width)
-        yield from _failures(failures, width)
+        if details:
+            yield from _failures(failures, width)
     else:
         shown = 0
         layout = _layout(cells, width)
         for block in figures.blocks(cells):
-            yield from _block(block, layout, models, details=MOST_FAILURES - shown)
+            yield from _block(
+                block, layout, models, details=MOST_FAILURES - shown if details else None
+            )
             shown += sum(cell.status in BAD for cell in block.cells)
             yield Line("")
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
-        yield Line(emulation)
+        yield from map(Line, wrapped(emulation, width))
     if beside := figures.compared_with_levels(cells):
         yield Line(beside)
     style: Style = "red" if failures or not cells else "green"
@@ -99,19 +107,22 @@ def lines(
 
 
 def _block(
-    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int
+    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None
 ) -> Iterator[Line]:
     yield _header(block, layout.total, models)
-    for cell in block.cells:
-        yield Line(_row(cell, layout), _STYLES.get(cell.status, ""))
-        if cell.status in BAD:
+    rows = [[cell] for cell in block.cells] if details is not None else _alike(block.cells)
+    for cell, *others in rows:
+        name = figures.counted(len(others) + 1, "variant") if others else cell.variant
+        yield Line(_row(cell, layout, name), _STYLES.get(cell.status, ""))
+        if cell.status in BAD and details is not None:
             if details > 0:
                 yield from _detail(cell)
             elif details == 0:
                 yield Line("    (details of further failures are in the reports)")
             details -= 1
     for note in figures.notes(block):
-        yield Line(f"    note: {printable(note)}", "yellow")
+        for line in wrapped(f"note: {printable(note)}", layout.total, "    "):
+            yield Line(line, "yellow")
 
 
 def _header(block: Block, width: int, models: Mapping[str, ModelHeader]) -> Line:
@@ -141,27 +152,52 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
     median = widest(figures.median(cell) for cell in numbered)
     speedup = widest(figures.speedup(cell) for cell in numbered)
     nodes = widest(figures.nodes(cell) for cell in numbered)
-    taken = (
-        2
-        + 2
-        + 5
-        + sum(2 + column for column in (departure, error, bites, median, speedup) if column)
-    )
+    taken = 2 + 2 + 5
+    taken += sum(2 + column for column in (departure, error, bites, median, speedup) if column)
+    growth = widest(figures.growth(cell) for cell in numbered)
+    if taken + variant + 2 + nodes + 2 + growth > width:
+        growth = 0
     if taken + variant + 2 + nodes > width:
         nodes = 0
-    variant = max(12, min(variant, width - taken - (2 + nodes if nodes else 0)))
-    return _Layout(width, variant, departure, error, bites, median, speedup, nodes)
+    last = sum(2 + column for column in (nodes, growth) if column)
+    variant = max(12, min(variant, width - taken - last))
+    return _Layout(width, variant, departure, error, bites, median, speedup, nodes, growth)
+
+
+def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
+    """Return the cells by row: those that follow one another, have no figures and fail of one cause share one."""
+    rows: list[list[CellResult]] = []
+    for cell in cells:
+        last = rows[-1][-1] if rows else None
+        shares = (
+            last is not None
+            and cell.status in BAD
+            and not _has_numbers(cell)
+            and key(last) == key(cell)
+        )
+        if shares:
+            rows[-1].append(cell)
+        else:
+            rows.append([cell])
+    return rows
 
 
 def _has_numbers(cell: CellResult) -> bool:
     """Whether a row shows figures; else it shows why there are none."""
+    if (
+        cell.status is Status.FAIL
+        and (share := figures.tolerance_share(cell)) is not None
+        and share <= 1
+    ):
+        return False  # its values are right: what is wrong is something else
     if cell.status in {Status.PASS, Status.FAIL}:
         return cell.accuracy is not None or cell.latency is not None or not cell.reason
     return False
 
 
-def _row(cell: CellResult, layout: _Layout) -> str:
-    start = f"  {_cut(printable(cell.variant), layout.variant):<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
+def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
+    name = _cut(printable(name or cell.variant), layout.variant)
+    start = f"  {name:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
         where = (
             ""
@@ -179,7 +215,8 @@ def _row(cell: CellResult, layout: _Layout) -> str:
         f"{figures.catches(cell):<{layout.bites}}" if layout.bites else None,
         f"{figures.median(cell):>{layout.median}}" if layout.median else None,
         f"{figures.speedup(cell):<{layout.speedup}}" if layout.speedup else None,
-        figures.nodes(cell) if layout.nodes else None,
+        f"{figures.nodes(cell):<{layout.nodes}}" if layout.nodes else None,
+        figures.growth(cell) if layout.growth else None,
     ]
     return _cut(
         "  ".join([start, *(column for column in columns if column is not None)]).rstrip(),
