@@ -21,9 +21,11 @@ from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
 from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.inputs import InputSet, reached
+from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.judging.emulation import judge_simulated
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.influence import influence
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
@@ -161,7 +163,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
-    _cover(way, subject)
+    _cover(way, subject, kept)
     return subject
 
 
@@ -180,18 +182,21 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
 _covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
 
 
-def _cover(way: Way, subject: Subject) -> None:
+def _cover(way: Way, subject: Subject, kept: Cache) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
     key = (subject.model.sha256, way.found["inputs_sha256"])
     if key not in _covered:
         _covered.clear()
         try:
-            found = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
+            seen = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
         except InputError:  # of inputs that nobody could make, and that were recorded
-            return
-        kinds = {kind: Reached(*counts) for kind, counts in found.kinds.items()}
-        record = CoverageRecord(kinds, notes=found.notes) if kinds or found.notes else None
-        _covered[key] = (record, found.low())
+            seen = Coverage()
+        if way.task.explained and not way.task.cell.card.suite:
+            counts, notes = influence(subject.model, subject.reference, kept)
+            seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
+        kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+        record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+        _covered[key] = (record, seen.low())
     way.found["coverage"], low = _covered[key]
     way.notes += [low] if low else []
 
