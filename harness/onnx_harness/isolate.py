@@ -26,6 +26,7 @@ from typing import Any, TypeVar, cast
 import psutil
 
 from onnx_harness.answers import UnreadableAnswer, pack, unpack
+from onnx_harness.confine import leave_network, limit_resources, renew_time
 from onnx_harness.errors import (
     DiedBefore,
     WorkerCrashed,
@@ -166,7 +167,16 @@ class Worker:
         parent = os.getpid(), threading.current_thread() is threading.main_thread()
         self._process = self._context.Process(
             target=_serve,
-            args=(theirs, self._stage, self._died_of, str(self._log), self._environment, self._preload, *parent),
+            args=(
+                theirs,
+                self._stage,
+                self._died_of,
+                str(self._log),
+                self._environment,
+                self._preload,
+                self._limits,
+                *parent,
+            ),
             name="onnx-harness-worker",
         )
         self._ready = False
@@ -337,6 +347,7 @@ def _serve(
     log: str,
     environment: dict[str, str],
     preload: tuple[str, ...],
+    limits: Limits,
     parent: int,
     tied: bool,
 ) -> None:
@@ -344,6 +355,8 @@ def _serve(
     global _died_of
     _died_of = died_of
     _begin(stage, log, environment, parent, tied)
+    limit_resources(limits.seconds, limits.memory_bytes)
+    leave_network()  # where it can't, the doctor says so
     pipe.send_bytes(b"hello")
     for module in preload:
         with contextlib.suppress(Exception):  # whoever needs it meets the error again, where it can be told
@@ -354,6 +367,7 @@ def _serve(
         except EOFError:
             return
         try:
+            renew_time(limits.seconds)
             function, args = pickle.loads(task)
             answer = pack([function(*args)])
         except Exception as error:
