@@ -118,6 +118,10 @@ class Worker:
             self.close()
             raise
 
+    def limit(self, seconds: float) -> None:
+        """Let calls from now on have so many seconds."""
+        self._limits = Limits(seconds, self._limits.memory_bytes)
+
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process.
 
@@ -152,7 +156,8 @@ class Worker:
     @property
     def doing(self) -> str:
         """What the process noted last: may be asked while a call runs."""
-        return self._stage.value.decode(errors="replace")
+        noted: bytes = self._stage.value
+        return noted.decode(errors="replace")
 
     def close(self) -> None:
         """End the process, whatever it's doing."""

@@ -9,11 +9,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.isolate import Limits, default_memory_bytes
 from onnx_harness.names import check_name
+
+if TYPE_CHECKING:
+    from onnx_harness.isolate import Limits
 
 TABLE = "tool.onnx-harness"
 
@@ -134,6 +136,12 @@ _WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"}
 _CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 
 
+def _default_memory_bytes() -> int:
+    from onnx_harness.isolate import default_memory_bytes  # multiprocessing, psutil: not for pytest's every start
+
+    return default_memory_bytes()
+
+
 def job_word(word: str) -> int:
     """``auto``, which is 0, or a number of processes.
 
@@ -212,6 +220,8 @@ class Settings:
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of being made again.
+        diagnose: whether the cause of each failure is searched for.
+        diagnose_budget: seconds for that search, in each failing cell.
     """
 
     provider: tuple[str, ...] = field(
@@ -283,7 +293,7 @@ class Settings:
         ),
     )
     cell_memory: int = field(
-        default_factory=default_memory_bytes,
+        default_factory=_default_memory_bytes,
         metadata=_option(
             _BYTES,
             "memory limit, such as 4G (default: 3/4 of the machine's)",
@@ -341,10 +351,26 @@ class Settings:
         default=False,
         metadata=_option(_FLAG, "what an earlier run left in --report-dir isn't judged again where nothing changed"),
     )
+    diagnose: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "search for the cause of each failure"),
+    )
+    diagnose_budget: float = field(
+        default=60.0,
+        metadata=_option(
+            _NUMBER,
+            "time for that in a failing cell (default: 60)",
+            "SECONDS",
+            holds=lambda seconds: 0 < seconds < math.inf,
+            range="more than 0 seconds",
+        ),
+    )
 
     @property
     def limits(self) -> Limits:
         """The limits of the worker process."""
+        from onnx_harness.isolate import Limits
+
         return Limits(self.cell_timeout, self.cell_memory)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 
+from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.results.outcome import Outcome
 
 
@@ -383,6 +384,7 @@ class CellResult:
         accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
+        diagnosis: the cause of its failure; None where it wasn't searched for.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
@@ -410,4 +412,5 @@ class CellResult:
     coverage: CoverageRecord | None = None
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
+    diagnosis: Diagnosis | None = None
     peak_bytes: int | None = None

@@ -15,7 +15,7 @@ from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
-from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
+from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -23,9 +23,9 @@ from onnx_harness.isolate import RISK, Worker, noted
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.providers.sessions import thread_environment
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
@@ -135,7 +135,7 @@ class Runner:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
         self.end_jobs()
         result = self.judge(cell)
-        task = self._task(cell)
+        task = self.task(cell)
         try:
             if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
                 artifact = self._started_worker().call(pipeline.artifact_of, task)
@@ -143,8 +143,8 @@ class Runner:
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+            reason = f"can't be timed: {named(error)}"
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
         result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
         self._timed[cell.id] = (cell, result)
@@ -176,7 +176,7 @@ class Runner:
         if self._pinned is None:
             return result
         try:
-            task = self._task(cell)
+            task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
@@ -204,16 +204,25 @@ class Runner:
             done = f"{settled} of {count} settled"
             say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
-                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
-                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-                record = verdicts.without_second(decided[name], words)
+                record = verdicts.without_second(decided[name], named(error))
             if record is None:
                 waiting.append(name)
                 continue
             settled += 1
             yield replace(result, pinned=record)
+
+    def apart(self, settings: Settings, recorded: Path | None) -> Runner:
+        """Return a runner of other settings on the same worker process, which it leaves to this one to end."""
+        runner = Runner(settings, recorded=recorded)
+        runner._worker = self._started_worker()
+        return runner
+
+    def call(self, function: Callable[..., Answer], *args: Any) -> Answer:
+        """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does."""
+        return self._started_worker().call(function, *args)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
@@ -222,7 +231,7 @@ class Runner:
             WorkerDied: it crashed, hung or ate its memory.
             Exception: whatever it raised.
         """
-        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+        return self._started_worker().call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
         """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
@@ -239,7 +248,7 @@ class Runner:
             self._worker.close()
             self._worker = None
             with contextlib.suppress(ResultsError):
-                Cache(cache_root()).prune_if_due()
+                workbench().cache.prune_if_due()
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
@@ -253,7 +262,8 @@ class Runner:
             )
         return self._worker
 
-    def _task(self, cell: Cell) -> Task:
+    def task(self, cell: Cell) -> Task:
+        """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
             self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
@@ -307,7 +317,7 @@ class Runner:
             card_sha256=cell.card.digest(),
         )
         try:
-            judged = self._started_worker().call(pipeline.judge, self._task(cell))
+            judged = self._started_worker().call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
@@ -372,7 +382,7 @@ class Runner:
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
         try:
-            self._started_worker().call(pipeline.run_untouched, self._task(cell), place)
+            self._started_worker().call(pipeline.run_untouched, self.task(cell), place)
         except WorkerDied:
             return False
         except Exception:  # it refuses that set in so many words: nothing died
