@@ -26,6 +26,7 @@ COMMANDS = {
     "transform": "write the model that a variant makes of another",
     "compare": "whether one model file still computes what another one does",
     "diagnose": "the cause of a failure: transform, pass, rule or node, ONNX Runtime's optimizer, input set",
+    "bisect": "the release of a package since which a cell fails",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
     "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",
