@@ -20,10 +20,10 @@ from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import main
 from onnx_harness.errors import CardError, UsageError
-from onnx_harness.judging.half_range import simulated
 from onnx_harness.judging.mixed.account import MOST_RUNS
 from onnx_harness.judging.mixed.search import smallest_set
 from onnx_harness.judging.mixed.switches import MASK, Switched, switched
+from onnx_harness.judging.simulation import simulated
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.selftest.mixed_cases import MixedCase, large_case, mixed_cases

@@ -34,9 +34,10 @@ from onnx_harness.cli.show import console, facts, labelled, size, text, write_js
 from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.card_options import takes_nodes, with_card
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
@@ -134,7 +135,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
-    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
+    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory", "trust_models")
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     bound = bind_variant(variant)
     idle = [step.name for step in bound.steps if step.transform.session]
@@ -230,6 +231,8 @@ def apply(
     """
     before = Model(path)
     note_stage("load")
+    if settings is not None:
+        check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     card = card or matrix.card_for(path)
     bound = list(zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True))
     samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
@@ -276,7 +279,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
+        made = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made]
@@ -295,7 +298,7 @@ def _chooser(
     from onnx_harness.judging.verdict import standard
 
     note_stage("inputs")
-    settings, kept = settings or Settings(), Cache(cache_root())
+    settings, kept = settings or Settings(), workbench().cache
     try:
         answers = reference(model, card, settings, kept)
     except InputError as error:

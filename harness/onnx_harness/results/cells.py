@@ -71,6 +71,7 @@ class GraphChange:
 
 
 NOT_SIMULATED = "float16 could not be simulated"
+BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
 """How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
 
 
@@ -385,6 +386,7 @@ class CellResult:
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
     id: str
@@ -412,3 +414,4 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    peak_bytes: int | None = None

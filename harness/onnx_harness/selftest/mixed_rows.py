@@ -24,8 +24,8 @@ from onnx_harness.judging.reference import reference
 from onnx_harness.judging.verdict import Standard, standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Status
+from onnx_harness.results.workbench import workbench
 from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.half_case import HalfCase
 from onnx_harness.selftest.half_cases import half_cases
@@ -89,7 +89,7 @@ def workplace(case: HalfCase, folder: Path) -> Workplace:
     path = folder / f"{case.name}.onnx"
     onnx.save(case.model, path)
     card = replace(Card(path, case.name, source=PathSource(path)), inputs=case.specs)
-    model, settings, kept = Model(path, card.name), Settings(), Cache(cache_root())
+    model, settings, kept = Model(path, card.name), Settings(), workbench().cache
     answers = reference(model, card, settings, kept, unusual=False)
     bound = bind_variant(parse_variant(VARIANT))
     return Workplace(case, card, model, standard(model, answers, card, bound, "cpu", settings, kept))
