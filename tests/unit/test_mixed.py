@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def run(proto: onnx.ModelProto, **feeds: np.ndarray) -> np.ndarray:
 # The search.
 
 
-def needs(*nodes: int, seen: list[frozenset[int]] | None = None):  # an oracle
+def needs(*nodes: int, seen: list[frozenset[int]] | None = None) -> Callable[[Collection[int]], bool]:
     def passes(float32: Collection[int]) -> bool:
         if seen is not None:
             seen.append(frozenset(float32))
