@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -97,6 +96,8 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     Returns:
         For example ``Did you mean 'cuda'? Known: cpu, cuda, tensorrt.`` At most ``most`` names are listed.
     """
+    import difflib  # not for the plugin's every start
+
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

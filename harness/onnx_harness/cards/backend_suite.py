@@ -16,13 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cards.suite_options import ALL as ALL
+from onnx_harness.cards.suite_options import KINDS as KINDS
+from onnx_harness.cards.suite_options import NAME as NAME
 from onnx_harness.errors import FetchError, UsageError, did_you_mean
 from onnx_harness.names import slug
 from onnx_harness.results.cache import Cache, cache_root
-
-NAME = "onnx-backend-suite"
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
-ALL = "all"
 
 _WRITE_SECONDS = 600.0
 _MODEL = "model.onnx"

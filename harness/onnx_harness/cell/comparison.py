@@ -22,6 +22,7 @@ from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.verdict import Standard
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, has_loops
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers import Provider
@@ -107,6 +108,8 @@ def compare_models(pair: Pair) -> PairOutcome:
         InputError: no inputs can be had.
     """
     note_stage(_READING)
+    for path in (pair.a, pair.b):
+        check_bounds(path, pair.settings.cell_memory, trusted=pair.settings.trust_models)
     a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(

@@ -11,7 +11,16 @@ from onnx_harness import providers, transforms
 from onnx_harness.cards import card as cards
 from onnx_harness.cards.card import Card, KnownFailure, PathSource
 from onnx_harness.errors import CardError, ModelError, UsageError, did_you_mean
-from onnx_harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, distinct_names, model_name, parse_variant
+from onnx_harness.names import (
+    CARD_SUFFIX,
+    ORIGINAL,
+    Variant,
+    cell_id,
+    distinct_names,
+    is_model_file,
+    model_name,
+    parse_variant,
+)
 from onnx_harness.transforms.variant import bind_variant
 
 DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
@@ -40,11 +49,6 @@ class Cell:
             if of_variant and (not entry.providers or self.provider in entry.providers):
                 return entry
         return None
-
-
-def is_model_file(path: Path) -> bool:
-    """Whether ``path`` is named as a model or a card."""
-    return path.name.endswith((".onnx", CARD_SUFFIX))
 
 
 def named_card(path: Path) -> Card:

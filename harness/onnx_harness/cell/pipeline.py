@@ -30,6 +30,7 @@ from onnx_harness.judging.reference import Reference, given, recorded_files, ref
 from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, has_loops, node_count
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers import Provider
@@ -205,6 +206,7 @@ _last: list[tuple[object, tuple[Subject, GraphChange]]] = []
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     """The subject and the size of its graph. The last one is remembered: cells come model by model."""
     card, settings = task.cell.card, task.settings
+    check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
     recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]

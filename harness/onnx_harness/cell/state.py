@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx_harness
+from onnx_harness import transforms
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
@@ -194,7 +197,8 @@ class Way:
                 raise CellEnded(Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = one_sentence(error) if isinstance(error, HarnessError) else named(error)
-            raise CellEnded(status, words, further_lines(error), _SYMPTOMS.get(stage)) from error
+            detail = (*further_lines(error), *own_frames(error))
+            raise CellEnded(status, words, detail, _SYMPTOMS.get(stage)) from error
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
@@ -232,6 +236,25 @@ def one_sentence(error: Exception) -> str:
 def further_lines(error: Exception) -> tuple[str, ...]:
     """The lines after it."""
     return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
+
+
+def own_frames(error: Exception) -> tuple[str, ...]:
+    """Return the frames in which a transform of a user raised an error, as Python's tracebacks write them.
+
+    They are those below the call of a step, where what was called isn't this package's; none for its own transforms.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    calls = [place for place, frame in enumerate(frames) if frame.filename == transforms.__file__]
+    below = frames[calls[-1] + 1 :] if calls else []
+    package = str(Path(onnx_harness.__file__).parent)
+    if not below or below[0].filename.startswith(package):
+        return ()
+    return tuple(
+        f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}' for frame in below[:_MOST_FRAMES]
+    )
+
+
+_MOST_FRAMES = 6
 
 
 def named(error: Exception) -> str:

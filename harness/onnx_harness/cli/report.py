@@ -16,6 +16,7 @@ from onnx_harness.cell import matrix
 from onnx_harness.cli import DONE
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
+from onnx_harness.names import is_model_file
 from onnx_harness.report import comparison, export, figures
 from onnx_harness.report.figures import ModelHeader
 from onnx_harness.report.merge import differences, merge
@@ -279,6 +280,6 @@ def _cards(command: str) -> list[tuple[Path, Card]]:
         path = Path(word.partition("::")[0])
         with contextlib.suppress(HarnessError, OSError, ValueError):
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                if file.is_file() and matrix.is_model_file(file):
+                if file.is_file() and is_model_file(file):
                     cards.append((file, matrix.card_for(file)))
     return cards

@@ -32,6 +32,7 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
 from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import Step, Variant, parse_variant
 from onnx_harness.results.cache import Cache, cache_root
@@ -123,7 +124,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
-    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory")
+    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory", "trust_models")
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     bound = bind_variant(variant)
     idle = [step.name for step in bound.steps if step.transform.session]
@@ -215,6 +216,8 @@ def apply(
     """
     before = Model(path)
     note_stage("load")
+    if settings is not None:
+        check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     bound = [(step, transforms.bind(step)) for step in steps]
     samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
     choose = None

@@ -22,7 +22,8 @@ SMALL_ITEMS = 64
 
 # Field numbers of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
-_INT64, _INT32, _FLOAT = 7, 6, 1
+_INT64, _INT32, _FLOAT, _BOOL = 7, 6, 1, 9
+_WIDTHS = {_INT64: ("q", 8), _INT32: ("i", 4), _BOOL: ("b", 1)}
 _Field = tuple[int, int, int, int, int]
 
 
@@ -33,7 +34,7 @@ class ScannedTensor:
     Attributes:
         dims: as the file says them, negative ones included.
         kind: number of the element type in ``TensorProto.DataType``.
-        values: of a small constant of integers; None of any other.
+        values: of a small constant of integers or booleans; None of any other.
         external: the keys and values that say where its data lies; empty where it lies in the file.
     """
 
@@ -257,8 +258,8 @@ class _Reader:
                 case 13 if wire == 2:
                     key, text = self._entry(first, last)
                     tensor.external[key] = text
-        if tensor.kind in (_INT64, _INT32):
-            tensor.values = stored or self._raw_integers(raw, 8 if tensor.kind == _INT64 else 4)
+        if tensor.kind in _WIDTHS:
+            tensor.values = stored or self._raw_integers(raw, *_WIDTHS[tensor.kind])
         self._scan.tensors.append(tensor)
         return tensor
 
@@ -335,11 +336,11 @@ class _Reader:
             values.append(_signed(item))
         return values
 
-    def _raw_integers(self, raw: tuple[int, int] | None, size: int) -> list[int] | None:
-        if raw is None or raw[1] - raw[0] > size * SMALL_ITEMS or (raw[1] - raw[0]) % size:
+    def _raw_integers(self, raw: tuple[int, int] | None, code: str, width: int) -> list[int] | None:
+        if raw is None or raw[1] - raw[0] > width * SMALL_ITEMS or (raw[1] - raw[0]) % width:
             return None
-        count = (raw[1] - raw[0]) // size
-        return [*struct.unpack(f"<{count}{'q' if size == 8 else 'i'}", self._data[raw[0] : raw[1]])]
+        count = (raw[1] - raw[0]) // width
+        return [*struct.unpack(f"<{count}{code}", self._data[raw[0] : raw[1]])]
 
     def _go_down(self, level: int) -> None:
         if level > MOST_DEPTH:

@@ -125,6 +125,11 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(plain.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
+def is_model_file(path: PurePath) -> bool:
+    """Return whether ``path`` is named as a model or a card."""
+    return path.name.endswith((".onnx", CARD_SUFFIX))
+
+
 def check_name(name: str, what: str) -> str:
     """Return ``name`` if it follows the grammar.
 

@@ -84,5 +84,5 @@ def _load(point: EntryPoint) -> Extension:
     distribution = "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
     try:
         return Extension(point.name, distribution, point.load())
-    except Exception as error:  # its module runs as it's imported: it may raise anything
+    except (Exception, SystemExit) as error:  # its module runs as it's imported: it may raise anything
         return Extension(point.name, distribution, problem=words_of(error))

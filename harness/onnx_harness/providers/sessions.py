@@ -24,6 +24,9 @@ LEVELS: Mapping[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 
+THREADS = "ONNX_HARNESS_THREADS"
+"""The variable that says how many threads a session of this process gets."""
+
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
@@ -82,8 +85,8 @@ def open_session(
         provider: where the nodes are to run.
         purpose: chooses between the provider's accuracy and latency options.
         level: ONNX Runtime's graph optimization level, a key of ``LEVELS``.
-        threads: intra-op threads; None leaves the number to ONNX Runtime. Nodes are always run one
-            after another.
+        threads: intra-op threads; None: this process's share of the cores, or, where it has none,
+            what ONNX Runtime chooses. Nodes are always run one after another.
         allow_spinning: idle threads wait busily. False for steady timings on shared cores.
         record_placement: keep the record that ``placement`` reads.
         external_data: the folder of a serialized model's external data; None: it has none.
@@ -111,6 +114,8 @@ def open_session(
     if provider.ort_name not in ort.get_available_providers():
         # ONNX Runtime would warn once and run on the CPU.
         raise ProviderError(_refused(provider, provider.diagnose()))
+    if threads is None:
+        threads = shared_threads()
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     # A session's errors are raised as well: once is enough.
@@ -147,6 +152,18 @@ def open_session(
     if opened[0] != provider.ort_name:
         raise ProviderError(_refused(provider, provider.diagnose(), opened))
     return session
+
+
+def shared_threads() -> int | None:
+    """Return this process's share of the machine's cores; None where it has them all."""
+    share = os.environ.get(THREADS, "")
+    return int(share) if share.isascii() and share.isdecimal() and int(share) else None
+
+
+def thread_environment(count: int) -> dict[str, str]:
+    """Return the variables that limit a process to ``count`` threads: ours, and numpy's libraries'."""
+    names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, str(count))
 
 
 def provider_options(

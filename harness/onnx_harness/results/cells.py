@@ -385,6 +385,7 @@ class CellResult:
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
     id: str
@@ -412,3 +413,4 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    peak_bytes: int | None = None

@@ -96,6 +96,19 @@ _INSERT_CELL = """
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What judging a cell took.
+
+    Attributes:
+        seconds: of all its stages.
+        peak_bytes: of memory; None where that isn't known.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PastCell:
     """A cell as it ended in a run."""
 
@@ -208,6 +221,22 @@ class History:
             query = "SELECT json FROM cells WHERE run_id = ? ORDER BY cell_id"
             rows = self._database.execute(query, (run_id,)).fetchall()
         return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
+
+    def measured(self) -> dict[str, Measured]:
+        """What each cell took in the latest run that judged it, by cell id.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        # SQLite takes the other columns from the row that has the maximum (https://sqlite.org/lang_select.html#bareagg).
+        query = """
+            SELECT cell_id, max(number), json_extract(cells.json, '$.peak_bytes'),
+                (SELECT total(value) FROM json_each(cells.json, '$.seconds'))
+            FROM cells JOIN runs USING (run_id) GROUP BY cell_id
+        """
+        with self._explained():
+            rows = self._database.execute(query).fetchall()
+        return {cell_id: Measured(seconds, peak) for cell_id, _, peak, seconds in rows}
 
     def note_accepted(self, levels: Sequence[Level]) -> None:
         """Keep who moved which levels, when and why: all of them or none.

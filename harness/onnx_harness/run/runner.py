@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
@@ -22,11 +22,14 @@ from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK, Worker
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
+from onnx_harness.providers.sessions import thread_environment
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
+from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
+from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -47,17 +50,23 @@ class Runner:
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
-    def __init__(self, settings: Settings, *, plain: bool = False, recorded: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, plain: bool = False, recorded: Path | None = None, threads: int | None = None
+    ) -> None:
         """Nothing is started before it's needed.
 
         Args:
             settings: of the run.
             plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
             recorded: a ``.npz`` whose input sets are used instead of all others.
+            threads: of the worker's sessions, where several runners share the machine.
         """
         self.settings = settings
         self._plain = plain
         self._recorded = recorded
+        self._threads = threads
+        self._jobs: Jobs | None = None
+        self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
         self._worker: Worker | None = None
@@ -74,6 +83,25 @@ class Runner:
         """Start the worker now: it gets ready while the run is still being prepared."""
         with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error, where it can be told
             self._started_worker()
+
+    def start_jobs(self, groups: Sequence[Group], count: int) -> None:
+        """Judge those cells in the background, in ``count`` processes; :meth:`judge` waits for each."""
+        cores = this_host(self.devices).cores
+
+        def other() -> Runner:
+            return Runner(
+                self.settings,
+                plain=self._plain,
+                recorded=self._recorded,
+                threads=max(1, cores // count),
+            )
+
+        self._jobs = Jobs(groups, count, other)
+
+    def end_jobs(self) -> None:
+        """Wait for what is judged in the background: what is timed has to be alone on the machine."""
+        if self._jobs is not None:
+            self._jobs.join()
 
     def warm(self) -> None:
         """Wait until the worker is ready, so that what is timed next isn't its start."""
@@ -93,14 +121,19 @@ class Runner:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
         if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
             self._judged[cell.id] = Judged(replace(earlier, latency=None))
+        if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
+            self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
             judged = self._judge_persistently(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            if self._worker is not None and unloadable is None:
+                judged = replace(judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes))
             self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
+        self.end_jobs()
         result = self.judge(cell)
         task = self.task(cell)
         try:
@@ -182,6 +215,16 @@ class Runner:
             settled += 1
             yield replace(result, pinned=record)
 
+    def apart(self, settings: Settings, recorded: Path | None) -> Runner:
+        """Return a runner of other settings on the same worker process, which it leaves to this one to end."""
+        runner = Runner(settings, recorded=recorded)
+        runner._worker = self._started_worker()
+        return runner
+
+    def call(self, function: Callable[..., Answer], *args: Any) -> Answer:
+        """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does."""
+        return self._started_worker().call(function, *args)
+
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
 
@@ -197,6 +240,9 @@ class Runner:
 
     def close(self) -> None:
         """End the worker and the pinned reference, and keep the cache within its limit."""
+        self._closed = True
+        if self._jobs is not None:
+            self._jobs.close()
         if self._pinned is not None:
             self._pinned.close()
         if self._worker is not None:
@@ -207,7 +253,9 @@ class Runner:
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
-            environment: dict[str, str] = {}
+            if self._closed:
+                raise WorkerNotStarted("the run has ended")
+            environment = {} if self._threads is None else thread_environment(self._threads)
             for name in self.settings.provider:
                 environment.update(providers.get(name).environment)
             self._worker = Worker(
@@ -230,6 +278,14 @@ class Runner:
             skipped=tuple(fatal.place for fatal in self._fatal.get(cell.id, ())),
             recorded=self._recorded,
         )
+
+    def _adopt(self, cell: Cell, other: Runner) -> None:
+        """Take over what another runner found out about a cell, for whoever asks further."""
+        self._judged[cell.id] = other._judged[cell.id]
+        if cell.id in other._fatal:
+            self._fatal[cell.id] = other._fatal[cell.id]
+        if cell.card.path in other._without_unusual:
+            self._without_unusual[cell.card.path] = other._without_unusual[cell.card.path]
 
     def _judge_persistently(self, cell: Cell) -> Judged:
         """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it stays; no verdict.
