@@ -330,7 +330,7 @@ def tolerance_share(cell: CellResult) -> float | None:
 
 
 def departure(cell: CellResult) -> str:
-    """``exact``, ``noise`` or ``change``, of the output that departs most; empty if not measured."""
+    """``exact``, ``noise`` or ``change``: the output that departs most; empty if not measured."""
     outputs = cell.accuracy.outputs.values() if cell.accuracy else ()
     departures = {output.departure for output in outputs}
     if not departures or None in departures:
