@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_harness.errors import first_line, open_cpu
+from onnx_harness.errors import first_line
 from onnx_harness.isolate import risking
 from onnx_harness.judging.reference import Reference, runtime_version
+from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard
