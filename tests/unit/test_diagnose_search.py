@@ -88,7 +88,7 @@ def test_passes_that_fail_together_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("how", "words"), [("raise", "planted"), ("die", "SIGSEGV"), ("hang", "did not end")])
 def test_exceptions_deaths_and_hangs_have_causes_too(tmp_path: Path, how: str, words: str) -> None:
     step = spoiling("pass_0", how=how)
-    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=40)
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=60 if how != "hang" else 20)
 
     assert diagnosis.cause.transform == "planted"
     assert words in diagnosis.sentence
@@ -158,4 +158,4 @@ def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> No
 
     assert diagnosis.cause.transform == "fp16.io32"
     assert diagnosis.cause.rules
-    assert any(name.startswith("Mul") for name in diagnosis.cause.rules)
+    assert set(diagnosis.cause.rules) <= {"b", "c", "d"}  # their first outputs: the nodes have no names

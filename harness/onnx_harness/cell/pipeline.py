@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,11 @@ from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
 from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
 from onnx_harness.inputs import InputSet, reached
+from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
+from onnx_harness.judging.emulation import judge_simulated
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.influence import influence
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
@@ -42,6 +45,7 @@ from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
+    BF16_SIMULATED,
     AccuracyRecord,
     CoverageRecord,
     GraphChange,
@@ -86,6 +90,11 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
             check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
+        if isinstance(session, _NoKernel):
+            with way.at(Stage.COMPARE, fault=Status.ERROR):
+                _compare_simulated(way, subject, artifact, session, kept)
+            # There is no model that could be timed here.
+            return Judged(way.result(Status.PASS), None, artifact.level)
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
@@ -161,7 +170,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
-    _cover(way, subject)
+    _cover(way, subject, kept)
     return subject
 
 
@@ -177,21 +186,25 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
     )
 
 
-def _cover(way: Way, subject: Subject) -> None:
+def _cover(way: Way, subject: Subject, kept: Cache) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
     key = (subject.model.sha256, way.found.inputs_sha256)
-    try:
-        coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject))
-    except InputError:  # of inputs that nobody could make, and that were recorded
-        return
+    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, kept))
     way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
-def _coverage(task: Task, subject: Subject) -> tuple[CoverageRecord | None, str]:
-    what = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
-    kinds = {kind: Reached(*counts) for kind, counts in what.kinds.items()}
-    return CoverageRecord(kinds, notes=what.notes) if kinds or what.notes else None, what.low()
+def _coverage(task: Task, subject: Subject, kept: Cache) -> tuple[CoverageRecord | None, str]:
+    try:
+        seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
+    except InputError:  # of inputs that nobody could make, and that were recorded
+        seen = Coverage()
+    if task.explained and not task.cell.card.suite:
+        counts, notes = influence(subject.model, subject.reference, kept)
+        seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
+    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+    return record, seen.low()
 
 
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
@@ -244,7 +257,14 @@ def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class _NoKernel:
+    """An operator that a provider doesn't have in bfloat16."""
+
+    operator: str
+
+
+def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession | _NoKernel:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
@@ -258,6 +278,8 @@ def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> o
         missing = _NO_KERNEL.search(str(error))
         if missing is not None and any(step.transform.precision is Precision.BF16 for step in way.bound.steps):
             operator = missing[1] or missing[2]
+            if not provider.fallback:  # of the CPU nobody asks to be the hardware
+                return _NoKernel(operator)
             raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
         raise
 
@@ -359,6 +381,26 @@ def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: C
 
 def _record(comparison: Comparison | None) -> AccuracyRecord | None:
     return None if comparison is None else comparison.record
+
+
+def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache) -> None:
+    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give them."""
+    cell = way.task.cell
+    why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
+    if not way.task.explained:
+        raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
+    try:
+        outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
+    except NotApplicable as error:
+        raise CellEnded(Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN) from error
+    if outcome.comparison is not None:
+        record = outcome.comparison.record
+        way.found = replace(way.found, accuracy=record, accuracy_simulated=record)
+    way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
+    if not outcome.passed:
+        reason = f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
+        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
+    _judge_recorded(way, subject)
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:

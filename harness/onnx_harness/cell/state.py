@@ -16,6 +16,7 @@ from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError, first_line, named
 from onnx_harness.isolate import note_stage
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
 from onnx_harness.results.cells import (
@@ -200,9 +201,9 @@ class Way:
 
     @property
     def bound(self) -> BoundVariant:
-        """The variant with its steps looked up, once. Raises UsageError, which is then the fault of a stage."""
+        """The variant with its steps looked up and the card's options, once. UsageError is then a stage's fault."""
         if self._bound is None:
-            self._bound = bind_variant(self.task.cell.variant)
+            self._bound = with_card(bind_variant(self.task.cell.variant), self.task.cell.card)
         return self._bound
 
     @contextlib.contextmanager

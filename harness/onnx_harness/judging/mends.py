@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from onnx_harness import transforms
 from onnx_harness.errors import DiedBefore, NotApplicable, first_line
 from onnx_harness.isolate import risking
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Effort, Mix, chooser
+from onnx_harness.judging.mixed.account import Effort, Mix
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.verdict import Standard, conversion_of
 from onnx_harness.model.file import Model
@@ -70,7 +72,7 @@ def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
         return f"No mend is offered: the model is too large to try one; --variant {MIXED} does"
     if any(step.transform.calibrated for step in chain):
         return "No mend is offered: the variant is calibrated as well"
-    mended = bind_variant(_mended(variant.variant, at))
+    mended = with_card(bind_variant(_mended(variant.variant, at)), held.card)
     mix = _tried(replace(held, float_io=None, conversion=conversion_of(mended)), mended, at)
     if mix.nodes == mix.of:
         return f"No mend was found: {mended.variant.spelling} {mix.keeps()}"

@@ -78,8 +78,8 @@ def _shards_amiss(shards: set[str]) -> Iterator[str]:
         plans.setdefault(f"{count} {plan}", set()).add(int(index))
     if len(plans) > 1:
         yield (
-            f"the shards are parts of {len(plans)} different plans, so cells may be missing: give every shard the same "
-            "options, models and history"
+            f"the shards are parts of {len(plans)} different plans, so cells may be missing: give "
+            "every shard the same options, models and history"
         )
     for plan, present in sorted(plans.items()):
         total = int(plan.partition(" ")[0])

@@ -18,7 +18,8 @@ from onnx_harness import transforms
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Mix, chooser
+from onnx_harness.judging.mixed.account import MOST_RUNS, Mix
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import reference
 from onnx_harness.judging.verdict import Standard, standard
 from onnx_harness.model.file import Model
@@ -34,7 +35,7 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 VARIANT = "fp16.mixed"
-MOST_SESSIONS, MOST_RUNS = 4, 60
+MOST_SESSIONS = 4
 MOST_NODES = 1.05
 """Float32 nodes as a share of the fewest, over all networks."""
 LARGE = 800
