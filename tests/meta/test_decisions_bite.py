@@ -21,7 +21,7 @@ from onnx_harness.results.cells import CellResult, Reached, Status
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Transform
 from tests.forests import ML, forest, set_attribute, words
-from tests.models import save
+from tests.models import model, save
 
 FOREST = forest(trees=8, depth=4, seed=21)
 CITIES = ["amber", "beryl", "coral", "dusk", "ember", "flint", "garnet", "hazel"]
@@ -41,6 +41,28 @@ def encoder(cities: list[str]) -> onnx.ModelProto:
 def labels(values: list[float]) -> onnx.ModelProto:
     node = helper.make_node("LabelEncoder", ["k"], ["y"], domain=ML, keys_strings=CITIES, values_floats=values)
     return words([node], {"k": (TensorProto.STRING, ["n", 1])}, 1)
+
+
+def imputer(number: float) -> onnx.ModelProto:
+    settings = {"imputed_value_floats": [1.0, 2.0, number], "replaced_value_float": float("nan")}
+    node = helper.make_node("Imputer", ["x"], ["y"], domain=ML, **settings)
+    return words([node], {"x": (TensorProto.FLOAT, ["n", 3])}, 3)
+
+
+def buckets(last: float) -> onnx.ModelProto:
+    """A column's bucket: more bounds than a set of a few rows has elements."""
+    return model(
+        "(float[n,1] x) => (int64[n] y) { b = Constant <value_floats = [1.0, 10.0, 100.0, 1000.0, "
+        f"{last}]> () a = Constant <value_ints = [1]> () c = GreaterOrEqual (x, b) i = Cast <to = 7> (c) "
+        "y = ReduceSum <keepdims = 0> (i, a) }"
+    )
+
+
+def suppression(overlap: float) -> onnx.ModelProto:
+    return model(
+        "(float[1,20,4] b, float[1,1,20] s) => (int64[n,3] y) { m = Constant <value_ints = [20]> () "
+        f"o = Constant <value_floats = [{overlap}]> () y = NonMaxSuppression (b, s, m, o) }}"
+    )
 
 
 def split(model: onnx.ModelProto, at: int) -> np.float32:
@@ -63,6 +85,9 @@ MISTAKES = {
     "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 15, 9.0)),
     "two categories swapped": (encoder(CITIES), encoder([*CITIES[:-2], "hazel", "garnet"])),
     "one label's value": (labels(VALUES), labels([*VALUES[:-1], 8.1])),
+    "what stands in for no number": (imputer(3.0), imputer(4.0)),
+    "a bound of a bucket": (buckets(1e4), buckets(1.1e4)),
+    "a greatest overlap": (suppression(0.5), suppression(0.8)),
 }
 
 
