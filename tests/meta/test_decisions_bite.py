@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -44,7 +44,7 @@ def labels(values: list[float]) -> onnx.ModelProto:
 
 
 def imputer(number: float) -> onnx.ModelProto:
-    settings = {"imputed_value_floats": [1.0, 2.0, number], "replaced_value_float": float("nan")}
+    settings: dict[str, Any] = {"imputed_value_floats": [1.0, 2.0, number], "replaced_value_float": float("nan")}
     node = helper.make_node("Imputer", ["x"], ["y"], domain=ML, **settings)
     return words([node], {"x": (TensorProto.FLOAT, ["n", 3])}, 3)
 

@@ -415,7 +415,7 @@ def test_boxes_of_a_suppression_overlap_in_all_degrees() -> None:
         """<ir_version: 8, opset_import: ["" : 17]> g (float[1,40,4] b, float[1,1,40] s) => (int64[n,3] y) {
         y = NonMaxSuppression(b, s) }"""
     )
-    boxes = np.asarray(inputs.generate(made, {})[0].values["b"]).reshape(20, 2, 4)
+    boxes = np.asarray(inputs.generate(made, {})[0].values["b"], np.float64).reshape(20, 2, 4)
     first, second = boxes[:, 0], boxes[:, 1]
     shared = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     common = np.prod(np.maximum(shared, 0), axis=1)
