@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.half_range import computes_in_half
@@ -21,6 +22,7 @@ from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.verdict import Standard
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, has_loops
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers import Provider
@@ -28,8 +30,8 @@ from onnx_harness.providers.placement import Placement, placement, shortfall
 from onnx_harness.providers.profile import EMULATED, precision, read_profile
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import AccuracyRecord, Status
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
@@ -106,7 +108,9 @@ def compare_models(pair: Pair) -> PairOutcome:
         InputError: no inputs can be had.
     """
     note_stage(_READING)
-    a, b = Model(pair.a, "a"), Model(pair.b, "b")
+    for path in (pair.a, pair.b):
+        check_bounds(path, pair.settings.cell_memory, trusted=pair.settings.trust_models)
+    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(
         a=_side(a),
@@ -115,7 +119,7 @@ def compare_models(pair: Pair) -> PairOutcome:
         precision=loosest(b.skeleton, beyond=a.skeleton),
     )
     note_stage(_RUNNING_A)
-    answers = _reference(pair, a)
+    answers = pair_reference(pair, a)
     # Out of a narrower type's usual range, B needn't be usable: it's judged on the usual sets.
     judged = answers.sets if outcome.precision is Precision.FP32 else [answers.sets[place] for place in answers.usual]
     outcome = replace(
@@ -150,12 +154,12 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     try:
         first, *others = [feeds_for(session, input_set.values) for input_set in answers.sets]
         outputs = [run(session, first)]
-        outcome = replace(outcome, emulated=_is_emulated(session, provider, half=half))
+        outcome = replace(outcome, emulated=is_emulated(session, provider, half=half))
         outputs += [run(session, values) for values in others]
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
     note_stage(_JUDGING)  # the noise floor runs the untouched model: what dies there isn't B's failure
-    standard = _standard(pair, a, answers, outcome.precision)
+    standard = pair_standard(pair, a, answers, outcome.precision)
     again = partial(run, session, first)
     verdict = judge_outputs(standard, outputs, b, emulated=outcome.emulated, again=again)
     if verdict.status is Status.NOT_APPLICABLE or verdict.comparison is None:
@@ -173,7 +177,8 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     )
 
 
-def _standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precision) -> Standard:
+def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precision) -> Standard:
+    """Return what B's outputs are judged by, where it has ``arithmetic`` beyond A's."""
     return Standard(
         a,
         answers,
@@ -184,7 +189,7 @@ def _standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precision) -
         provider=pair.provider,
         exact=False,
         override=pair.settings.tolerance_override,
-        kept=Cache(cache_root()),
+        kept=workbench().cache,
         # What a quantization may cost follows from its options, and nobody knows those of B's: bounds alone decide.
         explained=arithmetic is not Precision.INT8,
     )
@@ -199,7 +204,7 @@ def _presumed(arithmetic: Precision, *, all_inputs: bool) -> Conversion | None:
     return None
 
 
-def _is_emulated(session: ort.InferenceSession, provider: Provider, *, half: bool) -> bool:
+def is_emulated(session: ort.InferenceSession, provider: Provider, *, half: bool) -> bool:
     """Whether float16 that the model asks for was computed in float32, by the profile of its first run."""
     if not session.get_session_options().enable_profiling:
         return False
@@ -211,11 +216,11 @@ def _side(model: Model) -> Side:
     return Side(model.path, model.sha256, model.size_bytes, model.opset)
 
 
-def _reference(pair: Pair, a: Model) -> Reference:
+def pair_reference(pair: Pair, a: Model) -> Reference:
     """A's inputs and outputs: kept between runs when they are generated, made afresh when they were given."""
     try:
         if pair.recorded is None:
-            return reference(a, pair.card, pair.settings, Cache(cache_root()))
+            return reference(a, pair.card, pair.settings, workbench().cache)
         return given(a, pair.recorded)
     except (ModelError, InputError) as error:
         raise type(error)(f"A ({a.path.name}): {error}") from None

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.ops import opset_of
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.float16 import Clamped
+from onnx_harness.transforms.parts import node_parts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +70,7 @@ def convert_in_place(
     op_block_list: Sequence[str] | None = None,
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
+    refuse_vain: bool = True,
 ) -> onnx.ModelProto:
     """Convert a model as `convert_float_to_bfloat16` does, for a cell: a conversion of next to nothing doesn't apply.
 
@@ -77,6 +80,7 @@ def convert_in_place(
         op_block_list: as there.
         node_block_list: as there.
         allow_missing: as there.
+        refuse_vain: a conversion of next to nothing doesn't apply; a diagnosis asks for one.
 
     Raises:
         NotApplicable: as there, or less than a tenth of the float32 weights would be converted.
@@ -85,7 +89,7 @@ def convert_in_place(
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
-    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=True)
+    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain)
     return convert_to_half(model, _rounder(model), request)
 
 
@@ -94,7 +98,7 @@ def _rounder(model: onnx.ModelProto) -> Rounder:
     from onnx_harness.transforms.half.schemas import BFLOAT16
     from onnx_harness.transforms.half.weights import Rounder
 
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     if opset < _OPSET:
         raise NotApplicable(f"operators take bfloat16 since opset {_OPSET}, and the model is of opset {opset}")
     return Rounder((0.0, MAX_FINITE_VAL), round_to_bfloat16, BFLOAT16)
@@ -139,6 +143,7 @@ def _transform(summary: str, form: str, **rest: Any) -> Transform:
         forms={form: {"keep_io_types": True} if form.endswith("io32") else {}},
         options=_OPTIONS if form.endswith("io32") else {**_OPTIONS, "keep_io_types": tuple},
         precision=Precision.BF16,
+        parts=node_parts("node_block_list", refuse_vain=False),
         **rest,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms import Precision, Transform
+from onnx_harness.transforms.parts import node_parts
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +54,7 @@ TRANSFORM = (
         forms={"fp16.onnxmltools": {}},
         requires=("onnxconverter-common",),
         precision=Precision.FP16,
+        parts=node_parts("node_block_list"),
         float_io="float16",
         groups=("fp16", "peers"),
     ),
@@ -62,6 +64,7 @@ TRANSFORM = (
         forms={"fp16.onnxmltools.io32": {"keep_io_types": True}},
         requires=("onnxconverter-common",),
         precision=Precision.FP16,
+        parts=node_parts("node_block_list"),
         groups=("fp16", "peers"),
     ),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms import Transform
+from onnx_harness.transforms import Parts, Transform
 
 if TYPE_CHECKING:
     import onnx
@@ -128,6 +128,14 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
         raise NotApplicable(f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
 
 
+def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
+    return chosen_passes(**options)
+
+
+def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    return {**options, "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names)}
+
+
 TRANSFORM = Transform(
     summary="onnxoptimizer with the passes of onnx-simplifier, until nothing changes",
     apply=optimize,
@@ -135,4 +143,5 @@ TRANSFORM = Transform(
     options={"skip_fuse_bn": bool, "skipped_optimizers": tuple},
     requires=("onnxoptimizer",),
     check=chosen_passes,
+    parts=Parts("pass", _parts, _without),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from onnx_harness.transforms import Transform
+from onnx_harness.transforms import Parts, Transform
 from onnx_harness.transforms.optimize import refuse_over_2_gb
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ NAMES = (
 )
 
 
-def run_pass(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Run the pass ``name`` once, as onnxoptimizer's documentation does.
+def run_pass(model: onnx.ModelProto, name: str, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+    """Run the pass ``name`` once, as onnxoptimizer's documentation does, unless it is ``skipped``.
 
     Raises:
         NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
@@ -73,8 +74,16 @@ def run_pass(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
     import onnxoptimizer
 
-    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, [name])
+    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, [] if name in skipped else [name])
     return optimized
+
+
+def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
+    return (options["name"],)
+
+
+def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    return {**options, "skipped": tuple(names)}
 
 
 TRANSFORM = Transform(
@@ -83,4 +92,5 @@ TRANSFORM = Transform(
     forms={f"pass.{name}": {"name": name} for name in NAMES},
     requires=("onnxoptimizer",),
     groups=("passes",),
+    parts=Parts("pass", _parts, _without),
 )

@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.transforms import Transform, detail, parse_shape
+from onnx_harness.transforms import Parts, Transform, detail, parse_shape
 from onnx_harness.transforms.passes import NAMES as PASSES
+from onnx_harness.transforms.simplification.rule_names import RULES
 
 if TYPE_CHECKING:
     import onnx
 
 MAX_GROWTH_BYTES = 1 << 20
-RULES = (
-    *("lift constants", "inline branches", "remove dead", "merge initializers", "merge nodes", "remove nops"),
-    *("fold dimensions", "fold reshapes", "merge chains", "merge pairs", "fold constants", "fuse pads"),
-    *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
-)
 
 Shapes = Sequence[str] | Mapping[str, Sequence[int]]
 
@@ -223,6 +219,17 @@ def _check(
             )
 
 
+def _parts(model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG001
+    from onnx_harness.transforms.simplification.rounds import rule_of
+
+    skipped = {rule_of(name) for name in options.get("skipped_optimizers", ())}
+    return tuple(rule for rule in RULES if rule not in skipped)
+
+
+def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    return {**options, "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names)}
+
+
 TRANSFORM = Transform(
     summary="shapes inferred, constants folded, nodes merged or removed that do nothing",
     apply=_apply,
@@ -239,4 +246,5 @@ TRANSFORM = Transform(
     input_shapes="overwrite_input_shapes",
     requires=("onnx-ir",),
     check=_check,
+    parts=Parts("rule", _parts, _without),
 )

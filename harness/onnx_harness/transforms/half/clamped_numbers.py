@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
-from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, MOVES
+from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT
 from onnx_harness.transforms.half.weights import Rounder
 
 _LARGEST = 65504.0  # the largest finite float16

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import onnx
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.clamped_numbers import steps_of_constants, steps_with_clamped_numbers
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
@@ -14,8 +15,8 @@ from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.layer_norms import layer_norms
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
-from onnx_harness.transforms.half.requests import Request
-from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, MOVES, SCATTERS, takes, takes_at
+from onnx_harness.transforms.half.requests import Request, label
+from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTERS, takes, takes_at
 from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
@@ -118,7 +119,7 @@ class Halving:
             (step.op or step.node.op_type) in self._blocked_ops
             or step.scope.blocked
             or step in self._kept
-            or (bool(self._blocked_nodes) and step.node.name in self._blocked_nodes)
+            or (bool(self._blocked_nodes) and label(step.node) in self._blocked_nodes)
         )
 
     def _means(self) -> set[Step]:

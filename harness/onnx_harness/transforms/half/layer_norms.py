@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import MOVES
 
 # What follows the subtraction of the mean: the variance, its root, the quotient, scale and bias.
 _FOLLOWS = (("Pow", "Mul"), ("ReduceMean",), ("Add",), ("Sqrt",), ("Div",), ("Mul",), ("Add",))

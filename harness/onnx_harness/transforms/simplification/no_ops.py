@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnx_harness.model.constants import ir_constant
 from onnx_harness.model.graph import Editing, all_graphs, all_nodes
 from onnx_harness.model.types import Fact
 
@@ -23,32 +24,12 @@ def lift_constants(editing: Editing) -> int:
         for node in list(graph):
             if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
                 continue
-            tensor = constant_tensor(node)
+            tensor = ir_constant(node)
             if tensor is not None:
                 replace_by_initializer(editing, node.outputs[0], tensor)
                 graph.remove(node, safe=True)
                 lifted += 1
     return lifted
-
-
-def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
-    """The value of a ``Constant`` node; None when it is sparse or an attribute of the function that it's in."""
-    (name, attribute), *others = node.attributes.items()
-    if others or attribute.is_ref():
-        return None
-    match name:
-        case "value":
-            # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
-            return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
-        case "value_float":
-            return ir.tensor(np.array(attribute.as_float(), np.float32))
-        case "value_floats":
-            return ir.tensor(np.array(attribute.as_floats(), np.float32))
-        case "value_int":
-            return ir.tensor(np.array(attribute.as_int(), np.int64))
-        case "value_ints":
-            return ir.tensor(np.array(attribute.as_ints(), np.int64))
-    return None
 
 
 def constant_value(editing: Editing, stem: str, numbers: Sequence[int]) -> ir.Value:

@@ -21,7 +21,7 @@ from onnx_harness.transforms.simplification import (
     sequences,
 )
 from onnx_harness.transforms.simplification.folding import ConstantFolder
-from onnx_harness.transforms.simplify import RULES
+from onnx_harness.transforms.simplification.rule_names import RULES
 
 # Room for conditions and axes.
 _THRIFTY_BYTES = 1 << 13

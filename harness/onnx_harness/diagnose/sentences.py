@@ -1,0 +1,123 @@
+"""The cause of a failure in one sentence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx_harness.results.diagnosis import Cause, NodeCause
+
+if TYPE_CHECKING:
+    from onnx_harness.diagnose.search import Findings
+    from onnx_harness.diagnose.trials import Question
+
+_MOST = 4
+
+
+def sentence(found: Findings, question: Question, seconds: float) -> str:
+    """Return what is known, for a person.
+
+    Args:
+        found: what is known.
+        question: what was asked.
+        seconds: the budget.
+    """
+    what = question.task.cell.id if question.candidate is None else question.candidate.name
+    match found.end:
+        case "passes":
+            return f"Nothing to diagnose: {what} passes."
+        case "flaky":
+            return f"{what} is flaky: it failed in {found.remark} trials, all of them alike ({found.failure})."
+        case "not judged":
+            return f"Nothing to diagnose: {what} isn't judged ({found.remark})."
+        case "untouched":
+            return f"The untouched model itself fails, and no transform has a part in it: {found.remark}"
+    subject = _subject(found)
+    if found.end == "budget":
+        so_far = f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
+        more = f"--budget {10 * seconds:g} goes on"
+        return f"No cause was found within {seconds:g} s; {so_far} ({found.failure}); {more}."
+    if not subject:
+        return f"No cause was found: {found.failure}."
+    facts = _facts(found.cause)
+    told = f" ({'; '.join(facts)})" if facts else ""
+    return f"{subject}: {found.failure}{told}."
+
+
+def _subject(found: Findings) -> str:
+    """Return what is at fault, the most exact first."""
+    cause = found.cause
+    words = _runtime(found) or _step(found)
+    if cause.provider is not None:
+        words = f"provider '{cause.provider}'" + (f", {words}" if words else "")
+    if found.threads:
+        words = f"{words}, with more than one thread" if words else "more than one thread"
+    if cause.node is not None and _node(cause.node) not in found.operators:
+        words = f"{words} on {_node(cause.node)}" if words else _node(cause.node)
+    return words
+
+
+def _step(found: Findings) -> str:
+    cause = found.cause
+    if cause.transform is None:
+        return ""
+    named = cause.passes or cause.rules
+    if not named or (cause.passes and f"pass.{named[0]}" == cause.transform):
+        return f"`{cause.transform}`"
+    return f"{_listed(named)} ({_counted(found.kind, len(named))} of `{cause.transform}`)"
+
+
+def _runtime(found: Findings) -> str:
+    cause = found.cause
+    if cause.level is None:
+        return ""
+    made = f", which made {', '.join(found.operators[:_MOST])}" if found.operators else ""
+    before = f", on what `{cause.transform}` made" if cause.transform is not None else ""
+    if cause.optimizers:
+        return f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){made}{before}"
+    return f"ONNX Runtime's optimization level '{cause.level}'{before}"
+
+
+def _node(node: NodeCause) -> str:
+    return f"{node.op_type} '{node.name}'"
+
+
+def _facts(cause: Cause) -> list[str]:
+    facts = []
+    if cause.node is not None:
+        facts.append(f"own error {_error(cause.node.own_error)}, inherited {_error(cause.node.inherited_error)}")
+    if cause.input_set is not None:
+        facts.append(f"input {cause.input_set}")
+    if cause.release is not None:
+        facts.append(f"since {cause.release}")
+    return facts
+
+
+def _error(error: float | None) -> str:
+    return "not finite" if error is None else f"{error:.2g}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    words = " and ".join(f"`{name}`" for name in names[:_MOST])
+    return f"{words} and {len(names) - _MOST} more" if len(names) > _MOST else words
+
+
+def _counted(kind: str, count: int) -> str:
+    plural = {"pass": "passes"}.get(kind, f"{kind}s")
+    return f"a {kind}" if count == 1 else f"the {count} {plural} together"
+
+
+def of_release(cell: str, package: str, good: str | None, bad: str | None, reason: str) -> str:
+    """Return since which release a cell fails.
+
+    Args:
+        cell: its id.
+        package: the distribution's name.
+        good: the last release that passes; None: none does.
+        bad: the first one that fails; None: the last one passes.
+        reason: that the verdict gives with it.
+    """
+    if bad is None:
+        return f"Nothing to search for: {cell} passes with {package} {good or 'as it is installed'}."
+    if good is None:
+        return f"{cell} fails with every release of {package} that could be tried, down to {bad}: {reason}"
+    return f"{cell} fails since {package} {bad}; {good} is right: {reason}"
