@@ -278,7 +278,7 @@ class _Mixing:
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - RESERVED or self._account.seconds > self._seconds
+        return self._account.runs >= MOST_RUNS - RESERVED * len(self._sets) or self._account.seconds > self._seconds
 
     # The converted model.
 
