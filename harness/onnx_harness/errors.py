@@ -99,7 +99,9 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     import difflib  # not for the plugin's every start
 
     names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    # Capitals are no other word: `--provider CPU`.
+    close = [name for name in names if name.lower() == word.lower()]
+    close = close or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {listed}."
 

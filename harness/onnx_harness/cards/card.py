@@ -392,7 +392,10 @@ def _tolerance(section: Section) -> ToleranceSpec:
             inner = section.section(precision)
             inner.allow(*_BOUNDS)
             by_precision[precision] = _bounds(inner, {})
-    return _bounds(section, by_precision)
+    spec = _bounds(section, by_precision)
+    if spec.rtol is not None and spec.atol is None:
+        raise section.error("rtol", "stands without atol: give both, as on the command line, or atol alone")
+    return spec
 
 
 def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> ToleranceSpec:

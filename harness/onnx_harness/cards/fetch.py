@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -28,6 +27,7 @@ from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
 from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench
 
 BUILD_SECONDS = 600.0
@@ -341,15 +341,15 @@ def _build(card: Card, source: BuilderSource, folder: Path) -> None:
 @contextlib.contextmanager
 def _one_process(key: str) -> Iterator[None]:
     """Hold everybody else who wants ``key`` until this block is left, or this process dies."""
-    lock = cache_root() / "locks" / key
+    path = cache_root() / "locks" / key
     try:
-        lock.parent.mkdir(exist_ok=True)
-        file = lock.open("w")
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("w")
     except OSError as error:
-        raise cannot_write("The cache", lock, error, f"${VARIABLE}") from error
+        raise cannot_write("The cache", path, error, f"${VARIABLE}") from error
     with file:
         with contextlib.suppress(OSError):  # Without locks, two may fetch the same thing; the cache keeps one.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
         yield
 
 

@@ -22,9 +22,11 @@ from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
 from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
 from onnx_harness.inputs import InputSet, reached
+from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
 from onnx_harness.judging.emulation import judge_simulated
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.influence import influence
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
@@ -168,7 +170,7 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
-    _cover(way, subject)
+    _cover(way, subject, kept)
     return subject
 
 
@@ -184,21 +186,25 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
     )
 
 
-def _cover(way: Way, subject: Subject) -> None:
+def _cover(way: Way, subject: Subject, kept: Cache) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
     key = (subject.model.sha256, way.found.inputs_sha256)
-    try:
-        coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject))
-    except InputError:  # of inputs that nobody could make, and that were recorded
-        return
+    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, kept))
     way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
-def _coverage(task: Task, subject: Subject) -> tuple[CoverageRecord | None, str]:
-    what = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
-    kinds = {kind: Reached(*counts) for kind, counts in what.kinds.items()}
-    return CoverageRecord(kinds, notes=what.notes) if kinds or what.notes else None, what.low()
+def _coverage(task: Task, subject: Subject, kept: Cache) -> tuple[CoverageRecord | None, str]:
+    try:
+        seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
+    except InputError:  # of inputs that nobody could make, and that were recorded
+        seen = Coverage()
+    if task.explained and not task.cell.card.suite:
+        counts, notes = influence(subject.model, subject.reference, kept)
+        seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
+    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+    return record, seen.low()
 
 
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:

@@ -232,12 +232,12 @@ class Bench:
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give nodes without a name of their own one that says what they are."""
+    """Give nodes without a name of their own that of their first output: a person finds them by it."""
     names = {node.name for node in graph.node}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
         if not node.name or node.name in seen:
-            name = f"{node.op_type}_{number}"
+            name = next(iter(node.output), "") or f"{node.op_type}_{number}"
             while name in names:
                 name += "_"
             node.name = name

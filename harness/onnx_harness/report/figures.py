@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from onnx_harness.names import ORIGINAL
+from onnx_harness.names import ORIGINAL, is_model_file
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.results.cells import (
     BF16_SIMULATED,
@@ -127,7 +128,11 @@ def sentence(cells: Sequence[CellResult]) -> str:
 def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
+    file = PurePath(header.path).name
+    shown = model.rpartition(".")[2] in file.lower()  # a name of another script isn't in the id
     parts = []
+    if file and not shown and is_model_file(PurePath(file)):
+        parts.append(file)
     if header.license:
         parts.append(header.license)
     if header.bytes is not None:
@@ -236,6 +241,14 @@ def nodes(cell: CellResult) -> str:
     return counted(after, "node") if before == after else f"{before:,} -> {after:,}"
 
 
+def growth(cell: CellResult) -> str:
+    """Return ``0.50x size`` where the file's size changed by 1% or more; empty otherwise."""
+    if cell.graph is None or not cell.graph.bytes_before:
+        return ""
+    ratio = cell.graph.bytes_after / cell.graph.bytes_before
+    return "" if abs(ratio - 1) < 0.01 else f"{ratio:.2f}x size"
+
+
 def precision(cell: CellResult) -> str:
     """Name the type that float arithmetic really ran in: ``float16``, ``float16 emulated``.
 
@@ -317,7 +330,7 @@ def tolerance_share(cell: CellResult) -> float | None:
 
 
 def departure(cell: CellResult) -> str:
-    """``exact``, ``noise`` or ``change``, of the output that departs most; empty if not measured."""
+    """``exact``, ``noise`` or ``change``: the output that departs most; empty if not measured."""
     outputs = cell.accuracy.outputs.values() if cell.accuracy else ()
     departures = {output.departure for output in outputs}
     if not departures or None in departures:
@@ -344,6 +357,8 @@ def worst_error(cell: CellResult) -> str:
     _, output = worst
     if output.nonfinite:
         return f"{output.nonfinite:,} nonfinite"
+    if not output.rtol and output.atol and output.max_abs is not None:
+        return f"{_short(output.max_abs)} of {_short(output.atol)} absolute"
     if output.minimum_tolerance is not None:
         return f"{_short(output.minimum_tolerance)} of {_short(output.rtol)}"
     return "" if output.max_abs is None else f"{_short(output.max_abs)} absolute"

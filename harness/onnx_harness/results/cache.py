@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -22,6 +21,7 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.names import check_name
 from onnx_harness.results.codec import Codec
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock
 
 T = TypeVar("T")
 
@@ -296,7 +296,7 @@ class Cache:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with contextlib.suppress(OSError):  # File systems without locks fall back on age alone.
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, wait=False)
             yield folder
         finally:
             os.close(handle)
@@ -351,7 +351,7 @@ class Cache:
         except OSError as error:
             raise cannot_write("A temporary artifact", parent, error, "TMPDIR") from error
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle, wait=False)
         weakref.finalize(self, _remove_scratch, scratch, handle, os.getpid())
         return scratch
 
@@ -387,7 +387,7 @@ def _remove_stale(folders: Iterable[Path]) -> None:
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, wait=False)
                 shutil.rmtree(folder)
             finally:
                 os.close(handle)

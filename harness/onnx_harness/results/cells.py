@@ -319,7 +319,8 @@ class CoverageRecord:
 
     Attributes:
         kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
-            tables, ``words`` (the n-grams of vocabularies). What a model hasn't got is missing.
+            tables, ``words`` (the n-grams of vocabularies); ``sides of comparisons`` and ``branches`` of If, two each,
+            and ``inputs that matter``, whose value changes an output. What a model hasn't got is missing.
         notes: what couldn't be followed back to an input, a sentence each.
     """
 

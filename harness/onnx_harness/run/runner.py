@@ -19,7 +19,7 @@ from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, Worke
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
-from onnx_harness.isolate import RISK, Worker
+from onnx_harness.isolate import RISK, Worker, noted
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.providers.sessions import thread_environment
@@ -105,7 +105,7 @@ class Runner:
 
     def warm(self) -> None:
         """Wait until the worker is ready, so that what is timed next isn't its start."""
-        self._started_worker().call(providers.get, "cpu")
+        self._started_worker().call(noted)
 
     def probe(self, provider: str) -> Availability:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
