@@ -45,8 +45,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, causes, defect-causes, cost. What was found stays in the log\n"
-        "and isn't looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, causes, defect-causes, cost. What was found\n"
+        "stays in the log and isn't looked for again, until the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 

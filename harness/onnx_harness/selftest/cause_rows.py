@@ -92,11 +92,10 @@ def _of_defect(file: Path, variant: str) -> Outcome:
     card, chain = card_for(file), parse_variant(variant)
     found = diagnose(Task(Cell(card, chain, "cpu"), materialize(card), _SETTINGS))
     step, cause = chain.steps[-1].name, found.cause
+    right = cause.transform == step
     if step.startswith("ort."):
         right = cause.transform is None and cause.level is not None
-    else:
-        right = cause.transform == step
-    if step.startswith("pass."):
+    elif step.startswith("pass."):
         right = right and cause.passes == (step.removeprefix("pass."),)
     return _outcome(found, found.found and right, file.stem)
 
