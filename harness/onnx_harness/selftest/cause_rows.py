@@ -26,7 +26,7 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 _GOAL = 0.97
-_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 4, 2, 12
+_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 3, 2, 6
 _FAULTS = 8
 _SETTINGS = Settings(input_sets=1)
 
