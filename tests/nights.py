@@ -54,10 +54,10 @@ def pinned(
         pinned_median_ms=2.0,
     )
     first = decide_cells({"": (made, accepted)})[""]
-    made = with_verdict(made, first, accepted)
+    made = with_verdict(made, accepted, first)
     if undecided(made):
         second = spread_about(again or ratio, spread, confirming_pairs(pairs), rng)
-        made = with_verdict(made, decide_again(first, second, accepted), accepted)
+        made = with_verdict(made, accepted, decide_again(first, second, accepted))
         made = replace(made, confirming_log_ratios=second)
     return replace(made, **more)
 

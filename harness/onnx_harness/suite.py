@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -17,49 +17,84 @@ from onnx_harness.results.cells import CellResult, Status
 if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
 
-Record = Callable[[CellResult], None]
+
+_UNUSED = "ignore:Benchmark fixture was not used"  # pytest-benchmark's, of a test whose timing an earlier run did
+
+
+class Record(Protocol):
+    """Takes a cell's verdict; ``reused`` is one that an earlier run made."""
+
+    def __call__(self, result: CellResult, *, reused: bool = False) -> None:
+        """Keep it for the report."""
+
+
 Progress = Callable[[str], None]
 
 
 def test_accuracy(
     onnx_cell: Cell,
-    onnx_runner: Runner,
-    onnx_record: Record,
-    onnx_progress: Progress,
+    _onnx_runner: Runner,
+    _onnx_record: Record,
+    _onnx_progress: Progress,
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    if (earlier := _onnx_runner.past.verdict(onnx_cell)) is not None:
+        _onnx_record(earlier, reused=True)
+        conclude(earlier)
+        return
     from onnx_harness.diagnose import repro
 
-    result = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
-    kept = repro.settle(onnx_runner, onnx_cell, result)
+    result = against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
+    kept = repro.settle(_onnx_runner, onnx_cell, result)
     if result.status in (Status.FAIL, Status.ERROR):
         lines = [] if kept is None else [kept]
-        result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, onnx_runner)))
-        result = diagnosed(result, onnx_cell, onnx_runner, onnx_progress)
-    onnx_record(result)
+        result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner)))
+        result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
+    _onnx_record(result)
     conclude(result)
 
 
 def test_latency(
     onnx_cell: Cell,
-    onnx_runner: Runner,
-    onnx_record: Record,
-    onnx_progress: Progress,
+    _onnx_runner: Runner,
+    _onnx_record: Record,
+    _onnx_progress: Progress,
     benchmark: Any,
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
     if hasattr(request.config, "workerinput"):
         pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
-    accurate = against_expectation(judged(onnx_cell, onnx_runner, onnx_progress), onnx_cell)
+    if (earlier := _onnx_runner.past.timed(onnx_cell)) is not None:
+        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        _onnx_record(earlier, reused=True)
+        conclude(earlier)
+        return
+    accurate = _onnx_runner.past.verdict(onnx_cell) or against_expectation(
+        judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell
+    )
     if accurate.status is not Status.PASS:
-        onnx_record(onnx_runner.beside(onnx_cell, accurate))
+        reused = _onnx_runner.past.verdict(onnx_cell) is not None
+        _onnx_record(_onnx_runner.beside(onnx_cell, accurate), reused=reused)
         pytest.skip(f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed")
-    result = onnx_runner.time(onnx_cell, benchmark)
+    if benchmark.disabled:
+        _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
+        pytest.skip("latency isn't measured: --benchmark-disable")
+    if accurate.placement is None:
+        _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
+        pytest.skip("its type was simulated, since the provider has no kernels for it: there is nothing to time")
+    # What pytest-benchmark stores and shows: a name with the model, and params that JSON has.
+    benchmark.name, benchmark.param = f"test_latency[{onnx_cell.id}]", onnx_cell.id
+    benchmark.params = {
+        "model": onnx_cell.card.name,
+        "variant": onnx_cell.variant.id,
+        "provider": onnx_cell.provider,
+    }
+    result = _onnx_runner.time(onnx_cell, benchmark)
     if result.status is Status.ERROR:
-        result = replace(result, detail=(alone(request.node, onnx_cell, onnx_runner),))
-    onnx_record(result)
+        result = replace(result, detail=(alone(request.node, onnx_cell, _onnx_runner),))
+    _onnx_record(result)
     conclude(result)
 
 

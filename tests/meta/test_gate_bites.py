@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a run without the reference, as under xdist": (
         {"pinned": None, "latency": None},
         INVALID,
-        "wasn't timed beside the pinned reference: the run named none",
+        "wasn't timed with the pinned reference: the run named none",
     ),
     "a reference that died": (
         {"pinned": pinned(ratio=1.0, log_ratios=()), "latency": None},
@@ -195,23 +195,23 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "slower on the fresh pairs alone": (
         {"pinned": pinned(1.005, again=1.10, spread=0.06)},
         PASS,
-        "note: +10.0% when measured again, which the first measurement (+0.5%) lacks: not a suspect night",
+        "note: +10.0% when measured again, which the first measurement (+0.5%) doesn't show: not a suspect night",
     ),
     "a confirmation that was never run": (
         {"pinned": pinned(1.10, confirming_log_ratios=())},
         INVALID,
-        "tonight's first measurement is fail, and the run ended before the second, which that asks for: run again",
+        "tonight's first measurement is fail, and the run ended before the second, which that requires: run again",
     ),
     "a doubt that was never settled": (
         {"pinned": pinned(1.02, spread=0.06, confirming_log_ratios=())},
         INVALID,
         "tonight's first measurement is inconclusive, and the run ended before the second",
     ),
-    "no verdict": ({"pinned": pinned(verdict=None)}, INVALID, "the run ended before it was held against its accepted"),
+    "no verdict": ({"pinned": pinned(verdict=None)}, INVALID, "the run ended before it was compared with its accepted"),
     "so few pairs that they couldn't fail": (
         {"pinned": pinned(1.10, pairs=6)},
         INVALID,
-        "tonight's readings are none to rest on: 6 pairs can't fail at 0.01 whatever they say: it takes 7",
+        "tonight's readings can't be used: 6 pairs can't fail at 0.01 whatever they show: it takes 7",
     ),
     "readings that were replayed": (
         {"pinned": pinned(spread=0.0)},
@@ -564,7 +564,7 @@ def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest
     told = "doubtful latencies measured again, on fresh pairs in turn, 0 of 1 settled: net-original-cpu, turn "
     for turn in range(1, math.ceil(32 / PART_PAIRS) + 1):
         assert f"{told}{turn}\n" in ended.told
-    assert "latency beside the accepted levels: 1 fail, 1 of them measured again" in ended.told
+    assert "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
     record = ended.cells["net-original-cpu"]["pinned"]
     verdict = record["verdict"]
     assert (verdict["outcome"], verdict["reason"]) == ("fail", "fail, then fail on fresh pairs")
@@ -627,7 +627,7 @@ def test_no_verdict_is_recorded_under_xdist(slowed: Path, capsys: pytest.Capture
     assert ended.cells["net-original-cpu"]["pinned"] is None
     capsys.readouterr()
     assert main(["gate", "--report-dir", str(slowed / "reports")]) == INVALID
-    assert "wasn't timed beside the pinned reference: the run named none" in capsys.readouterr().out
+    assert "wasn't timed with the pinned reference: the run named none" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

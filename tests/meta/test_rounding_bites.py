@@ -38,13 +38,13 @@ def holding(graph: str, **constants: Any) -> onnx.ModelProto:
     return made
 
 
-def quantized() -> onnx.ModelProto:
+def quantized(seed: int = 2) -> onnx.ModelProto:
     """A product between quantizers. No two of its weights saturate in a sum of 16 bits."""
     return holding(
         QDQ,
         sx=np.float32(0.02),
         zx=np.uint8(128),
-        wq=np.random.default_rng(2).integers(-60, 60, (64, 64)).astype(np.int8),
+        wq=np.random.default_rng(seed).integers(-60, 60, (64, 64)).astype(np.int8),
         sw=np.full(64, 0.003, np.float32),
         zw=np.zeros(64, np.int8),
         sm=np.float32(0.03),
@@ -95,6 +95,49 @@ def test_an_untouched_model_that_rounds_passes_at_every_level(
     result = judged(build(), variant=variant)
     assert result.status is Status.PASS, (result.reason, result.detail, result.notes)
     assert any(note.startswith(floor_room.RESTS_ON) for note in result.notes)
+
+
+# Of 150 drawn so, these round an element of one set or two the other way at another level of ONNX Runtime, where no
+# draw of their last bits did.
+@pytest.mark.parametrize("variant", ["original", "ort.extended"])
+@pytest.mark.parametrize("seed", [112, 144, 156, 190])
+def test_one_flip_of_one_element_is_no_fault(seed: int, variant: str, judged: Callable[..., CellResult]) -> None:
+    result = judged(quantized(seed), variant=variant)
+    assert result.status is Status.PASS, (result.reason, result.detail, result.notes)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("{ y = Round(x) }", "{ h = Add(x, half) y = Floor(h) }"),
+        (
+            "{ r = Round(x) m = MatMul(r, w) y = Round(m) }",
+            "{ h = Add(x, half) r = Floor(h) m = MatMul(r, w) y = Round(m) }",
+        ),
+    ],
+    ids=["the output itself", "before a product"],
+)
+def test_another_rule_for_ties_is_caught_on_the_set_of_ties(
+    right: str, wrong: str, judged: Callable[..., CellResult]
+) -> None:
+    head = "(float[n,64] x) => (float[n,64] y) "
+    held = {"half": np.float32(0.5), "w": np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)}
+    result = judged(holding(head + right, **held), holding(head + wrong, **held))
+    assert result.status is Status.FAIL, result
+
+
+def test_one_step_of_one_element_is_caught_where_values_lie_on_an_edge(judged: Callable[..., CellResult]) -> None:
+    # The first element is one step off wherever its input is whole, which is so in no usual set.
+    graph = (
+        "(float[n,64] x) => (float[n,64] y) "
+        "{ f = Floor(x) e = Equal(f, x) c = Cast <to = 1> (e) p = Mul(c, first) r = Round(x) y = Sub(r, p) }"
+    )
+    first = np.zeros(64, np.float32)
+    first[0] = 1
+    right = holding("(float[n,64] x) => (float[n,64] y) { y = Round(x) }")
+    result = judged(right, holding(graph, first=first))
+    assert result.status is Status.FAIL, result
+    assert "on unusual inputs alone" in str(result.reason)
 
 
 def negated_column(array: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,17 @@ import pytest
 from onnx_harness.cards.card import KnownFailure
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cli import main
+from onnx_harness.inputs.plan import search
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
-from onnx_harness.selftest import half_rows, quantized_rows
-from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed
+from onnx_harness.selftest import half_rows, quantized_rows, tree_rows, vocabulary_rows
+from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
+from onnx_harness.selftest.forests import Shape, built, grown
 from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.log import Log
+from onnx_harness.selftest.planted import Bench as Planted
 from onnx_harness.selftest.rows import ROWS
+from onnx_harness.selftest.vocabularies import lookups
 from tests.models import linear, model, save
 from tests.unit.results_examples import output
 
@@ -185,3 +190,46 @@ def test_a_misspelt_row_and_a_missing_folder_are_usage_errors(
     log = str(tmp_path / "log.jsonl")
     assert main(["selftest", "defects", "--models", str(zoo), "--defects", str(tmp_path / "no"), "--log", log]) == 2
     assert "there is no" in capsys.readouterr().err
+
+
+SMALL = Shape("small", 2, 2, seed=3)
+
+
+def test_every_mistake_in_a_forest_is_caught_and_missed_without_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_cache():
+        outcome = tree_rows.judge_forest(SMALL)
+        assert outcome.count > 10
+        assert outcome.bad == 0
+        # A leaf of a single tree is no sum: its last bit counts.
+        assert tree_rows.judge_forest(replace(SMALL, trees=1)).bad == 0
+    monkeypatch.setattr(search, "decisive_sets", lambda *_: ([], []))
+    with own_cache():
+        blind = tree_rows.judge_forest(SMALL)
+    assert blind.bad > 0
+    assert any("one unit in the last place" in words for words in blind.words)
+
+
+def test_another_forest_is_no_pass() -> None:
+    wrong = built(SMALL, grown(replace(SMALL, seed=4)))
+    with own_cache(), tempfile.TemporaryDirectory() as folder:
+        planted = Planted.of("small", built(SMALL, grown(SMALL)), Path(folder))
+        assert planted.judge(built(SMALL, grown(SMALL))).passed
+        assert not planted.judge(wrong).passed
+
+
+def test_every_mistake_in_a_vocabulary_is_caught_and_missed_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(lookups(quick=True)) >= 10
+    classifier = next(model for model in lookups() if model.name == "classified_words")
+    with own_cache():
+        assert vocabulary_rows.judge_lookup(classifier).bad == 0
+    monkeypatch.setattr(search, "decisive_sets", lambda *_: ([], []))
+    with own_cache():
+        assert vocabulary_rows.judge_lookup(classifier).bad > 0
+
+
+def test_a_forest_that_takes_long_is_not_reached() -> None:
+    quick = Outcome(0, 0, (), {"seconds": 0.5, "branches": 10_000})
+    slow = replace(quick, figures={"seconds": 0.5, "branches": 1_000})
+    assert tree_rows.TREES.reached([quick])
+    assert not tree_rows.TREES.reached([slow])
+    assert "5.00 s for 10,000 branches" in tree_rows.figure([slow])

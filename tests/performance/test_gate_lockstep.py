@@ -20,7 +20,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_harness.gate.lockstep import Timed, core, measure
-from onnx_harness.gate.process import Side
+from onnx_harness.gate.process import EnvironmentProcess
 from onnx_harness.isolate import Limits
 from onnx_harness.providers import get
 from tests.models import model, save
@@ -51,7 +51,10 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
 
     def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
         order = (False, True) if tested_first else (True, False)
-        sides = {there: stack.enter_context(Side(Path(sys.executable), LIMITS, {}, apart=there)) for there in order}
+        sides = {
+            there: stack.enter_context(EnvironmentProcess(Path(sys.executable), LIMITS, {}, apart=there))
+            for there in order
+        }
         taken = [
             sides[there].ask("open_model", pinned if there else tested, "all", "cpu", 1, values, core(number, CPU))
             for there in order

@@ -16,7 +16,8 @@ import pytest
 
 from onnx_harness.cards import fetch
 from onnx_harness.cell.matrix import card_for
-from onnx_harness.model.file import node_count, subgraphs
+from onnx_harness.model.file import node_count
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.peers import simplify_as_documented, slim_as_documented
 from onnx_harness.transforms.simplify import MAX_GROWTH_BYTES, simplify
 from tests.performance.conftest import Note

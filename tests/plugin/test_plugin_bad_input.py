@@ -74,9 +74,9 @@ def graph(text: str, **details: object) -> Make:
 
 
 REFUSED: dict[str, tuple[Make, str, str]] = {
-    "text": (lambda path: path.write_text("no model\n" * 9), "fail", "text.onnx isn't an ONNX file, or is truncated"),
-    "empty": (lambda path: path.touch(), "fail", "empty.onnx isn't an ONNX file, or is truncated"),
-    "truncated": (truncated, "fail", "truncated.onnx isn't an ONNX file, or is truncated"),
+    "text": (lambda path: path.write_text("no model\n" * 9), "fail", "text.onnx isn't an ONNX file: it is text"),
+    "empty": (lambda path: path.touch(), "fail", "empty.onnx is empty (0 bytes)"),
+    "truncated": (truncated, "fail", "truncated.onnx is truncated, or isn't"),
     "locked": (locked, "fail", "can't be read: Permission denied"),
     "missing_data": (missing_data, "fail", "no file 'weights.bin' beside the model. Copy it there."),
     "data_outside": (data_outside, "fail", "tensor 'w' lies outside the model's folder ('../secret.bin')"),

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.judging.half_range import OUTPUT, Watched, computes_in_half, half_values, rounded, watch
+from onnx_harness.judging.simulation import simulated
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.models import model
 
@@ -151,3 +152,14 @@ def test_types_are_found_without_the_weights() -> None:
         tensor.ClearField("raw_data")
     assert half_values(half) >= {tensor.name for tensor in half.graph.initializer} | {"x_float16"}
     assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_what_names_its_type_by_an_attribute_is_brought_to_float32_too() -> None:
+    windowed = "n = Constant <value_int = 8> ()  w = HannWindow <output_datatype = 10> (n)  y = Mul(x, w)"
+    text = f"(float16[8] x) => (float16[8] y) {{ {windowed} }}"
+    x = FLOATS.normal(size=8).astype(np.float32)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(8) / 8)
+    np.testing.assert_allclose(running(watched(text).model, x=x)["y"], x * window, rtol=1e-5, atol=1e-6)
+    made = model(text)
+    simulation = running(simulated(made, made), x=x.astype(np.float16).astype(np.float32))
+    np.testing.assert_allclose(simulation["y"], x * window, rtol=3e-3, atol=1e-3)

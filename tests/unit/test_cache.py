@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache, cache_root, fallback_note
 
 KEY = Cache.key("an artifact")
 
@@ -61,6 +61,29 @@ def test_a_root_that_cannot_be_made_says_where_and_which_variable_mends_it(
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "file"))
     with pytest.raises(ResultsError, match=r"file: .*MB free there.*move it away.*\$ONNX_HARNESS_CACHE"):
         cache_root()
+
+
+def test_a_root_that_is_read_only_gives_way_to_the_temporary_folder_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("ONNX_HARNESS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")  # nobody can make a folder there
+    root = cache_root()
+    assert root.parent == tmp_path
+    assert "Mend: set $ONNX_HARNESS_CACHE to a folder" in fallback_note()
+    assert str(root) in fallback_note()
+
+
+def test_a_user_without_a_home_has_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("ONNX_HARNESS_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    assert cache_root().parent == tmp_path
 
 
 def test_a_key_depends_on_every_part_and_not_on_the_order_of_options() -> None:

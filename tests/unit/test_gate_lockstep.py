@@ -13,7 +13,7 @@ import pytest
 
 from onnx_harness.errors import GateError, UsageError
 from onnx_harness.gate.lockstep import Timed, core, measure, plan
-from onnx_harness.gate.process import Side, python_of
+from onnx_harness.gate.process import EnvironmentProcess, python_of
 from onnx_harness.isolate import Limits
 from onnx_harness.providers import get
 from tests.models import linear, save
@@ -99,11 +99,11 @@ def test_a_plan_has_an_even_number_of_turns_and_keeps_its_time_where_it_can(run_
 
 
 @pytest.fixture
-def side() -> Side:
-    return Side(Path(sys.executable), LIMITS, {}, apart=True)
+def side() -> EnvironmentProcess:
+    return EnvironmentProcess(Path(sys.executable), LIMITS, {}, apart=True)
 
 
-def test_a_process_opens_a_model_and_times_it(side: Side, tmp_path: Path) -> None:
+def test_a_process_opens_a_model_and_times_it(side: EnvironmentProcess, tmp_path: Path) -> None:
     model = save(linear(), tmp_path / "net.onnx")
     with side:
         assert side.ask("versions")["onnxruntime"]
@@ -114,7 +114,7 @@ def test_a_process_opens_a_model_and_times_it(side: Side, tmp_path: Path) -> Non
         assert min(times) > 0
 
 
-def test_what_goes_wrong_in_a_process_is_told(side: Side, tmp_path: Path) -> None:
+def test_what_goes_wrong_in_a_process_is_told(side: EnvironmentProcess, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with side:
         with pytest.raises(GateError, match=r"InvalidProtobuf|Fail"):
@@ -128,12 +128,12 @@ def test_a_process_that_takes_too_long_or_too_much_is_given_up(tmp_path: Path) -
     model = save(linear(), tmp_path / "net.onnx")
     opening = ("open_model", model, "all", "cpu", 1, {"x": np.ones((2, 4), np.float32)}, None)
     with (
-        Side(Path(sys.executable), Limits(0.01, 8 << 30), {}, apart=True) as side,
+        EnvironmentProcess(Path(sys.executable), Limits(0.01, 8 << 30), {}, apart=True) as side,
         pytest.raises(GateError, match="did not answer within"),
     ):
         side.ask(*opening)
     with (
-        Side(Path(sys.executable), Limits(60, 1 << 20), {}, apart=True) as side,
+        EnvironmentProcess(Path(sys.executable), Limits(60, 1 << 20), {}, apart=True) as side,
         pytest.raises(GateError, match="more memory"),
     ):
         side.ask(*opening)

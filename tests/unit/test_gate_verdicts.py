@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnx_harness.gate.latency import held_against
+from onnx_harness.gate.latency import is_comparable
 from onnx_harness.gate.verdicts import (
     BUDGET_S,
     PAIR_S,
@@ -61,7 +61,7 @@ def record(ratio: float, *, pairs: int = 16, spread: float = 0.005, seed: int = 
 
 
 def verdict(measured: PinnedRecord, accepted: float) -> LevelVerdict:
-    made = with_verdict(measured, decide_cells({"": (measured, accepted)})[""], accepted).verdict
+    made = with_verdict(measured, accepted, decide_cells({"": (measured, accepted)})[""]).verdict
     assert made is not None
     return made
 
@@ -103,18 +103,18 @@ def test_evidence_is_adjusted_for_the_other_cells_of_the_run() -> None:
 def test_a_slowdown_fails_only_if_both_measurements_say_so() -> None:
     slow = record(1.05)
     first = decide_cells({"": (slow, 1.0)})[""]
-    assert undecided(with_verdict(slow, first, 1.0))
+    assert undecided(with_verdict(slow, 1.0, first))
     again = record(1.05, pairs=32, seed=2).log_ratios
     assert decide_again(first, again, 1.0).outcome is Outcome.FAIL
     assert decide_again(first, record(1.0, pairs=32).log_ratios, 1.0).outcome is Outcome.PASS
-    settled = replace(with_verdict(slow, decide_again(first, again, 1.0), 1.0), confirming_log_ratios=again)
+    settled = replace(with_verdict(slow, 1.0, decide_again(first, again, 1.0)), confirming_log_ratios=again)
     assert not undecided(settled)
     assert settled.night_ratio == pytest.approx(1.05)
 
 
 def test_a_second_measurement_that_failed_leaves_no_verdict() -> None:
     slow = record(1.05)
-    first = with_verdict(slow, decide_cells({"": (slow, 1.0)})[""], 1.0)
+    first = with_verdict(slow, 1.0, decide_cells({"": (slow, 1.0)})[""])
     left = without_second(first, "GateError: the process died of signal 11")
     assert left.verdict is not None
     assert left.verdict.outcome is Outcome.INVALID
@@ -128,17 +128,17 @@ def test_only_what_means_the_same_is_held_against_a_level() -> None:
     level = Level(trimmed(timed("original")), "A Processor", 7, "r", "2026-01-02T03:04:05+00:00", "w", "y")
     cell = timed("original", 1.2)
     assert cell.pinned is not None
-    assert held_against(level, "A Processor", 7, cell)
-    assert not held_against(level, "Another", 7, cell)
-    assert not held_against(level, "A Processor", 8, cell)
-    assert not held_against(level, "A Processor", 7, replace(cell, card_sha256="c2"))
-    assert not held_against(level, "A Processor", 7, replace(cell, inputs_sha256="i2"))
-    assert not held_against(level, "A Processor", 7, replace(cell, pinned=None))
+    assert is_comparable(level, "A Processor", 7, cell)
+    assert not is_comparable(level, "Another", 7, cell)
+    assert not is_comparable(level, "A Processor", 8, cell)
+    assert not is_comparable(level, "A Processor", 7, replace(cell, card_sha256="c2"))
+    assert not is_comparable(level, "A Processor", 7, replace(cell, inputs_sha256="i2"))
+    assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=None))
     for change in ({"model_sha256": "cd"}, {"threads": 2}, {"versions": {"onnxruntime": "2"}}, {"ratio": math.inf}):
         other = replace(pinned(), **change)
-        assert not held_against(level, "A Processor", 7, replace(cell, pinned=other)), change
+        assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=other)), change
     without = replace(level, cell=replace(level.cell, pinned=replace(cell.pinned, ratio=None)))
-    assert not held_against(without, "A Processor", 7, cell)
+    assert not is_comparable(without, "A Processor", 7, cell)
 
 
 def test_a_verdict_is_kept_with_its_cell_as_soon_as_it_is_there(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_verdict_is_kept_with_its_cell_as_soon_as_it_is_there(tmp_path: Path) 
     assert ratio == pytest.approx(1.05)
     told = [line.text for line in account.lines(width=120, quiet=False)]
     assert (
-        "latency beside the accepted levels: 1 pass, 1 fail, 1 of them measured again; "
-        "`onnx-harness gate` has the say" in told
+        "latency compared with the accepted levels: 1 pass, 1 fail, 1 of them measured again; "
+        "`onnx-harness gate` decides" in told
     )
     account.finish()
     [kept, _] = json.loads((tmp_path / "results.json").read_text("utf-8"))["cells"]

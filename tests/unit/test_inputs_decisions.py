@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 
 from onnx_harness import inputs
 from onnx_harness.inputs import InputSet
+from onnx_harness.inputs.decisions import vocabulary
 from onnx_harness.inputs.decisions.cuts import Grid, cut, direction
 from onnx_harness.inputs.decisions.ensembles import Mode, read
 from onnx_harness.inputs.decisions.space import Asked
@@ -298,3 +300,12 @@ def test_positions_end_with_the_last_row_of_their_table_in_every_second_set() ->
 def test_things_that_are_pointed_at_are_more_than_a_batch() -> None:
     model = text_model("(float[n,3] nodes, int64[e] at) => (float[e,3] y) { y = Gather(nodes, at) }")
     assert all(np.shape(each.values["nodes"])[0] > 3 for each in inputs.generate(model, {}, count=3))
+
+
+@pytest.mark.parametrize("size", [None, 3, 8, 40])
+def test_any_two_words_are_apart_in_some_set_of_one_row(size: int | None) -> None:
+    ngrams = [(f"w{number}",) for number in range(24)]
+    sets = [set(words) for words in vocabulary._apart(ngrams, size)]
+    assert all(len(words) <= (size or 24) for words in sets)
+    for one, other in itertools.combinations([word for (word,) in ngrams], 2):
+        assert any((one in words) != (other in words) for words in sets)

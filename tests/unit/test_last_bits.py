@@ -162,3 +162,17 @@ def test_a_model_that_never_rounds_is_drawn_as_before(tmp_path: Path) -> None:
     floor = noise_floor(*referred(made, tmp_path, np.full((1, 64), 0.3, np.float32)), Cache(tmp_path / "cache"))
     assert not floor.has_tail
     assert "the last bits inside" not in floor.sources
+
+
+def test_terms_of_a_sum_move_by_themselves_behind_a_quantizer() -> None:
+    made = model(
+        "(float[n,64] x, float s, uint8 z) => (float[n,1] y) "
+        "{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, ones) }"
+    )
+    del made.graph.input[1:]
+    for name, value in (("s", np.float32(0.05)), ("z", np.uint8(128)), ("ones", np.ones((64, 1), np.float32))):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    # Terms that cancel: a common scale's last bit leaves the sum at nothing.
+    x = np.tile(np.array([1.23, -1.23], np.float32), 32)[None]
+    assert moved(made, x, NOTHING, NOTHING) == 0
+    assert moved(made, x, edges=NOTHING) != 0

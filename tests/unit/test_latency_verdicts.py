@@ -17,9 +17,9 @@ from onnx_harness.latency.statistics import (
     LEAST_PAIRS,
     MINIMUM_EFFECT,
     MOST_PAIRS,
-    Choice,
+    Decision,
     Outcome,
-    Verdict,
+    PairCount,
     choose_pairs,
     confirm,
     decide,
@@ -173,8 +173,8 @@ def test_the_estimate_is_the_pseudomedian_and_outliers_leave_it_alone() -> None:
     assert verdict.ci95[0] < 1 / 1.05 < verdict.ci95[1]
 
 
-def verdict(outcome: Outcome, own_p: float = 0.5) -> Verdict:
-    return Verdict(outcome, 0.5, 1.0, (0.9, 1.1), 16, own_p=own_p, family=CELLS)
+def verdict(outcome: Outcome, own_p: float = 0.5) -> Decision:
+    return Decision(outcome, 0.5, 1.0, (0.9, 1.1), 16, own_p=own_p, family=CELLS)
 
 
 P, F, U, N = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
@@ -216,14 +216,14 @@ def test_confirmation_makes_false_fails_rarer_than_either_measurement() -> None:
 
 def test_pairs_follow_from_cells_noise_and_time() -> None:
     calm = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.007)
-    assert calm.pairs == calm.wanted == LEAST_PAIRS
+    assert calm.pairs == calm.pairs_for_power == LEAST_PAIRS
     noisy = choose_pairs(cells=100, pair_s=0.1, budget_s=3600, spread=0.02)
-    assert LEAST_PAIRS < noisy.pairs == noisy.wanted <= MOST_PAIRS
+    assert LEAST_PAIRS < noisy.pairs == noisy.pairs_for_power <= MOST_PAIRS
     assert noisy.power >= 0.95
     hurried = choose_pairs(cells=100, pair_s=0.1, budget_s=200, spread=0.02)
     assert hurried.pairs == 20
     assert hurried.power < 0.95
-    assert f"would take {noisy.wanted} pairs" in hurried.why
+    assert f"would take {noisy.pairs_for_power} pairs" in hurried.why
     many = choose_pairs(cells=10_000, pair_s=0.001, budget_s=3600, spread=0.001)
     assert many.pairs == pairs_needed(0.01 / 10_000) == 20
 
@@ -255,7 +255,7 @@ def test_a_cell_alone_is_decided_at_the_level_that_was_asked_for() -> None:
     assert decide(pairs, alpha=p * 0.99, minimum_effect=0.0).outcome is not F
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, power_of_one: float, **more: Any) -> Choice:
+def chosen(monkeypatch: pytest.MonkeyPatch, power_of_one: float, **more: Any) -> PairCount:
     """Return the choice where each pair adds ``power_of_one`` to the power."""
     given = {"cells": 2, "pair_s": 0.5, "budget_s": 600.0, "spread": 0.01, **more}
 
@@ -271,21 +271,21 @@ def test_the_fewest_even_pairs_that_reach_the_power_are_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The time allowed is just enough.
-    assert chosen(monkeypatch, 0.95 / 38, pair_s=50.0, budget_s=3800.0) == Choice(
+    assert chosen(monkeypatch, 0.95 / 38, pair_s=50.0, budget_s=3800.0) == PairCount(
         38,
         pytest.approx(0.95),  # type: ignore[arg-type]
         38,
         "38 pairs for each of 2 cells, about 63.3 minutes: with a spread of 1.0% over pairs "
         "a slowdown of 2% is significant in 95.0% of runs",
     )
-    assert chosen(monkeypatch, 0.95 / 37).wanted == 38
-    assert chosen(monkeypatch, 0.0).wanted == MOST_PAIRS
+    assert chosen(monkeypatch, 0.95 / 37).pairs_for_power == 38
+    assert chosen(monkeypatch, 0.0).pairs_for_power == MOST_PAIRS
 
 
 def test_no_fewer_pairs_are_chosen_than_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     many = chosen(monkeypatch, 0.045, cells=20_000, budget_s=6000.0)
     assert pairs_needed(0.01 / 20_000) == 21
-    assert (many.pairs, many.wanted) == (22, 22)
+    assert (many.pairs, many.pairs_for_power) == (22, 22)
     assert many.why == (
         "22 pairs for each of 20000 cells, about 3666.7 minutes: with a spread of 1.0% over pairs "
         "a slowdown of 2% is significant in 99.0% of runs; fewer couldn't fail at all, though the time "
@@ -297,7 +297,7 @@ def test_where_the_time_ends_first_the_pairs_that_it_would_take_are_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alone = chosen(monkeypatch, 0.01, cells=1, pair_s=50.0, budget_s=900.0)
-    assert (alone.pairs, alone.wanted) == (18, MOST_PAIRS)
+    assert (alone.pairs, alone.pairs_for_power) == (18, MOST_PAIRS)
     assert alone.why == (
         "18 pairs for the cell, about 15.0 minutes: with a spread of 1.0% over pairs a slowdown of 2% "
         "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 15.0 minutes"

@@ -9,9 +9,9 @@ import pytest
 
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card, KnownFailure, PathSource, WheelSource
-from onnx_harness.cell.matrix import DEFAULT, GROUPS, Cell, card_for, check_providers, expand_variants, is_model_file
+from onnx_harness.cell.matrix import DEFAULT, GROUPS, Cell, card_for, check_providers, expand_variants
 from onnx_harness.errors import CardError, UsageError
-from onnx_harness.names import Variant, parse_variant
+from onnx_harness.names import Variant, is_model_file, parse_variant
 
 
 def ids(*words: str, **named: str) -> list[str]:

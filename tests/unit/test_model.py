@@ -572,7 +572,7 @@ NOT_ONNX = {
 @pytest.mark.parametrize("what", NOT_ONNX)
 def test_what_is_not_an_onnx_model_is_told_so(tmp_path: Path, what: str, asked: str) -> None:
     model = Model(write(tmp_path / "m.onnx", NOT_ONNX[what]))
-    with pytest.raises(ModelError, match=r"^m\.onnx isn't an ONNX (file, or is truncated|model: it has no)"):
+    with pytest.raises(ModelError, match=r"^m\.onnx .*(isn't an ONNX|is empty|Git LFS)"):
         ASKS[asked](model)
 
 
@@ -589,7 +589,7 @@ def test_graphs_nested_beyond_what_protobuf_takes_are_refused(tmp_path: Path) ->
     for _ in range(400):
         graph = field(1, 2, field(5, 2, field(6, 2, graph)))
     path = write(tmp_path / "m.onnx", field(1, 0, varint(10)) + field(7, 2, graph))
-    with pytest.raises(ModelError, match=r"^m\.onnx isn't an ONNX file, or is truncated"):
+    with pytest.raises(ModelError, match=r"^m\.onnx .*isn't an ONNX file"):
         _ = Model(path).skeleton
 
 
@@ -600,6 +600,6 @@ def test_a_model_cut_after_any_byte_is_refused_or_has_what_came_before(tmp_path:
         try:
             skeleton = model.skeleton
         except ModelError as error:
-            assert str(error).startswith("m.onnx isn't an ONNX ")  # noqa: PT017 - either end is right
+            assert str(error).startswith("m.onnx is")  # noqa: PT017 - either end is right
         else:
             assert skeleton == without_big_data(onnx.load(model.path))

@@ -21,7 +21,7 @@ from onnx_harness.accuracy.failures import (
     reason,
     share,
 )
-from onnx_harness.accuracy.flips import in_steps, without_flips
+from onnx_harness.accuracy.flips import in_steps, is_flip, without_flips
 from onnx_harness.accuracy.measure import Array, Measured, extent, is_float, is_text, measure
 from onnx_harness.accuracy.noise import moved_elements, pool
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis
@@ -94,6 +94,7 @@ def compare(
     inputs_differ: bool = True,
     unusual: Sequence[bool] = (),
     saturated: Sequence[bool] = (),
+    edged: Sequence[bool] = (),
     yardstick: Yardstick | None = None,
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
@@ -112,6 +113,7 @@ def compare(
             known from the usual sets: a probability that is 1e-5 throughout one unusual set isn't a large number.
         saturated: which of those are of large values, on which gates saturate: a product with one
             that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't judged.
+        edged: on which of those values lie on an edge on purpose, where flips are what the set is there to show.
         yardstick: what departures are explained by; None: only whether they're within the tolerance is asked.
 
     Raises:
@@ -132,10 +134,13 @@ def compare(
         measured = yardstick is not None and (not rare or yardstick.floor.sets[number - 1])
         explain = partial(yardstick.bound, number - 1) if yardstick is not None and measured else None
         signed = not (number <= len(saturated) and saturated[number - 1])
-        found = list(_compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed))
+        poised = number <= len(edged) and edged[number - 1]
+        found = list(
+            _compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed, edged=poised)
+        )
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
     usual = len(reference) - sum(unusual[: len(reference)])
-    failures, flips = without_flips(failures, usual)
+    failures, flips = without_flips(failures, usual, len(reference) - usual)
     for failure in failures:
         if failure.flip:
             totals[failure.output].refute()
@@ -268,13 +273,23 @@ def check_signed_zero(
 
 
 def check_elements(
-    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance, bound: Bound | None = None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    found: Measured,
+    tolerance: Tolerance,
+    bound: Bound | None = None,
+    steadiness: Bound | None = None,
+    *,
+    edged: bool = False,
 ) -> OutputFailure | None:
     """No element is beyond ``rtol * |reference| + atol``; integers as the card says, text and booleans equal.
 
     A default bound allows a small share of a float output to be beyond it, though not far.
 
     Where the ideal conversion itself changes elements that aren't floating-point, as many may change here.
+    Where a float element went to another step of a rounding, as last bits make it do now and then, it's a flip; not
+    on an edge, which is there to show another rule for rounding.
     """
     if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
         return None
@@ -286,6 +301,9 @@ def check_elements(
     few = found.worst <= tolerance.most_times and found.beyond <= tolerance.share_beyond * found.size
     if is_float(reference) and few:
         return None
+    by_noise = steadiness is not None and steadiness.ideal is None and not tolerance.chosen
+    if is_float(reference) and steadiness is not None and by_noise and not edged:
+        flip = is_flip(reference, candidate, found, steadiness)
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = found.worst_at
     what = f"{share(found.beyond, found.size)} "
@@ -450,6 +468,7 @@ def _compare_set(
     *,
     rare: bool,
     signed: bool,
+    edged: bool,
 ) -> Iterator[OutputFailure]:
     """Compare the outputs of one input set and add what was measured to ``totals``."""
     yield from check_names(reference, candidate)
@@ -475,7 +494,7 @@ def _compare_set(
                 bounded = None if explain is None else partial(explain, pool(part))
                 problems = _compare_tensors(part.name, part.reference, part.candidate, total,
                                             float_io, max(in_maps) if part.in_map else None, bounded,
-                                            rare=rare, signed=signed)  # fmt: skip
+                                            rare=rare, signed=signed, edged=edged)  # fmt: skip
             yield from (problem for problem in problems if problem is not None)
 
 
@@ -490,6 +509,7 @@ def _compare_tensors(
     *,
     rare: bool,
     signed: bool,
+    edged: bool,
 ) -> list[OutputFailure | None]:
     """Run every check of a tensor, the values' only where dtype and shape agree."""
     own_scale, constant = extent(reference)
@@ -519,7 +539,7 @@ def _compare_tensors(
     problems = [
         check_nonfinite(name, reference, candidate, found, bound),
         check_faithful(name, reference, candidate, found, bound),
-        check_elements(name, reference, candidate, found, tolerance, bound),
+        check_elements(name, reference, candidate, found, tolerance, bound, steadiness, edged=edged),
         check_sqnr(name, reference, found, tolerance, bound),
         check_cosine(name, reference, found, tolerance),
         check_agreement(name, reference, candidate, found, tolerance),

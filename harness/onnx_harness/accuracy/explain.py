@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import ml_dtypes
@@ -150,6 +150,21 @@ class Yardstick:
         sets = tuple(more.sets[index] or each for index, each in enumerate(self.floor.sets))
         return replace(self, floor=replace(self.floor, sets=sets))
 
+    def on(self, places: Sequence[int]) -> Yardstick:
+        """The same for a comparison on some of the input sets.
+
+        Args:
+            places: their positions, from 0. All usual sets are among them, in front.
+        """
+        if list(places) == list(range(len(self.floor.sets))):
+            return self
+
+        def chosen(noise: Noise | None) -> Noise | None:
+            return None if noise is None else replace(noise, sets=tuple(noise.sets[at] for at in places))
+
+        floor = replace(self.floor, sets=tuple(self.floor.sets[at] for at in places))
+        return replace(self, floor=floor, ideal=chosen(self.ideal), range=chosen(self.range), _typical={})
+
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
         """What explains the output ``name`` (as `pool` names it) in the input set ``index``.
 
@@ -163,6 +178,8 @@ class Yardstick:
         known = self.floor.sets[index].get(name) or (self.ideal and self.ideal.sets[index].get(name))
         norm = known.norm if known else scale * math.sqrt(reference.size)
         noise = self._gap(self.floor, index, name, norm, scale)
+        if name in self.floor.picked and self.ideal is None and self.factor <= 1:
+            ulp = 0.0
         floor = replace(
             noise,
             norm=norm,

@@ -7,33 +7,60 @@ from collections.abc import Sequence
 from onnx_harness.accuracy.explain import MOST_L2, MOST_STEPS, Bound
 from onnx_harness.accuracy.failures import OutputFailure, pair, place, share
 from onnx_harness.accuracy.measure import Array, Measured
+from onnx_harness.accuracy.noise import moved_elements
 
 # Of 19 models that quantize or round, no honest variant departed in more sets than one of four by more than
 # draws of their last bits did in that set. A scale changed by 1%, a zero point or a column of weights shows in all.
 _SHARE_OF_FLIPS = 0.25
 
 
-def without_flips(failures: Sequence[OutputFailure], sets: int) -> tuple[list[OutputFailure], list[str]]:
-    """The failures without those that may be chance, and remarks on these.
+def without_flips(
+    failures: Sequence[OutputFailure], usual: int, unusual: int = 0
+) -> tuple[list[OutputFailure], list[str]]:
+    """Return the failures without those that may be chance, and remarks on these.
 
     Where last bits flip a value of a quantizer or a rounding, they do so in few sets. A change shows in all of them.
 
     Args:
         failures: of every set.
-        sets: how many usual sets there are.
+        usual: how many usual sets there are; they come first.
+        unusual: how many others. Flips are counted apart there: a set of its own kind shows what no usual one does.
     """
-    most = max(1, round(_SHARE_OF_FLIPS * sets))
-    flips: dict[str, set[int | None]] = {}
+    groups = (("input sets", 0, usual), ("unusual input sets", usual, unusual))
+    chance: set[tuple[str, int | None]] = set()
+    remarks = []
+    for what, first, count in groups:
+        for output, places in _flipped(failures, first, count).items():
+            if len(places) <= max(1, round(_SHARE_OF_FLIPS * count)) < count:
+                chance |= {(output, place) for place in places}
+                remarks.append(
+                    f"{output}: in {len(places)} of {count} {what} it departs as far as the model's own last bits "
+                    "move it in others, which stands"
+                )
+    left = [failure for failure in failures if not (failure.flip and (failure.output, failure.at) in chance)]
+    return left, remarks
+
+
+def _flipped(failures: Sequence[OutputFailure], first: int, count: int) -> dict[str, set[int]]:
+    """By output, in which of ``count`` sets from ``first`` on it departs as a flip does."""
+    places: dict[str, set[int]] = {}
     for failure in failures:
-        if failure.flip:
-            flips.setdefault(failure.output, set()).add(failure.at)
-    chance = {output: len(places) for output, places in flips.items() if len(places) <= most < sets}
-    remarks = [
-        f"{output}: in {count} of {sets} input sets it departs as far as the model's own last bits move it in others, "
-        "which stands"
-        for output, count in chance.items()
-    ]
-    return [failure for failure in failures if not (failure.flip and failure.output in chance)], remarks
+        if failure.flip and failure.at is not None and first <= failure.at < first + count:
+            places.setdefault(failure.output, set()).add(failure.at)
+    return places
+
+
+def is_flip(reference: Array, candidate: Array, departure: Measured, bound: Bound) -> bool:
+    """Whether a float output departs as far as the model's own last bits move it elsewhere.
+
+    Args:
+        reference: its dtype is floating-point.
+        candidate: of the same shape.
+        departure: of one from the other.
+        bound: what explains it.
+    """
+    moved = moved_elements(reference, candidate, bound.step) if bound.step > 0 else 0
+    return bound.happens(departure, moved)
 
 
 def in_steps(reference: Array, candidate: Array, found: Measured, moved: int, bound: Bound) -> str:

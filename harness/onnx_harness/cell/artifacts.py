@@ -15,17 +15,18 @@ from typing import Any
 
 import onnx_harness
 from onnx_harness import transforms
-from onnx_harness.cell.state import Artifact, Subject, Way, named
+from onnx_harness.cell.state import Artifact, Subject, Way
+from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets, runtime_version
+from onnx_harness.judging.verdict import Standard, standard
 from onnx_harness.model.file import Model, node_count
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
 
-# A protobuf message holds at most 2 GiB; larger models are kept with their weights in a file beside them.
-_INLINE_BYTES = 1_500_000_000
 _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
 
@@ -39,7 +40,11 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         if step.transform.calibrated:
             sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
             way.notes += _judged_too(step, sets, subject.reference.sets)
-        calibration = [each.digest() for each in sets]
+        calibration: list[object] = [each.digest() for each in sets]
+        held = None
+        if step.transform.chosen:
+            held = judged_by(way, subject, kept)
+            calibration += standard_key(held)
         done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
         key = kept.key(
             subject.model.sha256,
@@ -52,9 +57,13 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         before = current
 
         def write(
-            folder: Path, step: BoundStep = step, before: Model = before, sets: Sequence[InputSet] = sets
+            folder: Path,
+            step: BoundStep = step,
+            before: Model = before,
+            sets: Sequence[InputSet] = sets,
+            held: Standard | None = held,
         ) -> None:
-            _write_artifact(folder, step, before, [each.values for each in sets])
+            _write_artifact(folder, step, before, [each.values for each in sets], held)
 
         folder = kept.get_or_put("transformed", key, write)
         facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
@@ -62,12 +71,14 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         seconds += facts["transform_seconds"]
         check = facts["check"]
         way.notes += facts["remarks"]
-        way.found["graph"] = replace(
-            way.found["graph"],
+        assert way.found.graph is not None
+        graph = replace(
+            way.found.graph,
             nodes_after=facts["nodes"],
             bytes_after=current.size_bytes,
             transform_seconds=seconds,
         )
+        way.found = replace(way.found, graph=graph)
     return Artifact(current, check, current is not subject.model, way.bound.level)
 
 
@@ -89,18 +100,36 @@ def _source_of(apply: transforms.Apply) -> str | None:
         return None
 
 
-def _write_artifact(folder: Path, step: BoundStep, before: Model, samples: Sequence[Mapping[str, Any]]) -> None:
+def judged_by(way: Way, subject: Subject, kept: Cache) -> Standard:
+    """Return what the cell's outputs are judged by."""
+    cell = way.task.cell
+    held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
+    return replace(held, explained=way.task.explained)
+
+
+def standard_key(held: Standard) -> list[object]:
+    """Return all that a choice of nodes by verdicts depends on beside the model and the step."""
+    sets = [held.reference.sets[place].digest() for place in held.reference.usual]
+    return [*sets, held.provider, repr(held.card.tolerance), repr(held.override), held.explained]
+
+
+def _write_artifact(
+    folder: Path,
+    step: BoundStep,
+    before: Model,
+    samples: Sequence[Mapping[str, Any]],
+    held: Standard | None = None,
+) -> None:
     """Run one step and keep what it made, with what the checker says about it."""
-    import onnx
+    from onnx_harness.model.saving import save
 
     model = before.load()
     started = time.perf_counter()
     with transforms.remarks() as remarks:
-        after = step(model, samples)
+        after = step(model, samples, None if held is None else chooser(held, transforms.remark))
     seconds = time.perf_counter() - started
     file = folder / _MODEL_FILE
-    size = sum(len(tensor.raw_data) for tensor in after.graph.initializer)
-    onnx.save_model(after, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
+    save(after, file)
     facts = {
         "nodes": node_count(after.graph),
         "transform_seconds": seconds,

@@ -10,8 +10,17 @@ from pathlib import Path
 from onnx_harness import providers, transforms
 from onnx_harness.cards import card as cards
 from onnx_harness.cards.card import Card, KnownFailure, PathSource
-from onnx_harness.errors import ModelError, UsageError, did_you_mean
-from onnx_harness.names import CARD_SUFFIX, ORIGINAL, Variant, cell_id, model_name, parse_variant
+from onnx_harness.errors import CardError, ModelError, UsageError, did_you_mean
+from onnx_harness.names import (
+    CARD_SUFFIX,
+    ORIGINAL,
+    Variant,
+    cell_id,
+    distinct_names,
+    is_model_file,
+    model_name,
+    parse_variant,
+)
 from onnx_harness.transforms.variant import bind_variant
 
 DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
@@ -40,11 +49,6 @@ class Cell:
             if of_variant and (not entry.providers or self.provider in entry.providers):
                 return entry
         return None
-
-
-def is_model_file(path: Path) -> bool:
-    """Whether ``path`` is named as a model or a card."""
-    return path.name.endswith((".onnx", CARD_SUFFIX))
 
 
 def named_card(path: Path) -> Card:
@@ -83,6 +87,41 @@ def card_for(path: Path) -> Card:
             return card
         return replace(card, source=PathSource(path))
     return Card(path=path, name=model_name(path), source=PathSource(path))
+
+
+def card_or_problem(path: Path) -> Card:
+    """Return the card as :func:`card_for` does; a blank one with the problem where it can't be read."""
+    try:
+        return card_for(path)
+    except CardError as error:
+        file = path if path.name.endswith(CARD_SUFFIX) else card_beside(path)
+        return Card(path=file, name=model_name(path), source=PathSource(path), problem=str(error))
+
+
+def with_distinct_names(cards: Iterable[Card], folders: Iterable[Path]) -> dict[Path, Card]:
+    """Return the cards by path, renamed where stems repeat: see :func:`onnx_harness.names.distinct_names`.
+
+    Args:
+        cards: of a run.
+        folders: whose models are known beside those of the run: a name mustn't hang on which of them a run has.
+    """
+    by_path = {card.path: card for card in cards}
+    paths = dict.fromkeys(by_path)
+    for folder in folders:
+        if any(path.is_relative_to(folder) for path in by_path):
+            paths |= dict.fromkeys(map(_card_path, models_below(folder)))
+    names = distinct_names(paths)
+    return {path: replace(card, name=names[path]) for path, card in by_path.items()}
+
+
+def models_below(folder: Path) -> list[Path]:
+    """Return the models and cards in a folder and in those below it, sorted."""
+    return sorted(path for path in folder.rglob("*") if is_model_file(path) and path.is_file())
+
+
+def _card_path(path: Path) -> Path:
+    beside = path if path.name.endswith(CARD_SUFFIX) else card_beside(path)
+    return beside if beside.is_file() else path
 
 
 def card_beside(path: Path) -> Path:

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.text import Text
+
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import matrix
 from onnx_harness.cli.show import error_console, text
 from onnx_harness.errors import TransformError, WorkerDied
@@ -30,7 +33,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Declare the limits of the worker process, named as in pytest's options."""
     group = parser.add_argument_group("limits of the worker process")
-    add_settings(group, "cell_timeout", "cell_memory")
+    add_settings(group, "cell_timeout", "cell_memory", "trust_models")
 
 
 def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:
@@ -50,12 +53,12 @@ def find_model(path: Path) -> tuple[Card, Path]:
     """
     card = matrix.named_card(path)
     if not path.name.endswith(CARD_SUFFIX):
-        return card, path
+        return card, unlinked(path)
     console = error_console()
     if not console.is_terminal:
-        return card, fetch.materialize(card)
+        return card, unlinked(fetch.materialize(card))
     with console.status(text(f"looking for {card.name}")):
-        return card, fetch.materialize(card)
+        return card, unlinked(fetch.materialize(card))
 
 
 def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
@@ -75,6 +78,27 @@ def started_worker(settings: Settings, environment: Mapping[str, str] | None = N
         yield worker
     finally:
         worker.close()
+
+
+class _Doing:
+    """What a worker is doing, read anew each time the line is drawn."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def __rich__(self) -> Text:
+        return text(self._worker.doing or "starting")
+
+
+@contextmanager
+def shown_progress(worker: Worker) -> Iterator[None]:
+    """Show on a terminal, for the block, a line with what the worker is doing."""
+    console = error_console()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(_Doing(worker)):
+        yield
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from onnx_harness import providers
 from onnx_harness.cards.card import Card
-from onnx_harness.cell.matrix import Cell, expand_variants, is_model_file, named_card
+from onnx_harness.cell.matrix import Cell, expand_variants, named_card
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import DONE, INTERRUPTED, NEGATIVE
 from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of
 from onnx_harness.cli.show import console, error_console, labelled, text, write_json
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
-from onnx_harness.names import Variant
+from onnx_harness.names import Variant, is_model_file
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:

@@ -26,7 +26,11 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
-from onnx_harness.model.file import Model, Signature, subgraphs
+from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.file import Model, Signature
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import subgraphs
+from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +60,7 @@ class Facts:
         external: location and bytes of each file with external data.
         generated: what would be generated.
         coverage: by kind (leaves, keys …): how many of them that would reach, and how many there are.
-        remarks: which of them can't be followed back to an input.
+        remarks: which of them can't be followed back to an input, and what only a run can count.
         problems: what is wrong with the model, a sentence each.
     """
 
@@ -90,11 +94,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect a model."""
-    settings = settings_of(args, "cell_timeout", "cell_memory")
+    settings = settings_of(args, "cell_timeout", "cell_memory", "trust_models")
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
     with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
-        found = worker.call(look, path, card)
+        found = worker.call(look, path, card, settings)
     if args.json:
         write_json(_as_json(found, card, path))
     else:
@@ -102,13 +106,14 @@ def run(args: argparse.Namespace) -> int:
     return NEGATIVE if found.problems else DONE
 
 
-def look(path: Path, card: Card) -> Facts:
+def look(path: Path, card: Card, settings: Settings) -> Facts:
     """Read a model without its weights. Meant for the worker.
 
     Raises:
         ModelError: it isn't an ONNX model.
     """
     note_stage("reading")
+    check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     model = Model(path, card.name)
     skeleton = model.skeleton
     problems: list[str] = []
@@ -160,9 +165,10 @@ def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, .
 
 def _reached(skeleton: onnx.ModelProto, card: Card) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
     from onnx_harness.inputs import reached
+    from onnx_harness.judging.influence import to_be_counted
 
-    found = reached(skeleton, card.inputs)
-    return found.kinds, found.notes
+    seen, later = reached(skeleton, card.inputs), to_be_counted(skeleton)
+    return seen.kinds, (*seen.notes, later) if later else seen.notes
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
@@ -175,7 +181,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
 
 
 def _operator(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+    return node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}"
 
 
 def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:

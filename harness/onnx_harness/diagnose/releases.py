@@ -22,7 +22,7 @@ from onnx_harness import providers
 from onnx_harness.cell.state import Judged, Task
 from onnx_harness.diagnose import sentences
 from onnx_harness.errors import GateError, UsageError
-from onnx_harness.gate.process import Side, python_of
+from onnx_harness.gate.process import EnvironmentProcess, python_of
 from onnx_harness.results.cache import cache_root
 from onnx_harness.results.cells import Status
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
@@ -214,7 +214,7 @@ def judged_with(task: Task, environment: Path) -> Judged:
         GateError: the process died, or can't be asked.
     """
     variables = providers.get(task.cell.provider).environment
-    with Side(python_of(environment), task.settings.limits, variables, apart=True) as side:
+    with EnvironmentProcess(python_of(environment), task.settings.limits, variables, apart=True) as side:
         judged: Judged = side.ask("judge", task, "", environment / "models")
     return judged
 

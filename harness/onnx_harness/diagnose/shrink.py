@@ -105,11 +105,10 @@ def _shrink(shrinker: _Shrinker, name: str) -> None:
     array = shrinker.values[name]
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.size < 2:
         return
-    properties = [
-        words
-        for words, change in _PROPERTIES.items()
-        if not shrinker.shows({**shrinker.values, name: np.asarray(change(array))})
-    ]
+    properties = []
+    for words, change in _PROPERTIES.items():
+        if not shrinker.shows({**shrinker.values, name: np.asarray(change(array))}):
+            properties.append(words)
     groups = tuple(range(min(array.size, _MOST_GROUPS)))
 
     def only(chosen: tuple[int, ...]) -> Array:

@@ -20,7 +20,7 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
 from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, RunNote, Subject, Task, Way
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
@@ -33,8 +33,8 @@ from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.variant import BoundVariant
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_INLINE_BYTES = 1_500_000_000
 # The type of an exception in a reason.
 _TYPE_NAME = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Fail|Failure|Invalid\w*|NotImplemented|Graph)\b")
 
@@ -193,6 +192,8 @@ class Bench:
             folder.mkdir(exist_ok=True)
             made = self._applied(count, off)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                from onnx_harness.model.saving import save
+
                 save(made, Path(scratch) / file.name)
                 for part in Path(scratch).iterdir():
                     part.rename(folder / part.name)
@@ -226,7 +227,7 @@ class Bench:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
-        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, Cache(cache_root()))
+        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, workbench().cache)
         return [calibration.values for calibration in sets]
 
 
@@ -244,30 +245,16 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-def save(model: onnx.ModelProto, file: Path) -> None:
-    """Write a model, with its weights beside it where one message can't hold them."""
-    import onnx
-
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save_model(model, str(file), save_as_external_data=size > _INLINE_BYTES, location="weights.bin")
-
-
-_last: list[tuple[object, Bench]] = []
-
-
 def bench_of(question: Question) -> Bench:
     """Return what trials of the question share; that of the last question is remembered."""
     key = (question.task, question.candidate, question.folder)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        _last.append((key, _bench(question)))
-    bench = _last[0][1]
+    bench = workbench().last("trials", key, lambda: _bench(question))
     bench.counted.clear()
     return bench
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, Cache(cache_root())
+    task, cell, kept = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
         held = standard(subject.model, subject.reference, cell.card, question.bound, cell.provider, task.settings, kept)
@@ -299,7 +286,7 @@ def attempt(question: Question, trial: Trial) -> Outcome:
     Returns:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
-    way = Way(question.task, found={"graph": GraphChange(0, 0, 0, 0, 0.0)}, _bound=question.bound)
+    way = Way(question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound)
     bench: list[Bench] = []
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):

@@ -1,1 +1,1 @@
-"""Night against night: the pinned reference in lockstep, the accepted levels, and what has changed since."""
+"""The nightly gate: a run compared with the accepted levels, in lockstep with pinned versions."""

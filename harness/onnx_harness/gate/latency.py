@@ -1,4 +1,4 @@
-"""The latency of a cell, from its nights in the history, against its accepted level."""
+"""The latency of a cell, from its nights in the history, compared with its accepted level."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from onnx_harness.results.levels import Level
 from onnx_harness.results.outcome import Outcome
 
 
-def compare_latency(seen: Compared, level: Level, now: CellResult, past: Sequence[PastCell]) -> Nights | None:
-    """Judge tonight's ratio. What is found is put into ``seen``.
+def compare_latency(
+    compared: Compared, level: Level, now: CellResult, past: Sequence[PastCell]
+) -> Nights | None:
+    """Judge tonight's ratio. Findings and notes are added to ``compared``.
 
     Args:
-        seen: what else was found of the cell; where the comparison is void, so is that of the latency.
+        compared: the cell's other findings; where the comparison is void, so is that of the
+            latency.
         level: the accepted level.
         now: tonight.
         past: the cell's runs, oldest first, tonight's being the last.
@@ -29,137 +32,190 @@ def compare_latency(seen: Compared, level: Level, now: CellResult, past: Sequenc
     """
     fault = invalid_times(now)
     if fault is not None:
-        seen.void("latency", fault)
+        compared.void("latency", fault)
         return None
     accepted = level.cell.pinned
     if accepted is None or accepted.ratio is None:
         return None  # accepted without a pinned reference
-    if now.pinned is None or now.pinned.ratio is None:
-        why = (now.pinned.reason if now.pinned else None) or "the run named none (--gate-reference), or ran under xdist"
-        seen.void("latency", f"it wasn't timed beside the pinned reference: {why}")
+    fault = _not_timed(now) or _unsound_level(accepted.ratio)
+    if fault is not None:
+        compared.void("latency", fault)
         return None
-    if not _sound(accepted.ratio):
-        seen.void("latency", f"the accepted ratio is {accepted.ratio}: accept the cell again")
-        return None
-    if not seen.comparable:
+    if not compared.comparable:
         return None
     if past[-1].run.id != level.run_id:
-        fault = _no_verdict(now.pinned) or _no_comparison(level, past)
+        fault = _no_verdict(now) or _no_comparison(level, past)
         if fault is not None:
-            seen.void("latency", fault)
+            compared.void("latency", fault)
             return None
-    readings = [each.cell.pinned for each in comparable(level, past) if each.cell.pinned]
-    found = judge_nights(math.log(accepted.ratio), [_night(each) for each in readings])
-    if found.unconfirmed:
-        seen.notes.append(_unconfirmed(found))
-    if found.outcome is not Outcome.PASS:
-        seen.findings.append(Finding(found.outcome, "latency", _sentence(found)))
-    elif math.log(found.level / found.ratio) > math.log1p(found.smallest_step):
-        seen.notes.append(
-            f"{found.level / found.ratio - 1:.1%} faster than accepted: accept it, so that losing it again is noticed"
+    records = [night.cell.pinned for night in comparable(level, past) if night.cell.pinned]
+    nights = judge_nights(math.log(accepted.ratio), [_night(record) for record in records])
+    _report(compared, nights)
+    return nights
+
+
+def _not_timed(now: CellResult) -> str | None:
+    """Return the reason why tonight has no ratio, or None."""
+    pinned = now.pinned
+    if pinned is not None and pinned.ratio is not None:
+        return None
+    why = pinned.reason if pinned else None
+    why = why or "the run named none (--gate-reference), or ran under xdist"
+    return f"it wasn't timed with the pinned reference: {why}"
+
+
+def _unsound_level(ratio: float) -> str | None:
+    if _sound(ratio):
+        return None
+    return f"the accepted ratio is {ratio}: accept the cell again"
+
+
+def _report(compared: Compared, nights: Nights) -> None:
+    """Add what the nights show to a cell's findings and notes."""
+    if nights.unconfirmed:
+        compared.notes.append(_unconfirmed(nights))
+    if nights.outcome is not Outcome.PASS:
+        compared.findings.append(Finding(nights.outcome, "latency", _sentence(nights)))
+        return
+    speedup = nights.level / nights.ratio
+    if math.log(speedup) > math.log1p(nights.smallest_step):
+        compared.notes.append(
+            f"{speedup - 1:.1%} faster than accepted: accept it, so that losing it again is noticed"
         )
-    return found
 
 
 def comparable(level: Level, past: Sequence[PastCell]) -> list[PastCell]:
-    """The nights after the accepted one whose ratios mean the same as its ratio does, in the order of the runs.
+    """Return the nights whose ratios mean the same as the accepted one, in the order of the runs.
 
-    Order is that in which the runs were entered: clocks are set back. Only where the history doesn't have the accepted
-    run, because it was begun anew, do the times decide which nights come after it.
+    Order is that in which the runs were entered: clocks are set back. Only where the history
+    doesn't have the accepted run, because it was begun anew, do the times decide which nights come
+    after it.
     """
-    runs = [each.run.id for each in past]
+    runs = [night.run.id for night in past]
     if level.run_id in runs:
         past = past[runs.index(level.run_id) + 1 :]
     else:
-        past = [each for each in past if each.run.started > level.accepted]
-    return [
-        each
-        for each in past
-        if held_against(level, each.run.host.processor_of(each.cell.provider), each.run.seed, each.cell)
-    ]
+        past = [night for night in past if night.run.started > level.accepted]
+    return [night for night in past if _is_comparable_night(level, night)]
 
 
-def held_against(level: Level, processor: str, seed: int, cell: CellResult) -> bool:
-    """Whether the ratio of a cell, from a run on ``processor`` with ``seed``, means the same as its level's does."""
-    there, accepted = cell.pinned, level.cell.pinned
-    return (
-        there is not None
-        and accepted is not None
-        and _sound(accepted.ratio)
-        and _sound(there.night_ratio)
-        and not (there.verdict is not None and there.verdict.outcome is Outcome.INVALID)
-        and not undecided(there)
-        and processor == level.processor
-        and seed == level.seed
-        and cell.card_sha256 == level.cell.card_sha256
-        and cell.inputs_sha256 == level.cell.inputs_sha256
-        and there.model_sha256 == accepted.model_sha256
-        and same_reference(there, accepted)
+def _is_comparable_night(level: Level, night: PastCell) -> bool:
+    processor = night.run.host.processor_of(night.cell.provider)
+    return is_comparable(level, processor, night.run.seed, night.cell)
+
+
+def is_comparable(level: Level, processor: str, seed: int, cell: CellResult) -> bool:
+    """Tell if a cell's ratio and its level's mean the same.
+
+    Args:
+        level: the cell's accepted level.
+        processor: that the run was on.
+        seed: of the run.
+        cell: its result.
+    """
+    tonight, accepted = cell.pinned, level.cell.pinned
+    if tonight is None or accepted is None:
+        return False
+    if not (_sound(accepted.ratio) and _has_valid_ratio(tonight)):
+        return False
+    settings = (processor, seed, cell.card_sha256, cell.inputs_sha256, tonight.model_sha256)
+    accepted_settings = (
+        level.processor,
+        level.seed,
+        level.cell.card_sha256,
+        level.cell.inputs_sha256,
+        accepted.model_sha256,
     )
+    return settings == accepted_settings and same_reference(tonight, accepted)
+
+
+def _has_valid_ratio(record: PinnedRecord) -> bool:
+    if record.verdict is not None and record.verdict.outcome is Outcome.INVALID:
+        return False
+    return _sound(record.night_ratio) and not undecided(record)
 
 
 def invalid_times(now: CellResult) -> str | None:
-    """Why a cell's times can't be times; None where they can."""
-    taken: list[float | None] = (
-        [] if now.latency is None else [now.latency.median_ms, now.latency.baseline_median_ms, now.latency.speedup]
-    )
-    if now.pinned is not None and now.pinned.ratio is not None:
-        taken += [
-            now.pinned.ratio,
-            now.pinned.median_ms,
-            now.pinned.pinned_median_ms,
-            *map(math.exp, (*now.pinned.log_ratios, *now.pinned.confirming_log_ratios)),
-        ]
-    wrong = [value for value in taken if not _sound(value)]
-    return f"a time or a ratio of it is {wrong[0]}: the clock, or whatever wrote it, is broken" if wrong else None
+    """Return the reason why a cell's times can't be right; None where they can."""
+    times: list[float | None] = []
+    if now.latency is not None:
+        times = [now.latency.median_ms, now.latency.baseline_median_ms, now.latency.speedup]
+    pinned = now.pinned
+    if pinned is not None and pinned.ratio is not None:
+        log_ratios = (*pinned.log_ratios, *pinned.confirming_log_ratios)
+        times += [pinned.ratio, pinned.median_ms, pinned.pinned_median_ms]
+        times += map(math.exp, log_ratios)
+    for value in times:
+        if not _sound(value):
+            return f"a time or a ratio of it is {value}: the clock, or whatever wrote it, is broken"
+    return None
 
 
 def _sound(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value > 0
+    if value is None:
+        return False
+    return math.isfinite(value) and value > 0
 
 
-def _no_verdict(tonight: PinnedRecord) -> str | None:
-    """Why tonight has no verdict of its own to go by; None where it has one."""
-    if tonight.verdict is None:
-        return "the run ended before it was held against its accepted level: run again"
-    if tonight.verdict.outcome is Outcome.INVALID:
-        return f"tonight's readings are none to rest on: {tonight.verdict.reason}"
-    if undecided(tonight):
+def _no_verdict(now: CellResult) -> str | None:
+    """Return the reason why tonight has no verdict of its own; None where it has one."""
+    if now.pinned is None or now.pinned.verdict is None:
+        return "the run ended before it was compared with its accepted level: run again"
+    verdict = now.pinned.verdict
+    if verdict.outcome is Outcome.INVALID:
+        return f"tonight's readings can't be used: {verdict.reason}"
+    if undecided(now.pinned):
         return (
-            f"tonight's first measurement is {tonight.verdict.outcome}, and the run ended before the second, which "
-            "that asks for: run again"
+            f"tonight's first measurement is {verdict.outcome}, and the run ended before the second"
+            ", which that requires: run again"
         )
     return None
 
 
 def _no_comparison(level: Level, past: Sequence[PastCell]) -> str | None:
-    if past[-1] in comparable(level, past)[-1:]:
+    tonight = past[-1]
+    if tonight in comparable(level, past)[-1:]:
         return None
     return "the pinned reference didn't run the model that was accepted: accept the cell again"
 
 
 def _night(record: PinnedRecord) -> Night:
-    """A night whose ratio is sound; its noise is that of the measurement which its figure comes from."""
+    """A night whose ratio is sound. Its error is that of the measurement which gave the figure."""
     pairs = record.confirming_log_ratios or record.log_ratios
     error = standard_error([value for value in pairs if math.isfinite(value)])
-    first, figure = record.ratio or 1.0, record.night_ratio or 1.0
-    return Night(math.log(figure), error, math.log(first) if record.confirming_log_ratios else None)
+    figure = math.log(record.night_ratio or 1.0)
+    if not record.confirming_log_ratios:
+        return Night(figure, error)
+    return Night(figure, error, first=math.log(record.ratio or 1.0))
 
 
-def _unconfirmed(found: Nights) -> str:
-    first = (found.first or found.level) / found.level - 1
-    again = found.ratio / found.level - 1
-    if first > again:
-        return f"{first:+.1%} at first, and {again:+.1%} when measured again on fresh pairs: not a suspect night"
-    return f"{again:+.1%} when measured again, which the first measurement ({first:+.1%}) lacks: not a suspect night"
+def _unconfirmed(nights: Nights) -> str:
+    first = (nights.first or nights.level) / nights.level - 1
+    second = nights.ratio / nights.level - 1
+    if first > second:
+        return (
+            f"{first:+.1%} at first, and {second:+.1%} when measured again on fresh pairs: not a "
+            "suspect night"
+        )
+    return (
+        f"{second:+.1%} when measured again, which the first measurement ({first:+.1%}) doesn't "
+        "show: not a suspect night"
+    )
 
 
-def _sentence(found: Nights) -> str:
-    step = f"{found.ratio:.3f} times the pinned reference's time, and {found.level:.3f} was accepted"
-    again = "" if found.first is None else f"; measured again, {found.first / found.level - 1:+.1%} at first"
-    if found.outcome is Outcome.FAIL:
-        return f"{step}: {found.ratio / found.level - 1:+.1%}, two nights in a row (z {found.z:.1f}{again})"
-    if found.z * found.smallest_step > 0 and math.log(found.ratio / found.level) > math.log1p(found.smallest_step):
-        slower = f"{found.ratio / found.level - 1:+.1%} (z {found.z:.1f}{again})"
-        return f"{step}: {slower}. A second night in a row would fail it"
-    return f"its nights vary so much that a slowdown of {found.smallest_step:.0%} would pass unseen"
+def _sentence(nights: Nights) -> str:
+    times = f"{nights.ratio:.3f} times the pinned reference's time"
+    step = f"{times}, and {nights.level:.3f} was accepted"
+    slowdown = nights.ratio / nights.level
+    first = ""
+    if nights.first is not None:
+        first = f"; measured again, {nights.first / nights.level - 1:+.1%} at first"
+    z = f"z {nights.z:.1f}{first}"
+    if nights.outcome is Outcome.FAIL:
+        return f"{step}: {slowdown - 1:+.1%}, two nights in a row ({z})"
+    is_watched = nights.z * nights.smallest_step > 0
+    if is_watched and math.log(slowdown) > math.log1p(nights.smallest_step):
+        return f"{step}: {slowdown - 1:+.1%} ({z}). A second night in a row would fail it"
+    return (
+        f"its nights vary so much that a slowdown of {nights.smallest_step:.0%} wouldn't be noticed"
+    )

@@ -1,4 +1,4 @@
-"""A cell timed in two environments at once: versions under test and pinned ones, on the same cores, turn by turn."""
+"""A cell timed with two environments' versions, under test and pinned, in turns on one core."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from onnx_harness.latency.sessions import keeps_to_its_threads
 from onnx_harness.providers import Provider
 
 FEWEST_TURNS, MOST_TURNS = 4, 60
+# Some milliseconds: short enough for a disturbance to meet both sides of a turn.
 BLOCK_SECONDS = 0.004
 MOST_IN_BLOCK = 8
 SLOW_SECONDS = 0.005
-"""A run as long as this doesn't notice that the process had slept before it; a shorter one's first of a turn isn't
-timed."""
+"""A run as long as this doesn't notice that the process had slept before it; a shorter one's first
+of a turn isn't timed."""
 
 
 class Timed(Protocol):
     """A process with a model open, ready to be timed."""
 
     def ask(self, name: str, *args: object) -> list[int]:
-        """Its answer to ``run_block``."""
+        """Return its answer to ``run_block``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,25 @@ class Lockstep:
 
 
 Opener = Callable[[ExitStack, int, bool], tuple[Timed, Timed, float]]
-"""Opens pair number k, the side under test first or not; the sides (under test, pinned), and seconds of a run."""
+"""Opens pair number k, the side under test first or not; the sides (under test, pinned), and
+seconds of a run."""
 
 
 def measure(open_pair: Opener, *, pairs: int, seconds: float, seed: int) -> Lockstep:
-    """Time both sides.
+    """Time both sides in pairs of fresh processes.
 
-    In each turn both sides run, one after the other, in random order, half of the turns either way; the processes
-    wait for each other, so only one of them runs at a time. A turn's reading is the ratio of the two medians, a pair's
-    the median over its turns, and the pairs are the replicates: fresh processes with a fresh session each. What a
-    process or a session brings along for its whole life, such as where its memory lies, counts as noise between the
-    pairs and not as a difference between the versions.
+    In each turn both sides run, one after the other, in random order, half of the turns either way;
+    the processes wait for each other, so only one of them runs at a time. A turn's reading is the
+    ratio of the two medians, a pair's the median over its turns, and the pairs are the replicates:
+    fresh processes with a fresh session each. What a process or a session brings along for its
+    whole life, such as where its memory lies, counts as noise between the pairs and not as a
+    difference between the versions.
 
     Args:
         open_pair: see `Opener`.
         pairs: how many.
-        seconds: of running, for all the pairs, opening not counted. A slow model overruns: 4 turns are the fewest.
+        seconds: of running, for all the pairs, opening not counted. A slow model overruns: 4 turns
+            are the fewest.
         seed: of the order.
 
     Raises:
@@ -73,33 +77,54 @@ def measure(open_pair: Opener, *, pairs: int, seconds: float, seed: int) -> Lock
     """
     rng = random.Random(seed)
     log_ratios: list[float] = []
-    times: tuple[list[int], list[int]] = ([], [])
-    for number, tested_first in enumerate(alternating(rng, pairs)):
+    tested_ns: list[int] = []
+    pinned_ns: list[int] = []
+    for number, opens_tested_first in enumerate(alternating(rng, pairs)):
         with ExitStack() as stack:
-            tested, pinned, run_s = open_pair(stack, number, tested_first)
+            tested, pinned, run_s = open_pair(stack, number, opens_tested_first)
             untimed, timed, turns = plan(run_s, seconds / pairs)
             readings = []
-            for order in balanced(rng, turns):
-                first, second = (tested, pinned) if order else (pinned, tested)
-                one, other = (_block(side, untimed, timed) for side in (first, second))
-                ours, theirs = (one, other) if order else (other, one)
-                times[0].extend(ours)
-                times[1].extend(theirs)
-                readings.append(math.log(median(ours) / median(theirs)))
+            for tested_first in balanced(rng, turns):
+                if tested_first:
+                    tested_block = _block(tested, untimed, timed)
+                    pinned_block = _block(pinned, untimed, timed)
+                else:
+                    pinned_block = _block(pinned, untimed, timed)
+                    tested_block = _block(tested, untimed, timed)
+                tested_ns += tested_block
+                pinned_ns += pinned_block
+                readings.append(math.log(median(tested_block) / median(pinned_block)))
             log_ratios.append(median(readings))
-    return Lockstep(tuple(log_ratios), median(times[0]) / 1e6, median(times[1]) / 1e6, len(times[0]))
+    return Lockstep(
+        log_ratios=tuple(log_ratios),
+        median_ms=median(tested_ns) / 1e6,
+        pinned_median_ms=median(pinned_ns) / 1e6,
+        samples=len(tested_ns),
+    )
 
 
 def plan(run_s: float, seconds: float) -> tuple[int, int, int]:
-    """Untimed and timed runs of a side in a turn, and turns (an even number), for a run of ``run_s`` seconds."""
+    """Plan the turns of a pair.
+
+    Args:
+        run_s: seconds of a run.
+        seconds: for the pair.
+
+    Returns:
+        Untimed and timed runs of a side in a turn, and the number of turns, which is even.
+    """
     untimed = 0 if run_s >= SLOW_SECONDS else 1
     timed = max(1, min(MOST_IN_BLOCK, int(BLOCK_SECONDS / run_s)))
-    turns = int(seconds / (2 * (untimed + timed) * run_s))
-    return untimed, timed, 2 * (max(FEWEST_TURNS, min(MOST_TURNS, turns)) // 2)
+    turn_s = 2 * (untimed + timed) * run_s
+    turns = max(FEWEST_TURNS, min(MOST_TURNS, int(seconds / turn_s)))
+    return untimed, timed, turns - turns % 2
 
 
 def core(number: int, provider: Provider) -> int | None:
-    """The processor that both sides of pair ``number`` stay on: their noise is then the same. None where none fits."""
+    """Choose the processor that both sides of pair ``number`` stay on; None where none fits.
+
+    On the same processor both sides have the same noise.
+    """
     if not keeps_to_its_threads(provider) or not sys.platform.startswith("linux"):
         return None
     allowed: Sequence[int] = sorted(os.sched_getaffinity(0))
@@ -109,5 +134,8 @@ def core(number: int, provider: Provider) -> int | None:
 def _block(side: Timed, untimed: int, timed: int) -> list[int]:
     times = side.ask("run_block", untimed, timed)
     if len(times) != timed or min(times) <= 0:
-        raise GateError(f"the clock moved by {min(times, default=0)} ns during a run: no time can be read from it")
+        raise GateError(
+            f"the clock moved by {min(times, default=0)} ns during a run: no time can be read "
+            "from it"
+        )
     return times

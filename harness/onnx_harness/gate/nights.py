@@ -1,8 +1,9 @@
-"""The two-nights rule: a slowdown is one when two nights in a row show it. Pure functions over log ratios.
+"""The two-nights rule: a slowdown counts when two nights in a row show it. Pure functions.
 
-A night's figure is ln(time under test / time in the pinned reference): what slows the machine slows both and cancels.
-What is left varies from night to night by about 1% where it was measured, and every cell is looked at every night: a
-single night over a limit is bound to come up, two in a row of the same cell hardly ever.
+A night's figure is ln(time under test / time in the pinned reference): what slows the machine slows
+both and cancels. What is left varies from night to night by about 1% where it was measured, and
+every cell is looked at every night: a single night over a limit is bound to come up, two in a row
+of the same cell hardly ever.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ from onnx_harness.results.gated import Nights
 from onnx_harness.results.outcome import Outcome
 
 Z_LIMIT = 2.5
+"""Spreads above the level from which a night is suspect: 0.6% of normal nights, and 1 in 26,000
+pairs of them."""
 MINIMUM_EFFECT = math.log(1.02)
 """Slowdowns below 2% fail no cell: alignment and memory layout alone are worth that much."""
 AGREEING = MINIMUM_EFFECT / 2
 """What the first of two measurements has to show of a slowdown that the second does."""
 BLUNT = 0.10
-"""A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be untrue."""
+"""A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be
+untrue."""
 
 PRIOR_SPREAD = 0.02
-"""A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one night. Twice what was
-measured: with less, a noisy cell gives false alarms until its spread is known."""
+"""A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one
+night. Twice what was measured: with less, a noisy cell gives false alarms until its spread is
+known."""
 PRIOR_NIGHTS = 1
 SETTLING_NIGHTS = 10
-"""The level is settled by the accepted night and the quiet ones after it, so many in all, and doesn't follow later."""
+"""The level is settled by the accepted night and the quiet ones after it, so many in all, and
+doesn't follow later."""
 SPREAD_NIGHTS = 20
 DIFFERENCE_OF_NORMALS = 2 / math.sqrt(math.pi)
 """Mean of |a - b| of two independent standard normal numbers."""
@@ -37,7 +43,7 @@ DIFFERENCE_OF_NORMALS = 2 / math.sqrt(math.pi)
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What was measured in a night: ln(ratio).
+    """The figures of a night: ln(ratio).
 
     Attributes:
         figure: of the measurement that the night goes by: the second where there is one.
@@ -51,8 +57,8 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A night in the light of those before it."""
+class _Look:
+    """A night compared with those before it."""
 
     z: float
     level: float
@@ -62,68 +68,85 @@ class _Seen:
 
 
 def judge_nights(accepted: float, nights: Sequence[Night]) -> Nights:
-    """The verdict on the latest of a cell's nights.
+    """Judge the latest of a cell's nights.
 
-    A night is suspect when its figure lies above the level by more than 2.5 spreads and by more than 2%. Two suspect
-    nights in a row are a FAIL; one is INCONCLUSIVE, and the next night decides.
+    A night is suspect when its figure lies above the level by more than 2.5 spreads and by more
+    than 2%. Two suspect nights in a row are a FAIL; one is INCONCLUSIVE, and the next night
+    decides.
 
-    Where a night was measured again, its figure is the second's: that has more pairs, and the first was picked for
-    being slow. The first has to lie above the level too, by more than half of those 2%. Asking it for all that is asked
-    of the second would miss slowdowns that one measurement finds: the noise within the night would count twice.
+    Where a night was measured again, its figure is the second's: that has more pairs, and the first
+    was picked for being slow. The first has to lie above the level too, by more than half of those
+    2%. Asking it for all that is asked of the second would miss slowdowns that one measurement
+    finds: the noise within the night would count twice.
 
-    The spread is taken from the differences between successive nights, up to two nights back, so that a step itself
-    doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's never smaller than tonight's own standard
-    error. The uncertain level counts in the limit, and counts twice, since both nights are held against it.
+    The spread is taken from the differences between successive nights, up to two nights back, so
+    that a step itself doesn't hide in it; in a cell's first nights it's drawn towards 2%. It's
+    never smaller than tonight's own standard error. The uncertain level counts in the limit, and
+    counts twice, since both nights are compared with it.
 
     Args:
         accepted: ln(ratio) of the night that was accepted.
-        nights: the nights after it, in the order of the runs; the last is judged. With none, the accepted night itself
-            is, and passes.
+        nights: the nights after it, in the order of the runs; the last is judged. With none, the
+            accepted night itself is, and passes.
     """
-    quiet, last, before = [accepted], _Seen(0.0, accepted, _limit(PRIOR_SPREAD, 1), suspect=False), False
-    everything = [accepted, *(night.figure for night in nights)]
+    quiet = [accepted]
+    last = _Look(0.0, accepted, _limit(PRIOR_SPREAD, 1), suspect=False)
+    was_suspect = False
+    figures = [accepted, *(night.figure for night in nights)]
     for index, night in enumerate(nights):
-        before = last.suspect
-        last = _look(night, quiet, _spread(everything[:index]))
-        # Within 2%, too: while little is known of the spread, a slowdown would settle as a part of the level.
-        near = abs(night.figure - last.level) <= MINIMUM_EFFECT and abs(last.z) <= Z_LIMIT
-        if near and len(quiet) < SETTLING_NIGHTS:
+        was_suspect = last.suspect
+        last = _look(night, quiet, _spread(figures[:index]))
+        if len(quiet) < SETTLING_NIGHTS and _is_quiet(night, last):
             quiet.append(night.figure)
-    if last.suspect:
-        outcome = Outcome.FAIL if before else Outcome.INCONCLUSIVE
-    else:
-        outcome = Outcome.INCONCLUSIVE if last.limit > math.log1p(BLUNT) else Outcome.PASS
     first = nights[-1].first if nights else None
     return Nights(
-        outcome,
-        math.exp(everything[-1]),
-        math.exp(last.level),
-        last.z,
-        math.expm1(last.limit),
-        len(everything),
-        None if first is None else math.exp(first),
-        last.unconfirmed,
+        _outcome(last, was_suspect),
+        ratio=math.exp(figures[-1]),
+        level=math.exp(last.level),
+        z=last.z,
+        smallest_step=math.expm1(last.limit),
+        count=len(figures),
+        first=None if first is None else math.exp(first),
+        unconfirmed=last.unconfirmed,
     )
 
 
+def _is_quiet(night: Night, look: _Look) -> bool:
+    # Within 2%, too: while little is known of the spread, a slowdown would settle as a part of
+    # the level.
+    return abs(night.figure - look.level) <= MINIMUM_EFFECT and abs(look.z) <= Z_LIMIT
+
+
+def _outcome(last: _Look, was_suspect: bool) -> Outcome:
+    if last.suspect:
+        return Outcome.FAIL if was_suspect else Outcome.INCONCLUSIVE
+    return Outcome.INCONCLUSIVE if last.limit > math.log1p(BLUNT) else Outcome.PASS
+
+
 def standard_error(log_ratios: Sequence[float]) -> float:
-    """Of the median of a night's pairs, as of normal ones: sqrt(pi / 2) s / sqrt(K). 0 for fewer than 3 pairs."""
+    """Return the standard error of the median of a night's pairs; 0 for fewer than 3 pairs.
+
+    That of normal values: sqrt(pi / 2) s / sqrt(K).
+    """
     count = len(log_ratios)
     if count < 3:
         return 0.0
     centre = fmean(log_ratios)
-    variance = sum((value - centre) ** 2 for value in log_ratios) / (count - 1)
+    squares = sum((value - centre) ** 2 for value in log_ratios)
+    variance = squares / (count - 1)
     return math.sqrt(math.pi / 2 * variance / count)
 
 
-def _look(night: Night, quiet: Sequence[float], spread: float) -> _Seen:
-    level, spread = fmean(quiet), max(spread, night.error)
+def _look(night: Night, quiet: Sequence[float], spread: float) -> _Look:
+    level = fmean(quiet)
+    spread = max(spread, night.error)
     limit = _limit(spread, len(quiet))
-    first = night.figure if night.first is None else night.first
-    slow, slow_at_first = night.figure - level > limit, first - level > limit
-    suspect = slow and first - level > AGREEING
-    z = (night.figure - level) / _widened(spread, len(quiet))
-    return _Seen(z, level, limit, suspect, unconfirmed=(slow or slow_at_first) and not suspect)
+    step = night.figure - level
+    first_step = step if night.first is None else night.first - level
+    suspect = step > limit and first_step > AGREEING
+    slow_once = step > limit or first_step > limit
+    z = step / _widened(spread, len(quiet))
+    return _Look(z, level, limit, suspect, unconfirmed=slow_once and not suspect)
 
 
 def _limit(spread: float, quiet: int) -> float:
@@ -135,9 +158,12 @@ def _widened(spread: float, quiet: int) -> float:
 
 
 def _spread(nights: Sequence[float]) -> float:
-    """The spread of ``nights``, from their successive differences without the greatest: that one may be a step."""
+    """The spread of ``nights``, from their successive differences and the prior."""
     recent = nights[-SPREAD_NIGHTS - 1 :]
     differences = sorted(abs(after - before) for before, after in pairwise(recent))
-    kept = differences[:-1]
-    own = fmean(kept) / DIFFERENCE_OF_NORMALS if kept else 0.0
-    return math.sqrt((PRIOR_NIGHTS * PRIOR_SPREAD**2 + len(kept) * own**2) / (PRIOR_NIGHTS + len(kept)))
+    # The greatest may be a step, and would hide in the spread that it makes.
+    steady = differences[:-1]
+    own = fmean(steady) / DIFFERENCE_OF_NORMALS if steady else 0.0
+    count = PRIOR_NIGHTS + len(steady)
+    variance = (PRIOR_NIGHTS * PRIOR_SPREAD**2 + len(steady) * own**2) / count
+    return math.sqrt(variance)

@@ -1,4 +1,4 @@
-"""The other end of `onnx_harness.gate.side`: starting a process in an environment, and asking it."""
+"""The client of `onnx_harness.gate.side`: starts a process in an environment, and asks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 def python_of(environment: Path) -> Path:
-    """The interpreter of a virtual environment.
+    """Return the interpreter of a virtual environment.
 
     Raises:
         UsageError: there is none.
@@ -34,13 +34,13 @@ def python_of(environment: Path) -> Path:
     python = environment / "bin" / "python"
     if not python.is_file():
         raise UsageError(
-            f"there is no virtual environment in {environment} (no bin/python). Make it from the accepted versions: "
-            f"onnx-harness gate reference {environment}"
+            f"there is no virtual environment in {environment} (no bin/python). Make it from the "
+            f"accepted versions: onnx-harness gate reference {environment}"
         )
     return python
 
 
-class Side:
+class EnvironmentProcess:
     """A process in one of the environments. It's ended by `close`, or when this process ends.
 
     Args:
@@ -50,18 +50,24 @@ class Side:
         apart: it isn't this process's own environment.
     """
 
-    def __init__(self, python: Path, limits: Limits, environment: Mapping[str, str], *, apart: bool) -> None:
+    def __init__(
+        self, python: Path, limits: Limits, environment: Mapping[str, str], *, apart: bool
+    ) -> None:
         self._limits = limits
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         ours, theirs = socket.socketpair()
         self._pipe = Connection(ours.detach())
-        inherited = {name: value for name, value in os.environ.items() if not (apart and name in _NOT_INHERITED)}
+        inherited = dict(os.environ)
+        if apart:
+            for name in _NOT_INHERITED:
+                inherited.pop(name, None)
         folder = str(Path(onnx_harness.__file__).parent)
+        # -P: the folder that happens to be the current one isn't imported from.
+        command = [str(python), "-P", "-c", BOOTSTRAP, folder, str(theirs.fileno())]
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    # -P: the folder that happens to be the current one isn't imported from.
-                    [str(python), "-P", "-c", BOOTSTRAP, folder, str(theirs.fileno())],
+                    command,
                     env={**inherited, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=self._log,
@@ -73,7 +79,7 @@ class Side:
             self._log.close()
             raise GateError(f"{python} can't be started: {error.strerror}") from error
 
-    def tell(self, name: str, *args: Any) -> None:
+    def send(self, name: str, *args: Any) -> None:
         """Send a request without waiting for the answer.
 
         Raises:
@@ -84,8 +90,8 @@ class Side:
         except OSError:
             raise GateError(self._gone()) from None
 
-    def hear(self) -> Any:
-        """The answer to the last request.
+    def receive(self) -> Any:
+        """Return the answer to the last request.
 
         Raises:
             GateError: it's an error, the process died, or it used up its time or its memory.
@@ -94,21 +100,22 @@ class Side:
         try:
             while not self._pipe.poll(_WATCH_SECONDS):
                 if time.monotonic() > ends:
-                    raise GateError(f"did not answer within {self._limits.seconds:g} s (--cell-timeout)")
-                with contextlib.suppress(psutil.Error):
-                    if psutil.Process(self._process.pid).memory_info().rss > self._limits.memory_bytes:
-                        raise GateError("used more memory than --cell-memory allows")
-            right, answer = self._pipe.recv()
+                    raise GateError(
+                        f"did not answer within {self._limits.seconds:g} s (--cell-timeout)"
+                    )
+                if self._memory_bytes() > self._limits.memory_bytes:
+                    raise GateError("used more memory than --cell-memory allows")
+            succeeded, answer = self._pipe.recv()
         except (EOFError, OSError):
             raise GateError(self._gone()) from None
-        if not right:
+        if not succeeded:
             raise GateError(answer)
         return answer
 
     def ask(self, name: str, *args: Any) -> Any:
-        """`tell` and `hear`."""
-        self.tell(name, *args)
-        return self.hear()
+        """Send a request and return its answer."""
+        self.send(name, *args)
+        return self.receive()
 
     def close(self) -> None:
         """End the process, whatever it's doing."""
@@ -117,19 +124,33 @@ class Side:
         self._pipe.close()
         self._log.close()
 
-    def __enter__(self) -> Side:
+    def __enter__(self) -> EnvironmentProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _memory_bytes(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        return 0  # it has ended, which reading its answer will show
+
     def _gone(self) -> str:
+        """Say how the process ended, with the last line that it printed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
-        code = self._process.returncode
-        manner = (
-            "hung up" if code is None else f"left with exit code {code}" if code >= 0 else f"died of signal {-code}"
-        )
+        ended = f"the process {_manner(self._process.returncode)}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"the process {manner}{f'; it last said: {lines[-1].strip()}' if lines else ''}"
+        if not lines:
+            return ended
+        return f"{ended}; it last said: {lines[-1].strip()}"
+
+
+def _manner(code: int | None) -> str:
+    """Put a return code of `subprocess.Popen` into words."""
+    if code is None:
+        return "hung up"
+    if code < 0:
+        return f"died of signal {-code}"
+    return f"left with exit code {code}"

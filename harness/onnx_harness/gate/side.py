@@ -1,7 +1,8 @@
-"""What runs in each of the two environments of a lockstep: a process that answers requests, one at a time.
+"""The process in each of the two environments of a lockstep: it answers one request at a time.
 
-The reference environment needn't have this package: the other process tells it where the source lies. Nothing of
-weight is imported before it's asked for, so that a fresh process for each pair of sessions is cheap.
+The reference environment needn't have this package: the other process tells it where the source
+lies. Nothing of weight is imported before it's asked for, so that a fresh process for each pair of
+sessions is cheap.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from onnx_harness.errors import named
 
 if TYPE_CHECKING:
     from onnx_harness.cell.state import Judged, Task
@@ -30,7 +33,8 @@ spec.loader.exec_module(package)
 from onnx_harness.gate.side import serve
 serve(handle)
 """
-"""Run with the folder of this package, which the environment then takes whatever it has installed, and a handle."""
+"""Run with the folder of this package, which the environment then takes whatever it has installed,
+and a handle."""
 
 _running: list[Callable[[], object]] = []
 
@@ -38,8 +42,9 @@ _running: list[Callable[[], object]] = []
 def serve(handle: int) -> None:
     """Answer requests until the other end hangs up.
 
-    A request is the name of one of ``_ANSWERS`` with its arguments; an answer is True and the result, or False and
-    what went wrong, in words: the other environment might not have the exception's type.
+    A request is the name of one of ``_ANSWERS`` with its arguments; an answer is True and the
+    result, or False and what went wrong, in words: the other environment might not have the
+    exception's type.
     """
     with contextlib.suppress(EOFError, ConnectionError), Connection(handle) as pipe:
         while True:
@@ -47,36 +52,42 @@ def serve(handle: int) -> None:
             try:
                 answer = (True, _ANSWERS[name](*args))
             except Exception as error:
-                words = (str(error).strip() or "no message").splitlines()[0]
-                answer = (False, f"{type(error).__name__}: {words}")
+                answer = (False, named(error))
             pipe.send(answer)
 
 
 def versions() -> dict[str, str]:
-    """What is installed here."""
+    """Return the versions that are installed here."""
     from onnx_harness.results.run import gather
 
     return gather("", 0).versions
 
 
-def judge(task: Task, accepted: str, kept: Path) -> Judged:
-    """The verdict on a cell with what is installed here, for the model that its level was accepted on.
+def judge(task: Task, accepted: str, store: Path) -> Judged:
+    """Judge a cell with the versions that are installed here.
+
+    The model is the one that the cell's level was accepted on.
 
     Args:
         task: the cell, with the model under test.
-        accepted: hash of that model.
-        kept: where to find it.
+        accepted: hash of the accepted model.
+        store: folder where it lies.
     """
     from onnx_harness.cell import pipeline
     from onnx_harness.gate.models import reference_model
 
-    model, sha256 = reference_model(task.model, accepted, kept)
+    model, sha256 = reference_model(task.model, accepted, store)
     judged = pipeline.judge(replace(task, model=model))
     return replace(judged, result=replace(judged.result, model_sha256=sha256))
 
 
 def open_model(
-    model: Path, level: str, provider: str, threads: int, values: Mapping[str, Any], core: int | None
+    model: Path,
+    level: str,
+    provider: str,
+    threads: int,
+    values: Mapping[str, Any],
+    core: int | None,
 ) -> float:
     """Open a session for timing and run it once.
 
@@ -89,18 +100,20 @@ def open_model(
         core: the processor to stay on; None leaves that to the system.
 
     Returns:
-        Seconds of a second run: how long one takes, about.
+        Seconds of a second run, about as long as any other takes.
     """
     from onnx_harness import providers
     from onnx_harness.latency.sessions import timed_session
 
     if core is not None:
         os.sched_setaffinity(0, {core})
-    _running[:] = timed_session(model, providers.get(provider), [values], level=level, threads=threads).runs
+    session = timed_session(model, providers.get(provider), [values], level=level, threads=threads)
+    _running[:] = session.runs
     gc.collect()
     gc.disable()
-    _running[0]()
-    return run_block(0, 1)[0] / 1e9
+    # The first run allocates memory and isn't typical.
+    [elapsed_ns] = run_block(1, 1)
+    return elapsed_ns / 1e9
 
 
 def run_block(untimed: int, timed: int) -> list[int]:

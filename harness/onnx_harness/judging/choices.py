@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from onnx_harness.model.ops import opset_of
+
 # By operator: the axis where its attribute is left out.
 _DEFAULT_AXIS = {"ArgMax": 0, "TopK": -1, "LogSoftmax": -1}
 # Since this version the default axis of LogSoftmax is the last one.
@@ -17,7 +19,7 @@ def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
         model: its weights aren't needed.
     """
     outputs = {info.name for info in model.graph.output}
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     axes: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type not in _DEFAULT_AXIS:

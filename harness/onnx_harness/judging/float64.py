@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from onnx_harness.model.file import subgraphs
-from onnx_harness.model.rewrite import retype, walk
+from onnx_harness.model.constants import constant_tensor, set_constant
+from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
+from onnx_harness.model.rewrite import retype
+from onnx_harness.model.walk import subgraphs, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
-_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_datatype"})
 
 # The standard operators that ONNX Runtime's CPU provider computes in float32 and, in no version, in float64. Written
 # down because its own list of kernels crashes in the build that carries OpenVINO; a test compares the two.
@@ -48,25 +49,22 @@ def _double_graph(graph: onnx.GraphProto) -> None:
     graph.ClearField("value_info")  # inference finds them again
     for node in graph.node:
         for attribute in node.attribute:
-            if attribute.name in _TYPE_ATTRIBUTES and attribute.i == _FLOAT:
+            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _FLOAT:
                 attribute.i = _DOUBLE
             if attribute.HasField("t"):
                 _double_tensor(attribute.t)
-        if node.op_type == "Constant":
+        if is_standard(node, "Constant"):
             _double_constant(node)
-        if node.op_type == "ConstantOfShape" and not node.attribute:
-            node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
+        if is_standard(node, "ConstantOfShape") and not node.attribute:
+            set_constant(node, np.zeros(1))
         for body in subgraphs(node):
             _double_graph(body)
 
 
 def _double_constant(node: onnx.NodeProto) -> None:
-    for attribute in node.attribute:
-        if attribute.name in ("value_float", "value_floats"):
-            single = attribute.name == "value_float"
-            values = np.array(attribute.f if single else attribute.floats, np.float64)
-            attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
-            return
+    tensor = constant_tensor(node)
+    if tensor is not None and tensor.data_type == _FLOAT:
+        set_constant(node, numpy_helper.to_array(tensor).astype(np.float64))
 
 
 def _double_tensor(tensor: TensorProto) -> None:

@@ -3,35 +3,33 @@
 ONNX Runtime's CPU provider puts Casts around float32 kernels, and leaves out those that undo one another: a product of
 1e5 between two such kernels is 1e5. On hardware that computes in float16 it's infinite. So the model is brought to
 float32 mechanically, every value that was float16 is watched while it runs, and its greatest magnitude is held against
-what float16 can say. The same model with each such value rounded as it's made computes as float16 does on hardware.
+what float16 can say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.judging.narrow_types import NARROW, narrow_by_graph
+from onnx_harness.judging.simulation import PREFIX, promote, with_rounded
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.rewrite import retype
-from onnx_harness.providers.profile import MOVES
+from onnx_harness.model.ops import TYPE_ATTRIBUTES
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import graphs, walk
+from onnx_harness.model.watch import watch as watch_values
+from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
 """Half-way between the largest float16 and the power of two after it: from here on, rounding gives infinity."""
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-PREFIX = "onnx_harness_range"
-"""How names begin that are put into a model here."""
 OUTPUT = f"{PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
-
-# What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = MOVES - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -87,12 +85,9 @@ class Watched:
 def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
     """Names of the float16 values of a model, subgraphs included; its functions have to be inlined.
 
-    Types come from ONNX's inference, so what lies behind an operator that it doesn't know isn't among them.
+    What lies behind an operator that neither ONNX nor ONNX Runtime knows isn't among them.
     """
-    if not _mentions_half(skeleton.graph):
-        return frozenset()
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
-    return frozenset(_typed_half(inferred.graph))
+    return frozenset(_narrow_values(skeleton, frozenset({_HALF})))
 
 
 def computes_in_half(skeleton: onnx.ModelProto) -> bool:
@@ -100,35 +95,30 @@ def computes_in_half(skeleton: onnx.ModelProto) -> bool:
     return any(True for _ in nodes_in_half(skeleton))
 
 
+def computes_in_narrow(skeleton: onnx.ModelProto) -> bool:
+    """Whether a model asks for arithmetic in float16 or bfloat16."""
+    return any(True for _ in _nodes_in(skeleton, NARROW))
+
+
 def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Give the nodes that compute with float16 values, subgraphs and functions included; moves and Casts don't."""
+    return _nodes_in(skeleton, frozenset({_HALF}))
+
+
+def _narrow_values(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[str]:
+    if _mentions(skeleton.graph, kinds):
+        for narrow in narrow_by_graph(skeleton):
+            yield from (name for name, kind in narrow.items() if kind in kinds)
+
+
+def _nodes_in(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[onnx.NodeProto]:
     inlined = inline_functions(skeleton)
-    half = half_values(inlined)
-    if not half:
+    narrow = frozenset(_narrow_values(inlined, kinds))
+    if not narrow:
         return
-    for graph in _graphs(inlined.graph):
-        for node in graph.node:
-            if node.op_type not in MOVES and half.intersection((*node.input, *node.output)):
-                yield node
-
-
-def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
-    """Return the operators outside ONNX's own domain that take float16 and whose outputs have no known type.
-
-    Returns:
-        ``domain:op``, in the order of their names.
-    """
-    inlined = inline_functions(skeleton)
-    inferred = onnx.shape_inference.infer_shapes(inlined, check_type=False, strict_mode=False)
-    half = frozenset(_typed_half(inferred.graph))
-    unknown = set()
-    for graph in _graphs(inferred.graph):
-        typed = {info.name for info in (*graph.value_info, *graph.output)}
-        for node in graph.node:
-            foreign = node.domain not in ("", "ai.onnx") and half.intersection(node.input)
-            if foreign and not typed.issuperset(filter(None, node.output)):
-                unknown.add(f"{node.domain}:{node.op_type}")
-    return sorted(unknown)
+    for node in walk(inlined.graph):
+        if node.op_type not in COMPUTES_NOTHING and narrow.intersection((*node.input, *node.output)):
+            yield node
 
 
 def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:
@@ -141,92 +131,26 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    _promote(model.graph)
-    watcher = _Watcher(half, opset, with_empty, _readers(model.graph))
-    vector, places = watcher.watch(model.graph)
-    if vector is not None:
-        model.graph.initializer.extend(watcher.constants())
-        model.graph.node.append(helper.make_node("Identity", [vector], [OUTPUT]))
-        model.graph.output.append(helper.make_tensor_value_info(OUTPUT, _FLOAT, [len(places)]))
+    promote(model.graph, frozenset({_HALF}))
+    places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
     return Watched(model, tuple(places))
 
 
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
-    wanted = frozenset(values)
-    for graph in _graphs(model.graph):
+    wanted = dict.fromkeys(values, int(_HALF))
+    for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
-            nodes += _with_rounded(node, wanted)
-        del graph.node[:]
-        graph.node.extend(nodes)
+            nodes += with_rounded(node, wanted)
+        replace_nodes(graph, nodes)
     return model
-
-
-def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a model to float32 and round through float16, as it is made, every value that was float16.
-
-    What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large infinite. Within the
-    node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and the steps of Softmax or of a
-    normalization, as with float32 accumulators on hardware. What was float32, as where nodes are blocked from the
-    conversion, stays as it is. So does what an operator that ONNX doesn't know gives, and what follows from that alone.
-
-    The inputs that were float16 have to be given float16 numbers. The result has to run with ONNX Runtime's
-    optimizations disabled.
-
-    Args:
-        model: with its weights; it's used up.
-        skeleton: the same without the data of large tensors.
-    """
-    typed = _half_by_graph(inline_functions(skeleton))
-    model = inline_functions(model)
-    _promote(model.graph)
-    for graph, half in zip(_graphs(model.graph), typed, strict=True):
-        nodes: list[onnx.NodeProto] = []
-        for node in list(graph.node):
-            nodes += _with_rounded(node, half if _rounds(node) else ())
-        del graph.node[:]
-        graph.node.extend(nodes)
-    return model
-
-
-def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
-    """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False)
-    return [frozenset(_typed_half_in(graph)) for graph in _graphs(inferred.graph)]
-
-
-def _rounds(node: onnx.NodeProto) -> bool:
-    """Whether a node may give what isn't a float16 number, though it takes nothing else."""
-    if node.op_type == "Cast":
-        return not node.input[0].startswith(PREFIX)  # a weight's is ours
-    return node.domain not in ("", "ai.onnx") or node.op_type not in _EXACT
-
-
-def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
-    """The node, and what rounds those of its outputs to float16 and back."""
-    nodes = [node]
-    for index, name in enumerate(node.output):
-        if name in values:
-            raw, half = f"{PREFIX}_raw_{name}", f"{PREFIX}_half_{name}"
-            node.output[index] = raw
-            nodes.append(helper.make_node("Cast", [raw], [half], to=_HALF))
-            nodes.append(helper.make_node("Cast", [half], [name], to=_FLOAT))
-    return nodes
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _graphs(body)
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     """Who reads each value: node names and op types; an output of a graph is read by nobody that is named."""
     readers: dict[str, list[tuple[str, str]]] = {}
-    for each in _graphs(graph):
+    for each in graphs(graph):
         for node in each.node:
             for name in node.input:
                 readers.setdefault(name, []).append((node.name, node.op_type))
@@ -235,116 +159,32 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     return readers
 
 
-def _mentions_half(graph: onnx.GraphProto) -> bool:
-    for each in _graphs(graph):
-        if any(tensor.data_type == _HALF for tensor in each.initializer):
+def _mentions(graph: onnx.GraphProto, kinds: frozenset[int]) -> bool:
+    for each in graphs(graph):
+        if any(tensor.data_type in kinds for tensor in each.initializer):
             return True
-        if any(info.type.tensor_type.elem_type == _HALF for info in each.input):
+        if any(info.type.tensor_type.elem_type in kinds for info in each.input):
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type == _HALF or (attribute.name in _DTYPES and attribute.i == _HALF):
+                if attribute.t.data_type in kinds or (attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds):
                     return True
     return False
 
 
-def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
-    for each in _graphs(graph):
-        yield from _typed_half_in(each)
-
-
-def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (tensor.name for tensor in graph.initializer if tensor.data_type == _HALF)
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        if info.type.tensor_type.elem_type == _HALF:
-            yield info.name
-
-
-# Attributes that name the type of an output.
-_DTYPES = frozenset({"dtype", "output_dtype", "to"})
-
-
-def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
-    """Float16 becomes float32, in everything that states a type. Weights stay as they are, with a Cast behind each."""
-    graph.ClearField("value_info")
-    if main:  # below IR version 4 weights are listed as inputs; nobody feeds them here
-        weights = {tensor.name for tensor in graph.initializer}
-        fed = [info for info in graph.input if info.name not in weights]
-        del graph.input[:]
-        graph.input.extend(fed)
-    for info in (*graph.input, *graph.output):
-        retype(info.type, _HALF, _FLOAT)
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type == _HALF:
-            name, tensor.name = tensor.name, f"{PREFIX}_weight_{tensor.name}"
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=_FLOAT))
-    for sparse in graph.sparse_initializer:
-        _single(sparse.values)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name in _DTYPES and attribute.i == _HALF:
-                attribute.i = _FLOAT
-            for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
-                _single(tensor)
-            retype(attribute.tp, _HALF, _FLOAT)
-        for body in subgraphs(node):
-            _promote(body, main=False)
-    if casts:
-        nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
-
-
-def _single(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type == _HALF:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-
-
-@dataclass(slots=True)
-class _Watcher:
-    """Adds, to a graph and those inside it, what gives the magnitudes as one vector a graph."""
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The float16 values that are watched: those that computing makes, and that may grow."""
 
     half: frozenset[str]
-    opset: int
-    with_empty: bool
     readers: dict[str, list[tuple[str, str]]]
-    _made: int = 0
-    _flat: str = f"{PREFIX}_flat"
-    _zero: str = f"{PREFIX}_zero"
 
-    def constants(self) -> list[onnx.TensorProto]:
-        """What the added nodes read, from any graph: they belong to the main one."""
-        return [
-            numpy_helper.from_array(np.array([-1], np.int64), self._flat),
-            numpy_helper.from_array(np.zeros(1, np.float32), self._zero),
-        ]
-
-    def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[Place]]:
-        """Add to ``graph`` what gives one vector; its name, None when there's nothing to watch, and what it tells."""
-        nodes: list[onnx.NodeProto] = []
-        parts: list[str] = []
-        places: list[Place] = []
-        for node in list(graph.node):
-            inner: list[onnx.NodeProto] = []
-            if node.op_type in _BODIES and node.domain in ("", "ai.onnx"):
-                vector, found = self._inside(node, inner)
-                if vector is not None:
-                    parts.append(vector)
-                    places += found
-            nodes += [node, *inner]
-            if self._can_grow(node):
-                for name in node.output:
-                    if name in self.half and not self._passes(name):
-                        parts.append(self._magnitude(name, nodes))
-                        places.append(Place(name, node.name, node.op_type, tuple(self._computing(name))))
-        if not parts:
-            return None, []
-        vector = self._name()
-        nodes.append(helper.make_node("Concat", parts, [vector], axis=0))
-        del graph.node[:]
-        graph.node.extend(nodes)
-        return vector, places
+    def __call__(self, node: onnx.NodeProto) -> Iterator[tuple[str, Place]]:
+        """Yield the outputs of a node that are watched."""
+        if self._can_grow(node):
+            for name in node.output:
+                if name in self.half and not self._passes(name):
+                    yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
         """Whether nothing comes of an overflow, or what does shows behind the only reader: such pairs stay fused."""
@@ -352,7 +192,7 @@ class _Watcher:
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in MOVES)
+        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
@@ -360,70 +200,3 @@ class _Watcher:
         if node.op_type == "Relu":
             return self._passes(node.input[0])
         return node.op_type not in _NEVER_GROW and node.op_type not in _BODIES
-
-    def _magnitude(self, name: str, nodes: list[onnx.NodeProto]) -> str:
-        """The greatest |x| of a value, as a vector of one element."""
-        flat, absolute, greatest = self._name(), self._name(), self._name()
-        nodes.append(helper.make_node("Reshape", [name, self._flat], [flat]))
-        if self.with_empty:
-            flat, short = self._name(), flat
-            nodes.append(helper.make_node("Concat", [short, self._zero], [flat], axis=0))
-        nodes.append(helper.make_node("Abs", [flat], [absolute]))
-        nodes.append(helper.make_node("ReduceMax", [absolute], [greatest], keepdims=1))
-        return greatest
-
-    def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[Place]]:
-        """The vector of the graphs inside ``node``, brought outside as one more output of it."""
-        bodies = list(subgraphs(node))
-        found = [self.watch(body) for body in bodies]
-        places = [place for _, inside in found for place in inside]
-        if not places:
-            return None, []
-        before = 0
-        for body, (vector, inside) in zip(bodies, found, strict=True):
-            # Branches give vectors of one length: zeros stand for what another branch tells.
-            padding = [(before, True), (len(places) - before - len(inside), False)]
-            parts = [vector] if vector is not None else []
-            for count, first in padding:
-                if count:
-                    zeros = self._name()
-                    tensor = numpy_helper.from_array(np.zeros(count, np.float32), zeros)
-                    body.node.append(helper.make_node("Constant", [], [zeros], value=tensor))
-                    parts.insert(0, zeros) if first else parts.append(zeros)
-            told = self._name()
-            body.node.append(helper.make_node("Concat", parts, [told], axis=0))
-            carried = len(body.output) - (node.op_type == "Loop")  # a Loop's condition isn't among its outputs
-            body.output.append(helper.make_tensor_value_info(told, _FLOAT, [len(places)]))
-            before += len(inside)
-        while len(node.output) < carried:
-            node.output.append("")
-        outside = self._name()
-        node.output.append(outside)
-        if node.op_type == "If":
-            return outside, places
-        for attribute in node.attribute:
-            if attribute.name in ("scan_output_axes", "scan_output_directions"):
-                attribute.ints.append(0)
-        return self._over_iterations(outside, len(places), after), places
-
-    def _over_iterations(self, stacked: str, count: int, after: list[onnx.NodeProto]) -> str:
-        """The greatest of every element over the iterations; zeros where there was none."""
-        zeros, rows, table, all_rows, greatest = (self._name() for _ in range(5))
-        tensor = numpy_helper.from_array(np.zeros((1, count), np.float32), zeros)
-        after.append(helper.make_node("Constant", [], [zeros], value=tensor))
-        shape = numpy_helper.from_array(np.array([-1, count], np.int64), rows)
-        after.append(helper.make_node("Constant", [], [rows], value=shape))
-        after.append(helper.make_node("Reshape", [stacked, rows], [table]))
-        after.append(helper.make_node("Concat", [table, zeros], [all_rows], axis=0))
-        if self.opset < 18:
-            after.append(helper.make_node("ReduceMax", [all_rows], [greatest], axes=[0], keepdims=0))
-        else:
-            axes = self._name()
-            value = numpy_helper.from_array(np.zeros(1, np.int64), axes)
-            after.append(helper.make_node("Constant", [], [axes], value=value))
-            after.append(helper.make_node("ReduceMax", [all_rows, axes], [greatest], keepdims=0))
-        return greatest
-
-    def _name(self) -> str:
-        self._made += 1
-        return f"{PREFIX}_{self._made}"

@@ -15,8 +15,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs, with_functions_inlined
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.constants import named_constants
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import MOVES, opset_of
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import graphs, subgraphs, walk
 
 AMOUNT = "last_bits/amount"
 """The input that says how far values move: `ONE_UNIT`, or 0."""
@@ -48,9 +52,12 @@ _INTEGER_KERNELS = frozenset(
     {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
     | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
 )
-_KEEP_VALUES = frozenset(
-    {"Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"}
-    | {"Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+# What these give of a quantizer's levels are its levels, or 0.
+_KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
+# What a level of ONNX Runtime sums in another order.
+_SUMS = frozenset(
+    {"AveragePool", "Conv", "ConvTranspose", "Einsum", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"}
+    | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 )
 
 
@@ -116,12 +123,14 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
         ValueError: the model's opset is too old.
         Exception: what onnx raises about a model that it can't infer the types of.
     """
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     if opset < _SINCE:
         raise ValueError(f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}")
+    inlined = inline_functions(model)
     changed = onnx.ModelProto()
-    changed.CopyFrom(with_functions_inlined(model))
-    changed = onnx.shape_inference.infer_shapes(changed)
+    changed.CopyFrom(infer_types(inlined, required=True))
+    changed.graph.ClearField("initializer")
+    changed.graph.initializer.extend(inlined.graph.initializer)
     _Mover().move(changed.graph, {})
     for name in (AMOUNT, EDGES):
         changed.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, []))
@@ -138,7 +147,7 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
         By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left out.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    constants = dict(_constants(model.graph))
+    constants = dict(named_constants(model.graph))
     sizes = {}
     for output in model.graph.output:
         size = _step_of(output.name, makers, constants)
@@ -149,7 +158,7 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
 
 def _step_of(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, TensorProto]) -> float:
     node = makers.get(name)
-    while node is not None and node.op_type in _KEEP_VALUES:
+    while node is not None and node.op_type in _KEEP_LEVELS:
         node = makers.get(node.input[0])
     if node is None:
         return 0.0
@@ -175,30 +184,29 @@ class _Mover:
         """
         types = {**outer, **_types(graph)}
         inputs = {info.name for info in graph.input}
-        movable = {name for name, tensor in _constants(graph) if _moves(tensor)}
+        movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
         compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
+        coarse = _dequantized(graph)
         moved: dict[str, str] = {}
         nodes: list[onnx.NodeProto] = []
         for node in graph.node:
             for slot, name in enumerate(node.input):
                 constant = name in movable
+                summed = name in coarse and node.op_type in _SUMS
                 reads = _reads_step(node, slot, name, types) or types.get(name) == _HALF
-                if name in inputs or not (constant or reads) or types.get(name) not in (_FLOAT, _HALF):
+                if name in inputs or not (constant or reads or summed):
+                    continue
+                if types.get(name) not in (_FLOAT, _HALF):
                     continue
                 if name not in moved:
-                    amount = AMOUNT if constant and name not in compared else EDGES
+                    amount = AMOUNT if (constant or summed) and name not in compared else EDGES
                     added, moved[name] = self._moved(name, amount, half=types[name] == _HALF)
                     nodes += added
                 node.input[slot] = moved[name]
             for body in subgraphs(node):
                 self.move(body, types)
             nodes.append(node)
-        copies = []
-        for node in nodes:
-            copies.append(onnx.NodeProto())
-            copies[-1].CopyFrom(node)
-        graph.ClearField("node")
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _moved(self, name: str, amount: str, *, half: bool) -> tuple[list[onnx.NodeProto], str]:
         """The nodes that move a value, and the name of what they make of it."""
@@ -241,6 +249,22 @@ def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, 
     return slot == 0 and node.op_type in _ROUNDINGS | _CHOICES | _QUANTIZERS
 
 
+def _dequantized(graph: onnx.GraphProto) -> set[str]:
+    """Return the values that come out of a quantizer, which has swallowed the last bits of what came before.
+
+    A sum of them is off by the last bits of its terms all the same, which one common scale doesn't show.
+    Dequantized weights are left out: the other factor of each term moves.
+    """
+    constants = {name for name, _ in named_constants(graph)}
+    coarse: set[str] = set()
+    for node in graph.node:
+        source = node.input[0] if node.input else ""
+        makes = node.op_type == "DequantizeLinear" and source not in constants
+        if makes or (node.op_type in _KEEP_LEVELS and source in coarse):
+            coarse.update(node.output)
+    return coarse
+
+
 def _moves(tensor: TensorProto) -> bool:
     if tensor.data_type not in (_FLOAT, _HALF):
         return False
@@ -248,38 +272,18 @@ def _moves(tensor: TensorProto) -> bool:
     return bool(np.any(np.isfinite(array) & (array != np.floor(array))))
 
 
-def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], attribute.t
-                elif attribute.name in ("value_float", "value_floats"):
-                    single = attribute.name == "value_float"
-                    array = np.array(attribute.f if single else attribute.floats, np.float32)
-                    yield node.output[0], numpy_helper.from_array(array)
-
-
 def _types(graph: onnx.GraphProto) -> dict[str, int]:
     types = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
     types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)}
-    types |= {name: tensor.data_type for name, tensor in _constants(graph)}
+    types |= {name: tensor.data_type for name, tensor in named_constants(graph)}
     return types
 
 
 def _declared(model: onnx.ModelProto) -> dict[str, int]:
     """The element types of the values of every graph of a model, by name."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:  # inference of a model with operators of other domains may raise anything
-        graph = model.graph
-    return dict(_all_types(graph))
+    return dict(_all_types(infer_types(model).graph))
 
 
 def _all_types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
-    yield from _types(graph).items()
-    for node in graph.node:
-        for body in subgraphs(node):
-            yield from _all_types(body)
+    for inner in graphs(graph):
+        yield from _types(inner).items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:

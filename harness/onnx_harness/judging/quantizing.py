@@ -15,7 +15,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.constants import named_constants
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import opset_of
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.quantization.nodes import is_size, spared
 
 _FLOAT = TensorProto.FLOAT
@@ -103,7 +107,7 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
-    if model.opset_import and _opset(model) < _SINCE:
+    if model.opset_import and opset_of(model) < _SINCE:
         model = onnx.version_converter.convert_version(model, _SINCE)
     floats, constants = _floats(model), _constants(model.graph)
     nodes: list[onnx.NodeProto] = []
@@ -119,12 +123,7 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
                 if name in ranges:
                     node.output[index] = f"{name}/exact"
                     nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
-    copies = []
-    for node in nodes:
-        copies.append(onnx.NodeProto())
-        copies[-1].CopyFrom(node)
-    model.graph.ClearField("node")
-    model.graph.node.extend(copies)
+    replace_nodes(model.graph, nodes)
     return model
 
 
@@ -227,20 +226,10 @@ def _channel_axis(node: onnx.NodeProto) -> int:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
-    found = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == _FLOAT}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value" and attribute.t.data_type == _FLOAT:
-                    found[node.output[0]] = attribute.t
-    return found
+    return {name: tensor for name, tensor in named_constants(graph) if tensor.data_type == _FLOAT}
 
 
 def _floats(model: onnx.ModelProto) -> set[str]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = infer_types(model, required=True).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
     return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(_constants(graph))
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)

@@ -35,6 +35,14 @@ class _RecordedSet:
 
 
 def missed(model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache) -> Comparison | None:
+    """Return :func:`compare_recorded` where the model misses a recorded output; None where it gives them all."""
+    comparison = compare_recorded(model, reference, card, settings, kept)
+    return None if comparison is None or comparison.passed else comparison
+
+
+def compare_recorded(
+    model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache
+) -> Comparison | None:
     """Compare the reference's outputs with the recorded ones.
 
     The bound is the card's, or the command line's. Where neither gives one it is ONNX's own for recorded outputs, and
@@ -48,8 +56,7 @@ def missed(model: Model, reference: Reference, card: Card, settings: Settings, k
         kept: where the noise is kept.
 
     Returns:
-        The comparison, whose sets are numbered as the reference's; None where the model gives the recorded outputs,
-        and where none were recorded.
+        The comparison, whose sets are numbered as the reference's; None where no outputs were recorded.
     """
     sets = _recorded_sets(reference)
     if not sets:
@@ -58,7 +65,7 @@ def missed(model: Model, reference: Reference, card: Card, settings: Settings, k
     if not comparison.passed and not card.suite:
         noise = noise_floor(model, reference, kept)  # only now, since it's rarely needed
         comparison = _compared(reference, sets, _tolerances(model, card, settings, noise))
-    return None if comparison.passed else comparison
+    return comparison
 
 
 def _recorded_sets(reference: Reference) -> list[_RecordedSet]:
@@ -94,7 +101,7 @@ def _tolerances(model: Model, card: Card, settings: Settings, noise: Noise | Non
         half = "float16" in kinds.get(output, "")
         precision = Precision.FP16 if half else Precision.FP32
         spec = spec_for(card.tolerance, output)
-        chosen = choose(precision, tf32=False, spec=spec, override=settings.tolerance_override)
+        chosen = choose(precision, spec=spec, override=settings.tolerance_override)
         if chosen.chosen or not chosen.elementwise:
             return chosen
         default = (

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.constants import constant_tensor, set_constant
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import is_standard, opset_of
+from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
+from onnx_harness.model.walk import subgraphs
 
 _FLOAT = TensorProto.FLOAT
 # Cast took bfloat16 in with this version of the operators.
@@ -76,14 +80,13 @@ def round_through(
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    opset = _opset(model)
+    model = inline_functions(model)
+    opset = opset_of(model)
     if kind == TensorProto.BFLOAT16 and opset < _BFLOAT16_SINCE:
         model = onnx.version_converter.convert_version(model, _BFLOAT16_SINCE)
         opset = _BFLOAT16_SINCE
-    opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in model.opset_import}
-    types = _types_of(model)
+    opsets = {entry.domain: entry.version for entry in model.opset_import} | {"": opset}
+    types = _Types.of(infer_types(model, required=True).graph)
     rewriter = _Rewriter(kind, clamp, opsets, None if ranged else float(_largest(kind)))
     rewriter.graph(model.graph, types, frozenset(), all_inputs=all_inputs, top=True)
     return model
@@ -91,32 +94,6 @@ def round_through(
 
 def _largest(kind: int) -> float:
     return 65504.0 if kind == TensorProto.FLOAT16 else 3.3895313892515355e38
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-
-
-def _types_of(model: onnx.ModelProto) -> _Types:
-    """The types of every graph's values: those of inference, which sees the model without its weights."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model) if model.ByteSize() < 1 << 28 else _without_weights(model, light)
-    return _Types.of(onnx.shape_inference.infer_shapes(light).graph)
-
-
-def _without_weights(model: onnx.ModelProto, light: onnx.ModelProto) -> None:
-    kept = list(model.graph.initializer)
-    model.graph.ClearField("initializer")
-    try:
-        light.CopyFrom(model)
-    finally:
-        model.graph.initializer.extend(kept)
-    named = {info.name for info in light.graph.input}
-    light.graph.input.extend(
-        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        for tensor in kept
-        if tensor.name not in named
-    )
 
 
 @dataclass(slots=True)
@@ -137,7 +114,7 @@ class _Types:
 class _Rewriter:
     def __init__(self, kind: int, clamp: Clamp | None, opsets: dict[str, int], most: float | None) -> None:
         self._kind, self._clamp, self._opsets, self._most = kind, clamp, opsets, most
-        self._added = 0
+        self._names: set[str] = set()
 
     def graph(
         self, graph: onnx.GraphProto, types: _Types, shaped: frozenset[str], *, all_inputs: bool, top: bool
@@ -148,6 +125,7 @@ class _Rewriter:
         bodies = iter(types.bodies)
         nodes: list[onnx.NodeProto] = []
         if top:
+            self._names = value_names(graph)
             constants = {tensor.name for tensor in graph.initializer}
             for info in graph.input:
                 inside = info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
@@ -162,7 +140,7 @@ class _Rewriter:
             for body in subgraphs(node):
                 self.graph(body, next(bodies), shaped, all_inputs=False, top=False)
             nodes.append(node)
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if is_standard(node, "Constant"):
                 if node.output[0] in wanted:
                     self._round_constant(node)
                 continue
@@ -171,9 +149,7 @@ class _Rewriter:
                     exact = self._fresh(name)
                     node.output[index] = exact
                     nodes += self._pair(exact, name)
-        copies = [_copied(node) for node in nodes]
-        graph.ClearField("node")
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _shaped(self, graph: onnx.GraphProto, outer: frozenset[str]) -> set[str]:
         """Values that follow from shapes, and from constants beside them, and from no data."""
@@ -205,7 +181,7 @@ class _Rewriter:
 
     def _takes(self, node: onnx.NodeProto, index: int) -> bool:
         """Whether the operator's own schema lets this input be float16."""
-        domain = "" if node.domain == "ai.onnx" else node.domain
+        domain = "" if is_standard(node) else node.domain
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opsets.get(domain, 1), domain)
         except onnx.defs.SchemaError:
@@ -220,15 +196,9 @@ class _Rewriter:
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     def _round_constant(self, node: onnx.NodeProto) -> None:
-        for attribute in node.attribute:
-            if attribute.name == "value" and attribute.t.data_type == _FLOAT:
-                self._round(attribute.t)
-            elif attribute.name == "value_float":
-                attribute.f = float(self._rounded(np.array([attribute.f], np.float32))[0])
-            elif attribute.name == "value_floats":
-                values = self._rounded(np.array(attribute.floats, np.float32))
-                attribute.ClearField("floats")
-                attribute.floats.extend(values.tolist())
+        tensor = constant_tensor(node)
+        if tensor is not None and tensor.data_type == _FLOAT:
+            set_constant(node, self._rounded(numpy_helper.to_array(tensor)))
 
     def _rounded(self, array: Array) -> Array:
         return rounded(array, self._kind, self._clamp, self._most)
@@ -252,8 +222,7 @@ class _Rewriter:
         ]
 
     def _fresh(self, name: str) -> str:
-        self._added += 1
-        return f"{name}/rounded/{self._added}"
+        return fresh_name(f"{name}/rounded", self._names)
 
 
 def _rename_uses(graph: onnx.GraphProto, name: str, to: str) -> None:
@@ -264,9 +233,3 @@ def _rename_uses(graph: onnx.GraphProto, name: str, to: str) -> None:
         for body in subgraphs(node):
             if name not in {info.name for info in body.input}:
                 _rename_uses(body, name, to)
-
-
-def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy

@@ -1,4 +1,4 @@
-"""What the machine was like during a measurement: kept quiet where it lets itself be, recorded where it doesn't."""
+"""Conditions of a measurement: made quiet where that's possible, recorded where it isn't."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 
 from onnx_harness.results.cells import ConditionsRecord
 
+# Long enough for psutil to tell busy cores from idle ones, short beside a cell's budget of 1.5 s.
 _LOOK_S = 0.05
 
 
@@ -25,12 +26,13 @@ class Watch:
 
 @contextlib.contextmanager
 def undisturbed(cores: int | None) -> Iterator[Watch]:
-    """No garbage collection, no tracing, the thread on cores of its own choice; and a record of what disturbed it.
+    """Switch garbage collection and tracing off, choose cores, and record what disturbed the runs.
 
     Tracing goes because pytest-benchmark pauses it for its target, and so for one side only.
 
     Args:
-        cores: how many of the allowed cores this thread, and threads that it starts, stay on; None leaves it alone.
+        cores: how many of the allowed cores this thread, and threads that it starts, stay on; None
+            leaves it alone.
     """
     collecting, tracer, profiler = gc.isenabled(), sys.gettrace(), sys.getprofile()
     watch = Watch()
@@ -59,13 +61,15 @@ def undisturbed(cores: int | None) -> Iterator[Watch]:
 
 @contextlib.contextmanager
 def _pinned(cores: int | None) -> Iterator[tuple[int, ...] | None]:
-    """On as many of the allowed cores as ``cores`` says, the idlest: others may be measuring here too."""
+    """Keep to the ``cores`` idlest allowed cores: other processes may be measuring here too."""
     if cores is None or not hasattr(os, "sched_setaffinity"):
         yield None
         return
     allowed = os.sched_getaffinity(0)
     busy = dict(enumerate(psutil.cpu_percent(interval=_LOOK_S, percpu=True)))
-    chosen = sorted(sorted(allowed, key=lambda core: (busy.get(core, 0.0), -core))[:cores])
+    # Of equally idle cores the last: systems put their own work on the first ones.
+    idlest_first = sorted(allowed, key=lambda core: (busy.get(core, 0.0), -core))
+    chosen = sorted(idlest_first[:cores])
     try:
         os.sched_setaffinity(0, chosen)
     except OSError:  # a sandbox may forbid it
@@ -79,9 +83,10 @@ def _pinned(cores: int | None) -> Iterator[tuple[int, ...] | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """CPU seconds of the machine, those of them that its host gave to others, and this process's lost turns.
+    """CPU seconds of the machine and those its host took from it; turns this process lost.
 
-    psutil reads them from /proc/stat and from getrusage; a system that doesn't count steal has none.
+    psutil reads them from /proc/stat and from getrusage; a system that doesn't count steal has
+    none.
     """
 
     total: float
@@ -91,7 +96,8 @@ class _Counters:
 
 def _counters() -> _Counters:
     times = psutil.cpu_times()
-    return _Counters(sum(times), getattr(times, "steal", 0.0), psutil.Process().num_ctx_switches().involuntary)
+    switches = psutil.Process().num_ctx_switches()
+    return _Counters(sum(times), getattr(times, "steal", 0.0), switches.involuntary)
 
 
 def _load() -> float | None:

@@ -1,17 +1,21 @@
-"""The measurement of a cell through pytest-benchmark: it times the variant, and the baseline runs beside it."""
+"""A cell's measurement through pytest-benchmark, which times the variant.
+
+The baseline runs in turn with it, outside of what pytest-benchmark times.
+"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, Protocol
 
 from onnx_harness.latency.conditions import undisturbed
-from onnx_harness.latency.pairs import NS_PER_S, Clock, Opener, Pairs, Readings, Recording
+from onnx_harness.latency.pairs import NS_PER_S, Pairs, Readings, Recording
 from onnx_harness.latency.plan import BUDGET_S, PAIRS, THREADS, make_plan
 from onnx_harness.latency.sessions import SPINNING
+from onnx_harness.latency.sides import Clock, Opener
 from onnx_harness.latency.statistics import log_ratio, percentile, speedup, speedup_interval
 from onnx_harness.results.cells import ConditionsRecord, LatencyRecord, TransferRecord
 
@@ -19,7 +23,7 @@ NS_PER_MS = 1e6
 
 
 class Benchmark(Protocol):
-    """What is used of pytest-benchmark's fixture, all of it documented."""
+    """The part of pytest-benchmark's fixture that is used here, all of it documented."""
 
     disabled: bool
     extra_info: dict[str, Any]
@@ -50,22 +54,25 @@ def measure(
 ) -> LatencyRecord | None:
     """Measure a variant against its baseline, in pairs of fresh sessions (see `Pairs`).
 
-    pytest-benchmark times the variant (its files, histograms and comparisons are the variant's); the baseline runs in
-    its setup or its teardown. Garbage collection is off meanwhile, and so is tracing, which would slow one side only.
+    pytest-benchmark times the variant (its files, histograms and comparisons are the variant's);
+    the baseline runs in its setup or its teardown. Garbage collection is off meanwhile, and so is
+    tracing, which would slow one side only.
 
-    The number of pairs and of iterations follows from a pilot on the first pair, before anything is timed for the
-    record: see `make_plan` for what a slow model gets.
+    The number of pairs and of iterations follows from a pilot on the first pair, before anything is
+    timed for the record: see `make_plan` for what a slow model gets.
 
     Args:
-        benchmark: pytest-benchmark's fixture, unused so far. Its ``extra_info`` gets the result and ``labels``.
+        benchmark: pytest-benchmark's fixture, unused so far. Its ``extra_info`` gets the result and
+            ``labels``.
         baseline: opens a fresh session of the baseline.
-        variant: opens a fresh session of the variant; the same as ``baseline`` makes an A/A reading.
+        variant: opens a fresh session of the variant; the same as ``baseline`` makes an A/A
+            reading.
         budget_s: seconds for all of it.
         pairs: pairs of sessions, at most.
         seed: of the order.
         threads: intra-op threads of the sessions.
-        pin: whether the runs keep to as many cores as they have threads. Not for what computes on threads that a
-            driver starts.
+        pin: whether the runs keep to as many cores as they have threads. Not for what computes on
+            threads that a driver starts.
         labels: what is measured, such as the provider and the variant.
         clock: nanoseconds, monotonic.
 
@@ -76,11 +83,7 @@ def measure(
         LatencyError: the readings aren't pairs, or the clock stood still.
     """
     if benchmark.disabled:
-        side = variant()
-        try:
-            benchmark.pedantic(lambda: side.time(0, clock))
-        finally:
-            side.close()
+        _run_once(benchmark, variant, clock)
         return None
     run = Pairs(baseline, variant, random.Random(seed), clock)
     entered = clock()
@@ -88,7 +91,9 @@ def measure(
         left_s = budget_s - (clock() - entered) / NS_PER_S
         try:
             run.prepare(lambda pilot: make_plan(pilot, budget_s=left_s, pairs=pairs))
-            benchmark.pedantic(run.target, setup=run.setup, teardown=run.teardown, rounds=run.plan.rounds)
+            benchmark.pedantic(
+                run.target, setup=run.setup, teardown=run.teardown, rounds=run.plan.rounds
+            )
         finally:
             run.close()
     record = summarize(run.recording(), threads, watch.record)
@@ -106,9 +111,19 @@ def measure(
     return record
 
 
-def summarize(recording: Recording, threads: int, conditions: ConditionsRecord | None) -> LatencyRecord:
-    """The figures of a measurement."""
-    times_ms = [reading / NS_PER_MS for pair in recording.readings for _, reading in pair]
+def _run_once(benchmark: Benchmark, variant: Opener, clock: Clock) -> None:
+    side = variant()
+    try:
+        benchmark.pedantic(lambda: side.time(0, clock))
+    finally:
+        side.close()
+
+
+def summarize(
+    recording: Recording, threads: int, conditions: ConditionsRecord | None
+) -> LatencyRecord:
+    """Work a measurement's figures out."""
+    times_ms = [elapsed / NS_PER_MS for elapsed in _variant_ns(recording.readings)]
     return LatencyRecord(
         median_ms=median(times_ms),
         p90_ms=percentile(times_ms, 0.9),
@@ -135,7 +150,7 @@ def _transferred(readings: Readings) -> TransferRecord | None:
         return None
     log_ratios = [log_ratio(pair) for pair in readings]
     return TransferRecord(
-        median_ms=median(reading for pair in readings for _, reading in pair) / NS_PER_MS,
+        median_ms=median(_variant_ns(readings)) / NS_PER_MS,
         baseline_median_ms=_baseline_median_ms(readings),
         speedup=speedup(log_ratios),
         speedup_ci95=speedup_interval(log_ratios),
@@ -143,5 +158,14 @@ def _transferred(readings: Readings) -> TransferRecord | None:
     )
 
 
+def _variant_ns(readings: Readings) -> Iterator[int]:
+    for pair in readings:
+        for _, variant_ns in pair:
+            yield variant_ns
+
+
 def _baseline_median_ms(readings: Readings) -> float:
-    return median(reading for pair in readings for reading, _ in pair) / NS_PER_MS
+    times_ns = []
+    for pair in readings:
+        times_ns += [baseline_ns for baseline_ns, _ in pair]
+    return median(times_ns) / NS_PER_MS

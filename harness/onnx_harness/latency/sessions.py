@@ -1,4 +1,4 @@
-"""Fresh sessions for a measurement, pinned so that two of them differ in nothing but what is measured."""
+"""Fresh sessions for a measurement: two of them differ in nothing but what is measured."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx_harness.latency.pairs import Timed
 from onnx_harness.latency.plan import THREADS
+from onnx_harness.latency.sides import Timed
 from onnx_harness.providers import Provider
 from onnx_harness.providers.binding import bound_runner, has_transfers, plain_runner
 from onnx_harness.providers.running import feeds_for
 from onnx_harness.providers.sessions import Purpose, open_session
 
 SPINNING = False
-"""Idle threads don't wait busily: on shared cores they would take time from what is measured beside them."""
+"""Idle threads don't wait busily: on shared cores they would take time from other processes."""
 
 
 def timed_session(
@@ -48,15 +48,19 @@ def timed_session(
     session_s = time.perf_counter() - started
     feeds = [feeds_for(session, values) for values in sets]
     bound = [bound_runner(session, provider, values) for values in feeds]
-    plain = [plain_runner(session, values) for values in feeds] if has_transfers(session, provider) else []
+    plain = []
+    if has_transfers(session, provider):
+        plain = [plain_runner(session, values) for values in feeds]
     return Timed(bound, session_s, plain)
 
 
 def keeps_to_its_threads(provider: Provider) -> bool:
-    """Whether a provider computes on threads that a session starts, so that the runs may be kept on as many cores.
+    """True where a provider computes on a session's threads, so that as many cores suffice.
 
-    CUDA's runs are launched and waited for by one thread. Free to move between 16 cores, beside an H100, that thread
-    made of equals pairs that spread by 18% in processes of their own; on one core they spread by 0.9%.
+    CUDA's runs are launched and waited for by one thread. With an H100, and free to move between 16
+    cores, that thread made pairs of equal models spread by 18% in processes of their own; on one
+    core they spread by 0.9%.
     """
-    own_threads = provider.ort_name == "CPUExecutionProvider" or provider.thread_option is not None
+    is_cpu = provider.ort_name == "CPUExecutionProvider"
+    own_threads = is_cpu or provider.thread_option is not None
     return own_threads or provider.device_bound

@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.links import is_reachable
+from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.unreadable import describe, lfs_pointer_bytes, lfs_sentence
+from onnx_harness.model.walk import subgraphs as subgraphs
+from onnx_harness.model.walk import walk
 
 if TYPE_CHECKING:
     import onnx
 
 # Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
 SMALL_BYTES = 1024
+
+# A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one message.
+INLINE_BYTES = 1_500_000_000
 
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
 FREE_INITIALIZERS = 4
@@ -118,9 +126,8 @@ class Model:
         externals = self.external_files
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-        folder = self.path.parent.resolve()
         for external in externals:
-            digest.update(external.relative_to(folder).as_posix().encode())
+            digest.update(_place(external, self.path).encode())
             with external.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
@@ -128,7 +135,7 @@ class Model:
     @property
     def opset(self) -> int | None:
         """The version of the standard operator set; None when the model imports none."""
-        return next((entry.version for entry in self.skeleton.opset_import if entry.domain in ("", "ai.onnx")), None)
+        return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
         """The whole model in memory, external data included, after the checks of :attr:`external_files`.
@@ -160,37 +167,20 @@ def signature(model: onnx.ModelProto) -> Signature:
 
 def node_count(graph: onnx.GraphProto) -> int:
     """Nodes of ``graph`` and of all its subgraphs, Constant nodes included."""
-    return sum(1 + sum(node_count(body) for body in subgraphs(node)) for node in graph.node)
+    return sum(1 for _ in walk(graph))
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:
     """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
-    return any(
-        node.op_type in ("Loop", "Scan") or any(has_loops(body) for body in subgraphs(node)) for node in graph.node
-    )
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs held by attributes of ``node`` (the bodies of If, Loop, Scan)."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def with_functions_inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what its functions hold where they are called; the model itself when it has none."""
-    import onnx.inliner
-
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by location.
 
     Raises:
-        ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points),
-            its file is missing or is shorter than the model says.
+        ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points, which
+            may be the store that ``path`` itself leads into), its file is missing or is shorter than the model says.
     """
     folder = path.parent.resolve()
     found: list[Path] = []
@@ -200,7 +190,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
         where = f"{path.name}: external data of tensor '{_text(tensor.name)}'"
         try:
             file = (folder / location).resolve()
-            inside, there = location and file.is_relative_to(folder) and file != folder, file.is_file()
+            inside, there = location and is_reachable(location, path), file.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
             raise ModelError(f"{where} can't be found: {location[:200]!r} is no path to a file ({error})") from None
         if not inside:
@@ -212,9 +202,28 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             raise ModelError(f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}")
         end, size = int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)), file.stat().st_size
         if end > size:
+            if (pointer := lfs_pointer_bytes(file)) is not None:
+                raise ModelError(f"{where}: {location!r} is {lfs_sentence(pointer)}")
             raise ModelError(f"{where} is truncated: {location!r} has {size} bytes, {end} are needed")
         found.append(file)
-    return tuple(sorted(set(found), key=lambda file: file.relative_to(folder).as_posix()))
+    return tuple(sorted(set(found), key=lambda file: _place(file, path)))
+
+
+def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the locations of the external data files as the model has them, each once."""
+    locations = [
+        _text(entry.value)
+        for tensor in _external_tensors(model)
+        for entry in tensor.external_data
+        if _text(entry.key) == "location"
+    ]
+    return tuple(dict.fromkeys(locations))
+
+
+def _place(file: Path, path: Path) -> str:
+    """Return where an external file lies: relative to the model's folder, or its name in a store of links."""
+    folder = path.parent.resolve()
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
 
 def _least_bytes(tensor: onnx.TensorProto) -> int:
@@ -311,12 +320,12 @@ def _skeleton(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # an empty file can't be mapped; a cut one ends inside a field
-        raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
+        raise ModelError(describe(path, str(error))) from None
     model = onnx.ModelProto()
     try:
         model.ParseFromString(kept)
     except DecodeError as error:
-        raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
+        raise ModelError(describe(path, str(error))) from None
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"{path.name} isn't an ONNX model: it has no {'graph' if model.ir_version else 'IR version'}")
     return model

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import Message
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
-
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+from onnx_harness.model.messages import copy_fields
+from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
+from onnx_harness.model.rewrite import fresh_name
+from onnx_harness.model.walk import graphs, walk
 
 # Of a tensor beside its name and its data: dimensions, type, tags and lengths.
 _TENSOR_BYTES = 32
@@ -60,12 +61,7 @@ class Editing:
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
-        name, number = stem, 0
-        while name in self.names:
-            number += 1
-            name = f"{stem}_{number}"
-        self.names.add(name)
-        return name
+        return fresh_name(stem, self.names)
 
 
 def open_model(model: onnx.ModelProto) -> Editing:
@@ -74,7 +70,7 @@ def open_model(model: onnx.ModelProto) -> Editing:
     Raises:
         NotApplicable: a graph inside a node has sparse initializers.
     """
-    if any(inner.sparse_initializer for inner in _proto_graphs(model.graph) if inner is not model.graph):
+    if any(inner.sparse_initializer for inner in graphs(model.graph) if inner is not model.graph):
         raise NotApplicable("onnx-ir can't hold the sparse initializers of a graph inside a node")
     source = model.graph
     sparse: dict[str, onnx.AttributeProto] = {}
@@ -82,11 +78,10 @@ def open_model(model: onnx.ModelProto) -> Editing:
         source = onnx.GraphProto()
         source.CopyFrom(model.graph)
         _take_out(source, sparse)
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
     editing = Editing(
         graph=ir.serde.deserialize_graph(source),
         model=model,
-        opset=opsets.get("", opsets.get("ai.onnx", 1)),
+        opset=opset_of(model),
         functions=frozenset((function.domain, function.name) for function in model.functions),
         sparse=sparse,
     )
@@ -132,24 +127,11 @@ def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
     described = [info for info in model.graph.value_info if info.name not in initializers]
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(described)
-    for node in _proto_nodes(model.graph) if editing.sparse else ():
+    for node in walk(model.graph) if editing.sparse else ():
         for attribute in node.attribute:
             if attribute.t.doc_string == _PLACEHOLDER:
                 attribute.CopyFrom(editing.sparse[attribute.t.name])
     return model
-
-
-def copy_fields(source: Message, target: Message, but: str) -> None:
-    """Copy every field of a message that is set, except the one called ``but``."""
-    for descriptor, value in source.ListFields():
-        if descriptor.name == but:
-            continue
-        if isinstance(value, str | bytes | int | float):
-            setattr(target, descriptor.name, value)
-        elif hasattr(value, "extend"):
-            getattr(target, descriptor.name).extend(value)
-        else:
-            getattr(target, descriptor.name).CopyFrom(value)
 
 
 def _close_around_weights(editing: Editing) -> None:
@@ -197,8 +179,8 @@ def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
 
 def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str | None]]:
     """Each tensor of the model, with its name, None without any: an edit that renames a value renames its tensor."""
-    tensors = [tensor for graph in _proto_graphs(model.graph) for tensor in graph.initializer]
-    for node in _proto_nodes(model.graph):
+    tensors = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
+    for node in walk(model.graph):
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
     return [(tensor, tensor.name if tensor.HasField("name") else None) for tensor in tensors]
 
@@ -271,24 +253,8 @@ def _make_names_unique(editing: Editing) -> None:
     editing.names.update(tensor.values.name for tensor in editing.model.graph.sparse_initializer)
 
 
-def _proto_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _proto_nodes(inner)
-
-
-def _proto_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _proto_graphs(inner)
-
-
 def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
-    for inner in _proto_graphs(graph):
+    for inner in graphs(graph):
         yield from (*inner.input, *inner.output, *inner.value_info)
 
 
@@ -309,7 +275,7 @@ def _is_sparse(attribute: onnx.AttributeProto) -> bool:
 
 def _holds_the_unholdable(graph: onnx.GraphProto) -> bool:
     return any(_holds_map(info.type) for info in _typed(graph)) or any(
-        _is_sparse(attribute) for node in _proto_nodes(graph) for attribute in node.attribute
+        _is_sparse(attribute) for node in walk(graph) for attribute in node.attribute
     )
 
 
@@ -317,7 +283,7 @@ def _take_out(graph: onnx.GraphProto, sparse: dict[str, onnx.AttributeProto]) ->
     for info in _typed(graph):
         if _holds_map(info.type):
             info.ClearField("type")
-    for node in _proto_nodes(graph):
+    for node in walk(graph):
         for attribute in node.attribute:
             if _is_sparse(attribute):
                 key = f"sparse_{len(sparse)}"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import onnx
 import onnx.inliner
 
-from onnx_harness.model.graph import copy_fields
+from onnx_harness.model.messages import copy_fields
 
 
 def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -16,7 +16,8 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     A function that imports other versions of the operators than the model does stays a call too.
 
     Args:
-        model: of any size: its weights don't pass through the inliner, which takes no more than 2 GB. They leave it.
+        model: of any size, and it stays as it is. Its weights don't pass through the inliner, which takes no more than
+            2 GB; they are copied once.
         kept: names of functions.
 
     Returns:
@@ -25,30 +26,16 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     chosen = [(function.domain, function.name) for function in model.functions if function.name not in kept]
     if not chosen:
         return model
-    weights = [(tensor.name, tensor.data_type, tensor.dims) for tensor in model.graph.initializer]
-    source = onnx.GraphProto()
-    source.initializer.extend(model.graph.initializer)
-    model.graph.ClearField("initializer")
-    listed = {info.name for info in model.graph.input}
-    inputs = len(model.graph.input)
-    for name, dtype, dims in weights:
-        # As inputs, so that no name inside a function is taken for theirs.
-        if name not in listed:
-            model.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, dims))
-    inlined = onnx.inliner.inline_selected_functions(model, chosen)
-    del inlined.graph.input[inputs:]
-    inlined.graph.initializer.extend(source.initializer)
-    return inlined
-
-
-def inlined_beside(model: onnx.ModelProto) -> onnx.ModelProto:
-    """As ``inline_functions``, and ``model`` stays as it was; a copy of its weights is the only one that is made."""
     light = onnx.ModelProto()
     copy_fields(model, light, but="graph")
     copy_fields(model.graph, light.graph, but="initializer")
+    listed = {info.name for info in model.graph.input}
     for tensor in model.graph.initializer:
-        light.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    inlined = inline_functions(light)
-    inlined.graph.ClearField("initializer")
+        # As inputs, so that no name inside a function is taken for theirs.
+        if tensor.name not in listed:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(info)
+    inlined = onnx.inliner.inline_selected_functions(light, chosen)
+    del inlined.graph.input[len(model.graph.input) :]
     inlined.graph.initializer.extend(model.graph.initializer)
     return inlined

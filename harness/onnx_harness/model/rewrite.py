@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 import onnx
 
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import graphs, reads
+from onnx_harness.model.walk import walk as walk
+
+_LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
-def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of bodies included."""
-    for node in graph.node:
-        yield node
-        for body in subgraphs(node):
-            yield from walk(body)
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of all values of a graph and of the graphs inside it."""
+    names: set[str] = set()
+    for inner in graphs(graph):
+        names.update(info.name for info in (*inner.input, *inner.output))
+        names.update(tensor.name for tensor in inner.initializer)
+        names.update(sparse.values.name for sparse in inner.sparse_initializer)
+        for node in inner.node:
+            names.update(node.input)
+            names.update(node.output)
+    return names
+
+
+def fresh_name(stem: str, taken: set[str]) -> str:
+    """Return ``stem``, or ``stem_1`` and so on: the first that isn't taken, and is from now on."""
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
@@ -45,43 +65,29 @@ def lift_constants(graph: onnx.GraphProto) -> None:
     outputs = {info.name for info in graph.output}
     kept = []
     for node in graph.node:
-        tensor = _float_constant(node)
-        if tensor is None or node.output[0] in outputs:
+        tensor = constant_tensor(node) if is_standard(node, "Constant") else None
+        if tensor is None or tensor.data_type not in _LIFTED or node.output[0] in outputs:
             kept.append(node)
             continue
         lifted = graph.initializer.add()
         lifted.CopyFrom(tensor)
         lifted.name = node.output[0]
-    _replace_nodes(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put each node of the graph behind what it reads, what its bodies read from outside included."""
     made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     needs = {
-        index: {made_by[name] for name in _reads(node) if name in made_by} - {index}
+        index: {made_by[name] for name in reads(node) if name in made_by} - {index}
         for index, node in enumerate(graph.node)
     }
     if any(need > index for index, needed in needs.items() for need in needed):
-        _replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
+        replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
 
 
-def _float_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
-        return None
-    tensor = node.attribute[0].t
-    return tensor if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) else None
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    for body in subgraphs(node):
-        yield from (info.name for info in body.output)
-        for inner in body.node:
-            yield from _reads(inner)
-
-
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Let a graph have those nodes, in that order; they may be its own."""
     copies = []
     for node in nodes:
         copies.append(onnx.NodeProto())

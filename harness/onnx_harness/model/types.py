@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from onnx_harness.model.graph import STANDARD_DOMAINS, Editing
+from onnx_harness.model.graph import Editing
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import graphs, subgraphs, walk
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
@@ -118,7 +121,7 @@ def is_consistent(editing: Editing) -> bool:
     for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
         info.CopyFrom(declared)
     # ONNX Runtime follows the values of shapes too, which makes a difference where branches disagree.
-    branches = any(node.op_type == "If" for graph in (skeleton.graph, *_inner(skeleton.graph)) for node in graph.node)
+    branches = any(node.op_type == "If" for node in walk(skeleton.graph))
     try:
         for data_prop in (False, True) if branches else (False,):
             onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=data_prop)
@@ -145,22 +148,21 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
     source = _with_stand_ins(skeleton)
-    inferred = _infer_shapes(source)
+    inferred = infer_types(source, follow_sizes=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
         source.opset_import.add(domain=_OPAQUE, version=1)
-        inferred = _infer_shapes(source)
+        inferred = infer_types(source, follow_sizes=True)
     return inferred
 
 
 def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model itself, or one in which standard operators stand for ONNX Runtime's of the same shapes and types."""
-    graphs = [model.graph, *_inner(model.graph)]
-    if not any(node.domain == _CONTRIB and node.op_type in _STAND_INS for graph in graphs for node in graph.node):
+    if not any(node.domain == _CONTRIB and node.op_type in _STAND_INS for node in walk(model.graph)):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for node in (node for graph in (copy.graph, *_inner(copy.graph)) for node in graph.node):
+    for node in walk(copy.graph):
         stand_in = _STAND_INS.get(node.op_type) if node.domain == _CONTRIB else None
         if stand_in is None:
             continue
@@ -174,21 +176,14 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
-    except Exception:  # inference isn't defined for every valid model, and what it raises varies
-        return model
-
-
 def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
     """Make each If an operator that inference doesn't know: its outputs keep their type alone. Returns how many."""
     known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     hidden = 0
     for node, same in zip(graph.node, inferred.node, strict=True):
-        if node.op_type != "If" or node.domain not in STANDARD_DOMAINS:
-            for one, other in zip(node.attribute, same.attribute, strict=True):
-                hidden += _hide_branches(one.g, other.g)
+        if not is_standard(node, "If"):
+            for body, same_body in zip(subgraphs(node), subgraphs(same), strict=True):
+                hidden += _hide_branches(body, same_body)
             continue
         node.domain = _OPAQUE
         hidden += 1
@@ -217,7 +212,7 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
     graph.name = "skeleton"
     for node in editing.graph:
         ir.serde.serialize_node_into(graph.node.add(), node)
-    for inner in _inner(graph):
+    for inner in graphs(graph):
         inner.ClearField("value_info")
         for info in (*inner.input, *inner.output):
             _forget_shape(info.type)
@@ -260,22 +255,10 @@ def _name_dimensions(info: onnx.ValueInfoProto) -> None:
 def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphProto, bool]]:
     """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is inferred for one turn."""
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.output:
-                    sure = certain and node.op_type == "If" and node.domain in STANDARD_DOMAINS
-                    yield inner, sure
-                    yield from _bodies(inner, sure)
-
-
-def _inner(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    found = []
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.output:
-                    found += [inner, *_inner(inner)]
-    return found
+        for inner in subgraphs(node):
+            sure = certain and is_standard(node, "If")
+            yield inner, sure
+            yield from _bodies(inner, sure)
 
 
 def _forget_shape(kind: onnx.TypeProto) -> None:

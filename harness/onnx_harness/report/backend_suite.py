@@ -22,7 +22,8 @@ PASS = "pass"
 NOT_APPLICABLE = "not_applicable"
 OTHER = "other"
 
-# In the words of a person, in the order in which they are told. What isn't a transform's doing comes last.
+# In the words of a person, in the order in which they are told. What isn't a transform's doing
+# comes last.
 _WORDS: Mapping[str, str] = {
     Symptom.EXCEPTION: "raise an exception",
     Symptom.CRASH: "crash",
@@ -40,10 +41,11 @@ _BLAMELESS = (PASS, NOT_APPLICABLE, Symptom.UNSTABLE, Symptom.NOT_RUN)
 
 @dataclass(frozen=True, slots=True)
 class VariantAccount:
-    """What one variant made of the cases on one provider.
+    """The cases of one variant on one provider, by how they ended.
 
     Attributes:
-        cases: names of the cases by how they ended: ``pass``, ``not_applicable``, ``other`` or a symptom.
+        cases: names of the cases by how they ended: ``pass``, ``not_applicable``, ``other`` or a
+            symptom.
     """
 
     variant: str
@@ -53,22 +55,30 @@ class VariantAccount:
     @property
     def run(self) -> int:
         """Cases that ONNX Runtime runs untouched, giving the suite's outputs."""
-        return sum(len(names) for how, names in self.cases.items() if how not in (Symptom.NOT_RUN, Symptom.UNSTABLE))
+        return self._count((Symptom.NOT_RUN, Symptom.UNSTABLE))
 
     @property
     def broken(self) -> int:
         """Cases that the variant is to blame for."""
-        return sum(len(names) for how, names in self.cases.items() if how not in _BLAMELESS)
+        return self._count(_BLAMELESS)
+
+    def _count(self, left_out: Sequence[str]) -> int:
+        return sum(len(names) for how, names in self.cases.items() if how not in left_out)
 
 
 def accounts(cells: Sequence[CellResult]) -> list[VariantAccount]:
-    """One for each variant and provider, in the order of their first cells; names in alphabetical order."""
-    found: dict[tuple[str, str], VariantAccount] = {}
+    """Make an account for each variant and provider, in the order of their first cells.
+
+    Names of cases are in alphabetical order.
+    """
+    by_names: dict[tuple[str, str], VariantAccount] = {}
+    for cell in cells:
+        key = (cell.variant, cell.provider)
+        by_names.setdefault(key, VariantAccount(*key))
     for cell in sorted(cells, key=lambda cell: cell.model):
-        account = found.setdefault((cell.variant, cell.provider), VariantAccount(cell.variant, cell.provider))
+        account = by_names[cell.variant, cell.provider]
         account.cases.setdefault(_how(cell), []).append(cell.model)
-    order = list(dict.fromkeys((cell.variant, cell.provider) for cell in cells))
-    return [found[key] for key in order]
+    return list(by_names.values())
 
 
 def _how(cell: CellResult) -> str:
@@ -80,25 +90,34 @@ def _how(cell: CellResult) -> str:
 
 
 def lines(cells: Sequence[CellResult], *, width: int, where: str) -> Iterator[Line]:
-    """The account for a terminal.
+    """Write the account for a terminal.
 
     Args:
         cells: of the suite's cases.
         width: of the terminal, in columns.
         where: the file that has every name; empty when nothing was written.
     """
-    made = accounts(cells)
+    variants = accounts(cells)
     cases = len({cell.model for cell in cells})
     yield Line(f"ONNX's own cases of operators: {cases:,}, by variant", "bold")
-    for account in made:
-        counts = [f"{len(account.cases[how]):,} {words}" for how, words in _WORDS.items() if how in account.cases]
+    for account in variants:
+        counts = [
+            f"{len(account.cases[how]):,} {words}"
+            for how, words in _WORDS.items()
+            if how in account.cases
+        ]
         passed = len(account.cases.get(PASS, ()))
-        text = " · ".join([f"{account.variant} on {account.provider}: {passed:,} of {account.run:,} pass", *counts])
+        text = " · ".join(
+            [
+                f"{account.variant} on {account.provider}: {passed:,} of {account.run:,} pass",
+                *counts,
+            ]
+        )
         yield from _wrapped(text, width, "  ", "red" if account.broken else "green")
         for how, words in _WORDS.items():
             if how not in _BLAMELESS and how in account.cases:
                 yield from _wrapped(f"{words}: {_names(account.cases[how])}", width, "      ", "")
-    if where and any(account.broken for account in made):
+    if where and any(account.broken for account in variants):
         yield Line(f"  every case by name: {where}")
 
 

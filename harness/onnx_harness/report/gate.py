@@ -1,14 +1,16 @@
-"""What the gate says: lines for a terminal, Markdown for a job's page, the text of an issue."""
+"""The gate's report: lines for a terminal, Markdown for a job's page, the text of an issue."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from onnx_harness.report.escape import markdown, markdown_block, printable
 from onnx_harness.report.figures import counted
 from onnx_harness.report.table import Line, Style
-from onnx_harness.results.gated import SEVERITY, GatedCell, GateReport, Nights
+from onnx_harness.results.gated import SEVERITY, Finding, GatedCell, GateReport, Nights
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.run import RunInfo
 
 MOST_CELLS = 200
 """Listed on a job's page, the gravest first."""
@@ -22,68 +24,98 @@ _STYLES: dict[Outcome, Style] = {
 
 
 def lines(report: GateReport, *, everything: bool = False) -> Iterator[Line]:
-    """The gate's table: cells that don't pass with their reasons, all of them when ``everything``; then the verdict."""
+    """Write the gate's table for a terminal, and then its outcome.
+
+    Args:
+        report: of the gate.
+        everything: all cells, not only those that don't pass or have notes.
+    """
     for finding in report.findings:
-        yield Line(printable(f"{finding.outcome.upper()} {finding.what}: {finding.reason}"), _STYLES[finding.outcome])
+        text = f"{finding.outcome.upper()} {_sentence(finding)}"
+        yield Line(printable(text), _STYLES[finding.outcome])
     width = max((len(cell.id) for cell in report.cells), default=0)
     for cell in _by_gravity(report.cells):
-        if cell.outcome is Outcome.PASS and not cell.notes and not everything:
-            continue
-        row = f"{cell.id:<{width}}  {cell.outcome.upper():<12}  {_figures(cell.nights)}".rstrip()
-        yield Line(printable(row), _STYLES[cell.outcome])
-        for finding in cell.findings:
-            yield Line(printable(f"    {finding.what}: {finding.reason}"))
-        for note in cell.notes:
-            yield Line(printable(f"    note: {note}"))
+        if everything or _has_remarks(cell):
+            yield from _cell_lines(cell, width)
     for note in report.notes:
         yield Line(printable(f"note: {note}"))
-    yield Line(
-        printable(f"gate: {report.outcome.upper()} · {_tally(report)}"),
-        "green" if report.outcome is Outcome.PASS else _STYLES[report.outcome],
-    )
+    style = "green" if report.outcome is Outcome.PASS else _STYLES[report.outcome]
+    yield Line(printable(f"gate: {report.outcome.upper()} · {_tally(report)}"), style)
+
+
+def _has_remarks(cell: GatedCell) -> bool:
+    return cell.outcome is not Outcome.PASS or bool(cell.notes)
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.what}: {finding.reason}"
+
+
+def _remarks(cell: GatedCell) -> list[str]:
+    findings = [_sentence(finding) for finding in cell.findings]
+    return [*findings, *(f"note: {note}" for note in cell.notes)]
+
+
+def _cell_lines(cell: GatedCell, width: int) -> Iterator[Line]:
+    row = f"{cell.id:<{width}}  {cell.outcome.upper():<12}  {_figures(cell.nights)}"
+    yield Line(printable(row.rstrip()), _STYLES[cell.outcome])
+    for remark in _remarks(cell):
+        yield Line(printable(f"    {remark}"))
 
 
 def page(report: GateReport) -> str:
-    """The gate's part of a job's page, as GitHub's Markdown."""
-    return "\n".join([f"# Gate: {report.outcome.upper()}", "", f"{markdown(_tally(report))}.", "", *_body(report)])
+    """Write the gate's part of a job's page, as GitHub's Markdown."""
+    return _titled(f"# Gate: {report.outcome.upper()}", report)
+
+
+def _titled(title: str, report: GateReport) -> str:
+    return "\n".join([title, "", f"{markdown(_tally(report))}.", "", *_body(report)])
 
 
 def issue(report: GateReport) -> str:
-    """The text of an issue about a run that didn't pass: a title, a blank line, the body."""
+    """Write an issue about a run that didn't pass: a title, a blank line, the body."""
     bad = [cell for cell in _by_gravity(report.cells) if cell.outcome is report.outcome]
     first = printable(bad[0].id) if bad else "the run"
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    title = f"Nightly gate: {report.outcome.upper()} in {first}{more}"
-    return "\n".join([title, "", f"{markdown(_tally(report))}.", "", *_body(report)])
+    return _titled(f"Nightly gate: {report.outcome.upper()} in {first}{more}", report)
 
 
 def _body(report: GateReport) -> Iterator[str]:
     for finding in report.findings:
-        yield f"- **{finding.outcome.upper()}** {markdown(finding.what)}: {markdown(finding.reason)}"
+        what, reason = markdown(finding.what), markdown(finding.reason)
+        yield f"- **{finding.outcome.upper()}** {what}: {reason}"
     if report.findings:
         yield ""
-    shown = [cell for cell in _by_gravity(report.cells) if cell.outcome is not Outcome.PASS or cell.notes]
-    if shown:
-        yield "| cell | verdict | time, of the reference's | accepted | sees from | what |"
-        yield "|---|---|---|---|---|---|"
-    for cell in shown[:MOST_CELLS]:
-        what = [f"{finding.what}: {finding.reason}" for finding in cell.findings]
-        what += [f"note: {note}" for note in cell.notes]
-        columns = [markdown(cell.id), cell.outcome.upper(), *_columns(cell.nights), "<br>".join(map(markdown, what))]
-        yield f"| {' | '.join(columns)} |"
-    if shown:
-        yield ""
-    if len(shown) > MOST_CELLS:
-        yield f"And {len(shown) - MOST_CELLS:,} more: `onnx-harness gate`."
-        yield ""
+    yield from _table([cell for cell in _by_gravity(report.cells) if _has_remarks(cell)])
     for note in report.notes:
         yield f"- {markdown(note)}"
     if report.run is not None:
-        run = report.run
-        where = ", ".join((run.host.cpu, *sorted(set(run.host.devices.values()))))
-        yield from ("", f"- run {markdown(run.id)}, seed {run.seed}, on {markdown(where)}")
-        yield f"- {markdown(', '.join(f'{name} {version}' for name, version in sorted(run.versions.items())))}"
-        yield from ("", markdown_block((run.command,)), "")
+        yield from _about(report.run)
+
+
+def _table(cells: Sequence[GatedCell]) -> Iterator[str]:
+    if not cells:
+        return
+    yield "| cell | verdict | time, of the reference's | accepted | sees from | what |"
+    yield "|---|---|---|---|---|---|"
+    for cell in cells[:MOST_CELLS]:
+        remarks = "<br>".join(map(markdown, _remarks(cell)))
+        columns = (markdown(cell.id), cell.outcome.upper(), *_columns(cell.nights), remarks)
+        yield f"| {' | '.join(columns)} |"
+    yield ""
+    if len(cells) > MOST_CELLS:
+        yield f"And {len(cells) - MOST_CELLS:,} more: `onnx-harness gate`."
+        yield ""
+
+
+def _about(run: RunInfo) -> Iterator[str]:
+    devices = sorted(set(run.host.devices.values()))
+    where = ", ".join((run.host.cpu, *devices))
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))
+    yield ""
+    yield f"- run {markdown(run.id)}, seed {run.seed}, on {markdown(where)}"
+    yield f"- {markdown(versions)}"
+    yield from ("", markdown_block((run.command,)), "")
 
 
 def _by_gravity(cells: Sequence[GatedCell]) -> list[GatedCell]:
@@ -91,10 +123,11 @@ def _by_gravity(cells: Sequence[GatedCell]) -> list[GatedCell]:
 
 
 def _tally(report: GateReport) -> str:
-    counts = [(outcome, sum(cell.outcome is outcome for cell in report.cells)) for outcome in SEVERITY]
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in counts if count)
+    counts = Counter(cell.outcome for cell in report.cells)
+    listed = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in SEVERITY if counts[outcome])
     gated = sum(cell.nights is not None for cell in report.cells)
-    return f"{counted(len(report.cells), 'cell')}: {told or 'none'}; latency gated in {gated:,}"
+    cells = counted(len(report.cells), "cell")
+    return f"{cells}: {listed or 'none'}; latency gated in {gated:,}"
 
 
 def _columns(nights: Nights | None) -> tuple[str, str, str]:
@@ -107,4 +140,5 @@ def _figures(nights: Nights | None) -> str:
     if nights is None:
         return ""
     ratio, level, step = _columns(nights)
-    return f"{ratio} of the reference's time, {level} accepted; sees {step} ({counted(nights.count, 'night')})"
+    count = counted(nights.count, "night")
+    return f"{ratio} of the reference's time, {level} accepted; sees {step} ({count})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from onnx_harness.report import figures
+from onnx_harness.report.causes import key
 from onnx_harness.report.escape import printable
+from onnx_harness.report.failures import wrapped
 from onnx_harness.report.figures import BAD, Block, ModelHeader
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import RunInfo
@@ -39,16 +41,34 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Widths of the columns; 0 leaves one out."""
+    """Widths of the columns; 0 leaves one out.
+
+    Attributes:
+        total: of a row.
+        variant: of the first column.
+        columns: of those of `_COLUMNS`, by name.
+        nodes: of the last column.
+    """
 
     total: int
     variant: int
-    departure: int
-    error: int
-    bites: int
-    median: int
-    speedup: int
+    columns: Mapping[str, int]
     nodes: int
+    growth: int
+
+
+_VARIANT_WIDTH = 18
+"""The least: names of variants are about as long."""
+_STATUS_WIDTH = 2 + 2 + 5
+
+_COLUMNS: Mapping[str, tuple[Callable[[CellResult], str], str]] = {
+    "departure": (figures.departure, "<"),
+    "error": (figures.worst_error, "<"),
+    "catches": (figures.catches, "<"),
+    "median": (figures.median, ">"),
+    "speedup": (figures.speedup, "<"),
+}
+"""By name: a column's figure, and the side that it's aligned with."""
 
 
 def lines(
@@ -59,6 +79,7 @@ def lines(
     models: Mapping[str, ModelHeader],
     quiet: bool = False,
     where: str = "reports/summary.md",
+    details: bool = True,
 ) -> Iterator[Line]:
     """The table and its summary line.
 
@@ -68,6 +89,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
+        details: what is said of a failure follows its row; without, a row is all, and rows alike are one.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
@@ -75,107 +97,142 @@ def lines(
     if quiet or len(cells) > MOST_CELLS:
         if not quiet:
             yield Line(
-                f"{len(cells):,} cells: failures and one line a model are shown here; every cell is in results.json"
+                f"{len(cells):,} cells: failures and one line a model are shown here; every cell "
+                "is in results.json"
             )
             yield from _model_lines(cells, width)
-        yield from _failures(failures, width)
+        if details:
+            yield from _failures(failures, width)
     else:
         shown = 0
         layout = _layout(cells, width)
         for block in figures.blocks(cells):
-            yield from _block(block, layout, models, details=MOST_FAILURES - shown)
+            yield from _block(
+                block, layout, models, details=MOST_FAILURES - shown if details else None
+            )
             shown += sum(cell.status in BAD for cell in block.cells)
             yield Line("")
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
-        yield Line(emulation)
-    if beside := figures.beside_levels(cells):
-        yield Line(beside)
+        yield from map(Line, wrapped(emulation, width))
+    if compared := figures.compared_with_levels(cells):
+        yield Line(compared)
     style: Style = "red" if failures or not cells else "green"
     pointer = f" · {where}" if where else ""
     yield Line(printable(f"{figures.sentence(cells)}{pointer}"), style)
 
 
-def _block(block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int) -> Iterator[Line]:
+def _block(
+    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None
+) -> Iterator[Line]:
     yield _header(block, layout.total, models)
-    for cell in block.cells:
-        yield Line(_row(cell, layout), _STYLES.get(cell.status, ""))
-        if cell.status in BAD:
+    rows = [[cell] for cell in block.cells] if details is not None else _alike(block.cells)
+    for cell, *others in rows:
+        name = figures.counted(len(others) + 1, "variant") if others else cell.variant
+        yield Line(_row(cell, layout, name), _STYLES.get(cell.status, ""))
+        if cell.status in BAD and details is not None:
             if details > 0:
                 yield from _detail(cell)
             elif details == 0:
                 yield Line("    (details of further failures are in the reports)")
             details -= 1
     for note in figures.notes(block):
-        yield Line(f"    note: {printable(note)}", "yellow")
+        for line in wrapped(f"note: {printable(note)}", layout.total, "    "):
+            yield Line(line, "yellow")
 
 
 def _header(block: Block, width: int, models: Mapping[str, ModelHeader]) -> Line:
     about = ", ".join(figures.about(block.model, models))
-    left = printable(f"{block.model} ({about})" if about else block.model)
-    threads = {cell.latency.threads for cell in block.cells if cell.latency}
-    right = printable(", ".join([block.provider, *(figures.counted(number, "thread") for number in sorted(threads))]))
-    left = _cut(left, width - len(right) - 2)
-    return Line(f"{left}{right:>{width - len(left)}}", "bold")
+    title = printable(f"{block.model} ({about})" if about else block.model)
+    threads = sorted({cell.latency.threads for cell in block.cells if cell.latency})
+    counts = [figures.counted(number, "thread") for number in threads]
+    provider = printable(", ".join([block.provider, *counts]))
+    title = _cut(title, width - len(provider) - 2)
+    return Line(f"{title}{provider:>{width - len(title)}}", "bold")
 
 
 def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
-    """Columns that are empty throughout are left out; then the node counts, when there is no room for them."""
+    """Choose the widths: no empty column, and no node counts where there's no room for them."""
     numbered = [cell for cell in cells if _has_numbers(cell)]
 
-    def widest(texts: Iterator[str]) -> int:
-        return max((len(text) for text in texts), default=0)
+    def widest(figure: Callable[[CellResult], str]) -> int:
+        return max((len(figure(cell)) for cell in numbered), default=0)
 
-    variant = max(widest(printable(cell.variant) for cell in cells), 18)
-    departure = widest(figures.departure(cell) for cell in numbered)
-    error = widest(figures.worst_error(cell) for cell in numbered)
-    bites = widest(figures.bites(cell) for cell in numbered)
-    median = widest(figures.median(cell) for cell in numbered)
-    speedup = widest(figures.speedup(cell) for cell in numbered)
-    nodes = widest(figures.nodes(cell) for cell in numbered)
-    taken = 2 + 2 + 5 + sum(2 + column for column in (departure, error, bites, median, speedup) if column)
-    if taken + variant + 2 + nodes > width:
+    variant = max((len(printable(cell.variant)) for cell in cells), default=0)
+    variant = max(variant, _VARIANT_WIDTH)
+    columns = {name: widest(figure) for name, (figure, _) in _COLUMNS.items()}
+    nodes, growth = widest(figures.nodes), widest(figures.growth)
+    used = _STATUS_WIDTH + sum(2 + column for column in columns.values() if column)
+    if used + variant + 2 + nodes + 2 + growth > width:
+        growth = 0
+    if used + variant + 2 + nodes > width:
         nodes = 0
-    variant = max(12, min(variant, width - taken - (2 + nodes if nodes else 0)))
-    return _Layout(width, variant, departure, error, bites, median, speedup, nodes)
+    room = width - used - sum(2 + column for column in (nodes, growth) if column)
+    return _Layout(width, max(12, min(variant, room)), columns, nodes, growth)
+
+
+def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
+    """Return the cells by row: neighbours without figures that fail of one cause share a row."""
+    rows: list[list[CellResult]] = []
+    for cell in cells:
+        last = rows[-1][-1] if rows else None
+        shows_why = cell.status in BAD and not _has_numbers(cell)
+        if last is not None and shows_why and key(last) == key(cell):
+            rows[-1].append(cell)
+        else:
+            rows.append([cell])
+    return rows
 
 
 def _has_numbers(cell: CellResult) -> bool:
-    """Whether a row shows figures; else it shows why there are none."""
-    if cell.status in {Status.PASS, Status.FAIL}:
-        return cell.accuracy is not None or cell.latency is not None or not cell.reason
-    return False
+    """True where a row shows figures; else it shows why there are none."""
+    if cell.status not in {Status.PASS, Status.FAIL}:
+        return False
+    share = figures.tolerance_share(cell)
+    if cell.status is Status.FAIL and share is not None and share <= 1:
+        return False  # its values are right: what is wrong is something else
+    return cell.accuracy is not None or cell.latency is not None or not cell.reason
 
 
-def _row(cell: CellResult, layout: _Layout) -> str:
-    start = f"  {_cut(printable(cell.variant), layout.variant):<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
+def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
+    variant = _cut(printable(name or cell.variant), layout.variant)
+    start = f"  {variant:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
-        where = "" if cell.stage is Stage.DONE else f"at {cell.stage}" if cell.status in BAD else f"{cell.stage}: "
+        return _cut(f"{start}  {_why(cell)}".rstrip(), layout.total)
+    columns = [start]
+    for name, (figure, align) in _COLUMNS.items():
+        if layout.columns[name]:
+            columns.append(f"{figure(cell):{align}{layout.columns[name]}}")
+    if layout.nodes:
+        columns.append(f"{figures.nodes(cell):<{layout.nodes}}")
+    if layout.growth:
+        columns.append(figures.growth(cell))
+    return _cut("  ".join(columns).rstrip(), layout.total)
+
+
+def _why(cell: CellResult) -> str:
+    if cell.status in BAD:
         # The reason of a failure follows on lines of its own, uncut.
-        why = where if cell.status in BAD else f"{where}{printable(cell.reason or '')}"
-        return _cut(f"{start}  {why}".rstrip(), layout.total)
-    columns = [
-        f"{figures.departure(cell):<{layout.departure}}" if layout.departure else None,
-        f"{figures.worst_error(cell):<{layout.error}}" if layout.error else None,
-        f"{figures.bites(cell):<{layout.bites}}" if layout.bites else None,
-        f"{figures.median(cell):>{layout.median}}" if layout.median else None,
-        f"{figures.speedup(cell):<{layout.speedup}}" if layout.speedup else None,
-        figures.nodes(cell) if layout.nodes else None,
-    ]
-    return _cut("  ".join([start, *(column for column in columns if column is not None)]).rstrip(), layout.total)
+        return "" if cell.stage is Stage.DONE else f"at {cell.stage}"
+    stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
+    return f"{stage}{printable(cell.reason or '')}"
 
 
 def _detail(cell: CellResult) -> Iterator[Line]:
     """Lines of any length: a command that is to be copied mustn't be cut."""
     explanation = figures.explanation(cell)
-    most = MOST_DETAIL if len(explanation) > MOST_DETAIL + 1 else len(explanation)
-    # The last line is the command that runs the cell alone.
-    chosen = explanation if most == len(explanation) else (*explanation[: most - 1], explanation[-1])
-    for index, text in enumerate(chosen):
-        if len(chosen) < len(explanation) and index == len(chosen) - 1:
-            yield Line(f"    ({len(explanation) - len(chosen)} lines left out here; all are in results.json)")
+    # One line more than the most takes no more room than the line that says so.
+    if len(explanation) <= MOST_DETAIL + 1:
+        for text in explanation:
+            yield Line(f"    {printable(text)}")
+        return
+    for text in explanation[: MOST_DETAIL - 1]:
         yield Line(f"    {printable(text)}")
+    left_out = len(explanation) - MOST_DETAIL
+    yield Line(f"    ({left_out} lines left out here; all are in results.json)")
+    # The last line is the command that runs the cell alone.
+    yield Line(f"    {printable(explanation[-1])}")
 
 
 def _failures(failures: Sequence[CellResult], width: int) -> Iterator[Line]:

@@ -47,6 +47,7 @@ class Symptom(StrEnum):
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
     INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
+    ENVIRONMENT = "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
     VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
 
 
@@ -70,6 +71,7 @@ class GraphChange:
 
 
 NOT_SIMULATED = "float16 could not be simulated"
+BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
 """How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
 
 
@@ -317,7 +319,8 @@ class CoverageRecord:
 
     Attributes:
         kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
-            tables, ``words`` (the n-grams of vocabularies). What a model hasn't got is missing.
+            tables, ``words`` (the n-grams of vocabularies); ``sides of comparisons`` and ``branches`` of If, two each,
+            and ``inputs that matter``, whose value changes an output. What a model hasn't got is missing.
         notes: what couldn't be followed back to an input, a sentence each.
     """
 
@@ -384,6 +387,7 @@ class CellResult:
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
     id: str
@@ -411,3 +415,4 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    peak_bytes: int | None = None

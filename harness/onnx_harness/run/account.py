@@ -8,10 +8,12 @@ from pathlib import Path
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.report import backend_suite
+from onnx_harness.report.escape import printable
+from onnx_harness.report.failures import wrapped
 from onnx_harness.report.table import Line, ModelHeader, lines
 from onnx_harness.report.write import SUMMARY, write_reports
-from onnx_harness.results.cells import CellResult
-from onnx_harness.results.recorder import Recorder
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
 from onnx_harness.results.run import RunInfo
 
 
@@ -33,21 +35,30 @@ class Account:
         self._recorder = Recorder(report_dir, run) if report_dir is not None else None
         self._cells: dict[str, CellResult] = {}
         self._models: dict[str, ModelHeader] = {}
+        self._entries: dict[str, Entry] = {}
         self._cases: set[str] = set()  # of a suite: they are counted, not listed
         self.incomplete: str | None = None
 
-    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "") -> None:
-        """Keep a verdict, or the newer state of one; ``suite`` is the one that its model is a case of."""
+    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY) -> None:
+        """Keep a verdict, or the newer state of one.
+
+        Args:
+            cell: as it ended.
+            model: what is said about its model.
+            suite: the one that its model is a case of.
+            entry: what the file of the verdict is called by.
+        """
         if suite:
             self._cases.add(cell.id)
         self._models[cell.model] = model
+        self._entries[cell.id] = entry
         self.update(cell)
 
     def update(self, cell: CellResult) -> None:
         """Keep the newer state of a cell that was put before."""
         self._cells[cell.id] = cell
         if self._recorder is not None:
-            self._recorder.put(cell)
+            self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY))
 
     def finish(self) -> None:
         """Write the summaries."""
@@ -55,6 +66,8 @@ class Account:
             return
         self._recorder.finish()
         self.incomplete = self._recorder.incomplete
+        if not self._cells and (self._dir / SUMMARY).is_file():
+            return  # nothing was judged: the last run's report stays
         try:
             write_reports(self._dir, self._run, list(self._cells.values()), self._models)
             if self._cases:
@@ -62,15 +75,40 @@ class Account:
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
-    def lines(self, *, width: int, quiet: bool) -> Iterator[Line]:
-        """The table, the summary line and what went wrong with the keeping."""
+    def unjudged(self) -> dict[str, CellResult]:
+        """Return the models of which no cell was judged, each with the first cell that says why."""
+        by_model: dict[str, list[CellResult]] = {}
+        for cell in self._cells.values():
+            if cell.id not in self._cases:
+                by_model.setdefault(cell.model, []).append(cell)
+        return {
+            model: cells[0]
+            for model, cells in by_model.items()
+            if all(cell.status is Status.NOT_APPLICABLE for cell in cells)
+        }
+
+    def lines(self, *, width: int, quiet: bool, details: bool = True) -> Iterator[Line]:
+        """The table, the summary line and what went wrong with the keeping.
+
+        Args:
+            width: of the terminal, in columns.
+            quiet: the summary line, and failures where details are asked for.
+            details: what is said of a failure is in the table.
+        """
         where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
         cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
         if cells or not self._cases:
-            yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
+            yield from lines(
+                self._run, cells, width=width, models=self._models, quiet=quiet, where=where, details=details
+            )
+        for model, cell in self.unjudged().items():
+            text = f"{model}: no cell was judged, so the run isn't a success. {cell.reason or ''}"
+            yield from (Line(line, "red") for line in wrapped(printable(text), width))
         if self._cases:
             of_suite = self._of_suite()
-            yield from lines(self._run, of_suite, width=width, models=self._models, quiet=True, where=where)
+            yield from lines(
+                self._run, of_suite, width=width, models=self._models, quiet=True, where=where, details=details
+            )
             named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
             yield from backend_suite.lines(of_suite, width=width, where=named)
         for warning in self._recorder.warnings if self._recorder is not None else []:

@@ -18,8 +18,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.extensions import extensions
 from onnx_harness.names import OptionValue, Step
+from onnx_harness.names.extensions import extensions, registered
 
 if TYPE_CHECKING:
     import onnx
@@ -76,6 +76,8 @@ class Transform:
         session: the step is an option of the session, not a change of the model: ``apply`` is never called.
         groups: the variant groups that all forms belong to.
         calibrated: ``apply`` also takes ``samples``: input sets, a value by input name in each.
+        chosen: ``apply`` also takes ``choose``, which chooses by verdicts the nodes that stay as they are. What it's
+            asked is the transform's own: see ``half.mixed`` and ``quantization.mixed``.
         check: called with the options when a step is bound, so that a value that can't be honoured is refused before
             anything runs: it raises ValueError.
         parts: what it consists of, where that can be switched by name.
@@ -93,6 +95,7 @@ class Transform:
     session: bool = False
     groups: tuple[str, ...] = ()
     calibrated: bool = False
+    chosen: bool = False
     check: Callable[..., object] | None = None
     parts: Parts | None = None
 
@@ -105,11 +108,31 @@ class BoundStep:
     transform: Transform
     options: Mapping[str, OptionValue]
 
-    def __call__(self, model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]] = ()) -> onnx.ModelProto:
-        """Apply the transform with its options; ``model`` may be changed. ``samples`` reach it if it's calibrated."""
-        if self.transform.calibrated:
-            return self.transform.apply(model, samples=samples, **self.options)
-        return self.transform.apply(model, **self.options)
+    def __call__(
+        self,
+        model: onnx.ModelProto,
+        samples: Sequence[Mapping[str, Any]] = (),
+        choose: Callable[..., Any] | None = None,
+    ) -> onnx.ModelProto:
+        """Apply the transform with its options.
+
+        Args:
+            model: it may be changed.
+            samples: reach the transform if it's calibrated.
+            choose: reaches it if it declares that nodes are chosen.
+
+        Raises:
+            UsageError: nodes are to be chosen, and nobody is here who judges.
+        """
+        further: dict[str, Any] = {"samples": samples} if self.transform.calibrated else {}
+        if self.transform.chosen:
+            if choose is None:
+                raise UsageError(
+                    f"step '{self.name}' needs verdicts to choose by, and a call of the transform alone has none. "
+                    "Mend: onnx-harness transform, or pytest"
+                )
+            further["choose"] = choose
+        return self.transform.apply(model, **further, **self.options)
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -180,27 +203,16 @@ def left_out() -> tuple[str, ...]:
 
 @cache
 def _registered() -> tuple[Mapping[str, Transform], tuple[str, ...]]:
-    found: dict[str, Transform] = {}
-    for info in pkgutil.iter_modules(__path__):
-        for transform in _declared(importlib.import_module(f"{__name__}.{info.name}")):
-            found.update(dict.fromkeys(transform.forms, transform))
-    problems = []
-    for extension in extensions(ENTRY_POINTS):
-        if extension.problem is not None:
-            problems.append(extension.sentence())
-            continue
-        for transform in _declared(extension.loaded):
-            taken = [name for name in transform.forms if name in found]
-            if taken:
-                problems.append(extension.sentence(f"there is a transform called '{taken[0]}' already"))
-            else:
-                found.update(dict.fromkeys(transform.forms, transform))
-    return found, tuple(problems)
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    ours = {form: transform for module in modules for forms, transform in _declared(module) for form in forms}
+    return registered(ours, extensions(ENTRY_POINTS), _declared, "transform")
 
 
-def _declared(module: object) -> Iterable[Transform]:
+def _declared(module: object) -> Iterable[tuple[Iterable[str], Transform]]:
+    """Give each transform that a module declares with the names of its forms."""
     declared: Transform | tuple[Transform, ...] = getattr(module, "TRANSFORM", ())
-    return (declared,) if isinstance(declared, Transform) else declared
+    transforms = (declared,) if isinstance(declared, Transform) else declared
+    return [(transform.forms, transform) for transform in transforms]
 
 
 def bind(step: Step) -> BoundStep:

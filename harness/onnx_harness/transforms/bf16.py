@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.ops import opset_of
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.float16 import Clamped
 from onnx_harness.transforms.parts import node_parts
@@ -97,7 +98,7 @@ def _rounder(model: onnx.ModelProto) -> Rounder:
     from onnx_harness.transforms.half.schemas import BFLOAT16
     from onnx_harness.transforms.half.weights import Rounder
 
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     if opset < _OPSET:
         raise NotApplicable(f"operators take bfloat16 since opset {_OPSET}, and the model is of opset {opset}")
     return Rounder((0.0, MAX_FINITE_VAL), round_to_bfloat16, BFLOAT16)

@@ -1,4 +1,4 @@
-"""``fp16``, ``fp16.io32``: weights and arithmetic in float16, by the schema of each operator."""
+"""``fp16``, ``fp16.io32``, ``fp16.mixed``: weights and arithmetic in float16, by the schema of each operator."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onnx_harness.transforms.parts import node_parts
 if TYPE_CHECKING:
     import onnx
 
+    from onnx_harness.transforms.half.mixed import Choose
     from onnx_harness.transforms.half.requests import Request
     from onnx_harness.transforms.half.weights import Rounder
 
@@ -158,6 +159,48 @@ def convert_in_place(
     return convert_to_half(model, _rounder(min_positive_val, max_finite_val), request)
 
 
+def convert_mixed(
+    model: onnx.ModelProto,
+    choose: Choose,
+    min_positive_val: float = MIN_POSITIVE_VAL,
+    max_finite_val: float = MAX_FINITE_VAL,
+    op_block_list: Sequence[str] | None = None,
+    node_block_list: Sequence[str] | None = None,
+    allow_missing: bool = False,
+) -> onnx.ModelProto:
+    """Convert a model as ``fp16.io32`` does, but for the nodes that have to stay float32 for its outputs to be right.
+
+    The result is, bit for bit, that of ``fp16.io32`` with those nodes in its ``node_block_list``.
+
+    Args:
+        model: the model; it may be changed.
+        choose: chooses the nodes.
+        min_positive_val: as `convert_float_to_float16`, and so are the others.
+        max_finite_val: as there.
+        op_block_list: as there.
+        node_block_list: as there; what is chosen is added to it.
+        allow_missing: as there.
+
+    Raises:
+        NotApplicable: as `convert_in_place`, or no choice makes it right.
+        UsageError: as there.
+    """
+    from onnx_harness.transforms.half.mixed import MixedConversion
+    from onnx_harness.transforms.half.requests import Request
+    from onnx_harness.transforms.half.schemas import FLOAT16
+
+    limits = min_positive_val, max_finite_val
+    check_limits(*limits)
+    request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
+    names = choose(
+        MixedConversion(
+            model, request, limits, lambda array, places: clamp(array, *limits, places), FLOAT16, "fp16.io32"
+        )
+    )
+    listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
+    return convert_in_place(model, *limits, True, op_block_list, listed, allow_missing)
+
+
 def _rounder(min_positive_val: float, max_finite_val: float, folder: Path | None = None) -> Rounder:
     """What rounds weights to float16 and clamps them; external data lie in ``folder``."""
     check_limits(min_positive_val, max_finite_val)
@@ -211,5 +254,15 @@ TRANSFORM = (
         groups=("fp16",),
         check=_check,
         parts=node_parts("node_block_list", refuse_vain=False),
+    ),
+    Transform(
+        # In no group but `all`: what a search costs is asked for.
+        summary="as fp16.io32, but for the nodes that have to stay float32, which are searched for",
+        apply=convert_mixed,
+        forms={"fp16.mixed": {}},
+        options=_OPTIONS,
+        precision=Precision.FP16,
+        chosen=True,
+        check=_check,
     ),
 )

@@ -46,7 +46,8 @@ def quantize_weights(
     """
     import onnx
 
-    from onnx_harness.model.rewrite import lift_constants, sort_nodes, unlist_constants, walk
+    from onnx_harness.model.rewrite import lift_constants, sort_nodes, unlist_constants
+    from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_quantized, refuse_unknown_nodes
 
     if model.ByteSize() > MAX_BYTES:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.parts import node_parts
@@ -212,7 +213,7 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     """
     import onnx
 
-    from onnx_harness.model.rewrite import walk
+    from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_of_its_domain, is_quantized
 
     size = model.ByteSize()
@@ -224,7 +225,7 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     kinds = {*types, "Gemm"} if "MatMul" in types else set(types)
     if not any(node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node):
         raise NotApplicable(_nothing(types))
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    opset = opset_of(model)
     if float16_since is None or opset < float16_since:
         halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
         if any(tensor.data_type in halves for tensor in model.graph.initializer):
@@ -303,7 +304,7 @@ def _prepare(model: onnx.ModelProto, opset: int) -> None:
 def _convert(model: onnx.ModelProto, opset: int) -> None:
     import onnx
 
-    if any(entry.domain in ("", "ai.onnx") and entry.version < opset for entry in model.opset_import):
+    if imports_standard(model) and opset_of(model) < opset:
         model.CopyFrom(onnx.version_converter.convert_version(model, opset))
 
 
@@ -386,7 +387,8 @@ def _check_dynamic(**options: Any) -> None:
     _check_options(options, DYNAMIC_OPS)
 
 
-def _check_static(**options: Any) -> None:
+def check_static(**options: Any) -> None:
+    """Raise ValueError for an option of static quantization that can't be honoured."""
     _check_options(options, STATIC_OPS)
 
 
@@ -416,6 +418,7 @@ _OPTIONS: dict[str, type] = {
     "nodes_to_exclude": tuple,
     "extra_options": tuple,
 }
+STATIC_OPTIONS: dict[str, type] = {**_OPTIONS, "activation_type": str, "calibration": str}
 
 TRANSFORM = (
     Transform(
@@ -432,10 +435,10 @@ TRANSFORM = (
         summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
         apply=quantize_static,
         forms={"int8.static": {}},
-        options={**_OPTIONS, "activation_type": str, "calibration": str},
+        options=STATIC_OPTIONS,
         precision=Precision.INT8,
         groups=("int8",),
-        check=_check_static,
+        check=check_static,
         parts=node_parts("nodes_to_exclude"),
         calibrated=True,
     ),

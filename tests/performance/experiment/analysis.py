@@ -15,8 +15,8 @@ from onnx_harness.latency.statistics import (
     ALPHA,
     CONFIRMING_PAIRS,
     MINIMUM_EFFECT,
+    Decision,
     Outcome,
-    Verdict,
     confirm,
     decide,
     decide_run,
@@ -99,7 +99,7 @@ def _lines(recordings: Recordings) -> Iterator[Line]:
     yield from _peers(recordings, alike, [*fresh, *again])
 
 
-def verdict(trial: Trial, first: Verdict | None = None) -> Outcome:
+def verdict(trial: Trial, first: Decision | None = None) -> Outcome:
     """What the gate says of a cell in the end: alone in its second measurement, one of a hundred in its first."""
     taken, again = trial
     first = first or decide_run({0: taken.log_ratios}, family=FAMILY)[0]

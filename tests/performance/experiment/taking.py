@@ -11,7 +11,7 @@ from statistics import median
 
 from onnx_harness.gate.verdicts import PART_PAIRS, confirming_pairs
 from onnx_harness.latency.plan import PAIR_S
-from onnx_harness.latency.statistics import Choice, choose_pairs, pseudomedian
+from onnx_harness.latency.statistics import PairCount, choose_pairs, pseudomedian
 from tests.performance.experiment.recordings import (
     FAMILY,
     Measured,
@@ -60,7 +60,7 @@ def _steps(row: str, recordings: Recordings) -> Taken:
     return _trials(row, recordings, effect, count)
 
 
-def chosen_pairs(recordings: Recordings) -> Choice:
+def chosen_pairs(recordings: Recordings) -> PairCount:
     """K, from the spread that was measured on one thread: from the noisiest of the models that trials are made of."""
     seen = [spread(each) for each in recordings.of("spread 1") if each.model in SUBJECTS]
     if not seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from onnx_harness.inputs.values.sets import InputSet, Value
 
 _MOST_CELLS = 1 << 22  # of what a vocabulary becomes: rows times n-grams
 _LEAST_ROWS = 64
+_MOST_ROWS_ALONE = 64  # sets of one row
 _FORWARDING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "StringNormalizer"})
 
 
@@ -234,22 +236,52 @@ def _single_rows(
     base: Guess,
     attempt: Attempt,
 ) -> Iterator[dict[str, Value]]:
-    """An input that is one row of words: as many n-grams a set as there is room for."""
-    batch = Batch(model, recipe, base, [vocabulary.source])
-    words = [word for ngram in ngrams for word in ngram]
-    size = batch.fixed
-    if size is not None:
-        words += words[: -len(words) % size]
-    for part in batch.parts(np.arange(len(words))):
+    """An input that is one row of words. Of any two n-grams, one stands in some set without the other.
 
-        def fill(values: dict[str, Value], part: Any = part) -> None:
+    Two that only stand together may be swapped unseen: what is counted of them is the same.
+    """
+    batch = Batch(model, recipe, base, [vocabulary.source])
+    for words in islice(_apart(ngrams, batch.fixed), _MOST_ROWS_ALONE):
+
+        def fill(values: dict[str, Value], words: Any = words) -> None:
             array = values[vocabulary.source]
             assert isinstance(array, np.ndarray)
-            array[:] = np.asarray([words[at] for at in part], array.dtype)
+            array[:] = _laid_out(words, array.shape[0], None, array.dtype)
 
-        values = batch.values(seed, len(part), fill)
+        values = batch.values(seed, batch.fixed or len(words), fill)
         if attempt(values) is not None:
             yield values
+
+
+def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list[Any]]:
+    """Yield the words of each set: numbers of n-grams differ in some digit, and each digit has its sets.
+
+    Args:
+        ngrams: in any order.
+        size: how many words a set holds; None: any number.
+    """
+    count = len(ngrams)
+    base = 2 if size is None else max(2, -(-sum(map(len, ngrams)) // size))
+    unit = 1
+    while unit < count:
+        for digit in range(base):
+            members = [ngram for at, ngram in enumerate(ngrams) if at // unit % base == digit]
+            yield from _filling(members, size)
+        unit *= base
+    if count == 1:
+        yield from _filling(ngrams, size)
+
+
+def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list[Any]]:
+    """Yield the n-grams' words, at most ``size`` at a time; an n-gram isn't parted unless it's longer."""
+    words: list[Any] = []
+    for ngram in ngrams:
+        if words and size is not None and len(words) + len(ngram) > size:
+            yield words
+            words = []
+        words += ngram
+    if words:
+        yield words
 
 
 def _laid_out(words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import onnx
 
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.walk import reads, walk_node
 
 _DRAW = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
@@ -20,27 +21,13 @@ def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
     """
     needed = set(outputs)
     found: list[str] = []
-    for node in reversed(with_functions_inlined(model).graph.node):
+    for node in reversed(inline_functions(model).graph.node):
         if needed.isdisjoint(node.output):
             continue
-        needed.update(_reads(node))
-        found[:0] = [_named(each) for each in _with_bodies(node) if each.op_type in _DRAW]
+        needed.update(reads(node))
+        found[:0] = [_named(each) for each in walk_node(node) if each.op_type in _DRAW]
     certain = [name for name in found if not name.startswith("Dropout")]
     return certain or found
-
-
-def _with_bodies(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    yield node
-    for body in subgraphs(node):
-        for inner in body.node:
-            yield from _with_bodies(inner)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    for each in _with_bodies(node):
-        yield from each.input
-        for body in subgraphs(each):
-            yield from (info.name for info in body.output)
 
 
 def _named(node: onnx.NodeProto) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import onnx
 
 from onnx_harness.inputs.graph.signature import default_names
-from onnx_harness.model.file import subgraphs, with_functions_inlined
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import reads
 
 # The first input of these gives its shape or its length alone. So does the mask of a Dropout that drops nothing, as at
 # inference.
@@ -23,13 +24,13 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
     Args:
         model: its nodes in the order of their dependence; large initializers may have lost their data.
     """
-    model = with_functions_inlined(model)
+    model = inline_functions(model)
     defaults = default_names(model)
     reached = {info.name for info in model.graph.input if not _is_empty(info)} - defaults
     for node in model.graph.node:
-        if node.op_type in _SHAPE_ONLY and node.domain in ("", "ai.onnx"):
+        if is_standard(node, *_SHAPE_ONLY):
             continue
-        if not reached.isdisjoint(_read_by(node)):
+        if not reached.isdisjoint(reads(node)):
             outputs = node.output[:1] if node.op_type == "Dropout" else node.output
             reached.update(filter(None, outputs))
     return frozenset(info.name for info in model.graph.output if info.name in reached)
@@ -37,23 +38,9 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
 
 def empty_outputs(model: onnx.ModelProto) -> frozenset[str]:
     """The outputs that hold nothing, whatever goes in: by the shape that is declared for them, or inferred."""
-    outputs = list(model.graph.output)
-    with contextlib.suppress(Exception):  # inference isn't defined for every model, and what it raises varies
-        outputs += onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output
+    outputs = [*model.graph.output, *infer_types(model, follow_sizes=True).graph.output]
     return frozenset(info.name for info in outputs if _is_empty(info))
 
 
 def _is_empty(info: onnx.ValueInfoProto) -> bool:
     return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in info.type.tensor_type.shape.dim)
-
-
-def _read_by(node: onnx.NodeProto) -> set[str]:
-    """Every name that a node or a node of its bodies takes."""
-    names, waiting = set(node.input), list(subgraphs(node))
-    while waiting:
-        body = waiting.pop()
-        names.update(info.name for info in body.output)
-        for inner in body.node:
-            names.update(inner.input)
-            waiting += subgraphs(inner)
-    return names

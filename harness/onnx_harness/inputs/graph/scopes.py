@@ -9,6 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import is_standard, opset_of
+from onnx_harness.model.walk import subgraphs
+
 KnownDims = tuple[int | str | None, ...]
 
 _MOST_DEPTH = 12  # nested subgraphs and functions; deeper nesting is left unexplored
@@ -72,8 +77,9 @@ class Scope:
             node = scope.producers.get(name)
             if node is None:
                 return None
-            if node.op_type == "Constant":
-                return _constant_node(node)
+            if is_standard(node, "Constant"):
+                tensor = constant_tensor(node)
+                return None if tensor is None else _array(tensor)
             if node.op_type not in _FORWARDING:
                 return None
             name = node.input[0]
@@ -107,10 +113,9 @@ class Scope:
         if name in scope.initializers:
             return tuple(scope.initializers[name].dims)
         node = scope.producers.get(name)
-        if node is not None and node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value" and not attribute.ref_attr_name:
-                    return tuple(attribute.t.dims)
+        tensor = constant_tensor(node) if node is not None and is_standard(node, "Constant") else None
+        if tensor is not None:
+            return tuple(tensor.dims)
         return scope.dims.get(name)
 
     def learn(self, found: Mapping[str, Sequence[object]]) -> None:
@@ -127,7 +132,7 @@ class Scope:
         if scope is None:
             return False
         node = scope.producers.get(name)
-        return name in scope.initializers or (node is not None and node.op_type == "Constant")
+        return name in scope.initializers or (node is not None and is_standard(node, "Constant"))
 
     def _home(self, name: str) -> Scope | None:
         scope: Scope | None = self
@@ -162,13 +167,9 @@ class GraphView:
 
 def view(model: onnx.ModelProto) -> GraphView:
     """Read ``model``, whose large initializers may have lost their values; shapes are inferred where ONNX can."""
-    try:
-        # The data of large weights isn't there and isn't needed: inference that stumbles over it stops there.
-        inferred = onnx.shape_inference.infer_shapes(model)
-    except Exception:
-        inferred = model
+    inferred = infer_types(model)
     graph = inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(model)
     functions = {(function.domain, function.name): function for function in model.functions}
     return GraphView(_graph_scope(graph), functions, opset)
 
@@ -196,9 +197,7 @@ def _add_children(scope: Scope) -> None:
     if scope.depth >= _MOST_DEPTH:
         return
     for node in scope.nodes:
-        for attribute in node.attribute:
-            bodies = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            scope.children.extend(_graph_scope(body, scope, (scope, node)) for body in bodies)
+        scope.children.extend(_graph_scope(body, scope, (scope, node)) for body in subgraphs(node))
 
 
 def _known(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
@@ -215,14 +214,3 @@ def _array(tensor: onnx.TensorProto) -> NDArray[np.generic] | None:
     except Exception:
         # Its data was stripped.
         return None
-
-
-def _constant_node(node: onnx.NodeProto) -> NDArray[np.generic] | None:
-    for attribute in node.attribute:
-        if attribute.ref_attr_name:  # in a function's body: the value comes with the call
-            return None
-        if attribute.name == "value":
-            return _array(attribute.t)
-        if attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
-            return np.asarray(onnx.helper.get_attribute_value(attribute))
-    return None

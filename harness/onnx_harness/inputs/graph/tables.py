@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute
+from onnx_harness.model.ops import is_standard
 
 ML = "ai.onnx.ml"
 
@@ -48,7 +49,7 @@ def is_open(node: onnx.NodeProto) -> bool:
 
 def ngrams_of(node: onnx.NodeProto) -> list[tuple[Any, ...]]:
     """The n-grams of a TfIdfVectorizer's vocabulary, texts or integers; empty for other nodes."""
-    if node.op_type != "TfIdfVectorizer" or node.domain not in ("", "ai.onnx"):
+    if not is_standard(node, "TfIdfVectorizer"):
         return []
     pool = _listed(attribute(node, "pool_strings", ())) or _listed(attribute(node, "pool_int64s", ()))
     starts = [int(start) for start in attribute(node, "ngram_counts", (0,))]

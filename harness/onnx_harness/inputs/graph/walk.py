@@ -13,6 +13,7 @@ from onnx_harness.inputs.graph.controls import Steps, among, compared, stepped
 from onnx_harness.inputs.graph.demands import Demand, Kind, demands_of
 from onnx_harness.inputs.graph.scopes import GraphView, Scope
 from onnx_harness.inputs.graph.signature import Input
+from onnx_harness.model.ops import MOVES
 
 _MOST_STEPS = 5000  # consumers looked at for one input; what a large graph hides beyond that is left to the search
 
@@ -20,14 +21,13 @@ _SHORT = 16  # elements of a vector of options, each with a meaning of its own
 _MASKING = 1000.0  # a factor beyond it takes a position out of a softmax
 
 # The output holds (some of) the input's values, elsewhere or in another shape; the slots that are the data.
-_MOVES: dict[str, tuple[int, ...] | None] = {
+_SOURCES_OF_VALUES: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(
         (
-            *("Identity", "Cast", "CastLike", "Dropout", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose"),
-            *("Expand", "Tile", "Slice", "Pad", "Split", "Gather", "GatherElements", "GatherND", "Compress"),
-            *("Trilu", "SpaceToDepth", "DepthToSpace", "ReverseSequence", "Unique", "TopK", "SequenceAt"),
-            *("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "ReduceMax", "ReduceMin"),
-            *("ArrayFeatureExtractor", "StringNormalizer", "Tokenizer"),
+            *MOVES,
+            *("Cast", "CastLike", "Dropout", "Pad", "Compress", "Trilu", "ReverseSequence", "Unique", "TopK"),
+            *("SequenceAt", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"),
+            *("ReduceMax", "ReduceMin", "ArrayFeatureExtractor", "StringNormalizer", "Tokenizer"),
         ),
         (0,),
     ),
@@ -282,7 +282,7 @@ def _through(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
     if op == "Cast" and integers:
         integers = _is_integer_type(int(attribute(node, "to", 0)))
     axes = _axes_through(state, node, slot)
-    if op in _MOVES and ((slots := _MOVES[op]) is None or slot in slots):
+    if op in _SOURCES_OF_VALUES and ((slots := _SOURCES_OF_VALUES[op]) is None or slot in slots):
         exact = state.exact and not (op == "Cast" and attribute(node, "to", 0) == onnx.TensorProto.BOOL)
         # Max and Min with a constant clip: values outside are moved inside, so nothing is demanded of them.
         if op in ("Max", "Min") and any(state.scope.is_constant(name) for name in node.input):
@@ -292,7 +292,7 @@ def _through(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
         after = replace(shifted, axes=axes, integers=integers)
     else:
         after = replace(state, axes=axes, exact=False, integers=integers and op != "Clip")
-    moved = op in _MOVES and op not in ("Cast", "Max", "Min") and after.exact
+    moved = op in _SOURCES_OF_VALUES and op not in ("Cast", "Max", "Min") and after.exact
     after = replace(after, steps=state.steps if moved else stepped(state.steps, state.scope, node, slot))
     return after if after.exact or after.integers or after.axes is not None or after.steps is not None else None
 

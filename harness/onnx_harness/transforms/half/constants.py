@@ -6,26 +6,13 @@ import math
 
 import onnx
 
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import FLOAT, MOVES
 
 # More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a weight's.
 _FEW = 64
 _NUMBERS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-
-
-def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """Return the value of a Constant of floats; None for one that is sparse."""
-    (value,) = node.attribute
-    tensor: onnx.TensorProto | None = None
-    match value.type:
-        case onnx.AttributeProto.TENSOR:
-            tensor = value.t
-        case onnx.AttributeProto.FLOAT:
-            tensor = onnx.TensorProto(data_type=FLOAT, float_data=[value.f])
-        case onnx.AttributeProto.FLOATS:
-            tensor = onnx.TensorProto(data_type=FLOAT, dims=[len(value.floats)], float_data=value.floats)
-    return tensor
 
 
 def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:

@@ -11,8 +11,9 @@ import onnx
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.collector import collector_paused
-from onnx_harness.model.graph import copy_fields
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.messages import copy_fields
+from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
@@ -100,13 +101,14 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     functions = names_of_functions(model)
     called = {node.op_type for node in model.graph.node if node.name in blocked_nodes} if blocked_nodes else set()
     model = inline_functions(model, kept=called.union(request.op_block_list or ()))
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
     # Of a model that imports none of the standard operators any will do.
-    opset = opsets.get("", opsets.get("ai.onnx", _CASTS_INFER))
-    if contrib.DOMAIN in opsets:
+    opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
+    if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
-    request.check(model, functions)
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
+        request.check(model, functions)  # values of inner graphs may have got other names, and unnamed nodes with them
+        for name in request.missing_nodes(model, functions):
+            remark(f"node_block_list names '{name}', and the model has no such node")
         halving = Halving(reading, opset, rounder, request, blocked_ops, blocked_nodes)
         if not halving.floats:
             return _unconverted(model, reading, request)
@@ -116,7 +118,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
                 raise NotApplicable(
                     f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}"
                 )
-            if not opsets.keys() & {"", "ai.onnx"}:
+            if not imports_standard(model):
                 model.opset_import.add(version=opset)
         Rewiring(model, reading, halving, rounder).write()
         if request.refuse_vain:

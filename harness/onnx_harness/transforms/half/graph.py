@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
-from onnx_harness.model.file import FREE_INITIALIZERS, subgraphs
-from onnx_harness.model.graph import STANDARD_DOMAINS
+from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import sort_nodes
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.half.schemas import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
 
 # In place of an element type, all of which are positive: nothing is known, a sequence or the like, no value at all.
@@ -123,6 +125,7 @@ class Reading:
         """
         self._model = model
         self.half = half
+        self._opset = opset
         self._rules = rules_of(opset, half)
         functions = {(function.domain, function.name): function for function in model.functions}
         self._functions = functions
@@ -372,7 +375,9 @@ class Reading:
     def _infer_node(self, step: Step, name: str) -> int:
         """Ask onnx about this node alone, and then what the model says of its output."""
         domain = step.node.domain if not step.op else ""
-        opset = next((each.version for each in self._imports if each.domain in (domain, domain or "ai.onnx")), 1)
+        opset = self._opset
+        if domain not in STANDARD_DOMAINS:
+            opset = next((entry.version for entry in self._imports if entry.domain == domain), 1)
         found: Mapping[str, onnx.TypeProto] = {}
         try:
             schema = onnx.defs.get_schema(step.node.op_type, opset, domain)
@@ -423,11 +428,7 @@ class Reading:
             info = model.graph.input.add(name=name)
             if self.types[given] not in (UNKNOWN, ABSENT):
                 info.type.CopyFrom(self._kind(given))
-        try:
-            inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-        except Exception:  # as above
-            inferred = []
-        kinds = {info.name: info.type for info in inferred}
+        kinds = {info.name: info.type for info in infer_types(model).graph.value_info}
         return (kinds.get(name) for name in function.output)
 
     def _copy(self, source: str, name: str) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import onnx
 
-from onnx_harness.model.file import subgraphs
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import MOVES, is_standard
+from onnx_harness.model.rewrite import fresh_name, value_names
+from onnx_harness.model.walk import subgraphs, walk
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 
 _OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
 _KEEP_TOTALS = MOVES | {"Add", "Sub"}
@@ -66,14 +68,14 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
         found = [
             (at, node)
             for at, node in enumerate(graph.node)
-            if node.op_type == "MatMul" and not node.domain and node.input[0] in movers and node.input[1] in matrices
+            if is_standard(node, "MatMul") and node.input[0] in movers and node.input[1] in matrices
         ]
-        taken = {name for node in walk(root) for name in (*node.input, *node.output)} if found else set()
+        taken = value_names(root) if found else set()
         for at, node in reversed(found):
             mover, last = movers[node.input[0]], onnx.NodeProto()
             last.CopyFrom(mover)
             last.ClearField("name")
-            between = _fresh(node.output[0], taken)
+            between = fresh_name(f"{node.output[0]}_unmoved", taken)
             last.input[0], last.output[0] = between, node.output[0]
             node.input[0], node.output[0] = mover.input[0], between
             graph.node.insert(at + 1, last)
@@ -89,7 +91,7 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
 
 def _moves_first_axis(node: onnx.NodeProto) -> bool:
     """Whether a node is a Transpose that puts the first axis before the last, which stays."""
-    if node.op_type != "Transpose" or node.domain:
+    if not is_standard(node, "Transpose"):
         return False
     perm = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
     return len(perm) > 2 and perm == [*range(1, len(perm) - 1), 0, len(perm) - 1]
@@ -98,18 +100,9 @@ def _moves_first_axis(node: onnx.NodeProto) -> bool:
 def _is_matrix(held: onnx.TensorProto | onnx.NodeProto) -> bool:
     """Whether an initializer or a node is a constant matrix in float16."""
     if isinstance(held, onnx.NodeProto):
-        tensors = [each.t for each in held.attribute if each.name == "value"] if held.op_type == "Constant" else []
-        return any(map(_is_matrix, tensors))
+        tensor = constant_tensor(held) if is_standard(held, "Constant") else None
+        return tensor is not None and _is_matrix(tensor)
     return len(held.dims) == 2 and held.data_type == FLOAT16
-
-
-def _fresh(stem: str, taken: set[str]) -> str:
-    name, number = f"{stem}_unmoved", 0
-    while name in taken:
-        number += 1
-        name = f"{stem}_unmoved_{number}"
-    taken.add(name)
-    return name
 
 
 def _delete(field: Any, places: list[int]) -> None:

@@ -13,9 +13,11 @@ from collections.abc import Iterable
 
 import onnx
 
-from onnx_harness.transforms.half.constants import constant_behind, constant_tensor, few_numbers
+from onnx_harness.model.constants import constant_tensor
+from onnx_harness.model.ops import MOVES
+from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, FLOAT16, MOVES, REDUCES
+from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, FLOAT16, REDUCES
 
 _P = onnx.TensorProto
 # Those of 8 bits are all float16 numbers.

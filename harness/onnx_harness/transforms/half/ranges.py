@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import onnx
 
+from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import FLOAT, MOVES
+from onnx_harness.transforms.half.schemas import FLOAT
 
 # Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's kept in float16, and a
 # few times more terms bring it near to 65504.

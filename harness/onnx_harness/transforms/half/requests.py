@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.walk import walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Request:
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
         op_block_list: operators and functions that stay float32; None for ``DEFAULT_OP_BLOCK_LIST`` and what is kept
             for its range.
-        node_block_list: names of nodes that stay float32.
+        node_block_list: names of nodes that stay float32; a node without one goes by its first output.
         allow_missing: names of operators and nodes that the model doesn't have do no harm.
         force_initializers: constants become the half type for readers in float32 too.
         force_inputs: places of inputs, by operator, that become the half type where the schema allows it, though they
@@ -53,8 +53,25 @@ class Request:
         nodes = list(walk(model.graph))
         operators = {node.op_type for node in nodes}.union(functions)
         _refuse_missing("op_block_list", "operator", self.op_block_list or (), operators)
-        names = {node.name for node in nodes if node.name}.union(functions)
+        names = {label(node) for node in nodes}.union(functions)
         _refuse_missing("node_block_list", "node", self.node_block_list or (), names)
+
+    def missing_nodes(self, model: onnx.ModelProto, functions: Collection[str]) -> list[str]:
+        """Return the names of nodes that the model doesn't have, and that do no harm.
+
+        Args:
+            model: its functions inlined.
+            functions: as for `check`.
+        """
+        if not self.node_block_list:
+            return []
+        names = {label(node) for node in walk(model.graph)}.union(functions)
+        return [name for name in self.node_block_list if name and name not in names]
+
+
+def label(node: onnx.NodeProto) -> str:
+    """Return what a block list calls a node: its name, or its first output where it has none."""
+    return node.name or next(filter(None, node.output), "")
 
 
 def _refuse_missing(option: str, kind: str, names: Collection[str], known: Collection[str]) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import onnx
 
+from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms.half.constants import constant_tensor
+from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.schemas import BFLOAT16, EITHER, FLOAT, FLOAT16
@@ -213,12 +214,7 @@ class Rewiring:
     def _insert(self, scope: Scope, index: int, node: onnx.NodeProto) -> None:
         if self._node_names is None:
             self._node_names = {step.node.name for each in self._reading.scopes for step in each.steps}
-        name, number = node.output[0], 0
-        while name in self._node_names:
-            number += 1
-            name = f"{node.output[0]}_{number}"
-        self._node_names.add(name)
-        node.name = name
+        node.name = fresh_name(node.output[0], self._node_names)
         self._inserted.append((scope, index, node))
 
     # Who reads what.

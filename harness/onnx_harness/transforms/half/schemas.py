@@ -37,28 +37,6 @@ DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
     "TopK": "rounding makes ties, and ties change the indices",
 }
 
-# Operators that give some of their input's values, each as it is.
-MOVES = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-
 # Operators that compute each element of what they give from the elements in its place, and no more.
 COMPUTES_EACH = frozenset(
     {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnx_harness.model.file import subgraphs
-from onnx_harness.model.rewrite import walk
+from onnx_harness.model.rewrite import fresh_name, value_names
+from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.half.contrib import DOMAIN
 
 # The parameters of each activation, in the order of FusedConv's ``activation_params``.
@@ -35,7 +35,7 @@ def unfuse(graph: onnx.GraphProto, opset: int, root: onnx.GraphProto | None = No
     """
     root = root or graph
     if any(_is_fused(node) for node in graph.node):
-        taken = {name for node in walk(root) for name in (*node.input, *node.output)}
+        taken = value_names(root)
         nodes = list(graph.node)
         del graph.node[:]
         for node in nodes:
@@ -63,11 +63,11 @@ def _parts(node: onnx.NodeProto, opset: int, taken: set[str]) -> Iterator[onnx.N
     product = onnx.NodeProto(op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string)
     product.input.extend(node.input[:3])
     product.attribute.extend(left)
-    current = result if not addend and not activation else _fresh(f"{result}_product", taken)
+    current = result if not addend and not activation else fresh_name(f"{result}_product", taken)
     product.output.append(current)
     yield product
     if addend:
-        total = _fresh(f"{result}_sum", taken) if activation else result
+        total = fresh_name(f"{result}_sum", taken) if activation else result
         yield onnx.NodeProto(op_type="Add", input=[current, addend], output=[total])
         current = total
     if activation:
@@ -86,17 +86,8 @@ def _activation(
     if activation == "Clip" and opset >= _CLIP_TAKES_INPUTS:
         inputs = [source]
         for name in names:
-            inputs.append(_fresh(f"{node.output[0]}_{name}", taken))
+            inputs.append(fresh_name(f"{node.output[0]}_{name}", taken))
             yield onnx.helper.make_node("Constant", [], inputs[-1:], value_float=parameters[name])
         yield onnx.helper.make_node("Clip", inputs, list(node.output))
         return
     yield onnx.helper.make_node(activation, [source], list(node.output), **parameters)
-
-
-def _fresh(stem: str, taken: set[str]) -> str:
-    name, number = stem, 0
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name)
-    return name

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import onnx
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.model.file import subgraphs
+from onnx_harness.model.ops import STANDARD_DOMAINS
+from onnx_harness.model.rewrite import fresh_name
+from onnx_harness.model.walk import body_reads
 
-_STANDARD, _CONTRIB = ("", "ai.onnx"), ("com.microsoft",)
+_CONTRIB = frozenset({"com.microsoft"})
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention with other inputs.
 _OF_CONTRIB = frozenset({"Attention", "EmbedLayerNormalization"})
 # Inputs that are sizes, scales, places or counts: a level's width off, the result has another shape.
@@ -44,7 +46,7 @@ _ARITHMETIC = frozenset(
 
 def is_quantized(node: onnx.NodeProto) -> bool:
     """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger, DequantizeLinear and more."""
-    if node.domain not in (*_STANDARD, *_CONTRIB):
+    if node.domain not in STANDARD_DOMAINS | _CONTRIB:
         return False
     op_type = node.op_type
     return (
@@ -56,7 +58,7 @@ def is_quantized(node: onnx.NodeProto) -> bool:
 
 def is_of_its_domain(node: onnx.NodeProto) -> bool:
     """Whether the node is the operator that the library takes it for by its name."""
-    return node.domain in (_CONTRIB if node.op_type in _OF_CONTRIB else _STANDARD)
+    return node.domain in (_CONTRIB if node.op_type in _OF_CONTRIB else STANDARD_DOMAINS)
 
 
 def spared(graph: onnx.GraphProto) -> frozenset[str]:
@@ -71,7 +73,7 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
     while waiting:
         name = waiting.pop()
         node = producers.get(name)
-        if node is None or name in seen or node.op_type not in _ARITHMETIC or node.domain not in _STANDARD:
+        if node is None or name in seen or node.op_type not in _ARITHMETIC or node.domain not in STANDARD_DOMAINS:
             continue
         seen.add(name)
         found.update(node.output)
@@ -80,41 +82,30 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
-    if node.domain in _STANDARD:
+    if node.domain in STANDARD_DOMAINS:
         yield from (node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input))
 
 
 def is_size(node: onnx.NodeProto, index: int) -> bool:
     """Whether an input of the node is a size, a scale, a place or a count."""
-    return node.domain in _STANDARD and index in _SIZES.get(node.op_type, ())
+    return node.domain in STANDARD_DOMAINS and index in _SIZES.get(node.op_type, ())
 
 
 def captured(graph: onnx.GraphProto) -> frozenset[str]:
     """The values of the main graph that bodies of If, Loop and Scan read."""
-    return frozenset(name for node in graph.node for body in subgraphs(node) for name in _reads(body))
+    return frozenset(name for node in graph.node for name in body_reads(node))
 
 
-def _reads(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (info.name for info in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for body in subgraphs(node):
-            yield from _reads(body)
-
-
-def name_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[str]:
+def name_nodes(graph: onnx.GraphProto, outputs: Set[str]) -> list[str]:
     """Give the nodes with these outputs names of their own, where they have none, and return their names."""
-    taken = [node.name for node in graph.node]
+    counts = Counter(node.name for node in graph.node)
+    taken = set(counts)
     names = []
     for node in graph.node:
-        if not outputs or not set(node.output).intersection(outputs):
+        if outputs.isdisjoint(node.output):
             continue
-        if not node.name or taken.count(node.name) > 1:
-            number = 0
-            while (fresh := f"{node.op_type}_left_{number}") in taken:
-                number += 1
-            node.name = fresh
-            taken.append(fresh)
+        if not node.name or counts[node.name] > 1:
+            node.name = fresh_name(f"{node.op_type}_left", taken)
         names.append(node.name)
     return names
 

@@ -8,14 +8,14 @@ import onnx
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.graph import Editing, close_model, footprint, give_names, open_model, tensor_names
-from onnx_harness.model.inlining import inlined_beside
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleton_of
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.simplification.dimensions import hiding_shapes
 from onnx_harness.transforms.simplification.functions import fold_functions
 from onnx_harness.transforms.simplification.rounds import FOLDING, INLINING, Rounds, RuleFailed
+from onnx_harness.transforms.simplification.rule_names import RULES
 from onnx_harness.transforms.simplification.shapes import forget_shapes
-from onnx_harness.transforms.simplify import RULES
 
 # A model that grows by more than this share of its size says so.
 _REMARKED_GROWTH = 0.01
@@ -42,12 +42,12 @@ class Attempts:
         self._forgets_shapes = forgets_shapes
         self._names = tensor_names(model)
 
-    def run(self, skipped: Collection[str], inline_functions: bool) -> Result:
+    def run(self, skipped: Collection[str], inlines: bool) -> Result:
         """Simplify without the ``skipped`` rules, and without those in which a library raises."""
         left_out = set(skipped)
         while True:
             try:
-                return self._simplified(left_out, inline_functions)
+                return self._simplified(left_out, inlines)
             except RuleFailed as failure:
                 if failure.rule in left_out:
                     return self._unchanged(str(failure))
@@ -58,9 +58,9 @@ class Attempts:
             except Exception as error:  # what onnx-ir raises about a model that the checker lets pass
                 return self._unchanged(f"onnx-ir can't hold the model ({type(error).__name__}: {error})")
 
-    def _simplified(self, skipped: set[str], inline_functions: bool) -> Result:
+    def _simplified(self, skipped: set[str], inlines: bool) -> Result:
         model = self._model
-        sources = [inlined_beside(model), model] if inline_functions and model.functions else [model]
+        sources = [inline_functions(model), model] if inlines and model.functions else [model]
         first: tuple[Editing, Mapping[str, int]] | None = None
         size = footprint(self._opened(model), model.graph.node)
         limit = size + self._growth

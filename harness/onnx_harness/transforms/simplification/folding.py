@@ -13,12 +13,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from onnx_harness.model.constants import ir_constant
 from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
+from onnx_harness.model.ops import MOVES
 from onnx_harness.model.types import Fact
 from onnx_harness.transforms.simplification.no_ops import (
     can_be_constant,
     constant_array,
-    constant_tensor,
     remove_whole,
     replace_by_constant,
 )
@@ -38,12 +39,7 @@ _RANDOM = frozenset(
 _KEEPS_INTEGERS = frozenset(("DequantizeLinear",))
 # ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a float16 kernel: a
 # float16 result of arithmetic is rounded when it becomes a constant, and wasn't before. These don't compute.
-_MOVES = frozenset(
-    (
-        *("Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
-        *("Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
-    )
-)
+_COMPUTES_NOTHING = MOVES | {"ConstantOfShape", "Pad", "Where"}
 # Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
 _FED_FROM_BYTES = 1 << 12
 _BYTES_OF_A_RUN = 1 << 27
@@ -259,7 +255,7 @@ def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
     producer = value.producer()
     if producer is None:
         return value.const_value
-    return constant_tensor(producer) if _is_constant(producer) else None
+    return ir_constant(producer) if _is_constant(producer) else None
 
 
 def _hands_on_a_constant(node: ir.Node) -> bool:
@@ -274,7 +270,7 @@ def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> b
         return False
     if not can_be_constant(editing, value, fact.dtype):
         return False
-    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _MOVES or _rounds_nothing(producer)
+    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _COMPUTES_NOTHING or _rounds_nothing(producer)
 
 
 def _rounds_nothing(node: ir.Node) -> bool:

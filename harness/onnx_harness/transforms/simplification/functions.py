@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import onnx
 
-from onnx_harness.model.graph import STANDARD_DOMAINS
+from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard, opset_of
+from onnx_harness.model.walk import reads
 from onnx_harness.transforms.simplification.folding import is_deterministic, keeps_integers
 
 Simplify = Callable[[onnx.ModelProto, int], onnx.ModelProto]
@@ -48,11 +50,11 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
 
 def _constant_part(function: onnx.FunctionProto, redefined: set[str]) -> list[onnx.NodeProto]:
     """The nodes that depend on constants alone, in order."""
-    opset = next((entry.version for entry in function.opset_import if entry.domain in STANDARD_DOMAINS), 1)
+    opset = opset_of(function)
     constants: set[str] = set()
     part: list[onnx.NodeProto] = []
     for node in function.node:
-        if node.domain not in STANDARD_DOMAINS or node.op_type in redefined or keeps_integers(node.op_type):
+        if not is_standard(node) or node.op_type in redefined or keeps_integers(node.op_type):
             continue
         if not is_deterministic(node.op_type, opset) or any(map(_is_open, node.attribute)):
             continue
@@ -72,29 +74,19 @@ def _folded(
     """The nodes that give the same values as the constant part does; None where there would be no fewer."""
     made = {name for node in part for name in node.output if name}
     others = [node for node in function.node if not made.intersection(node.output)]
-    read = {name for node in others for name in _reads(node)} | set(function.output)
+    read = {name for node in others for name in reads(node)} | set(function.output)
     graph = onnx.GraphProto(name=function.name)
     graph.node.extend(part)
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(made & read))
     model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=function.opset_import)
-    inferred = onnx.shape_inference.infer_shapes(model)
+    inferred = infer_types(model)
     if not all(info.type.tensor_type.elem_type for info in inferred.graph.output):
         return None
     result = simplify(inferred, budget).graph
     nodes = [
         onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in result.initializer
     ] + list(result.node)
-    taken = {name for node in others for name in (*node.output, *_reads(node))} - made | set(function.input)
+    taken = {name for node in others for name in (*node.output, *reads(node))} - made | set(function.input)
     if len(nodes) >= len(part) or any(taken.intersection(node.output) for node in nodes):
         return None
     return nodes
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that a node reads, those that the graphs inside it do included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from (info.name for info in inner.output)
-            for nested in inner.node:
-                yield from _reads(nested)

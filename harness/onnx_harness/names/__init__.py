@@ -9,8 +9,10 @@ import ast
 import hashlib
 import re
 import sys
+import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -25,6 +27,7 @@ _NAME = re.compile(r"[a-z0-9_.]+")
 _NOT_NAME = re.compile(r"[^a-z0-9_.]+")
 # What splits a chain, and the quoted text in which nothing does.
 _MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
+_CONTENT_HASH = re.compile(r"[0-9a-f]{20,}")
 _READABLE_OPTION = 40  # letters of an option in an id: a chain of several still makes a file name
 
 
@@ -72,8 +75,59 @@ def slug(text: str) -> str:
 
 
 def model_name(path: PurePath) -> str:
-    """The name of the model in ``path``, a ``.onnx`` or a card ``NAME.model.toml``."""
-    return slug(path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx"))
+    """Return the name of the model in ``path``, a ``.onnx`` or a card ``NAME.model.toml``.
+
+    A stem without a letter or digit of ASCII gets a name by its hash: ``model_1f2e3d4c``.
+    """
+    stem = path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx")
+    try:
+        return slug(stem)
+    except NameGrammarError:
+        return f"model_{_short_hash(stem)}"
+
+
+def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
+    """Return a name for each model, with a word of its folders where stems repeat: ``yolo.model``, ``bert.model``.
+
+    The word is that of the nearest level of folders at which all of them differ. Content hashes, by which the caches
+    of model hubs name their snapshots, are passed over. What no folder tells apart gets a hash of its path.
+
+    Args:
+        paths: of models or cards, absolute or relative to one folder.
+    """
+    groups: dict[str, list[PurePath]] = {}
+    for path in dict.fromkeys(paths):
+        groups.setdefault(model_name(path), []).append(path)
+    names: dict[PurePath, str] = {}
+    for name, members in groups.items():
+        for path, word in zip(members, _telling_words(members), strict=True):
+            names[path] = f"{word}.{name}" if word else name
+    taken = Counter(names.values())
+    return {path: f"{name}.{_short_hash(path.as_posix())}" if taken[name] > 1 else name for path, name in names.items()}
+
+
+def _telling_words(paths: list[PurePath]) -> list[str]:
+    """Return the word of each path that tells it from the others; empty where there is one path, or no such word."""
+    if len(paths) == 1:
+        return [""]
+    folders = [path.parts[-2::-1] for path in paths]
+    for words in zip(*folders, strict=False):
+        if any(_CONTENT_HASH.fullmatch(word) for word in words):
+            continue
+        readable = [_NOT_NAME.sub("_", word.lower()).strip("_.") for word in words]
+        if all(readable) and len(set(readable)) == len(readable):
+            return readable
+    return [""] * len(paths)
+
+
+def _short_hash(text: str) -> str:
+    plain = unicodedata.normalize("NFC", text)  # file systems differ in how they spell one name
+    return hashlib.sha256(plain.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def is_model_file(path: PurePath) -> bool:
+    """Return whether ``path`` is named as a model or a card."""
+    return path.name.endswith((".onnx", CARD_SUFFIX))
 
 
 def check_name(name: str, what: str) -> str:

@@ -1,0 +1,82 @@
+"""The examples run as they stand, each in a copy of its folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.models import model, save
+from tests.plugin.running import run_pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def copy_of(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def test_own_tests(tmp_path: Path) -> None:
+    folder = copy_of("own_tests", tmp_path)
+    first = run_pytest(folder, "-k", "last_time")
+    assert first.code == pytest.ExitCode.TESTS_FAILED
+    assert "Mend: run this test once with --onnx-update" in first.told
+    assert "During handling" not in first.told
+    written = run_pytest(folder, "--onnx-update", "--report-dir=reports")
+    assert written.code == pytest.ExitCode.OK, written.told
+    golden = folder / "__onnx_snapshots__/test_model/test_outputs_are_those_of_last_time/test_data_set_0"
+    assert {file.name for file in golden.iterdir()} == {"input_0.pb", "output_0.pb"}
+    assert set(written.cells) == {
+        "net.test_conversions_are_right_simplify-simplify-cpu",
+        "net.test_conversions_are_right_fp16.io32-fp16.io32-cpu",
+        "net.test_on_inputs_of_ones_own-simplify-cpu",
+        "net.test_outputs_are_those_of_last_time-snapshot-cpu",
+    }
+    source = (folder / "test_model.py").read_text("utf-8")
+    assert run_pytest(folder, "-k", "last_time").code == pytest.ExitCode.OK
+    (folder / "test_model.py").write_text(source.replace("{1, 2, 3, 4}", "{1, 2, 3, 4.001}"), "utf-8")
+    changed = run_pytest(folder, "-k", "last_time")
+    assert changed.code == pytest.ExitCode.TESTS_FAILED
+    assert "output y" in changed.told
+
+
+def test_export(tmp_path: Path) -> None:
+    folder = copy_of("export", tmp_path)
+    assert run_pytest(folder).code == pytest.ExitCode.OK
+    file = folder / "test_export.py"
+    file.write_text(file.read_text("utf-8").replace("return np.tanh(x @ WEIGHT)", "return np.tanh(x @ WEIGHT) * 1.01"))
+    ended = run_pytest(folder)
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    assert "beyond the tolerance" in ended.told
+    file.write_text(file.read_text("utf-8").replace("* 1.01", "/ nothing"))
+    ended = run_pytest(folder)
+    assert "NameError: name 'nothing' is not defined" in ended.told
+    assert "verification.py" not in ended.told  # the forward's own frames, and no others
+
+
+def test_transform(tmp_path: Path) -> None:
+    folder = copy_of("transform", tmp_path)
+    save(model("(float[n] x) => (float[n] y) { a = Neg(x)  y = Neg(a) }"), folder / "net.onnx")
+    cells = ["net.onnx", "--variant=double_negation(limit=3)", "-k=accuracy"]
+    assert run_pytest(folder, *cells).code == pytest.ExitCode.OK
+    file = folder / "double_negation.py"
+    file.write_text(file.read_text("utf-8").replace("    return model", "    return model.grpah"), "utf-8")
+    ended = run_pytest(folder, *cells)
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    assert "double_negation.py" in ended.told
+    assert "in remove: return model.grpah" in ended.told
+
+
+@pytest.mark.parametrize(
+    ("mark", "words"),
+    [
+        ("varient='simplify'", "has no argument 'varient'. Did you mean 'variant'?"),
+        ("variant=3", "takes a string or a list of strings, and not 3"),
+    ],
+)
+def test_a_marker_that_cannot_be_honoured_is_refused(pytester: pytest.Pytester, mark: str, words: str) -> None:
+    pytester.makepyfile(f"import pytest\n\n@pytest.mark.onnx({mark})\ndef test_it(onnx_verify): pass\n")
+    result = pytester.runpytest_inprocess()
+    assert result.ret != pytest.ExitCode.OK
+    assert words in result.stdout.str() + result.stderr.str()
