@@ -73,7 +73,11 @@ class Worker:
     """One process that runs one call at a time, and is replaced when it dies.
 
     A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh process. It belongs
-    to one thread: calls from two at once would read each other's answers. Close it; the end of the interpreter does.
+    to one thread: calls from two at once would read each other's answers; closing it from another ends the call. Close
+    it; the end of the interpreter does.
+
+    Attributes:
+        peak_bytes: of resident memory, the most that was seen during the last call.
     """
 
     # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and its replacement,
@@ -96,6 +100,7 @@ class Worker:
         self._environment = dict(environment or {})
         self._preload = tuple(preload)
         self._died_of: tuple[str, ...] = ()
+        self.peak_bytes = 0
         self._closed = False
         self._up = False  # whether there is a process that hasn't been ended
         self._context = multiprocessing.get_context("spawn")
@@ -110,6 +115,10 @@ class Worker:
         except WorkerNotStarted:
             self.close()
             raise
+
+    def limit(self, seconds: float) -> None:
+        """Let calls from now on have so many seconds."""
+        self._limits = Limits(seconds, self._limits.memory_bytes)
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
@@ -126,6 +135,7 @@ class Worker:
         task = pickle.dumps((function, args))
         self._make_ready()
         self._stage.value = b""
+        self.peak_bytes = 0
         heard = self._log.stat().st_size
         try:
             answer = self._answer(task, heard)
@@ -139,7 +149,8 @@ class Worker:
     @property
     def doing(self) -> str:
         """What the process noted last: may be asked while a call runs."""
-        return self._stage.value.decode(errors="replace")
+        noted: bytes = self._stage.value
+        return noted.decode(errors="replace")
 
     def close(self) -> None:
         """End the process, whatever it's doing."""
@@ -179,6 +190,8 @@ class Worker:
     def _replace(self) -> None:
         """End the process and start another; where none comes up, the next call will say so."""
         self._end()
+        if self._closed:  # by another thread, to end this call
+            return
         with contextlib.suppress(WorkerNotStarted):
             self._start()
 
@@ -209,6 +222,7 @@ class Worker:
             self._pipe.send_bytes(task)
             while not self._pipe.poll(_WATCH_SECONDS):
                 resident = _resident_bytes(process)
+                self.peak_bytes = max(self.peak_bytes, resident)
                 if resident > self._limits.memory_bytes:
                     raise self._died(
                         WorkerOutOfMemory,
@@ -219,6 +233,7 @@ class Worker:
                     raise self._died(WorkerTimedOut, f"did not end within {self._limits.seconds:g} s (--cell-timeout)")
                 if not self._process.is_alive() and not self._pipe.poll():  # its children may hold the pipe open
                     raise EOFError
+            self.peak_bytes = max(self.peak_bytes, _resident_bytes(process))
             raised: _Raised | None = self._pipe.recv()
             return self._pipe.recv_bytes() if raised is None else raised
         except (EOFError, OSError, psutil.NoSuchProcess):

@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from onnx_harness.names import Variant
     from onnx_harness.report.failures import Told
     from onnx_harness.results.cells import CellResult
+    from onnx_harness.results.recorder import Entry
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _OPTIONS = {option.flag: option for option in OPTIONS.values() if option.help}
 
 _LOG_WIDTH = 120
+_ORDERED = ("failedfirst", "newfirst")  # pytest's own options that choose the order of tests
 
 _settings = pytest.StashKey[Settings]()
 _selections = pytest.StashKey[Sequence["backend_suite.Selection"]]()
@@ -48,6 +50,8 @@ _variants = pytest.StashKey[tuple["Variant", ...]]()
 _runner = pytest.StashKey["Runner"]()
 _own_results = pytest.StashKey[list["CellResult"]]()
 _result = pytest.StashKey["CellResult"]()
+_entry: pytest.StashKey[Entry] = pytest.StashKey()
+_shard = pytest.StashKey[str]()
 _modules = pytest.StashKey[dict[Path, Path]]()  # a model's card (or itself) -> the file that its module is made of
 
 
@@ -139,6 +143,10 @@ def _settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[st
 
     settings = combine(project, given)
     settings = replace(settings, provider=matrix.check_providers(settings.provider))
+    if settings.resume and settings.report_dir is None:
+        raise UsageError("--resume takes verdicts from the report folder: name it with --report-dir")
+    if settings.resume and settings.gate_reference is not None:
+        raise UsageError("--resume and --gate-reference exclude each other: a night is measured as a whole")
     config.stash[_settings] = settings
     config.stash[_variants] = matrix.expand_variants(settings.variant, settings.variants)
 
@@ -148,6 +156,30 @@ def _settings_of(config: pytest.Config) -> Settings:
     if _settings not in config.stash:
         _settle(config, {}, {})
     return config.stash[_settings]
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is another shard's; with ``--jobs``, take accuracy first, and latency when nothing else runs."""
+    places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
+    if not places:
+        return
+    settings = _settings_of(config)
+    if settings.shard is None and settings.jobs == 1:
+        return
+    from onnx_harness.run import arrange
+
+    if settings.jobs != 1 and not any(config.getoption(each, False) for each in _ORDERED):
+        ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
+        for place, item in zip(places, ordered, strict=True):
+            items[place] = item
+    if settings.shard is not None:
+        tests = [items[place] for place in places]
+        shard = arrange.shard_of(tests, *settings.shard, settings.report_dir)
+        others = set(shard.left_out)
+        config.stash[_shard] = shard.label
+        config.hook.pytest_deselected(items=list(shard.left_out))
+        items[:] = [item for item in items if item not in others]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -320,11 +352,14 @@ def _onnx_runner(request: pytest.FixtureRequest) -> Runner:
 
 
 @pytest.fixture
-def _onnx_record(request: pytest.FixtureRequest) -> Callable[[CellResult], None]:
-    """Keep the verdict for the report."""
+def _onnx_record(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep the verdict for the report, with the key of its file."""
+    past = _runner_of(request.config).past
+    cell = request.node.callspec.params["onnx_cell"]
 
-    def record(result: CellResult) -> None:
+    def record(result: CellResult, *, reused: bool = False) -> None:
         request.node.stash[_result] = result
+        request.node.stash[_entry] = past.entry(cell, reused=reused)
 
     return record
 
@@ -362,6 +397,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
         vars(report).update(onnx_result=encode(item.stash[_result]), onnx_license=card.license, onnx_suite=card.suite)
+        vars(report).update(onnx_entry=asdict(item.stash[_entry]))
     if report.when == "call" and (results := item.stash.get(_own_results, None)):
         from onnx_harness.results.codec import encode
 
@@ -452,19 +488,24 @@ class _Reporter:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
+            if config.getoption(_dest("jobs")) not in (None, 1):
+                raise pytest.UsageError("--jobs and -n (xdist) both judge in parallel: name one of them")
             if _asked_for_cells(config) or _only_models(config):
                 self._begin_run()
-        elif _only_models(config) and not config.option.collectonly:
+        elif _only_models(config) and not (config.option.collectonly or _settings_of(config).resume):
             _runner_of(config).start()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
-        cells = [item for item in session.items if isinstance(item.parent, ModelModule)]
+        listed = session.config.option.collectonly
+        cells = [] if listed else [item for item in session.items if isinstance(item.parent, ModelModule)]
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if cells and not broken:
-            self._begin_run(timed=sum(getattr(item, "originalname", "") == "test_latency" for item in cells))
+            timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            self._start_jobs(cells)
         ended = yield
         if self._account is not None:
             for result in _runner_of(self._config).settle(self._say):
@@ -476,12 +517,22 @@ class _Reporter:
         for encoded in getattr(report, "onnx_own_results", ()):
             self._put(report, encoded, license="", suite="")
         if hasattr(report, "onnx_result"):
-            self._put(report, report.onnx_result, license=report.onnx_license, suite=report.onnx_suite)
+            entry = report.onnx_entry
+            self._put(report, report.onnx_result, license=report.onnx_license, suite=report.onnx_suite, entry=entry)
 
-    def _put(self, report: pytest.TestReport, encoded: Any, *, license: str, suite: str) -> None:
+    def _put(
+        self,
+        report: pytest.TestReport,
+        encoded: Any,
+        *,
+        license: str,
+        suite: str,
+        entry: dict[str, Any] | None = None,
+    ) -> None:
         from onnx_harness.report.table import ModelHeader
         from onnx_harness.results.cells import CellResult
         from onnx_harness.results.codec import decode
+        from onnx_harness.results.recorder import NO_ENTRY, Entry
 
         result = decode(CellResult, encoded, report.nodeid)
         size = result.graph.bytes_before if result.graph else None
@@ -490,7 +541,8 @@ class _Reporter:
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         path = report.nodeid.partition("::")[0]
-        account.put(result, ModelHeader(license, size, result.opset, path), suite=suite)
+        header = ModelHeader(license, size, result.opset, path)
+        account.put(result, header, suite=suite, entry=Entry(**entry) if entry else NO_ENTRY)
         self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -532,11 +584,34 @@ class _Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
-    def _begin_run(self, timed: int = 0) -> None:
+    def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
+        """With ``--jobs``, begin to judge the cells of the tests in the background."""
+        settings = _settings_of(self._config)
+        if settings.jobs == 1 or self._config.option.collectonly:
+            return
+        from onnx_harness.run.arrange import groups_to_judge
+        from onnx_harness.run.jobs import job_count
+
+        runner = _runner_of(self._config)
+        if groups := groups_to_judge(tests, runner.past, settings.report_dir):
+            runner.start_jobs(groups, job_count(settings.jobs))
+
+    def _is_done(self, item: pytest.Item) -> bool:
+        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        past = _runner_of(self._config).past
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        earlier = past.verdict(cell)
+        if earlier is None or getattr(item, "originalname", "") != "test_latency":
+            return earlier is not None
+        untimed = earlier.status != "pass" or getattr(self._config.option, "benchmark_skip", False)
+        return untimed or past.timed(cell) is not None
+
+    def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
         """End the run with a usage error unless every provider asked for works and results can be kept.
 
         Args:
             timed: how many cells' latency is to be measured.
+            done: nothing is left to run: no provider is needed.
 
         Raises:
             pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
@@ -547,7 +622,7 @@ class _Reporter:
             return
         if problem := conflict():
             raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
-        for name in _settings_of(self._config).provider:
+        for name in () if done else _settings_of(self._config).provider:
             found = _runner_of(self._config).probe(name)
             if not found.usable:
                 raise pytest.UsageError(refusal(found))
@@ -576,6 +651,8 @@ class _Reporter:
             settings = _settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, _runner_of(self._config).devices)
+            if _shard in self._config.stash:
+                run = replace(run, shards=(self._config.stash[_shard],))
             self._account = Account(settings.report_dir, run)
         return self._account
 

@@ -153,6 +153,45 @@ def _default_memory_bytes() -> int:
     return default_memory_bytes()
 
 
+def job_word(word: str) -> int:
+    """``auto``, which is 0, or a number of processes.
+
+    Raises:
+        argparse.ArgumentTypeError: it's neither.
+    """
+    if word == "auto":
+        return 0
+    if not (word.isascii() and word.isdecimal() and int(word)):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of processes; write auto, or 1 or more")
+    return int(word)
+
+
+def shard_word(word: str) -> tuple[int, int]:
+    """``2/5`` as (2, 5).
+
+    Raises:
+        argparse.ArgumentTypeError: it's no part of a number of parts.
+    """
+    part, slash, parts = word.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{word!r} isn't a shard; write I/N, with I from 1 to N, such as 2/5")
+    return int(part), int(parts)
+
+
+def _read_jobs(value: Any) -> int:
+    return job_word(value if isinstance(value, str) else str(_read_whole(value)))
+
+
+def _read_shard(value: Any) -> tuple[int, int]:
+    if not isinstance(value, str):
+        raise TypeError
+    return shard_word(value)
+
+
+_JOBS = Kind('a whole number or "auto"', _read_jobs, {"type": job_word})
+_SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
+
+
 def _always(_: Any) -> bool:
     return True
 
@@ -185,9 +224,15 @@ class Settings:
         min_placement: share of nodes that the provider must own, in [0, 1]; None asks the provider.
         cell_timeout: seconds of wall-clock time for the way of one cell.
         cell_memory: bytes of resident memory for it.
+        trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
+        jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
+        shard: part and number of parts of the run's cells, from 1; None: all of them.
+        resume: whether verdicts that an earlier run left in the report folder stand, instead of being made again.
+        diagnose: whether the cause of each failure is searched for.
+        diagnose_budget: seconds for that search, in each failing cell.
     """
 
     provider: tuple[str, ...] = field(
@@ -268,6 +313,10 @@ class Settings:
             range="more than 0 bytes",
         ),
     )
+    trust_models: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "open models without first asking their bytes what they would take"),
+    )
     latency_budget: float = field(
         default=1.5,
         metadata=_option(
@@ -287,6 +336,45 @@ class Settings:
     sensitivity: bool = field(
         default=False,
         metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+    )
+
+    jobs: int = field(
+        default=1,
+        metadata=_option(
+            _JOBS,
+            "judge accuracy in N processes at once; latency afterwards, alone (default: 1)",
+            "N|auto",
+            holds=lambda jobs: jobs >= 0,
+            range="auto, or 1 or more",
+        ),
+    )
+    shard: tuple[int, int] | None = field(
+        default=None,
+        metadata=_option(
+            _SHARD,
+            "only the I-th of N parts of the cells, of about the same time by the history",
+            "I/N",
+            holds=lambda shard: 1 <= shard[0] <= shard[1],
+            range="I/N with I from 1 to N",
+        ),
+    )
+    resume: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "what an earlier run left in --report-dir isn't judged again where nothing changed"),
+    )
+    diagnose: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "search for the cause of each failure"),
+    )
+    diagnose_budget: float = field(
+        default=60.0,
+        metadata=_option(
+            _NUMBER,
+            "time for that in a failing cell (default: 60)",
+            "SECONDS",
+            holds=lambda seconds: 0 < seconds < math.inf,
+            range="more than 0 seconds",
+        ),
     )
 
     @property

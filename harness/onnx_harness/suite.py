@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -17,7 +17,17 @@ from onnx_harness.results.cells import CellResult, Status
 if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
 
-Record = Callable[[CellResult], None]
+
+_UNUSED = "ignore:Benchmark fixture was not used"  # pytest-benchmark's, of a test whose timing an earlier run did
+
+
+class Record(Protocol):
+    """Takes a cell's verdict; ``reused`` is one that an earlier run made."""
+
+    def __call__(self, result: CellResult, *, reused: bool = False) -> None:
+        """Keep it for the report."""
+
+
 Progress = Callable[[str], None]
 
 
@@ -29,6 +39,10 @@ def test_accuracy(
     request: pytest.FixtureRequest,
 ) -> None:
     """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    if (earlier := _onnx_runner.past.verdict(onnx_cell)) is not None:
+        _onnx_record(earlier, reused=True)
+        conclude(earlier)
+        return
     from onnx_harness.diagnose import repro
 
     result = against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
@@ -36,6 +50,7 @@ def test_accuracy(
     if result.status in (Status.FAIL, Status.ERROR):
         lines = [] if kept is None else [kept]
         result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner)))
+        result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
     _onnx_record(result)
     conclude(result)
 
@@ -51,9 +66,17 @@ def test_latency(
     """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
     if hasattr(request.config, "workerinput"):
         pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
-    accurate = against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
+    if (earlier := _onnx_runner.past.timed(onnx_cell)) is not None:
+        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        _onnx_record(earlier, reused=True)
+        conclude(earlier)
+        return
+    accurate = _onnx_runner.past.verdict(onnx_cell) or against_expectation(
+        judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell
+    )
     if accurate.status is not Status.PASS:
-        _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
+        reused = _onnx_runner.past.verdict(onnx_cell) is not None
+        _onnx_record(_onnx_runner.beside(onnx_cell, accurate), reused=reused)
         pytest.skip(f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed")
     if benchmark.disabled:
         _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
@@ -79,6 +102,18 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
     from onnx_harness.mutation import sensitivity
 
     return sensitivity.examine(runner, cell, progress)
+
+
+def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
+    """The failing cell with the cause of its failure, where that was asked for: its sentence is the last line."""
+    if not runner.settings.diagnose or result.status is not Status.FAIL:
+        return result
+    from onnx_harness.diagnose.cell import diagnose_cell
+
+    progress(f"searching for the cause of {cell.id}")
+    diagnosis = diagnose_cell(runner, cell, result)
+    detail = (*result.detail, diagnosis.sentence)
+    return replace(result, diagnosis=diagnosis, detail=detail)
 
 
 def against_expectation(result: CellResult, cell: Cell) -> CellResult:

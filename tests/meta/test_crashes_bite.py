@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from onnx_harness import extensions, transforms
+from onnx_harness import transforms
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import RunNote
 from onnx_harness.diagnose import repro
 from onnx_harness.isolate import Worker
-from onnx_harness.names import parse_variant
+from onnx_harness.names import extensions, parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings

@@ -564,7 +564,7 @@ def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest
     told = "doubtful latencies measured again, on fresh pairs in turn, 0 of 1 settled: net-original-cpu, turn "
     for turn in range(1, math.ceil(32 / PART_PAIRS) + 1):
         assert f"{told}{turn}\n" in ended.told
-    assert "latency beside the accepted levels: 1 fail, 1 of them measured again" in ended.told
+    assert "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
     record = ended.cells["net-original-cpu"]["pinned"]
     verdict = record["verdict"]
     assert (verdict["outcome"], verdict["reason"]) == ("fail", "fail, then fail on fresh pairs")

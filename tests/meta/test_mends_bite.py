@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.judging import mends
+from onnx_harness.judging.mixed import choose
+from onnx_harness.judging.mixed.switches import Switched
+from onnx_harness.judging.verdict import Verdict
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.settings import Settings
@@ -26,7 +29,7 @@ THERE_AND_BACK = """(float[n,8] x) => (float[n,8] y) {
 CENTRED = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  far = Add(h, c)  m = ReduceMean<axes = [1], keepdims = 1>(far)  d = Sub(far, m)  y = Tanh(d) }"""
 # The product itself is what overflows, and there is nothing else.
-PRODUCT = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  s = Mul(h, c)  b = MatMul(s, w)  y = Mul(b, b) }"
+PRODUCT = "(float[n,8] x) => (float[n,8] y) { s = Mul(x, c)  b = MatMul(s, w)  y = Mul(b, b) }"
 
 
 @pytest.fixture(autouse=True)
@@ -48,59 +51,86 @@ def judged(path: Path, variant: str) -> CellResult:
     return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))).result
 
 
-def offered(result: CellResult) -> str:
-    """The variant that a failure's last line offers."""
-    found = re.fullmatch(r"Mend: .*: (\S+\(.*\)\S*) passes\.", result.detail[-1])
+def offered(result: CellResult) -> tuple[str, int, int]:
+    """The variant that a failure's last line offers, the nodes that it keeps in float32, and of how many."""
+    found = re.fullmatch(
+        r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of the time\)',
+        result.detail[-1],
+    )
     assert found is not None, result.detail
-    return found[1]
+    return found[1], int(found[2]), int(found[3])
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # an unusual input, beyond float16
 @pytest.mark.parametrize(
-    ("text", "scale", "variant", "offer"),
+    ("text", "variant", "offer", "keeps"),
     [
-        (THERE_AND_BACK, 1000.0, "fp16.io32", "fp16.io32(op_block_list=['Div', 'Mul', 'ReduceMax'])"),
-        (THERE_AND_BACK, 1000.0, "fp16()", "fp16(op_block_list=['Div', 'Mul', 'ReduceMax'])"),
+        (THERE_AND_BACK, "fp16.io32", "fp16.mixed", 3),
+        (THERE_AND_BACK, "fp16()", "fp16.mixed", 3),
         (
             THERE_AND_BACK,
-            1000.0,
             "optimize+fp16.io32(op_block_list=['Add'])",
-            "optimize+fp16.io32(op_block_list=['Add', 'Div', 'Mul', 'ReduceMax'])",
+            "optimize+fp16.mixed(op_block_list=['Add'])",
+            3,
         ),
-        (CENTRED, 1000.0, "fp16.io32", "fp16.io32(op_block_list=['Add', 'ReduceMean', 'Sub'])"),
+        (CENTRED, "fp16.io32", "fp16.mixed", 3),
     ],
 )
-def test_what_is_offered_passes(tmp_path: Path, text: str, scale: float, variant: str, offer: str) -> None:
-    path = save(weighted(text, scale), tmp_path / "m.onnx")
+def test_what_is_offered_passes(tmp_path: Path, text: str, variant: str, offer: str, keeps: int) -> None:
+    path = save(weighted(text, 1000.0), tmp_path / "m.onnx")
     result = judged(path, variant)
     assert result.status is Status.FAIL, result
-    assert offered(result) == offer
+    assert offered(result)[:2] == (offer, keeps)
     assert judged(path, offer).status is Status.PASS
 
 
 def test_less_than_what_is_offered_fails(tmp_path: Path) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
-    for fewer in (["Mul", "ReduceMax"], ["Div"]):
-        assert judged(path, f"fp16.io32(op_block_list={fewer!r})").status is Status.FAIL
+    names = listed(judged(path, "fp16.mixed"))
+    assert judged(path, f"fp16.io32(node_block_list={names!r})").status is Status.PASS
+    for name in names:
+        fewer = [other for other in names if other != name]
+        assert judged(path, f"fp16.io32(node_block_list={fewer!r})").status is Status.FAIL
+
+
+def listed(result: CellResult) -> list[str]:
+    """The nodes that the notes of a passing cell say it keeps in float32."""
+    assert result.status is Status.PASS, result
+    (note,) = (note for note in result.notes if note.startswith("the same again: "))
+    return list(ast.literal_eval(note.split("node_block_list=")[1].removesuffix(")")))
 
 
 def test_few_nodes_with_names_are_named(tmp_path: Path) -> None:
     text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y = Sqrt(b) }"
-    result = judged(save(weighted(text, 1000.0, named=True), tmp_path / "m.onnx"), "fp16.io32")
-    assert offered(result) == "fp16.io32(node_block_list=['make_b', 'make_y'])"
+    path = save(weighted(text, 1000.0, named=True), tmp_path / "m.onnx")
+    assert offered(judged(path, "fp16.io32"))[:2] == ("fp16.mixed", 2)
+    assert listed(judged(path, "fp16.mixed")) == ["make_b", "make_y"]
 
 
-def test_where_nothing_passes_nothing_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_all_would_stay_float32_nothing_is_offered(tmp_path: Path) -> None:
     path = save(weighted(PRODUCT, 1e5), tmp_path / "m.onnx")
-    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: of ")
-    monkeypatch.setattr(mends, "computes_in_half", lambda _: True)  # or it would offer to convert nothing
-    assert "passes" in judged(path, "fp16.io32").detail[-1]
+    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: ")
 
 
-def test_a_mend_that_is_not_tried_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mend_that_fails_its_verification_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
-    monkeypatch.setattr(mends, "_MOST_TRIALS", 0)
-    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: of 0 conversions")
+    monkeypatch.setattr(choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong"))
+    line = judged(path, "fp16.io32").detail[-1]
+    assert line == "No mend was found: no choice of nodes in float32 was verified on the converted model: it is wrong"
+
+
+def test_switches_that_do_not_round_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
+    monkeypatch.setattr(Switched, "mask", lambda self, _: np.zeros(len(self.conditions), bool))
+    assert len(listed(judged(path, "fp16.mixed"))) >= 3  # by its survey, and verified on the converted model
+    monkeypatch.setattr(choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong"))
+    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: no choice of nodes")
+
+
+def test_a_session_that_is_not_the_model_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
+    monkeypatch.setattr(Switched, "mask", lambda self, _: np.ones(len(self.conditions), bool))
+    assert "with all of them in float32 the model departs" in judged(path, "fp16.io32").detail[-1]
 
 
 def test_a_form_without_block_lists_says_so(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_fallback_that_the_session_denies_is_caught_by_the_record(
     claim_the_device(monkeypatch)
     result = judged(tmp_path)
     assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
-    assert str(result.reason).startswith(f"{DEVICE} owns 0 of 1 nodes (0%, at least 95% is wanted)")
+    assert str(result.reason).startswith(f"{DEVICE} owns 0 of 1 nodes (0%, at least 95% is required)")
     assert result.placement is not None
     assert (result.placement.nodes, result.placement.share) == ({CPU: 1}, 0.0)
 
@@ -154,7 +154,7 @@ def test_a_provider_that_owns_a_part_only_is_caught(tmp_path: Path, monkeypatch:
     forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Add",)))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "owns 1 of 2 nodes (50%, at least 95% is wanted); elsewhere: Add x1" in str(result.reason)
+    assert "owns 1 of 2 nodes (50%, at least 95% is required); elsewhere: Add x1" in str(result.reason)
     assert judged(tmp_path, min_placement=0.5).status is Status.PASS
     monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
@@ -207,7 +207,7 @@ def test_what_is_never_arithmetic_on_shapes_is_caught_before_it_runs(
     monkeypatch.setattr(pipeline, "run_sets", lambda *_: pytest.fail("it ran"))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "owns 1 of 3 nodes (33%, at least 95% is wanted); elsewhere: Det x1, Add x1" in str(result.reason)
+    assert "owns 1 of 3 nodes (33%, at least 95% is required); elsewhere: Det x1, Add x1" in str(result.reason)
 
 
 @pytest.mark.parametrize("provider", ["device", "cpu"])
@@ -278,8 +278,8 @@ def test_fusion_and_branches_not_taken_are_no_contradiction(tmp_path: Path, monk
             "max_memcpy = 1",
             f"2 nodes copy between the memory of {DEVICE} and the host's (Memcpy), and the card allows 1",
         ),
-        ("min_time_share = 0.5", f"{DEVICE} has 23% of the time in kernels, and the card wants at least 50%"),
-        ("min_share = 0.99", "owns 39 of 40 nodes (98%, at least 99% is wanted)"),
+        ("min_time_share = 0.5", f"{DEVICE} has 23% of the time in kernels, and the card requires at least 50%"),
+        ("min_share = 0.99", "owns 39 of 40 nodes (98%, at least 99% is required)"),
     ],
 )
 def test_a_card_that_asks_for_more_than_there_is_fails(

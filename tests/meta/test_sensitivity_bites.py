@@ -20,7 +20,7 @@ from onnx_harness.cell.state import Judged, Task
 from onnx_harness.errors import ModelError, WorkerCrashed
 from onnx_harness.mutation import mutants, planting, sensitivity
 from onnx_harness.mutation.atlas import Site
-from onnx_harness.mutation.faults import Edit, Fault, Kind
+from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 from onnx_harness.mutation.mutants import Fate, Trial
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, SensitivityRecord, Stage, Status, Symptom
@@ -168,7 +168,7 @@ def test_a_mutant_that_does_not_open_is_caught_before_anything_is_compared(
     def plant(edit: Edit) -> None:
         edit.node.op_type = "Frobnicate"
 
-    kind = Kind("no such operator", lambda *_: iter(()), plant)
+    kind = FaultKind("no such operator", lambda *_: iter(()), plant)
     monkeypatch.setattr(planting, "KINDS", {kind.name: kind})
     found = bench.attempt(linear(), fault("no such operator", 0))
     assert found.fate is Fate.BROKEN
@@ -232,7 +232,7 @@ def test_a_cell_under_its_cards_minimum_fails_and_says_what_it_missed(examined: 
     result = examined(every(5, Fate.MISSED))
     assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.INSENSITIVE)
     assert result.reason.startswith(
-        "24 of 30 planted faults are caught (80%), and the card wants 90%; missed, for one:"
+        "24 of 30 planted faults are caught (80%), and the card requires 90%; one of those missed:"
     )
     assert [line for line in result.detail if line.startswith("missed")] == ["missed weight +1%: planted; why"] * 6
 

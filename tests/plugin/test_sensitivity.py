@@ -43,7 +43,7 @@ def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(tmp_path: Pat
     assert (cell["status"], cell["stage"], cell["symptom"]) == ("fail", "compare", "insensitive")
     # But for what no tolerance is asked about, such as NaN on unusual inputs.
     assert cell["sensitivity"]["score"] < 0.3
-    assert "and the card wants 90%; missed, for one:" in cell["reason"]
+    assert "and the card requires 90%; one of those missed:" in cell["reason"]
     assert cell["latency"] is None
 
 
@@ -58,7 +58,7 @@ def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None
 
 def test_the_table_shows_the_score(ended: Ended) -> None:
     found = ended.cells["net-simplify-cpu"]["sensitivity"]
-    assert f"bites {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
+    assert f"catches {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
 
 
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:

@@ -12,8 +12,8 @@ import onnx
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from onnx_harness.fuzz.models import feeds, random_model
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from tests.properties.random_graphs import feeds, random_model
 from tests.properties.test_simplify_properties import outputs, session
 
 

@@ -6,8 +6,9 @@ import onnx
 
 from onnx_harness.errors import InputError
 from onnx_harness.inputs.graph import terms
+from onnx_harness.inputs.graph.follow import read
 from onnx_harness.inputs.graph.scopes import view
-from onnx_harness.inputs.graph.shapes import Shapes, Sort, read
+from onnx_harness.inputs.graph.shapes import Shapes, Sort
 from onnx_harness.inputs.graph.signature import read_inputs
 from onnx_harness.inputs.plan.fitting import holds
 

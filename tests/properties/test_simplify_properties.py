@@ -14,9 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from onnx_harness.fuzz.models import feeds, random_model
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplify import simplify_with_report
-from tests.properties.random_graphs import feeds, random_model
 
 Array = npt.NDArray[Any]
 REASSOCIATE = {"fuse affine", "fuse matmul"}

@@ -83,7 +83,7 @@ def test_copies_between_memories_are_counted_and_a_card_can_bound_them(
     too_many = judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmax_memcpy = 1')
     assert (too_many.status, too_many.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "2 nodes copy between the memory of WebGpuExecutionProvider and the host's" in str(too_many.reason)
-    assert str(too_many.reason).endswith("the card allows 1; what lies elsewhere: Det")
+    assert str(too_many.reason).endswith("the card allows 1; op types elsewhere: Det")
     assert judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmin_time_share = 1').status is Status.FAIL
     assert judged(tmp_path, "min_share = 0.9").status is Status.FAIL
 

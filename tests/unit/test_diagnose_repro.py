@@ -109,7 +109,7 @@ def test_a_large_model_is_named_and_not_copied(runner: Runner, tmp_path: Path, m
     cell = Cell(card_for(save(linear(), tmp_path / "lin.onnx")), parse_variant(NARROW), "cpu")
     judged = runner.judge(cell)
     folder = tmp_path / "kept"
-    repro.keep(runner._task(cell), runner._judged[cell.id], folder, judged)
+    repro.keep(runner.task(cell), runner._judged[cell.id], folder, judged)
     assert not (folder / repro.MODEL).exists()
     assert str(tmp_path / "lin.onnx") in (folder / repro.PAGE).read_text("utf-8")
     assert ran(folder).returncode == 1

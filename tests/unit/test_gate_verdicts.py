@@ -157,8 +157,8 @@ def test_a_verdict_is_kept_with_its_cell_as_soon_as_it_is_there(tmp_path: Path) 
     assert ratio == pytest.approx(1.05)
     told = [line.text for line in account.lines(width=120, quiet=False)]
     assert (
-        "latency beside the accepted levels: 1 pass, 1 fail, 1 of them measured again; "
-        "`onnx-harness gate` has the say" in told
+        "latency compared with the accepted levels: 1 pass, 1 fail, 1 of them measured again; "
+        "`onnx-harness gate` decides" in told
     )
     account.finish()
     [kept, _] = json.loads((tmp_path / "results.json").read_text("utf-8"))["cells"]

@@ -54,7 +54,7 @@ def test_a_shortfall_names_the_operators_and_the_share() -> None:
     assigned = Counter({(ON, "Conv"): 3, (OFF, "Det"): 2, (OFF, "Unique"): 1})
     told = shortfall(judge(assigned, CUDA), CUDA)
     assert told == (
-        "CUDAExecutionProvider owns 3 of 6 nodes (50%, at least 95% is wanted); elsewhere: Det x2, Unique x1 "
+        "CUDAExecutionProvider owns 3 of 6 nodes (50%, at least 95% is required); elsewhere: Det x2, Unique x1 "
         "(nodes by provider: CPUExecutionProvider 3, CUDAExecutionProvider 3)"
     )
 

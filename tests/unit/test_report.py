@@ -121,9 +121,9 @@ def test_what_a_verdict_catches_stands_in_every_report() -> None:
     )
     rows = [line.text for line in shown(cells)[1:5]]
     assert [row.partition("1.0e-04")[2].partition("  672")[0].strip() for row in rows] == [
-        "bites 27/28, from 0.3%", "bites 28/28", "bites 28/28, from 0.004%", "",
+        "catches 27/28, from 0.3%", "catches 28/28", "catches 28/28, from 0.004%", "",
     ]  # fmt: skip
-    assert "bites 27/28, from 0.3%" in summary.page(RUN, cells, {})
+    assert "catches 27/28, from 0.3%" in summary.page(RUN, cells, {})
     assert "27/28, from 0.3%" in str(embedded(html_page.page(RUN, cells, {})))
 
 
@@ -131,7 +131,7 @@ def test_what_a_verdict_catches_stands_in_every_report() -> None:
     ("share", "text"), [(1.0, "100%"), (0.12, "12%"), (0.0183, "1.8%"), (0.003, "0.3%"), (1.2e-6, "0.0001%")]
 )
 def test_a_share_has_one_digit_below_one_percent(share: float, text: str) -> None:
-    assert figures.bites(cell(sensitivity=sensitivity(28, 30, share))) == f"bites 28/28, from {text}"
+    assert figures.catches(cell(sensitivity=sensitivity(28, 30, share))) == f"catches 28/28, from {text}"
 
 
 def test_a_run_without_latency_has_no_empty_columns() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from onnx_harness import providers, transforms
 from onnx_harness.errors import UsageError
-from onnx_harness.extensions import Extension
 from onnx_harness.names import Step, parse_variant
+from onnx_harness.names.extensions import Extension
 from onnx_harness.transforms import BoundStep, Precision, Transform, bind, left_out, ort, registry
 
 CLASH = Transform(summary="another one", apply=lambda model: model, forms={"ort.all": {}})

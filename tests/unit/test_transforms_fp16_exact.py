@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -195,3 +196,82 @@ def test_the_callers_model_stays_as_it_was() -> None:
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept.graph.initializer[0]), weights)
     np.testing.assert_array_equal(run(kept, x=x)[0], run(model, x=x)[0])
     np.testing.assert_allclose(run(first, x=x)[0], run(model, x=x)[0], rtol=1e-2, atol=1e-1)
+
+
+SPELT_NORM = """
+    m = ReduceMean<axes = [-1]>({source}) d = Sub({source}, m) p = Pow(d, two) v = ReduceMean<axes = [-1]>(p)
+    a = Add(v, eps) r = Sqrt(a) n = Div(d, r) s = Mul(n, w) b = Add(s, w)"""
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "stays"), [("", "x", True), ("i = Identity(x)", "i", True), ("i = Relu(x)", "i", False)]
+)
+def test_a_layer_normalization_of_float32_stays_so_that_a_session_opens(before: str, source: str, stays: bool) -> None:
+    text = f"""agraph (float[2,4] x) => (float[2,4] z)
+        <float two = {{2}}, float eps = {{1e-5}}, float[4] w = {{1, 2, 3, 4}}, float[4,4] k> {{
+        {before} {SPELT_NORM.format(source=source)} z = MatMul(b, k) }}"""
+    model = model_of(text.replace("float[4,4] k", f"float[4,4] k = {{{','.join(map(str, range(16)))}}}"))
+    result = convert_float_to_float16(model, keep_io_types=True)
+    assert (kinds(result)["n"] == TensorProto.FLOAT) == stays
+    # At its default level ONNX Runtime makes one operator of it, whose inputs have to be of one type.
+    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = floats(2, 4)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], run(model, x=x)[0], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("y = Div(x, k)", True),
+        ("r = Relu(x) y = Mul(r, k)", True),
+        ("y = Clip(x, l, k)", True),
+        ("y = Clip(x, , top)", True),
+        ("y = Min(x, top)", True),
+        ("e = Exp(x) y = Mul(e, top)", False),
+        ("c = Cast<to = 9>(x) f = Cast<to = 1>(c) y = Mul(f, top)", False),
+        ("y = Add(x, l)", False),
+        ("y = Sub(x, k)", False),
+        ("y = Add(x, k)", True),
+        ("y = Max(x, l)", False),
+        ("y = Mul(x, one)", False),
+    ],
+)
+def test_numbers_that_the_clamp_would_change_are_computed_with_in_float32(text: str, stays: bool) -> None:
+    """Audio over 32768 isn't audio over 10000; a mask is one whatever number it is made of."""
+    values = float32_values(
+        f"""agraph (float[2,4] x) => (float[2,4] z)
+        <float k = {{32768}}, float l = {{-32768}}, float top = {{3.4e38}}, float one = {{1}}> {{
+        {text} z = Neg(y) }}"""
+    )
+    assert ("y" in values) == stays
+
+
+def test_a_factor_beyond_float16_of_what_weights_give_stays_and_of_an_input_is_a_mask() -> None:
+    text = """agraph (float[2,2] x) => (float[2,2] z) <float big = {1e6}, float[2,2] w = {1, 2, 3, 4}> {
+        m = MatMul(x, w) y = Mul(m, big) z = Neg(y) }"""
+    assert "y" in float32_values(text)
+    assert "y" not in float32_values(text.replace("MatMul(x, w)", "Neg(x)"))
+
+
+def test_what_is_computed_from_constants_is_computed_in_float32() -> None:
+    """The scale of a normalization with frozen statistics: on the way variances of 1e8, which float16 hasn't."""
+    text = """agraph (float[2,4] x) => (float[2,4] z)
+        <float[4] v = {1e8, 2e8, 4e9, 3}, float eps = {1e-5}, float[4] g = {1, 2, 3, 4}> {
+        a = Add(v, eps) r = Sqrt(a) q = Div(g, r) z = Mul(x, q) }"""
+    assert float32_values(text) == {"a", "r", "q"}
+    model = model_of(text)
+    x = 1e4 * floats(2, 4)
+    result = convert_float_to_float16(model, keep_io_types=True)
+    np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=2e-3)
+
+
+@pytest.mark.parametrize(("variance", "epsilon", "stays"), [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)])
+def test_small_variances_stay_float32_where_no_epsilon_drowns_them(
+    variance: float, epsilon: float, stays: bool
+) -> None:
+    values = float32_values(
+        f"""agraph (float[1,1,4] x) => (float[1,1,4] z)
+        <float[1] g = {{1}}, float[1] b = {{0}}, float[1] v = {{{variance}}}> {{
+        y = BatchNormalization<epsilon = {epsilon:.1e}>(x, g, b, b, v) z = Relu(y) }}"""
+    )
+    assert ("y" in values) == stays

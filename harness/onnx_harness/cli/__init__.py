@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": "what a model is: opset, inputs, outputs, nodes by type, and the inputs that would be generated",
     "transform": "write the model that a variant makes of another",
     "compare": "whether one model file still computes what another one does",
+    "diagnose": "the cause of a failure: transform, pass, rule or node, ONNX Runtime's optimizer, input set",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
     "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",

@@ -33,7 +33,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Declare the limits of the worker process, named as in pytest's options."""
     group = parser.add_argument_group("limits of the worker process")
-    add_settings(group, "cell_timeout", "cell_memory")
+    add_settings(group, "cell_timeout", "cell_memory", "trust_models")
 
 
 def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:

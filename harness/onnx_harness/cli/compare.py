@@ -43,7 +43,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare two models."""
-    settings = settings_of(args, "input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
+    settings = settings_of(
+        args, "input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory", "trust_models"
+    )
     provider = providers.get(args.provider)
     if args.inputs is not None:
         if args.input_sets is not None or args.seed is not None:

@@ -26,9 +26,11 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
+from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, Signature
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.walk import subgraphs
+from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
     import onnx
@@ -92,11 +94,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect a model."""
-    settings = settings_of(args, "cell_timeout", "cell_memory")
+    settings = settings_of(args, "cell_timeout", "cell_memory", "trust_models")
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
     with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
-        found = worker.call(look, path, card)
+        found = worker.call(look, path, card, settings)
     if args.json:
         write_json(_as_json(found, card, path))
     else:
@@ -104,13 +106,14 @@ def run(args: argparse.Namespace) -> int:
     return NEGATIVE if found.problems else DONE
 
 
-def look(path: Path, card: Card) -> Facts:
+def look(path: Path, card: Card, settings: Settings) -> Facts:
     """Read a model without its weights. Meant for the worker.
 
     Raises:
         ModelError: it isn't an ONNX model.
     """
     note_stage("reading")
+    check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     model = Model(path, card.name)
     skeleton = model.skeleton
     problems: list[str] = []

@@ -25,6 +25,7 @@ from onnx_harness.report.write import REPORT, SUMMARY, write_reports
 from onnx_harness.results import history
 from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.store import Results, ResultsWriter, read_results
+from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.settings import nearest_settings
 
 MOST_NAMED = 20
@@ -127,7 +128,7 @@ def _source(name: str, reports: Path) -> Source:
     """
     path = Path(name)
     if path.exists():
-        return Source(read_results(path), path if path.is_dir() else path.parent)
+        return Source(_read(path), path if path.is_dir() else path.parent)
     database = reports / history.FILE_NAME
     if not database.is_file():
         raise UsageError(f"there is no folder or file {name}, and no history in {reports} to look for a run in")
@@ -141,6 +142,29 @@ def _source(name: str, reports: Path) -> Source:
                 f"{did_you_mean(name, ids[-MOST_NAMED:])}"
             )
         return Source(Results(matching[0], past.cells(matching[0].id)), None)
+
+
+def _read(path: Path) -> Results:
+    """Return a run's results; those of a folder whose results.json is lost come from the files of its verdicts.
+
+    Raises:
+        ResultsError: they can't be read either way.
+    """
+    try:
+        return read_results(path)
+    except ResultsError as error:
+        files = VerdictFiles(path)
+        run_ids = files.runs() if path.is_dir() else []
+        if not run_ids:
+            raise
+        run, cells = files.read_run(run_ids[-1])
+        words = (
+            f"{error} Made again from the files of its verdicts: run {run.id}, {figures.counted(len(cells), 'cell')}"
+        )
+        error_console().print(labelled("note: ", "yellow", words), soft_wrap=True)
+        results = Results(run, cells)
+        _write_results(path, results)
+        return results
 
 
 def _merged(parts: Sequence[Results]) -> Results:

@@ -45,9 +45,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, trees, vocabularies, cost. What was found\n"
-        "stays in the log and isn't looked for again, until the code or a library changes. Exits with 1 when\n"
-        "something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, vocabularies, cost. What was\n"
+        "found stays in the log and isn't looked for again, until the code or a library changes. Exits with 1\n"
+        "when something isn't reached."
     )
     parser.set_defaults(run=run)
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onnx_harness import providers
-from onnx_harness.cell.state import RunNote, Task
-from onnx_harness.diagnose import optimizers, sentences, trials
+from onnx_harness.cell.state import Task
+from onnx_harness.diagnose import apart, optimizers, sentences, shrink, trials, values
+from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
 from onnx_harness.errors import WorkerDied, words_of
-from onnx_harness.isolate import RISK, Limits, Worker
+from onnx_harness.isolate import RISK, Worker
 from onnx_harness.results.cells import Stage, Status, Symptom
-from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
+from onnx_harness.results.diagnosis import Cause, Diagnosis, NodeCause, Spent
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
 Answer = TypeVar("Answer")
 
-DEFAULT_SECONDS = 60.0
-"""The budget of a diagnosis."""
 _LEVELS = ("disable", "basic", "extended", "layout", "all")
 # A trial that hangs may use up this share of the budget, and a slow one has this long at least.
 _SHARE, _LEAST_SECONDS = 0.15, 5.0
+# Where something hangs, a trial is given up after so many times what the untouched model takes.
+_HANGS_AFTER, _LEAST_HANG_SECONDS = 10.0, 2.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 _MOST_DEATHS = 8
@@ -72,6 +74,10 @@ class Search:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
+        self._cold = True
+        self._reduced = self._whole()
+        self._apart = False  # trials are forked: one has died
+        self._trial_seconds = max(_LEAST_SECONDS, _SHARE * seconds)
 
     def run(self) -> Diagnosis:
         """Search until the cause is found or the budget is spent."""
@@ -89,7 +95,7 @@ class Search:
         found = self.findings
         cause = found.cause
         named = any((cause.transform, cause.level, cause.provider, cause.node, found.threads))
-        complete = named and found.end != "flaky"
+        complete = named and not found.end
         return Diagnosis(
             sentences.sentence(found, self.question, self._seconds),
             cause,
@@ -123,12 +129,15 @@ class Search:
     def _tried(self, trial: Trial) -> Outcome:
         for _ in range(_MOST_DEATHS):
             try:
+                if self._apart:
+                    limit = min(self._trial_seconds, max(self.left, _LEAST_HANG_SECONDS))
+                    return self.ask(apart.attempt_apart, trial, limit)
                 return self.ask(trials.attempt, trial)
             except OutOfBudget:
                 raise
             except WorkerDied as death:
                 if not death.stage.startswith(RISK):  # what the worker can do without, it leaves out the next time
-                    return _of_death(death)
+                    return apart.of_note(death.stage, death.what)
             except Exception as error:  # of the harness itself: no verdict on what was tried
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
@@ -142,15 +151,23 @@ class Search:
         """
         if self.left <= 0:
             raise OutOfBudget
+        if self._cold:
+            self._warm()
+        worker = self._started_worker()
+        limit = max(min(self._trial_seconds, self.left), _LEAST_HANG_SECONDS)
+        worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
+        try:
+            return worker.call(function, self.question, *args)
+        except WorkerDied:
+            self._cold = True
+            raise
+
+    def _started_worker(self) -> Worker:
         if self._worker is None:
-            environment: dict[str, str] = {}
-            environment.update(providers.get(self.question.task.cell.provider).environment)
-            settings = self.question.task.settings
-            seconds = min(settings.cell_timeout, max(_LEAST_SECONDS, _SHARE * self._seconds))
+            environment = providers.get(self.question.task.cell.provider).environment
             modules = ("onnx_harness.diagnose.trials", "onnx", "onnxruntime")
-            limits = Limits(seconds, settings.cell_memory)
-            self._worker = Worker(limits, environment, preload=modules)
-        return self._worker.call(function, self.question, *args)
+            self._worker = Worker(self.question.task.settings.limits, environment, preload=modules)
+        return self._worker
 
     @property
     def left(self) -> float:
@@ -175,50 +192,87 @@ class Search:
 
     def _search(self) -> None:
         whole = self._whole()
-        failure = self.trial(whole)
-        if not self._is_worth_searching(whole, failure):
+        failure = self._confirmed(whole)
+        if failure is None:
             return
         self.findings.failure = failure.reason or self._known_failure
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
             self._set(input_set=self._set_name(failure.places[0]))
+        if failure.stage in (Stage.TRANSFORM, Stage.CHECK, Stage.SESSION):
+            whole = replace(whole, until=failure.stage)
         base = self._narrowed(whole, failure)
         base = self._provider(base, failure)
         count = self._transform(base, failure)
-        base = replace(base, count=count)
+        base = self._reduced = replace(base, count=count)
         if self._needs_runtime(base, failure):
             self._runtime(base, failure)
         else:
             self._parts(base, failure)
         if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
             self._threads(base, failure)
+        try:
+            self._node(self._reduced, failure)
+            self._input(self._reduced, failure)
+        except OutOfBudget:
+            self._say("no time was left to look for the node and the input")
 
     def _whole(self) -> Trial:
         bound, cell = self.question.bound, self.question.task.cell
         return Trial(len(bound.changing), bound.level, cell.provider)
 
-    def _is_worth_searching(self, whole: Trial, failure: Outcome) -> bool:
-        """Decide whether there is a failure, and whether it repeats."""
+    def _warm(self) -> None:
+        """Have a fresh worker load the reference, outside the limits of a trial: it is the same for all of them."""
+        self._cold = False
+        for _ in range(_MOST_DEATHS):
+            worker = self._started_worker()
+            worker.limit(self.question.task.settings.cell_timeout)
+            try:
+                worker.call(trials.warm, self.question)
+            except WorkerDied as death:
+                if death.stage.startswith(RISK):
+                    continue
+            except Exception:  # the first trial meets it again, and says where
+                return
+            return
+
+    def _confirmed(self, whole: Trial) -> Outcome | None:
+        """Return the failure where there is one that repeats; what else there is to say is noted."""
+        failure = self.trial(whole)
         if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
             self.findings.end = "not judged"
             self.findings.remark = failure.reason or failure.status
-            return False
+            return None
         if failure.fails and failure.stage is Stage.LOAD:
             self.findings.end = "untouched"
             self.findings.remark = failure.reason or ""
-            return False
-        repeated = self.trial(replace(whole, attempt=1)) if failure.fails or self._known_failure else failure
-        if failure.fails and same_failure(failure, repeated):
-            return True
+            return None
         if not failure.fails and not self._known_failure:
             self.findings.end = "passes"
-            return False
+            return None
+        if failure.symptom is Symptom.CRASH:
+            self._apart = whole.provider == "cpu"
+        if failure.manner == "hang":
+            self._hasten(whole)
+            return failure
+        repeated = self.trial(replace(whole, attempt=1))
+        if same_failure(failure, repeated):
+            return failure
         outcomes = [failure, repeated]
         outcomes += [self.trial(replace(whole, attempt=number)) for number in range(2, _REPEATS)]
         failing = [outcome for outcome in outcomes if outcome.fails]
+        if len(failing) == len(outcomes):  # in one way or another, and what is searched for is the last one
+            return failing[-1]
         self.findings.end = "flaky" if failing else "passes"
         self.findings.remark = f"{len(failing)} of {len(outcomes)}"
         self.findings.failure = next((outcome.reason or "" for outcome in failing), "")
-        return False
+        return None
+
+    def _hasten(self, whole: Trial) -> None:
+        """Let no trial hang much longer than the untouched model takes."""
+        started = time.monotonic()
+        if not self.trial(replace(whole, count=0)).fails:
+            taken = time.monotonic() - started
+            self._trial_seconds = max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)
@@ -272,7 +326,10 @@ class Search:
         """Find the minimal set of passes, rules or nodes of the transform."""
         if base.count == 0:
             return
-        names = self.ask(trials.parts_of, base.count)
+        try:
+            names = self.ask(trials.parts_of, base.count)
+        except WorkerDied:
+            return
         parts = self.question.bound.changing[base.count - 1].transform.parts
         if not names or parts is None:
             return
@@ -284,6 +341,9 @@ class Search:
             return self.still_fails(replace(base, off=off), failure)
 
         result = minimal_part(names, fails)
+        if result.items:
+            chosen = set(result.items)
+            self._reduced = replace(base, off=tuple(name for name in names if name not in chosen))
         self._keep_parts(parts.kind, names, result)
 
     def _keep_parts(self, kind: str, names: Sequence[str], result: Minimal[str]) -> None:
@@ -312,6 +372,7 @@ class Search:
             if self.still_fails(replace(base, level=lower), failure):
                 level = lower
                 break
+        self._reduced = replace(base, level=level)
         self._set(level=level)
         self._say(f"the lowest level that fails is '{level}'")
         base = replace(base, level=level)
@@ -330,6 +391,8 @@ class Search:
             return
         self._set(optimizers=result.items)
         self.findings.proven = result.proven
+        off = tuple(name for name in names if name not in result.items)
+        self._reduced = replace(base, disabled=off)
         self._say(f"minimal set of its optimizers: {', '.join(result.items)} ({_trials(result.trials)})")
         if not result.proven:
             raise OutOfBudget
@@ -371,6 +434,49 @@ class Search:
         self._say(f"on one thread: {_words(outcome)}")
         self.findings.threads = not same_failure(failure, outcome)
 
+    def _node(self, base: Trial, failure: Outcome) -> None:
+        """Find the first node that departs on its own, in what is left of the cell after all reductions."""
+        outcome = self.trial(base)
+        if failure.stage is not Stage.COMPARE or not outcome.places:
+            return
+        try:
+            watch = self.ask(values.first_departure, base, outcome.places[0])
+        except OutOfBudget:
+            raise
+        except Exception as error:  # a graph that can't be cut has no such node
+            self._say(f"its values can't be compared one by one: {words_of(error)}")
+            return
+        self._add(trials.Cost(sessions=watch.sessions, runs=watch.runs))
+        if watch.observer:
+            self._say(watch.observer)
+        self._say(f"{watch.compared} of {watch.values} values compared with the reference's")
+        if watch.node is None:
+            return
+        node, own, inherited = watch.node, _finite(watch.node.own), _finite(watch.node.inherited)
+        self._set(node=NodeCause(node.name, node.op_type, own, inherited))
+        right = {True: "are right", False: "are still wrong", None: "can't be had"}[watch.mended]
+        self._say(f"with the reference's value in the place of '{node.value}', the outputs {right}")
+
+    def _input(self, base: Trial, failure: Outcome) -> None:
+        """Find out how little of the input set is enough."""
+        outcome = self.trial(base)
+        if failure.stage is not Stage.COMPARE or not outcome.places:
+            return
+        try:
+            shown = self.ask(shrink.shown_by, base, outcome.places[0])
+        except OutOfBudget:
+            raise
+        except Exception as error:  # what can't be changed can't be shrunk
+            self._say(f"its input can't be shrunk: {words_of(error)}")
+            return
+        self._add(trials.Cost(sessions=shown.sessions, runs=shown.runs))
+        for line in shown.words:
+            self._say(line)
+
+
+def _finite(error: float) -> float | None:
+    return error if math.isfinite(error) else None
+
 
 def set_name(question: Question, place: int) -> str:
     """Return the name of an input set of the reference. Meant for the worker."""
@@ -403,19 +509,6 @@ def diagnose(
         steps = bound if bound is not None else bind_variant(task.cell.variant)
         question = Question(task, steps, Path(name), candidate, float16_io)
         return Search(question, seconds, known_failure).run()
-
-
-def _of_death(death: WorkerDied) -> Outcome:
-    """Return the outcome of a trial of which the worker died."""
-    note = RunNote.read(death.stage)
-    if note is not None:
-        return Outcome(Status.FAIL, Stage.RUN, death.what, Symptom.CRASH, (note.place,), _ONE)
-    known: Mapping[str, Stage] = {stage.value: stage for stage in Stage}
-    stage = known.get(death.stage, Stage.LOAD)
-    return Outcome(Status.FAIL, stage, death.what, Symptom.CRASH, cost=_ONE)
-
-
-_ONE = trials.Cost(transforms=1, sessions=1)
 
 
 def _words(outcome: Outcome) -> str:

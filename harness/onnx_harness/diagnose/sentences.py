@@ -26,7 +26,7 @@ def sentence(found: Findings, question: Question, seconds: float) -> str:
         case "passes":
             return f"Nothing to diagnose: {what} passes."
         case "flaky":
-            return f"{what} is flaky: it failed in {found.remark} trials alike ({found.failure})."
+            return f"{what} is flaky: it failed in {found.remark} trials, all of them alike ({found.failure})."
         case "not judged":
             return f"Nothing to diagnose: {what} isn't judged ({found.remark})."
         case "untouched":
@@ -51,7 +51,7 @@ def _subject(found: Findings) -> str:
         words = f"provider '{cause.provider}'" + (f", {words}" if words else "")
     if found.threads:
         words = f"{words}, with more than one thread" if words else "more than one thread"
-    if cause.node is not None:
+    if cause.node is not None and _node(cause.node) not in found.operators:
         words = f"{words} on {_node(cause.node)}" if words else _node(cause.node)
     return words
 

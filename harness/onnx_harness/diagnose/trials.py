@@ -20,21 +20,21 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
 from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, RunNote, Subject, Task, Way
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
-from onnx_harness.judging.verdict import Standard, session_config, standard
+from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.variant import BoundVariant
 
@@ -78,6 +78,7 @@ class Trial:
         provider: the execution provider's name.
         places: positions of the input sets that are run; None: all that the verdict rests on.
         attempt: its number, where it is tried several times.
+        until: the stage after which it counts as passed; None: it is judged whole.
     """
 
     count: int
@@ -88,6 +89,7 @@ class Trial:
     threads: int | None = None
     places: tuple[int, ...] | None = None
     attempt: int = 0
+    until: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class Bench:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
-        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, Cache(cache_root()))
+        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, workbench().cache)
         return [calibration.values for calibration in sets]
 
 
@@ -243,22 +245,16 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-_last: list[tuple[object, Bench]] = []
-
-
 def bench_of(question: Question) -> Bench:
     """Return what trials of the question share; that of the last question is remembered."""
     key = (question.task, question.candidate, question.folder)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        _last.append((key, _bench(question)))
-    bench = _last[0][1]
+    bench = workbench().last("trials", key, lambda: _bench(question))
     bench.counted.clear()
     return bench
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, Cache(cache_root())
+    task, cell, kept = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
         held = standard(subject.model, subject.reference, cell.card, question.bound, cell.provider, task.settings, kept)
@@ -278,13 +274,19 @@ def _bench(question: Question) -> Bench:
     return Bench(question, Subject(a, answers), held)
 
 
+def warm(question: Question) -> None:
+    """Have at hand what every trial takes: the reference, and the noise that it is judged by. Meant for the worker."""
+    bench = bench_of(question)
+    verdict(bench.standard, bench.standard.reference.outputs)
+
+
 def attempt(question: Question, trial: Trial) -> Outcome:
     """Try a part of what a cell does, and judge it. Meant for the worker.
 
     Returns:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
-    way = Way(question.task, found={"graph": GraphChange(0, 0, 0, 0, 0.0)}, _bound=question.bound)
+    way = Way(question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound)
     bench: list[Bench] = []
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):
@@ -299,11 +301,17 @@ def attempt(question: Question, trial: Trial) -> Outcome:
 def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
     with way.at(Stage.TRANSFORM):
         model = bench.model(trial.count, trial.off)
+    if trial.until is Stage.TRANSFORM:
+        return
     with way.at(Stage.CHECK):
         _check(way, bench, trial, model)
+    if trial.until is Stage.CHECK and bench.question.candidate is None:
+        return
     with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
         with way.at(Stage.SESSION):
             session = open_candidate(bench, trial, model, profile=Path(scratch) / "profile")
+        if trial.until is Stage.SESSION:
+            return
         with way.at(Stage.PLACEMENT):
             _prove_placement(way, trial, session)
         with way.at(Stage.RUN):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import listed
+from onnx_harness.errors import first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.judging.half_range import (
     LARGEST,
@@ -27,19 +27,18 @@ from onnx_harness.judging.half_range import (
     watch,
 )
 from onnx_harness.judging.reference import Reference, runtime_version
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import INLINE_BYTES, Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import NOT_SIMULATED, Status, Symptom
+from onnx_harness.results.codec import Codec, pickled
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_FILE = "range.json"
 _MOST = 8
 _HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
 
@@ -167,7 +166,7 @@ def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, .
         try:
             return verdict(held, _simulated_outputs(held, made)), _not_rounded(made)
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-            why = first_line(error)
+            why = first_line(error, 160)
     return None, (f"{NOT_SIMULATED}: {why}",)
 
 
@@ -254,20 +253,8 @@ def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overf
     """What overflows on which input set, by the cache or by running the model in float32."""
     digests = [each.digest() for each in sets]
     key = kept.key(made.sha256, digests, runtime_version(), source_digest())
-
-    def write(folder: Path) -> None:
-        (folder / _FILE).write_text(json.dumps([asdict(each) for each in _watch_run(made, sets)]), encoding="utf-8")
-
-    folder = kept.get_or_put("range", key, write)
-    told = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    return [
-        Overflow(
-            Place(**{**each["place"], "readers": tuple((name, op) for name, op in each["place"]["readers"])}),
-            each["greatest"],
-            each["input_set"],
-        )
-        for each in told
-    ]
+    codec: Codec[list[Overflow]] = pickled()
+    return kept.remember("range", key, lambda: _watch_run(made, sets), codec)
 
 
 def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:

@@ -28,8 +28,9 @@ OVERFLOWS = 65520.0
 """Half-way between the largest float16 and the power of two after it: from here on, rounding gives infinity."""
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-_PREFIX = "onnx_harness_range"
-OUTPUT = f"{_PREFIX}_found"
+PREFIX = "onnx_harness_range"
+"""How names begin that are put into a model here."""
+OUTPUT = f"{PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
 
 # What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
@@ -193,7 +194,7 @@ def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
 def _rounds(node: onnx.NodeProto) -> bool:
     """Whether a node may give what isn't a float16 number, though it takes nothing else."""
     if node.op_type == "Cast":
-        return not node.input[0].startswith(_PREFIX)  # a weight's is ours
+        return not node.input[0].startswith(PREFIX)  # a weight's is ours
     return not (is_standard(node) and node.op_type in _EXACT)
 
 
@@ -202,7 +203,7 @@ def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.No
     nodes = [node]
     for index, name in enumerate(node.output):
         if name in values:
-            raw, half = f"{_PREFIX}_raw_{name}", f"{_PREFIX}_half_{name}"
+            raw, half = f"{PREFIX}_raw_{name}", f"{PREFIX}_half_{name}"
             node.output[index] = raw
             nodes.append(helper.make_node("Cast", [raw], [half], to=_HALF))
             nodes.append(helper.make_node("Cast", [half], [name], to=_FLOAT))
@@ -259,7 +260,7 @@ def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type == _HALF:
-            name, tensor.name = tensor.name, f"{_PREFIX}_weight_{tensor.name}"
+            name, tensor.name = tensor.name, f"{PREFIX}_weight_{tensor.name}"
             casts.append(helper.make_node("Cast", [tensor.name], [name], to=_FLOAT))
     for sparse in graph.sparse_initializer:
         _single(sparse.values)
@@ -306,7 +307,7 @@ class _Choice:
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
-            return node.input[0] not in self.half and not node.input[0].startswith(_PREFIX)
+            return node.input[0] not in self.half and not node.input[0].startswith(PREFIX)
         if node.op_type == "Relu":
             return self._passes(node.input[0])
         return node.op_type not in _NEVER_GROW and node.op_type not in _BODIES

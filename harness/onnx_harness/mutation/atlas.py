@@ -1,4 +1,4 @@
-"""A model as a map of the places where a fault can be planted: its nodes, the constants they read, types."""
+"""A map of the places in a model where a fault can be planted: nodes, constants and types."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from onnx_harness.model.ops import is_standard, opset_of
 
 Array = NDArray[Any]
 
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+)
 BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 
 GraphPath = tuple[tuple[int, int, int], ...]
-"""The way from the main graph to one inside it: (node, attribute, position in ``graphs`` or -1 for ``g``) each time."""
+"""The way from the main graph to one inside it: (node, attribute, position in ``graphs`` or -1 for
+``g``) each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """What shape inference or the model itself says of a value; a dimension that isn't static is None."""
+    """A value's type, from shape inference or the model; a dimension that isn't static is None."""
 
     dtype: int
     dims: tuple[int | None, ...] | None
@@ -42,7 +45,7 @@ class ValueType:
 
 @dataclass(slots=True)
 class _Scope:
-    """What the names in one graph mean, the graphs around it included."""
+    """The values that the names in a graph refer to, the graphs around it included."""
 
     constants: dict[str, TensorProto] = field(default_factory=dict)
     types: dict[str, ValueType] = field(default_factory=dict)
@@ -50,95 +53,113 @@ class _Scope:
 
 
 class Atlas:
-    """A model with its nodes and constants at hand. External data is read when it's asked for."""
+    """A model with its nodes and constants. External data is read when it's needed."""
 
-    def __init__(self, model: onnx.ModelProto, folder: Path, inferred: onnx.ModelProto | None = None) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, folder: Path, inferred: onnx.ModelProto | None = None
+    ) -> None:
         """Walk the model.
 
         Args:
             model: with its tensors, or with references to external data in ``folder``.
             folder: where external data lies.
-            inferred: the same nodes after shape inference; None: only what the model itself declares is known.
+            inferred: the same nodes after shape inference; None: only what the model itself
+                declares is known.
         """
         self.model = model
         self.folder = folder
         self.opset = opset_of(model)
         self.nodes: list[tuple[Site, onnx.NodeProto]] = []
         self._scopes: dict[GraphPath, _Scope] = {}
-        self._walk((), model.graph, _Scope(), inferred.graph if inferred is not None else model.graph)
+        typed = model if inferred is None else inferred
+        self._walk((), model.graph, _Scope(), typed.graph)
 
     def node(self, site: Site) -> onnx.NodeProto:
-        """The node at ``site``."""
+        """Return the node at ``site``."""
         node: onnx.NodeProto = graph_at(self.model, site.graph).node[site.node]
         return node
 
     def tensor(self, site: Site, name: str) -> TensorProto | None:
-        """The constant that ``name`` means at ``site``: an initializer or what a Constant node holds."""
+        """Return the constant ``name`` at ``site``: an initializer or a Constant node's value."""
         return self._scopes[site.graph].constants.get(name)
 
     def constant(self, site: Site, slot: int) -> TensorProto | None:
-        """The constant that the node at ``site`` reads as input ``slot``; None where it reads none there."""
+        """Return the constant that the node at ``site`` reads as input ``slot``, or None."""
         names = self.node(site).input
-        return self.tensor(site, names[slot]) if slot < len(names) and names[slot] else None
+        if slot >= len(names) or not names[slot]:
+            return None
+        return self.tensor(site, names[slot])
 
     def array(self, tensor: TensorProto) -> Array:
-        """The values of a constant, from wherever they are stored. A copy."""
-        return np.array(numpy_helper.to_array(tensor, str(self.folder)))
+        """Return a copy of a constant's values, from wherever they are stored."""
+        values = numpy_helper.to_array(tensor, str(self.folder))
+        return np.array(values)
 
     def value_type(self, site: Site, name: str) -> ValueType | None:
-        """The type of the value that ``name`` means at ``site``, as far as it's known."""
+        """Return the type of the value ``name`` at ``site``, as far as it's known."""
         tensor = self.tensor(site, name)
         if tensor is not None:
             return ValueType(tensor.data_type, tuple(tensor.dims))
         return self._scopes[site.graph].types.get(name)
 
     def is_float(self, site: Site, name: str) -> bool:
-        """Whether that value is known to be a tensor of floating-point numbers."""
-        known = self.value_type(site, name)
-        return known is not None and known.dtype in FLOATS
+        """True where that value is known to be a tensor of floating-point numbers."""
+        value_type = self.value_type(site, name)
+        return value_type is not None and value_type.dtype in FLOATS
 
     def readers(self, site: Site, name: str) -> Sequence[onnx.NodeProto]:
-        """The nodes of the same graph that read ``name``."""
+        """Return the nodes of the same graph that read ``name``."""
         return self._scopes[site.graph].readers.get(name, ())
 
-    def _walk(self, path: GraphPath, graph: onnx.GraphProto, outer: _Scope, inferred: onnx.GraphProto) -> None:
-        scope = _Scope(dict(outer.constants), dict(outer.types))
-        for info in (*inferred.value_info, *inferred.input, *inferred.output):
-            if info.type.WhichOneof("value") == "tensor_type":
-                scope.types[info.name] = _value_type(info.type.tensor_type)
-                scope.constants.pop(info.name, None)
-        for node in graph.node:
-            for name in node.output:
-                scope.constants.pop(name, None)  # an outer constant of that name is hidden
-            tensor = constant_tensor(node) if is_standard(node, "Constant") else None
-            if tensor is not None:
-                scope.constants[node.output[0]] = tensor
-            for name in node.input:
-                scope.readers.setdefault(name, []).append(node)
-        scope.constants.update({tensor.name: tensor for tensor in graph.initializer})
+    def _walk(
+        self, path: GraphPath, graph: onnx.GraphProto, outer: _Scope, inferred: onnx.GraphProto
+    ) -> None:
+        scope = _scope(graph, outer, inferred)
         self._scopes[path] = scope
         for index, node in enumerate(graph.node):
             self.nodes.append((Site(path, index), node))
-            other = inferred.node[index] if index < len(inferred.node) else node
+            twin = inferred.node[index] if index < len(inferred.node) else node
             for number, attribute in enumerate(node.attribute):
-                twin = other.attribute[number] if number < len(other.attribute) else attribute
-                for which, inner in _graphs(attribute):
-                    twin_graph = twin.g if which < 0 else twin.graphs[which]
-                    self._walk((*path, (index, number, which)), inner, scope, twin_graph)
+                typed = twin.attribute[number] if number < len(twin.attribute) else attribute
+                for position, inner in _graphs(attribute):
+                    step = (index, number, position)
+                    self._walk((*path, step), inner, scope, _graph_of(typed, position))
+
+
+def _scope(graph: onnx.GraphProto, outer: _Scope, inferred: onnx.GraphProto) -> _Scope:
+    scope = _Scope(dict(outer.constants), dict(outer.types))
+    for info in (*inferred.value_info, *inferred.input, *inferred.output):
+        if info.type.WhichOneof("value") == "tensor_type":
+            scope.types[info.name] = _value_type(info.type.tensor_type)
+            scope.constants.pop(info.name, None)
+    for node in graph.node:
+        for name in node.output:
+            scope.constants.pop(name, None)  # an outer constant of that name is hidden
+        tensor = constant_tensor(node) if is_standard(node, "Constant") else None
+        if tensor is not None:
+            scope.constants[node.output[0]] = tensor
+        for name in node.input:
+            scope.readers.setdefault(name, []).append(node)
+    scope.constants.update({tensor.name: tensor for tensor in graph.initializer})
+    return scope
 
 
 def graph_at(model: onnx.ModelProto, path: GraphPath) -> onnx.GraphProto:
-    """The graph at the end of ``path``."""
+    """Return the graph at the end of ``path``."""
     graph = model.graph
-    for node, attribute, which in path:
-        held = graph.node[node].attribute[attribute]
-        graph = held.g if which < 0 else held.graphs[which]
+    for node, attribute, position in path:
+        graph = _graph_of(graph.node[node].attribute[attribute], position)
     return graph
 
 
 def attributes(node: onnx.NodeProto) -> Mapping[str, Any]:
-    """The attributes of a node by name, as Python values."""
-    return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    """Return the attributes of a node by name, as Python values."""
+    value_of = onnx.helper.get_attribute_value
+    return {attribute.name: value_of(attribute) for attribute in node.attribute}
+
+
+def _graph_of(attribute: onnx.AttributeProto, position: int) -> onnx.GraphProto:
+    return attribute.g if position < 0 else attribute.graphs[position]
 
 
 def _graphs(attribute: onnx.AttributeProto) -> Iterator[tuple[int, onnx.GraphProto]]:
@@ -150,5 +171,11 @@ def _graphs(attribute: onnx.AttributeProto) -> Iterator[tuple[int, onnx.GraphPro
 def _value_type(tensor: onnx.TypeProto.Tensor) -> ValueType:
     if not tensor.HasField("shape"):
         return ValueType(tensor.elem_type, None)
-    dims = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in tensor.shape.dim]
-    return ValueType(tensor.elem_type, tuple(dims))
+    dims = tuple(_static(dim) for dim in tensor.shape.dim)
+    return ValueType(tensor.elem_type, dims)
+
+
+def _static(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    if not dim.HasField("dim_value") or dim.dim_value < 0:
+        return None
+    return dim.dim_value

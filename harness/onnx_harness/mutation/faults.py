@@ -1,8 +1,8 @@
-"""What a fault is, and how it's planted: an edit of one place in a copy of the model."""
+"""A fault, and planting it: an edit of one place in a copy of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,60 +48,68 @@ class Edit:
         self.node = self.graph.node[fault.site.node]
 
     def array(self, slot: int | None = None) -> Array:
-        """The constant that the node reads as input ``slot`` (the fault's own, by default)."""
-        tensor = self.atlas.constant(self.fault.site, self.fault.slot if slot is None else slot)
+        """Return the constant that the node reads as input ``slot`` (by default the fault's)."""
+        slot = self.fault.slot if slot is None else slot
+        tensor = self.atlas.constant(self.fault.site, slot)
         if tensor is None:
             raise ValueError(f"{self.fault.text}: no constant is read there")
         return self.atlas.array(tensor)
 
     def replace(self, array: Array, slot: int | None = None) -> None:
         """Have this node, and no other reader of the same constant, read ``array`` instead."""
-        place = self.fault.slot if slot is None else slot
-        self.node.input[place] = self.new_constant(array, self.node.input[place])
+        slot = self.fault.slot if slot is None else slot
+        self.node.input[slot] = self.new_constant(array, self.node.input[slot])
 
     def replace_for_all(self, array: Array) -> None:
         """Have every reader of the constant that the fault is in read ``array`` instead."""
-        name, tensor = self.node.input[self.fault.slot], self.atlas.constant(self.fault.site, self.fault.slot)
-        new = self.new_constant(array, name)
+        name = self.node.input[self.fault.slot]
+        tensor = self.atlas.constant(self.fault.site, self.fault.slot)
+        new_name = self.new_constant(array, name)
         for site, node in self.atlas.nodes:
-            if name in node.input and self.atlas.tensor(site, name) is tensor:
-                reader = graph_at(self.model, site.graph).node[site.node]
-                for place, each in enumerate(node.input):
-                    if each == name:
-                        reader.input[place] = new
+            if name not in node.input or self.atlas.tensor(site, name) is not tensor:
+                continue
+            reader = graph_at(self.model, site.graph).node[site.node]
+            for slot, input_name in enumerate(node.input):
+                if input_name == name:
+                    reader.input[slot] = new_name
 
     def new_constant(self, array: Array, like: str) -> str:
-        """Put ``array`` into the main graph, where graphs inside see it too; its new name."""
+        """Put ``array`` into the main graph, where graphs inside see it too; return its name."""
         name = fresh_name(f"{like}.planted", value_names(self.model.graph))
         tensor = numpy_helper.from_array(np.require(array, requirements="C"), name)
         self.model.graph.initializer.append(tensor)
-        if self.model.ir_version < FREE_INITIALIZERS:  # there, every initializer has to be an input as well
+        # In old versions every initializer has to be an input as well.
+        if self.model.ir_version < FREE_INITIALIZERS:
             info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
             self.model.graph.input.append(info)
         return name
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Give the node's attribute ``name`` another value."""
-        kept = [each for each in self.node.attribute if each.name != name]
-        made = [*kept, onnx.helper.make_attribute(name, value)]
-        copies = [onnx.AttributeProto() for _ in made]
-        for copy, each in zip(copies, made, strict=True):
-            copy.CopyFrom(each)
-        del self.node.attribute[:]
-        self.node.attribute.extend(copies)
+        names = [attribute.name for attribute in self.node.attribute if attribute.name != name]
+        self._keep_attributes(names)
+        self.node.attribute.append(onnx.helper.make_attribute(name, value))
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of the node's attribute ``name``."""
+        """Return the value of the node's attribute ``name``."""
         return attributes(self.node).get(name, default)
 
     def become(self, op_type: str, keep: tuple[str, ...] = (), inputs: int = 1) -> None:
-        """Make another standard operator of the node, with its first ``inputs`` and the attributes named."""
-        kept = [each for each in self.node.attribute if each.name in keep]
-        values = [onnx.helper.make_attribute(each.name, onnx.helper.get_attribute_value(each)) for each in kept]
+        """Make the node another standard operator, with its first ``inputs`` and ``keep``."""
         self.node.op_type, self.node.domain = op_type, ""
         del self.node.input[inputs:]
+        self._keep_attributes(keep)
+
+    def _keep_attributes(self, names: Sequence[str]) -> None:
+        # protobuf invalidates what is still referred to in a list that shrinks: copies stay.
+        copies = []
+        for attribute in self.node.attribute:
+            if attribute.name in names:
+                copy = onnx.AttributeProto()
+                copy.CopyFrom(attribute)
+                copies.append(copy)
         del self.node.attribute[:]
-        self.node.attribute.extend(values)
+        self.node.attribute.extend(copies)
 
 
 Find = Callable[[Atlas, np.random.Generator], Iterator[Fault]]
@@ -109,7 +117,7 @@ Find = Callable[[Atlas, np.random.Generator], Iterator[Fault]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultKind:
     """One kind of fault.
 
     Attributes:
@@ -124,5 +132,6 @@ class Kind:
 
 
 def called(node: onnx.NodeProto) -> str:
-    """What a person calls a node: its name or else its first output, and its operator."""
-    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+    """Describe a node to a person: its operator, with its name or else its first output."""
+    first_output = next(iter(node.output), "")
+    return f"{node.op_type} '{node.name or first_output}'"

@@ -13,34 +13,35 @@ from onnx_harness.model.file import Model
 from onnx_harness.model.inference import infer_types
 from onnx_harness.mutation import structure, weights
 from onnx_harness.mutation.atlas import Atlas
-from onnx_harness.mutation.faults import Edit, Fault, Kind
+from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*weights.KINDS, *structure.KINDS)}
+KINDS: Mapping[str, FaultKind] = {kind.name: kind for kind in (*weights.KINDS, *structure.KINDS)}
 
 
 def atlas_of(path: Path) -> Atlas:
-    """The atlas of the model in ``path``; its external data stays where it is."""
+    """Make the atlas of the model in ``path``; its external data stays where it is."""
     model = onnx.load(str(path), load_external_data=False)
     return Atlas(model, path.parent, infer_types(Model(path).skeleton, follow_sizes=True))
 
 
 def choose(atlas: Atlas, count: int, seed: int) -> list[Fault]:
-    """Up to ``count`` different faults, a kind at a time in turn, so that no kind outnumbers the others by its places.
+    """Choose up to ``count`` different faults, in turn among the kinds.
 
-    The same for the same model and seed, and a shorter list is the beginning of a longer one.
+    So no kind outnumbers the others by its places. The same for the same model and seed, and a
+    shorter list is the beginning of a longer one.
     """
     streams = {name: _stream(kind, atlas, seed) for name, kind in KINDS.items()}
     return list(islice(_in_turn(streams), count))
 
 
 def planted(atlas: Atlas, fault: Fault) -> onnx.ModelProto:
-    """A copy of the model with ``fault`` in it, and nothing else changed."""
+    """Copy the model with ``fault`` in it, and nothing else changed."""
     edit = Edit(atlas, fault)
     KINDS[fault.kind].plant(edit)
     return edit.model
 
 
-def _stream(kind: Kind, atlas: Atlas, seed: int) -> Iterator[Fault]:
+def _stream(kind: FaultKind, atlas: Atlas, seed: int) -> Iterator[Fault]:
     return kind.find(atlas, np.random.default_rng([seed, *kind.name.encode()]))
 
 

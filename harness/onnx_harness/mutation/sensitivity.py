@@ -1,4 +1,4 @@
-"""``--sensitivity``: what the verdict of a cell is worth, measured by planting faults and counting those it catches."""
+"""``--sensitivity``: the worth of a cell's verdict, as the share of planted faults it catches."""
 
 from __future__ import annotations
 
@@ -8,40 +8,56 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import WorkerDied
+from onnx_harness.errors import WorkerDied, named
 from onnx_harness.mutation import mutants
+from onnx_harness.mutation.elements import NUDGE
 from onnx_harness.mutation.faults import Fault
 from onnx_harness.mutation.mutants import Fate, Trial
-from onnx_harness.mutation.weights import NUDGE
-from onnx_harness.results.cells import CellResult, FaultCount, SensitivityRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    CellResult,
+    FaultCount,
+    SensitivityRecord,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.run.runner import Runner
 
 FAULTS = 30
-"""How many faults are planted in a cell: a share of them is known to a few percent, and a kind has two or three."""
+"""Faults that are planted in a cell: of so many a share is known to some percent, and each kind has
+two or three."""
 
 SECONDS = 60.0
 """No further fault is planted in a cell after so long."""
 
-# A fault that ONNX Runtime refuses says nothing about the comparison: a few count, more are replaced by others.
+# A fault that ONNX Runtime refuses says nothing about the comparison: a few count, more are
+# replaced by others.
 _MOST_BROKEN = 3
 _SPARE = 15
-# The smallest change is looked for in so many weights, between 1e-6 and 1 of the weight, to a sixth.
+# The smallest change is looked for in so many weights, between 1e-6 and 1 of the weight, to a
+# sixth.
 _PROBES = 3
 _LEAST_CHANGE, _MOST_CHANGE, _FINENESS = 1e-6, 1.0, 7 / 6
 
+_MEND = (
+    "Mend: inputs that the model reacts to (recorded ones, more of them), or a tighter tolerance "
+    "in the card."
+)
+
 Progress = Callable[[str], None]
-"""Told in a few words what is being done."""
+"""Gets a few words about what is being done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Everything that was found out about one cell.
+class Sensitivity:
+    """The sensitivity of a cell's verdict.
 
     Attributes:
         trials: in the order of planting.
-        smallest: the smallest relative change of a weight that was caught, with the fault; None when none was.
+        smallest: the smallest relative change of a weight that was caught, with the fault; None
+            when none was.
         cut: why fewer faults were planted than asked for, or None.
-        seconds: that it took.
+        seconds: that measuring it took.
     """
 
     trials: tuple[Trial, ...]
@@ -50,21 +66,22 @@ class Found:
     seconds: float
 
     def fates(self, fate: Fate) -> list[Trial]:
-        """The trials that ended so."""
+        """Return the trials that ended so."""
         return [trial for trial in self.trials if trial.fate is fate]
 
     def record(self) -> SensitivityRecord:
-        """The figures, for ``results.json``."""
-        broken, missed = self.fates(Fate.BROKEN), self.fates(Fate.MISSED)
-        caught, equivalent = len(self.fates(Fate.CAUGHT)) + len(broken), len(self.fates(Fate.EQUIVALENT))
+        """Return the figures, for ``results.json``."""
+        broken = len(self.fates(Fate.BROKEN))
+        caught = len(self.fates(Fate.CAUGHT)) + broken
+        equivalent = len(self.fates(Fate.EQUIVALENT))
         to_catch = len(self.trials) - equivalent
         change, fault = self.smallest or (None, None)
         return SensitivityRecord(
             planted=len(self.trials),
             caught=caught,
-            broken=len(broken),
+            broken=broken,
             equivalent=equivalent,
-            missed=tuple(f"{each.fault.kind}: {each.fault.text}; {each.words}" for each in missed),
+            missed=tuple(_sentence(trial) for trial in self.fates(Fate.MISSED)),
             score=caught / to_catch if to_catch else None,
             smallest_change=change,
             smallest_change_of=None if fault is None else fault.text.partition(" in ")[2],
@@ -73,10 +90,17 @@ class Found:
         )
 
 
-def examine(runner: Runner, cell: Cell, progress: Progress | None = None, *, seconds: float = SECONDS) -> CellResult:
-    """The verdict on ``cell``, with its sensitivity if it passed; found once per run.
+def _sentence(trial: Trial) -> str:
+    return f"{trial.fault.kind}: {trial.fault.text}; {trial.words}"
 
-    A cell that catches less than its card's minimum doesn't pass. The cases of a suite are left as they are.
+
+def examine(
+    runner: Runner, cell: Cell, progress: Progress | None = None, *, seconds: float = SECONDS
+) -> CellResult:
+    """Judge ``cell``, with the verdict's sensitivity if it passed; measured once per run.
+
+    A cell that catches less than its card's minimum doesn't pass. The cases of a suite are left as
+    they are.
 
     Args:
         runner: judges the cell, and does the work.
@@ -85,16 +109,19 @@ def examine(runner: Runner, cell: Cell, progress: Progress | None = None, *, sec
         seconds: after which no further fault is planted.
     """
     result = runner.judge(cell)
-    if result.status is not Status.PASS or result.sensitivity is not None or cell.card.suite:
+    is_measured = result.sensitivity is not None
+    if result.status is not Status.PASS or is_measured or cell.card.suite:
         return result
     try:
-        found = measure(runner, cell, seconds=seconds, progress=progress)
+        sensitivity = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:
-        reason = f"its sensitivity can't be measured: {type(error).__name__}: {error}".splitlines()[0]
+        reason = f"its sensitivity can't be measured: {named(error)}"
         result = replace(result, status=Status.ERROR, stage=Stage.COMPARE, reason=reason)
     else:
-        notes = result.notes if found.cut is None else (*result.notes, found.cut)
-        result = _against_minimum(replace(result, sensitivity=found.record(), notes=notes), cell.card.least_sensitivity)
+        if sensitivity.cut is not None:
+            result = replace(result, notes=(*result.notes, sensitivity.cut))
+        result = replace(result, sensitivity=sensitivity.record())
+        result = _compared_with_minimum(result, cell.card.least_sensitivity)
     runner.revise(result)
     return result
 
@@ -108,7 +135,7 @@ def measure(
     seconds: float = SECONDS,
     probe: bool = True,
     progress: Progress | None = None,
-) -> Found:
+) -> Sensitivity:
     """Plant faults in the transformed model of a cell that passed.
 
     Args:
@@ -124,8 +151,9 @@ def measure(
         WorkerDied: the worker dies before any fault is planted.
     """
     started = time.monotonic()
-    told = progress or (lambda _: None)
-    faults = runner.ask(mutants.plan, cell, count + _SPARE, runner.settings.seed if seed is None else seed)
+    report = progress or (lambda _: None)
+    seed = runner.settings.seed if seed is None else seed
+    faults = runner.ask(mutants.plan, cell, count + _SPARE, seed)
     trials: list[Trial] = []
     broken = 0
     cut: str | None = None
@@ -135,31 +163,38 @@ def measure(
         if time.monotonic() - started > seconds:
             cut = f"{len(trials)} of {count} faults were planted: {seconds:g} s were up"
             break
-        told(f"{cell.id}: fault {len(trials) + 1} of {count}, {fault.kind}")
+        report(f"{cell.id}: fault {len(trials) + 1} of {count}, {fault.kind}")
         trial = _attempt(runner, cell, fault)
         broken += trial.fate is Fate.BROKEN
         if trial.fate is not Fate.BROKEN or broken <= _MOST_BROKEN:
             trials.append(trial)
     smallest = None
     if probe and cut is None:
-        told(f"{cell.id}: the smallest change that is caught")
+        report(f"{cell.id}: the smallest change that is caught")
         probes = [fault for fault in faults if fault.kind == NUDGE.name][:_PROBES]
         smallest = smallest_change(probes, lambda fault: _is_caught(runner, cell, fault))
     if cut is None and len(trials) < count:
-        cut = f"{len(trials)} faults were planted, not {count}: the model has no more places for them"
-    return Found(tuple(trials), smallest, cut, time.monotonic() - started)
+        cut = (
+            f"{len(trials)} faults were planted, not {count}: the model has no more places for them"
+        )
+    return Sensitivity(tuple(trials), smallest, cut, time.monotonic() - started)
 
 
-def smallest_change(probes: Sequence[Fault], is_caught: Callable[[Fault], bool]) -> tuple[float, Fault] | None:
-    """The smallest relative change of one of these weights that is caught, by bisection on a logarithmic scale.
+def smallest_change(
+    probes: Sequence[Fault], is_caught: Callable[[Fault], bool]
+) -> tuple[float, Fault] | None:
+    """Find the smallest relative change of one of these weights that is caught.
+
+    By bisection on a logarithmic scale.
 
     Args:
         probes: faults that multiply a weight by a factor.
-        is_caught: asked at most 8 times for the first weight, and less for the others: only a smaller change
-            than the smallest so far is looked for in them.
+        is_caught: asked at most 8 times for the first weight, and less for the others: only a
+            smaller change than the smallest so far is looked for in them.
 
     Returns:
-        The change and the fault that makes it, to within a sixth; None when twice the weight isn't caught in any.
+        The change and the fault that makes it, to within a sixth; None when twice the weight isn't
+        caught in any.
     """
     best: tuple[float, Fault] | None = None
     for probe in probes:
@@ -191,24 +226,32 @@ def _is_caught(runner: Runner, cell: Cell, fault: Fault) -> bool:
         return True
 
 
-def _against_minimum(result: CellResult, minimum: float | None) -> CellResult:
-    """A failure at ``compare`` where the verdict catches less than the card demands."""
-    found = result.sensitivity
-    if found is None or minimum is None or (found.score is not None and found.score >= minimum):
+def _compared_with_minimum(result: CellResult, minimum: float | None) -> CellResult:
+    """Fail at ``compare`` where the verdict catches less than the card demands."""
+    record = result.sensitivity
+    if record is None or minimum is None:
         return result
-    if found.score is None:
-        reason = f"none of {found.planted} planted faults changes an output, and the card wants {minimum:.0%} caught"
-    else:
-        of = found.planted - found.equivalent
+    if record.score is not None and record.score >= minimum:
+        return result
+    if record.score is None:
         reason = (
-            f"{found.caught} of {of} planted faults are caught ({found.score:.0%}), and the card wants {minimum:.0%}; "
-            f"missed, for one: {found.missed[0]}"
+            f"none of {record.planted} planted faults changes an output, and the card requires "
+            f"{minimum:.0%} of them to be caught"
         )
-    mend = "Mend: inputs that the model reacts to (recorded ones, more of them), or a tighter tolerance in the card."
+    else:
+        reason = (
+            f"{record.caught} of {record.planted - record.equivalent} planted faults are caught "
+            f"({record.score:.0%}), and the card requires {minimum:.0%}; one of those missed: "
+            f"{record.missed[0]}"
+        )
     return replace(
-        result, status=Status.FAIL, stage=Stage.COMPARE, reason=reason,
-        detail=(*(f"missed {each}" for each in found.missed), mend), symptom=Symptom.INSENSITIVE,
-    )  # fmt: skip
+        result,
+        status=Status.FAIL,
+        stage=Stage.COMPARE,
+        reason=reason,
+        detail=(*(f"missed {sentence}" for sentence in record.missed), _MEND),
+        symptom=Symptom.INSENSITIVE,
+    )
 
 
 def _by_kind(trials: Sequence[Trial]) -> Iterator[tuple[str, list[Trial]]]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.extensions import extensions
+from onnx_harness.names.extensions import extensions, registered
 
 ENTRY_POINTS = "onnx_harness.providers"
 
@@ -36,32 +36,42 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """What a provider's file declares as ``PROVIDER``.
+    """The declaration in a provider's file, called ``PROVIDER``.
 
     Attributes:
         name: ours, as in ids: ``cuda``.
         ort_name: ONNX Runtime's: ``CUDAExecutionProvider``.
-        extra: the extra of this package that brings it: ``cuda`` for ``pip install 'onnx-harness[cuda]'``.
+        extra: the extra of this package that brings it: ``cuda`` for ``pip install
+            'onnx-harness[cuda]'``.
         summary: one line for listings.
-        accuracy_options: provider options pinned when numbers are judged (TF32 off, deterministic algorithms).
+        accuracy_options: provider options pinned when numbers are judged (TF32 off, deterministic
+            algorithms).
         latency_options: provider options pinned when time is judged.
         fallback: ONNX Runtime names listed behind it, in order.
-        min_share: of the nodes that aren't allowed on the CPU, the share that it must own, in [0, 1].
-        cpu_ops: op types of the standard domain that ONNX Runtime puts on the CPU on purpose (shape arithmetic).
-        thread_option: the provider option that takes the number of threads, where the session's own doesn't reach.
+        min_share: of the nodes that aren't allowed on the CPU, the share that it must own, in [0,
+            1].
+        cpu_ops: op types of the standard domain that ONNX Runtime puts on the CPU on purpose (shape
+            arithmetic).
+        thread_option: the provider option that takes the number of threads, where the session's own
+            doesn't reach.
         environment: variables that must be set before the process opens its first session.
-        device_bound: timed outputs may stay in device memory because a run waits for the device (CUDA, TensorRT).
-        device: ONNX Runtime's name of the device whose memory timed inputs lie in: ``cuda``; ``cpu`` for what has none
-            of its own.
-        compiles: it makes one node of all that it takes in, and doesn't tell what computes in there.
-        native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32 kernels with Casts.
-        noise_factor: how many times the noise that ONNX Runtime's own CPU kernels make is noise here, where kernels sum
-            in other orders.
-        load: run once per process, before the first session (registering a plugin library, preloading shared
-            libraries). Must not raise for what ``diagnose`` explains better.
-        diagnose: after ``load`` and without opening a session, why the provider can't be used, or None.
-        describe: where ``diagnose`` found nothing, the name of the device that sessions run on; None where that is
-            the processor, or can't be told. Latencies on two devices aren't compared.
+        device_bound: timed outputs may stay in device memory because a run waits for the device
+            (CUDA, TensorRT).
+        device: ONNX Runtime's name of the device whose memory timed inputs lie in: ``cuda``;
+            ``cpu`` for what has none of its own.
+        compiles: it makes one node of all that it takes in, and doesn't tell what computes in
+            there.
+        native_fp16: FP16 kernels compute in FP16 here; False where ONNX Runtime surrounds FP32
+            kernels with Casts.
+        noise_factor: how many times the noise that ONNX Runtime's own CPU kernels make is noise
+            here, where kernels sum in other orders.
+        load: run once per process, before the first session (registering a plugin library,
+            preloading shared libraries). Must not raise for what ``diagnose`` explains better.
+        diagnose: after ``load`` and without opening a session, why the provider can't be used, or
+            None.
+        describe: where ``diagnose`` found nothing, the name of the device that sessions run on;
+            None where that is the processor, or can't be told. Latencies on two devices aren't
+            compared.
     """
 
     name: str
@@ -87,45 +97,51 @@ class Provider:
 
 @cache
 def registry() -> Mapping[str, Provider]:
-    """Every provider by name, those of other packages (entry point ``onnx_harness.providers``) included.
+    """Return all providers by name.
 
-    What can't be loaded, or claims a name that is taken, is left out: see :func:`left_out`.
+    Those of other packages (entry point ``onnx_harness.providers``) are included, unless they can't
+    be loaded, or claim another provider's name: see :func:`left_out`.
     """
-    return _registered()[0]
+    providers, _ = _registered()
+    return providers
 
 
 def left_out() -> tuple[str, ...]:
-    """A sentence for each provider of another package that can't be used, and why."""
-    return _registered()[1]
+    """Return a sentence for each provider of another package that can't be used, and why."""
+    _, problems = _registered()
+    return problems
 
 
 @cache
 def _registered() -> tuple[Mapping[str, Provider], tuple[str, ...]]:
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    ours: list[Provider] = [module.PROVIDER for module in modules if hasattr(module, "PROVIDER")]
-    found = {provider.name: provider for provider in ours}
-    problems = []
-    for extension in extensions(ENTRY_POINTS):
-        provider = getattr(extension.loaded, "PROVIDER", None)
-        if extension.problem is not None:
-            problems.append(extension.sentence())
-        elif not isinstance(provider, Provider):
-            problems.append(extension.sentence("its module declares no PROVIDER"))
-        elif provider.name in found:
-            problems.append(extension.sentence(f"there is a provider called '{provider.name}' already"))
-        else:
-            found[provider.name] = provider
-    return found, tuple(problems)
+    ours: dict[str, Provider] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for (name,), provider in _declared(module):
+            ours[name] = provider
+    return registered(ours, extensions(ENTRY_POINTS), _declared, "provider")
+
+
+def _declared(module: object) -> Iterable[tuple[tuple[str], Provider]]:
+    """Give the provider that a module declares with its name."""
+    provider = getattr(module, "PROVIDER", None)
+    if not isinstance(provider, Provider):
+        return []
+    return [((provider.name,), provider)]
 
 
 def get(name: str) -> Provider:
-    """The provider called ``name``.
+    """Return the provider called ``name``.
 
     Raises:
         UsageError: there is none.
     """
     provider = registry().get(name)
     if provider is None:
-        words = (f"there is no execution provider '{name}'.", did_you_mean(name, registry()), *left_out())
+        words = (
+            f"there is no execution provider '{name}'.",
+            did_you_mean(name, registry()),
+            *left_out(),
+        )
         raise UsageError(" ".join(words))
     return provider

@@ -12,9 +12,16 @@ from onnx_harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 DRIVER_MEND = "install NVIDIA's driver, r580 or newer for CUDA 13"
 
+# Of CUresult in cuda.h: CUDA_ERROR_NO_DEVICE, _SYSTEM_DRIVER_MISMATCH and _UNKNOWN.
+_DRIVER_ERRORS = {
+    100: "it sees no GPU",
+    803: "it doesn't match the kernel's module",
+    999: "it reports an unknown error",
+}
+
 
 def load() -> None:
-    """Open the CUDA and cuDNN libraries of NVIDIA's wheels, where the dynamic linker wouldn't look."""
+    """Open the CUDA and cuDNN libraries of NVIDIA's wheels: the linker doesn't search there."""
     import onnxruntime as ort
 
     # It prints what it can't find; ``diagnose`` says that better.
@@ -23,7 +30,7 @@ def load() -> None:
 
 
 def diagnose() -> Problem | None:
-    """Why CUDA can't be used here, or None."""
+    """Return the problem that keeps CUDA from being used here, or None."""
     absent = not_in_wheel(PROVIDER)
     if absent is not None:
         return absent
@@ -34,40 +41,49 @@ def diagnose() -> Problem | None:
 
 
 def mend(failure: str, command: str) -> str:
-    """What brings the library that ``failure`` names: the driver comes from the system, the rest from wheels."""
+    """Name the source of the library in ``failure``: the system for the driver, else wheels."""
     if "libcuda.so" in failure:
         return DRIVER_MEND
     return f"{command} (brings CUDA 13 and cuDNN 9; driver r580 or newer)"
 
 
 def driver_problem() -> Problem | None:
-    """Why the driver shows no GPU that this ONNX Runtime can use, or None."""
+    """Return the reason why the driver has no GPU that this ONNX Runtime can use, or None."""
     import onnxruntime as ort
 
     driver = ctypes.CDLL("libcuda.so.1")  # provider libraries link to it: it has just been found
     version = ctypes.c_int()
-    driver.cuDriverGetVersion(ctypes.byref(version))  # works before cuInit; 1000 x major + 10 x minor
+    # It works before cuInit, and gives 1000 x major + 10 x minor.
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    major, minor = divmod(version.value, 1000)
     built_for = str(getattr(ort, "cuda_version", "") or "")
-    if built_for and version.value // 1000 < int(built_for.split(".")[0]):
-        supports = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    if built_for and major < int(built_for.split(".")[0]):
         return Problem(
-            f"the driver supports CUDA {supports}, and this onnxruntime-gpu is built for CUDA {built_for}", DRIVER_MEND
+            f"the driver supports CUDA {major}.{minor // 10}, and this onnxruntime-gpu is built "
+            f"for CUDA {built_for}",
+            DRIVER_MEND,
         )
     code = driver.cuInit(0)
     if code == 0:
         return None
-    known = {100: "it sees no GPU", 803: "it doesn't match the kernel's module", 999: "it reports an unknown error"}
+    reason = _DRIVER_ERRORS.get(code, "cuInit failed")
     return Problem(
-        f"the CUDA driver doesn't start: {known.get(code, 'cuInit failed')} (error {code})",
-        "run where `nvidia-smi` lists a GPU (in a container: with the NVIDIA runtime and a GPU passed in)",
+        f"the CUDA driver doesn't start: {reason} (error {code})",
+        "run where `nvidia-smi` lists a GPU (in a container: with the NVIDIA runtime and a GPU "
+        "passed in)",
     )
 
 
 def device_name() -> str | None:
-    """The GPU that sessions run on, the driver's first: ``NVIDIA H100 80GB HBM3``. The driver must have started."""
+    """Return the name of the driver's first GPU, the one that sessions run on.
+
+    Such as ``NVIDIA H100 80GB HBM3``. The driver must have started.
+    """
     driver = ctypes.CDLL("libcuda.so.1")
     device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-    if driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, len(name), device):
+    if driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    if driver.cuDeviceGetName(name, len(name), device) != 0:
         return None
     return name.value.decode("utf-8", "replace")
 
@@ -78,7 +94,8 @@ PROVIDER = Provider(
     extra="cuda",
     summary="NVIDIA GPUs, CUDA kernels and cuDNN",
     accuracy_options={
-        # TensorFloat-32 keeps 10 bits of the mantissa and is on by default: an FP32 comparison would not be one.
+        # TensorFloat-32 keeps 10 bits of the mantissa and is on by default: an FP32 comparison
+        # would not be one.
         "use_tf32": "0",
         # The default, EXHAUSTIVE, times the algorithms and may pick another one in each session.
         "cudnn_conv_algo_search": "HEURISTIC",
@@ -93,7 +110,8 @@ PROVIDER = Provider(
     device_bound=True,
     device="cuda",
     native_fp16=True,
-    noise_factor=4.0,  # twenty models of the public zoo moved 3.2 times as far as their noise at most, on an H100
+    # On an H100 twenty models of the public zoo moved 3.2 times as far as their noise at most.
+    noise_factor=4.0,
     load=load,
     diagnose=diagnose,
     describe=device_name,

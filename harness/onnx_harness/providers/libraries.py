@@ -1,7 +1,8 @@
-"""Shared libraries that providers of ONNX Runtime load when they are used, and what is missing of them."""
+"""Shared libraries that providers of ONNX Runtime load when they are used, and missing ones."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 from importlib.util import find_spec
@@ -10,43 +11,50 @@ from pathlib import Path
 from onnx_harness.providers import Problem, Provider
 
 # glibc's wording, from dlopen.
-_NOT_FOUND = re.compile(r"(?P<library>\S+): cannot open shared object file: No such file or directory")
+_NOT_FOUND = re.compile(
+    r"(?P<library>\S+): cannot open shared object file: No such file or directory"
+)
 
 
 def install_command(provider: Provider) -> str:
-    """The command that brings a provider into an environment which has no ONNX Runtime yet."""
+    """Return the command that installs a provider where there is no ONNX Runtime yet."""
     return f"pip install 'onnx-harness[{provider.extra}]'"
 
 
 def not_in_wheel(provider: Provider) -> Problem | None:
-    """The problem that the installed ONNX Runtime was built without ``provider``, or None."""
+    """Return the problem of an ONNX Runtime that was built without ``provider``, or None."""
     import onnxruntime as ort
 
     if provider.ort_name in ort.get_available_providers():
         return None
     return Problem(
-        f"the installed distribution of ONNX Runtime ({distribution()}) was built without {provider.ort_name}",
-        # They share one import package: installed side by side, files of one overwrite the other's.
-        f"in an environment of its own, {install_command(provider)} (the distributions of ONNX Runtime exclude one"
-        " another)",
+        f"the installed distribution of ONNX Runtime ({distribution()}) was built without "
+        f"{provider.ort_name}",
+        # They share one import package: installed together, files of one overwrite the other's.
+        f"in an environment of its own, {install_command(provider)} (the distributions of ONNX "
+        "Runtime exclude one another)",
     )
 
 
 def distribution() -> str:
-    """The distribution that the imported ``onnxruntime`` says it is, with its version: ``onnxruntime-gpu 1.31.1``."""
+    """Return the imported ONNX Runtime's distribution and version: ``onnxruntime-gpu 1.31.1``."""
     import onnxruntime as ort
 
-    return f"{getattr(ort, 'package_name', '') or 'onnxruntime'} {ort.__version__}"
+    name = getattr(ort, "package_name", "") or "onnxruntime"
+    return f"{name} {ort.__version__}"
 
 
 def open_failure(path: Path) -> str | None:
-    """Why the shared library at ``path`` can't be opened here, or None when it can.
+    """Return the reason why the shared library at ``path`` can't be opened, or None when it can.
 
     Returns:
-        A clause such as ``libonnxruntime_providers_cuda.so needs libcublasLt.so.13, which is not on this machine``.
+        A clause such as ``libonnxruntime_providers_cuda.so needs libcublasLt.so.13, which is not on
+        this machine``.
     """
     if not path.exists():
-        return f"{path.name} is not in the installed distribution of ONNX Runtime ({distribution()})"
+        return (
+            f"{path.name} is not in the installed distribution of ONNX Runtime ({distribution()})"
+        )
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
@@ -58,10 +66,10 @@ def open_failure(path: Path) -> str | None:
 
 
 def provider_library_failure(stem: str) -> str | None:
-    """Why ``libonnxruntime_providers_<stem>.so`` can't be opened, or None when it can.
+    """Return the reason why ``libonnxruntime_providers_<stem>.so`` can't be opened, or None.
 
-    The bridge library goes first and with global symbols, as ONNX Runtime itself does it: without it, the
-    provider's library fails on an unresolved symbol whatever else is there.
+    The bridge library goes first and with global symbols, as ONNX Runtime itself does it: without
+    it, the provider's library fails on an unresolved symbol whatever else is there.
     """
     import onnxruntime as ort
 
@@ -77,18 +85,19 @@ def provider_library_failure(stem: str) -> str | None:
 def preload(package: str, names: tuple[str, ...]) -> None:
     """Open shared libraries of a wheel, so that those which link to them find them loaded.
 
-    A library that isn't there or can't be opened is passed over: the provider's own library then names it.
+    A library that isn't there or can't be opened is passed over: the provider's own library then
+    names it.
 
     Args:
         package: the top-level package whose folder holds them; it isn't imported.
         names: file names, those that others link to first.
     """
     spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
+    if spec is None:
+        return
+    for folder in spec.submodule_search_locations or []:
         for name in names:
             path = Path(folder) / name
             if path.exists():
-                try:
+                with contextlib.suppress(OSError):
                     ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-                except OSError:
-                    continue

@@ -1,4 +1,4 @@
-"""Which provider executes which nodes, from ONNX Runtime's own record."""
+"""The provider that executes a node, from ONNX Runtime's own record."""
 
 from __future__ import annotations
 
@@ -13,60 +13,52 @@ from onnx_harness.providers import Provider
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-# ONNX Runtime moves what computes a shape to the CPU on purpose: the values are needed there to allocate memory, and
-# a kernel launch costs more than the arithmetic. The record tells op types and no data types, so these are the
-# operators that mostly handle shapes; the others that may are told from real ones by the profile of a run.
-SHAPE_OPS = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "Equal",
-        "Gather",
-        "Identity",
-        "Range",
-        "ReduceProd",
-        "Reshape",
-        "Shape",
-        "Size",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Unsqueeze",
-        "Where",
-    }
-)
+# ONNX Runtime moves what computes a shape to the CPU on purpose: the values are needed there to
+# allocate memory, and a kernel launch costs more than the arithmetic. The record tells op types and
+# no data types, so these are the operators that mostly handle shapes; the others that may are told
+# from real ones by the profile of a run.
+SHAPE_OPS = frozenset({
+    "Cast", "Concat", "Constant", "ConstantOfShape", "Equal", "Gather", "Identity", "Range",
+    "ReduceProd", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Unsqueeze", "Where",
+})  # fmt: skip
 
-# What a device promises. Over twenty models on OpenVINO and WebGPU, shape arithmetic and odd operators that count
-# against the provider came to 4% of the nodes at most; a kind of layer that it lacks came to 7% and more.
+# What a device promises. Over twenty models on OpenVINO and WebGPU, shape arithmetic and odd
+# operators that count against the provider came to 4% of the nodes at most; a kind of layer that it
+# lacks came to 7% and more.
 DEVICE_SHARE = 0.95
 
-# Those are real work as a rule, and arithmetic on shapes where they take and give a few integers each.
-SIZE_ARITHMETIC = frozenset(
-    {
-        *("Abs", "Add", "And", "Ceil", "Clip", "CumSum", "Div", "Expand", "Floor", "GatherElements", "GatherND"),
-        *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "NonZero", "Not"),
-        *("Or", "Pow", "ReduceMax", "ReduceMin", "ReduceSum", "ScatterElements", "ScatterND", "Sign", "Sub", "Sum"),
-        *("Tile", "TopK", "Transpose", "Xor"),
-    }
-)
+# Those are real work as a rule, and arithmetic on shapes where they take and give a few integers
+# each.
+SIZE_ARITHMETIC = frozenset({
+    "Abs", "Add", "And", "Ceil", "Clip", "CumSum", "Div", "Expand", "Floor", "GatherElements",
+    "GatherND", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
+    "Neg", "NonZero", "Not", "Or", "Pow", "ReduceMax", "ReduceMin", "ReduceSum", "ScatterElements",
+    "ScatterND", "Sign", "Sub", "Sum", "Tile", "TopK", "Transpose", "Xor",
+})  # fmt: skip
+
+
+_CPU = "CPUExecutionProvider"
+
+# A sentence with more op types isn't read.
+_MOST_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where the nodes of a session went. Taken after ONNX Runtime's basic optimizations.
 
-    A provider that compiles lists the nodes it took in, not what it made of them. Copies between memories and
-    Casts that ONNX Runtime inserts later aren't in the record: see :mod:`onnx_harness.providers.profile`.
+    A provider that compiles lists the nodes it took in, not what it made of them. Copies between
+    memories and Casts that ONNX Runtime inserts later aren't in the record: see
+    :mod:`onnx_harness.providers.profile`.
 
     Attributes:
         requested: ONNX Runtime's name of the provider asked for.
         nodes: node count by ONNX Runtime provider name.
-        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; those outside the
-            standard domain as ``domain:op``.
-        share: nodes on the provider, of the nodes that aren't allowed elsewhere. 1.0 for a graph without nodes
-            (everything folded away); 0.0 when the provider owns no node and another one does.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; those
+            outside the standard domain as ``domain:op``.
+        share: nodes on the provider, of the nodes that aren't allowed elsewhere. 1.0 for a graph
+            without nodes (everything folded away); 0.0 when the provider owns no node and another
+            one does.
     """
 
     requested: str
@@ -85,7 +77,9 @@ def placement(session: ort.InferenceSession, provider: Provider) -> Placement:
 
 
 def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tuple[str, str]]:
-    """Node counts by (ONNX Runtime provider name, op type); outside the standard domain, ``domain:op``.
+    """Count a session's nodes by (ONNX Runtime provider name, op type).
+
+    Outside the standard domain the op type is ``domain:op``.
 
     Raises:
         ProviderError: the session keeps no record.
@@ -94,35 +88,46 @@ def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tu
         subgraphs = session.get_provider_graph_assignment_info()
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         raise ProviderError(
-            f"the placement on provider '{provider.name}' can't be proven: this session keeps no record of it ({error})"
+            f"the placement on provider '{provider.name}' can't be proven: this session keeps no "
+            f"record of it ({error})"
         ) from error
     assigned: Counter[tuple[str, str]] = Counter()
     for subgraph in subgraphs:
         for node in subgraph.get_nodes():
             standard = node.domain in STANDARD_DOMAINS
-            assigned[subgraph.ep_name, node.op_type if standard else f"{node.domain}:{node.op_type}"] += 1
+            assigned[
+                subgraph.ep_name, node.op_type if standard else f"{node.domain}:{node.op_type}"
+            ] += 1
     return assigned
 
 
 def judge(
-    assigned: Counter[tuple[str, str]], provider: Provider, sizes: Counter[tuple[str, str]] | None = None
+    assigned: Counter[tuple[str, str]],
+    provider: Provider,
+    sizes: Counter[tuple[str, str]] | None = None,
 ) -> Placement:
     """Tell a placement from counts of (ONNX Runtime provider name, op type).
 
     Args:
         assigned: the record's.
         provider: the one asked for.
-        sizes: of those, how many were found to compute nothing but shapes (see :mod:`onnx_harness.providers.profile`).
+        sizes: of those, how many were found to compute nothing but shapes (see
+            :mod:`onnx_harness.providers.profile`).
     """
     nodes: Counter[str] = Counter()
     elsewhere: Counter[str] = Counter()
     for (owner, op), count in assigned.items():
         nodes[owner] += count
-        # What the CPU may have, no other provider may: a shape on a third device is of no use to anybody.
-        allowed = owner == "CPUExecutionProvider" and op in provider.cpu_ops
-        if owner != provider.ort_name and not allowed:
-            small = sizes[owner, op] if sizes and owner == "CPUExecutionProvider" and op in SIZE_ARITHMETIC else 0
-            elsewhere[op] += max(0, count - small)
+        on_cpu = owner == _CPU
+        # What the CPU may have, no other provider may: a shape on a third device is of no use to
+        # anybody.
+        allowed = on_cpu and op in provider.cpu_ops
+        if owner == provider.ort_name or allowed:
+            continue
+        small = 0
+        if sizes and on_cpu and op in SIZE_ARITHMETIC:
+            small = sizes[owner, op]
+        elsewhere[op] += max(0, count - small)
     own = nodes[provider.ort_name]
     if own == 0 and nodes.total() > 0:
         # Listed first and idle. That what runs elsewhere would be allowed there is no excuse.
@@ -139,22 +144,25 @@ def judge(
     )
 
 
-def shortfall(found: Placement, provider: Provider, min_share: float | None = None) -> str | None:
-    """Why a placement isn't what was promised, in one sentence, or None when it is.
+def shortfall(placed: Placement, provider: Provider, min_share: float | None = None) -> str | None:
+    """Say in one sentence why a placement isn't what was promised; None when it is.
 
     Args:
-        found: what the session's record said.
+        placed: from the session's record.
         provider: the one asked for.
         min_share: the share it must own, in [0, 1]; None takes the provider's own.
     """
-    wanted = provider.min_share if min_share is None else min_share
-    if found.share >= wanted:
+    required = provider.min_share if min_share is None else min_share
+    if placed.share >= required:
         return None
-    ops = [f"{op} x{count}" for op, count in found.off_provider_ops.items()]
-    listed = ", ".join(ops[:6]) + (f" and {len(ops) - 6} more op types" if len(ops) > 6 else "")
-    owners = ", ".join(f"{name} {count}" for name, count in found.nodes.items())
-    own, judged = found.nodes.get(found.requested, 0), sum(found.off_provider_ops.values())
+    ops = [f"{op} x{count}" for op, count in placed.off_provider_ops.items()]
+    listed = ", ".join(ops[:_MOST_LISTED])
+    if len(ops) > _MOST_LISTED:
+        listed += f" and {len(ops) - _MOST_LISTED} more op types"
+    owners = ", ".join(f"{name} {count}" for name, count in placed.nodes.items())
+    own = placed.nodes.get(placed.requested, 0)
+    total = own + sum(placed.off_provider_ops.values())
     return (
-        f"{found.requested} owns {own} of {own + judged} nodes ({found.share:.0%}, at least {wanted:.0%} is wanted); "
-        f"elsewhere: {listed} (nodes by provider: {owners})"
+        f"{placed.requested} owns {own} of {total} nodes ({placed.share:.0%}, at least "
+        f"{required:.0%} is required); elsewhere: {listed} (nodes by provider: {owners})"
     )

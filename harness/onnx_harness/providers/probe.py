@@ -1,4 +1,4 @@
-"""What works here and what doesn't: the evidence behind ``doctor`` and behind refusing to start a run.
+"""Probing what works here: the evidence behind ``doctor`` and behind refusing to start a run.
 
 A probe opens a real session, which can bring the process down: run it in a worker process.
 """
@@ -20,13 +20,14 @@ from onnx_harness.providers.sessions import Purpose, open_session, prepare
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether one provider can be used in this environment.
+    """The answer to whether a provider can be used in this environment.
 
     Attributes:
         name: the provider's name in ids.
         usable: a session opened on it, owned the node of a tiny model and computed it rightly.
         reason: why it isn't usable, a clause without its full stop; None when it is.
-        device: the name of what its sessions run on; None where that is the processor, or can't be told.
+        device: the name of what its sessions run on; None where that is the processor, or can't be
+            told.
         mend: what would mend it; None when it is usable or nothing is known.
         details: for a person to read: versions, devices, options.
     """
@@ -40,7 +41,7 @@ class Availability:
 
 
 def probe(name: str) -> Availability:
-    """Find out whether the provider called ``name`` can be used, by using it.
+    """Try to use the provider called ``name``.
 
     Raises:
         UsageError: there is no such provider.
@@ -49,8 +50,12 @@ def probe(name: str) -> Availability:
     try:
         import onnxruntime as ort
     except ImportError as error:
-        return Availability(name, False, f"ONNX Runtime can't be imported here ({error})", install_command(provider))
-    details = {"distribution": distribution(), "providers": ", ".join(ort.get_available_providers())}
+        reason = f"ONNX Runtime can't be imported here ({error})"
+        return Availability(name, False, reason, install_command(provider))
+    details = {
+        "distribution": distribution(),
+        "providers": ", ".join(ort.get_available_providers()),
+    }
     details |= {f"option {key}": value for key, value in provider.accuracy_options.items()}
     details |= {f"variable {key}": value for key, value in provider.environment.items()}
     device = None
@@ -58,20 +63,23 @@ def probe(name: str) -> Availability:
         prepare(provider)
         problem = provider.diagnose() or _try(provider, details)
         device = None if problem else provider.describe()
-    except Exception as error:  # whatever a provider's libraries raise is the answer to the question
+    # Whatever a provider's libraries raise is the answer to the question.
+    except Exception as error:
         problem = Problem(f"it failed to start: {_one_line(error)}")
-    if problem is None:
-        details |= {"device": device} if device else {}
-        return Availability(name, True, details=details, device=device)
-    return Availability(name, False, problem.reason, problem.mend, details)
+    if problem is not None:
+        return Availability(name, False, problem.reason, problem.mend, details)
+    if device:
+        details["device"] = device
+    return Availability(name, True, details=details, device=device)
 
 
 def refusal(availability: Availability) -> str:
-    """The message of a run that doesn't start because a provider it asked for can't be used."""
+    """Write the message of a run that doesn't start because a provider can't be used."""
     mend = f" Mend: {availability.mend}." if availability.mend else ""
     return (
-        f"provider '{availability.name}' was asked for and can't be used here: {availability.reason}.{mend}\n"
-        "`onnx-harness doctor` shows every provider. Nothing was run."
+        f"provider '{availability.name}' was asked for and can't be used here: "
+        f"{availability.reason}.{mend}\n`onnx-harness doctor` shows every provider. Nothing was "
+        "run."
     )
 
 
@@ -85,32 +93,40 @@ def doctor(look: Callable[[str], Availability] = probe) -> list[Availability]:
 
 
 def conflict(installed: Iterable[str] | None = None) -> Problem | None:
-    """The problem that several distributions of ONNX Runtime share this environment, or None.
+    """Return the problem of several distributions of ONNX Runtime in this environment, or None.
 
-    They all write the import package ``onnxruntime``: the one installed last wins file by file, and uninstalling
-    either leaves a broken rest.
+    They all write the import package ``onnxruntime``: the one installed last wins file by file, and
+    uninstalling either leaves a broken rest.
 
     Args:
         installed: names of distributions; None looks at this environment.
     """
     if installed is None:
-        installed = {found.name for found in distributions() if found.name}
-    names = sorted({name.lower().replace("_", "-") for name in installed if _is_runtime(name)})
+        installed = [package.name for package in distributions() if package.name]
+    normalized = {name.lower().replace("_", "-") for name in installed}
+    names = sorted(name for name in normalized if _is_runtime(name))
     if len(names) < 2:
         return None
     return Problem(
         f"{' and '.join(names)} are installed in one environment and overwrite each other's files",
-        f"pip uninstall -y {' '.join(names)}, then install one, for example pip install 'onnx-harness[cpu]'",
+        f"pip uninstall -y {' '.join(names)}, then install one, for example pip install "
+        "'onnx-harness[cpu]'",
     )
+
+
+# Plugin libraries and companions have import packages of their own.
+_COMPANIONS = (
+    "onnxruntime-ep-",
+    "onnxruntime-extensions",
+    "onnxruntime-genai",
+    "onnxruntime-tools",
+)
 
 
 def _is_runtime(name: str) -> bool:
-    plain = name.lower().replace("_", "-")
-    # Plugin libraries and companions have import packages of their own.
-    apart = ("onnxruntime-ep-", "onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")
-    return (plain in {"onnxruntime", "ort-nightly"} or plain.startswith(("onnxruntime-", "ort-nightly-"))) and not (
-        plain.startswith(apart)
-    )
+    if name in {"onnxruntime", "ort-nightly"}:
+        return True
+    return name.startswith(("onnxruntime-", "ort-nightly-")) and not name.startswith(_COMPANIONS)
 
 
 def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
@@ -120,20 +136,27 @@ def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
     try:
         session = open_session(_tiny_model(), provider, purpose=Purpose.ACCURACY)
     except ProviderError:
-        return Problem("ONNX Runtime leaves it out of a session (its own message about that went to standard error)")
+        return Problem(
+            "ONNX Runtime leaves it out of a session (its own message about that went to standard "
+            "error)"
+        )
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return Problem(f"a session on it can't be opened: {_one_line(error)}")
-    found = placement(session, provider)
-    problem = shortfall(found, provider, 1.0)
+    problem = shortfall(placement(session, provider), provider, min_share=1.0)
     if problem is not None:
         return Problem(f"it doesn't execute even a matrix product: {problem}")
-    left = np.arange(6, dtype=np.float32).reshape(2, 3)
-    computed = session.run(None, {"a": left, "b": left.T})[0]
-    if not np.array_equal(computed, left @ left.T):  # small integers are exact in every precision
-        return Problem(f"it computes a matrix product wrongly: {computed.tolist()}, not {(left @ left.T).tolist()}")
+    # Small integers are exact in every precision.
+    factor = np.arange(6, dtype=np.float32).reshape(2, 3)
+    expected = factor @ factor.T
+    computed = session.run(None, {"a": factor, "b": factor.T})[0]
+    if not np.array_equal(computed, expected):
+        return Problem(
+            f"it computes a matrix product wrongly: {computed.tolist()}, not {expected.tolist()}"
+        )
     with contextlib.suppress(Exception):  # a nicety: not every provider tells its options
-        told: dict[str, dict[str, Any]] = session.get_provider_options()
-        details |= {f"in force {key}": str(value) for key, value in told.get(provider.ort_name, {}).items() if value}
+        options: dict[str, dict[str, Any]] = session.get_provider_options()
+        in_force = options.get(provider.ort_name, {})
+        details |= {f"in force {key}": str(value) for key, value in in_force.items() if value}
     return None
 
 
@@ -155,4 +178,5 @@ def _tiny_model() -> bytes:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    words = str(error).split()
+    return " ".join(words)[:300] or type(error).__name__

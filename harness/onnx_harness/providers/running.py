@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 # ONNX Runtime's arrays carry these to and from Python only as raw bytes; the names are its own.
 _RAW_TYPES = {
-    f"tensor({name})"
-    for name in ("bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float8e8m0")
+    "tensor(bfloat16)",
+    "tensor(float8e4m3fn)",
+    "tensor(float8e4m3fnuz)",
+    "tensor(float8e5m2)",
+    "tensor(float8e5m2fnuz)",
+    "tensor(float8e8m0)",
 }
 _PACKED_TYPES = {f"tensor({name})" for name in ("int4", "uint4", "int2", "uint2", "float4e2m1")}
 
@@ -23,43 +27,55 @@ _PACKED_TYPES = {f"tensor({name})" for name in ("int4", "uint4", "int2", "uint2"
 def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
     """Run ``session`` on what it takes of ``values``; outputs by name.
 
-    It runs on copies: ONNX Runtime 1.32 lets BatchNormalization in training mode write its running statistics into the
-    caller's arrays, and what runs next would be judged on other inputs.
+    It runs on copies: ONNX Runtime 1.32 lets BatchNormalization in training mode write its running
+    statistics into the caller's arrays, and what runs next would be judged on other inputs.
 
     Raises:
-        InputError: a value is of a type that can't be handed to ONNX Runtime, or had back, from Python.
+        InputError: a value is of a type that can't be handed to ONNX Runtime, or had back, from
+            Python.
         Exception: whatever ONNX Runtime raises about the model.
     """
     inputs = [info for info in session.get_inputs() if info.name in values]
     outputs = session.get_outputs()
     names = [info.name for info in outputs]
     types = {info.type for info in (*inputs, *outputs)}
-    if not types & (_RAW_TYPES | _PACKED_TYPES):
+    if types.isdisjoint(_RAW_TYPES | _PACKED_TYPES):
         copies = {info.name: _copy(values[info.name]) for info in inputs}
-        return dict(zip(names, session.run(names, copies), strict=True))
-    for kind in sorted(types):
-        if kind in _PACKED_TYPES or not kind.startswith("tensor("):
-            raise InputError(f"a value of type {kind} can't be handed over between Python and ONNX Runtime")
+        results = session.run(names, copies)
+        return dict(zip(names, results, strict=True))
+    for type_name in sorted(types):
+        if type_name in _PACKED_TYPES or not type_name.startswith("tensor("):
+            raise InputError(
+                f"a value of type {type_name} can't be handed over between Python and ONNX Runtime"
+            )
     feeds = {info.name: _ort_value(values[info.name], info.type) for info in inputs}
-    return dict(zip(names, map(_array, session.run_with_ort_values(names, feeds)), strict=True))
+    results = [_array(value) for value in session.run_with_ort_values(names, feeds)]
+    return dict(zip(names, results, strict=True))
 
 
 def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with float32 tensors cast where a transformed model takes a half type; its check allowed that."""
+    """Cast float32 tensors of ``values`` where a transformed model has inputs of a half type.
+
+    The transformed model's check has allowed these.
+    """
     import ml_dtypes
     import numpy as np
 
-    halves = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
-    taken = {info.name: halves[info.type] for info in session.get_inputs() if info.type in halves}
+    half_types = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
+    feeds = dict(values)
     with np.errstate(over="ignore"):  # what an unusual set holds may be infinite in a half type
-        return {
-            name: value.astype(taken[name]) if name in taken and value.dtype == np.float32 else value
-            for name, value in values.items()
-        }
+        for info in session.get_inputs():
+            if info.name not in feeds or info.type not in half_types:
+                continue
+            if feeds[info.name].dtype == np.float32:
+                feeds[info.name] = feeds[info.name].astype(half_types[info.type])
+    return feeds
 
 
 def _copy(value: Any) -> Any:
-    return [each.copy() for each in value] if isinstance(value, list) else value.copy()
+    if isinstance(value, list):
+        return [tensor.copy() for tensor in value]
+    return value.copy()
 
 
 def _ort_value(array: Any, kind: str) -> ort.OrtValue:
@@ -82,7 +98,10 @@ def _array(value: ort.OrtValue) -> Any:
     if value.data_type() not in _RAW_TYPES:
         return value.numpy()
     if value.device_name() != "cpu":
-        raise InputError(f"an output of type {value.data_type()} lies on {value.device_name()}, out of numpy's reach")
+        raise InputError(
+            f"an output of type {value.data_type()} lies on {value.device_name()}, out of numpy's "
+            "reach"
+        )
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.element_type())
     shape = tuple(value.shape())
     size = math.prod(shape) * dtype.itemsize

@@ -24,6 +24,9 @@ LEVELS: Mapping[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 
+THREADS = "ONNX_HARNESS_THREADS"
+"""The variable that says how many threads a session of this process gets."""
+
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
@@ -37,7 +40,7 @@ _preparing = threading.Lock()
 
 
 class Purpose(StrEnum):
-    """What a session is opened for; it chooses the provider options."""
+    """The purpose of a session: it chooses the provider options."""
 
     ACCURACY = "accuracy"
     LATENCY = "latency"
@@ -52,7 +55,8 @@ def prepare(provider: Provider) -> None:
             return
         # Not setdefault: a variable from the shell would change what is judged.
         os.environ.update(provider.environment)
-        # The default logger speaks outside sessions: why a provider couldn't be made is told here and nowhere else.
+        # The default logger speaks outside sessions: why a provider couldn't be made is told here
+        # and nowhere else.
         ort.set_default_logger_severity(_ERROR)
         provider.load()
         _prepared.add(provider.name)
@@ -81,12 +85,15 @@ def open_session(
         provider: where the nodes are to run.
         purpose: chooses between the provider's accuracy and latency options.
         level: ONNX Runtime's graph optimization level, a key of ``LEVELS``.
-        threads: intra-op threads; None leaves the number to ONNX Runtime. Nodes are always run one after another.
+        threads: intra-op threads; None: this process's share of the cores, or, where it has none,
+            what ONNX Runtime chooses. Nodes are always run one after another.
         allow_spinning: idle threads wait busily. False for steady timings on shared cores.
         record_placement: keep the record that ``placement`` reads.
         external_data: the folder of a serialized model's external data; None: it has none.
-        profile: keep a profile of every run, in a file whose name begins like this; ``read_profile`` reads it.
-        config: further entries of the session's configuration (onnxruntime_session_options_config_keys.h).
+        profile: keep a profile of every run, in a file whose name begins like this;
+            ``read_profile`` reads it.
+        config: further entries of the session's configuration
+            (onnxruntime_session_options_config_keys.h).
         disabled: names of ONNX Runtime's graph optimizers that are left out.
         optimized: a file for the graph that they make.
         verbose: what each of them did goes to the standard error of the process.
@@ -99,14 +106,20 @@ def open_session(
     import onnxruntime as ort
 
     if level not in LEVELS:
-        raise UsageError(f"there is no optimization level '{level}' in ONNX Runtime. {did_you_mean(level, LEVELS)}")
+        raise UsageError(
+            f"there is no optimization level '{level}' in ONNX Runtime. "
+            f"{did_you_mean(level, LEVELS)}"
+        )
     prepare(provider)
     if provider.ort_name not in ort.get_available_providers():
         # ONNX Runtime would warn once and run on the CPU.
         raise ProviderError(_refused(provider, provider.diagnose()))
+    if threads is None:
+        threads = shared_threads()
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
-    options.log_severity_level = _INFO if verbose else _FATAL  # a session's errors are raised as well: once is enough
+    # A session's errors are raised as well: once is enough.
+    options.log_severity_level = _INFO if verbose else _FATAL
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     if threads is not None:
@@ -122,13 +135,16 @@ def open_session(
         options.profile_file_prefix = str(profile)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
-    # Kernels that have a deterministic form use it: a difference is then the model's, not the run's.
+    # Kernels that have a deterministic form use it: a difference is then the model's, not the
+    # run's.
     options.use_deterministic_compute = purpose is Purpose.ACCURACY
+    requested = (provider.ort_name, provider_options(provider, purpose, threads))
     session = ort.InferenceSession(
         model if isinstance(model, bytes) else str(model),
         options,
-        providers=[(provider.ort_name, provider_options(provider, purpose, threads)), *provider.fallback],
-        # Else a failure on the device, now or during a run, becomes a second try on another provider.
+        providers=[requested, *provider.fallback],
+        # Else a failure on the device, now or during a run, becomes a second try on another
+        # provider.
         enable_fallback=0,
         disabled_optimizers=set(disabled),
     )
@@ -138,23 +154,39 @@ def open_session(
     return session
 
 
-def provider_options(provider: Provider, purpose: Purpose, threads: int | None = None) -> dict[str, str]:
-    """The options that a session for ``purpose`` gives to the provider."""
-    pinned = provider.accuracy_options if purpose is Purpose.ACCURACY else provider.latency_options
-    options = dict(pinned)
+def shared_threads() -> int | None:
+    """Return this process's share of the machine's cores; None where it has them all."""
+    share = os.environ.get(THREADS, "")
+    return int(share) if share.isascii() and share.isdecimal() and int(share) else None
+
+
+def thread_environment(count: int) -> dict[str, str]:
+    """Return the variables that limit a process, and numpy in it, to ``count`` threads."""
+    names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, str(count))
+
+
+def provider_options(
+    provider: Provider, purpose: Purpose, threads: int | None = None
+) -> dict[str, str]:
+    """Return the options that a session for ``purpose`` gives to the provider."""
+    options = dict(provider.latency_options)
+    if purpose is Purpose.ACCURACY:
+        options = dict(provider.accuracy_options)
     if provider.thread_option is not None and threads is not None:
         options[provider.thread_option] = str(threads)
     return options
 
 
 def _refused(provider: Provider, problem: Problem | None, opened: list[str] | None = None) -> str:
-    """What to say when ONNX Runtime left the provider out."""
-    happened = (
-        f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
-        if opened
-        else f"provider '{provider.name}' was asked for and can't be used here"
-    )
-    unexplained = " (its own message about that went to standard error)" if opened else ""
+    """Write the message about a provider that ONNX Runtime left out."""
+    happened = f"provider '{provider.name}' was asked for and can't be used here"
+    unexplained = ""
+    if opened:
+        happened = (
+            f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
+        )
+        unexplained = " (its own message about that went to standard error)"
     cause = f": {problem.reason}" if problem else unexplained
     mend = f" Mend: {problem.mend}." if problem and problem.mend else ""
     return f"{happened}{cause}.{mend} `onnx-harness doctor` shows every provider."

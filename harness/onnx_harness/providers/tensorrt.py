@@ -1,24 +1,31 @@
-"""NVIDIA's TensorRT behind ONNX Runtime: subgraphs compiled into engines, CUDA kernels for the rest."""
+"""NVIDIA's TensorRT behind ONNX Runtime: engines for subgraphs, CUDA kernels for other nodes."""
 
 from __future__ import annotations
 
 from onnx_harness.providers import Problem, Provider, cuda
-from onnx_harness.providers.libraries import install_command, not_in_wheel, preload, provider_library_failure
+from onnx_harness.providers.libraries import (
+    install_command,
+    not_in_wheel,
+    preload,
+    provider_library_failure,
+)
 from onnx_harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 
 def load() -> None:
-    """Open TensorRT's libraries from its wheel; ONNX Runtime preloads those of CUDA and cuDNN only."""
+    """Open TensorRT's libraries from its wheel: ONNX Runtime preloads only CUDA and cuDNN."""
     cuda.load()
-    preload("tensorrt_libs", ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10"))
+    names = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
+    preload("tensorrt_libs", names)
 
 
 def diagnose() -> Problem | None:
-    """Why TensorRT can't be used here, or None."""
+    """Return the problem that keeps TensorRT from being used here, or None."""
     absent = not_in_wheel(PROVIDER)
     if absent is not None:
         return absent
-    # CUDA first: TensorRT's provider library needs all that CUDA's does, and hands its leftovers to it.
+    # CUDA first: TensorRT's provider library needs all that CUDA's does, and hands its leftovers to
+    # it.
     for stem in ("cuda", "tensorrt"):
         failure = provider_library_failure(stem)
         if failure is not None:
@@ -31,12 +38,13 @@ def diagnose() -> Problem | None:
 
 # Booleans are True and False: TensorRT's parser rejects 1 and 0, which CUDA's takes.
 _OPTIONS = {
-    # FP16 is judged as a model that holds FP16, not as a switch that lets TensorRT choose layer by layer.
+    # FP16 is judged as a model that holds FP16, not as a switch that lets TensorRT choose layer by
+    # layer.
     "trt_fp16_enable": "False",
     "trt_bf16_enable": "False",
     "trt_int8_enable": "False",
-    # A cache can give the engine of one model to another of the same structure, and a cached engine makes the
-    # session's creation look free.
+    # A cache can give the engine of one model to another of the same structure, and a cached engine
+    # makes the session's creation look free.
     "trt_engine_cache_enable": "False",
     # Only speeds up building; off, so that no run depends on an earlier one.
     "trt_timing_cache_enable": "False",
@@ -53,7 +61,8 @@ PROVIDER = Provider(
     fallback=("CUDAExecutionProvider", "CPUExecutionProvider"),
     min_share=DEVICE_SHARE,
     cpu_ops=SHAPE_OPS,
-    # TensorFloat-32 is on by default and has no option here; the libraries read this variable when they start.
+    # TensorFloat-32 is on by default and has no option here; the libraries read this variable when
+    # they start.
     environment={"NVIDIA_TF32_OVERRIDE": "0"},
     device_bound=True,
     device="cuda",

@@ -22,7 +22,8 @@ PASS = "pass"
 NOT_APPLICABLE = "not_applicable"
 OTHER = "other"
 
-# In the words of a person, in the order in which they are told. What isn't a transform's doing comes last.
+# In the words of a person, in the order in which they are told. What isn't a transform's doing
+# comes last.
 _WORDS: Mapping[str, str] = {
     Symptom.EXCEPTION: "raise an exception",
     Symptom.CRASH: "crash",
@@ -43,7 +44,8 @@ class VariantAccount:
     """What one variant made of the cases on one provider.
 
     Attributes:
-        cases: names of the cases by how they ended: ``pass``, ``not_applicable``, ``other`` or a symptom.
+        cases: names of the cases by how they ended: ``pass``, ``not_applicable``, ``other`` or a
+            symptom.
     """
 
     variant: str
@@ -53,7 +55,11 @@ class VariantAccount:
     @property
     def run(self) -> int:
         """Cases that ONNX Runtime runs untouched, giving the suite's outputs."""
-        return sum(len(names) for how, names in self.cases.items() if how not in (Symptom.NOT_RUN, Symptom.UNSTABLE))
+        return sum(
+            len(names)
+            for how, names in self.cases.items()
+            if how not in (Symptom.NOT_RUN, Symptom.UNSTABLE)
+        )
 
     @property
     def broken(self) -> int:
@@ -65,7 +71,9 @@ def accounts(cells: Sequence[CellResult]) -> list[VariantAccount]:
     """One for each variant and provider, in the order of their first cells; names in alphabetical order."""
     found: dict[tuple[str, str], VariantAccount] = {}
     for cell in sorted(cells, key=lambda cell: cell.model):
-        account = found.setdefault((cell.variant, cell.provider), VariantAccount(cell.variant, cell.provider))
+        account = found.setdefault(
+            (cell.variant, cell.provider), VariantAccount(cell.variant, cell.provider)
+        )
         account.cases.setdefault(_how(cell), []).append(cell.model)
     order = list(dict.fromkeys((cell.variant, cell.provider) for cell in cells))
     return [found[key] for key in order]
@@ -91,9 +99,18 @@ def lines(cells: Sequence[CellResult], *, width: int, where: str) -> Iterator[Li
     cases = len({cell.model for cell in cells})
     yield Line(f"ONNX's own cases of operators: {cases:,}, by variant", "bold")
     for account in made:
-        counts = [f"{len(account.cases[how]):,} {words}" for how, words in _WORDS.items() if how in account.cases]
+        counts = [
+            f"{len(account.cases[how]):,} {words}"
+            for how, words in _WORDS.items()
+            if how in account.cases
+        ]
         passed = len(account.cases.get(PASS, ()))
-        text = " · ".join([f"{account.variant} on {account.provider}: {passed:,} of {account.run:,} pass", *counts])
+        text = " · ".join(
+            [
+                f"{account.variant} on {account.provider}: {passed:,} of {account.run:,} pass",
+                *counts,
+            ]
+        )
         yield from _wrapped(text, width, "  ", "red" if account.broken else "green")
         for how, words in _WORDS.items():
             if how not in _BLAMELESS and how in account.cases:

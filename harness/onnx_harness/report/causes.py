@@ -39,7 +39,8 @@ class Cause:
 def causes(failures: Iterable[CellResult]) -> list[Cause]:
     """Group failing cells by what is said of them, the gravest cause first.
 
-    Two cells have one cause where status, stage, symptom and reason are the same but for figures and names.
+    Two cells have one cause where status, stage, symptom and reason are the same but for figures
+    and names.
     """
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in failures:

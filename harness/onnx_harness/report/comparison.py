@@ -88,7 +88,9 @@ def changes(before: Results, after: Results) -> dict[str, list[Change]]:
 
 def sentence(grouped: dict[str, list[Change]]) -> str:
     """Return ``2 cells no longer pass, 1 passes now``; the cells that end as before come last."""
-    parts = [f"{len(members):,} {KINDS[kind].partition(':')[0]}" for kind, members in grouped.items()]
+    parts = [
+        f"{len(members):,} {KINDS[kind].partition(':')[0]}" for kind, members in grouped.items()
+    ]
     return ", ".join(parts) or "no cell in either run"
 
 
@@ -152,7 +154,11 @@ def _table(kind: str, members: Sequence[Change], folded: bool) -> Iterator[str]:
     yield from ("| cell | before | after | reason |", "|---|---|---|---|")
     for change in members[:MOST_ROWS]:
         reason = (change.after.reason if change.after else "") or ""
-        columns = (change.id, *(_said(cell) for cell in (change.before, change.after)), reason[:300])
+        columns = (
+            change.id,
+            *(_said(cell) for cell in (change.before, change.after)),
+            reason[:300],
+        )
         yield f"| {' | '.join(markdown(text) for text in columns)} |"
     if len(members) > MOST_ROWS:
         yield from ("", f"And {len(members) - MOST_ROWS:,} more in `report.html`.")

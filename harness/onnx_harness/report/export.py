@@ -26,7 +26,9 @@ def as_csv(cells: Sequence[CellResult]) -> str:
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(table[0] if table else ["id"])
     for row in table:
-        writer.writerow([_text(value) if isinstance(value, str) else value for value in row.values()])
+        writer.writerow(
+            [_text(value) if isinstance(value, str) else value for value in row.values()]
+        )
     return written.getvalue()
 
 

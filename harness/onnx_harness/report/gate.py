@@ -24,7 +24,10 @@ _STYLES: dict[Outcome, Style] = {
 def lines(report: GateReport, *, everything: bool = False) -> Iterator[Line]:
     """The gate's table: cells that don't pass with their reasons, all of them when ``everything``; then the verdict."""
     for finding in report.findings:
-        yield Line(printable(f"{finding.outcome.upper()} {finding.what}: {finding.reason}"), _STYLES[finding.outcome])
+        yield Line(
+            printable(f"{finding.outcome.upper()} {finding.what}: {finding.reason}"),
+            _STYLES[finding.outcome],
+        )
     width = max((len(cell.id) for cell in report.cells), default=0)
     for cell in _by_gravity(report.cells):
         if cell.outcome is Outcome.PASS and not cell.notes and not everything:
@@ -45,7 +48,15 @@ def lines(report: GateReport, *, everything: bool = False) -> Iterator[Line]:
 
 def page(report: GateReport) -> str:
     """The gate's part of a job's page, as GitHub's Markdown."""
-    return "\n".join([f"# Gate: {report.outcome.upper()}", "", f"{markdown(_tally(report))}.", "", *_body(report)])
+    return "\n".join(
+        [
+            f"# Gate: {report.outcome.upper()}",
+            "",
+            f"{markdown(_tally(report))}.",
+            "",
+            *_body(report),
+        ]
+    )
 
 
 def issue(report: GateReport) -> str:
@@ -62,14 +73,21 @@ def _body(report: GateReport) -> Iterator[str]:
         yield f"- **{finding.outcome.upper()}** {markdown(finding.what)}: {markdown(finding.reason)}"
     if report.findings:
         yield ""
-    shown = [cell for cell in _by_gravity(report.cells) if cell.outcome is not Outcome.PASS or cell.notes]
+    shown = [
+        cell for cell in _by_gravity(report.cells) if cell.outcome is not Outcome.PASS or cell.notes
+    ]
     if shown:
         yield "| cell | verdict | time, of the reference's | accepted | sees from | what |"
         yield "|---|---|---|---|---|---|"
     for cell in shown[:MOST_CELLS]:
         what = [f"{finding.what}: {finding.reason}" for finding in cell.findings]
         what += [f"note: {note}" for note in cell.notes]
-        columns = [markdown(cell.id), cell.outcome.upper(), *_columns(cell.nights), "<br>".join(map(markdown, what))]
+        columns = [
+            markdown(cell.id),
+            cell.outcome.upper(),
+            *_columns(cell.nights),
+            "<br>".join(map(markdown, what)),
+        ]
         yield f"| {' | '.join(columns)} |"
     if shown:
         yield ""
@@ -91,7 +109,9 @@ def _by_gravity(cells: Sequence[GatedCell]) -> list[GatedCell]:
 
 
 def _tally(report: GateReport) -> str:
-    counts = [(outcome, sum(cell.outcome is outcome for cell in report.cells)) for outcome in SEVERITY]
+    counts = [
+        (outcome, sum(cell.outcome is outcome for cell in report.cells)) for outcome in SEVERITY
+    ]
     told = ", ".join(f"{count:,} {outcome}" for outcome, count in counts if count)
     gated = sum(cell.nights is not None for cell in report.cells)
     return f"{counted(len(report.cells), 'cell')}: {told or 'none'}; latency gated in {gated:,}"

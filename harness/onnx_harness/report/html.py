@@ -1,7 +1,7 @@
 """report.html: the whole run in one file that needs nothing else: no network, and no script for what matters most.
 
-Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the page's script
-writes them as text nodes, never as markup.
+Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the
+page's script writes them as text nodes, never as markup.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ from onnx_harness.results.run import RunInfo
 
 # The page shows names out of untrusted models: should one slip through unescaped, it still can't
 # load or run a thing from elsewhere.
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
@@ -49,7 +47,8 @@ DIGITS = 5
 """Significant digits of the figures in the page, which shows at most four."""
 
 FAITHFUL_L2 = 4.0
-"""How many times what explains it an output may depart and be called faithful; the verdict's own."""
+"""How many times what explains it an output may depart and be called faithful; the verdict's
+own."""
 
 _SYMBOLS = {
     Status.PASS: "✓",
@@ -179,7 +178,7 @@ def _data(
                     "median": figures.median(cell),
                     "departure": figures.departure(cell),
                     "precision": figures.precision(cell),
-                    "sensitivity": figures.bites(cell).removeprefix("bites "),
+                    "sensitivity": figures.catches(cell).removeprefix("catches "),
                 },
             }
             for place, cell in enumerate(cells)

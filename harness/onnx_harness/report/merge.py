@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import encode
@@ -32,6 +33,8 @@ def merge(parts: Sequence[Results]) -> Results:
         The merged results, cells sorted by id.
     """
     head = min((part.run for part in parts), key=_run_order)
+    shards = {shard for part in parts for shard in part.run.shards}
+    head = replace(head, shards=tuple(sorted(shards, key=_shard_order)))
     cells: dict[str, CellResult] = {}
     for part in parts:
         for cell in part.cells:
@@ -42,7 +45,7 @@ def merge(parts: Sequence[Results]) -> Results:
 
 def differences(parts: Sequence[Results]) -> list[str]:
     """Return what speaks against reading merged results as one run: a sentence each."""
-    remarks = []
+    remarks = [*_shards_amiss({shard for part in parts for shard in part.run.shards})]
     for what, values in (
         ("processors", {part.run.host.cpu for part in parts}),
         ("seeds", {str(part.run.seed) for part in parts}),
@@ -64,6 +67,29 @@ def differences(parts: Sequence[Results]) -> list[str]:
     if changed:
         remarks.append(f"the runs have several files of {', '.join(changed)}")
     return remarks
+
+
+def _shards_amiss(shards: set[str]) -> Iterator[str]:
+    """Return what speaks against taking shards for one whole run: a sentence each."""
+    plans: dict[str, set[int]] = {}
+    for shard in shards:
+        place, _, plan = shard.partition(" ")
+        index, _, count = place.partition("/")
+        plans.setdefault(f"{count} {plan}", set()).add(int(index))
+    if len(plans) > 1:
+        yield (
+            f"the shards are parts of {len(plans)} different plans, so cells may be missing: give "
+            "every shard the same options, models and history"
+        )
+    for plan, present in sorted(plans.items()):
+        total = int(plan.partition(" ")[0])
+        missing = sorted({*range(1, total + 1)} - present)
+        if missing:
+            yield f"of {total} shards, {len(missing)} aren't here: {', '.join(map(str, missing))}"
+
+
+def _shard_order(shard: str) -> tuple[int, str]:
+    return int(shard.partition("/")[0]), shard
 
 
 def _run_order(run: RunInfo) -> tuple[str, str, str]:

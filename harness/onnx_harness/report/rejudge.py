@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from onnx_harness.results.cells import AccuracyRecord, CellResult, OutputAccuracy, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    OutputAccuracy,
+    Stage,
+    Status,
+    Symptom,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,9 @@ def rejudge(cells: Sequence[CellResult], bounds: Bounds) -> Rejudged:
             undecided[cell.id] = outcome
             outcome = cell
         judged.append(outcome)
-    changed = [new.id for new, old in zip(judged, cells, strict=True) if new.status is not old.status]
+    changed = [
+        new.id for new, old in zip(judged, cells, strict=True) if new.status is not old.status
+    ]
     return Rejudged(tuple(judged), tuple(changed), undecided)
 
 
@@ -69,7 +78,10 @@ def _cell(cell: CellResult, bounds: Bounds) -> CellResult | str:
     if cell.status is Status.FAIL and not _failed_by_values(cell):
         return cell
     one_set = cell.accuracy.input_sets == 1
-    verdicts = {name: usable(output, bounds, one_set=one_set) for name, output in cell.accuracy.outputs.items()}
+    verdicts = {
+        name: usable(output, bounds, one_set=one_set)
+        for name, output in cell.accuracy.outputs.items()
+    }
     if False in verdicts.values():
         return _failed(cell, bounds, verdicts)
     unknown = [name for name, verdict in verdicts.items() if verdict is None]
@@ -81,7 +93,9 @@ def _cell(cell: CellResult, bounds: Bounds) -> CellResult | str:
         return _bounded(cell, bounds, verdicts)
     if not _bound_was_why(cell):
         return "it fails for another reason than its bounds, or for one that isn't recorded"
-    passed = replace(cell, status=Status.PASS, stage=Stage.DONE, reason=None, detail=(), symptom=None)
+    passed = replace(
+        cell, status=Status.PASS, stage=Stage.DONE, reason=None, detail=(), symptom=None
+    )
     return _bounded(passed, bounds, verdicts)
 
 
@@ -92,7 +106,9 @@ def _failed_by_values(cell: CellResult) -> bool:
 def _bound_was_why(cell: CellResult) -> bool:
     """Decide whether the bounds alone made a cell fail: some output was unusable, all of them faithful."""
     outputs = cell.accuracy.outputs.values() if cell.accuracy else ()
-    return any(output.usable is False for output in outputs) and all(output.faithful for output in outputs)
+    return any(output.usable is False for output in outputs) and all(
+        output.faithful for output in outputs
+    )
 
 
 def usable(output: OutputAccuracy, bounds: Bounds, *, one_set: bool) -> bool | None:
@@ -146,20 +162,29 @@ def _bounded(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None])
     """Return the cell with its outputs' bounds and usability."""
     if cell.accuracy is None:
         return cell
-    outputs = {name: _with_bounds(output, bounds, verdicts[name]) for name, output in cell.accuracy.outputs.items()}
+    outputs = {
+        name: _with_bounds(output, bounds, verdicts[name])
+        for name, output in cell.accuracy.outputs.items()
+    }
     return replace(cell, accuracy=AccuracyRecord(cell.accuracy.input_sets, outputs))
 
 
 def _with_bounds(output: OutputAccuracy, bounds: Bounds, verdict: bool | None) -> OutputAccuracy:
     if bounds.sqnr_db is not None:
         share = 10 ** (-bounds.sqnr_db / 20)
-        return replace(output, usable=verdict, minimum_tolerance=output.rel_l2, rtol=share, atol=0.0)
+        return replace(
+            output, usable=verdict, minimum_tolerance=output.rel_l2, rtol=share, atol=0.0
+        )
     if bounds.rtol is None or bounds.atol is None:
         return replace(output, usable=verdict)
     needed = _needed(output)
-    same_ratio = needed is not None and math.isclose(needed[1] * bounds.rtol, needed[0] * bounds.atol)
+    same_ratio = needed is not None and math.isclose(
+        needed[1] * bounds.rtol, needed[0] * bounds.atol
+    )
     minimum = output.minimum_tolerance if same_ratio or output.max_abs == 0 else None
-    return replace(output, usable=verdict, minimum_tolerance=minimum, rtol=bounds.rtol, atol=bounds.atol)
+    return replace(
+        output, usable=verdict, minimum_tolerance=minimum, rtol=bounds.rtol, atol=bounds.atol
+    )
 
 
 def _failed(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]) -> CellResult:

@@ -95,13 +95,19 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
         x, y = across(times[place]), up(shares[place])
         named = place in front or len(timed) <= MOST_LABELS
         anchor = "end" if x > WIDTH * 0.55 else "start"
-        points.append(Point(places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front))
+        points.append(
+            Point(
+                places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front
+            )
+        )
     path = " ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front)
     return Scatter(
         block.model,
         block.provider,
         _apart(points),
-        tuple(Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))),
+        tuple(
+            Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))
+        ),
         tuple(Tick(up(value), _decade(value)) for value in _decades(floor, ceiling)),
         path,
         up(1.0),
@@ -159,4 +165,6 @@ def _is_free(box: tuple[float, float, float], boxes: Sequence[tuple[float, float
     start, end, height = box
     if start < LEFT or end > WIDTH:
         return False
-    return not any(start < right and left < end and abs(height - y) < 10 for left, right, y in boxes)
+    return not any(
+        start < right and left < end and abs(height - y) < 10 for left, right, y in boxes
+    )

@@ -48,16 +48,20 @@ class Choice:
     command: str = ""
 
 
-def choices(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> list[Choice]:
+def choices(
+    run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
+) -> list[Choice]:
     """Return one choice for each model and provider: those without a candidate first."""
     chosen = [_choice(block, models, run.command) for block in figures.blocks(cells)]
     return sorted(chosen, key=lambda choice: choice.fastest is not None)
 
 
 def is_candidate(cell: CellResult) -> bool:
-    """Decide whether a cell may be shipped: it passed, is faithful and usable, and ran where it was asked to.
+    """Decide whether a cell may be shipped: it passed, is faithful and usable, and ran where it was
+    asked to.
 
-    The share of nodes that a provider has to own is checked by the run: a cell below it isn't a pass.
+    The share of nodes that a provider has to own is checked by the run: a cell below it isn't a
+    pass.
     """
     if cell.status is not Status.PASS:
         return False
@@ -66,7 +70,8 @@ def is_candidate(cell: CellResult) -> bool:
 
 
 def is_faster(cell: CellResult) -> bool:
-    """Decide whether a speedup is shown: its 95% interval lies above 1, and the speed is the type's own.
+    """Decide whether a speedup is shown: its 95% interval lies above 1, and the speed is the type's
+    own.
 
     Float16 that a provider computes in float32 says nothing of the speed of float16.
     """
@@ -86,7 +91,8 @@ def transform_command(cell: CellResult, models: Mapping[str, ModelHeader], comma
         command: of the run, which spells options out where a variant's id only hints at them.
 
     Returns:
-        Empty where there is nothing to write: the untouched model, and levels of ONNX Runtime's own optimizer.
+        Empty where there is nothing to write: the untouched model, and levels of ONNX Runtime's own
+            optimizer.
     """
     if changes_no_file(cell.variant):
         return ""

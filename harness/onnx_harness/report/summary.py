@@ -36,9 +36,13 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
     lines += _causes(failures)
     lines += _choices(shipping.choices(run, cells, models))
     lines += _folded(f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures))
-    lines += _others("Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE])
+    lines += _others(
+        "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
+    )
     lines += _matrices(cells, models)
-    lines += _others("Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE])
+    lines += _others(
+        "Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE]
+    )
     lines += _folded("This run", _about(run))
     return _bounded(lines)
 
@@ -48,7 +52,11 @@ def _verdict(cells: Sequence[CellResult], failures: Sequence[CellResult]) -> str
         return "Nothing was checked"
     if not failures:
         passed = sum(cell.status is Status.PASS for cell in cells)
-        return f"Pass: {figures.counted(passed, 'cell')} right" if passed else "Nothing passed, nothing failed"
+        return (
+            f"Pass: {figures.counted(passed, 'cell')} right"
+            if passed
+            else "Nothing passed, nothing failed"
+        )
     why = sentence(causes(failures))
     return f"Fail: {figures.tally(failures)}" + (f", {why}" if why else "")
 
@@ -117,7 +125,10 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
         yield f"| {' | '.join(markdown(name) for name in names)} |"
     yield ""
     if len(failures) > MOST_FAILURES:
-        yield from (f"And {len(failures) - MOST_FAILURES:,} more, in `report.html` and `results.json`.", "")
+        yield from (
+            f"And {len(failures) - MOST_FAILURES:,} more, in `report.html` and `results.json`.",
+            "",
+        )
     for cell in failures[:MOST_FAILURES]:
         explanation = figures.explanation(cell)
         if len(explanation) > MOST_DETAIL:
@@ -148,7 +159,10 @@ def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> I
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     shown = {(cell.model, cell.variant): _figures(cell) for cell in cells}
     titles = {name: markdown(", ".join([name, *figures.about(name, models)])) for name in names}
-    yield from ("Worst error as the smallest tolerance that would pass; speedup against the untouched model.", "")
+    yield from (
+        "Worst error as the smallest tolerance that would pass; speedup against the untouched model.",
+        "",
+    )
     if len(variants) <= max(len(names), 8):
         yield from _grid("model", [markdown(variant) for variant in variants])
         for name in names:
@@ -178,7 +192,7 @@ def _figures(cell: CellResult) -> str:
     numbers = (
         figures.departure(cell),
         error,
-        figures.bites(cell),
+        figures.catches(cell),
         figures.median(cell),
         figures.speedup(cell),
     )
@@ -201,7 +215,9 @@ def _others(title: str, cells: Sequence[CellResult]) -> Iterator[str]:
         stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
         reason = _cut(cell.reason or "no reason given", MOST_REASON)
         reasons.setdefault(f"{stage}{reason}", []).append(cell.id)
-    yield from _folded(f"{title}: {figures.counted(len(cells), 'cell')}", [*_by_reason(reasons), ""])
+    yield from _folded(
+        f"{title}: {figures.counted(len(cells), 'cell')}", [*_by_reason(reasons), ""]
+    )
 
 
 def _by_reason(reasons: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -235,7 +251,14 @@ def _bounded(lines: Sequence[str]) -> str:
         if total > MOST_BYTES:
             # A block or a fold may be open here: both are closed, so that the remark is seen.
             return "\n".join(
-                [*kept, "", "</details></details>", "", "The rest doesn't fit here; it is in `report.html`.", ""]
+                [
+                    *kept,
+                    "",
+                    "</details></details>",
+                    "",
+                    "The rest doesn't fit here; it is in `report.html`.",
+                    "",
+                ]
             )
         kept.append(line)
     return "\n".join(kept)

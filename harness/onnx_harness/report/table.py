@@ -80,7 +80,8 @@ def lines(
     if quiet or len(cells) > MOST_CELLS:
         if not quiet:
             yield Line(
-                f"{len(cells):,} cells: failures and one line a model are shown here; every cell is in results.json"
+                f"{len(cells):,} cells: failures and one line a model are shown here; every cell "
+                "is in results.json"
             )
             yield from _model_lines(cells, width)
         if details:
@@ -96,14 +97,16 @@ def lines(
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
         yield from map(Line, wrapped(emulation, width))
-    if beside := figures.beside_levels(cells):
+    if beside := figures.compared_with_levels(cells):
         yield Line(beside)
     style: Style = "red" if failures or not cells else "green"
     pointer = f" · {where}" if where else ""
     yield Line(printable(f"{figures.sentence(cells)}{pointer}"), style)
 
 
-def _block(block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None) -> Iterator[Line]:
+def _block(
+    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None
+) -> Iterator[Line]:
     yield _header(block, layout.total, models)
     rows = [[cell] for cell in block.cells] if details is not None else _alike(block.cells)
     for cell, *others in rows:
@@ -124,7 +127,11 @@ def _header(block: Block, width: int, models: Mapping[str, ModelHeader]) -> Line
     about = ", ".join(figures.about(block.model, models))
     left = printable(f"{block.model} ({about})" if about else block.model)
     threads = {cell.latency.threads for cell in block.cells if cell.latency}
-    right = printable(", ".join([block.provider, *(figures.counted(number, "thread") for number in sorted(threads))]))
+    right = printable(
+        ", ".join(
+            [block.provider, *(figures.counted(number, "thread") for number in sorted(threads))]
+        )
+    )
     left = _cut(left, width - len(right) - 2)
     return Line(f"{left}{right:>{width - len(left)}}", "bold")
 
@@ -139,11 +146,12 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
     variant = max(widest(printable(cell.variant) for cell in cells), 18)
     departure = widest(figures.departure(cell) for cell in numbered)
     error = widest(figures.worst_error(cell) for cell in numbered)
-    bites = widest(figures.bites(cell) for cell in numbered)
+    bites = widest(figures.catches(cell) for cell in numbered)
     median = widest(figures.median(cell) for cell in numbered)
     speedup = widest(figures.speedup(cell) for cell in numbered)
     nodes = widest(figures.nodes(cell) for cell in numbered)
-    taken = 2 + 2 + 5 + sum(2 + column for column in (departure, error, bites, median, speedup) if column)
+    columns = (departure, error, bites, median, speedup)
+    taken = 2 + 2 + 5 + sum(2 + column for column in columns if column)
     growth = widest(figures.growth(cell) for cell in numbered)
     if taken + variant + 2 + nodes + 2 + growth > width:
         growth = 0
@@ -180,20 +188,29 @@ def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
     name = _cut(printable(name or cell.variant), layout.variant)
     start = f"  {name:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
-        where = "" if cell.stage is Stage.DONE else f"at {cell.stage}" if cell.status in BAD else f"{cell.stage}: "
+        where = (
+            ""
+            if cell.stage is Stage.DONE
+            else f"at {cell.stage}"
+            if cell.status in BAD
+            else f"{cell.stage}: "
+        )
         # The reason of a failure follows on lines of its own, uncut.
         why = where if cell.status in BAD else f"{where}{printable(cell.reason or '')}"
         return _cut(f"{start}  {why}".rstrip(), layout.total)
     columns = [
         f"{figures.departure(cell):<{layout.departure}}" if layout.departure else None,
         f"{figures.worst_error(cell):<{layout.error}}" if layout.error else None,
-        f"{figures.bites(cell):<{layout.bites}}" if layout.bites else None,
+        f"{figures.catches(cell):<{layout.bites}}" if layout.bites else None,
         f"{figures.median(cell):>{layout.median}}" if layout.median else None,
         f"{figures.speedup(cell):<{layout.speedup}}" if layout.speedup else None,
         f"{figures.nodes(cell):<{layout.nodes}}" if layout.nodes else None,
         figures.growth(cell) if layout.growth else None,
     ]
-    return _cut("  ".join([start, *(column for column in columns if column is not None)]).rstrip(), layout.total)
+    return _cut(
+        "  ".join([start, *(column for column in columns if column is not None)]).rstrip(),
+        layout.total,
+    )
 
 
 def _detail(cell: CellResult) -> Iterator[Line]:
@@ -201,10 +218,15 @@ def _detail(cell: CellResult) -> Iterator[Line]:
     explanation = figures.explanation(cell)
     most = MOST_DETAIL if len(explanation) > MOST_DETAIL + 1 else len(explanation)
     # The last line is the command that runs the cell alone.
-    chosen = explanation if most == len(explanation) else (*explanation[: most - 1], explanation[-1])
+    chosen = (
+        explanation if most == len(explanation) else (*explanation[: most - 1], explanation[-1])
+    )
     for index, text in enumerate(chosen):
         if len(chosen) < len(explanation) and index == len(chosen) - 1:
-            yield Line(f"    ({len(explanation) - len(chosen)} lines left out here; all are in results.json)")
+            yield Line(
+                f"    ({len(explanation) - len(chosen)} lines left out here; all are in "
+                "results.json)"
+            )
         yield Line(f"    {printable(text)}")
 
 

@@ -64,7 +64,9 @@ TERMS: dict[str, Term] = {
         "The smallest relative tolerance that would pass, over the one used: above 100% it fails.",
         _JUDGED,
     ),
-    "l2": Term("relative L2 error", "The norm of the difference over the norm of the reference.", _JUDGED),
+    "l2": Term(
+        "relative L2 error", "The norm of the difference over the norm of the reference.", _JUDGED
+    ),
     "sqnr": Term(
         "SQNR",
         "Signal to quantization noise ratio in decibels: 20 dB are a relative L2 error of 10%.",
@@ -78,7 +80,8 @@ TERMS: dict[str, Term] = {
     ),
     "pairs": Term(
         "pairs",
-        "Two fresh sessions, variant and baseline, that take turns on the same inputs. A pair is one reading.",
+        "Two fresh sessions, variant and baseline, that take turns on the same inputs. A pair is "
+        "one reading.",
         _TIMED,
     ),
     "placement": Term(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 
+from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.results.outcome import Outcome
 
 
@@ -46,6 +47,7 @@ class Symptom(StrEnum):
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
     INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
+    ENVIRONMENT = "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
     VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
 
 
@@ -382,6 +384,8 @@ class CellResult:
         accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
             those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
+        diagnosis: the cause of its failure; None where it wasn't searched for.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
     """
 
     id: str
@@ -408,3 +412,5 @@ class CellResult:
     coverage: CoverageRecord | None = None
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
+    diagnosis: Diagnosis | None = None
+    peak_bytes: int | None = None

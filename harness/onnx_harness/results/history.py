@@ -96,6 +96,19 @@ _INSERT_CELL = """
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What judging a cell took.
+
+    Attributes:
+        seconds: of all its stages.
+        peak_bytes: of memory; None where that isn't known.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PastCell:
     """A cell as it ended in a run."""
 
@@ -138,10 +151,8 @@ class History:
         Raises:
             ResultsError: it can't be written.
         """
-        host = run.host
-        row = (run.id, run.started, run.command, run.seed, host.cpu, host.cores, _json(run.versions), _json(run))
         with self._explained(), self._transaction():
-            self._database.execute("INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._enter(run)
         self._run_id = run.id
 
     def put(self, cell: CellResult) -> None:
@@ -152,6 +163,27 @@ class History:
         """
         with self._explained(), self._transaction():
             self._database.execute(_INSERT_CELL, _cell_row(self._run_id, cell))
+
+    def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
+        """Enter those cells of another run that the history lacks, and the run itself where it lacks that.
+
+        Returns:
+            How many cells were entered.
+
+        Raises:
+            ResultsError: it can't be written; then nothing was entered.
+        """
+        with self._explained():
+            query = "SELECT cell_id FROM cells WHERE run_id = ?"
+            present = {cell_id for (cell_id,) in self._database.execute(query, (run.id,))}
+        missing = [cell for cell in cells if cell.id not in present]
+        if not missing:
+            return 0
+        with self._explained(), self._transaction():
+            self._enter(run, "OR IGNORE")
+            rows = (_cell_row(run.id, cell) for cell in missing)
+            self._database.executemany(_INSERT_CELL.replace("REPLACE", "IGNORE"), rows)
+        return len(missing)
 
     def runs(self) -> tuple[RunInfo, ...]:
         """Every run, oldest first.
@@ -190,6 +222,22 @@ class History:
             rows = self._database.execute(query, (run_id,)).fetchall()
         return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
 
+    def measured(self) -> dict[str, Measured]:
+        """What each cell took in the latest run that judged it, by cell id.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        # SQLite takes the other columns from the row that has the maximum (https://sqlite.org/lang_select.html#bareagg).
+        query = """
+            SELECT cell_id, max(number), json_extract(cells.json, '$.peak_bytes'),
+                (SELECT total(value) FROM json_each(cells.json, '$.seconds'))
+            FROM cells JOIN runs USING (run_id) GROUP BY cell_id
+        """
+        with self._explained():
+            rows = self._database.execute(query).fetchall()
+        return {cell_id: Measured(seconds, peak) for cell_id, _, peak, seconds in rows}
+
     def note_accepted(self, levels: Sequence[Level]) -> None:
         """Keep who moved which levels, when and why: all of them or none.
 
@@ -224,6 +272,11 @@ class History:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _enter(self, run: RunInfo, conflict: str = "") -> None:
+        host = run.host
+        row = (run.id, run.started, run.command, run.seed, host.cpu, host.cores, _json(run.versions), _json(run))
+        self._database.execute(f"INSERT {conflict} INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _check_whole(self) -> None:
         """A damaged file is found before anything is added to it, which would make it worse."""

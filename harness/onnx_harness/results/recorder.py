@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_harness.errors import ResultsError
@@ -11,10 +12,34 @@ from onnx_harness.results.history import FILE_NAME as HISTORY
 from onnx_harness.results.history import History
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import ResultsWriter
+from onnx_harness.results.verdicts import VerdictFiles, reusable
+
+_MENDED_RUNS = 2
+"""How many of the latest runs are looked at for cells that the history lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the file of a verdict is called by.
+
+    Attributes:
+        key: of the content that the verdict depends on; empty where there is none.
+        timing: of what its latency depends on beyond that.
+        reused: the file is there already, from an earlier run.
+    """
+
+    key: str = ""
+    timing: str = ""
+    reused: bool = False
+
+
+NO_ENTRY = Entry()
 
 
 class Recorder:
-    """Puts each cell into results.json and into the history as it ends.
+    """Puts each cell into a file of its own as it ends, and from there into results.json and the history.
+
+    What a killed run had put into its files and not yet into the history gets there when the next run starts.
 
     Args:
         report_dir: where both are.
@@ -32,16 +57,28 @@ class Recorder:
     def __init__(self, report_dir: Path, run: RunInfo) -> None:
         self.warnings: list[str] = []
         self.incomplete: str | None = None
-        self._writer = ResultsWriter(report_dir, run)
+        self._writer = ResultsWriter(report_dir, run)  # it holds the folder's lock from here on
+        self._files: VerdictFiles | None = VerdictFiles(report_dir)
         self._history: History | None = None
         try:
             self._history = History(report_dir / HISTORY)
+            self._mend_history()
             self._history.begin(run)
         except ResultsError as error:
             self._give_up_history(error)
+        try:
+            self._files.begin(run)
+        except ResultsError as error:
+            self._give_up_files(error)
 
-    def put(self, cell: CellResult) -> None:
-        """Keep a cell, or the newer state of one. Raises nothing that the disk or the database does."""
+    def put(self, cell: CellResult, entry: Entry = NO_ENTRY) -> None:
+        """Keep a cell, or the newer state of one. Raises nothing that the disk or the database does.
+
+        Args:
+            cell: as it ended.
+            entry: what its file is called by.
+        """
+        self._put_file(cell, entry)
         try:
             self._writer.put(cell)
             self.incomplete = None  # A later write brings what an earlier one couldn't.
@@ -59,9 +96,38 @@ class Recorder:
             self._writer.finish()
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
+        if self._files is not None:
+            self._files.close()
         if self._history is not None:
             self._history.close()
             self._history = None
+
+    def _put_file(self, cell: CellResult, entry: Entry) -> None:
+        if self._files is None:
+            return
+        try:
+            if entry.reused:
+                self._files.note(cell, entry.key)
+            else:
+                key = entry.key if reusable(cell) else ""
+                self._files.put(cell, key, entry.timing if cell.latency is not None else "")
+        except ResultsError as error:
+            self._give_up_files(error)
+
+    def _mend_history(self) -> None:
+        """Enter what the files of earlier runs have and the history lacks: a kill came between the two."""
+        assert self._files is not None
+        assert self._history is not None
+        for run_id in self._files.runs()[-_MENDED_RUNS:]:
+            with contextlib.suppress(ResultsError):  # its list has no head: no cell of it had ended
+                run, cells = self._files.read_run(run_id)
+                self._history.adopt(run, cells)
+
+    def _give_up_files(self, error: ResultsError) -> None:
+        self.warnings.append(f"Verdicts have no files of their own from here on, for --resume: {error}")
+        if self._files is not None:
+            self._files.close()
+            self._files = None
 
     def _give_up_history(self, error: ResultsError) -> None:
         self.warnings.append(f"This run isn't in the history from here on: {error}")

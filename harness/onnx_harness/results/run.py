@@ -69,6 +69,8 @@ class RunInfo:
         started: ISO 8601, UTC.
         command: what was typed, quoted for a shell.
         versions: ``python`` and distribution names to versions.
+        shards: those whose cells it has, such as ``1/4 3f2a9c00d1e2``: the part, of how many, and a hash of the plan
+            that they are parts of; empty where the run wasn't cut.
     """
 
     id: str
@@ -77,6 +79,7 @@ class RunInfo:
     seed: int
     host: HostInfo
     versions: dict[str, str]
+    shards: tuple[str, ...] = ()
 
 
 def gather(command: str, seed: int, devices: Mapping[str, str] | None = None) -> RunInfo:
@@ -94,7 +97,7 @@ def gather(command: str, seed: int, devices: Mapping[str, str] | None = None) ->
         command=command,
         seed=seed,
         host=this_host(devices),
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -103,14 +106,15 @@ def this_host(devices: Mapping[str, str] | None = None) -> HostInfo:
     return HostInfo(_processor(), _cores(), _memory_bytes(), platform.platform(), dict(devices or {}))
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """What is installed here that a verdict may depend on: ``python`` and distribution names to versions."""
+    installed = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
-            versions[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return installed
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ from onnx_harness.report.failures import wrapped
 from onnx_harness.report.table import Line, ModelHeader, lines
 from onnx_harness.report.write import SUMMARY, write_reports
 from onnx_harness.results.cells import CellResult, Status
-from onnx_harness.results.recorder import Recorder
+from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
 from onnx_harness.results.run import RunInfo
 
 
@@ -35,21 +35,30 @@ class Account:
         self._recorder = Recorder(report_dir, run) if report_dir is not None else None
         self._cells: dict[str, CellResult] = {}
         self._models: dict[str, ModelHeader] = {}
+        self._entries: dict[str, Entry] = {}
         self._cases: set[str] = set()  # of a suite: they are counted, not listed
         self.incomplete: str | None = None
 
-    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "") -> None:
-        """Keep a verdict, or the newer state of one; ``suite`` is the one that its model is a case of."""
+    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY) -> None:
+        """Keep a verdict, or the newer state of one.
+
+        Args:
+            cell: as it ended.
+            model: what is said about its model.
+            suite: the one that its model is a case of.
+            entry: what the file of the verdict is called by.
+        """
         if suite:
             self._cases.add(cell.id)
         self._models[cell.model] = model
+        self._entries[cell.id] = entry
         self.update(cell)
 
     def update(self, cell: CellResult) -> None:
         """Keep the newer state of a cell that was put before."""
         self._cells[cell.id] = cell
         if self._recorder is not None:
-            self._recorder.put(cell)
+            self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY))
 
     def finish(self) -> None:
         """Write the summaries."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
@@ -15,20 +15,27 @@ from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
-from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
+from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK, Worker
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.providers.sessions import thread_environment
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
+from onnx_harness.run.jobs import Jobs
+from onnx_harness.run.past import Past
+from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 Answer = TypeVar("Answer")
+
+MACHINE_RETRIES = 2
+"""So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
 """So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
@@ -39,21 +46,29 @@ class Runner:
     """Judges cells in a worker process and times those that pass.
 
     Attributes:
+        past: what earlier runs found out.
         devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
     """
 
-    def __init__(self, settings: Settings, *, plain: bool = False, recorded: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, plain: bool = False, recorded: Path | None = None, threads: int | None = None
+    ) -> None:
         """Nothing is started before it's needed.
 
         Args:
             settings: of the run.
             plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
             recorded: a ``.npz`` whose input sets are used instead of all others.
+            threads: of the worker's sessions, where several runners share the machine.
         """
         self.settings = settings
         self._plain = plain
         self._recorded = recorded
+        self._threads = threads
+        self._jobs: Jobs | None = None
+        self._closed = False
         self.devices: dict[str, str] = {}
+        self.past = Past(settings)
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
@@ -68,6 +83,25 @@ class Runner:
         """Start the worker now: it gets ready while the run is still being prepared."""
         with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error, where it can be told
             self._started_worker()
+
+    def start_jobs(self, groups: Sequence[Group], count: int) -> None:
+        """Judge those cells in the background, in ``count`` processes; :meth:`judge` waits for each."""
+        cores = this_host(self.devices).cores
+
+        def other() -> Runner:
+            return Runner(
+                self.settings,
+                plain=self._plain,
+                recorded=self._recorded,
+                threads=max(1, cores // count),
+            )
+
+        self._jobs = Jobs(groups, count, other)
+
+    def end_jobs(self) -> None:
+        """Wait for what is judged in the background: what is timed has to be alone on the machine."""
+        if self._jobs is not None:
+            self._jobs.join()
 
     def warm(self) -> None:
         """Wait until the worker is ready, so that what is timed next isn't its start."""
@@ -85,21 +119,32 @@ class Runner:
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
+            self._judged[cell.id] = Judged(replace(earlier, latency=None))
+        if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
+            self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
-            self._judged[cell.id] = self._judge(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            judged = self._judge_persistently(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            if self._worker is not None and unloadable is None:
+                judged = replace(judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes))
+            self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
+        self.end_jobs()
         result = self.judge(cell)
-        task = self._task(cell)
+        task = self.task(cell)
         try:
+            if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
+                artifact = self._started_worker().call(pipeline.artifact_of, task)
+                self._judged[cell.id] = Judged(result, artifact.model.path, artifact.level)
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+            reason = f"can't be timed: {named(error)}"
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
         result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
         self._timed[cell.id] = (cell, result)
@@ -131,7 +176,7 @@ class Runner:
         if self._pinned is None:
             return result
         try:
-            task = self._task(cell)
+            task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
         return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
@@ -159,11 +204,10 @@ class Runner:
             done = f"{settled} of {count} settled"
             say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
-                sets = self._started_worker().call(pipeline.timing_inputs, self._task(cell))
+                sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
-                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-                record = verdicts.without_second(decided[name], words)
+                record = verdicts.without_second(decided[name], named(error))
             if record is None:
                 waiting.append(name)
                 continue
@@ -187,7 +231,7 @@ class Runner:
             WorkerDied: it crashed, hung or ate its memory.
             Exception: whatever it raised.
         """
-        return self._started_worker().call(function, self._task(cell), self._judged[cell.id], *args)
+        return self._started_worker().call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
         """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
@@ -195,17 +239,22 @@ class Runner:
 
     def close(self) -> None:
         """End the worker and the pinned reference, and keep the cache within its limit."""
+        self._closed = True
+        if self._jobs is not None:
+            self._jobs.close()
         if self._pinned is not None:
             self._pinned.close()
         if self._worker is not None:
             self._worker.close()
             self._worker = None
             with contextlib.suppress(ResultsError):
-                Cache(cache_root()).prune_if_due()
+                workbench().cache.prune_if_due()
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
-            environment: dict[str, str] = {}
+            if self._closed:
+                raise WorkerNotStarted("the run has ended")
+            environment = {} if self._threads is None else thread_environment(self._threads)
             for name in self.settings.provider:
                 environment.update(providers.get(name).environment)
             self._worker = Worker(
@@ -213,7 +262,8 @@ class Runner:
             )
         return self._worker
 
-    def _task(self, cell: Cell) -> Task:
+    def task(self, cell: Cell) -> Task:
+        """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
             self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
@@ -228,6 +278,33 @@ class Runner:
             recorded=self._recorded,
         )
 
+    def _adopt(self, cell: Cell, other: Runner) -> None:
+        """Take over what another runner found out about a cell, for whoever asks further."""
+        self._judged[cell.id] = other._judged[cell.id]
+        if cell.id in other._fatal:
+            self._fatal[cell.id] = other._fatal[cell.id]
+        if cell.card.path in other._without_unusual:
+            self._without_unusual[cell.card.path] = other._without_unusual[cell.card.path]
+
+    def _judge_persistently(self, cell: Cell) -> Judged:
+        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it stays; no verdict.
+
+        A crash that doesn't come back is a failure all the same, and says that it is flaky.
+        """
+        judged = self._judge(cell)
+        for _ in range(MACHINE_RETRIES):
+            if judged.result.symptom is not Symptom.ENVIRONMENT:
+                break
+            judged = self._judge(cell)
+        if not judged.crashed:
+            return judged
+        self._unloadable.pop(cell.card.path, None)
+        again = self._judge(cell)
+        if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
+            return judged
+        note = f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at {again.result.stage}"
+        return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+
     def _judge(self, cell: Cell) -> Judged:
         ended = CellResult(
             id=cell.id,
@@ -240,7 +317,7 @@ class Runner:
             card_sha256=cell.card.digest(),
         )
         try:
-            judged = self._started_worker().call(pipeline.judge, self._task(cell))
+            judged = self._started_worker().call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
@@ -265,10 +342,12 @@ class Runner:
             ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
             if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
                 return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            judged = Judged(replace(ended, symptom=Symptom.CRASH))
+            judged = Judged(replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed))
             if at_load:
                 self._unloadable[cell.card.path] = judged
             return judged
+        except (WorkerNotStarted, ResultsError) as error:
+            return Judged(replace(ended, reason=str(error), symptom=Symptom.ENVIRONMENT))
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
@@ -287,7 +366,7 @@ class Runner:
             return self._judge(cell)
         reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
         crash = replace(ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH)
-        return Judged(crash, failing=(note.place,))
+        return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
 
     def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
         """``judged`` with what is to be said of the unusual input sets that the worker died of."""
@@ -303,7 +382,7 @@ class Runner:
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
         try:
-            self._started_worker().call(pipeline.run_untouched, self._task(cell), place)
+            self._started_worker().call(pipeline.run_untouched, self.task(cell), place)
         except WorkerDied:
             return False
         except Exception:  # it refuses that set in so many words: nothing died

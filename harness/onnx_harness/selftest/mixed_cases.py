@@ -55,12 +55,15 @@ class MixedCase:
 
 
 def _square(size: float) -> Pattern:
-    body = "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) {0}out = Mul ({0}rt, {0}dn)"
+    body = (
+        "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) {0}out = Mul ({0}rt, {0}dn)"
+    )
     return Pattern("square and root", body, {"up": size, "dn": 1 / size}, ("sq", "rt"))
 
 
 def _overflow(size: float) -> Pattern:
-    body = "{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up) {0}back = Mul ({0}far, {0}dn) {0}out = Tanh ({0}back)"
+    body = """{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up) {0}back = Mul ({0}far, {0}dn)
+              {0}out = Tanh ({0}back)"""
     return Pattern("overflow", body, {"up": size, "dn": 1 / size**2}, ("far", "back"))
 
 
@@ -138,7 +141,7 @@ _STRENGTHS = {
     _square: (1e3, 3e3, 8e3),
     _overflow: (800.0, 2000.0, 6000.0),
     _cancellation: (7000.0, 8000.0, 9000.0),
-    _difference_of_squares: (60.0, 100.0, 200.0),
+    _difference_of_squares: (100.0, 150.0, 200.0),
     _epsilon: (6e-4, 1e-3, 8e-4),
     _subnormal: (1e-7, 2e-7, 5e-7),
     _angle: (2000.7, 3000.1, 5000.3),

@@ -20,6 +20,7 @@ from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
 from onnx_harness.selftest.half_rows import HALF
+from onnx_harness.selftest.mixed_rows import MIXED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.selftest.tree_rows import TREES
@@ -190,6 +191,7 @@ ROWS = {
             _honest("fp16", HONEST_FP16), _told_of_false, none_bad),
         HALF,
         QUANTIZED,
+        MIXED,
         TREES,
         VOCABULARIES,
         Row("cost", "the accuracy stage from a cold cache, beside itself without all this", "at most 2x",

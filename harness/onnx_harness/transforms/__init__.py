@@ -18,8 +18,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.extensions import extensions
 from onnx_harness.names import OptionValue, Step
+from onnx_harness.names.extensions import extensions, registered
 
 if TYPE_CHECKING:
     import onnx
@@ -203,27 +203,16 @@ def left_out() -> tuple[str, ...]:
 
 @cache
 def _registered() -> tuple[Mapping[str, Transform], tuple[str, ...]]:
-    found: dict[str, Transform] = {}
-    for info in pkgutil.iter_modules(__path__):
-        for transform in _declared(importlib.import_module(f"{__name__}.{info.name}")):
-            found.update(dict.fromkeys(transform.forms, transform))
-    problems = []
-    for extension in extensions(ENTRY_POINTS):
-        if extension.problem is not None:
-            problems.append(extension.sentence())
-            continue
-        for transform in _declared(extension.loaded):
-            taken = [name for name in transform.forms if name in found]
-            if taken:
-                problems.append(extension.sentence(f"there is a transform called '{taken[0]}' already"))
-            else:
-                found.update(dict.fromkeys(transform.forms, transform))
-    return found, tuple(problems)
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    ours = {form: transform for module in modules for forms, transform in _declared(module) for form in forms}
+    return registered(ours, extensions(ENTRY_POINTS), _declared, "transform")
 
 
-def _declared(module: object) -> Iterable[Transform]:
+def _declared(module: object) -> Iterable[tuple[Iterable[str], Transform]]:
+    """Give each transform that a module declares with the names of its forms."""
     declared: Transform | tuple[Transform, ...] = getattr(module, "TRANSFORM", ())
-    return (declared,) if isinstance(declared, Transform) else declared
+    transforms = (declared,) if isinstance(declared, Transform) else declared
+    return [(transform.forms, transform) for transform in transforms]
 
 
 def bind(step: Step) -> BoundStep:

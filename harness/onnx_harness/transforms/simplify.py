@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import did_you_mean
 from onnx_harness.transforms import Parts, Transform, detail, parse_shape
 from onnx_harness.transforms.passes import NAMES as PASSES
+from onnx_harness.transforms.simplification.rule_names import RULES
 
 if TYPE_CHECKING:
     import onnx
 
 MAX_GROWTH_BYTES = 1 << 20
-RULES = (
-    *("lift constants", "inline branches", "remove dead", "merge initializers", "merge nodes", "remove nops"),
-    *("fold dimensions", "fold reshapes", "merge chains", "merge pairs", "fold constants", "fuse pads"),
-    *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
-)
 
 Shapes = Sequence[str] | Mapping[str, Sequence[int]]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,11 +10,9 @@ import numpy as np
 import onnx
 
 from onnx_harness.inputs.graph import terms
-from onnx_harness.inputs.graph.attributes import attribute, label
+from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.graph.scopes import Scope
-from onnx_harness.inputs.graph.signature import Container, Dim, Input, addends
 from onnx_harness.inputs.graph.terms import Maybe, Term
-from onnx_harness.model.ops import is_standard
 
 Dims = tuple[Maybe, ...]
 
@@ -112,112 +109,6 @@ class Shapes:
                 if dim != 1:
                     made[place] = dim if made[place] == 1 else self.joined(made[place], dim, why)
         return tuple(made)
-
-
-def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
-    """Follow the inputs' dimensions through the main graph; bodies of other graphs are left out.
-
-    Args:
-        scope: the main graph.
-        inputs: of the model.
-    """
-    from onnx_harness.inputs.graph.shape_rules import RULES
-
-    found = Shapes(scope)
-    for name, entry in inputs.items():
-        if entry.dims is not None and entry.container is Container.TENSOR:
-            found.dims[name] = tuple(_term(dim) for dim in entry.dims)
-    for node in scope.nodes:
-        if not is_standard(node):
-            continue
-        # A node that isn't what its operator asks for tells nothing; the reference will say what is wrong with it.
-        with contextlib.suppress(IndexError, TypeError, ValueError):
-            if (numbers := _computed(found, node)) is not None:
-                found.numbers[node.output[0]] = numbers
-            if (rule := RULES.get(node.op_type)) is None:
-                continue
-            shapes = [found.shape(name) if name else None for name in node.input]
-            for output, dims in zip(node.output, rule(found, node, shapes, f"in {label(node)}"), strict=False):
-                if output and dims is not None:
-                    found.dims[output] = _refined(dims, scope.shape(output))
-    return found
-
-
-def _term(dim: Dim) -> Term:
-    if isinstance(dim, int):
-        return dim
-    parts = addends(dim)
-    made = terms.total([int(part) if part.isdigit() else part for part in parts])
-    return dim if made is None else made
-
-
-def _refined(dims: Dims, inferred: Sequence[int | str | None] | None) -> Dims:
-    """``dims``, and the numbers that shape inference found where nothing is known."""
-    if inferred is None or len(inferred) != len(dims):
-        return dims
-    return tuple(
-        known if dim is None and isinstance(known, int) else dim for dim, known in zip(dims, inferred, strict=True)
-    )
-
-
-def _computed(found: Shapes, node: onnx.NodeProto) -> Dims | None:
-    """The elements of a node's output where they are numbers computed from shapes."""
-    op = node.op_type
-    if op in ("Shape", "Size"):
-        dims = found.shape(node.input[0])
-        if dims is None:
-            return None
-        return (terms.product(dims),) if op == "Size" else dims[slice(*_ends(node))]
-    whole = found.shape(node.input[0]) if node.input else None
-    if whole is not None and len(whole) > 1:  # a table, and no shape
-        return None
-    numbers = [found.contents(name) if name else None for name in node.input]
-    first = numbers[0] if numbers else None
-    if first is None:
-        return None
-    if op in ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Flatten"):
-        return first
-    if op == "Cast":
-        return first if attribute(node, "to", 0) in _NUMBERS else None
-    if op == "Concat":
-        known = [each for each in numbers if each is not None]
-        return tuple(dim for each in known for dim in each) if len(known) == len(numbers) else None
-    if op == "Gather":
-        wanted = found.integers(node, 1, "")
-        if wanted is None or any(not -len(first) <= index < len(first) for index in wanted):
-            return None
-        return tuple(first[index] for index in wanted)
-    if op == "Slice":
-        starts, ends = found.integers(node, 1, "starts"), found.integers(node, 2, "ends")
-        if not starts or not ends or len(starts) != 1 or len(ends) != 1 or len(node.input) > 4:
-            return None
-        return first[starts[0] : ends[0]]
-    if op == "ReduceProd":
-        return (terms.product(first),)
-    if op in _ARITHMETIC and len(numbers) == 2 and numbers[1] is not None:
-        return tuple(_elementwise(op, first, numbers[1]))
-    return None
-
-
-_NUMBERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-_ARITHMETIC = {
-    "Add": terms.add,
-    "Sub": terms.subtract,
-    "Mul": terms.multiply,
-    "Div": terms.divide,
-    "Min": terms.least,
-}
-
-
-def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
-    return attribute(node, "start", None), attribute(node, "end", None)
-
-
-def _elementwise(op: str, left: Dims, right: Dims) -> Iterator[Maybe]:
-    count = max(len(left), len(right))
-    if {len(left), len(right)} <= {1, count}:
-        for place in range(count):
-            yield _ARITHMETIC[op](left[place % len(left)], right[place % len(right)])
 
 
 def sliced(dim: Maybe, start: Maybe, end: Maybe, step: int) -> Maybe:

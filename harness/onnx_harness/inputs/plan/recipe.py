@@ -12,8 +12,9 @@ import onnx
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.cards.toml import Scalar
 from onnx_harness.inputs.decisions.lookups import keys_by_column
+from onnx_harness.inputs.graph.follow import read
 from onnx_harness.inputs.graph.scopes import GraphView, Scope, view
-from onnx_harness.inputs.graph.shapes import Relation, read
+from onnx_harness.inputs.graph.shapes import Relation
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, evaluate, read_inputs
 from onnx_harness.inputs.graph.walk import Findings, follow
 from onnx_harness.inputs.plan import sizes as sizing
@@ -24,6 +25,7 @@ from onnx_harness.inputs.plan.rules import Make, Rule, rule_for
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, set_name
+from onnx_harness.model.inlining import inline_functions
 
 _SEQUENCE_LENGTH = 2
 _MOST_ELEMENTS = 1 << 24  # of one input with dynamic dimensions: 64 MiB of float32
@@ -175,8 +177,6 @@ def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
     """The main graph with the model's own functions in the place of their calls, where that can be done."""
     if not model.functions:
         return graph.main
-    from onnx_harness.model.inlining import inline_functions
-
     try:
         return view(inline_functions(model)).main
     except Exception:  # what the inliner raises on a function that isn't valid has no common class

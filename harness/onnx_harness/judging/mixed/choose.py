@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,13 @@ from onnx_harness import providers
 from onnx_harness.errors import NotApplicable
 from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import half_verdict
+from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, UNLIMITED, Account, Effort, Mix
+from onnx_harness.judging.mixed.quantized import find_floats
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
 from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switches import MASK, Switched, atoms_of, switched, through_moves
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.ops import MOVES
@@ -32,98 +32,36 @@ from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT16
+from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-MOST_RUNS = 60
-_RESERVED = 16  # of them: to confirm on all input sets, and to verify
-_MOST_CORRECTIONS = 3
+# Roundings that a node is worth, where there's nothing else to choose by: at least these, and at least these next.
+_SUSPECT = (30.0, 6.0)
 _UNITS = {FLOAT16: 2.0**-11}
 _BFLOAT16_UNIT = 2.0**-8
 # A Cast reads and writes what its node does: of a node that only moves memory it is as much again.
 _CAST_PRICE = 0.5
 
 
-@dataclass(slots=True)
-class Account:
-    """What a search has cost."""
-
-    sessions: int = 0
-    runs: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.started
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """The nodes that stay float32, verified.
-
-    Attributes:
-        names: as a block list takes them.
-        nodes: how many nodes stay float32 by it: those inside a Loop that is named count.
-        of: how many would be converted without it.
-        time_share: of the time of those in float32.
-        minimal: whether each was tried without.
-        exact: whether everything in float32 gave the original's outputs bit for bit.
-        corrections: how often the verification asked for more.
-        sessions: opened.
-        runs: of sessions, an input set each.
-        seconds: taken.
-    """
-
-    names: tuple[str, ...]
-    nodes: int
-    of: int
-    time_share: float
-    minimal: bool
-    exact: bool
-    corrections: int
-    sessions: int
-    runs: int
-    seconds: float
-
-    def keeps(self) -> str:
-        """``keeps 6 of 412 nodes in float32 (0.8% of the time)``."""
-        if not self.nodes:
-            return f"keeps none of {self.of} nodes in float32"
-        if self.nodes == self.of:
-            return f"keeps all {self.of} nodes in float32, so that nothing is gained"
-        return f"keeps {self.nodes} of {self.of} nodes in float32 ({self.time_share:.1%} of the time)"
-
-    def sentences(self, spelling: str) -> Iterator[str]:
-        """Yield what a reader of the result should know.
-
-        Args:
-            spelling: of the step that makes the same of a list of nodes.
-        """
-        control = "gives the original's outputs bit for bit" if self.exact else "gives the original's outputs"
-        smaller = "" if self.minimal or not self.nodes else "; a smaller set may do: the budget ended the search"
-        yield (
-            f"{self.keeps()}, found in {self.runs} runs of {self.sessions} sessions and verified on the converted "
-            f"model; everything in float32 {control}{smaller}"
-        )
-        if self.names:
-            yield f"the same again: {spelling}(node_block_list={list(self.names)!r})"
-
-
 def chooser(
-    standard: Standard, say: Callable[[str], None], chosen: list[Mix] | None = None
-) -> Callable[[MixedConversion], Sequence[str]]:
+    standard: Standard,
+    say: Callable[[str], None],
+    chosen: list[Mix] | None = None,
+    effort: Effort = UNLIMITED,
+) -> Callable[[MixedConversion | QuantizedConversion], Sequence[str]]:
     """Return what chooses the nodes of a conversion by verdicts.
 
     Args:
         standard: what the outputs are judged by.
         say: takes a remark on the result.
         chosen: gets what was found.
+        effort: what the search may cost.
     """
 
-    def choose(conversion: MixedConversion) -> Sequence[str]:
-        mix = find_mix(standard, conversion)
+    def choose(conversion: MixedConversion | QuantizedConversion) -> Sequence[str]:
+        mix = find_mix(standard, conversion, effort)
         if chosen is not None:
             chosen.append(mix)
         for sentence in mix.sentences(conversion.spelling):
@@ -133,25 +71,31 @@ def chooser(
     return choose
 
 
-def find_mix(standard: Standard, conversion: MixedConversion) -> Mix:
+def find_mix(standard: Standard, conversion: MixedConversion | QuantizedConversion, effort: Effort = UNLIMITED) -> Mix:
     """Find the nodes that a conversion keeps in float32, so that the converted model is faithful and usable.
 
     Args:
         standard: what the outputs are judged by.
         conversion: the conversion.
+        effort: what the search may cost.
 
     Raises:
         NotApplicable: no set of nodes makes it so, or the model with switches isn't the model.
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-mixed-", ignore_cleanup_errors=True) as folder:
-        return _Mixing(standard, conversion, Source(conversion.model, Path(folder))).find()
+        source = Source(conversion.model, Path(folder))
+        if isinstance(conversion, QuantizedConversion):
+            return find_floats(standard, conversion, source, effort)
+        return _Mixing(standard, conversion, source, effort).find()
 
 
 class _Mixing:
     """One search: its sessions, and what they have told."""
 
-    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source) -> None:
+    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source, effort: Effort) -> None:
         self._standard = standard
+        self._seconds = effort.seconds
+        self._known_to_fail = effort.known_to_fail
         self._conversion = conversion
         self._source = source
         self._account = Account()
@@ -162,6 +106,8 @@ class _Mixing:
         self._witnesses: list[int] = []
         self._exact = False
         self._corrections = 0
+        # Thousands of small nodes gain nothing by threads that wait for one another.
+        self._threads = None if source.external else 1
         self._graph: Switched
         self._session: ort.InferenceSession
 
@@ -170,13 +116,17 @@ class _Mixing:
         self._open_switched()
         survey: tuple[NodeSurvey, ...] = ()
         found = Found(frozenset(), frozenset(), minimal=True)
+        names: tuple[str, ...] = ()
+        plain = not self._graph.labels
         if self._graph.labels:
-            plain = self._passes_everywhere(frozenset())
             self._control()
-            if not plain:
-                survey = self._survey()
-                found = self._search(survey)
-        names = self._verified(found)
+            plain = self._passes_everywhere(frozenset())
+        if plain or not self._known_to_fail:  # the switches may see a little more than the conversion does
+            plain = not self._fails(names)
+        if not plain:
+            survey = self._survey()
+            found = self._search(survey) if self._witnesses else self._suspects(survey)
+            names = self._verified(found)
         nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
         account = self._account
         return Mix(
@@ -246,18 +196,23 @@ class _Mixing:
         Raises:
             NotApplicable: it isn't.
         """
-        at = self._witnesses[0] if self._witnesses else 0
-        outputs = self._outputs(range(len(self._graph.labels)), at)
-        expected = self._expected[at]
-        self._exact = all(_same(outputs.get(name), value) for name, value in expected.items())
-        filled: list[Mapping[str, Any]] = list(self._expected)
-        filled[at] = outputs
-        control = verdict(self._standard, filled)
-        if not self._exact and not control.passed:
+        reason = self._departs()
+        if reason and self._threads is not None:  # ONNX Runtime's LSTM gives other outputs on one thread
+            self._threads = None
+            self._session = self._open(self._source.openable(self._graph.model))
+            reason = self._departs()
+        if reason:
             raise NotApplicable(
-                f"which nodes need float32 can't be found: with all of them in float32 the model departs: "
-                f"{control.reason}"
+                f"which nodes need float32 can't be found: with all of them in float32 the model departs: {reason}"
             )
+
+    def _departs(self) -> str:
+        """Return why the outputs with everything in float32 are wrong; nothing where they aren't."""
+        everything = range(len(self._graph.labels))
+        outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
+        self._exact = all(map(_all_same, outputs, self._expected))
+        judged = None if self._exact else verdict(self._standard, outputs)
+        return "" if judged is None or judged.passed else judged.reason or "the outputs differ"
 
     # The search.
 
@@ -268,12 +223,12 @@ class _Mixing:
             instrumented = surveyed(plan)
         finally:
             plan.close()
-        found, times = [], {}
+        found: list[Any] = []
+        times: dict[str, float] = {}
         if instrumented.values:
-            try:
+            # No sum of no elements, for one; ONNX Runtime's errors have no common class. A search goes without.
+            with contextlib.suppress(Exception):
                 found, times = self._surveyed(instrumented.model)
-            except Exception as error:  # no sum of no elements, for one; ONNX Runtime's errors have no common class
-                self._remark_unsurveyed = first_line(error)
         plan = self._plan()
         try:
             return read(plan, instrumented.values, found, times, self._unit)
@@ -283,7 +238,8 @@ class _Mixing:
     def _surveyed(self, model: onnx.ModelProto) -> tuple[list[Any], dict[str, float]]:
         profile = self._source.folder / "profile"
         session = self._open(self._source.openable(model), profile)
-        found, times = [], {}
+        found: list[Any] = []
+        times: dict[str, float] = {}
         for place in self._sets:
             self._account.runs += 1
             with noting(f"float32 search, survey {place + 1}"):
@@ -299,7 +255,7 @@ class _Mixing:
             NotApplicable: no set of nodes makes the outputs right.
         """
         suspicion = [each.suspicion for each in survey]
-        prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
+        prices = self._prices(survey)
         while True:
             found = smallest_set(self._passes, suspicion, prices, self._spent)
             if found is None:
@@ -310,8 +266,19 @@ class _Mixing:
             # What was enough for the others is where the search goes on.
             suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
 
+    def _suspects(self, survey: Sequence[NodeSurvey]) -> Found:
+        """Return what is suspect, where the converted model fails and its switches don't say why."""
+        chosen = [frozenset(place for place, each in enumerate(survey) if each.suspicion >= cut) for cut in _SUSPECT]
+        return Found(chosen[0], chosen[1], minimal=False)
+
+    def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
+        """Return what each node costs in float32: its time, that of all inside it, and a Cast's."""
+        prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
+        inner = {place: sum(prices[at] for at in inside) for place, inside in self._graph.inside.items()}
+        return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
+
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - _RESERVED
+        return self._account.runs >= MOST_RUNS - RESERVED or self._account.seconds > self._seconds
 
     # The converted model.
 
@@ -325,19 +292,24 @@ class _Mixing:
         for attempt, nodes in enumerate(self._attempts(found)):
             self._corrections = attempt
             names = self._names(nodes)
-            reason = self._fails(names)
+            try:
+                reason = self._fails(names)
+            except NotApplicable as error:  # as its weights all stay float32
+                if len(self._graph.closed(nodes)) < len(self._graph.labels):
+                    raise
+                raise NotApplicable(f"each of its {len(nodes)} nodes has to stay float32 ({error})") from error
             if not reason:
                 return names
         raise NotApplicable(f"no choice of nodes in float32 was verified on the converted model: {reason}")
 
     def _attempts(self, found: Found) -> Iterator[frozenset[int]]:
         """Yield what was found, that and its neighbours, and the larger set that the search began with."""
-        tried: list[frozenset[int]] = []
-        for candidate in (lambda: found.nodes, lambda: self._widened(found.nodes), lambda: found.wide):
-            nodes = candidate()
-            if nodes not in tried:
-                tried.append(nodes)
-                yield nodes
+        yield found.nodes
+        wider = self._widened(found.nodes)
+        if wider != found.nodes:
+            yield wider
+        if found.wide not in (found.nodes, wider):
+            yield found.wide
 
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
         """Return the names of nodes, and of those that only move a value from one of them to another and elsewhere."""
@@ -373,8 +345,7 @@ class _Mixing:
             providers.get("cpu"),
             purpose=Purpose.ACCURACY,
             level="disable",
-            # Thousands of small nodes gain nothing by threads that wait for one another.
-            threads=None if self._source.external else 1,
+            threads=self._threads,
             record_placement=False,
             profile=profile,
         )
@@ -431,6 +402,10 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
         if len(reads) == 2:
             names.append(plan.label(step))
     return tuple(reversed(names))
+
+
+def _all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    return all(_same(outputs.get(name), value) for name, value in expected.items())
 
 
 def _same(value: Any, expected: Any) -> bool:

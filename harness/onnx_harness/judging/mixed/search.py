@@ -1,4 +1,4 @@
-"""The smallest set of nodes that has to stay float32, by an oracle that costs a run: a ranking cut off, then thinned."""
+"""The smallest set of nodes that has to stay float32, by an oracle that costs a run: a ranking cut, then thinned."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Source:
     def openable(self, model: onnx.ModelProto) -> Path | bytes:
         """Return what a session opens: a graph made of :meth:`copy`."""
         if not self.external:
-            return model.SerializeToString()
+            return bytes(model.SerializeToString())
         return self.saved(model)
 
     def saved(self, model: onnx.ModelProto) -> Path:

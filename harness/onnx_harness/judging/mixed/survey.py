@@ -159,9 +159,11 @@ class _Instrument:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
         return self._node("Cast", [half], target, to=TensorProto.FLOAT)
 
-    def _node(self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], **attributes: int) -> str:
+    def _node(self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], to: int | None = None) -> str:
         name = self._name()
-        target.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        target.append(helper.make_node(op, inputs, [name], name=name))
+        if to is not None:
+            target[-1].attribute.append(helper.make_attribute("to", to))
         return name
 
     def _name(self) -> str:
@@ -231,16 +233,11 @@ def _suspicion(
         own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
-        grown = _factor(inherits[atom], unit) * after
-        for place in plan.half_inputs(step):
-            name = step.ins[place]
-            maker = plan.maker(through_moves(plan, name))
-            beyond = isinstance(maker, Step) and plan.label(maker) in atoms
+        read = [(name, _rounding(plan, name, atoms, rounds, unit)) for name in _half_reads(plan, step)]
+        grown = min(_MOST, after * _factor(inherits[atom], max((moved for _, moved in read), default=unit)))
+        for name, moved in read:
             # That a value is infinite is its maker's doing, and says nothing about how exact it has to be.
-            if beyond and isinstance(maker, Step) and math.isinf(rounds[atoms[plan.label(maker)]]):
-                factors[name] = max(factors.get(name, 0.0), after)
-            else:
-                factors[name] = max(factors.get(name, 0.0), min(grown, _MOST))
+            factors[name] = max(factors.get(name, 0.0), after if math.isinf(moved) else grown)
     return suspicion
 
 
@@ -249,13 +246,31 @@ def _wanted(names: Sequence[str], factors: Mapping[str, float]) -> float:
     return max((factors.get(name, 1.0) for name in names if name), default=1.0)
 
 
-def _factor(inherits: float, unit: float) -> float:
-    """By what a node makes the relative error of what it reads larger or smaller; 1 where it's about what it was."""
-    if math.isnan(inherits):
+def _half_reads(plan: Plan, step: Step) -> list[str]:
+    return [step.ins[place] for place in plan.half_inputs(step)]
+
+
+def _rounding(plan: Plan, name: str, atoms: Mapping[str, int], rounds: Sequence[float], unit: float) -> float:
+    """By what rounding moves a value that is read, relative to it: as measured, or as it does on average."""
+    maker = plan.maker(through_moves(plan, name))
+    atom = atoms.get(plan.label(maker)) if isinstance(maker, Step) else None
+    if atom is None or math.isnan(rounds[atom]):
+        return unit / 2
+    return rounds[atom]
+
+
+def _factor(inherits: float, moved: float) -> float:
+    """By what a node makes the relative error of what it reads larger or smaller; 1 where it's about what it was.
+
+    Args:
+        inherits: the error of what it gives where its inputs are rounded.
+        moved: the error of these.
+    """
+    if math.isnan(inherits) or math.isinf(moved) or not moved:
         return 1.0
     if math.isinf(inherits):
         return _WITHOUT_BOUND
-    factor = max(_LEAST, inherits / unit)
+    factor = max(_LEAST, inherits / moved)
     return factor if not 1 / _AMPLIFIES <= factor <= _AMPLIFIES else 1.0
 
 

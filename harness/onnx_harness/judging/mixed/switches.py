@@ -256,7 +256,7 @@ class _Wiring:
         gathers = []
         for place in range(len(self._conditions)):
             index = f"{MASK}_index_{place}"
-            graph.initializer.append(numpy_helper.from_array(np.int64(place), index))
+            graph.initializer.append(numpy_helper.from_array(np.array(place, np.int64), index))
             gathers.append(helper.make_node("Gather", [MASK, index], [f"{MASK}_{place}"]))
         nodes = [*gathers, *map(_copy, graph.node)]
         graph.ClearField("node")

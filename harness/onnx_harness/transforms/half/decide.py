@@ -7,10 +7,12 @@ from collections.abc import Collection
 import onnx
 
 from onnx_harness.model.ops import MOVES
+from onnx_harness.transforms.half.clamped_numbers import steps_of_constants, steps_with_clamped_numbers
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
+from onnx_harness.transforms.half.layer_norms import layer_norms
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
@@ -19,6 +21,8 @@ from onnx_harness.transforms.half.weights import Rounder
 
 _FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 _SCAN_LIKE_LOOP = 9
+# Of BatchNormalization: the place of the running variance among its inputs, and what is added to it by default.
+_VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
@@ -71,6 +75,7 @@ class Halving:
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(reading, rounder)
             self.notes += variance_notes(squares.variances)
         self._exact = self._exact_normalizations() | self._exact_scales()
         self._movers: list[Step] = []
@@ -90,6 +95,7 @@ class Halving:
         held = (*self._reading.initializers, *self._reading.sparse)
         self.flexible.update((name, None) for name in held if name in self.floats)
         self._decide_nodes()
+        self._keep_layer_norms()
         wanted = self._outputs_wanted()
         self.halves &= self.floats
         self._spare_detours({name for name, want in wanted if want != FLOAT})
@@ -182,6 +188,13 @@ class Halving:
         if step.op in MOVES:
             self._movers.append(step)
 
+    def _keep_layer_norms(self) -> None:
+        """Let a layer normalization stay float32 where what it normalizes is float32: see `layer_norms`."""
+        for source, steps in layer_norms(self._reading):
+            if source in self.floats and source not in self.halves:
+                for step in steps:
+                    self._stay(step)
+
     def _with_forced(self, step: Step) -> tuple[int, ...]:
         """The types in which a node reads its inputs, some of them in the half type because the caller wants it."""
         wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
@@ -205,8 +218,9 @@ class Halving:
         """The normalizations that stay float32.
 
         Those whose running statistics the clamp would cut, as they are or as they may be: trained models have variances
-        of 1e8, and a clipped one isn't a small error, it scales a whole channel. And those that train: the statistics
-        that they give stop moving once a step is less than float16 tells apart.
+        of 1e8, and a clipped one isn't a small error, it scales a whole channel. Those with variances that float16
+        holds with few digits, and no epsilon that drowns them. And those that train: the statistics that they give stop
+        moving once a step is less than float16 tells apart.
         """
         found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
         training = {step for step in found if len(step.outs) > 1}
@@ -214,13 +228,20 @@ class Halving:
         held = [[constant_behind(self._reading, name) for name in step.ins[1:]] for step in steps]
         known = [tensor for tensors in held for tensor in tensors if tensor is not None]
         # Most models have none, which is seen at one glance.
-        if len(known) == sum(map(len, held)) and not (known and self._rounder.clips(known)):
+        harmless = not (self._rounder.clips(known) or self._rounder.loses(known))
+        if len(known) == sum(map(len, held)) and harmless:
             return training
         return training | {
             step
             for step, tensors in zip(steps, held, strict=True)
-            if not all(tensors) or self._rounder.clips(filter(None, tensors))
+            if not all(tensors) or self._rounder.clips(filter(None, tensors)) or self._loses_variance(step)
         }
+
+    def _loses_variance(self, step: Step) -> bool:
+        variance = constant_behind(self._reading, step.ins[_VARIANCE])
+        epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
+        epsilon = epsilons[0] if epsilons else _DEFAULT_EPSILON
+        return variance is not None and self._rounder.loses_beside(variance, epsilon)
 
     def _exact_scales(self) -> set[Step]:
         """The products with quantized weights that stay float32: their scales are below what float16 holds well."""

@@ -21,6 +21,8 @@ _BATCH = 1 << 19
 _NAMED = 5
 
 _SMALLEST_NORMAL = 2.0**-14  # of float16
+# Beside an epsilon of 1e-5 or more the subnormal float16 are never further off: half of 2**-24 each.
+_DROWNED = 2.0**-8
 _FLOAT_BYTES = 4
 _INFINITY = 0x7F800000  # as bits of float32
 # What a field with packed floats starts with: the number of float_data, and that it is of known length.
@@ -105,10 +107,28 @@ class Rounder:
         values = self._values(tensors)
         return bool((np.abs(values) > self._limits[1]).any())
 
+    def clipped(self, tensor: onnx.TensorProto) -> npt.NDArray[np.float32]:
+        """Return the finite numbers of a float32 tensor whose magnitudes are above the limit."""
+        values = self._values([tensor])
+        return values[(np.abs(values) > self._limits[1]) & np.isfinite(values)]
+
     def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
         """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits than others."""
         magnitudes = np.abs(self._values(tensors))
         return self.half == FLOAT16 and bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
+
+    def loses_beside(self, tensor: onnx.TensorProto, epsilon: float) -> bool:
+        """Whether rounding changes some of the numbers by more than 0.4% of what they are with ``epsilon``.
+
+        Args:
+            tensor: float32 numbers of at least 0.
+            epsilon: what is added to each.
+        """
+        values = self._values([tensor])
+        raised = np.where(values > 0, np.maximum(values, np.float32(self._limits[0])), values)
+        with np.errstate(over="ignore"):  # what is too large is clipped, and another matter
+            rounded = raised.astype(np.float16).astype(np.float32)
+        return bool((np.abs(rounded - values) > _DROWNED * (values + np.float32(epsilon))).any())
 
     def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
         origins = map(self._origin, tensors)

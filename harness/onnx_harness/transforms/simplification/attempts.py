@@ -14,8 +14,8 @@ from onnx_harness.transforms import remark
 from onnx_harness.transforms.simplification.dimensions import hiding_shapes
 from onnx_harness.transforms.simplification.functions import fold_functions
 from onnx_harness.transforms.simplification.rounds import FOLDING, INLINING, Rounds, RuleFailed
+from onnx_harness.transforms.simplification.rule_names import RULES
 from onnx_harness.transforms.simplification.shapes import forget_shapes
-from onnx_harness.transforms.simplify import RULES
 
 # A model that grows by more than this share of its size says so.
 _REMARKED_GROWTH = 0.01

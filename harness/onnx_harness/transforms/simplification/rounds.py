@@ -14,13 +14,14 @@ from onnx_harness.transforms.simplification import (
     clamps,
     dimensions,
     duplicates,
+    idle,
     no_ops,
     padding,
     pairs,
     sequences,
 )
 from onnx_harness.transforms.simplification.folding import ConstantFolder
-from onnx_harness.transforms.simplify import RULES
+from onnx_harness.transforms.simplification.rule_names import RULES
 
 # Room for conditions and axes.
 _THRIFTY_BYTES = 1 << 13
@@ -128,7 +129,11 @@ class Rounds:
         apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
         apply("merge nodes", lambda: duplicates.merge_nodes(editing, weighted=False))
         known = types.infer(editing)
-        apply("remove nops", lambda: no_ops.remove_nops(editing, known))
+        apply(
+            "remove nops",
+            lambda: no_ops.remove_nops(editing, known),
+            lambda: idle.remove_idle(editing, known),
+        )
         apply(
             "fold dimensions",
             lambda: no_ops.fold_sizes(editing, known),

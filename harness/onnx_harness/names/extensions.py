@@ -1,13 +1,16 @@
-"""What other packages add through entry points: loaded when it's asked for, and never in the way of a run."""
+"""Names that other packages add through entry points: loaded when asked for, and never in the way of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
 
 from onnx_harness.errors import words_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,42 @@ class Extension:
 def extensions(group: str) -> tuple[Extension, ...]:
     """The entry points of ``group``, those that cannot be loaded included."""
     return tuple(map(_load, _entry_points(group)))
+
+
+def registered(
+    ours: Mapping[str, T],
+    others: Iterable[Extension],
+    declared: Callable[[object], Iterable[tuple[Iterable[str], T]]],
+    what: str,
+) -> tuple[Mapping[str, T], tuple[str, ...]]:
+    """Join what this package has under a name with what others add.
+
+    Args:
+        ours: by name.
+        others: from :func:`extensions`.
+        declared: reads what a loaded entry point declares: each thing with the names that it claims.
+        what: the word for such a thing: ``transform``.
+
+    Returns:
+        Everything by name, and a sentence for each thing that is left out: it can't be loaded, is no such thing, or
+        claims a name that is taken.
+    """
+    things = dict(ours)
+    problems = []
+    for extension in others:
+        if extension.problem is not None:
+            problems.append(extension.sentence())
+            continue
+        claims = list(declared(extension.loaded))
+        if not claims:
+            problems.append(extension.sentence(f"its module declares no {what.upper()}"))
+        for names, thing in claims:
+            taken = [name for name in names if name in things]
+            if taken:
+                problems.append(extension.sentence(f"there is a {what} called '{taken[0]}' already"))
+            else:
+                things.update(dict.fromkeys(names, thing))
+    return things, tuple(problems)
 
 
 def _entry_points(group: str) -> Iterable[EntryPoint]:

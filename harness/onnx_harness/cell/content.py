@@ -1,0 +1,133 @@
+"""The content key of a cell: a hash of everything that its verdict depends on.
+
+Two cells of one key have one verdict, whichever run, shard or machine judged it. So a verdict is kept under its key,
+and a later run needn't find it out again. Nothing here parses a model with native code or opens a session.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+from dataclasses import asdict
+from pathlib import Path
+
+from onnx_harness import providers, transforms
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.errors import ModelError
+from onnx_harness.judging.reference import recorded_files
+from onnx_harness.model.scan import Scan, scan
+from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.run import this_host, versions
+from onnx_harness.settings import Settings
+
+# What names, places or speeds up a run, and decides no verdict.
+_NOT_DECIDING = frozenset(
+    {"provider", "variant", "variants", "report_dir", "jobs", "shard", "resume", "latency_budget", "gate_reference"}
+)
+
+
+def content_key(cell: Cell, model: Path, settings: Settings) -> str:
+    """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
+
+    It covers the model with its external data, the recorded inputs, the card, the variant with the source of its
+    transforms, the provider, the settings that decide verdicts, the versions of what is installed, this package's own
+    source and the processor.
+
+    Args:
+        cell: to be judged.
+        model: its ``.onnx`` on this machine.
+        settings: of the run.
+
+    Raises:
+        OSError: the model or a recorded input set can't be read.
+    """
+    return Cache.key(
+        _of_model(cell, model),
+        [[step.name, dict(step.options)] for step in cell.variant.steps],
+        _of_parts(tuple(step.name for step in cell.variant.steps), cell.provider),
+        cell.id,
+        _of_settings(settings),
+        _of_machine(),
+    )
+
+
+def timing_key(settings: Settings) -> str:
+    """The key of what a latency depends on beyond the accuracy's: the machine, and the time spent."""
+    host = this_host()
+    return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
+
+
+_models: dict[Path, tuple[object, str]] = {}
+
+
+def _of_model(cell: Cell, model: Path) -> str:
+    """Hash the model, its external data, its recorded inputs and its card; once for all cells of a model."""
+    recorded = recorded_files(cell.card, model)
+    files = [file for file in (model, cell.card.path, *recorded) if file.is_file()]
+    state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    if model not in _models or _models[model][0] != (state, cell.card):
+        digests = [_digest(file) if file.is_file() else None for file in (model, *recorded)]
+        card = [_digest(cell.card.path)] if cell.card.path != model and cell.card.path.is_file() else []
+        external = _of_external_data(model)
+        key = Cache.key(digests, card, external, cell.card.digest(), cell.card.suite)
+        _models[model] = ((state, cell.card), key)
+    return _models[model][1]
+
+
+def _of_external_data(model: Path) -> list[object]:
+    """Hash what lies outside the file; what can't be read is the same nothing each time, and the verdict's to tell."""
+    try:
+        names = external_locations(scan(model))
+    except ModelError as error:
+        return [str(error)]
+    folder = model.parent.resolve()
+    external: list[object] = []
+    for name in names:
+        try:
+            file = (folder / name).resolve()
+            external.append([name, _digest(file) if file.is_relative_to(folder) and file.is_file() else None])
+        except (OSError, ValueError, RuntimeError):  # no path: too long, a null byte, a loop of links
+            external.append([name, None])
+    return external
+
+
+def external_locations(found: Scan) -> list[str]:
+    """The files that hold external data, as the model names them: each once, sorted."""
+    return sorted({tensor.external["location"] for tensor in found.tensors if "location" in tensor.external})
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
+    """Hash where the transforms and the provider come from: other packages' change without our version."""
+    sources: list[object] = []
+    for step in steps:
+        transform = transforms.registry()[step]
+        required = {name: importlib.metadata.version(name) for name in transform.requires}
+        sources.append([required, _source(transform.apply)])
+    declared = providers.registry()[provider]
+    return [sources, _source(declared.load), repr(declared.accuracy_options), dict(declared.environment)]
+
+
+def _source(function: object) -> str | None:
+    code = getattr(function, "__code__", None)
+    file = Path(code.co_filename) if code is not None else None
+    return _digest(file) if file is not None and file.is_file() else None
+
+
+@functools.cache
+def _of_machine() -> list[object]:
+    return [source_digest(), versions(), this_host().cpu]
+
+
+def _of_settings(settings: Settings) -> dict[str, object]:
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(settings).items()
+        if name not in _NOT_DECIDING
+    }

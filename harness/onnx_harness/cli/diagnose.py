@@ -1,0 +1,190 @@
+"""``onnx-harness diagnose``: the cause of a failure, in one sentence with its evidence."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_harness import providers
+from onnx_harness.cards.card import Card
+from onnx_harness.cell.matrix import Cell, expand_variants, named_card
+from onnx_harness.cell.state import Task
+from onnx_harness.cli import DONE, INTERRUPTED, NEGATIVE
+from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of
+from onnx_harness.cli.show import console, error_console, labelled, text, write_json
+from onnx_harness.diagnose.budget import DEFAULT_SECONDS
+from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
+from onnx_harness.names import Variant, is_model_file
+from onnx_harness.settings import Settings
+
+if TYPE_CHECKING:
+    from onnx_harness.results.diagnosis import Diagnosis
+
+_KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    help_words = "a cell's id, such as silero_vad-simplify-cpu; a model with --variant; or two models, A and B"
+    parser.add_argument("what", metavar="CELL | MODEL | A B", nargs="+", help=help_words)
+    parser.add_argument("--variant", metavar="V", help="the variant of MODEL")
+    parser.add_argument("--provider", metavar="NAME", help="the execution provider (default: cpu)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=DEFAULT_SECONDS,
+        metavar="SECONDS",
+        help=f"time to search (default: {DEFAULT_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        nargs="+",
+        default=[Path("models")],
+        metavar="PATH",
+        help="where the model of CELL is looked for (default: models)",
+    )
+    inputs = parser.add_argument_group("inputs and judging")
+    inputs.add_argument("--inputs", metavar="FILE.npz", type=Path, help="use these instead of generated ones")
+    inputs.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
+    add_settings(inputs, *_KEYS)
+    add_json(parser)
+    parser.epilog = (
+        "Exits with 0 when a cause was found, with 1 when none was found within the budget (a cell that passes has\n"
+        "none), with 2 on a usage error. What is known when it is interrupted is shown."
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Diagnose a cell, a model's variant, or two models."""
+    if not args.budget > 0:
+        raise UsageError(f"--budget is {args.budget:g}; it has to be more than 0 seconds")
+    settings = settings_of(args, *_KEYS)
+    if args.inputs is not None and not args.inputs.is_file():
+        raise UsageError(f"there is no file {args.inputs}")
+    task, candidate = _task(args, settings)
+    _refuse_provider(task.cell.provider, settings)
+
+    from onnx_harness.diagnose.search import Search
+    from onnx_harness.diagnose.trials import Question
+    from onnx_harness.transforms.variant import bind_variant
+
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
+        bound = bind_variant(task.cell.variant)
+        question = Question(task, bound, Path(name), candidate, args.float16_io)
+        search = Search(question, args.budget)
+        try:
+            diagnosis, interrupted = search.run(), False
+        except KeyboardInterrupt:
+            diagnosis, interrupted = search.diagnosis(), True
+    if args.json:
+        write_json(diagnosis.as_json())
+    else:
+        _show(diagnosis)
+    if interrupted:
+        error_console().print("interrupted: this is what is known so far", soft_wrap=True)
+        return INTERRUPTED
+    return DONE if diagnosis.found else NEGATIVE
+
+
+def _task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path | None]:
+    """What is diagnosed, and the model that should compute the same where two were named."""
+    provider = None if args.provider is None else providers.get(args.provider).name
+    if len(args.what) == 2:
+        if args.variant is not None:
+            raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
+        card, a = find_model(Path(args.what[0]))
+        _, b = find_model(Path(args.what[1]))
+        return Task(Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs), b
+    if len(args.what) > 2:
+        raise UsageError(f"one cell, one model or two models are diagnosed, and {len(args.what)} were named")
+    what = args.what[0]
+    if is_model_file(Path(what)):
+        if args.variant is None:
+            raise UsageError(f"name the variant of {what} that fails: --variant V")
+        card, model = find_model(Path(what))
+        cell = Cell(card, _variant(args.variant, settings), provider or "cpu")
+        return Task(cell, model, settings, recorded=args.inputs), None
+    if args.variant is not None or args.provider is not None:
+        raise UsageError(f"the id of a cell, {what}, names its variant and its provider")
+    cell = _cell(what, args.models, settings)
+    _, model = find_model(cell.card.path)
+    return Task(cell, model, settings, recorded=args.inputs), None
+
+
+def _cell(name: str, paths: list[Path], settings: Settings) -> Cell:
+    """The cell of that id, whose model lies in one of the paths."""
+    parts = name.split("-")
+    if len(parts) != 3:
+        raise UsageError(f"'{name}' is neither a file of a model nor the id of a cell (MODEL-VARIANT-PROVIDER)")
+    cards = _cards(paths)
+    card = cards.get(parts[0])
+    if card is None:
+        where = ", ".join(map(str, paths))
+        hint = did_you_mean(parts[0], cards) if cards else "There is none."
+        raise UsageError(f"there is no model '{parts[0]}' in {where}. {hint} --models names other places.")
+    return Cell(card, _variant(parts[1], settings), providers.get(parts[2]).name)
+
+
+def _cards(paths: list[Path]) -> dict[str, Card]:
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(path.iterdir()) if path.is_dir() else [path]
+    cards: dict[str, Card] = {}
+    for file in files:
+        if is_model_file(file) and file.exists():
+            card = named_card(file)
+            cards.setdefault(card.name, card)
+    return cards
+
+
+def _variant(word: str, settings: Settings) -> Variant:
+    variants = expand_variants([word if "(" in word or word in settings.variants else _step(word)], settings.variants)
+    if len(variants) != 1:
+        names = ", ".join(member.id for member in variants[:6])
+        raise UsageError(f"'{word}' is a group of variants; name one, such as {names}")
+    return variants[0]
+
+
+def _step(word: str) -> str:
+    """A word as the step that it names where a group is called alike: ``fp16`` is both."""
+    from onnx_harness.cell.matrix import GROUPS
+    from onnx_harness.transforms import registry
+
+    return f"{word}()" if word in GROUPS and word in registry() else word
+
+
+def _refuse_provider(name: str, settings: Settings) -> None:
+    if name == "cpu":
+        return
+    from onnx_harness.isolate import Worker
+    from onnx_harness.providers.probe import probe, refusal
+
+    worker = Worker(settings.limits, providers.get(name).environment)
+    try:
+        found = worker.call(probe, name)
+    except HarnessError as error:
+        raise ProviderError(f"trying provider '{name}': {error}") from None
+    finally:
+        worker.close()
+    if not found.usable:
+        raise UsageError(refusal(found))
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    out = console()
+    style = "bold green" if diagnosis.found else "bold yellow"
+    out.print(labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True)
+    for line in diagnosis.evidence:
+        out.print(text(f"  {line}"), soft_wrap=True)
+    spent = diagnosis.spent
+    out.print(
+        text(
+            f"  {spent.transforms} transforms, {spent.sessions} sessions, {spent.runs} runs, {spent.seconds:.1f} s",
+            "dim",
+        ),
+        soft_wrap=True,
+    )

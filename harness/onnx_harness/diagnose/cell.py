@@ -1,0 +1,20 @@
+"""The diagnosis of a cell that a run judged."""
+
+from __future__ import annotations
+
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.diagnose.search import diagnose
+from onnx_harness.errors import words_of
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.run.runner import Runner
+
+
+def diagnose_cell(runner: Runner, cell: Cell, result: CellResult) -> Diagnosis:
+    """Search for the cause of a failure within the run's budget. It never raises: the verdict stands without it."""
+    try:
+        task = runner.task(cell)
+        seconds = runner.settings.diagnose_budget
+        return diagnose(task, seconds=seconds, known_failure=result.reason or "")
+    except Exception as error:  # whatever a search meets, it says nothing about the cell
+        return Diagnosis(f"No cause was found: the search itself failed ({words_of(error)}).")

@@ -1,0 +1,150 @@
+"""The input that shows a failure: how little of it is enough, and by which property.
+
+What shrinks is one input set. Reference and candidate run on it, both with optimizations as in the trial, and a change
+counts as long as the outputs depart by half of what they did at first: no noise has to be measured anew for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_harness.accuracy.noise import gaps
+from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
+from onnx_harness.diagnose.trials import Question, Trial, bench_of, open_candidate
+from onnx_harness.judging.runs import open_cpu
+from onnx_harness.providers.running import feeds_for, run
+
+_MOST_RUNS = 160
+# Elements are grouped: a search over a million of them ends in as many trials.
+_MOST_GROUPS = 256
+_HALF = 0.5
+_HALF_LARGEST, _HALF_SMALLEST = 65504.0, 2.0**-14
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# What is tried on a whole input: where the failure goes with it, that property matters.
+_PROPERTIES: Mapping[str, Callable[[Array], Array]] = {
+    "its negative values": np.abs,
+    "its positive values": lambda array: -np.abs(array),
+    "the size of its values": lambda array: array * array.dtype.type(0.01),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of an input set shows the failure.
+
+    Attributes:
+        words: one clause for each input that matters.
+        runs: that it took.
+    """
+
+    words: tuple[str, ...]
+    sessions: int
+    runs: int
+
+
+@dataclass(slots=True)
+class _Shrinker:
+    departs: Callable[[Mapping[str, Any]], bool]
+    values: dict[str, Any]
+    runs: int = 0
+    words: list[str] = field(default_factory=list)
+
+    def shows(self, values: Mapping[str, Any]) -> bool:
+        if self.runs >= _MOST_RUNS:
+            raise OutOfBudget
+        self.runs += 1
+        return self.departs(values)
+
+
+def shown_by(question: Question, trial: Trial, place: int) -> Shown:
+    """Return what of an input set shows a failure of values. Meant for the worker.
+
+    Args:
+        question: what is diagnosed.
+        trial: what fails.
+        place: the position of the input set.
+    """
+    bench = bench_of(question)
+    reference = open_cpu(bench.subject.model.path)
+    candidate = open_candidate(bench, trial, bench.model(trial.count, trial.off))
+
+    def gap(values: Mapping[str, Any]) -> float:
+        try:
+            expected = run(reference, values)
+            found = run(candidate, feeds_for(candidate, values))
+        except Exception:  # no input of the model any more
+            return 0.0
+        sizes = [math.inf if part.nonfinite or part.changed else part.l2 for part in gaps(expected, found).values()]
+        return max(sizes, default=0.0)
+
+    values = dict(bench.standard.reference.sets[place].values)
+    least = gap(values)
+    least = least if math.isinf(least) else _HALF * least
+    shrinker = _Shrinker(lambda changed: gap(changed) >= least > 0, values)
+    try:
+        for name in values:
+            _shrink(shrinker, name)
+    except OutOfBudget:
+        pass
+    return Shown(tuple(shrinker.words), 2, 2 * shrinker.runs + 2)
+
+
+def _shrink(shrinker: _Shrinker, name: str) -> None:
+    """Set all of an input's elements to zero that the failure doesn't need, and say what is left."""
+    array = shrinker.values[name]
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
+        return
+    properties = [
+        words for words, change in _PROPERTIES.items() if not shrinker.shows({**shrinker.values, name: change(array)})
+    ]
+    groups = tuple(range(min(array.size, _MOST_GROUPS)))
+
+    def only(chosen: tuple[int, ...]) -> Array:
+        flat = np.zeros_like(array).reshape(-1)
+        for group in chosen:
+            part = slice(array.size * group // len(groups), array.size * (group + 1) // len(groups))
+            flat[part] = array.reshape(-1)[part]
+        return flat.reshape(array.shape)
+
+    def shows(chosen: tuple[int, ...]) -> bool:
+        return shrinker.shows({**shrinker.values, name: only(chosen)})
+
+    result = minimal_part(groups, shows)
+    kept = only(result.items)
+    shrinker.values[name] = kept
+    words = _words(name, array, kept)
+    if words:
+        shrinker.words.append("; it takes ".join([words, *properties[:1]]))
+
+
+def _words(name: str, array: Array, kept: Array) -> str:
+    """How much of an input is enough, and what its elements are."""
+    places = np.flatnonzero(kept.reshape(-1))
+    if not places.size:
+        return ""
+    if places.size > max(array.size // 2, 1):
+        return ""
+    value = float(kept.reshape(-1)[places[0]])
+    at = [int(axis) for axis in np.unravel_index(int(places[0]), array.shape)]
+    if places.size == 1:
+        return f"one element of '{name}' is enough: {value:g} at {at}{_kind(value)}"
+    return f"{places.size:,} of {array.size:,} elements of '{name}' are enough, the first {value:g} at {at}"
+
+
+def _kind(value: float) -> str:
+    """What is special about a number."""
+    magnitude = abs(value)
+    if math.isnan(value) or math.isinf(value):
+        return ", not a finite number"
+    if magnitude > _HALF_LARGEST:
+        return ", beyond float16"
+    if 0 < magnitude < _HALF_SMALLEST:
+        return ", subnormal in float16"
+    return ""

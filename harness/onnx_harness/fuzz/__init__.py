@@ -1,0 +1,1 @@
+"""Random models, for whatever is claimed of every model."""

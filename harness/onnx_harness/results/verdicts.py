@@ -1,0 +1,209 @@
+"""Verdicts as files: one for each content key, and for each run a list of the cells that it had.
+
+``results.json``, the history and the reports of a run can be made from them. A file is written aside, brought to the
+disk and then renamed, so that it is there whole or not at all, whenever the power goes; the folders of two machines are
+merged by copying one into the other.
+
+    verdicts/3f/3f2a….json    one verdict
+    runs/20261104t…-9f3a.jsonl    the run's head, then a line for each cell as it ended
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_harness.errors import ResultsError
+from onnx_harness.results.cells import CellResult, Symptom
+from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.files import cannot_write
+from onnx_harness.results.run import RunInfo
+
+VERDICTS, RUNS = "verdicts", "runs"
+_SCHEMA = 1
+_KEY_DIGITS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a file holds.
+
+    Attributes:
+        key: of the content that the verdict depends on.
+        cell: with its latency where that was taken.
+        timing: the key of what the latency depends on beyond that.
+    """
+
+    key: str
+    cell: CellResult
+    timing: str = ""
+
+
+class VerdictFiles:
+    """The verdicts in a report folder.
+
+    Args:
+        report_dir: made when something is written.
+    """
+
+    def __init__(self, report_dir: Path) -> None:
+        self._folder = report_dir
+        self._log: int | None = None
+        self._log_path = report_dir / RUNS
+
+    def begin(self, run: RunInfo) -> None:
+        """Start the list of a run's cells.
+
+        Raises:
+            ResultsError: it can't be written.
+        """
+        self._log_path = self._folder / RUNS / f"{run.id}.jsonl"
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._append({"schema": _SCHEMA, "run": encode(run)})
+        except OSError as error:
+            raise cannot_write("The list of the run's cells", self._log_path, error, "--report-dir") from error
+
+    def put(self, cell: CellResult, key: str, timing: str = "") -> None:
+        """Keep a verdict, or its newer state, and note that the run begun has it.
+
+        Args:
+            cell: as it ended.
+            key: of its content; empty where it has none, or where its end wasn't decided by that.
+            timing: the key of its latency.
+
+        Raises:
+            ResultsError: it can't be written; what was there before is whole.
+        """
+        encoded = encode(cell)
+        try:
+            if key:
+                document = {"schema": _SCHEMA, "key": key, "timing": timing, "cell": encoded}
+                _write_durably(self._path(key), json.dumps(document, ensure_ascii=True).encode("ascii"))
+            if self._log is not None:
+                self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encoded}))
+        except OSError as error:
+            raise cannot_write("A verdict", self._folder / VERDICTS, error, "--report-dir") from error
+
+    def note(self, cell: CellResult, key: str) -> None:
+        """Note that the run begun has a cell whose verdict is there already.
+
+        Raises:
+            ResultsError: it can't be written.
+        """
+        try:
+            if self._log is not None:
+                self._append({"id": cell.id, "key": key})
+        except OSError as error:
+            raise cannot_write("The list of the run's cells", self._log_path, error, "--report-dir") from error
+
+    def get(self, key: str) -> Verdict | None:
+        """The verdict of that key; None when there is none, or a damaged one, which is then made anew."""
+        try:
+            document = json.loads(self._path(key).read_bytes())
+            cell = decode(CellResult, document["cell"], "cell")
+            if document["schema"] != _SCHEMA or document["key"] != key:
+                return None
+            return Verdict(key, cell, str(document["timing"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ResultsError):
+            return None
+
+    def runs(self) -> list[str]:
+        """The ids of the runs that have a list here, oldest first."""
+        return sorted(path.stem for path in (self._folder / RUNS).glob("*.jsonl"))
+
+    def read_run(self, run_id: str) -> tuple[RunInfo, tuple[CellResult, ...]]:
+        """A run from its list and the files of its verdicts, in the order in which the cells first ended.
+
+        A line that a kill cut short, and a verdict whose file is damaged, are left out.
+
+        Raises:
+            ResultsError: the list has no head that can be read.
+        """
+        path = self._folder / RUNS / f"{run_id}.jsonl"
+        lines = _lines(path)
+        head = next(lines, None)
+        if head is None or head.get("schema") != _SCHEMA:
+            raise ResultsError(f"{path} isn't the list of a run's cells, or was cut short before its first one")
+        run = decode(RunInfo, head.get("run"), "run")
+        cells: dict[str, CellResult] = {}
+        for line in lines:
+            cell = self._of_line(line)
+            if cell is not None:
+                cells[cell.id] = cell
+        return run, tuple(cells.values())
+
+    def close(self) -> None:
+        """End the list of the run."""
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._log)
+            os.close(self._log)
+            self._log = None
+
+    def _of_line(self, line: dict[str, Any]) -> CellResult | None:
+        if "cell" in line:
+            with contextlib.suppress(ResultsError):
+                return decode(CellResult, line["cell"], "cell")
+            return None
+        key = line.get("key")
+        if not isinstance(key, str) or not key or not _KEY_DIGITS.issuperset(key):
+            return None
+        verdict = self.get(key)
+        return None if verdict is None or verdict.cell.id != line.get("id") else verdict.cell
+
+    def _path(self, key: str) -> Path:
+        return self._folder / VERDICTS / key[:2] / f"{key}.json"
+
+    def _append(self, line: dict[str, Any]) -> None:
+        # A line that a full disk cut short ends here, and not in the middle of the next one.
+        data = json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n"
+        assert self._log is not None
+        if (written := os.write(self._log, data)) < len(data):
+            os.write(self._log, b"\n")
+            raise OSError(28, f"{written} of {len(data)} bytes were written")
+
+
+def reusable(cell: CellResult) -> bool:
+    """Whether a verdict was decided by the cell's content, and not by the state of the machine."""
+    return cell.symptom is not Symptom.ENVIRONMENT
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                yield value
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Put ``data`` into ``path``: on the disk before it has the name, so that a power cut leaves no half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,79 @@
+"""Which of a session's tests are this shard's, and in which order they run when several processes judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.errors import ResultsError
+from onnx_harness.results.history import FILE_NAME, History, Measured
+from onnx_harness.run.past import Past
+from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
+
+LATENCY = "test_latency"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A part of the tests.
+
+    Attributes:
+        label: for the head of the run's results, such as ``2/5 3f2a9c00d1e2``.
+        left_out: the tests of other parts.
+    """
+
+    label: str
+    left_out: tuple[pytest.Item, ...]
+
+
+def cell_of(item: pytest.Item) -> Cell:
+    """The cell that a test of the suite is for."""
+    cell: Cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+    return cell
+
+
+def measured_in(report_dir: Path | None) -> dict[str, Measured]:
+    """What earlier runs took, by cell id; nothing where there is no history, or none that can be read."""
+    if report_dir is None or not (report_dir / FILE_NAME).is_file():
+        return {}
+    try:
+        with History(report_dir / FILE_NAME) as past:
+            return past.measured()
+    except ResultsError:  # the run says so when it wants to add to it
+        return {}
+
+
+def shard_of(tests: Sequence[pytest.Item], part: int, count: int, report_dir: Path | None) -> Shard:
+    """The ``part``-th of ``count`` parts of the tests, by what their cells took in the history."""
+    cells = list({cell_of(item).id: cell_of(item) for item in tests}.values())
+    parts = shards(cells, measured_in(report_dir), count)
+    own = {cell.id for cell in parts[part - 1]}
+    left_out = tuple(item for item in tests if cell_of(item).id not in own)
+    return Shard(f"{part}/{count} {plan_digest(parts)}", left_out)
+
+
+def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> list[pytest.Item]:
+    """The tests of accuracy, the model that takes longest first, and then those of latency, in the order that they had.
+
+    That is the order in which processes begin them, so that a verdict is told about when it is there.
+    """
+    groups = longest_first(grouped((cell_of(item) for item in tests), measured_in(report_dir)))
+    rank = {group.cells[0].card.path: place for place, group in enumerate(groups)}
+    accuracy = [item for item in tests if not is_latency(item)]
+    accuracy.sort(key=lambda item: rank[cell_of(item).card.path])
+    return [*accuracy, *filter(is_latency, tests)]
+
+
+def groups_to_judge(tests: Sequence[pytest.Item], past: Past, report_dir: Path | None) -> list[Group]:
+    """What is left to judge of the tests' cells, in their order."""
+    cells = {cell_of(item).id: cell_of(item) for item in tests}
+    return grouped((cell for cell in cells.values() if past.verdict(cell) is None), measured_in(report_dir))
+
+
+def is_latency(item: pytest.Item) -> bool:
+    """Whether a test of the suite takes times."""
+    return getattr(item, "originalname", "") == LATENCY

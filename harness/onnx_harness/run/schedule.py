@@ -1,0 +1,100 @@
+"""Which cells go together, in which order, and to which shard: by what earlier runs took, before a model is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.results.history import Measured
+
+UNKNOWN = Measured(seconds=10.0, peak_bytes=None)
+"""A cell that no run has had yet."""
+
+UNEVEN = 1.05
+"""So much longer than the shortest may the longest shard be before models are cut."""
+
+CUT_SHARE = 0.3
+"""The share of a run's time whose models, the shortest, may be cut."""
+
+LEAST_BYTES = 600_000_000
+"""What a worker takes that has imported its libraries and holds a small model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The cells of a model: one process judges them, so that its reference, its noise and its chains are made once.
+
+    Attributes:
+        seconds: that they are expected to take.
+        peak_bytes: of memory that their process is expected to hold.
+    """
+
+    cells: tuple[Cell, ...]
+    seconds: float
+    peak_bytes: int
+
+
+def grouped(cells: Iterable[Cell], past: Mapping[str, Measured]) -> list[Group]:
+    """The cells model by model, in the order of the models' first cells."""
+    by_model: dict[object, list[Cell]] = {}
+    for cell in cells:
+        by_model.setdefault(cell.card.path, []).append(cell)
+    return [_group(members, past) for members in by_model.values()]
+
+
+def longest_first(groups: Iterable[Group]) -> list[Group]:
+    """The groups by their time, the longest first: what is begun last is short, and no process waits for it long."""
+    return sorted(groups, key=lambda group: -group.seconds)
+
+
+def shards(cells: Sequence[Cell], past: Mapping[str, Measured], count: int) -> list[tuple[Cell, ...]]:
+    """Cut a run into ``count`` parts of about the same time. Every cell is in exactly one.
+
+    A model stays in one part where that gives parts of the same time. Else those that alone take more than half of a
+    part's time are cut, and then the shortest ones. The parts depend on the set of cells and on ``past``, not on the
+    order of either.
+
+    Args:
+        cells: of the whole run.
+        past: what earlier runs took, by cell id; the same for every shard.
+        count: how many parts.
+    """
+    ordered = sorted(cells, key=lambda cell: cell.id)
+    groups = longest_first(grouped(ordered, past))
+    mean = sum(group.seconds for group in groups) / count
+    parts, loads = _dealt(groups, count)
+    if max(loads) <= UNEVEN * min(loads):
+        return parts
+    units: list[Group] = []
+    rest = mean * count
+    for group in groups:
+        whole = group.seconds <= mean / 2 and rest > mean * count * CUT_SHARE
+        units += [group] if whole else [_group([cell], past) for cell in group.cells]
+        rest -= group.seconds
+    return _dealt(units, count)[0]
+
+
+def plan_digest(parts: Sequence[Sequence[Cell]]) -> str:
+    """A hash of who gets which cells: shards of one plan make one whole run."""
+    ids = [sorted(cell.id for cell in part) for part in parts]
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:12]
+
+
+def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], list[float]]:
+    """Give each unit, the longest first, to the part that has the least so far; return the parts and their times."""
+    parts: list[list[Cell]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+    for unit in longest_first(units):
+        place = min(range(count), key=lambda index: (loads[index], index))
+        parts[place] += unit.cells
+        loads[place] += unit.seconds
+    return [tuple(part) for part in parts], loads
+
+
+def _group(cells: Sequence[Cell], past: Mapping[str, Measured]) -> Group:
+    known = [past.get(cell.id, UNKNOWN) for cell in cells]
+    peaks = [measured.peak_bytes for measured in known if measured.peak_bytes is not None]
+    return Group(tuple(cells), sum(measured.seconds for measured in known), max(peaks, default=LEAST_BYTES))

@@ -1,0 +1,132 @@
+"""What stays float32 because the clamp would change a number that it computes with.
+
+A weight that is clipped makes a small error. A factor, a divisor or a bound that is clipped changes what the model
+computes: audio divided by 32768 would be divided by 10000. Masks are another matter: any number low enough does for
+them, and the clamped one is safe to add up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnx_harness.model.ops import MOVES
+from onnx_harness.transforms.half.constants import constant_behind
+from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT
+from onnx_harness.transforms.half.weights import Rounder
+
+_LARGEST = 65504.0  # the largest finite float16
+_ORDERS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+_ARITHMETIC = frozenset({"Add", "Clip", "Div", "Max", "Min", "Mod", "Mul", "Pow", "Sub"})
+_ADDS = frozenset({"Add", "Max", "Sub"})
+# Elements of a constant that is worth float32 in the file, a quarter of a megabyte.
+_SMALL = 1 << 16
+# How many operators lie between a flag and the mask that is made of it.
+_DEPTH = 8
+
+Numbers = npt.NDArray[np.float32]
+
+
+def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
+    """Return the steps that compute element by element with a constant that the clamp would clip, masks aside.
+
+    Args:
+        reading: the graphs of the model.
+        rounder: knows the limits of the clamp.
+    """
+    candidates = [
+        (step, place, tensor)
+        for step in reading.floating
+        if step.op in _ARITHMETIC or step.op in _ORDERS
+        for place, tensor in _constants(reading, step)
+    ]
+    # Most models have none, which is seen at one glance.
+    if not candidates or not rounder.clips(tensor for _, _, tensor in candidates):
+        return set()
+    return {
+        step
+        for step, place, tensor in candidates
+        if rounder.clips([tensor]) and _matters(reading, step, place, rounder.clipped(tensor))
+    }
+
+
+def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
+    """Return the steps that compute from small constants alone, or from ones that the clamp would clip.
+
+    They are computed once, as the normalization is whose scale is a weight over the root of a variance: on the way
+    numbers may lie outside float16 that the result doesn't.
+
+    Args:
+        reading: the graphs of the model.
+        rounder: knows the limits of the clamp.
+    """
+    computed: set[str] = set()
+    steps: set[Step] = set()
+    for step in reading.floating:
+        floats = [name for name in step.ins if reading.types[name] == FLOAT]
+        if step.rule is None or not step.op or not floats or not step.outs:
+            continue
+        tensors = [constant_behind(reading, name) for name in floats if name not in computed]
+        if any(tensor is None for tensor in tensors):
+            continue
+        constants = [tensor for tensor in tensors if tensor is not None]
+        small = all(math.prod(tensor.dims) <= _SMALL for tensor in constants)
+        if not (small or rounder.clips(constants)):
+            continue
+        if step.op not in MOVES:
+            steps.add(step)
+            computed.update(step.outs)
+        elif not computed.isdisjoint(floats):
+            computed.update(step.outs)
+    return steps
+
+
+def _constants(reading: Reading, step: Step) -> list[tuple[int, onnx.TensorProto]]:
+    """Return the small float32 constants that a step reads, and their places among its inputs."""
+    constants = []
+    for place, name in enumerate(step.ins):
+        tensor = constant_behind(reading, name) if reading.types[name] == FLOAT else None
+        if tensor is not None and math.prod(tensor.dims) <= _SMALL:
+            constants.append((place, tensor))
+    return constants
+
+
+def _matters(reading: Reading, step: Step, place: int, clipped: Numbers) -> bool:
+    """Return whether a step gives something else with the clamped numbers.
+
+    Args:
+        reading: the graphs of the model.
+        step: the step.
+        place: of the constant among its inputs.
+        clipped: those of its numbers that the clamp would clip, one at least.
+    """
+    op = step.op
+    in_range = bool((np.abs(clipped) <= _LARGEST).all())
+    if op in ("Clip", "Min"):
+        return in_range or bool((clipped > 0).any())
+    if op == "Mul":
+        return in_range or not _makes_mask(reading, step.ins[1 - place])
+    lowers = clipped > 0 if op == "Sub" and place == 1 else clipped < 0
+    masks = op in _ADDS and bool(lowers.all())
+    return op == "Div" or (in_range and not masks)
+
+
+def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
+    """Return whether a value is computed, element by element, from flags or from an input of the graph."""
+    maker = reading.makers.get(name)
+    if isinstance(maker, Scope):
+        return name not in reading.initializers
+    if maker is None or not depth:
+        return False
+    if maker.op == "Cast":
+        return reading.types[maker.ins[0]] != FLOAT or _makes_mask(reading, maker.ins[0], depth - 1)
+    if maker.op in ("ConstantOfShape", "Trilu"):
+        return True
+    if maker.op not in COMPUTES_EACH and maker.op not in MOVES:
+        return False
+    floats = [read for read in maker.ins if reading.types[read] == FLOAT]
+    return any(_makes_mask(reading, read, depth - 1) for read in floats)

@@ -1,0 +1,105 @@
+"""``--jobs`` and ``--shard``: the same verdicts, each test reported once, in order; latency alone, afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from onnx_harness.cli import main
+from onnx_harness.results.store import read_results
+from tests.models import linear, save, two_outputs
+from tests.plugin.running import install, read_cells, run_pytest, start_pytest
+from tests.plugin.test_plugin_interruption import SLEEPY, left, wait_until
+
+VARIANTS = ("--variant=original", "--variant=simplify")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    save(linear(), tmp_path / "lin.onnx")
+    save(two_outputs(), tmp_path / "two.onnx")
+    (tmp_path / "broken.onnx").write_text("this is no model")
+    return tmp_path
+
+
+def reported(told: str) -> list[str]:
+    return re.findall(r"^(\S+::test_\S+\]) (?:PASSED|FAILED|SKIPPED)", told, re.MULTILINE)
+
+
+def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None:
+    names = ["lin.onnx", "broken.onnx", "two.onnx"]
+    ended = run_pytest(models, *names, *VARIANTS, "--report-dir=reports", "--jobs=2", "-v", "--latency-budget=0.2")
+    tests = reported(ended.told)
+    assert len(tests) == len(set(tests)) == 12
+    assert ["latency" in test for test in tests] == [False] * 6 + [True] * 6
+    assert ended.code == pytest.ExitCode.TESTS_FAILED
+    statuses = {key: cell["status"] for key, cell in ended.cells.items()}
+    assert statuses == {
+        f"{model}-{variant}-cpu": "fail" if model == "broken" else "pass"
+        for model in ("lin", "two", "broken")
+        for variant in ("original", "simplify")
+    }
+    assert all(cell["latency"] for key, cell in ended.cells.items() if not key.startswith("broken"))
+
+
+def test_the_first_failure_ends_the_run_under_x(models: Path) -> None:
+    ended = run_pytest(models, "broken.onnx", "lin.onnx", *VARIANTS, "--jobs=2", "-x", "-v", "-k=accuracy")
+    assert reported(ended.told)[-1].startswith("broken.onnx")
+    assert "stopping after 1 failures" in ended.told
+
+
+def test_jobs_and_xdist_exclude_each_other(models: Path) -> None:
+    ended = run_pytest(models, "lin.onnx", "--jobs=2", "-n2")
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "--jobs" in ended.told
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "many", "1.5"])
+def test_a_number_of_jobs_that_is_none_is_refused(models: Path, word: str) -> None:
+    assert run_pytest(models, "lin.onnx", f"--jobs={word}").code == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    install(tmp_path, SLEEPY)
+    cells = ["lin.onnx", "--variant=original", "--variant=sleepy", "-k", "accuracy", "--report-dir=reports", "--jobs=2"]
+    process = start_pytest(tmp_path, *cells, start_new_session=True)
+    assert wait_until(lambda: (tmp_path / "asleep").exists() and bool(read_cells(tmp_path)), 120)
+    below = psutil.Process(process.pid).children(recursive=True)
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, told
+    assert time.monotonic() - started < 30
+    assert left(below) == []
+    assert list(read_cells(tmp_path)) == ["lin-original-cpu"]
+
+
+def test_shards_together_are_the_whole_run_in_any_order(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(models)
+    for part in (1, 2):
+        run_pytest(
+            models, "lin.onnx", "two.onnx", *VARIANTS, "-k=accuracy", f"--shard={part}/2", f"--report-dir=part{part}"
+        )
+        assert len(read_results(models / f"part{part}").cells) == 2
+    assert main(["report", "--merge", "part1", "part2", "-o", "one"]) == 0
+    assert main(["report", "--merge", "part2", "part1", "-o", "other"]) == 0
+    names = ("results.json", "summary.md", "report.html")
+    assert [(models / "one" / name).read_bytes() for name in names] == [
+        (models / "other" / name).read_bytes() for name in names
+    ]
+    merged = read_results(models / "one")
+    assert len(merged.cells) == 4
+    assert [shard.partition(" ")[0] for shard in merged.run.shards] == ["1/2", "2/2"]
+
+
+@pytest.mark.parametrize("word", ["0/2", "3/2", "2", "a/b", "/"])
+def test_a_shard_that_is_none_is_refused(models: Path, word: str) -> None:
+    assert run_pytest(models, "lin.onnx", f"--shard={word}").code == pytest.ExitCode.USAGE_ERROR

@@ -1,0 +1,118 @@
+"""``--resume``: what an earlier run judged isn't judged again, and what has changed is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.models import linear, save, two_outputs
+from tests.plugin.running import Ended, install, run_pytest
+
+CLOCK = Path(__file__).parents[1] / "performance" / "ort_clock"
+ARGUMENTS = ("--report-dir=reports", "--resume", "--variant=original", "--variant=simplify")
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where every process says how many sessions it opened."""
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    monkeypatch.setenv("ORT_CLOCK", str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")]))
+    return folder
+
+
+def sessions(clock: Path) -> int:
+    """How many sessions were opened since the last call."""
+    counted = sum(struct.unpack("4d", file.read_bytes())[1] for file in clock.glob("*.clock"))
+    shutil.rmtree(clock)
+    clock.mkdir()
+    return int(counted)
+
+
+def summary(ended: Ended) -> dict[str, str]:
+    return {key: cell["status"] for key, cell in ended.cells.items()}
+
+
+def test_a_second_identical_run_opens_no_session(tmp_path: Path, clock: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "broken.onnx").write_text("this is no model")
+    first = run_pytest(tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2")
+    assert sessions(clock) > 0
+    before = first.cells
+    second = run_pytest(tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2", "-W", "error")
+    assert sessions(clock) == 0
+    assert second.cells == before
+    assert (first.code, second.code) == (pytest.ExitCode.TESTS_FAILED,) * 2
+    counts = "2 failed, 2 passed"
+    assert counts not in first.told or counts in second.told
+    assert "2 models, 4 cells on cpu: 2 pass, 2 fail" in second.told
+
+
+def test_only_what_changed_is_judged_again(tmp_path: Path, clock: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    save(two_outputs(), tmp_path / "two.onnx")
+    run_pytest(tmp_path, "lin.onnx", "two.onnx", *ARGUMENTS, "-k=accuracy")
+    whole = sessions(clock)
+    save(linear(), tmp_path / "two.onnx")
+    again = run_pytest(tmp_path, "lin.onnx", "two.onnx", *ARGUMENTS, "-k=accuracy")
+    assert 0 < sessions(clock) < whole
+    assert set(summary(again).values()) == {"pass"}
+    assert again.cells["lin-original-cpu"]["model_sha256"] == again.cells["two-original-cpu"]["model_sha256"]
+
+
+def test_latency_is_taken_where_only_that_is_left(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
+    timed = run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "--latency-budget=0.2")
+    assert timed.code == 0, timed.told
+    assert all(cell["latency"] for cell in timed.cells.values())
+
+
+def test_under_xdist_too(tmp_path: Path, clock: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy", "-n2")
+    sessions(clock)
+    again = run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
+    assert sessions(clock) == 0
+    assert summary(again) == {"lin-original-cpu": "pass", "lin-simplify-cpu": "pass"}
+
+
+def test_without_a_report_folder_it_is_a_usage_error(tmp_path: Path) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    ended = run_pytest(tmp_path, "lin.onnx", "--resume")
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "--report-dir" in ended.told
+
+
+FLAKY = """
+import os, pathlib, signal
+from onnx_harness.transforms import Transform
+
+def apply(model):
+    mark = pathlib.Path("tried")
+    mark.write_text(mark.read_text() + "x" if mark.exists() else "x")
+    if os.environ["CRASHES"] == "always" or mark.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return model
+
+TRANSFORM = Transform("crashes", apply, {"crashing": {}})
+"""
+
+
+@pytest.mark.parametrize("crashes", ["once", "always"])
+def test_a_crash_is_tried_once_more_and_is_flaky_if_it_stays_away(
+    tmp_path: Path, crashes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    install(tmp_path, FLAKY)
+    monkeypatch.setenv("CRASHES", crashes)
+    ended = run_pytest(tmp_path, "lin.onnx", "--variant=crashing", "-k=accuracy", "--report-dir=reports")
+    (cell,) = ended.cells.values()
+    assert (cell["status"], cell["symptom"]) == ("fail", "crash")
+    assert (tmp_path / "tried").read_text() == "xx"
+    assert any(note.startswith("flaky") for note in cell["notes"]) == (crashes == "once")

@@ -1,0 +1,161 @@
+"""The search for a cause, on planted faults: a step, a pass of it, two together, ONNX Runtime's optimizer, chance."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.state import Task
+from onnx_harness.diagnose.search import diagnose
+from onnx_harness.names import parse_variant
+from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.settings import Settings
+from onnx_harness.transforms import BoundStep, Parts, Transform
+from onnx_harness.transforms.variant import BoundVariant, bind_variant
+from tests.models import linear, model, save
+
+DEFECTS = Path(__file__).parents[1] / "data" / "defects"
+PASSES = tuple(f"pass_{number}" for number in range(48))
+
+
+def spoil(model: onnx.ModelProto, culprits: Sequence[str], how: str, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+    """A transform of 48 passes that spoils the model where all the culprits run."""
+    if set(culprits) & set(skipped):
+        return model
+    if how == "raise":
+        raise RuntimeError("planted")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "hang":
+        time.sleep(60)
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
+    return model
+
+
+def names(_: onnx.ModelProto, __: Mapping[str, Any]) -> Sequence[str]:
+    return PASSES
+
+
+def without(options: Mapping[str, Any], left: Sequence[str]) -> Mapping[str, Any]:
+    return {**options, "skipped": tuple(left)}
+
+
+def spoiling(*culprits: str, how: str = "weight") -> BoundStep:
+    parts = Parts("pass", names, without)
+    transform = Transform("", partial(spoil, culprits=culprits, how=how), {}, parts=parts)
+    return BoundStep("planted", transform, {})
+
+
+def chain(variant: str, *more: BoundStep) -> BoundVariant:
+    bound = bind_variant(parse_variant(variant))
+    return replace(bound, steps=(*bound.steps, *more))
+
+
+def searched(path: Path, variant: str, *more: BoundStep, **options: Any) -> Diagnosis:
+    task = Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=1))
+    return diagnose(task, bound=chain(variant, *more), **options)
+
+
+def test_one_pass_of_48_is_named_in_at_most_16_transforms(tmp_path: Path) -> None:
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "simplify", spoiling("pass_17"))
+
+    assert diagnosis.found
+    assert (diagnosis.cause.transform, diagnosis.cause.passes) == ("planted", ("pass_17",))
+    assert diagnosis.spent.transforms <= 16
+    assert diagnosis.sentence.startswith("`pass_17` (a pass of `planted`)")
+
+
+def test_passes_that_fail_together_are_named_together(tmp_path: Path) -> None:
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", spoiling("pass_3", "pass_30"))
+
+    assert diagnosis.cause.passes == ("pass_3", "pass_30")
+    assert any("it takes each of them" in line for line in diagnosis.evidence)
+
+
+@pytest.mark.parametrize(("how", "words"), [("raise", "planted"), ("die", "SIGSEGV"), ("hang", "did not end")])
+def test_exceptions_deaths_and_hangs_have_causes_too(tmp_path: Path, how: str, words: str) -> None:
+    step = spoiling("pass_0", how=how)
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=60 if how != "hang" else 20)
+
+    assert diagnosis.cause.transform == "planted"
+    assert words in diagnosis.sentence
+    if how != "hang":  # a hang takes its time in each trial
+        assert diagnosis.cause.passes == ("pass_0",)
+
+
+def test_an_optimizer_of_onnx_runtime_is_named_with_what_it_made() -> None:
+    diagnosis = searched(DEFECTS / "83_ort_rmsnorm_keepdims0.onnx", "ort.all")
+
+    assert diagnosis.cause.transform is None
+    assert diagnosis.cause.level == "extended"
+    assert diagnosis.cause.optimizers == ("SimplifiedLayerNormFusion",)
+    assert "SimplifiedLayerNormalization" in diagnosis.sentence
+
+
+def test_two_models_are_diagnosed_as_a_cell_is() -> None:
+    path = DEFECTS / "83_ort_rmsnorm_keepdims0.onnx"
+    task = Task(Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1))
+
+    diagnosis = diagnose(task, candidate=path)
+
+    assert diagnosis.cause.optimizers == ("SimplifiedLayerNormFusion",)
+
+
+def test_what_passes_has_no_cause(tmp_path: Path) -> None:
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "optimize")
+
+    assert not diagnosis.found
+    assert diagnosis.sentence.startswith("Nothing to diagnose")
+
+
+def test_what_fails_now_and_then_is_called_flaky_with_the_share(tmp_path: Path) -> None:
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "optimize", known_failure="output y departs")
+
+    assert not diagnosis.found
+    assert diagnosis.sentence.startswith("Nothing to diagnose")  # it failed once, and in none of ten trials here
+
+
+def test_a_spent_budget_says_what_was_narrowed_down_and_how_to_go_on(tmp_path: Path) -> None:
+    step = spoiling("pass_40", "pass_1", how="die")
+    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=9)
+
+    assert "--budget 90 goes on" in diagnosis.sentence
+    assert diagnosis.cause.passes != ("pass_1", "pass_40")
+
+
+def test_the_document_has_every_key_and_null_for_what_does_not_apply(tmp_path: Path) -> None:
+    document = searched(save(linear(), tmp_path / "m.onnx"), "optimize").as_json()
+
+    assert list(document) == ["sentence", "cause", "smallest", "mend", "spent"]
+    assert list(document["cause"]) == [
+        *("transform", "passes", "rules", "level", "optimizers", "node", "provider", "input_set", "release"),
+    ]
+    assert set(document["cause"].values()) == {None}
+    assert list(document["spent"]) == ["transforms", "sessions", "runs", "seconds"]
+
+
+def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> None:
+    made = model(
+        "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = Sqrt(c)  y = Div(d, big) }"
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.array(3000.0, np.float32), "big"))
+    path = save(made, tmp_path / "m.onnx")
+
+    diagnosis = searched(path, "fp16.io32")
+
+    assert diagnosis.cause.transform == "fp16.io32"
+    assert diagnosis.cause.rules
+    assert any(name.startswith("Mul") for name in diagnosis.cause.rules)

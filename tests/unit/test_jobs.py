@@ -1,0 +1,128 @@
+"""Judging in several processes at once; here a judge only sleeps."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult
+from onnx_harness.run.jobs import Jobs, job_count
+from onnx_harness.run.schedule import Group
+from tests.unit.results_examples import cell as result_of
+
+VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16")
+
+
+def group(model: str, count: int = 3, peak_bytes: int = 1) -> Group:
+    card = Card(Path(f"{model}.onnx"), model, PathSource(Path(f"{model}.onnx")))
+    cells = tuple(Cell(card, parse_variant(variant), "cpu") for variant in VARIANTS[:count])
+    return Group(cells, 1.0, peak_bytes)
+
+
+class Sleeper:
+    """Takes some time for each cell, and says who took which."""
+
+    def __init__(self, log: list[tuple[str, int]], seconds: float = 0.0) -> None:
+        self._log, self._seconds = log, seconds
+        self.closed = threading.Event()
+
+    def judge(self, cell: Cell) -> CellResult:
+        self._log.append((cell.id, threading.get_ident()))
+        self.closed.wait(self._seconds)
+        return result_of()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def sleepers(seconds: float = 0.0) -> tuple[list[tuple[str, int]], Callable[[], Sleeper]]:
+    log: list[tuple[str, int]] = []
+    return log, lambda: Sleeper(log, seconds)
+
+
+def test_each_cell_is_judged_once_and_a_model_by_one_process() -> None:
+    log, make = sleepers(0.01)
+    groups = [group(f"m{number}") for number in range(6)]
+    jobs = Jobs(groups, 2, make)
+    jobs.join()
+    assert sorted(cell for cell, _ in log) == sorted(cell.id for each in groups for cell in each.cells)
+    for each in groups[:4]:  # the last ones may be shared by whoever is idle
+        ids = {cell.id for cell in each.cells}
+        assert len({worker for cell, worker in log if cell in ids}) == 1
+
+
+def test_four_processes_on_sleeping_cells_are_nearly_four_times_as_fast() -> None:
+    log, make = sleepers(0.05)
+    groups = [group(f"m{number}", 1 + number % 6) for number in range(30)]
+    started = time.monotonic()
+    jobs = Jobs(groups, 4, make)
+    jobs.join()
+    ideal = len(log) * 0.05 / 4
+    assert ideal / (time.monotonic() - started) > 0.8
+
+
+def test_idle_processes_help_with_the_longest_group_that_is_left() -> None:
+    log, make = sleepers(0.05)
+    jobs = Jobs([group("only", 6)], 3, make)
+    jobs.join()
+    assert len({worker for _, worker in log}) > 1
+    assert len(log) == 6
+
+
+def test_what_shares_a_model_waits_until_its_first_cell_has_ended() -> None:
+    log, make = sleepers(0.1)
+    started = time.monotonic()
+    Jobs([group("only", 2)], 2, make).join()
+    assert time.monotonic() - started >= 0.2
+    assert len(log) == 2
+
+
+def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None:
+    running, most = [0], [0]
+
+    class Watcher(Sleeper):
+        def judge(self, _cell: Cell) -> CellResult:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            time.sleep(0.02)
+            running[0] -= 1
+            return result_of()
+
+    big = [group(f"m{number}", 2, peak_bytes=60) for number in range(3)]
+    Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
+    assert most == [1]
+    Jobs([group("larger than all", 2, peak_bytes=600)], 3, lambda: Watcher([]), memory_bytes=100).join()
+
+
+def test_closing_ends_what_runs_and_tells_who_waits() -> None:
+    _, make = sleepers(60)
+    waited = group("m")
+    jobs = Jobs([waited], 1, make)
+    time.sleep(0.05)
+    started = time.monotonic()
+    jobs.close()
+    assert time.monotonic() - started < 5
+    with pytest.raises(CancelledError):
+        jobs.judge_of(waited.cells[2])
+
+
+def test_a_process_that_cant_be_made_is_told_to_who_waits() -> None:
+    def broken() -> Sleeper:
+        raise OSError("no process")
+
+    waited = group("m")
+    with pytest.raises(OSError, match="no process"):
+        Jobs([waited], 2, broken).judge_of(waited.cells[0])
+
+
+def test_auto_is_no_more_than_the_cores() -> None:
+    assert job_count(3) == 3
+    assert job_count(0) >= 1

@@ -1,0 +1,116 @@
+"""What a file may ask of the machine is told from its bytes, in milliseconds, and honest models pass."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from onnx_harness.errors import ModelError
+from onnx_harness.model import bounds
+from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.scan import scan
+from tests.hostile import kinds, tensor
+from tests.hostile import model as made
+from tests.models import linear, model, save, with_external_data
+
+MEMORY = 1 << 30
+REFUSED = ("bomb", "functions", "loop", "depth", "tensor: 2^", "input: 2^", "name: a megabyte", "name: not UTF-8")
+HOSTILE = dict(kinds())
+
+
+def write(tmp_path: Path, kind: str) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    HOSTILE[kind](folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOSTILE if kind.startswith(REFUSED)])
+def test_it_is_refused_in_milliseconds_with_its_limit(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    started = time.process_time()
+    with pytest.raises(ModelError) as refusal:
+        check_bounds(path, MEMORY)
+    assert time.process_time() - started < 0.5
+    words = str(refusal.value)
+    own = ("--cell-memory", "--trust-models", "calls itself", "from 100 on")
+    assert any(mark in words for mark in own), words
+    assert len(words) < 600
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOSTILE if not kind.startswith("depth")])
+def test_nothing_but_a_refusal_comes_of_any_file(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    with contextlib.suppress(ModelError):
+        check_bounds(path, MEMORY)
+
+
+def test_there_are_as_many_kinds_as_are_known() -> None:
+    assert len(HOSTILE) >= 79
+
+
+@pytest.mark.parametrize("kind", ["bomb: Range", "loop: 2^62 trips", "functions: a billion of nodes"])
+def test_whoever_trusts_the_model_opens_it(tmp_path: Path, kind: str) -> None:
+    check_bounds(write(tmp_path, kind), MEMORY, trusted=True)
+
+
+def test_honest_models_pass(tmp_path: Path) -> None:
+    for number, honest in enumerate([linear(), model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }")]):
+        check_bounds(save(honest, tmp_path / f"{number}.onnx"), MEMORY)
+    check_bounds(with_external_data(tmp_path / "ext.onnx", "w.bin"), MEMORY)
+
+
+def test_what_fits_by_a_byte_passes_and_what_doesnt_is_refused(tmp_path: Path) -> None:
+    shape = helper.make_node("ConstantOfShape", ["s"], ["c"])
+    nodes = [shape, helper.make_node("ReduceSum", ["c"], ["t"]), helper.make_node("Add", ["x", "t"], ["y"])]
+    path = save(made(nodes, [tensor("s", [1000])]), tmp_path / "m.onnx")
+    check_bounds(path, 4000)
+    with pytest.raises(ModelError, match="'c' of ConstantOfShape, of shape 1000, takes 4,000 bytes"):
+        check_bounds(path, 3999)
+
+
+def test_a_loop_whose_condition_may_end_it_passes(tmp_path: Path) -> None:
+    text = """(float[n,4] x) => (float[n,4] y) {
+        m = Constant <value = int64 {9223372036854775807}> ()
+        yes = Constant <value = bool {1}> ()
+        y = Loop (m, yes, x) <body = b (int64 i, bool go, float[n,4] v) => (bool more, float[n,4] w) {
+            w = Relu (v)  s = ReduceSum <keepdims = 0> (w)  z = Constant <value = float {9.0}> ()  more = Less (s, z)
+        }>
+    }"""
+    check_bounds(save(model(text), tmp_path / "m.onnx"), MEMORY)
+
+
+def test_part_of_a_shape_isnt_the_whole_of_it(tmp_path: Path) -> None:
+    text = """(float[64,64,64] x) => (float[64,64,64] y) {
+        first = Shape <start = 0, end = 1> (x)  rest = Shape <start = 1> (x)
+        shape = Concat <axis = 0> (first, rest)  z = Expand (x, shape)  y = Relu (z)
+    }"""
+    check_bounds(save(model(text), tmp_path / "m.onnx"), 64**3 * 4)
+
+
+def test_a_reshaped_value_keeps_its_size(tmp_path: Path) -> None:
+    text = """(float[64,64,64] x) => (float[1] y) {
+        flat = Flatten (x)  target = Constant <value_ints = [64, -1]> ()  two = Reshape (x, target)
+        sum = Add (flat, two)  all = ReduceSum (sum)  one = Constant <value_ints = [1]> ()  y = Reshape (all, one)
+    }"""
+    check_bounds(save(model(text), tmp_path / "m.onnx"), 64**3 * 4)
+
+
+def test_the_scan_reads_what_onnx_wrote(tmp_path: Path) -> None:
+    path = save(linear(), tmp_path / "m.onnx")
+    found, parsed = scan(path), onnx.load(path)
+    assert [node.op for node in found.graph.nodes] == [node.op_type for node in parsed.graph.node]
+    assert {name: each.dims for name, each in found.graph.tensors.items()} == {
+        each.name: [*each.dims] for each in parsed.graph.initializer
+    }
+    assert found.graph.inputs["x"] == (TensorProto.FLOAT, None)  # one of its dimensions is no number
+
+
+def test_a_limit_that_nobody_checks_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MOST_STEPS", 1 << 70)
+    check_bounds(write(tmp_path, "loop: 2^62 trips"), MEMORY)
