@@ -128,7 +128,7 @@ def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
     file = PurePath(header.path).name
-    told = model.rpartition(".")[2] in file.lower()  # a name of another script doesn't show in the id
+    told = model.rpartition(".")[2] in file.lower()  # another script doesn't show in the id
     parts = []
     if file and not told and is_model_file(PurePath(file)):
         parts.append(file)

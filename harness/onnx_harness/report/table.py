@@ -72,7 +72,8 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
-        details: what is said of a failure follows its row; without, a row is all, and rows alike are one.
+        details: what is said of a failure follows its row; without, a row is all, and rows alike
+            are one.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
@@ -90,7 +91,8 @@ def lines(
         shown = 0
         layout = _layout(cells, width)
         for block in figures.blocks(cells):
-            yield from _block(block, layout, models, details=MOST_FAILURES - shown if details else None)
+            left = MOST_FAILURES - shown if details else None
+            yield from _block(block, layout, models, details=left)
             shown += sum(cell.status in BAD for cell in block.cells)
             yield Line("")
     if failures:
@@ -163,12 +165,12 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
 
 
 def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
-    """Return the cells by row: those that follow one another, have no figures and fail of one cause share one."""
+    """Return the cells by row: neighbours that have no figures and fail of one cause share one."""
     rows: list[list[CellResult]] = []
     for cell in cells:
         last = rows[-1][-1] if rows else None
-        shares = last is not None and cell.status in BAD and not _has_numbers(cell) and key(last) == key(cell)
-        if shares:
+        without_figures = cell.status in BAD and not _has_numbers(cell)
+        if without_figures and last is not None and key(last) == key(cell):
             rows[-1].append(cell)
         else:
             rows.append([cell])
@@ -177,7 +179,8 @@ def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
 
 def _has_numbers(cell: CellResult) -> bool:
     """Whether a row shows figures; else it shows why there are none."""
-    if cell.status is Status.FAIL and (share := figures.tolerance_share(cell)) is not None and share <= 1:
+    share = figures.tolerance_share(cell)
+    if cell.status is Status.FAIL and share is not None and share <= 1:
         return False  # its values are right: what is wrong is something else
     if cell.status in {Status.PASS, Status.FAIL}:
         return cell.accuracy is not None or cell.latency is not None or not cell.reason
