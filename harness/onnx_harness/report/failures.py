@@ -11,11 +11,15 @@ from onnx_harness.report.causes import Cause, causes
 from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult
 
-MOST_OTHERS = 6
-MOST_LINES = 14
+MOST_OTHERS = 2
+MOST_LINES = 8
 """Of one cause: the rest is in the reports."""
 
-_COPIED = ("alone: ", "kept: ", "File ")  # commands and places aren't wrapped, so that they can be copied
+_COPIED = (
+    "alone: ",
+    "kept: ",
+    "File ",
+)  # commands and places aren't wrapped, so that they can be copied
 
 
 @dataclass(frozen=True, slots=True)
