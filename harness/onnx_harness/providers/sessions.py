@@ -161,7 +161,7 @@ def shared_threads() -> int | None:
 
 
 def thread_environment(count: int) -> dict[str, str]:
-    """Return the variables that limit a process to ``count`` threads: ours, and numpy's libraries'."""
+    """Return the variables that limit a process to ``count`` threads: ours and numpy's."""
     names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return dict.fromkeys(names, str(count))
 
