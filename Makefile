@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test browser operators selftest lint style coverage mutants numbers performance experiment lock clean
+.PHONY: help validate nightly test browser operators selftest causes lint style coverage mutants numbers performance experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ operators: .venv/.made ## every official case of ONNX's operators through our ow
 
 selftest: .venv/.made ## how far the verdicts can be trusted, on two seeds and the small models of the zoo
 	.venv/bin/onnx-harness selftest inputs defects honest fp16 half --quick
+
+causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
+	.venv/bin/onnx-harness selftest causes defect-causes $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .

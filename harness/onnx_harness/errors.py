@@ -99,17 +99,25 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     import difflib  # not for the plugin's every start
 
     names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    # Capitals are no other word: `--provider CPU`.
+    close = [name for name in names if name.lower() == word.lower()]
+    close = close or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {listed}."
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says; the name of its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """Return the first line of what an error says, at most so many letters; its type where it says nothing."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
 def words_of(error: BaseException) -> str:
-    """An error in one line, with its type where that isn't ours."""
-    words = first_line(error)
-    return words if isinstance(error, HarnessError) else f"{type(error).__name__}: {words}"
+    """Return an error in one line, with its type where that isn't ours."""
+    return first_line(error) if isinstance(error, HarnessError) else named(error)
+
+
+def named(error: BaseException) -> str:
+    """Return an error of somebody else's in one line: its type, and what it says."""
+    name = type(error).__name__
+    return f"{name}: {first_line(error)}" if str(error).strip() else f"{name}, without a message"

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -25,6 +26,8 @@ from typing import Any, TypeVar, cast
 
 import psutil
 
+from onnx_harness.answers import UnreadableAnswer, pack, unpack
+from onnx_harness.confine import leave_network, limit_resources, renew_time
 from onnx_harness.errors import (
     DiedBefore,
     WorkerCrashed,
@@ -43,6 +46,7 @@ _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
 """How a note begins on what `risking` does."""
 _LAST_WORDS_BYTES = 2000
+_TRACEBACK_CHARACTERS = 20_000
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -120,14 +124,18 @@ class Worker:
         self._limits = Limits(seconds, self._limits.memory_bytes)
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run ``function(*args)`` in the process; all of it, and the result, travels by pickle.
+        """Run ``function(*args)`` in the process.
+
+        The call travels by pickle; what comes back is data (:mod:`onnx_harness.answers`), since the process has opened
+        an untrusted model by then.
 
         Raises:
             ValueError: the worker is closed.
             WorkerDied: a subclass says how; its ``stage`` is what the process last noted.
             WorkerNotStarted: there is no process, and none comes up; the next call tries again.
-            Exception: whatever ``function`` raised, with a note of where; a RuntimeError that quotes it if it can't
-                be pickled. TypeError, AttributeError or pickle.PicklingError for what can't travel.
+            Exception: whatever ``function`` raised, with a note of where; an exception that isn't Python's or this
+                package's as a RuntimeError of its name. TypeError, AttributeError or pickle.PicklingError for what
+                can't travel.
         """
         if self._closed:
             raise ValueError("the worker is closed")
@@ -142,8 +150,9 @@ class Worker:
             self._replace()
             raise
         if isinstance(answer, _Raised):
-            raise answer.rebuilt()
-        return cast("Result", pickle.loads(answer))
+            answer.error.add_note(f"In the worker process:\n{answer.where.rstrip()}")
+            raise answer.error
+        return cast("Result", answer)
 
     @property
     def doing(self) -> str:
@@ -164,7 +173,16 @@ class Worker:
         parent = os.getpid(), threading.current_thread() is threading.main_thread()
         self._process = self._context.Process(
             target=_serve,
-            args=(theirs, self._stage, self._died_of, str(self._log), self._environment, self._preload, *parent),
+            args=(
+                theirs,
+                self._stage,
+                self._died_of,
+                str(self._log),
+                self._environment,
+                self._preload,
+                self._limits,
+                *parent,
+            ),
             name="onnx-harness-worker",
         )
         self._ready = False
@@ -175,7 +193,8 @@ class Worker:
             resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                self._process.start()
+                with _without_main():
+                    self._process.start()
                 self._up = True
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -212,8 +231,8 @@ class Worker:
             raise WorkerNotStarted(f"{why}. {_MEND}") from None
         self._ready = True
 
-    def _answer(self, task: bytes, heard: int) -> bytes | _Raised:
-        """The pickled result, or the exception; raises WorkerDied."""
+    def _answer(self, task: bytes, heard: int) -> object:
+        """The result, or what was raised instead; raises WorkerDied."""
         ends = time.monotonic() + self._limits.seconds
         try:
             process = psutil.Process(self._process.pid)
@@ -232,12 +251,24 @@ class Worker:
                 if not self._process.is_alive() and not self._pipe.poll():  # its children may hold the pipe open
                     raise EOFError
             self.peak_bytes = max(self.peak_bytes, _resident_bytes(process))
-            raised: _Raised | None = self._pipe.recv()
-            return self._pipe.recv_bytes() if raised is None else raised
+            return self._read(self._pipe.recv_bytes(self._limits.memory_bytes))
+        except UnreadableAnswer as error:
+            raise self._died(WorkerCrashed, str(error)) from None
         except (EOFError, OSError, psutil.NoSuchProcess):
             self._process.join(1)
             manner = _manner(self._process.exitcode) + self._last_words(heard)
             raise self._died(WorkerCrashed, manner) from None
+
+    def _read(self, data: bytes) -> object:
+        answer = unpack(data)
+        if not (isinstance(answer, list) and len(answer) in (1, 2)):
+            raise UnreadableAnswer("the worker's answer is neither a result nor an error")
+        if len(answer) == 1:
+            return answer[0]
+        error, where = answer
+        if not isinstance(error, Exception):
+            raise UnreadableAnswer("the worker raised something that is no error")
+        return _Raised(error, str(where)[:_TRACEBACK_CHARACTERS])
 
     def _died(self, how: type[WorkerDied], what: str) -> WorkerDied:
         stage = self.doing
@@ -267,29 +298,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class _Raised:
-    """An exception on its way to the parent.
+    """An exception of the process, and its traceback there."""
 
-    Attributes:
-        pickled: the exception; None when it can't be pickled.
-        words: its type and message.
-        where: its traceback.
-    """
-
-    pickled: bytes | None
-    words: str
+    error: Exception
     where: str
-
-    def rebuilt(self) -> Exception:
-        """The exception; one that can't be built from its pickle is quoted in a RuntimeError."""
-        error: object = None
-        if self.pickled is not None:
-            # Any type with arguments of its own in __init__ fails here, in whatever way that has.
-            with contextlib.suppress(Exception):
-                error = pickle.loads(self.pickled)
-        if not isinstance(error, Exception):
-            error = RuntimeError(self.words)
-        error.add_note(f"In the worker process:\n{self.where.rstrip()}")
-        return error
 
 
 _noted: Any = None
@@ -342,6 +354,7 @@ def _serve(
     log: str,
     environment: dict[str, str],
     preload: tuple[str, ...],
+    limits: Limits,
     parent: int,
     tied: bool,
 ) -> None:
@@ -349,6 +362,8 @@ def _serve(
     global _died_of
     _died_of = died_of
     _begin(stage, log, environment, parent, tied)
+    limit_resources(limits.seconds, limits.memory_bytes)
+    leave_network()  # where it can't, the doctor says so
     pipe.send_bytes(b"hello")
     for module in preload:
         with contextlib.suppress(Exception):  # whoever needs it meets the error again, where it can be told
@@ -359,21 +374,12 @@ def _serve(
         except EOFError:
             return
         try:
+            renew_time(limits.seconds)
             function, args = pickle.loads(task)
-            result = pickle.dumps(function(*args), protocol=pickle.HIGHEST_PROTOCOL)
+            answer = pack([function(*args)])
         except Exception as error:
-            pipe.send(_packed(error))
-        else:
-            pipe.send(None)
-            pipe.send_bytes(result)
-
-
-def _packed(error: Exception) -> _Raised:
-    pickled = None
-    with contextlib.suppress(Exception):
-        pickled = pickle.dumps(error)
-    words = "".join(traceback.format_exception_only(error)).strip()
-    return _Raised(pickled, words, "".join(traceback.format_exception(error)))
+            answer = pack([error, "".join(traceback.format_exception(error))])
+        pipe.send_bytes(answer)
 
 
 def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
@@ -419,5 +425,23 @@ def _manner(exitcode: int | None) -> str:
     return f"the worker process left with exit code {exitcode}"
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start a process that doesn't import the user's script.
+
+    multiprocessing has a new process run the main module again, for functions that were defined there. None of those
+    is sent here, and a script that asks for a verdict at its top level would ask again in every process.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"

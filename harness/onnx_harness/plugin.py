@@ -7,6 +7,7 @@ never changes somebody else's test run. Loading it imports neither onnx nor onnx
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from onnx_harness.cards import backend_suite
     from onnx_harness.cards.card import Card
     from onnx_harness.names import Variant
+    from onnx_harness.report.failures import Told
     from onnx_harness.results.cells import CellResult
     from onnx_harness.results.recorder import Entry
     from onnx_harness.run.account import Account
@@ -95,7 +97,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[_selections] = _chosen_cases(config)
         project = read_project(config.rootpath)
-        if project or any(given.values()):
+        said = [value for value in given.values() if value is not None and value is not False and value != ()]
+        if project or said:
             _settle(config, project, given)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
@@ -109,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.reportchars = "fE"  # the account counts what is skipped or known, by the thousand
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Reporter(config), "onnx-harness-reporter")
+        config.pluginmanager.register(_Failures(), "onnx-harness-failures")
     if getattr(config.option, "benchmark_histogram", None) and importlib.util.find_spec("pygal") is None:
         # pytest-benchmark finds out when all is measured, and ends with a traceback.
         raise pytest.UsageError("--benchmark-histogram needs pygal. Mend: pip install 'pytest-benchmark[histogram]'")
@@ -401,6 +405,67 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+class _Failures:
+    """Shows each cause of failing cells once: pytest would show it for each of them."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, object, object]:
+        """Have pytest's own sections see a report for each cause; what it counts are all of them."""
+        failed = terminalreporter.stats.get("failed", [])
+        if not any(_cells_of(report) for report in failed):
+            return (yield)
+        from onnx_harness.report.failures import told
+
+        width = terminalreporter._tw.fullwidth
+        cells = {cell.id: (cell, report) for report in failed for cell in _cells_of(report)}
+        verbose = terminalreporter.verbosity > 0
+        groups = [[cell] for cell, _ in cells.values()] if verbose else [[cell for cell, _ in cells.values()]]
+        shown = [cause for group in groups for cause in told(group, width)]
+        terminalreporter.stats["failed"] = [
+            *(_shown(cells[cause.cell.id][1], cause) for cause in shown),
+            *(report for report in failed if not _cells_of(report)),
+        ]
+        try:
+            return (yield)
+        finally:
+            terminalreporter.stats["failed"] = failed
+
+
+class _Said:
+    """A report's text, as pytest's terminal takes it."""
+
+    def __init__(self, cause: Told) -> None:
+        self._cause = cause
+        self.reprcrash = SimpleNamespace(message=cause.summary)
+
+    def toterminal(self, writer: Any) -> None:
+        """Write the lines."""
+        for line in self._cause.lines:
+            writer.line(line)
+
+
+def _shown(report: pytest.TestReport, cause: Told) -> pytest.TestReport:
+    shown = copy.copy(report)
+    shown.longrepr = _Said(cause)  # type: ignore[assignment]
+    shown.location = (report.location[0], report.location[1], cause.title)
+    return shown
+
+
+def _cells_of(report: pytest.TestReport) -> list[CellResult]:
+    """Return the failing cells that a report carries."""
+    encoded = [*getattr(report, "onnx_own_results", ())]
+    if hasattr(report, "onnx_result"):
+        encoded.append(report.onnx_result)
+    if not encoded:
+        return []
+    from onnx_harness.report.figures import BAD
+    from onnx_harness.results.cells import CellResult
+    from onnx_harness.results.codec import decode
+
+    cells = [decode(CellResult, value, report.nodeid) for value in encoded]
+    return [cell for cell in cells if cell.status in BAD]
+
+
 class _Reporter:
     """Guards and records the run, in the process that reports: the controller of xdist, or the only one."""
 
@@ -486,7 +551,8 @@ class _Reporter:
         self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if self._account is not None:
             self._account.finish()
-            if self._account.incomplete and session.exitstatus == pytest.ExitCode.OK:
+            lost = self._account.incomplete or self._account.unjudged()
+            if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         asked = _asked_for_cells(self._config) and not self._config.option.collectonly
         if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
@@ -513,7 +579,8 @@ class _Reporter:
 
         if note := fallback_note():
             terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
-        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0):
+        details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
+        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0, details=details):
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(line.text, **markup)
 
@@ -549,10 +616,12 @@ class _Reporter:
         Raises:
             pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
         """
-        from onnx_harness.providers.probe import refusal
+        from onnx_harness.providers.probe import conflict, refusal
 
         if self._config.option.collectonly:
             return
+        if problem := conflict():
+            raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
         for name in () if done else _settings_of(self._config).provider:
             found = _runner_of(self._config).probe(name)
             if not found.usable:

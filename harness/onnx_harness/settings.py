@@ -86,6 +86,17 @@ def byte_count(word: str) -> int:
     return int(number * base ** " kmgt".index(match[2].lower() or " "))
 
 
+def named_path(word: str) -> Path:
+    """Return the path that a word names; an empty one, as from an unset variable, would be the working directory.
+
+    Raises:
+        argparse.ArgumentTypeError: it's empty.
+    """
+    if not word.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a folder, or leave it out")
+    return Path(word)
+
+
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
@@ -111,7 +122,7 @@ def _read_flag(value: Any) -> bool:
 def _read_path(value: Any) -> Path:
     if not isinstance(value, str):
         raise TypeError
-    return Path(value)
+    return named_path(value)
 
 
 def _read_words(value: Any) -> tuple[str, ...]:
@@ -131,7 +142,7 @@ _NUMBER = Kind("a number", _read_number, {"type": float})
 _WHOLE = Kind("a whole number", _read_whole, {"type": int})
 _BYTES = Kind("a whole number", _read_size, {"type": byte_count})
 _FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
-_PATH = Kind("a string", _read_path, {"type": Path})
+_PATH = Kind("a string", _read_path, {"type": named_path})
 _WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
 _CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 

@@ -92,7 +92,7 @@ FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
 
 
 def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subject.Comparison:
-    tolerance = choose(precision, False, None, None)
+    tolerance = choose(precision, None, None)
     sets = [healthy(), candidate]
     return subject.compare([healthy()] * 2, sets, lambda _: tolerance, set_names=["the first", "the second"])
 
@@ -139,7 +139,7 @@ TASK_BOUNDS: dict[str, tuple[str, ToleranceSpec]] = {
 @pytest.mark.parametrize("fault", TASK_BOUNDS)
 def test_a_tasks_own_bound_is_caught_by_its_check_alone(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check, spec = TASK_BOUNDS[fault]
-    tolerance = choose(Precision.FP32, False, spec, None)
+    tolerance = choose(Precision.FP32, spec, None)
 
     def compared(y: Any) -> subject.Comparison:
         return subject.compare([{"y": layer()}], [{"y": y}], lambda _: tolerance, set_names=["one"])
@@ -157,7 +157,7 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
 ) -> None:
     y = layer()
     moved = y * np.float32(1 + 5e-5)  # half of the default rtol, hundreds of units in the last place
-    tolerance = choose(Precision.FP32, False, None, None)
+    tolerance = choose(Precision.FP32, None, None)
 
     def compared(yardstick: Yardstick | None) -> subject.Comparison:
         return subject.compare([{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick)
@@ -175,7 +175,7 @@ def test_another_choice_within_every_bound_is_caught_by_its_check_alone(monkeypa
     scores = np.tile(np.array([0.5 + 2e-3, 0.5 - 2e-3], np.float32), (200, 1))
     swapped = scores.copy()
     swapped[:4] = scores[:4, ::-1]  # 2% of rows, by less than float16's bound
-    tolerance = choose(Precision.FP16, False, None, None)
+    tolerance = choose(Precision.FP16, None, None)
     ideal = Noise(({"y": gap_of(scores, scores + np.float32(5e-4))},))
     yardstick = Yardstick(ideal, ideal, ideal, "float16")
 
@@ -205,6 +205,6 @@ def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(share:
     at = np.unravel_index(np.argmax(np.abs(y)), y.shape)
     candidate = y.copy()
     candidate[at] -= share * 0.999999 * (1e-4 + 1e-5) * abs(y[at])
-    tolerance = choose(Precision.FP32, False, None, None)
+    tolerance = choose(Precision.FP32, None, None)
     comparison = subject.compare([{"y": y}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
     assert comparison.passed == (share == 1.0)

@@ -21,6 +21,7 @@ from onnx_harness.results.cells import CellResult, Reached, Status
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Transform
 from tests.forests import ML, forest, set_attribute, words
+from tests.models import model as text_model
 from tests.models import save
 
 FOREST = forest(trees=8, depth=4, seed=21)
@@ -101,3 +102,18 @@ def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.Monk
     small = forest(rows=1, depth=5, seed=22)
     found = judged(tmp_path, monkeypatch, small, small)
     assert any(note.startswith("the inputs reach ") for note in found.notes)
+
+
+def test_a_side_of_a_comparison_that_no_input_reaches_is_remarked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "(float[n,4] x) => (float[n,4] y) { s = Sigmoid(x) b = Greater(s, far) y = Where(b, s, x) }"
+    far = text_model(text)
+    far.graph.initializer.append(numpy_helper.from_array(np.array(2.0, np.float32), "far"))
+    outcome = judged(tmp_path / "far", monkeypatch, far, far)
+    assert outcome.coverage is not None
+    assert outcome.coverage.kinds["sides of comparisons"] == Reached(1, 2)
+    assert "the inputs reach 1 of 2 sides of comparisons" in outcome.notes
+    near = text_model(text)
+    near.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "far"))
+    assert not any("sides" in note for note in judged(tmp_path / "near", monkeypatch, near, near).notes)

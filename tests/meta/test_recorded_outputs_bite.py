@@ -98,7 +98,7 @@ def test_the_bound_is_the_cards(
     assert judged(recorded_beside(tmp_path, off=off, card=card), **settings).result.status is status
 
 
-@pytest.mark.parametrize(("card", "status"), [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4", Status.FAIL)])
+@pytest.mark.parametrize(("card", "status"), [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4\natol = 0", Status.FAIL)])
 def test_a_default_bound_yields_to_the_models_own_noise_and_a_chosen_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, status: Status
 ) -> None:

@@ -16,7 +16,7 @@ from onnx_harness.cell import artifacts
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.judging import emulation, half_range
+from onnx_harness.judging import emulation, simulation
 from onnx_harness.judging import judge as judge_module
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Stage, Status, Symptom
@@ -111,7 +111,7 @@ def test_digits_lost_in_a_difference_of_large_numbers_are_seen(
 
 
 def test_without_the_rounding_they_go_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(half_range, "_with_rounded", lambda node, _: [node])
+    monkeypatch.setattr(simulation, "with_rounded", lambda node, _: [node])
     assert judged(tmp_path, centred(), 300.0, 0.02).status is Status.PASS
 
 

@@ -18,7 +18,7 @@ from onnx_harness.transforms import Precision
 
 Array = Any
 
-FP32 = choose(Precision.FP32, False, None, None)
+FP32 = choose(Precision.FP32, None, None)
 DTYPES = [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int32, np.int64, np.uint64, np.bool_]
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
 moderate = st.floats(-1e6, 1e6, width=32)

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_harness.fuzz.models import feeds, random_model
-from onnx_harness.judging.half_range import half_values, simulated
+from onnx_harness.judging.half_range import half_values
 from onnx_harness.judging.runs import open_cpu
+from onnx_harness.judging.simulation import simulated
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.properties.test_simulated_half_reference import ulps

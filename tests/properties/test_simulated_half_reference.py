@@ -15,8 +15,9 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_harness.judging.half_range import computes_in_half, simulated
+from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.runs import open_cpu
+from onnx_harness.judging.simulation import simulated
 
 # No kernel in ONNX Runtime in float32 either, a float8 type that the reference refuses, an input that is no array.
 NOT_COMPARED = (
@@ -83,5 +84,5 @@ def test_without_rounding_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
             self.data_sets: list[Any] = [([x], [])]
 
     assert distance(Case()) == 0
-    monkeypatch.setattr("onnx_harness.judging.half_range._with_rounded", lambda node, _: [node])
+    monkeypatch.setattr("onnx_harness.judging.simulation.with_rounded", lambda node, _: [node])
     assert distance(Case()) > 1

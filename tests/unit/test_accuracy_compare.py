@@ -16,7 +16,7 @@ from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.cards.card import ToleranceSpec
 from onnx_harness.transforms import Precision
 
-FP32 = choose(Precision.FP32, False, None, None)
+FP32 = choose(Precision.FP32, None, None)
 
 
 def run(
@@ -95,7 +95,7 @@ def test_the_bounds_that_are_said_to_pass_do_pass_on_every_input_set() -> None:
     failure = compare(reference, candidate, lambda _: FP32, set_names=["a", "b"]).failures[0]
     assert failure.minimum_tolerance is not None
     bounds = (failure.minimum_tolerance, failure.atol * failure.minimum_tolerance / failure.rtol)
-    tolerance = choose(Precision.FP32, False, None, bounds)
+    tolerance = choose(Precision.FP32, None, bounds)
     assert compare(reference, candidate, lambda _: tolerance, set_names=["a", "b"]).passed
 
 
@@ -195,7 +195,7 @@ def test_the_sign_of_zero_counts_unless_a_card_says_otherwise() -> None:
     assert checks(comparison) == {"y": [Check.SIGNED_ZERO]}
     assert "reference 0, got -0" in str(comparison.reason())
     assert comparison.record.outputs["y"].minimum_tolerance is None
-    loose = choose(Precision.FP32, False, ToleranceSpec(signed_zero=False), None)
+    loose = choose(Precision.FP32, ToleranceSpec(signed_zero=False), None)
     assert run({"y": f32(1, 0)}, {"y": f32(1, -0.0)}, loose).passed
 
 
@@ -245,12 +245,12 @@ def test_bfloat16_is_a_float() -> None:
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
 def test_integers_are_exact_unless_a_card_gives_an_atol(dtype: Any) -> None:
     reference, candidate = {"y": np.array([1, 100], dtype)}, {"y": np.array([1, 98], dtype)}
-    comparison = run(reference, candidate, choose(Precision.FP16, False, ToleranceSpec(rtol=1.0), (1.0, 9.0)))
+    comparison = run(reference, candidate, choose(Precision.FP16, ToleranceSpec(rtol=1.0), (1.0, 9.0)))
     assert checks(comparison) == {"y": [Check.ELEMENTS]}
     assert "would pass with atol 2 (used 0)" in comparison.lines()[1]
     assert comparison.record.outputs["y"].minimum_tolerance == 2.0
-    assert run(reference, candidate, choose(Precision.FP32, False, ToleranceSpec(atol=2), None)).passed
-    assert not run(reference, candidate, choose(Precision.FP32, False, ToleranceSpec(atol=1), None)).passed
+    assert run(reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=2), None)).passed
+    assert not run(reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=1), None)).passed
 
 
 def test_large_integers_differ_though_their_floats_do_not() -> None:
@@ -262,7 +262,7 @@ def test_large_integers_differ_though_their_floats_do_not() -> None:
 
 
 def test_booleans_and_text_are_exact() -> None:
-    loose = choose(Precision.FP32, False, ToleranceSpec(atol=9.0), None)
+    loose = choose(Precision.FP32, ToleranceSpec(atol=9.0), None)
     flags = run({"y": np.array([True, False])}, {"y": np.array([True, True])}, loose)
     words = run({"y": np.array(["a", "b"], object)}, {"y": np.array(["a", "ß"], object)}, loose)
     assert "(reference False, got True)" in str(flags.reason())
@@ -272,7 +272,7 @@ def test_booleans_and_text_are_exact() -> None:
 
 
 def test_int8_is_judged_by_the_noise_of_the_whole_output() -> None:
-    int8 = choose(Precision.INT8, False, None, None)
+    int8 = choose(Precision.INT8, None, None)
     signal = np.sin(np.arange(1000, dtype=np.float32))
     fair = run({"y": signal}, {"y": signal + np.float32(0.1)}, int8)
     assert fair.passed
@@ -286,7 +286,7 @@ def test_int8_is_judged_by_the_noise_of_the_whole_output() -> None:
 
 
 def test_both_rules_hold_where_a_card_gives_both() -> None:
-    both = choose(Precision.FP32, False, ToleranceSpec(sqnr_db=60.0, rtol=1.0, atol=1.0), None)
+    both = choose(Precision.FP32, ToleranceSpec(sqnr_db=60.0, rtol=1.0, atol=1.0), None)
     comparison = run({"y": f32(1, 2)}, {"y": f32(1, 2.5)}, both)
     assert checks(comparison) == {"y": [Check.SQNR]}
     assert comparison.record.outputs["y"].minimum_tolerance is None
@@ -294,7 +294,7 @@ def test_both_rules_hold_where_a_card_gives_both() -> None:
 
 @pytest.mark.parametrize(("reference", "candidate"), [(f32(1, 2), f32(0, 0)), (f32(0, 0), f32(1, 2))])
 def test_an_output_of_zeros_has_no_cosine_and_fails_where_one_is_asked_for(reference: Any, candidate: Any) -> None:
-    card = choose(Precision.FP32, False, ToleranceSpec(cosine=0.5), None)
+    card = choose(Precision.FP32, ToleranceSpec(cosine=0.5), None)
     comparison = run({"y": reference}, {"y": candidate}, card)
     assert str(comparison.reason()) == "output y: has no cosine; 0.5 is asked for"
 
@@ -421,7 +421,7 @@ LARGE = np.linspace(-1, 1, 100_000, dtype=np.float32)
 
 
 def by_default(candidate: Any, precision: Precision = Precision.FP16) -> Comparison:
-    tolerance = choose(precision, False, None, None)
+    tolerance = choose(precision, None, None)
     return compare([{"y": LARGE}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
 
 
@@ -439,7 +439,7 @@ def test_a_default_bound_knows_how_large_the_output_is(elements: int, off: float
     comparison = by_default(candidate)
     assert comparison.passed is passes, comparison.lines()
     assert comparison.record.outputs["y"].max_abs == pytest.approx(off, rel=1e-3), "the worst is shown"
-    stated = choose(Precision.FP16, False, None, (1e-2, 5e-3))
+    stated = choose(Precision.FP16, None, (1e-2, 5e-3))
     assert not compare([{"y": LARGE}], [{"y": candidate}], lambda _: stated, set_names=["one"]).passed
 
 
@@ -453,7 +453,7 @@ def test_a_default_bound_asks_for_a_signal_to_noise_ratio_too() -> None:
 def test_an_element_that_one_set_alone_is_long_enough_for_does_not_react() -> None:
     zeros = [np.zeros(3, np.float32)] * 3
     sets = [{"y": zeros[:2]}, {"y": zeros}]
-    tolerance = choose(Precision.FP32, False, None, None)
+    tolerance = choose(Precision.FP32, None, None)
     comparison = compare(sets, sets, lambda _: tolerance, set_names=["one", "two"])
     assert comparison.inert == {"y[0]", "y[1]", "y[2]"}
     keys = [{"y": {"a": 1.0}}, {"y": {"b": 1.0}}]

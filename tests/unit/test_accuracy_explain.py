@@ -18,7 +18,7 @@ from onnx_harness.transforms import Precision
 RNG = np.random.default_rng(3)
 Y = RNG.standard_normal((8, 100)).astype(np.float32)
 ERROR = RNG.standard_normal(Y.shape).astype(np.float32)
-FP16 = choose(Precision.FP16, False, None, None)
+FP16 = choose(Precision.FP16, None, None)
 LOOSE = Tolerance(rtol=10.0, atol=10.0)
 
 
@@ -132,9 +132,9 @@ def test_a_tiny_output_within_its_noise_is_usable_by_default_and_not_by_a_bound_
     tiny = Y * np.float32(1e-8)
     moved = tiny * np.float32(1 + 1e-3)
     yardstick = Yardstick(noise(moved, reference=tiny))
-    assert not judged(moved, None, choose(Precision.FP32, False, None, None), tiny).passed
-    assert judged(moved, yardstick, choose(Precision.FP32, False, None, None), tiny).passed
-    strict = choose(Precision.FP32, False, ToleranceSpec(rtol=1e-4, atol=1e-13), None)
+    assert not judged(moved, None, choose(Precision.FP32, None, None), tiny).passed
+    assert judged(moved, yardstick, choose(Precision.FP32, None, None), tiny).passed
+    strict = choose(Precision.FP32, ToleranceSpec(rtol=1e-4, atol=1e-13), None)
     assert str(judged(moved, yardstick, strict, tiny).reason()).startswith("faithful, but not usable")
 
 
@@ -245,7 +245,7 @@ def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(flipped: int, 
     comparison = compare(
         [{"y": Y}] * count,
         outputs,
-        lambda _: choose(Precision.FP32, False, None, None),
+        lambda _: choose(Precision.FP32, None, None),
         set_names=["set"] * count,
         unusual=[False] + [True] * (count - 1),
         edged=[False] + [edged] * (count - 1),

@@ -10,7 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnx_harness.judging.half_range import OUTPUT, Watched, computes_in_half, half_values, rounded, simulated, watch
+from onnx_harness.judging.half_range import OUTPUT, Watched, computes_in_half, half_values, rounded, watch
+from onnx_harness.judging.simulation import simulated
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.models import model
 

@@ -13,17 +13,15 @@ from onnx_harness.transforms import Precision
 
 
 @pytest.mark.parametrize(
-    ("precision", "tf32", "rtol", "k"),
+    ("precision", "rtol", "k"),
     [
-        (Precision.FP32, False, 1e-4, 1e-5),
-        (Precision.FP32, True, 1e-2, 5e-3),
-        (Precision.FP16, False, 1e-2, 5e-3),
-        (Precision.FP16, True, 1e-2, 5e-3),
-        (Precision.BF16, False, 8e-2, 4e-2),
+        (Precision.FP32, 1e-4, 1e-5),
+        (Precision.FP16, 1e-2, 5e-3),
+        (Precision.BF16, 8e-2, 4e-2),
     ],
 )
-def test_the_default_follows_the_precision(precision: Precision, tf32: bool, rtol: float, k: float) -> None:
-    tolerance = choose(precision, tf32, None, None)
+def test_the_default_follows_the_precision(precision: Precision, rtol: float, k: float) -> None:
+    tolerance = choose(precision, None, None)
     assert (tolerance.rtol, tolerance.k, tolerance.elementwise) == (rtol, k, True)
     assert tolerance.bounds(20.0) == (rtol, k * 20.0)
 
@@ -55,7 +53,7 @@ def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type
 def test_in_a_reduced_type_the_default_is_a_distribution(
     precision: Precision, decibels: float | None, share: float, times: float, choices: float | None
 ) -> None:
-    tolerance = choose(precision, False, None, None)
+    tolerance = choose(precision, None, None)
     asked = (tolerance.sqnr_db, tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed)
     assert asked == (decibels, share, times, choices)
 
@@ -70,39 +68,39 @@ def test_in_a_reduced_type_the_default_is_a_distribution(
     ],
 )
 def test_a_stated_bound_holds_to_the_letter(spec: ToleranceSpec | None, override: tuple[float, float] | None) -> None:
-    tolerance = choose(Precision.FP16, False, spec, override)
+    tolerance = choose(Precision.FP16, spec, override)
     assert (tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed) == (0.0, 1.0, None)
     assert (tolerance.sqnr_db, tolerance.elementwise) == (None, True)
 
 
 def test_int8_is_judged_by_its_noise_and_not_by_element() -> None:
-    tolerance = choose(Precision.INT8, False, None, None)
+    tolerance = choose(Precision.INT8, None, None)
     assert (tolerance.sqnr_db, tolerance.elementwise, tolerance.signed_zero) == (15.0, False, False)
 
 
 def test_what_a_card_leaves_out_keeps_its_default() -> None:
-    tolerance = choose(Precision.FP32, False, ToleranceSpec(atol=1e-3), None)
+    tolerance = choose(Precision.FP32, ToleranceSpec(atol=1e-3), None)
     assert tolerance.bounds(20.0) == (1e-4, 1e-3)
     assert tolerance.signed_zero
-    assert not choose(Precision.FP32, False, ToleranceSpec(signed_zero=False), None).signed_zero
+    assert not choose(Precision.FP32, ToleranceSpec(signed_zero=False), None).signed_zero
 
 
 def test_a_card_s_decibels_replace_the_element_wise_rule_unless_it_gives_both() -> None:
-    alone = choose(Precision.FP32, False, ToleranceSpec(sqnr_db=30.0), None)
-    both = choose(Precision.FP32, False, ToleranceSpec(sqnr_db=30.0, rtol=1e-1), None)
+    alone = choose(Precision.FP32, ToleranceSpec(sqnr_db=30.0), None)
+    both = choose(Precision.FP32, ToleranceSpec(sqnr_db=30.0, rtol=1e-1), None)
     assert (alone.sqnr_db, alone.elementwise) == (30.0, False)
     assert (both.sqnr_db, both.elementwise, both.rtol) == (30.0, True, 1e-1)
 
 
 def test_a_card_s_bound_is_never_ignored_on_int8() -> None:
-    tolerance = choose(Precision.INT8, False, ToleranceSpec(atol=1e-3), None)
+    tolerance = choose(Precision.INT8, ToleranceSpec(atol=1e-3), None)
     assert (tolerance.elementwise, tolerance.sqnr_db) == (True, 15.0)
     assert tolerance.bounds(1.0) == (0.0, 1e-3)
 
 
 def test_the_command_line_beats_the_card_but_leaves_integers_and_zeros_alone() -> None:
     card = ToleranceSpec(rtol=1.0, atol=2.0, sqnr_db=3.0, signed_zero=False)
-    tolerance = choose(Precision.INT8, False, card, (0.5, 0.25))
+    tolerance = choose(Precision.INT8, card, (0.5, 0.25))
     assert tolerance.bounds(100.0) == (0.5, 0.25)
     assert (tolerance.elementwise, tolerance.sqnr_db) == (True, None)
     assert (tolerance.integer_atol, tolerance.signed_zero) == (2.0, False)
@@ -126,7 +124,7 @@ def test_for_one_precision_too_an_output_s_own_entry_goes_before_the_one_for_all
 @pytest.mark.parametrize("bounds", [(-1.0, 0.0), (0.0, math.inf), (math.nan, 0.0)])
 def test_a_bound_that_is_no_bound_is_refused(bounds: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="isn't negative"):
-        choose(Precision.FP32, False, None, bounds)
+        choose(Precision.FP32, None, bounds)
 
 
 def test_scaling_keeps_the_two_bounds_in_proportion() -> None:
@@ -137,5 +135,5 @@ def test_scaling_keeps_the_two_bounds_in_proportion() -> None:
 def test_a_card_can_loosen_one_precision_and_leave_the_others() -> None:
     spec = ToleranceSpec(by_precision={"fp16": ToleranceSpec(atol=0.02)})
 
-    assert choose(Precision.FP16, tf32=False, spec=spec, override=None).atol == 0.02
-    assert choose(Precision.FP32, tf32=False, spec=spec, override=None) == choose(Precision.FP32, False, None, None)
+    assert choose(Precision.FP16, spec=spec, override=None).atol == 0.02
+    assert choose(Precision.FP32, spec=spec, override=None) == choose(Precision.FP32, None, None)

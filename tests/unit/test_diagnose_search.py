@@ -158,4 +158,4 @@ def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> No
 
     assert diagnosis.cause.transform == "fp16.io32"
     assert diagnosis.cause.rules
-    assert any(name.startswith("Mul") for name in diagnosis.cause.rules)
+    assert set(diagnosis.cause.rules) <= {"b", "c", "d"}  # their first outputs: the nodes have no names

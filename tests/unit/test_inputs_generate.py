@@ -384,3 +384,25 @@ def test_what_a_call_brings_into_a_function_is_no_constant_of_its_body() -> None
         }"""
     )
     assert {"x", "k"} == {*inputs.generate(model, {}, count=1)[0].values}
+
+
+def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does_not() -> None:
+    """As a class that is nearly always the same: a table of 40 tokens, three of which give a 1."""
+    marks = ",".join("1" if token in (5, 17, 30) else "0" for token in range(40))
+    made = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (int64[batch] x) => (int64[batch] y)
+        <int64[40] table = {{{marks}}}> {{ y = Gather(table, x) }}"""
+    )
+    table = np.array(marks.split(","), np.int64)
+    for seed in range(8):
+        sets = inputs.generate(made, {}, count=4, seed=seed, try_run=lambda values: {"y": table[values["x"]]})
+        assert len(sets) == 4
+        assert len(np.unique(np.concatenate([table[each.values["x"]] for each in sets]))) == 2
+
+
+def test_what_never_reacts_keeps_its_sets() -> None:
+    made = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x) => (float[n] y) { y = Sub(x, x) }'
+    )
+    silent = inputs.generate(made, {}, try_run=lambda values: {"y": 0 * values["x"]})
+    assert [each.name for each in silent] == [each.name for each in inputs.generate(made, {}, try_run=lambda _: None)]

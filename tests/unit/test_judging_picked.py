@@ -46,7 +46,7 @@ def test_a_last_bit_of_a_picked_output_is_a_change_and_of_a_computed_one_noise()
     for names, passes in (((), True), (("y",), False)):
         yardstick = Yardstick(Noise(({"y": gap_of(right, right)},), picked=names))
         found = compare(
-            [{"y": right}], [{"y": wrong}], lambda _: choose(Precision.FP32, False, None, None), set_names=["one"],
+            [{"y": right}], [{"y": wrong}], lambda _: choose(Precision.FP32, None, None), set_names=["one"],
             yardstick=yardstick,
         )  # fmt: skip
         assert found.passed is passes

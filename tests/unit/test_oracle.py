@@ -190,15 +190,13 @@ def test_static_ranges_come_from_the_reference_and_dynamic_ones_from_the_run(tmp
 
 def test_the_floor_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, reference = referred(product(), tmp_path, {"x": X}, {"x": -X})
-    kept = Cache(tmp_path)
-    floor = noise_floor(model, reference, kept)
+    floor = noise_floor(model, reference, Cache(tmp_path))
     assert "the last bit of the inputs" in floor.sources
     assert "float64" in floor.sources
     for each in floor.sets:
         assert 0 < each["y"].l2 < 1e-5 * each["y"].norm
-    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
     monkeypatch.setattr(floor_room, "_measured", None)
-    assert noise_floor(model, reference, kept) == floor
+    assert noise_floor(model, reference, Cache(tmp_path)) == floor
 
 
 def test_a_level_that_breaks_the_model_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +229,6 @@ def floor_with_levels_of(
     def breaks(source: Any, level: str = "disable", threads: int | None = None, **_: Any) -> Any:
         return open_cpu(source if level == "disable" else path, level, threads)
 
-    monkeypatch.setattr("onnx_harness.judging.runs._known", {})
     monkeypatch.setattr(floor_room, "open_cpu", breaks)
     return noise_floor(model, reference, Cache(folder / hashlib.sha256(path.read_bytes()).hexdigest()))
 

@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from onnx_harness.judging.half_range import half_values, simulated, unknown_in_half
+from onnx_harness.judging.half_range import half_values
+from onnx_harness.judging.simulation import simulated, unknown_types
 from onnx_harness.providers import get
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.fp16 import convert_float_to_float16
@@ -186,12 +187,37 @@ def test_functions_are_looked_into() -> None:
     assert_same_bits(y, NUMBERS * NUMBERS * NUMBERS)
 
 
-def test_operators_that_onnx_does_not_know_are_named() -> None:
+def opened(text: str, domain: str = "com.microsoft") -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17, "{domain}" : 1]> g {text}')
+
+
+def test_operators_that_nobody_knows_are_named_where_they_take_float16() -> None:
+    text = "(float16[n] x) => (float16[n] y) { a = of.nobody.Gelu(x)  b = of.nobody.Gelu(a)  y = Neg(b) }"
+    assert unknown_types(opened(text, "of.nobody")) == ["of.nobody:Gelu"]
+    assert unknown_types(opened("(float[n] x) => (float[n] y) { y = of.nobody.Gelu(x) }", "of.nobody")) == []
+    assert unknown_types(opened("(float16[n] x) => (float16[n] y) { y = Neg(x) }")) == []
+
+
+def test_operators_of_onnx_runtime_have_the_types_of_its_schemas() -> None:
     text = """(float16[n] x) => (float16[n] y) {
-      a = com.microsoft.Gelu(x)  b = com.microsoft.Gelu(a)  y = Neg(b) }"""
-    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17, "com.microsoft" : 1]> g {text}')
-    assert unknown_in_half(made) == ["com.microsoft:Gelu"]
-    plain = onnx.parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 17]> g (float16[n] x) => (float16[n] y) { y = Neg(x) }'
-    )
-    assert unknown_in_half(plain) == []
+      a = com.microsoft.Gelu(x)  b = com.microsoft.QuickGelu(a)  c = Neg(b)  y = com.microsoft.Gelu(c) }"""
+    assert {"a", "b", "c"} <= half_values(opened(text))
+    assert unknown_types(opened(text)) == []
+
+
+def test_inside_a_body_they_have_the_types_of_the_values_around_it() -> None:
+    text = """(float16[n] x, bool k) => (float16[n] y) {
+      y = If (k) <then_branch = one () => (float16[n] t) { a = com.microsoft.Gelu(x)  t = Neg(a) },
+                  else_branch = two () => (float16[n] s) { s = Abs(x) }> }"""
+    assert "a" in half_values(opened(text))
+
+
+def test_what_an_operator_of_onnx_runtime_gives_is_rounded() -> None:
+    text = "(T[n] x) => (T[n] y) { a = com.microsoft.Gelu(x)  y = com.microsoft.Gelu(a) }"
+    half, single = (opened(text.replace("T[", f"{kind}[")) for kind in ("float16", "float"))
+    x = np.linspace(-2, 2, 99).astype(np.float16).astype(np.float32)
+    (y,) = session_of(simulated(half, half)).run(None, {"x": x})
+    (exact,) = session_of(single).run(None, {"x": x})
+    assert np.array_equal(y, y.astype(np.float16))
+    # Rounded between the two as well: the last rounding alone would give something else.
+    assert not np.array_equal(y, exact.astype(np.float16))

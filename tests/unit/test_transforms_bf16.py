@@ -14,7 +14,7 @@ from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.errors import NotApplicable
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import Status
+from onnx_harness.results.cells import BF16_SIMULATED, CellResult, Status
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
@@ -122,17 +122,38 @@ def test_a_model_of_an_older_opset_is_refused() -> None:
 CLIP = "agraph (float[3] x) => (float[3] z) <float low = {0.5}> { z = Clip(x, low) }"
 
 
+def judged(text: str, variant: str, folder: Path) -> CellResult:
+    onnx.save(model_of(text), folder / "mlp.onnx")
+    card = card_for(folder / "mlp.onnx")
+    return judge(Task(Cell(card, parse_variant(variant), "cpu"), folder / "mlp.onnx", Settings())).result
+
+
 @pytest.mark.parametrize("text", [MLP, CLIP], ids=["no kernel", "a definition older than bfloat16"])
 @pytest.mark.parametrize("variant", ["bf16", "bf16.io32"])
-def test_a_provider_without_kernels_makes_the_cell_not_applicable(variant: str, text: str, tmp_path: Path) -> None:
-    onnx.save(model_of(text), tmp_path / "mlp.onnx")
-    card = card_for(tmp_path / "mlp.onnx")
-    result = judge(Task(Cell(card, parse_variant(variant), "cpu"), tmp_path / "mlp.onnx", Settings())).result
-    assert result.status is Status.NOT_APPLICABLE, result
-    assert result.stage == "session"
-    assert result.reason is not None
-    assert "provider 'cpu' has no" in result.reason
-    assert "in bfloat16" in result.reason
+def test_where_the_cpu_has_no_kernels_it_is_simulated(variant: str, text: str, tmp_path: Path) -> None:
+    result = judged(text, variant, tmp_path)
+    assert result.status is Status.PASS, result
+    assert any(note.startswith(BF16_SIMULATED) and "provider 'cpu' has no" in note for note in result.notes)
+    assert result.accuracy is not None
+    assert result.accuracy == result.accuracy_simulated
+    distance = result.accuracy.outputs["z"].rel_l2
+    assert distance is not None
+    assert 1e-4 < distance < 1e-2  # of bfloat16, whose unit is 2^-8, and not of float32
+
+
+def test_what_bfloat16_breaks_fails(tmp_path: Path) -> None:
+    text = "agraph (float[n,64] x) => (float[n,64] z) <float c = {300.0}> { a = Add(x, c) z = Sub(a, c) }"
+    result = judged(text, "bf16.io32", tmp_path)
+    assert result.status is Status.FAIL, result
+    assert result.stage == "compare"
+    assert "bfloat16 as hardware computes it departs" in str(result.reason)
+
+
+def test_what_cannot_be_simulated_is_not_applicable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnx_harness.judging.emulation._not_simulated", lambda _: "it says so")
+    result = judged(MLP, "bf16.io32", tmp_path)
+    assert result.status is Status.NOT_APPLICABLE
+    assert "in bfloat16, and it could not be simulated: it says so" in str(result.reason)
 
 
 @pytest.mark.parametrize(

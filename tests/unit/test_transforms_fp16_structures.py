@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnx_harness.judging.half_range import simulated
+from onnx_harness.judging.simulation import simulated
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.unit.transform_models import copy_of, floats, run
 

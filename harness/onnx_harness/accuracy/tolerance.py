@@ -132,9 +132,7 @@ def same_values(kind: str) -> Tolerance:
     return Tolerance(rtol=1e-6 if bits is None else 2.0**-bits, k=1e-6)
 
 
-def choose(
-    precision: Precision, tf32: bool, spec: ToleranceSpec | None, override: tuple[float, float] | None
-) -> Tolerance:
+def choose(precision: Precision, spec: ToleranceSpec | None, override: tuple[float, float] | None) -> Tolerance:
     """The tolerance of one output: the default of its precision, then the card's word, then the command line's.
 
     What a card leaves out keeps its default, with two exceptions that follow from the rules being several. A card that
@@ -144,7 +142,6 @@ def choose(
 
     Args:
         precision: the arithmetic that the variant left behind.
-        tf32: whether the provider multiplies FP32 matrices in TF32, which has float16's fraction.
         spec: the card's entry for this output, as `spec_for` finds it.
         override: (rtol, atol) of the command line: the element-wise rule with these, whatever the precision. It says
             nothing about integers and about the sign of zero.
@@ -152,8 +149,6 @@ def choose(
     Raises:
         UsageError: a bound is negative, infinite or NaN.
     """
-    if tf32 and precision is Precision.FP32:
-        precision = Precision.FP16
     tolerance = _DEFAULTS[precision]
     if spec is not None:
         tolerance = _with_card(tolerance, spec)

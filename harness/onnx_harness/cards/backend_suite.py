@@ -21,7 +21,8 @@ from onnx_harness.cards.suite_options import KINDS as KINDS
 from onnx_harness.cards.suite_options import NAME as NAME
 from onnx_harness.errors import FetchError, UsageError, did_you_mean
 from onnx_harness.names import slug
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.workbench import workbench
 
 _WRITE_SECONDS = 600.0
 _MODEL = "model.onnx"
@@ -165,9 +166,4 @@ def _written(kind: str) -> Path:
             said = ended.stderr.strip().splitlines() or ["it said nothing"]
             raise FetchError(f"the cases of onnx {versions[0]} can't be written: {said[-1]}")
 
-    return _kept().get_or_put("backend_suite", Cache.key(kind, versions, _WRITE_CASES), write)
-
-
-@cache
-def _kept() -> Cache:
-    return Cache(cache_root())  # without a writable cache the cases live as long as this object
+    return workbench().cache.get_or_put("backend_suite", Cache.key(kind, versions, _WRITE_CASES), write)

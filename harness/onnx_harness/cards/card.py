@@ -29,6 +29,10 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")
 _PLACEMENT = ("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
 _RECORDED = ("fail", "note")
+_SECTIONS = (
+    *("model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "recorded", "fp16"),
+    "known_failure",
+)
 _CPU = "cpu"  # the provider that every other falls back to
 
 
@@ -184,6 +188,7 @@ class Card:
         vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each with the reason.
         recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
             ``fail``, of its ``original`` cell, or ``note``.
+        keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16 leaves in float32.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
@@ -200,6 +205,7 @@ class Card:
     least_sensitivity: float | None = None
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
+    keep_float32: tuple[str, ...] = ()
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -243,6 +249,8 @@ class Card:
             said.append(_said(asdict(self.placement)))
         if self.recorded_outputs != "fail":
             said.append({"recorded": self.recorded_outputs})
+        if self.keep_float32:
+            said.append({"keep_float32": list(self.keep_float32)})
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -264,9 +272,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow(
-        "model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "recorded", "known_failure"
-    )
+    card.allow(*_SECTIONS)
     model = card.section("model")
     model.allow("summary", "license")
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -293,6 +299,7 @@ def read(path: Path) -> Card:
         known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
+        keep_float32=_keep_float32(card.section("fp16")),
     )
 
 
@@ -385,7 +392,10 @@ def _tolerance(section: Section) -> ToleranceSpec:
             inner = section.section(precision)
             inner.allow(*_BOUNDS)
             by_precision[precision] = _bounds(inner, {})
-    return _bounds(section, by_precision)
+    spec = _bounds(section, by_precision)
+    if spec.rtol is not None and spec.atol is None:
+        raise section.error("rtol", "stands without atol: give both, as on the command line, or atol alone")
+    return spec
 
 
 def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> ToleranceSpec:
@@ -422,6 +432,14 @@ def _recorded_outputs(section: Section) -> str:
     if choice not in _RECORDED:
         raise section.error("outputs", f"is {choice!r}. {did_you_mean(choice, _RECORDED)}")
     return choice
+
+
+def _keep_float32(section: Section) -> tuple[str, ...]:
+    section.allow("keep_float32")
+    names = section.scalars("keep_float32")
+    if not all(isinstance(name, str) and name for name in names):
+        raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
+    return tuple(map(str, names))
 
 
 def _placement(section: Section) -> PlacementSpec:

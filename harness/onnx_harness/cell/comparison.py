@@ -30,8 +30,8 @@ from onnx_harness.providers.placement import Placement, placement, shortfall
 from onnx_harness.providers.profile import EMULATED, precision, read_profile
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import AccuracyRecord, Status
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
@@ -189,7 +189,7 @@ def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precisio
         provider=pair.provider,
         exact=False,
         override=pair.settings.tolerance_override,
-        kept=Cache(cache_root()),
+        kept=workbench().cache,
         # What a quantization may cost follows from its options, and nobody knows those of B's: bounds alone decide.
         explained=arithmetic is not Precision.INT8,
     )
@@ -220,7 +220,7 @@ def pair_reference(pair: Pair, a: Model) -> Reference:
     """A's inputs and outputs: kept between runs when they are generated, made afresh when they were given."""
     try:
         if pair.recorded is None:
-            return reference(a, pair.card, pair.settings, Cache(cache_root()))
+            return reference(a, pair.card, pair.settings, workbench().cache)
         return given(a, pair.recorded)
     except (ModelError, InputError) as error:
         raise type(error)(f"A ({a.path.name}): {error}") from None

@@ -29,7 +29,7 @@ from onnx_harness.judging.verdict import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
 _STEM = "model.onnx"  # data sets are found beside a model, which needn't be there
@@ -66,7 +66,7 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
     if pair.provider != "cpu":
         ours = tuple(_outputs(model, pair.provider, [dict(each.values) for each in sets]))
     usual = replace(answers, sets=sets, outputs=ours, recorded=tuple(dict(each) for each in outputs))
-    comparison = compare_recorded(model, usual, pair.card, pair.settings, Cache(cache_root()))
+    comparison = compare_recorded(model, usual, pair.card, pair.settings, workbench().cache)
     if comparison is None:
         raise InputError("there is nothing to compare: no outputs were given, or the model draws all of them at random")
     return PairOutcome(
@@ -122,7 +122,7 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
         provider=pair.provider,
         exact=False,
         override=pair.settings.tolerance_override,
-        kept=Cache(cache_root()),
+        kept=workbench().cache,
     )
     verdict = judge_outputs(standard, expected, model, emulated=False)
     changed = "the golden outputs (got) aren't what the model computes now (reference)"

@@ -10,19 +10,23 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, Judged, Subject, Task, Way, one_sentence
-from onnx_harness.errors import InputError, ModelError, NotApplicable
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
+from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
 from onnx_harness.inputs import InputSet, reached
+from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import arrays_of, digest_of
+from onnx_harness.judging.emulation import judge_simulated
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.influence import influence
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
@@ -39,8 +43,10 @@ from onnx_harness.providers.placement import judge as judge_placement
 from onnx_harness.providers.profile import EMULATED, breach, contradiction, precision, read_profile
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
+    BF16_SIMULATED,
+    AccuracyRecord,
     CoverageRecord,
     GraphChange,
     LatencyRecord,
@@ -50,6 +56,7 @@ from onnx_harness.results.cells import (
     Status,
     Symptom,
 )
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
@@ -66,7 +73,9 @@ _NO_KERNEL = re.compile(
 def judge(task: Task) -> Judged:
     """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
     way = Way(task)
-    kept = _passing_cache(task.model) if task.cell.card.suite else Cache(cache_root())
+    bench = workbench()
+    # A case is quicker made again than thousands are kept; its variants share what is made of it.
+    kept = bench.passing_cache(task.model) if task.cell.card.suite else bench.cache
     with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
         return _judge(way, kept, Path(scratch))
 
@@ -81,6 +90,11 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
             check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
+        if isinstance(session, _NoKernel):
+            with way.at(Stage.COMPARE, fault=Status.ERROR):
+                _compare_simulated(way, subject, artifact, session, kept)
+            # There is no model that could be timed here.
+            return Judged(way.result(Status.PASS), None, artifact.level)
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
@@ -113,15 +127,15 @@ def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
 
 def subject_of(task: Task) -> Subject:
     """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
-    subject = _subject(task, Cache(cache_root()))[0]
+    subject = _subject(task, workbench().cache)[0]
     return replace(subject, reference=_without(subject.reference, task.skipped))
 
 
 def artifact_of(task: Task) -> Artifact:
     """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
-    kept = Cache(cache_root())
+    kept = workbench().cache
     subject, graph = _subject(task, kept)
-    return artifacts.transformed(Way(task, found={"graph": graph}), subject, kept)
+    return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, kept)
 
 
 def run_untouched(task: Task, place: int) -> None:
@@ -147,15 +161,16 @@ def _load(way: Way, kept: Cache) -> Subject:
         if not way.task.cell.card.suite:
             raise
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
-        raise CellEnded(Status.NOT_APPLICABLE, one_sentence(error), symptom=Symptom.NOT_RUN) from error
-    way.found |= {"model_sha256": subject.model.sha256, "opset": subject.model.opset, "graph": graph}
+        raise CellEnded(Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN) from error
+    model = subject.model
+    way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
     subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
-    way.found["inputs_sha256"] = digest_of(subject.reference.sets)
+    way.found = replace(way.found, inputs_sha256=digest_of(subject.reference.sets))
     if way.task.cell.card.suite and subject.missed is not None:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
-    _cover(way, subject)
+    _cover(way, subject, kept)
     return subject
 
 
@@ -171,36 +186,25 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
     )
 
 
-_covered: dict[tuple[str, str], tuple[CoverageRecord | None, str]] = {}
-
-
-def _cover(way: Way, subject: Subject) -> None:
+def _cover(way: Way, subject: Subject, kept: Cache) -> None:
     """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
-    key = (subject.model.sha256, way.found["inputs_sha256"])
-    if key not in _covered:
-        _covered.clear()
-        try:
-            found = reached(subject.model.skeleton, way.task.cell.card.inputs, subject.reference.sets)
-        except InputError:  # of inputs that nobody could make, and that were recorded
-            return
-        kinds = {kind: Reached(*counts) for kind, counts in found.kinds.items()}
-        record = CoverageRecord(kinds, notes=found.notes) if kinds or found.notes else None
-        _covered[key] = (record, found.low())
-    way.found["coverage"], low = _covered[key]
+    key = (subject.model.sha256, way.found.inputs_sha256)
+    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, kept))
+    way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
-_passing: list[tuple[Path, Cache]] = []
-
-
-def _passing_cache(model: Path) -> Cache:
-    """What the variants of one case share. A case is quicker made again than thousands are kept."""
-    if not _passing or _passing[0][0] != model:
-        _passing[:] = [(model, Cache.temporary())]
-    return _passing[0][1]
-
-
-_last: list[tuple[object, tuple[Subject, GraphChange]]] = []
+def _coverage(task: Task, subject: Subject, kept: Cache) -> tuple[CoverageRecord | None, str]:
+    try:
+        seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
+    except InputError:  # of inputs that nobody could make, and that were recorded
+        seen = Coverage()
+    if task.explained and not task.cell.card.suite:
+        counts, notes = influence(subject.model, subject.reference, kept)
+        seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
+    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+    return record, seen.low()
 
 
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
@@ -211,19 +215,21 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
     key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        model = Model(task.model, card.name)
-        card.check_outputs([output.name for output in model.signature.outputs])
-        card.check_providers(providers.registry())
-        nodes, size = node_count(model.skeleton.graph), model.size_bytes
-        if task.recorded is not None:
-            answers = given(model, task.recorded)
-        else:
-            answers = reference(model, card, settings, kept, unusual=task.unusual)
-        subject = Subject(model, answers, missed(model, answers, card, settings, kept))
-        _last.append((key, (subject, GraphChange(nodes, nodes, size, size, 0.0))))
-    return _last[0][1]
+    return workbench().last("subject", key, lambda: _read_subject(task, kept))
+
+
+def _read_subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+    card, settings = task.cell.card, task.settings
+    model = Model(task.model, card.name)
+    card.check_outputs([output.name for output in model.signature.outputs])
+    card.check_providers(providers.registry())
+    nodes, size = node_count(model.skeleton.graph), model.size_bytes
+    if task.recorded is not None:
+        answers = given(model, task.recorded)
+    else:
+        answers = reference(model, card, settings, kept, unusual=task.unusual)
+    subject = Subject(model, answers, missed(model, answers, card, settings, kept))
+    return subject, GraphChange(nodes, nodes, size, size, 0.0)
 
 
 def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
@@ -251,7 +257,14 @@ def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
 
 
-def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession:
+@dataclass(frozen=True, slots=True)
+class _NoKernel:
+    """An operator that a provider doesn't have in bfloat16."""
+
+    operator: str
+
+
+def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession | _NoKernel:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
@@ -265,6 +278,8 @@ def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> o
         missing = _NO_KERNEL.search(str(error))
         if missing is not None and any(step.transform.precision is Precision.BF16 for step in way.bound.steps):
             operator = missing[1] or missing[2]
+            if not provider.fallback:  # of the CPU nobody asks to be the hardware
+                return _NoKernel(operator)
             raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
         raise
 
@@ -309,9 +324,8 @@ def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counte
     """Why too many nodes are assigned elsewhere, or None; ``sizes`` are those that compute nothing but shapes."""
     provider, asked = _contract(way)
     found = judge_placement(assigned, provider, sizes)
-    way.found["placement"] = PlacementRecord(
-        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
-    )
+    record = PlacementRecord(found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share)
+    way.found = replace(way.found, placement=record)
     wanted = way.task.settings.min_placement
     return shortfall(found, provider, asked.min_share if wanted is None else wanted)
 
@@ -323,8 +337,9 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         return
     profile = read_profile(file, provider)
     short = _judge_placement(way, assigned, profile.sizes)
-    way.found["placement"] = replace(
-        way.found["placement"],
+    assert way.found.placement is not None
+    ran = replace(
+        way.found.placement,
         executed=profile.executed(),
         time_share=profile.time_share(provider),
         memcpy=profile.copies,
@@ -332,6 +347,7 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         arithmetic=dict(profile.arithmetic.most_common()),
         precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
     )
+    way.found = replace(way.found, placement=ran)
     reason = (
         short
         or contradiction(assigned, profile, provider)
@@ -344,19 +360,46 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
 def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
     """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
     held = artifacts.judged_by(way, subject, kept)
-    emulated = way.found["placement"].precision in EMULATED
+    placement = way.found.placement
+    emulated = placement is not None and placement.precision in EMULATED
     found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
     found = wrong_repeat(held, runs.outputs, runs.repeats) or found
-    if found.comparison is not None:
-        way.found["accuracy"] = found.comparison.record
-    for field, comparison in (("accuracy_emulated", found.emulated), ("accuracy_simulated", found.simulated)):
-        way.found[field] = None if comparison is None else comparison.record
+    way.found = replace(
+        way.found,
+        accuracy=_record(found.comparison),
+        accuracy_emulated=_record(found.emulated),
+        accuracy_simulated=_record(found.simulated),
+    )
     way.notes += found.notes
     if not found.passed:
         reason, detail = found.reason or "the outputs differ", found.detail
         if emulated and found.symptom is Symptom.WRONG_VALUES:
             detail = (*detail, tried_mend(held, way.bound, artifact.model))
         raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
+    _judge_recorded(way, subject)
+
+
+def _record(comparison: Comparison | None) -> AccuracyRecord | None:
+    return None if comparison is None else comparison.record
+
+
+def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache) -> None:
+    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give them."""
+    cell = way.task.cell
+    why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
+    if not way.task.explained:
+        raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
+    try:
+        outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
+    except NotApplicable as error:
+        raise CellEnded(Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN) from error
+    if outcome.comparison is not None:
+        record = outcome.comparison.record
+        way.found = replace(way.found, accuracy=record, accuracy_simulated=record)
+    way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
+    if not outcome.passed:
+        reason = f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
+        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
 
 

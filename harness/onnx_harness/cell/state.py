@@ -9,17 +9,26 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx_harness
 from onnx_harness import transforms
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError
+from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError, first_line, named
 from onnx_harness.isolate import note_stage
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
-from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    CoverageRecord,
+    GraphChange,
+    PlacementRecord,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
@@ -157,22 +166,44 @@ _SYMPTOMS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Facts about a cell, which its stages find out one after another; those of a later stage are None until then.
+
+    The fields are those of `CellResult`, which says what they are.
+    """
+
+    model_sha256: str = ""
+    opset: int | None = None
+    graph: GraphChange | None = None
+    inputs_sha256: str = ""
+    coverage: CoverageRecord | None = None
+    placement: PlacementRecord | None = None
+    accuracy: AccuracyRecord | None = None
+    accuracy_emulated: AccuracyRecord | None = None
+    accuracy_simulated: AccuracyRecord | None = None
+
+
 @dataclass(slots=True)
 class Way:
-    """What has been found out about the cell so far."""
+    """A cell on its way: the stage that it is at, and what has been found out so far.
+
+    Attributes:
+        found: replaced by a record that knows more.
+    """
 
     task: Task
     stage: Stage = Stage.LOAD
-    found: dict[str, Any] = field(default_factory=dict)
+    found: Findings = Findings()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _bound: BoundVariant | None = None
 
     @property
     def bound(self) -> BoundVariant:
-        """The variant with its steps looked up, once. Raises UsageError, which is then the fault of a stage."""
+        """The variant with its steps looked up and the card's options, once. UsageError is then a stage's fault."""
         if self._bound is None:
-            self._bound = bind_variant(self.task.cell.variant)
+            self._bound = with_card(bind_variant(self.task.cell.variant), self.task.cell.card)
         return self._bound
 
     @contextlib.contextmanager
@@ -188,15 +219,15 @@ class Way:
         except NotApplicable as error:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
         except InputError as error:
-            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error)) from error
+            raise CellEnded(Status.ERROR, first_line(error), further_lines(error)) from error
         except ResultsError as error:
             environment = Symptom.ENVIRONMENT
-            raise CellEnded(Status.ERROR, one_sentence(error), further_lines(error), environment) from error
+            raise CellEnded(Status.ERROR, first_line(error), further_lines(error), environment) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
                 raise CellEnded(Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
-            words = one_sentence(error) if isinstance(error, HarnessError) else named(error)
+            words = first_line(error) if isinstance(error, HarnessError) else named(error)
             detail = (*further_lines(error), *own_frames(error))
             raise CellEnded(status, words, detail, _SYMPTOMS.get(stage)) from error
         finally:
@@ -224,13 +255,16 @@ class Way:
             seconds=self.seconds,
             symptom=symptom,
             card_sha256=cell.card.digest(),
-            **{"model_sha256": "", **self.found},
+            model_sha256=self.found.model_sha256,
+            opset=self.found.opset,
+            graph=self.found.graph,
+            inputs_sha256=self.found.inputs_sha256,
+            coverage=self.found.coverage,
+            placement=self.found.placement,
+            accuracy=self.found.accuracy,
+            accuracy_emulated=self.found.accuracy_emulated,
+            accuracy_simulated=self.found.accuracy_simulated,
         )
-
-
-def one_sentence(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def further_lines(error: Exception) -> tuple[str, ...]:
@@ -255,8 +289,3 @@ def own_frames(error: Exception) -> tuple[str, ...]:
 
 
 _MOST_FRAMES = 6
-
-
-def named(error: Exception) -> str:
-    """An error of somebody else's: its type, and its first line."""
-    return f"{type(error).__name__}: {one_sentence(error)}"

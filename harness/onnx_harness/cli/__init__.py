@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from onnx_harness.errors import HarnessError, UsageError, did_you_mean
 
 PROGRAM = "onnx-harness"
+_COMPLETING = "_ARGCOMPLETE"  # set by a shell that completes: eval "$(register-python-argcomplete onnx-harness)"
 
 # Only the chosen command's module is imported: `--help` and `--version` answer at once.
 COMMANDS = {
@@ -24,6 +26,7 @@ COMMANDS = {
     "transform": "write the model that a variant makes of another",
     "compare": "whether one model file still computes what another one does",
     "diagnose": "the cause of a failure: transform, pass, rule or node, ONNX Runtime's optimizer, input set",
+    "bisect": "the release of a package since which a cell fails",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
     "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",
@@ -149,15 +152,25 @@ def _parse(words: list[str]) -> argparse.Namespace:
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
-        if name == chosen:
+        if name == chosen or _COMPLETING in os.environ:
             importlib.import_module(f"onnx_harness.cli.{name}").declare(command)
             command.epilog = f"{command.epilog}\n\n{_EXIT_CODES}" if command.epilog else _EXIT_CODES
+    if _COMPLETING in os.environ:
+        _complete(parser)
     args = parser.parse_args(words)
     if args.version:
         args.run = _version
     elif args.command is None:
         parser.error(f"name a command: {', '.join(COMMANDS)}")
     return args
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell's question for completions, where argcomplete is installed; it doesn't return then."""
+    with contextlib.suppress(ImportError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -22,15 +22,13 @@ from onnx_harness.settings import Settings
 if TYPE_CHECKING:
     from onnx_harness.results.diagnosis import Diagnosis
 
-_KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
+KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     help_words = "a cell's id, such as silero_vad-simplify-cpu; a model with --variant; or two models, A and B"
     parser.add_argument("what", metavar="CELL | MODEL | A B", nargs="+", help=help_words)
-    parser.add_argument("--variant", metavar="V", help="the variant of MODEL")
-    parser.add_argument("--provider", metavar="NAME", help="the execution provider (default: cpu)")
     parser.add_argument(
         "--budget",
         type=float,
@@ -38,6 +36,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"time to search (default: {DEFAULT_SECONDS:g})",
     )
+    declare_subject(parser)
+    parser.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
+    parser.epilog = (
+        "Exits with 0 when a cause was found, with 1 when none was found within the budget (a cell that passes has\n"
+        "none), with 2 on a usage error. What is known when it is interrupted is shown."
+    )
+    parser.set_defaults(run=run)
+
+
+def declare_subject(parser: argparse.ArgumentParser) -> None:
+    """Declare what names a cell, beside its words."""
+    parser.add_argument("--variant", metavar="V", help="the variant of MODEL")
+    parser.add_argument("--provider", metavar="NAME", help="the execution provider (default: cpu)")
     parser.add_argument(
         "--models",
         type=Path,
@@ -48,24 +59,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     inputs = parser.add_argument_group("inputs and judging")
     inputs.add_argument("--inputs", metavar="FILE.npz", type=Path, help="use these instead of generated ones")
-    inputs.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
-    add_settings(inputs, *_KEYS)
+    add_settings(inputs, *KEYS)
     add_json(parser)
-    parser.epilog = (
-        "Exits with 0 when a cause was found, with 1 when none was found within the budget (a cell that passes has\n"
-        "none), with 2 on a usage error. What is known when it is interrupted is shown."
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Diagnose a cell, a model's variant, or two models."""
     if not args.budget > 0:
         raise UsageError(f"--budget is {args.budget:g}; it has to be more than 0 seconds")
-    settings = settings_of(args, *_KEYS)
+    settings = settings_of(args, *KEYS)
     if args.inputs is not None and not args.inputs.is_file():
         raise UsageError(f"there is no file {args.inputs}")
-    task, candidate = _task(args, settings)
+    task, candidate = named_task(args, settings)
     _refuse_provider(task.cell.provider, settings)
 
     from onnx_harness.diagnose.search import Search
@@ -83,15 +88,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(diagnosis.as_json())
     else:
-        _show(diagnosis)
+        show(diagnosis)
     if interrupted:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
         return INTERRUPTED
     return DONE if diagnosis.found else NEGATIVE
 
 
-def _task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path | None]:
-    """What is diagnosed, and the model that should compute the same where two were named."""
+def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path | None]:
+    """Return what is diagnosed, and the model that should compute the same where two were named."""
     provider = None if args.provider is None else providers.get(args.provider).name
     if len(args.what) == 2:
         if args.variant is not None:
@@ -174,7 +179,8 @@ def _refuse_provider(name: str, settings: Settings) -> None:
         raise UsageError(refusal(found))
 
 
-def _show(diagnosis: Diagnosis) -> None:
+def show(diagnosis: Diagnosis) -> None:
+    """Show the sentence, its evidence, and what it took."""
     out = console()
     style = "bold green" if diagnosis.found else "bold yellow"
     out.print(labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True)

@@ -14,7 +14,8 @@ from onnx_harness import providers, transforms
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import add_json, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
-from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.confine import network_is_left
+from onnx_harness.errors import WorkerDied, WorkerNotStarted, words_of
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings
@@ -47,16 +48,21 @@ def run(args: argparse.Namespace) -> int:
         else:
             found.append(_probe(name, settings))
     versions = _versions()
+    network = _network_kept(settings)
     if args.json:
         document = {
             "versions": versions,
             "conflict": asdict(problem) if problem else None,
+            "network_kept": network,
             "left_out": [*transforms.left_out(), *providers.left_out()],
             "providers": {each.name: _as_json(each) for each in found},
         }
         write_json(document)
     else:
         _show(console(), found, problem, versions, verbose=args.verbose)
+        if network is not None:
+            sentence = f"models are opened in a process that keeps the network: {network}"
+            console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
     works = any(each.usable for each in found if each.name == DEFAULT_PROVIDER)
     return DONE if works and problem is None else NEGATIVE
 
@@ -70,6 +76,15 @@ def _probe(name: str, settings: Settings) -> Availability:
         return Availability(name, usable=False, reason=f"trying it, {death}")
     except Exception as error:  # a provider of another package may raise anything; the others are still of interest
         return Availability(name, usable=False, reason=f"trying it failed: {words_of(error)}")
+
+
+def _network_kept(settings: Settings) -> str | None:
+    """Why the process that opens models keeps the network here, or None: it gives it up."""
+    try:
+        with started_worker(settings) as worker:
+            return worker.call(network_is_left)
+    except (WorkerDied, WorkerNotStarted, RuntimeError) as error:
+        return words_of(error)
 
 
 def _as_json(each: Availability) -> dict[str, object]:

@@ -60,7 +60,7 @@ class Facts:
         external: location and bytes of each file with external data.
         generated: what would be generated.
         coverage: by kind (leaves, keys …): how many of them that would reach, and how many there are.
-        remarks: which of them can't be followed back to an input.
+        remarks: which of them can't be followed back to an input, and what only a run can count.
         problems: what is wrong with the model, a sentence each.
     """
 
@@ -165,9 +165,10 @@ def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, .
 
 def _reached(skeleton: onnx.ModelProto, card: Card) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
     from onnx_harness.inputs import reached
+    from onnx_harness.judging.influence import to_be_counted
 
-    found = reached(skeleton, card.inputs)
-    return found.kinds, found.notes
+    seen, later = reached(skeleton, card.inputs), to_be_counted(skeleton)
+    return seen.kinds, (*seen.notes, later) if later else seen.notes
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:

@@ -16,7 +16,7 @@ from onnx_harness.cards.card import Card
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import add_json
 from onnx_harness.cli.show import console, error_console, indented, table, text, write_json
-from onnx_harness.cli.zoo import find_cards
+from onnx_harness.cli.zoo import default_folder, find_cards
 from onnx_harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds of the rows over seeds (default: 20)")
     parser.add_argument("--quick", action="store_true", help="two seeds, the models of up to 4 MB, a part of the rest")
     parser.add_argument(
-        "--models", type=Path, nargs="+", default=[Path("models")], metavar="PATH", help="cards, folders"
+        "--models", type=Path, nargs="+", default=[default_folder()], metavar="PATH", help="cards, folders"
     )
     parser.add_argument("--defects", type=Path, default=Path("tests/data/defects"), metavar="DIR", help="their models")
     parser.add_argument(
@@ -45,9 +45,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, vocabularies, cost. What was\n"
-        "found stays in the log and isn't looked for again, until the code or a library changes. Exits with 1\n"
-        "when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, vocabularies,\n"
+        "causes, defect-causes, cost. What was found stays in the log and isn't looked for again, until\n"
+        "the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 

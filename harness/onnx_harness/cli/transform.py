@@ -15,6 +15,7 @@ from rich.console import Console
 
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.keep_float32 import write_keep_float32
 from onnx_harness.cell import matrix
 from onnx_harness.cell.matrix import GROUPS
 from onnx_harness.cli import DONE, NEGATIVE
@@ -32,15 +33,18 @@ from onnx_harness.cli.common import (
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
 from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
 from onnx_harness.isolate import note_stage
+from onnx_harness.judging.card_options import takes_nodes, with_card
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
-from onnx_harness.names import Step, Variant, parse_variant
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
     import onnx
+
+    from onnx_harness.judging.mixed.account import Mix
 
 # A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
 
@@ -50,6 +54,7 @@ class Written:
     """What was written. Bytes count external data.
 
     Attributes:
+        keeps_float32: names of the nodes that stay float32, where they were chosen, those of the card included.
         did: what the steps did, in their own words.
         remarks: what they remark for whoever uses the result.
     """
@@ -60,6 +65,7 @@ class Written:
     bytes_after: int
     transform_seconds: float
     external_data: str | None
+    keeps_float32: tuple[str, ...] | None = None
     did: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -105,6 +111,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`",
     )
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
+    parser.add_argument(
+        "--write-card",
+        action="store_true",
+        help="write the nodes that fp16.mixed keeps in float32 to the model's card, which every fp16 variant reads",
+    )
     inputs = parser.add_argument_group("inputs, for steps that are calibrated on them or choose by verdicts")
     add_settings(inputs, "input_sets", "seed")
     add_json(parser)
@@ -135,6 +146,8 @@ def run(args: argparse.Namespace) -> int:
     calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
     if not calibrated and (args.input_sets is not None or args.seed is not None):
         raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
+    if args.write_card and not any(step.transform.chosen and takes_nodes(step) for step in bound.changing):
+        raise UsageError(f"no step of '{variant.spelling}' chooses nodes: --write-card has no effect. Mend: fp16.mixed")
     card, path = find_model(args.model)
     out: Path = args.output
     _check_output(out, path, force=args.force)
@@ -143,6 +156,8 @@ def run(args: argparse.Namespace) -> int:
             written = worker.call(apply, path, steps, out, INLINE_BYTES, card, settings)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
+    if args.write_card and written.keeps_float32 is not None:
+        write_keep_float32(_card_to_write(args.model), written.keeps_float32)
     if args.json:
         write_json({"output": out, "variant": variant.spelling, "session_steps": idle} | asdict(written)
                    | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]})  # fmt: skip
@@ -218,11 +233,13 @@ def apply(
     note_stage("load")
     if settings is not None:
         check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
-    bound = [(step, transforms.bind(step)) for step in steps]
+    card = card or matrix.card_for(path)
+    bound = list(zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True))
     samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
-    choose = None
+    choose: Callable[..., Any] | None = None
+    mixes: list[Mix] = []
     if any(each.transform.chosen for _, each in bound):
-        choose = _chooser(before, steps, card, settings)
+        choose = _chooser(before, steps, card, settings, mixes)
     model = before.load()
     nodes = node_count(model.graph)
     started = time.perf_counter()
@@ -249,6 +266,7 @@ def apply(
         Model(out, "written").size_bytes,
         seconds,
         external,
+        tuple(dict.fromkeys((*card.keep_float32, *mixes[-1].names))) if mixes else None,
         tuple(did),
         tuple(remarks),
     )
@@ -261,7 +279,7 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = calibration_sets(model, card, settings or Settings(), Cache(cache_root()))
+        made = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
     return [each.values for each in made]
@@ -270,8 +288,9 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
 def _chooser(
     model: Model,
     steps: tuple[Step, ...],
-    card: Card | None,
+    card: Card,
     settings: Settings | None,
+    mixes: list[Mix],
 ) -> Callable[..., Any]:
     """Return what chooses by the verdicts that pytest would give, on the CPU."""
     from onnx_harness.judging.mixed.choose import chooser
@@ -279,13 +298,17 @@ def _chooser(
     from onnx_harness.judging.verdict import standard
 
     note_stage("inputs")
-    card, settings, kept = card or matrix.card_for(model.path), settings or Settings(), Cache(cache_root())
+    settings, kept = settings or Settings(), workbench().cache
     try:
         answers = reference(model, card, settings, kept)
     except InputError as error:
         raise InputError(f"nothing was written, for there are no inputs to judge on: {error}") from None
-    bound = bind_variant(Variant("", steps))
-    return chooser(standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark)
+    bound = with_card(bind_variant(Variant("", steps)), card)
+    return chooser(standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark, mixes)
+
+
+def _card_to_write(model: Path) -> Path:
+    return model if model.name.endswith(CARD_SUFFIX) else matrix.card_beside(model)
 
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:

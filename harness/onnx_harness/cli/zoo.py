@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+import onnx_harness
 from onnx_harness.cards import card as cards
 from onnx_harness.cards import fetch as zoo
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
@@ -36,8 +37,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
             metavar="PATH",
             nargs="*",
             type=Path,
-            default=[Path("models")],
-            help="cards, and folders of cards (default: models)",
+            default=[default_folder()],
+            help="cards, and folders of cards (default: models, or else the public zoo)",
         )
     made["fetch"].add_argument("-q", "--quiet", action="store_true", help="say nothing but what went wrong")
     made["fetch"].set_defaults(run=fetch)
@@ -75,6 +76,16 @@ def show(args: argparse.Namespace) -> int:
     return DONE
 
 
+def default_folder() -> Path:
+    """Return ``models`` where there is one, or else the folder of the public zoo's cards."""
+    here = Path("models")
+    if here.is_dir():
+        return here
+    package = Path(onnx_harness.__file__).parent
+    installed, checkout = package / "zoo", package.parents[1] / "models"
+    return next((folder for folder in (installed, checkout) if folder.is_dir()), here)
+
+
 def find_cards(paths: Sequence[Path]) -> list[Card]:
     """The cards that were named, each once, those of a folder and its subfolders by path.
 
@@ -94,7 +105,7 @@ def find_cards(paths: Sequence[Path]) -> list[Card]:
             raise UsageError(f"{path} isn't a model card: its name doesn't end in {CARD_SUFFIX}")
         else:
             near = sorted(file.name for file in path.parent.glob(f"*{CARD_SUFFIX}")) if path.parent.is_dir() else []
-            raise UsageError(f"there is no {path}.{' ' + did_you_mean(path.name, near) if near else ''}")
+            raise UsageError(f"there is no folder or file {path}.{' ' + did_you_mean(path.name, near) if near else ''}")
         files |= {file.resolve(): file for file in found}
     return [cards.read(file) for file in files.values()]
 

@@ -25,12 +25,14 @@ class Minimal(Generic[Item]):
     Attributes:
         items: the smallest part found, in the order of the list.
         proven: whether it fails, and passes without any one of its items.
+        exhausted: whether the budget ended the search.
         trials: sets that were tried.
     """
 
     items: tuple[Item, ...]
     proven: bool
     trials: int
+    exhausted: bool = False
 
 
 def minimal_part(
@@ -57,17 +59,18 @@ def minimal_part(
     search = _Search(tuple(items), fails)
     if passes_empty:
         search.results[()] = False
+    exhausted = False
     try:
         for guess in guesses:
             if len(guess) < len(search.smallest) and search.fails(guess):
                 search.smallest = guess
-        if len(search.smallest) > 1 and not passes_empty and search.fails(()):
+        if not passes_empty and search.fails(()):
             search.smallest = ()
         search.reduce()
         proven = search.is_minimal()
     except OutOfBudget:
-        proven = False
-    return Minimal(search.smallest, proven, search.trials)
+        proven, exhausted = False, True
+    return Minimal(search.smallest, proven, search.trials, exhausted)
 
 
 class _Search(Generic[Item]):

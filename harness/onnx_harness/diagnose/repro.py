@@ -20,16 +20,17 @@ from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import artifact_of, subject_of
 from onnx_harness.cell.state import Artifact, Judged, Task
+from onnx_harness.errors import first_line
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.providers.sessions import LEVELS, Purpose, provider_options
 from onnx_harness.report.escape import printable
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.run import gather
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.runner import Runner
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def settle(runner: Runner, cell: Cell, result: CellResult) -> str | None:
     try:
         runner.ask(keep, cell, folder, result)
     except Exception as error:  # the worker's death or whatever it raised: the verdict stands without
-        return f"it couldn't be kept by itself: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        return f"it couldn't be kept by itself: {first_line(error)}"
     return f"kept by itself: {os.path.relpath(folder)}"
 
 
@@ -131,7 +132,7 @@ def _half_as_hardware(
     ran_in = result.placement.precision if result.placement is not None else None
     if ran_in not in EMULATED or result.stage is not Stage.COMPARE or artifact.model.size_bytes > MOST_BYTES:
         return None
-    model = half_as_hardware(original, made, artifact.model, Cache(cache_root()))
+    model = half_as_hardware(original, made, artifact.model, workbench().cache)
     if model is None:
         return None
     (folder / HALF).parent.mkdir()

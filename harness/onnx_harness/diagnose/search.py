@@ -202,9 +202,12 @@ class Search:
             whole = replace(whole, until=failure.stage)
         base = self._narrowed(whole, failure)
         base = self._provider(base, failure)
+        by_runtime = self._needs_runtime(base, failure)
+        if not by_runtime:  # what ONNX Runtime does beside that is another matter
+            base = replace(base, level="disable")
         count = self._transform(base, failure)
         base = self._reduced = replace(base, count=count)
-        if self._needs_runtime(base, failure):
+        if by_runtime:
             self._runtime(base, failure)
         else:
             self._parts(base, failure)
@@ -303,9 +306,10 @@ class Search:
         if base.count == 0:
             return 0
         for count in range(base.count + 1):
-            outcome = self.trial(replace(base, count=count)) if count < base.count else failure
+            shorter = count < base.count
+            outcome = self.trial(replace(base, count=count)) if shorter else failure
             chain = "+".join(step.name for step in bound.changing[:count]) or "the untouched model"
-            if count < base.count:
+            if shorter:
                 self._say(f"{chain}: {_words(outcome)}")
             if same_failure(failure, outcome):
                 if count:
@@ -316,7 +320,7 @@ class Search:
     def _needs_runtime(self, base: Trial, failure: Outcome) -> bool:
         """Decide whether it takes ONNX Runtime's optimizer to fail."""
         late = (Stage.SESSION, Stage.RUN, Stage.COMPARE)
-        if base.level == "disable" or failure.stage not in late:
+        if base.level == "disable" or failure.stage not in late or base.provider != "cpu":
             return False
         outcome = self.trial(replace(base, level="disable"))
         self._say(f"with ONNX Runtime's optimizations off: {_words(outcome)}")
@@ -361,7 +365,7 @@ class Search:
             self._say(f"narrowed down to {len(result.items)} of {len(names)} {plural}")
         if len(result.items) < len(names) or len(names) == 1:
             self._set(**{"passes" if kind == "pass" else "rules": result.items})
-        if not result.proven:
+        if result.exhausted:
             raise OutOfBudget
 
     def _runtime(self, base: Trial, failure: Outcome) -> None:
@@ -394,7 +398,7 @@ class Search:
         off = tuple(name for name in names if name not in result.items)
         self._reduced = replace(base, disabled=off)
         self._say(f"minimal set of its optimizers: {', '.join(result.items)} ({_trials(result.trials)})")
-        if not result.proven:
+        if result.exhausted:
             raise OutOfBudget
         self._made(base, result.items)
 

@@ -104,3 +104,20 @@ def _listed(names: tuple[str, ...]) -> str:
 def _counted(kind: str, count: int) -> str:
     plural = {"pass": "passes"}.get(kind, f"{kind}s")
     return f"a {kind}" if count == 1 else f"the {count} {plural} together"
+
+
+def of_release(cell: str, package: str, good: str | None, bad: str | None, reason: str) -> str:
+    """Return since which release a cell fails.
+
+    Args:
+        cell: its id.
+        package: the distribution's name.
+        good: the last release that passes; None: none does.
+        bad: the first one that fails; None: the last one passes.
+        reason: that the verdict gives with it.
+    """
+    if bad is None:
+        return f"Nothing to search for: {cell} passes with {package} {good or 'as it is installed'}."
+    if good is None:
+        return f"{cell} fails with every release of {package} that could be tried, down to {bad}: {reason}"
+    return f"{cell} fails since {package} {bad}; {good} is right: {reason}"

@@ -20,7 +20,7 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
 from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
-from onnx_harness.cell.state import Artifact, CellEnded, RunNote, Subject, Task, Way
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
@@ -33,8 +33,8 @@ from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.variant import BoundVariant
 
@@ -227,17 +227,17 @@ class Bench:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
-        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, Cache(cache_root()))
+        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, workbench().cache)
         return [calibration.values for calibration in sets]
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give nodes without a name of their own one that says what they are."""
+    """Give nodes without a name of their own that of their first output: a person finds them by it."""
     names = {node.name for node in graph.node}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
         if not node.name or node.name in seen:
-            name = f"{node.op_type}_{number}"
+            name = next(iter(node.output), "") or f"{node.op_type}_{number}"
             while name in names:
                 name += "_"
             node.name = name
@@ -245,22 +245,16 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-_last: list[tuple[object, Bench]] = []
-
-
 def bench_of(question: Question) -> Bench:
     """Return what trials of the question share; that of the last question is remembered."""
     key = (question.task, question.candidate, question.folder)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        _last.append((key, _bench(question)))
-    bench = _last[0][1]
+    bench = workbench().last("trials", key, lambda: _bench(question))
     bench.counted.clear()
     return bench
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, Cache(cache_root())
+    task, cell, kept = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
         held = standard(subject.model, subject.reference, cell.card, question.bound, cell.provider, task.settings, kept)
@@ -292,7 +286,7 @@ def attempt(question: Question, trial: Trial) -> Outcome:
     Returns:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
-    way = Way(question.task, found={"graph": GraphChange(0, 0, 0, 0, 0.0)}, _bound=question.bound)
+    way = Way(question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound)
     bench: list[Bench] = []
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):

@@ -18,13 +18,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate, save
+from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
-from onnx_harness.judging.half_range import PREFIX, computes_in_half, half_values
+from onnx_harness.judging.half_range import computes_in_half, half_values
 from onnx_harness.judging.runs import open_cpu
+from onnx_harness.judging.simulation import PREFIX
 from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.saving import save
 from onnx_harness.providers.running import feeds_for
 from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Stage

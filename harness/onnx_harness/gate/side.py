@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_harness.errors import named
+
 if TYPE_CHECKING:
     from onnx_harness.cell.state import Judged, Task
 
@@ -50,8 +52,7 @@ def serve(handle: int) -> None:
             try:
                 answer = (True, _ANSWERS[name](*args))
             except Exception as error:
-                message = str(error).strip() or "no message"
-                answer = (False, f"{type(error).__name__}: {message.splitlines()[0]}")
+                answer = (False, named(error))
             pipe.send(answer)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import listed
+from onnx_harness.errors import NotApplicable, first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.judging.half_range import (
     LARGEST,
@@ -21,27 +22,26 @@ from onnx_harness.judging.half_range import (
     OVERFLOWS,
     Place,
     computes_in_half,
+    computes_in_narrow,
     rounded,
-    simulated,
-    unknown_in_half,
     watch,
 )
 from onnx_harness.judging.reference import Reference, runtime_version
-from onnx_harness.judging.runs import first_line
+from onnx_harness.judging.simulation import simulated, unknown_types
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import INLINE_BYTES, Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import NOT_SIMULATED, Status, Symptom
+from onnx_harness.results.codec import Codec, pickled
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_FILE = "range.json"
 _MOST = 8
-_HALF = 10  # TensorProto.FLOAT16: onnx is imported where it's needed
+_NARROW = {"float16": 10, "bfloat16": 16}  # of TensorProto: onnx is imported where it's needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
     """Judge a model that asks for float16 and was computed in float32 by what float16 would have made of it.
 
     A variant that converts to float16 is run once more with every float16 value rounded as it's made, and the outputs
-    are held to what the cell's are held to: see :func:`onnx_harness.judging.half_range.simulated`. Where the run in
+    are held to what the cell's are held to: see :func:`onnx_harness.judging.simulation.simulated`. Where the run in
     float32 gave wrong values and float16 doesn't, float16 decides. A model that asked for float16 before it was
     converted has no reference in float32 to hold that against, and is judged by its range alone.
 
@@ -137,6 +137,28 @@ def half_as_hardware(original: Model, reference: Reference, made: Model, kept: C
     return rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
 
 
+def judge_simulated(held: Standard, made: Model) -> Verdict:
+    """Judge a model that the provider can't run, since it has no kernels of its type, by a simulated run alone.
+
+    Args:
+        held: what the outputs are held to.
+        made: the model; it asks for bfloat16 or float16.
+
+    Raises:
+        NotApplicable: it can't be simulated either.
+    """
+    why = _not_simulated(held)
+    if why is None:
+        try:
+            outcome = verdict(held, _simulated_outputs(held, made))
+        except Exception as error:  # what onnx and ONNX Runtime raise has no common class
+            why = first_line(error)
+        else:
+            notes = (*outcome.notes, *_not_rounded(made))
+            return replace(outcome, notes=notes, simulated=outcome.comparison)
+    raise NotApplicable(f"it could not be simulated: {why}")
+
+
 def half_verdict(held: Standard, made: Model) -> Verdict:
     """Return what is to be said of a model where float16 computes, whatever this provider computes it in.
 
@@ -167,23 +189,22 @@ def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, .
         try:
             return verdict(held, _simulated_outputs(held, made)), _not_rounded(made)
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-            why = first_line(error)
+            why = first_line(error, 160)
     return None, (f"{NOT_SIMULATED}: {why}",)
 
 
 def _not_rounded(made: Model) -> tuple[str, ...]:
-    """A remark on the operators that give float16 and that ONNX's inference doesn't know: they stay float32."""
-    ops = unknown_in_half(made.skeleton)
-    return (
-        (f"not rounded in the simulated float16, since ONNX doesn't know what they give: {listed(ops)}",) if ops else ()
-    )
+    """A remark on the operators that give float16 and whose types nobody knows: they stay float32."""
+    ops = unknown_types(made.skeleton)
+    why = "neither ONNX nor ONNX Runtime says of what type it is"
+    return (f"not rounded in the simulated float16, since {why}: what {listed(ops)} gives",) if ops else ()
 
 
 def _not_simulated(held: Standard) -> str | None:
     """Why float16 can't be held against the reference, which has to be computed in float32; None where it can."""
-    if computes_in_half(held.model.skeleton):
+    if computes_in_narrow(held.model.skeleton):
         return "the untouched model asks for it too, and so its reference was computed in float32"
-    if held.conversion is None or held.conversion.type != "float16":
+    if held.conversion is None or held.conversion.type not in _NARROW:
         return f"it isn't all that the variant leaves behind ({held.precision.value})"
     return None
 
@@ -191,11 +212,12 @@ def _not_simulated(held: Standard) -> str | None:
 def _simulated_outputs(held: Standard, made: Model) -> list[dict[str, Any]]:
     """The outputs of the usual input sets, which are the first, as float16 gives them."""
     session = _open(simulated(made.load(), made.skeleton), made.size_bytes, level="disable")
-    taken = {info.name for info in made.skeleton.graph.input if info.type.tensor_type.elem_type == _HALF}
+    names = {number: name for name, number in _NARROW.items()}
+    kinds = {info.name: names.get(info.type.tensor_type.elem_type, "") for info in made.skeleton.graph.input}
     outputs = []
     for place in held.reference.usual:
         expected = held.reference.outputs[place]
-        values = _single(held.reference.sets[place].values, narrowed=taken)
+        values = _single(held.reference.sets[place].values, kinds)
         outputs.append({name: _like(value, expected.get(name)) for name, value in run(session, values).items()})
     return outputs
 
@@ -254,20 +276,8 @@ def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overf
     """What overflows on which input set, by the cache or by running the model in float32."""
     digests = [each.digest() for each in sets]
     key = kept.key(made.sha256, digests, runtime_version(), source_digest())
-
-    def write(folder: Path) -> None:
-        (folder / _FILE).write_text(json.dumps([asdict(each) for each in _watch_run(made, sets)]), encoding="utf-8")
-
-    folder = kept.get_or_put("range", key, write)
-    told = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    return [
-        Overflow(
-            Place(**{**each["place"], "readers": tuple((name, op) for name, op in each["place"]["readers"])}),
-            each["greatest"],
-            each["input_set"],
-        )
-        for each in told
-    ]
+    codec: Codec[list[Overflow]] = pickled()
+    return kept.remember("range", key, lambda: _watch_run(made, sets), codec)
 
 
 def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:
@@ -312,19 +322,25 @@ def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSess
         return opened(file)
 
 
-def _single(values: Mapping[str, Any], narrowed: Collection[str] = ()) -> dict[str, Any]:
-    """``values`` with float16 as float32, which is what the model takes now; float16 numbers for the ``narrowed``."""
+def _single(values: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``values`` with float16 as float32, which is what the model takes now.
+
+    Args:
+        values: by input.
+        kinds: of inputs: ``float16`` or ``bfloat16`` where float32 has to be numbers of that type.
+    """
+    taken = kinds or {}
     return {
-        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value, name in narrowed)
+        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value, taken.get(name, ""))
         for name, value in values.items()
     }
 
 
-def _widened(array: Any, narrowed: bool = False) -> Any:
-    if narrowed and array.dtype == "float32":
+def _widened(array: Any, kind: str = "") -> Any:
+    if kind and array.dtype == "float32":
         with np.errstate(over="ignore"):
-            array = array.astype("float16")
-    return array.astype("float32") if array.dtype == "float16" else array
+            array = array.astype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)
+    return array.astype("float32") if array.dtype.name in _NARROW else array
 
 
 def _like(value: Any, expected: Any) -> Any:

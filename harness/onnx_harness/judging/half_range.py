@@ -3,23 +3,23 @@
 ONNX Runtime's CPU provider puts Casts around float32 kernels, and leaves out those that undo one another: a product of
 1e5 between two such kernels is 1e5. On hardware that computes in float16 it's infinite. So the model is brought to
 float32 mechanically, every value that was float16 is watched while it runs, and its greatest magnitude is held against
-what float16 can say. The same model with each such value rounded as it's made computes as float16 does on hardware.
+what float16 can say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from onnx_harness.model.inference import infer_types
+from onnx_harness.judging.narrow_types import NARROW, narrow_by_graph
+from onnx_harness.judging.simulation import PREFIX, promote, with_rounded
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
-from onnx_harness.model.rewrite import replace_nodes, retype
-from onnx_harness.model.walk import graphs, subgraphs, walk
+from onnx_harness.model.ops import TYPE_ATTRIBUTES
+from onnx_harness.model.rewrite import replace_nodes
+from onnx_harness.model.walk import graphs, walk
 from onnx_harness.model.watch import watch as watch_values
 from onnx_harness.providers.profile import COMPUTES_NOTHING
 
@@ -28,13 +28,8 @@ OVERFLOWS = 65520.0
 """Half-way between the largest float16 and the power of two after it: from here on, rounding gives infinity."""
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-PREFIX = "onnx_harness_range"
-"""How names begin that are put into a model here."""
 OUTPUT = f"{PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
-
-# What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
-_EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 # What these give is no larger than what they take, or than 1, so what flows into them tells as much.
 _NEVER_GROW = frozenset(
@@ -90,12 +85,9 @@ class Watched:
 def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
     """Names of the float16 values of a model, subgraphs included; its functions have to be inlined.
 
-    Types come from ONNX's inference, so what lies behind an operator that it doesn't know isn't among them.
+    What lies behind an operator that neither ONNX nor ONNX Runtime knows isn't among them.
     """
-    if not _mentions_half(skeleton.graph):
-        return frozenset()
-    inferred = infer_types(skeleton, required=True)
-    return frozenset(_typed_half(inferred.graph))
+    return frozenset(_narrow_values(skeleton, frozenset({_HALF})))
 
 
 def computes_in_half(skeleton: onnx.ModelProto) -> bool:
@@ -103,34 +95,30 @@ def computes_in_half(skeleton: onnx.ModelProto) -> bool:
     return any(True for _ in nodes_in_half(skeleton))
 
 
+def computes_in_narrow(skeleton: onnx.ModelProto) -> bool:
+    """Whether a model asks for arithmetic in float16 or bfloat16."""
+    return any(True for _ in _nodes_in(skeleton, NARROW))
+
+
 def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Give the nodes that compute with float16 values, subgraphs and functions included; moves and Casts don't."""
+    return _nodes_in(skeleton, frozenset({_HALF}))
+
+
+def _narrow_values(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[str]:
+    if _mentions(skeleton.graph, kinds):
+        for narrow in narrow_by_graph(skeleton):
+            yield from (name for name, kind in narrow.items() if kind in kinds)
+
+
+def _nodes_in(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[onnx.NodeProto]:
     inlined = inline_functions(skeleton)
-    half = half_values(inlined)
-    if not half:
+    narrow = frozenset(_narrow_values(inlined, kinds))
+    if not narrow:
         return
     for node in walk(inlined.graph):
-        if node.op_type not in COMPUTES_NOTHING and half.intersection((*node.input, *node.output)):
+        if node.op_type not in COMPUTES_NOTHING and narrow.intersection((*node.input, *node.output)):
             yield node
-
-
-def unknown_in_half(skeleton: onnx.ModelProto) -> list[str]:
-    """Return the operators outside ONNX's own domain that take float16 and whose outputs have no known type.
-
-    Returns:
-        ``domain:op``, in the order of their names.
-    """
-    inlined = inline_functions(skeleton)
-    inferred = infer_types(inlined, required=True)
-    half = frozenset(_typed_half(inferred.graph))
-    unknown = set()
-    for graph in graphs(inferred.graph):
-        typed = {info.name for info in (*graph.value_info, *graph.output)}
-        for node in graph.node:
-            foreign = not is_standard(node) and half.intersection(node.input)
-            if foreign and not typed.issuperset(filter(None, node.output)):
-                unknown.add(f"{node.domain}:{node.op_type}")
-    return sorted(unknown)
 
 
 def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:
@@ -143,71 +131,20 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     """
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
-    _promote(model.graph)
+    promote(model.graph, frozenset({_HALF}))
     places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
     return Watched(model, tuple(places))
 
 
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
-    wanted = frozenset(values)
+    wanted = dict.fromkeys(values, int(_HALF))
     for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
-            nodes += _with_rounded(node, wanted)
+            nodes += with_rounded(node, wanted)
         replace_nodes(graph, nodes)
     return model
-
-
-def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a model to float32 and round through float16, as it is made, every value that was float16.
-
-    What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large infinite. Within the
-    node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and the steps of Softmax or of a
-    normalization, as with float32 accumulators on hardware. What was float32, as where nodes are blocked from the
-    conversion, stays as it is. So does what an operator that ONNX doesn't know gives, and what follows from that alone.
-
-    The inputs that were float16 have to be given float16 numbers. The result has to run with ONNX Runtime's
-    optimizations disabled.
-
-    Args:
-        model: with its weights; it's used up.
-        skeleton: the same without the data of large tensors.
-    """
-    typed = _half_by_graph(inline_functions(skeleton))
-    model = inline_functions(model)
-    _promote(model.graph)
-    for graph, half in zip(graphs(model.graph), typed, strict=True):
-        nodes: list[onnx.NodeProto] = []
-        for node in list(graph.node):
-            nodes += _with_rounded(node, half if _rounds(node) else ())
-        replace_nodes(graph, nodes)
-    return model
-
-
-def _half_by_graph(skeleton: onnx.ModelProto) -> list[frozenset[str]]:
-    """The float16 values of each graph, in the order of ``_graphs``: branches may use one name for different types."""
-    inferred = infer_types(skeleton, required=True)
-    return [frozenset(_typed_half_in(graph)) for graph in graphs(inferred.graph)]
-
-
-def _rounds(node: onnx.NodeProto) -> bool:
-    """Whether a node may give what isn't a float16 number, though it takes nothing else."""
-    if node.op_type == "Cast":
-        return not node.input[0].startswith(PREFIX)  # a weight's is ours
-    return not (is_standard(node) and node.op_type in _EXACT)
-
-
-def _with_rounded(node: onnx.NodeProto, values: Collection[str]) -> list[onnx.NodeProto]:
-    """The node, and what rounds those of its outputs to float16 and back."""
-    nodes = [node]
-    for index, name in enumerate(node.output):
-        if name in values:
-            raw, half = f"{PREFIX}_raw_{name}", f"{PREFIX}_half_{name}"
-            node.output[index] = raw
-            nodes.append(helper.make_node("Cast", [raw], [half], to=_HALF))
-            nodes.append(helper.make_node("Cast", [half], [name], to=_FLOAT))
-    return nodes
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
@@ -222,65 +159,17 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     return readers
 
 
-def _mentions_half(graph: onnx.GraphProto) -> bool:
+def _mentions(graph: onnx.GraphProto, kinds: frozenset[int]) -> bool:
     for each in graphs(graph):
-        if any(tensor.data_type == _HALF for tensor in each.initializer):
+        if any(tensor.data_type in kinds for tensor in each.initializer):
             return True
-        if any(info.type.tensor_type.elem_type == _HALF for info in each.input):
+        if any(info.type.tensor_type.elem_type in kinds for info in each.input):
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type == _HALF or (attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF):
+                if attribute.t.data_type in kinds or (attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds):
                     return True
     return False
-
-
-def _typed_half(graph: onnx.GraphProto) -> Iterator[str]:
-    for each in graphs(graph):
-        yield from _typed_half_in(each)
-
-
-def _typed_half_in(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (tensor.name for tensor in graph.initializer if tensor.data_type == _HALF)
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        if info.type.tensor_type.elem_type == _HALF:
-            yield info.name
-
-
-def _promote(graph: onnx.GraphProto, *, main: bool = True) -> None:
-    """Float16 becomes float32, in everything that states a type. Weights stay as they are, with a Cast behind each."""
-    graph.ClearField("value_info")
-    if main:  # below IR version 4 weights are listed as inputs; nobody feeds them here
-        weights = {tensor.name for tensor in graph.initializer}
-        fed = [info for info in graph.input if info.name not in weights]
-        del graph.input[:]
-        graph.input.extend(fed)
-    for info in (*graph.input, *graph.output):
-        retype(info.type, _HALF, _FLOAT)
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type == _HALF:
-            name, tensor.name = tensor.name, f"{PREFIX}_weight_{tensor.name}"
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=_FLOAT))
-    for sparse in graph.sparse_initializer:
-        _single(sparse.values)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name in TYPE_ATTRIBUTES and attribute.i == _HALF:
-                attribute.i = _FLOAT
-            for tensor in (attribute.t, *attribute.tensors, attribute.sparse_tensor.values):
-                _single(tensor)
-            retype(attribute.tp, _HALF, _FLOAT)
-        for body in subgraphs(node):
-            _promote(body, main=False)
-    if casts:
-        nodes = [*casts, *graph.node]
-        replace_nodes(graph, nodes)
-
-
-def _single(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type == _HALF:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness import transforms
-from onnx_harness.errors import DiedBefore, NotApplicable
+from onnx_harness.errors import DiedBefore, NotApplicable, first_line
 from onnx_harness.isolate import risking
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Effort, Mix, chooser
+from onnx_harness.judging.mixed.account import Effort, Mix
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.verdict import Standard, conversion_of
 from onnx_harness.model.file import Model
 from onnx_harness.names import Step, Variant
@@ -54,7 +55,7 @@ def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
     except NotApplicable as error:
         return f"No mend was found: {error}"
     except Exception as error:  # what a transform, onnx and ONNX Runtime raise has no common class
-        return f"No mend is offered: {first_line(error)}"
+        return f"No mend is offered: {first_line(error, 160)}"
 
 
 def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
@@ -71,7 +72,7 @@ def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
         return f"No mend is offered: the model is too large to try one; --variant {MIXED} does"
     if any(step.transform.calibrated for step in chain):
         return "No mend is offered: the variant is calibrated as well"
-    mended = bind_variant(_mended(variant.variant, at))
+    mended = with_card(bind_variant(_mended(variant.variant, at)), held.card)
     mix = _tried(replace(held, float_io=None, conversion=conversion_of(mended)), mended, at)
     if mix.nodes == mix.of:
         return f"No mend was found: {mended.variant.spelling} {mix.keeps()}"

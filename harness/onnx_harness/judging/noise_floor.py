@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2
 from onnx_harness.accuracy.noise import Gap, Noise, worst
-from onnx_harness.errors import NotApplicable
+from onnx_harness.errors import NotApplicable, first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
 from onnx_harness.judging.float64 import to_double, without_kernel
@@ -37,7 +37,6 @@ from onnx_harness.judging.runs import (
     DRAWS,
     Draw,
     few_elements,
-    first_line,
     gaps_of,
     kept_noise,
     nudged,
@@ -252,7 +251,7 @@ def _runs(
                     found[index][source] = gaps
             sources.append(source)
         except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-            notes.append(f"{source} can't be run: {first_line(error)}")
+            notes.append(f"{source} can't be run: {first_line(error, 160)}")
     return found
 
 

@@ -101,7 +101,7 @@ def _tolerances(model: Model, card: Card, settings: Settings, noise: Noise | Non
         half = "float16" in kinds.get(output, "")
         precision = Precision.FP16 if half else Precision.FP32
         spec = spec_for(card.tolerance, output)
-        chosen = choose(precision, tf32=False, spec=spec, override=settings.tolerance_override)
+        chosen = choose(precision, spec=spec, override=settings.tolerance_override)
         if chosen.chosen or not chosen.elementwise:
             return chosen
         default = (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_harness
 from onnx_harness import inputs, providers
 from onnx_harness.cards.card import Card
-from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError
+from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError, first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -28,6 +28,7 @@ from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.codec import Codec, pickled
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 FEED = "feed"
 """How the worker's note of what it risks begins while usual inputs of the untouched model are tried."""
 
-_FILE = "reference.pickle"
 # Far from the seeds that people count up from 0.
 _CALIBRATION_SEED = 1_000_003
 # For each that judges: what few sets leave out lies beyond the range found, and is cut off.
@@ -109,19 +109,8 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         runtime_version(),
         source_digest(),
     )
-    made: list[Reference] = []
-
-    def write(folder: Path) -> None:
-        made.append(_make(model, card, settings, recorded, unusual=unusual))
-        with (folder / _FILE).open("wb") as file:
-            pickle.dump(made[0], file, protocol=pickle.HIGHEST_PROTOCOL)
-
-    folder = kept.get_or_put("reference", key, write)
-    if made:
-        return made[0]
-    with (folder / _FILE).open("rb") as file:
-        loaded: Reference = pickle.load(file)  # our own cache, which only its owner can write
-    return loaded
+    codec: Codec[Reference] = pickled()
+    return kept.remember("reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec)
 
 
 def given(model: Model, recorded: Path) -> Reference:
@@ -243,7 +232,7 @@ def _generated(model: Model, card: Card, settings: Settings, tried: _Tried, *, u
 
 
 def _refused(error: Exception) -> str:
-    words = str(error).strip().splitlines()[0]
+    words = first_line(error)
     mend = ""
     if "not a registered function/op" in words:
         mend = ". Mend: export the model with standard operators; libraries of custom ones aren't loaded"
@@ -258,7 +247,7 @@ def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dic
     try:
         return run(session, each.values)
     except Exception as error:  # a recorded set: generated ones have been tried
-        words = str(error).strip().splitlines()[0]
+        words = first_line(error)
         raise InputError(f"the untouched model doesn't run on {each.name}: {words}. Record it again.") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +18,14 @@ from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
-from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.codec import as_json
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-_FILE = "noise.json"
 # A protobuf message holds at most 2 GiB: what is made of a larger model isn't handed over in memory.
 MOST_BYTES = 1_900_000_000
-
-_known: dict[str, Noise] = {}
-_MOST_KNOWN = 8
 
 # Outputs of at most so many elements are measured in more than one draw. An ideal error that happens to be a fifth of
 # its spread is nothing rare in one draw of one element, and 4 times it is then not much.
@@ -61,20 +56,7 @@ def kept_noise(
         runtime_version(),
         source_digest(),
     )
-    if key in _known:
-        return _known[key]
-    made: list[Noise] = []
-
-    def write(folder: Path) -> None:
-        made.append(make())
-        (folder / _FILE).write_text(json.dumps(encode(made[0])), encoding="utf-8")
-
-    folder = kept.get_or_put(kind, key, write)
-    found = made[0] if made else decode(Noise, json.loads((folder / _FILE).read_text("utf-8")), kind)
-    while len(_known) >= _MOST_KNOWN:
-        _known.pop(next(iter(_known)))
-    _known[key] = found
-    return found
+    return kept.remember(kind, key, make, as_json(Noise), in_memory=True)
 
 
 def open_cpu(
@@ -169,9 +151,3 @@ def nudged(value: Any, generator: np.random.Generator, unit: float | None = None
     else:
         moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(value.dtype)
     return np.where(stays, value, moved)
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, on one line of bearable length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:159]}…"

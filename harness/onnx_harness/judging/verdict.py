@@ -16,6 +16,7 @@ from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
+from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.choices import choice_axes
@@ -25,7 +26,6 @@ from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp
-from onnx_harness.judging.runs import first_line
 from onnx_harness.judging.specification import has_infinities, specified_instead
 from onnx_harness.judging.untouched import DRAWS, false_shapes, is_of, made_constant, said_of, unsteady
 from onnx_harness.model.file import Model
@@ -273,7 +273,7 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
     try:
         ideal = ideal_conversion(held.model, held.reference, held.conversion, held.kept)
     except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-        why = f"whether it is faithful isn't judged: the ideal conversion can't be run: {first_line(error)}"
+        why = f"whether it is faithful isn't judged: the ideal conversion can't be run: {first_line(error, 160)}"
         return None, [*notes, why]
     return Yardstick(floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)), notes
 
@@ -374,7 +374,7 @@ def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
             return same_values(kind)
         half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
         rule = Precision.FP16 if half else held.precision
-        tolerance = choose(rule, tf32=False, spec=spec, override=held.override)
+        tolerance = choose(rule, spec=spec, override=held.override)
         if tolerance.by_default and "float8" in kind:
             tolerance = replace(tolerance, sqnr_db=None)  # one rounding of such a type leaves 20 to 30 dB
         return replace(tolerance, axis=axes.get(output))

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,8 +42,8 @@ from onnx_harness.mutation.faults import Fault
 from onnx_harness.mutation.planting import atlas_of, choose, planted
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Stage
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
@@ -139,29 +140,22 @@ def _run_on(session: ort.InferenceSession, input_set: InputSet) -> dict[str, Any
     return run(session, feeds_for(session, input_set.values))
 
 
-_last: list[tuple[object, _Bench]] = []
-
-
 def _bench(task: Task, judged: Judged) -> _Bench:
     """The bench of a cell; the last one is remembered."""
     if judged.artifact is None:
         raise ValueError(f"{task.cell.id} did not pass: no fault is planted in it")
     key = (task, judged.artifact, judged.artifact.stat().st_mtime_ns)
-    if not _last or _last[0][0] != key:
-        _last.clear()
-        cell, subject = task.cell, subject_of(task)
-        expected = standard(
-            subject.model,
-            subject.reference,
-            cell.card,
-            bind_variant(cell.variant),
-            cell.provider,
-            task.settings,
-            Cache(cache_root()),
-        )
-        atlas = atlas_of(judged.artifact)
-        _last.append((key, _Bench(task, judged.level, subject, expected, atlas)))
-    return _last[0][1]
+    artifact = judged.artifact
+    return workbench().last("mutants", key, lambda: _prepared(task, artifact, judged.level))
+
+
+def _prepared(task: Task, artifact: Path, level: str) -> _Bench:
+    cell, subject, cache = task.cell, subject_of(task), workbench().cache
+    bound = bind_variant(cell.variant)
+    expected = standard(
+        subject.model, subject.reference, cell.card, bound, cell.provider, task.settings, cache
+    )
+    return _Bench(task, level, subject, expected, atlas_of(artifact))
 
 
 def plan(task: Task, judged: Judged, count: int, seed: int) -> list[Fault]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import WorkerDied
+from onnx_harness.errors import WorkerDied, named
 from onnx_harness.mutation import mutants
 from onnx_harness.mutation.elements import NUDGE
 from onnx_harness.mutation.faults import Fault
@@ -112,11 +112,12 @@ def examine(
     is_measured = result.sensitivity is not None
     if result.status is not Status.PASS or is_measured or cell.card.suite:
         return result
+    if result.placement is None:  # its type was simulated: there is no model to plant faults in
+        return result
     try:
         sensitivity = measure(runner, cell, seconds=seconds, progress=progress)
     except Exception as error:
-        sentence = f"its sensitivity can't be measured: {type(error).__name__}: {error}"
-        reason = sentence.splitlines()[0]
+        reason = f"its sensitivity can't be measured: {named(error)}"
         result = replace(result, status=Status.ERROR, stage=Stage.COMPARE, reason=reason)
     else:
         if sensitivity.cut is not None:

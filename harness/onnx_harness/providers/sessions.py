@@ -157,11 +157,13 @@ def open_session(
 def shared_threads() -> int | None:
     """Return this process's share of the machine's cores; None where it has them all."""
     share = os.environ.get(THREADS, "")
-    return int(share) if share.isascii() and share.isdecimal() and int(share) else None
+    if not share.isascii() or not share.isdecimal():
+        return None
+    return int(share) or None
 
 
 def thread_environment(count: int) -> dict[str, str]:
-    """Return the variables that limit a process to ``count`` threads: ours and numpy's."""
+    """Return the variables that limit a process, and numpy in it, to ``count`` threads."""
     names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return dict.fromkeys(names, str(count))
 

@@ -44,12 +44,13 @@ def causes(failures: Iterable[CellResult]) -> list[Cause]:
     """
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in failures:
-        groups.setdefault(_key(cell), []).append(cell)
+        groups.setdefault(key(cell), []).append(cell)
     grouped = [Cause(tuple(sorted(cells, key=_badness, reverse=True))) for cells in groups.values()]
     return sorted(grouped, key=_gravity, reverse=True)
 
 
-def _key(cell: CellResult) -> tuple[str, ...]:
+def key(cell: CellResult) -> tuple[str, ...]:
+    """Return what cells of one cause have in common."""
     reason = cell.reason or ""
     for name in (cell.id, cell.model, cell.variant):
         reason = reason.replace(name, "")

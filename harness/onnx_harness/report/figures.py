@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from onnx_harness.names import ORIGINAL
+from onnx_harness.names import ORIGINAL, is_model_file
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.results.cells import (
+    BF16_SIMULATED,
     NOT_SIMULATED,
     CellResult,
     ConditionsRecord,
@@ -127,7 +129,11 @@ def sentence(cells: Sequence[CellResult]) -> str:
 def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
+    file = PurePath(header.path).name
+    shown = model.rpartition(".")[2] in file.lower()  # a name of another script isn't in the id
     parts = []
+    if file and not shown and is_model_file(PurePath(file)):
+        parts.append(file)
     if header.license:
         parts.append(header.license)
     if header.bytes is not None:
@@ -236,6 +242,14 @@ def nodes(cell: CellResult) -> str:
     return counted(after, "node") if before == after else f"{before:,} -> {after:,}"
 
 
+def growth(cell: CellResult) -> str:
+    """Return ``0.50x size`` where the file's size changed by 1% or more; empty otherwise."""
+    if cell.graph is None or not cell.graph.bytes_before:
+        return ""
+    ratio = cell.graph.bytes_after / cell.graph.bytes_before
+    return "" if abs(ratio - 1) < 0.01 else f"{ratio:.2f}x size"
+
+
 def precision(cell: CellResult) -> str:
     """Name the type that float arithmetic really ran in: ``float16``, ``float16 emulated``.
 
@@ -246,7 +260,8 @@ def precision(cell: CellResult) -> str:
 
 
 def emulation(cells: Iterable[CellResult]) -> str:
-    """``float16 was simulated in 38 cells …``; empty where no float16 ran in float32."""
+    """Return ``float16 was simulated in 38 cells …``; empty where float32 computed no such type."""
+    cells = list(cells)
     emulated = [cell for cell in cells if cell.placement and cell.placement.precision in EMULATED]
     without = sum(map(_is_not_simulated, emulated))
     parts = []
@@ -260,6 +275,12 @@ def emulation(cells: Iterable[CellResult]) -> str:
         parts.append(
             f"{NOT_SIMULATED} in {counted(without, 'cell')}: its accuracy is float32's, judged "
             "with what overflows; its speed isn't measured"
+        )
+    wide = sum(any(note.startswith(BF16_SIMULATED) for note in cell.notes) for cell in cells)
+    if wide:
+        parts.append(
+            f"bfloat16 was simulated in {counted(wide, 'cell')}: its accuracy is that of bfloat16 "
+            "with sums in float32; its speed isn't measured"
         )
     return "; ".join(parts)
 
@@ -337,6 +358,8 @@ def worst_error(cell: CellResult) -> str:
     _, output = worst
     if output.nonfinite:
         return f"{output.nonfinite:,} nonfinite"
+    if not output.rtol and output.atol and output.max_abs is not None:
+        return f"{_short(output.max_abs)} of {_short(output.atol)} absolute"
     if output.minimum_tolerance is not None:
         return f"{_short(output.minimum_tolerance)} of {_short(output.rtol)}"
     return "" if output.max_abs is None else f"{_short(output.max_abs)} absolute"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnx_harness.report import figures
+from onnx_harness.report.causes import key
 from onnx_harness.report.escape import printable
+from onnx_harness.report.failures import wrapped
 from onnx_harness.report.figures import BAD, Block, ModelHeader
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import RunInfo
@@ -52,6 +54,7 @@ class _Layout:
     variant: int
     columns: Mapping[str, int]
     nodes: int
+    growth: int
 
 
 _VARIANT_WIDTH = 18
@@ -76,6 +79,7 @@ def lines(
     models: Mapping[str, ModelHeader],
     quiet: bool = False,
     where: str = "reports/summary.md",
+    details: bool = True,
 ) -> Iterator[Line]:
     """The table and its summary line.
 
@@ -85,6 +89,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
+        details: what is said of a failure follows its row; without, a row is all, and rows alike are one.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
@@ -96,18 +101,21 @@ def lines(
                 "is in results.json"
             )
             yield from _model_lines(cells, width)
-        yield from _failures(failures, width)
+        if details:
+            yield from _failures(failures, width)
     else:
         shown = 0
         layout = _layout(cells, width)
         for block in figures.blocks(cells):
-            yield from _block(block, layout, models, details=MOST_FAILURES - shown)
+            yield from _block(
+                block, layout, models, details=MOST_FAILURES - shown if details else None
+            )
             shown += sum(cell.status in BAD for cell in block.cells)
             yield Line("")
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
-        yield Line(emulation)
+        yield from map(Line, wrapped(emulation, width))
     if compared := figures.compared_with_levels(cells):
         yield Line(compared)
     style: Style = "red" if failures or not cells else "green"
@@ -116,19 +124,22 @@ def lines(
 
 
 def _block(
-    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int
+    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None
 ) -> Iterator[Line]:
     yield _header(block, layout.total, models)
-    for cell in block.cells:
-        yield Line(_row(cell, layout), _STYLES.get(cell.status, ""))
-        if cell.status in BAD:
+    rows = [[cell] for cell in block.cells] if details is not None else _alike(block.cells)
+    for cell, *others in rows:
+        name = figures.counted(len(others) + 1, "variant") if others else cell.variant
+        yield Line(_row(cell, layout, name), _STYLES.get(cell.status, ""))
+        if cell.status in BAD and details is not None:
             if details > 0:
                 yield from _detail(cell)
             elif details == 0:
                 yield Line("    (details of further failures are in the reports)")
             details -= 1
     for note in figures.notes(block):
-        yield Line(f"    note: {printable(note)}", "yellow")
+        for line in wrapped(f"note: {printable(note)}", layout.total, "    "):
+            yield Line(line, "yellow")
 
 
 def _header(block: Block, width: int, models: Mapping[str, ModelHeader]) -> Line:
@@ -151,23 +162,41 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
     variant = max((len(printable(cell.variant)) for cell in cells), default=0)
     variant = max(variant, _VARIANT_WIDTH)
     columns = {name: widest(figure) for name, (figure, _) in _COLUMNS.items()}
-    nodes = widest(figures.nodes)
+    nodes, growth = widest(figures.nodes), widest(figures.growth)
     used = _STATUS_WIDTH + sum(2 + column for column in columns.values() if column)
+    if used + variant + 2 + nodes + 2 + growth > width:
+        growth = 0
     if used + variant + 2 + nodes > width:
         nodes = 0
-    room = width - used - (2 + nodes if nodes else 0)
-    return _Layout(width, max(12, min(variant, room)), columns, nodes)
+    room = width - used - sum(2 + column for column in (nodes, growth) if column)
+    return _Layout(width, max(12, min(variant, room)), columns, nodes, growth)
+
+
+def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
+    """Return the cells by row: neighbours without figures that fail of one cause share a row."""
+    rows: list[list[CellResult]] = []
+    for cell in cells:
+        last = rows[-1][-1] if rows else None
+        shows_why = cell.status in BAD and not _has_numbers(cell)
+        if last is not None and shows_why and key(last) == key(cell):
+            rows[-1].append(cell)
+        else:
+            rows.append([cell])
+    return rows
 
 
 def _has_numbers(cell: CellResult) -> bool:
     """True where a row shows figures; else it shows why there are none."""
     if cell.status not in {Status.PASS, Status.FAIL}:
         return False
+    share = figures.tolerance_share(cell)
+    if cell.status is Status.FAIL and share is not None and share <= 1:
+        return False  # its values are right: what is wrong is something else
     return cell.accuracy is not None or cell.latency is not None or not cell.reason
 
 
-def _row(cell: CellResult, layout: _Layout) -> str:
-    variant = _cut(printable(cell.variant), layout.variant)
+def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
+    variant = _cut(printable(name or cell.variant), layout.variant)
     start = f"  {variant:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
         return _cut(f"{start}  {_why(cell)}".rstrip(), layout.total)
@@ -176,7 +205,9 @@ def _row(cell: CellResult, layout: _Layout) -> str:
         if layout.columns[name]:
             columns.append(f"{figure(cell):{align}{layout.columns[name]}}")
     if layout.nodes:
-        columns.append(figures.nodes(cell))
+        columns.append(f"{figures.nodes(cell):<{layout.nodes}}")
+    if layout.growth:
+        columns.append(figures.growth(cell))
     return _cut("  ".join(columns).rstrip(), layout.total)
 
 

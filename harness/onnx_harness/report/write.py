@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.run import RunInfo
 
 SUMMARY = "summary.md"
+GITIGNORE = ".gitignore"
+_IGNORED = """\
+# Written by onnx-harness: what a run makes isn't for the repository, but for the accepted levels.
+*
+!README.md
+!baselines/
+!baselines/**
+"""
 REPORT = "report.html"
 
 
@@ -24,6 +33,10 @@ def write_reports(
     Raises:
         ResultsError: one of them can't be written; the older one is untouched.
     """
+    ignored = report_dir / GITIGNORE
+    if not ignored.exists():
+        with contextlib.suppress(OSError):  # what matters is said of the files that follow
+            replace_text(ignored, _IGNORED)
     # Templates take a while to import, which a session that only collects needn't wait for.
     from onnx_harness.report import html, summary
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -15,12 +14,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import onnx_harness
 from onnx_harness.errors import ResultsError
 from onnx_harness.names import check_name
+from onnx_harness.results.codec import Codec
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock
+
+T = TypeVar("T")
 
 VARIABLE = "ONNX_HARNESS_CACHE"
 SIZE_LIMIT = 8 * 2**30
@@ -32,6 +35,7 @@ IN_USE_SECONDS = 3600.0
 _MANIFEST = ".manifest.json"
 _SCRATCH_PREFIX = "onnx-harness-cache-"
 _STALE_SECONDS = 60.0
+_MOST_IN_MEMORY = 8
 _STORAGE_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -124,6 +128,7 @@ class Cache:
         self._unfinished = self._root / ".unfinished"
         self._limit_bytes = limit_bytes
         self._scratch: Path | None = None
+        self._in_memory: dict[tuple[str, str], Any] = {}
         self.warnings: list[str] = []
 
     @classmethod
@@ -168,7 +173,7 @@ class Cache:
             os.utime(folder)
         return folder
 
-    def put(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+    def put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         """Have ``writer`` fill an empty folder, and make that the entry.
 
         When another process puts the same entry meanwhile, theirs stays.
@@ -197,7 +202,7 @@ class Cache:
             raise
         return final
 
-    def get_or_put(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+    def get_or_put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         """The entry, made by ``writer`` if need be. Goes on without a cache when it can't be written.
 
         What can't be kept goes to a temporary folder that lives as long as this object; :attr:`warnings` says so.
@@ -213,6 +218,36 @@ class Cache:
             except ResultsError as error:
                 self.warnings.append(f"Going on without a cache. {error}")
         return self._put_in_scratch(kind, key, writer)
+
+    def remember(self, kind: str, key: str, make: Callable[[], T], codec: Codec[T], *, in_memory: bool = False) -> T:
+        """Return the value that is kept under the key; where none is, make it and keep it.
+
+        Args:
+            kind: of artifact.
+            key: from :meth:`key`.
+            make: makes the value. What it raises goes through, and nothing is kept.
+            codec: how a file holds the value.
+            in_memory: hold the last few such values in this object too: they're small and asked for again and again.
+
+        Raises:
+            ResultsError: see :meth:`get_or_put`.
+        """
+        if (kind, key) in self._in_memory:
+            value: T = self._in_memory[kind, key]
+            return value
+        name = f"{kind}.{codec.suffix}"
+        entry = self.get(kind, key)
+        if entry is not None:
+            value = codec.loads((entry / name).read_bytes())
+        else:
+            value = make()
+            data = codec.dumps(value)
+            self.get_or_put(kind, key, lambda folder: (folder / name).write_bytes(data))
+        if in_memory:
+            while len(self._in_memory) >= _MOST_IN_MEMORY:
+                self._in_memory.pop(next(iter(self._in_memory)))
+            self._in_memory[kind, key] = value
+        return value
 
     def prune_if_due(self) -> int:
         """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a while."""
@@ -261,7 +296,7 @@ class Cache:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with contextlib.suppress(OSError):  # File systems without locks fall back on age alone.
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, wait=False)
             yield folder
         finally:
             os.close(handle)
@@ -286,7 +321,7 @@ class Cache:
         named = Path(error.filename)  # Making a folder, the system may name one above it.
         return named.is_relative_to(self._root) or self._root.is_relative_to(named)
 
-    def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], None]) -> Path:
+    def _put_in_scratch(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         if self._scratch is None:
             self._scratch = self._new_scratch()
         folder = self._scratch / kind / key
@@ -316,7 +351,7 @@ class Cache:
         except OSError as error:
             raise cannot_write("A temporary artifact", parent, error, "TMPDIR") from error
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle, wait=False)
         weakref.finalize(self, _remove_scratch, scratch, handle, os.getpid())
         return scratch
 
@@ -352,7 +387,7 @@ def _remove_stale(folders: Iterable[Path]) -> None:
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, wait=False)
                 shutil.rmtree(folder)
             finally:
                 os.close(handle)

@@ -71,6 +71,7 @@ class GraphChange:
 
 
 NOT_SIMULATED = "float16 could not be simulated"
+BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
 """How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
 
 
@@ -318,7 +319,8 @@ class CoverageRecord:
 
     Attributes:
         kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
-            tables, ``words`` (the n-grams of vocabularies). What a model hasn't got is missing.
+            tables, ``words`` (the n-grams of vocabularies); ``sides of comparisons`` and ``branches`` of If, two each,
+            and ``inputs that matter``, whose value changes an output. What a model hasn't got is missing.
         notes: what couldn't be followed back to an input, a sentence each.
     """
 

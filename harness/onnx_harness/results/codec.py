@@ -1,18 +1,50 @@
-"""Records to JSON values and back, by the types that their dataclasses declare."""
+"""Records to JSON values and back, by the types that their dataclasses declare; values to files and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
+import pickle
 import types
 import typing
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from onnx_harness.errors import ResultsError
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
+    """A value as the bytes of a file.
+
+    Attributes:
+        suffix: of the file's name.
+        dumps: the bytes of a value.
+        loads: the value of bytes that ``dumps`` gave.
+    """
+
+    suffix: str
+    dumps: Callable[[T], bytes]
+    loads: Callable[[bytes], T]
+
+
+def pickled() -> Codec[Any]:
+    """Return the codec for any value of ours. Only for files that nobody but their owner can write."""
+    return Codec("pickle", functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL), pickle.loads)
+
+
+def as_json(kind: type[T]) -> Codec[T]:
+    """Return the codec for a record without infinities: JSON, by the types that its dataclass declares."""
+    return Codec(
+        "json",
+        lambda value: json.dumps(encode(value)).encode(),
+        lambda data: decode(kind, json.loads(data), kind.__name__),
+    )
 
 
 def encode(value: object) -> Any:

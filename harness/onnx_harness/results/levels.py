@@ -7,7 +7,6 @@ keeps who moved which level when and why; these lines are what the gate goes by.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.files import cannot_write, replace_text
+from onnx_harness.results.locks import lock
 
 FOLDER = "baselines"
 FILE_NAME = "levels.jsonl"
@@ -134,7 +134,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         raise cannot_write("the accepted levels", folder, error, "--report-dir") from error
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle, wait=True)
         yield
     finally:
         os.close(handle)

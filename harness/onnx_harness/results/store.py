@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.files import cannot_write
+from onnx_harness.results.locks import lock, unlock
 from onnx_harness.results.run import HostInfo, RunInfo
 
 __all__ = ["FILE_NAME", "SCHEMA", "HostInfo", "Results", "ResultsWriter", "RunInfo", "read_results"]
@@ -126,7 +126,7 @@ class ResultsWriter:
         self._twins = []
         if self._lock is not None:
             with contextlib.suppress(OSError):
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                unlock(self._lock)
             os.close(self._lock)
             self._lock = None
 
@@ -140,7 +140,7 @@ class ResultsWriter:
     def _locked(self) -> int | None:
         handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle, wait=False)
         except BlockingIOError:
             os.close(handle)
             raise ResultsError(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.report import backend_suite
+from onnx_harness.report.escape import printable
+from onnx_harness.report.failures import wrapped
 from onnx_harness.report.table import Line, ModelHeader, lines
 from onnx_harness.report.write import SUMMARY, write_reports
-from onnx_harness.results.cells import CellResult
+from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
 from onnx_harness.results.run import RunInfo
 
@@ -73,15 +75,40 @@ class Account:
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
-    def lines(self, *, width: int, quiet: bool) -> Iterator[Line]:
-        """The table, the summary line and what went wrong with the keeping."""
+    def unjudged(self) -> dict[str, CellResult]:
+        """Return the models of which no cell was judged, each with the first cell that says why."""
+        by_model: dict[str, list[CellResult]] = {}
+        for cell in self._cells.values():
+            if cell.id not in self._cases:
+                by_model.setdefault(cell.model, []).append(cell)
+        return {
+            model: cells[0]
+            for model, cells in by_model.items()
+            if all(cell.status is Status.NOT_APPLICABLE for cell in cells)
+        }
+
+    def lines(self, *, width: int, quiet: bool, details: bool = True) -> Iterator[Line]:
+        """The table, the summary line and what went wrong with the keeping.
+
+        Args:
+            width: of the terminal, in columns.
+            quiet: the summary line, and failures where details are asked for.
+            details: what is said of a failure is in the table.
+        """
         where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
         cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
         if cells or not self._cases:
-            yield from lines(self._run, cells, width=width, models=self._models, quiet=quiet, where=where)
+            yield from lines(
+                self._run, cells, width=width, models=self._models, quiet=quiet, where=where, details=details
+            )
+        for model, cell in self.unjudged().items():
+            text = f"{model}: no cell was judged, so the run isn't a success. {cell.reason or ''}"
+            yield from (Line(line, "red") for line in wrapped(printable(text), width))
         if self._cases:
             of_suite = self._of_suite()
-            yield from lines(self._run, of_suite, width=width, models=self._models, quiet=True, where=where)
+            yield from lines(
+                self._run, of_suite, width=width, models=self._models, quiet=True, where=where, details=details
+            )
             named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
             yield from backend_suite.lines(of_suite, width=width, where=named)
         for warning in self._recorder.warnings if self._recorder is not None else []:

@@ -15,17 +15,17 @@ from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
-from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted
+from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
-from onnx_harness.isolate import RISK, Worker
+from onnx_harness.isolate import RISK, Worker, noted
 from onnx_harness.judging.reference import FEED
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.providers.sessions import thread_environment
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
+from onnx_harness.results.workbench import workbench
 from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
@@ -105,7 +105,7 @@ class Runner:
 
     def warm(self) -> None:
         """Wait until the worker is ready, so that what is timed next isn't its start."""
-        self._started_worker().call(providers.get, "cpu")
+        self._started_worker().call(noted)
 
     def probe(self, provider: str) -> Availability:
         """Whether ``provider`` can be used here, found out by using it, in the worker."""
@@ -143,8 +143,8 @@ class Runner:
             sets = self._started_worker().call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=f"can't be timed: {reason}")
+            reason = f"can't be timed: {named(error)}"
+            return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
         # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
         result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
         self._timed[cell.id] = (cell, result)
@@ -207,8 +207,7 @@ class Runner:
                 sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
-                words = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-                record = verdicts.without_second(decided[name], words)
+                record = verdicts.without_second(decided[name], named(error))
             if record is None:
                 waiting.append(name)
                 continue
@@ -249,7 +248,7 @@ class Runner:
             self._worker.close()
             self._worker = None
             with contextlib.suppress(ResultsError):
-                Cache(cache_root()).prune_if_due()
+                workbench().cache.prune_if_due()
 
     def _started_worker(self) -> Worker:
         if self._worker is None:

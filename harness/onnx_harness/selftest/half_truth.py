@@ -63,7 +63,7 @@ def error_share(expected: Any, actual: Any) -> float:
     if not finite.any():
         return 0.0
     scale = float(np.abs(wide[finite]).max())
-    rtol, atol = choose(Precision.FP16, tf32=False, spec=None, override=None).bounds(scale)
+    rtol, atol = choose(Precision.FP16, spec=None, override=None).bounds(scale)
     allowed = rtol * np.abs(wide[finite]) + atol
     error = np.abs(wide[finite] - half[finite])
     return float((error / np.maximum(allowed, np.finfo(np.float64).tiny)).max())

@@ -18,13 +18,14 @@ from onnx_harness import transforms
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.choose import Mix, chooser
+from onnx_harness.judging.mixed.account import MOST_RUNS, Mix
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import reference
 from onnx_harness.judging.verdict import Standard, standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Status
+from onnx_harness.results.workbench import workbench
 from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.half_case import HalfCase
 from onnx_harness.selftest.half_cases import half_cases
@@ -34,7 +35,7 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 VARIANT = "fp16.mixed"
-MOST_SESSIONS, MOST_RUNS = 4, 60
+MOST_SESSIONS = 4
 MOST_NODES = 1.05
 """Float32 nodes as a share of the fewest, over all networks."""
 LARGE = 800
@@ -88,7 +89,7 @@ def workplace(case: HalfCase, folder: Path) -> Workplace:
     path = folder / f"{case.name}.onnx"
     onnx.save(case.model, path)
     card = replace(Card(path, case.name, source=PathSource(path)), inputs=case.specs)
-    model, settings, kept = Model(path, card.name), Settings(), Cache(cache_root())
+    model, settings, kept = Model(path, card.name), Settings(), workbench().cache
     answers = reference(model, card, settings, kept, unusual=False)
     bound = bind_variant(parse_variant(VARIANT))
     return Workplace(case, card, model, standard(model, answers, card, bound, "cpu", settings, kept))

@@ -17,7 +17,7 @@ from onnx_harness.judging.verdict import Standard, Verdict, standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.running import feeds_for, run
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
@@ -54,7 +54,7 @@ class Bench:
         onnx.save(right, path)
         model, settings = Model(path), Settings(seed=SEED)
         card = Card(path, name, source=PathSource(path), inputs=dict(specs or {}))
-        cache, bound = Cache(cache_root()), bind_variant(parse_variant(VARIANT))
+        cache, bound = workbench().cache, bind_variant(parse_variant(VARIANT))
         started = time.perf_counter()
         made = reference(model, card, settings, cache)
         seconds = time.perf_counter() - started

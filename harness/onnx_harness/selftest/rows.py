@@ -19,6 +19,7 @@ from onnx_harness.names import ORIGINAL, parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
+from onnx_harness.selftest.cause_rows import CAUSES, CAUSES_OF_DEFECTS
 from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.mixed_rows import MIXED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
@@ -194,6 +195,8 @@ ROWS = {
         MIXED,
         TREES,
         VOCABULARIES,
+        CAUSES,
+        CAUSES_OF_DEFECTS,
         Row("cost", "the accuracy stage from a cold cache, beside itself without all this", "at most 2x",
             _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
     )

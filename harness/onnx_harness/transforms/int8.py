@@ -387,7 +387,8 @@ def _check_dynamic(**options: Any) -> None:
     _check_options(options, DYNAMIC_OPS)
 
 
-def _check_static(**options: Any) -> None:
+def check_static(**options: Any) -> None:
+    """Raise ValueError for an option of static quantization that can't be honoured."""
     _check_options(options, STATIC_OPS)
 
 
@@ -417,6 +418,7 @@ _OPTIONS: dict[str, type] = {
     "nodes_to_exclude": tuple,
     "extra_options": tuple,
 }
+STATIC_OPTIONS: dict[str, type] = {**_OPTIONS, "activation_type": str, "calibration": str}
 
 TRANSFORM = (
     Transform(
@@ -433,10 +435,10 @@ TRANSFORM = (
         summary="weights and activations in 8 bits (QDQ), calibrated on input sets of their own",
         apply=quantize_static,
         forms={"int8.static": {}},
-        options={**_OPTIONS, "activation_type": str, "calibration": str},
+        options=STATIC_OPTIONS,
         precision=Precision.INT8,
         groups=("int8",),
-        check=_check_static,
+        check=check_static,
         parts=node_parts("nodes_to_exclude"),
         calibrated=True,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import onnx
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
-from onnx_harness.inputs.plan import edges, feedback, hints
+from onnx_harness.inputs.plan import edges, feedback, hints, telling
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
@@ -79,6 +79,8 @@ def generate(
         if (first := search.first()) is not None:
             rest = [search.further(k) for k in range(1, count)]
             sets = [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
+            if rest and (told := search.telling(sets)) is not None:
+                sets[-1] = told
             return [*sets, *search.unusual(model)] if unusual else sets
         failures.append(search)
     raise InputError(_nothing_runs(failures))
@@ -94,6 +96,7 @@ class _Search:
         good: for each dynamic dimension, the sizes that ran in some set.
         tried: how many runs, and the first few shapes in words.
         message: the reference's latest complaint.
+        extremes: by the identity of the values of what ran, the least and greatest numbers of the outputs.
     """
 
     recipe: Recipe
@@ -105,6 +108,7 @@ class _Search:
     tried: int = 0
     examples: list[str] = field(default_factory=list)
     message: str = ""
+    extremes: dict[int, list[telling.Extremes | None]] = field(default_factory=dict)
 
     def first(self) -> dict[str, Value] | None:
         """Set 0, or None when nothing that was tried runs."""
@@ -137,6 +141,17 @@ class _Search:
         # Without sizes that suit this control value, the set keeps the first one's.
         guess = replace(known, control=index) if known is not None else self.base
         return self._vary(index, guess, wanted.sizes)
+
+    def telling(self, sets: Sequence[InputSet]) -> InputSet | None:
+        """Return a further set on which an output says something else than on ``sets``, where all say one thing."""
+        seen = [self.extremes.get(id(each.values), []) for each in sets]
+        if not telling.says_one_thing(seen):
+            return None
+        for index in range(len(sets), len(sets) + telling.TRIES):
+            values = self.further(index)
+            if not telling.says_one_thing([*seen, self.extremes.get(id(values), [])]):
+                return self.recipe.named(index, self.seed, values)
+        return None
 
     def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
         """The set with state that is fed back, where there is such, and the unusual sets, derived from set 0."""
@@ -307,7 +322,7 @@ class _Search:
         values = self.recipe.values(index, self.seed, guess)
         self.tried += 1
         try:
-            self.try_run(values)
+            self.extremes[id(values)] = telling.extremes(self.try_run(values))
         except Exception as error:
             self.message = str(error)
             if len(self.examples) < 3:

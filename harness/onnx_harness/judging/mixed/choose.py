@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +16,8 @@ from onnx_harness import providers
 from onnx_harness.errors import NotApplicable
 from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import half_verdict
+from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, UNLIMITED, Account, Effort, Mix
+from onnx_harness.judging.mixed.quantized import find_floats
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
@@ -33,12 +32,11 @@ from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT16
+from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-MOST_RUNS = 60
-_RESERVED = 16  # of them: to confirm on all input sets, and to verify
 # Roundings that a node is worth, where there's nothing else to choose by: at least these, and at least these next.
 _SUSPECT = (30.0, 6.0)
 _UNITS = {FLOAT16: 2.0**-11}
@@ -47,91 +45,12 @@ _BFLOAT16_UNIT = 2.0**-8
 _CAST_PRICE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What a search may cost.
-
-    Attributes:
-        seconds: after these nothing more is tried to do with fewer nodes.
-        known_to_fail: the model with no node chosen was judged already.
-    """
-
-    seconds: float = math.inf
-    known_to_fail: bool = False
-
-
-@dataclass(slots=True)
-class Account:
-    """What a search has cost."""
-
-    sessions: int = 0
-    runs: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.started
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """The nodes that stay float32, verified.
-
-    Attributes:
-        names: as a block list takes them.
-        nodes: how many nodes stay float32 by it: those inside a Loop that is named count.
-        of: how many would be converted without it.
-        time_share: of the time of those in float32.
-        minimal: whether each was tried without.
-        exact: whether everything in float32 gave the original's outputs bit for bit.
-        corrections: how often the verification asked for more.
-        sessions: opened.
-        runs: of sessions, an input set each.
-        seconds: taken.
-    """
-
-    names: tuple[str, ...]
-    nodes: int
-    of: int
-    time_share: float
-    minimal: bool
-    exact: bool
-    corrections: int
-    sessions: int
-    runs: int
-    seconds: float
-
-    def keeps(self) -> str:
-        """``keeps 6 of 412 nodes in float32 (0.8% of the time)``."""
-        if not self.nodes:
-            return f"keeps none of {self.of} nodes in float32"
-        if self.nodes == self.of:
-            return f"keeps all {self.of} nodes in float32, so that nothing is gained"
-        return f"keeps {self.nodes} of {self.of} nodes in float32 ({self.time_share:.1%} of the time)"
-
-    def sentences(self, spelling: str) -> Iterator[str]:
-        """Yield what a reader of the result should know.
-
-        Args:
-            spelling: of the step that makes the same of a list of nodes.
-        """
-        control = "gives the original's outputs bit for bit" if self.exact else "gives the original's outputs"
-        smaller = "" if self.minimal or not self.nodes else "; a smaller set may do: the budget ended the search"
-        yield (
-            f"{self.keeps()}, found in {self.runs} runs of {self.sessions} sessions and verified on the converted "
-            f"model; everything in float32 {control}{smaller}"
-        )
-        if self.names:
-            yield f"the same again: {spelling}(node_block_list={list(self.names)!r})"
-
-
 def chooser(
     standard: Standard,
     say: Callable[[str], None],
     chosen: list[Mix] | None = None,
-    effort: Effort = Effort(),
-) -> Callable[[MixedConversion], Sequence[str]]:
+    effort: Effort = UNLIMITED,
+) -> Callable[[MixedConversion | QuantizedConversion], Sequence[str]]:
     """Return what chooses the nodes of a conversion by verdicts.
 
     Args:
@@ -141,7 +60,7 @@ def chooser(
         effort: what the search may cost.
     """
 
-    def choose(conversion: MixedConversion) -> Sequence[str]:
+    def choose(conversion: MixedConversion | QuantizedConversion) -> Sequence[str]:
         mix = find_mix(standard, conversion, effort)
         if chosen is not None:
             chosen.append(mix)
@@ -152,7 +71,7 @@ def chooser(
     return choose
 
 
-def find_mix(standard: Standard, conversion: MixedConversion, effort: Effort = Effort()) -> Mix:
+def find_mix(standard: Standard, conversion: MixedConversion | QuantizedConversion, effort: Effort = UNLIMITED) -> Mix:
     """Find the nodes that a conversion keeps in float32, so that the converted model is faithful and usable.
 
     Args:
@@ -164,7 +83,10 @@ def find_mix(standard: Standard, conversion: MixedConversion, effort: Effort = E
         NotApplicable: no set of nodes makes it so, or the model with switches isn't the model.
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-mixed-", ignore_cleanup_errors=True) as folder:
-        return _Mixing(standard, conversion, Source(conversion.model, Path(folder)), effort).find()
+        source = Source(conversion.model, Path(folder))
+        if isinstance(conversion, QuantizedConversion):
+            return find_floats(standard, conversion, source, effort)
+        return _Mixing(standard, conversion, source, effort).find()
 
 
 class _Mixing:
@@ -274,20 +196,23 @@ class _Mixing:
         Raises:
             NotApplicable: it isn't.
         """
+        reason = self._departs()
+        if reason and self._threads is not None:  # ONNX Runtime's LSTM gives other outputs on one thread
+            self._threads = None
+            self._session = self._open(self._source.openable(self._graph.model))
+            reason = self._departs()
+        if reason:
+            raise NotApplicable(
+                f"which nodes need float32 can't be found: with all of them in float32 the model departs: {reason}"
+            )
+
+    def _departs(self) -> str:
+        """Return why the outputs with everything in float32 are wrong; nothing where they aren't."""
         everything = range(len(self._graph.labels))
         outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
         self._exact = all(map(_all_same, outputs, self._expected))
-        if not self._exact and self._threads is not None:  # ONNX Runtime's LSTM gives others on one thread
-            self._threads = None
-            self._session = self._open(self._source.openable(self._graph.model))
-            outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
-            self._exact = all(map(_all_same, outputs, self._expected))
-        control = None if self._exact else verdict(self._standard, outputs)
-        if control is not None and not control.passed:
-            raise NotApplicable(
-                f"which nodes need float32 can't be found: with all of them in float32 the model departs: "
-                f"{control.reason}"
-            )
+        judged = None if self._exact else verdict(self._standard, outputs)
+        return "" if judged is None or judged.passed else judged.reason or "the outputs differ"
 
     # The search.
 
@@ -353,7 +278,7 @@ class _Mixing:
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - _RESERVED or self._account.seconds > self._seconds
+        return self._account.runs >= MOST_RUNS - RESERVED or self._account.seconds > self._seconds
 
     # The converted model.
 
@@ -379,12 +304,12 @@ class _Mixing:
 
     def _attempts(self, found: Found) -> Iterator[frozenset[int]]:
         """Yield what was found, that and its neighbours, and the larger set that the search began with."""
-        tried: list[frozenset[int]] = []
-        for candidate in (lambda: found.nodes, lambda: self._widened(found.nodes), lambda: found.wide):
-            nodes = candidate()
-            if nodes not in tried:
-                tried.append(nodes)
-                yield nodes
+        yield found.nodes
+        wider = self._widened(found.nodes)
+        if wider != found.nodes:
+            yield wider
+        if found.wide not in (found.nodes, wider):
+            yield found.wide
 
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
         """Return the names of nodes, and of those that only move a value from one of them to another and elsewhere."""

@@ -107,6 +107,8 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         unfuse(model.graph, opset)
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
         request.check(model, functions)  # values of inner graphs may have got other names, and unnamed nodes with them
+        for name in request.missing_nodes(model, functions):
+            remark(f"node_block_list names '{name}', and the model has no such node")
         halving = Halving(reading, opset, rounder, request, blocked_ops, blocked_nodes)
         if not halving.floats:
             return _unconverted(model, reading, request)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_harness.model.inlining import inline_functions
-from onnx_harness.model.ops import MOVES
+from onnx_harness.model.ops import MOVES, imports_standard, opset_of
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
@@ -91,9 +91,8 @@ def plan(model: onnx.ModelProto, rounder: Rounder, request: Request) -> Plan:
         UsageError: the request names what the model doesn't have.
     """
     model = inline_functions(model, kept=request.op_block_list or ())
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    opset = opsets.get("", opsets.get("ai.onnx", _LAST_WORDLESS_CAST))
-    if contrib.DOMAIN in opsets:
+    opset = opset_of(model) if imports_standard(model) else _LAST_WORDLESS_CAST
+    if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
     reading = Reading(model, opset, rounder.half)
     request.check(model, ())

@@ -56,6 +56,18 @@ class Request:
         names = {label(node) for node in nodes}.union(functions)
         _refuse_missing("node_block_list", "node", self.node_block_list or (), names)
 
+    def missing_nodes(self, model: onnx.ModelProto, functions: Collection[str]) -> list[str]:
+        """Return the names of nodes that the model doesn't have, and that do no harm.
+
+        Args:
+            model: its functions inlined.
+            functions: as for `check`.
+        """
+        if not self.node_block_list:
+            return []
+        names = {label(node) for node in walk(model.graph)}.union(functions)
+        return [name for name in self.node_block_list if name and name not in names]
+
 
 def label(node: onnx.NodeProto) -> str:
     """Return what a block list calls a node: its name, or its first output where it has none."""

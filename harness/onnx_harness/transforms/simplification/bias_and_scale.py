@@ -136,10 +136,24 @@ def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
         one, zero = np.ones(1), np.zeros(1)
         if node.op_type == "Mul":
             return Affine(source, channels, zero)
-        if node.op_type == "Add":
-            return Affine(source, one, channels + zero)  # adding -0 to a sum that is 0 leaves it
-        return Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+        if node.op_type == "Add":  # adding -0 to a sum that is 0 leaves it
+            shifted = Affine(source, one, channels + zero)
+        else:
+            shifted = Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+        return _with_scale_before(editing, node, shifted, facts)
     return None
+
+
+def _with_scale_before(editing: Editing, node: ir.Node, shifted: Affine, facts: Facts) -> Affine:
+    """Take the product before a sum along, as a normalization is spelt: alone it may change the sign of a zero."""
+    first = shifted.source.producer()
+    if first is None or not editing.is_standard(first, "Mul") or not is_private(shifted.source, node):
+        return shifted
+    scaled = _affine(editing, first, facts)
+    if scaled is None or not is_private(scaled.source, first):
+        return shifted
+    shift = scaled.shift * shifted.scale + shifted.shift
+    return Affine(scaled.source, scaled.scale * shifted.scale, shift)
 
 
 def _rank(editing: Editing, value: ir.Value, facts: Facts) -> int | None:

@@ -120,13 +120,13 @@ def remove_nops(editing: Editing, facts: Facts) -> int:
             if test is None or not editing.is_standard(node) or not node.inputs:
                 continue
             if test(node, facts):
-                removed += _bypass(editing, graph, node, node.inputs[0])
+                removed += bypass(editing, graph, node, node.inputs[0])
             elif node.op_type in _COMMUTATIVE and _is_neutral(node, facts, constant_at=0):
-                removed += _bypass(editing, graph, node, node.inputs[1])
+                removed += bypass(editing, graph, node, node.inputs[1])
     return removed
 
 
-def _bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None) -> bool:
+def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None) -> bool:
     """Let ``source`` take the place of the first output, and remove the node; False when it has to stay."""
     result = node.outputs[0]
     if source is None or not result.name or any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
@@ -254,7 +254,7 @@ def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
     if len(node.inputs) != 2 or "axis" in node.attributes:
         return False
     constant, fact = constant_array(node.inputs[constant_at]), fact_of(node.inputs[1 - constant_at], facts)
-    if constant is None or constant.dtype.kind not in "iuf" or not _widens_nothing(constant, fact):
+    if constant is None or constant.dtype.kind not in "iuf" or not widens_nothing(constant, fact):
         return False
     neutral = 1.0 if node.op_type in ("Mul", "Div") else 0.0
     if neutral == 0 and node.op_type == "Add" and constant.dtype.kind == "f":
@@ -267,7 +267,7 @@ def _holds_only(constant: np.ndarray, number: float) -> bool:
     return bool(((constant == number) & (np.signbit(constant) == np.signbit(number))).all())
 
 
-def _widens_nothing(constant: np.ndarray, fact: Fact | None) -> bool:
+def widens_nothing(constant: np.ndarray, fact: Fact | None) -> bool:
     """Whether a tensor keeps its shape when the constant broadcasts with it."""
     if fact is None or fact.shape is None or len(fact.shape) < constant.ndim:
         return False
@@ -289,6 +289,7 @@ _NOPS: dict[str, Callable[[ir.Node, Facts], bool]] = {
     "Concat": _is_single,
     "Sum": _is_single,
     "Max": _is_single,
+    "Mean": _is_single,
     "Min": _is_single,
     "Split": _is_undivided,
     "Slice": _cuts_nothing,

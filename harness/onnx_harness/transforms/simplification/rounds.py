@@ -14,6 +14,7 @@ from onnx_harness.transforms.simplification import (
     clamps,
     dimensions,
     duplicates,
+    idle,
     no_ops,
     padding,
     pairs,
@@ -128,7 +129,11 @@ class Rounds:
         apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
         apply("merge nodes", lambda: duplicates.merge_nodes(editing, weighted=False))
         known = types.infer(editing)
-        apply("remove nops", lambda: no_ops.remove_nops(editing, known))
+        apply(
+            "remove nops",
+            lambda: no_ops.remove_nops(editing, known),
+            lambda: idle.remove_idle(editing, known),
+        )
         apply(
             "fold dimensions",
             lambda: no_ops.fold_sizes(editing, known),

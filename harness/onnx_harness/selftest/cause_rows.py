@@ -1,0 +1,127 @@
+"""The rows of causes: faults whose cause is known, and how often that is what a diagnosis names first."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from onnx_harness.cards.card import Card
+from onnx_harness.cards.fetch import materialize
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.state import Task
+from onnx_harness.diagnose.search import diagnose
+from onnx_harness.errors import UsageError
+from onnx_harness.mutation.planting import atlas_of, choose, planted
+from onnx_harness.names import ORIGINAL, parse_variant
+from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.selftest.bench import Bench, Outcome
+from onnx_harness.selftest.planted_causes import STEP, Planted, planted_steps
+from onnx_harness.selftest.table import Row, Step, bad, summed, total
+from onnx_harness.settings import Settings
+from onnx_harness.transforms.variant import bind_variant
+
+_GOAL = 0.97
+_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 4, 2, 12
+_FAULTS = 8
+_SETTINGS = Settings(input_sets=1)
+
+
+def _steps(bench: Bench) -> Iterator[Step]:
+    """The planted steps on every model, and the planted faults of nodes in every model."""
+    cards = bench.cards[:1] if bench.quick else bench.cards
+    for card in cards:
+        faults = list(planted_steps())
+        for fault in faults[:_QUICK_STEPS] if bench.quick else faults:
+            yield Step(f"{card.name}, {fault.kind}", lambda card=card, fault=fault: _of_step(card, fault))  # type: ignore[misc]
+        for number in range(_QUICK_FAULTS if bench.quick else _FAULTS):
+            key = f"{card.name}, node {number}"
+            yield Step(key, lambda card=card, number=number: _of_node(card, number))  # type: ignore[misc]
+
+
+def _of_step(card: Card, fault: Planted) -> Outcome:
+    """A step of the chain behind an honest one, with parts of which some do harm."""
+    bound = bind_variant(parse_variant("simplify"))
+    bound = replace(bound, steps=(*bound.steps, fault.step))
+    task = Task(Cell(card, parse_variant("simplify"), "cpu"), materialize(card), _SETTINGS)
+    found = diagnose(task, bound=bound)
+    if "StopIteration" in found.sentence:  # the model has no such place
+        return Outcome(0, 0)
+    parts = found.cause.passes if fault.passes else found.cause.rules
+    right = found.cause.transform == STEP and parts == fault.parts
+    return _outcome(found, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")
+
+
+def _of_node(card: Card, number: int) -> Outcome:
+    """A copy of the model with a fault in one node, compared with the model."""
+    model = materialize(card)
+    atlas = atlas_of(model)
+    faults = choose(atlas, number + 1, 0)
+    if len(faults) <= number or faults[number].site.graph:
+        return Outcome(0, 0)  # inside a body, which no value of the main graph tells apart
+    fault = faults[number]
+    node = atlas.model.graph.node[fault.site.node]
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-causes-", dir=model.parent) as folder:
+        candidate = Path(folder) / "candidate.onnx"
+        onnx.save(planted(atlas, fault), str(candidate))
+        task = Task(Cell(card, parse_variant(ORIGINAL), "cpu"), model, _SETTINGS)
+        found = diagnose(task, candidate=candidate)
+    if found.sentence.startswith("Nothing to diagnose"):  # the fault changes nothing that is compared
+        return Outcome(0, 0)
+    named = found.cause.node.name if found.cause.node is not None else ""
+    right = found.found and named in (node.name, *node.output) and bool(named)
+    return _outcome(found, right, f"{card.name}: {fault.text}")
+
+
+def _defects(bench: Bench) -> Iterator[Step]:
+    index = bench.defects / "index.json"
+    if not index.is_file():
+        raise UsageError(f"there is no {index}: run this in the repository, or name the folder with --defects")
+    cases = json.loads(index.read_text(encoding="utf-8"))
+    for case in cases[:: len(cases) // _QUICK_DEFECTS] if bench.quick else cases:
+        file = bench.defects / f"{case['name']}.onnx"
+        yield Step(case["name"], lambda file=file, case=case: _of_defect(file, case["variant"]))  # type: ignore[misc]
+
+
+def _of_defect(file: Path, variant: str) -> Outcome:
+    """A defect of a released library: the step that calls it, or ONNX Runtime's own level."""
+    card, chain = card_for(file), parse_variant(variant)
+    found = diagnose(Task(Cell(card, chain, "cpu"), materialize(card), _SETTINGS))
+    step, cause = chain.steps[-1].name, found.cause
+    if step.startswith("ort."):
+        right = cause.transform is None and cause.level is not None
+    else:
+        right = cause.transform == step
+    if step.startswith("pass."):
+        right = right and cause.passes == (step.removeprefix("pass."),)
+    return _outcome(found, found.found and right, file.stem)
+
+
+def _outcome(found: Diagnosis, right: bool, what: str) -> Outcome:
+    words = () if right else (f"{what}: {found.sentence}",)
+    spent = {"transforms": found.spent.transforms, "sessions": found.spent.sessions, "seconds": found.spent.seconds}
+    return Outcome(1, 0 if right else 1, words, spent)
+
+
+def _figure(outcomes: Sequence[Outcome]) -> str:
+    right = total(outcomes) - bad(outcomes)
+    seconds = summed(outcomes, "seconds") / max(total(outcomes), 1)
+    most = max((outcome.figures.get("transforms", 0) for outcome in outcomes), default=0)
+    share = right / max(total(outcomes), 1)
+    return f"{right} of {total(outcomes)} ({share:.0%}); {seconds:.0f} s each, at most {most:.0f} transforms"
+
+
+def _reached(outcomes: Sequence[Outcome]) -> bool:
+    return bad(outcomes) <= (1 - _GOAL) * total(outcomes) and total(outcomes) > 0
+
+
+def _row(name: str, title: str, steps: Callable[[Bench], Iterator[Step]]) -> Row:
+    return Row(name, title, "97%", steps, _figure, _reached)
+
+
+CAUSES = _row("causes", "planted faults of 20 kinds: the right cause named", _steps)
+CAUSES_OF_DEFECTS = _row("defect-causes", "defects of released libraries: the right cause named", _defects)

@@ -1,0 +1,148 @@
+"""Nodes that hand on one of their inputs because of what the others are: a condition that is always true and the like.
+
+No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0 that it chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.transforms.simplification.no_ops import Facts, bypass, constant_array, fact_of, widens_nothing
+
+# Exporters write "to the end" as the greatest number of either width.
+_TO_THE_END = 2**31 - 1
+_FILLS_IN = -1
+
+
+def remove_idle(editing: Editing, facts: Facts) -> int:
+    """Remove nodes that hand on one of their inputs, or one of its producer's; the preconditions are with each."""
+    removed = 0
+    for graph in all_graphs(editing.graph):
+        for node in list(graph):
+            rule = _RULES.get(node.op_type)
+            if rule is None or not editing.is_standard(node):
+                continue
+            source = rule(editing, node, facts)
+            if source is not None:
+                removed += bypass(editing, graph, node, source)
+    return removed
+
+
+def _cuts_to_the_end(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a Slice from 0 to the end slices, whatever its size is. Precondition: constant bounds, steps of 1."""
+    if len(node.inputs) < 3:
+        return None
+    starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
+    if starts is None or ends is None or starts.any() or (ends < _TO_THE_END).any():
+        return None
+    if len(node.inputs) > 4 and node.inputs[4] is not None:
+        steps = constant_array(node.inputs[4])
+        if steps is None or (steps != 1).any():
+            return None
+    return node.inputs[0]
+
+
+def _chooses_one(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a Where always chooses. Precondition: nothing else makes its result larger."""
+    condition, first, second = node.inputs
+    constant = constant_array(condition)
+    chosen = first if first is second else None
+    if constant is not None and constant.size and (constant.all() or not constant.any()):
+        chosen = first if constant.all() else second
+    return chosen if _has_shape_of(node.outputs[0], chosen, facts) else None
+
+
+def _is_neutral(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what x and true, x or false, x xor false and x to the power of 1 are. Precondition: it isn't widened."""
+    neutral = node.op_type in ("And", "Pow")
+    places = (1,) if node.op_type == "Pow" else (0, 1)
+    for place in places:
+        constant, source = constant_array(node.inputs[place]), node.inputs[1 - place]
+        if constant is None or not (constant == neutral).all():
+            continue
+        if widens_nothing(constant, fact_of(source, facts)):
+            return source
+    return None
+
+
+def _undoes(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what was negated twice."""
+    return _read_by_producer(editing, node, node.op_type)
+
+
+def _unwraps(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what was made an optional before."""
+    return _read_by_producer(editing, node, "Optional")
+
+
+def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a Reshape reads that keeps every dimension but one, which is then kept as well."""
+    shape, fact = constant_array(node.inputs[1]), fact_of(node.inputs[0], facts)
+    if (
+        shape is None
+        or fact is None
+        or fact.shape is None
+        or len(fact.shape) != shape.size
+        or "allowzero" in node.attributes
+    ):
+        return None
+    entries = shape.tolist()
+    kept = [entry == 0 or entry == dim for entry, dim in zip(entries, fact.shape, strict=True) if entry != _FILLS_IN]
+    return node.inputs[0] if all(kept) and len(kept) == len(entries) - 1 else None
+
+
+def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a reduction without axes reads where it then reduces nothing."""
+    idle = node.attributes.get("noop_with_empty_axes")
+    if idle is None or idle.is_ref() or not idle.as_int() or "axes" in node.attributes:
+        return None
+    return node.inputs[0] if len(node.inputs) < 2 or node.inputs[1] is None else None
+
+
+def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a Gather reads that takes every element in its order. Precondition: the size is known."""
+    fact, indices = fact_of(node.inputs[0], facts), constant_array(node.inputs[1])
+    attribute = node.attributes.get("axis")
+    if fact is None or not fact.shape or indices is None or indices.ndim != 1:
+        return None
+    if attribute is not None and attribute.is_ref():
+        return None
+    size = fact.shape[attribute.as_int() if attribute is not None else 0]
+    return node.inputs[0] if size == indices.size and (indices == np.arange(size)).all() else None
+
+
+def _read_by_producer(editing: Editing, node: ir.Node, op_type: str) -> ir.Value | None:
+    value = node.inputs[0]
+    producer = value.producer() if value is not None else None
+    if producer is None or not editing.is_standard(producer, op_type) or not producer.inputs:
+        return None
+    source = producer.inputs[0]
+    return source if constant_array(source) is None else None  # what is constant is folded
+
+
+def _has_shape_of(result: ir.Value, source: ir.Value | None, facts: Facts) -> bool:
+    before, after = fact_of(source, facts), fact_of(result, facts)
+    if before is None or after is None or before.dimensions is None or None in before.dimensions:
+        return False
+    return before.dimensions == after.dimensions
+
+
+_REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+_RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
+    "And": _is_neutral,
+    "Gather": _gathers_all,
+    "Neg": _undoes,
+    "Not": _undoes,
+    "OptionalGetElement": _unwraps,
+    "Or": _is_neutral,
+    "Pow": _is_neutral,
+    "Reshape": _fills_in_itself,
+    "Slice": _cuts_to_the_end,
+    "Where": _chooses_one,
+    "Xor": _is_neutral,
+    **dict.fromkeys(_REDUCTIONS, _reduces_nothing),
+}

@@ -1,0 +1,21 @@
+"""Errors in a line."""
+
+from __future__ import annotations
+
+from onnx_harness.errors import ModelError, first_line, named, words_of
+
+
+def test_an_error_without_words_is_called_by_its_type() -> None:
+    assert first_line(ValueError("  ")) == first_line(ValueError()) == "ValueError"
+    assert named(ValueError()) == "ValueError, without a message"
+
+
+def test_an_error_is_its_first_line_with_its_type_where_it_is_not_ours() -> None:
+    assert first_line(ValueError("\nwrong\nand more")) == "wrong"
+    assert words_of(ValueError("wrong\nand more")) == named(ValueError("wrong")) == "ValueError: wrong"
+    assert words_of(ModelError("no model\nat all")) == "no model"
+
+
+def test_a_long_line_is_cut() -> None:
+    assert first_line(ValueError("x" * 300), 160) == "x" * 159 + "…"
+    assert first_line(ValueError("x" * 160), 160) == "x" * 160
