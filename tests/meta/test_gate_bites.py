@@ -303,7 +303,7 @@ def test_a_renamed_cell_is_one_that_vanished_and_one_without_a_level(
     night(folder, [timed("original"), timed("simplified")])
     code, said = judged(folder, capsys)
     assert code == FAIL
-    assert "Perhaps it's called net-simplified-cpu now" in said
+    assert "Perhaps its id is net-simplified-cpu now" in said
     assert "has no accepted level" in said
 
 

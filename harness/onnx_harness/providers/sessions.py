@@ -157,7 +157,9 @@ def open_session(
 def shared_threads() -> int | None:
     """Return this process's share of the machine's cores; None where it has them all."""
     share = os.environ.get(THREADS, "")
-    return int(share) if share.isascii() and share.isdecimal() and int(share) else None
+    if not share.isascii() or not share.isdecimal():
+        return None
+    return int(share) or None
 
 
 def thread_environment(count: int) -> dict[str, str]:

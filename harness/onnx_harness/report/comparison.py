@@ -1,4 +1,4 @@
-"""Two runs side by side."""
+"""Two runs compared."""
 
 from __future__ import annotations
 
@@ -40,10 +40,13 @@ class Change:
 
     @property
     def speedup(self) -> str:
-        """Return ``1.05x``: the median time before over that after; empty where one wasn't timed."""
-        cells = (self.before, self.after)
-        before, after = (cell.latency.median_ms if cell and cell.latency else 0.0 for cell in cells)
+        """Return ``1.05x``: the median time before over that after; empty without both times."""
+        before, after = _median_ms(self.before), _median_ms(self.after)
         return f"{before / after:.2f}x" if before and after else ""
+
+
+def _median_ms(cell: CellResult | None) -> float:
+    return cell.latency.median_ms if cell and cell.latency else 0.0
 
 
 KINDS = {
@@ -68,11 +71,12 @@ def _kind(before: CellResult, after: CellResult) -> str:
 
 def _apart(before: CellResult, after: CellResult) -> bool:
     """Decide whether two speedups differ beyond their 95% intervals."""
-    intervals = [cell.latency.speedup_ci95 if cell.latency else None for cell in (before, after)]
-    first, second = intervals
+    first = before.latency.speedup_ci95 if before.latency else None
+    second = after.latency.speedup_ci95 if after.latency else None
     if first is None or second is None:
         return False
-    return first[1] < second[0] or second[1] < first[0]
+    (first_low, first_high), (second_low, second_high) = first, second
+    return first_high < second_low or second_high < first_low
 
 
 def changes(before: Results, after: Results) -> dict[str, list[Change]]:
@@ -88,9 +92,10 @@ def changes(before: Results, after: Results) -> dict[str, list[Change]]:
 
 def sentence(grouped: dict[str, list[Change]]) -> str:
     """Return ``2 cells no longer pass, 1 passes now``; the cells that end as before come last."""
-    parts = [
-        f"{len(members):,} {KINDS[kind].partition(':')[0]}" for kind, members in grouped.items()
-    ]
+    parts = []
+    for kind, members in grouped.items():
+        words, _, _ = KINDS[kind].partition(":")
+        parts.append(f"{len(members):,} {words}")
     return ", ".join(parts) or "no cell in either run"
 
 
@@ -122,9 +127,9 @@ def _moved(before: Results, after: Results) -> list[str]:
     old, new = before.run, after.run
     remarks = []
     for name in sorted(old.versions.keys() | new.versions.keys()):
-        versions = old.versions.get(name, "absent"), new.versions.get(name, "absent")
-        if versions[0] != versions[1]:
-            remarks.append(f"{name}: {versions[0]} → {versions[1]}")
+        before_it, after_it = old.versions.get(name, "absent"), new.versions.get(name, "absent")
+        if before_it != after_it:
+            remarks.append(f"{name}: {before_it} → {after_it}")
     if old.host.cpu != new.host.cpu:
         remarks.append(f"processor: {old.host.cpu} → {new.host.cpu}; times can't be compared")
     if old.seed != new.seed:

@@ -1,4 +1,4 @@
-"""report.html: the whole run in one file that needs nothing else: no network, and no script for what matters most.
+"""report.html: the whole run in one file. It needs no network, and no script for its main parts.
 
 Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the
 page's script writes them as text nodes, never as markup.
@@ -34,7 +34,10 @@ from onnx_harness.results.run import RunInfo
 
 # The page shows names out of untrusted models: should one slip through unescaped, it still can't
 # load or run a thing from elsewhere.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
@@ -161,7 +164,7 @@ def _data(
     models: Mapping[str, ModelHeader],
     heats: Sequence[Mapping[str, Heat]],
 ) -> dict[str, Any]:
-    """Return what the page's script needs: each cell as in results.json, with its figures as text."""
+    """Return the data of the page's script: cells as in results.json, with figures as text."""
     return {
         "cells": [
             {

@@ -28,7 +28,7 @@ MOST_BYTES = 900_000
 
 
 def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
-    """Return the summary as Markdown (GitHub's dialect): at most `MOST_LINES` lines, the rest folded."""
+    """Return the summary as GitHub's Markdown: at most `MOST_LINES` lines, and more folded."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
     if emulation := figures.emulation(cells):
@@ -77,7 +77,8 @@ def _causes(failures: Sequence[CellResult]) -> Iterator[str]:
         worst = cause.worst
         reason = markdown(_cut(worst.reason or "no reason given", MOST_REASON))
         many = figures.counted(len(cause.cells), "cell")
-        yield f"- **{many}** {worst.status} at {worst.stage}, the worst {markdown(worst.id)}: {reason}"
+        ending = f"{worst.status} at {worst.stage}, the worst {markdown(worst.id)}"
+        yield f"- **{many}** {ending}: {reason}"
     if len(grouped) > MOST_CAUSES:
         yield f"- and {len(grouped) - MOST_CAUSES:,} more causes below"
     yield ""
@@ -132,8 +133,8 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
     for cell in failures[:MOST_FAILURES]:
         explanation = figures.explanation(cell)
         if len(explanation) > MOST_DETAIL:
-            rest = "… (all of it is in results.json)"
-            explanation = (*explanation[: MOST_DETAIL - 1], rest, explanation[-1])
+            left_out = "… (all of it is in results.json)"
+            explanation = (*explanation[: MOST_DETAIL - 1], left_out, explanation[-1])
         if explanation:
             explanation = tuple(_cut(text, MOST_LINE) for text in explanation)
             yield from _folded(markdown_html(cell.id), [markdown_block(explanation), ""])
@@ -160,7 +161,8 @@ def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> I
     shown = {(cell.model, cell.variant): _figures(cell) for cell in cells}
     titles = {name: markdown(", ".join([name, *figures.about(name, models)])) for name in names}
     yield from (
-        "Worst error as the smallest tolerance that would pass; speedup against the untouched model.",
+        "Worst error as the smallest tolerance that would pass; speedup against the untouched "
+        "model.",
         "",
     )
     if len(variants) <= max(len(names), 8):
@@ -202,7 +204,8 @@ def _figures(cell: CellResult) -> str:
 def _by_model(cells: Sequence[CellResult]) -> Iterator[str]:
     yield from ("| model | provider | cells |", "|---|---|---|")
     for block in figures.blocks(cells):
-        yield f"| {markdown(block.model)} | {markdown(block.provider)} | {figures.tally(block.cells)} |"
+        columns = (markdown(block.model), markdown(block.provider), figures.tally(block.cells))
+        yield f"| {' | '.join(columns)} |"
     yield ""
 
 
@@ -244,7 +247,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _bounded(lines: Sequence[str]) -> str:
-    kept: list[str] = []
+    written: list[str] = []
     total = 0
     for line in lines:
         total += len(line.encode("utf-8", "backslashreplace")) + 1
@@ -252,7 +255,7 @@ def _bounded(lines: Sequence[str]) -> str:
             # A block or a fold may be open here: both are closed, so that the remark is seen.
             return "\n".join(
                 [
-                    *kept,
+                    *written,
                     "",
                     "</details></details>",
                     "",
@@ -260,5 +263,5 @@ def _bounded(lines: Sequence[str]) -> str:
                     "",
                 ]
             )
-        kept.append(line)
-    return "\n".join(kept)
+        written.append(line)
+    return "\n".join(written)

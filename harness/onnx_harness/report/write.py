@@ -26,8 +26,9 @@ REPORT = "report.html"
 def write_reports(
     report_dir: Path, run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
 ) -> None:
-    """Write summary.md and report.html, each whole or not at all. Cheap enough to be called after
-    every model.
+    """Write summary.md and report.html, each whole or not at all.
+
+    Cheap enough to be called after every model.
 
     Raises:
         ResultsError: one of them can't be written; the older one is untouched.
