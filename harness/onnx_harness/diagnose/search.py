@@ -159,7 +159,9 @@ class Search:
         if self.left <= 0:
             raise OutOfBudget
         if self._cold:
+            started = time.monotonic()
             self._warm()
+            self._preparing = self._preparing or time.monotonic() - started
         worker = self._started_worker()
         share = self.left if patient else min(self._trial_seconds, self.left)
         limit = max(share, _LEAST_HANG_SECONDS)
@@ -180,7 +182,7 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds of the budget that are left."""
-        return self._seconds - (time.monotonic() - self._started)
+        return self._seconds + self._preparing - (time.monotonic() - self._started)
 
     def _add(self, cost: trials.Cost) -> None:
         self._spent = replace(
