@@ -76,6 +76,7 @@ class Search:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
+        self._preparing = 0.0  # seconds of the first warm-up, which a run has behind it already
         self._cold = True
         self._reduced = self._whole()
         self._apart = False  # trials are forked: one has died
