@@ -76,6 +76,7 @@ class Search:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
+        self._preparing = 0.0  # seconds of the first warm-up, which a run has behind it already
         self._cold = True
         self._reduced = self._whole()
         self._apart = False  # trials are forked: one has died
@@ -159,7 +160,9 @@ class Search:
         if self.left <= 0:
             raise OutOfBudget
         if self._cold:
+            started = time.monotonic()
             self._warm()
+            self._preparing = self._preparing or time.monotonic() - started
         worker = self._started_worker()
         share = self.left if patient else min(self._trial_seconds, self.left)
         limit = max(share, _LEAST_HANG_SECONDS)
@@ -180,7 +183,7 @@ class Search:
     @property
     def left(self) -> float:
         """Seconds of the budget that are left."""
-        return self._seconds - (time.monotonic() - self._started)
+        return self._seconds + self._preparing - (time.monotonic() - self._started)
 
     def _add(self, cost: trials.Cost) -> None:
         self._spent = replace(
