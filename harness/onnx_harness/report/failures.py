@@ -17,7 +17,7 @@ MOST_LINES = 8
 
 _COPIED = (
     "alone: ",
-    "kept: ",
+    "kept by itself: ",
     "File ",
 )  # commands and places aren't wrapped, so that they can be copied
 
@@ -84,9 +84,13 @@ def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
         return
     # The last line is the command that runs the cell alone.
     yield from lines[: MOST_LINES - 2]
-    yield from (line for line in lines[MOST_LINES - 2 : -1] if "Mend: " in line)
+    yield from (line for line in lines[MOST_LINES - 2 : -1] if _stays(line))
     yield f"  ({len(lines) - MOST_LINES + 1} lines left out here; all are in results.json)"
     yield lines[-1]
+
+
+def _stays(line: str) -> bool:
+    return "Mend: " in line or line.lstrip().startswith(_COPIED)
 
 
 def _listed(cells: Sequence[CellResult]) -> str:
