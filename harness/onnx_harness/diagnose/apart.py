@@ -13,10 +13,10 @@ import select
 import signal
 import time
 
-from onnx_harness.answers import pack, unpack
 from onnx_harness.cell.state import RunNote
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial, attempt, bench_of
 from onnx_harness.isolate import noted
+from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.results.cells import Stage, Status, Symptom
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
