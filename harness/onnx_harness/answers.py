@@ -26,6 +26,7 @@ PACKAGE = "onnx_harness"
 MOST_BYTES = 1 << 36
 _HEAD = struct.Struct("<Q")
 _TAG = "!"
+_PLAIN: tuple[type[Any], ...] = (str, int, float, list)
 
 
 class UnreadableAnswer(Exception):
@@ -92,7 +93,7 @@ def _packed_other(value: Any, blocks: list[bytes]) -> Any:
         return {_TAG: "bytes", "n": len(value)}
     if isinstance(value, Path):
         return {_TAG: "path", "v": str(value)}
-    for plain in (str, int, float, list):  # subclasses of theirs
+    for plain in _PLAIN:  # subclasses of theirs
         if isinstance(value, plain):
             return _packed(plain(value), blocks)
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):

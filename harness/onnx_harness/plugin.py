@@ -28,13 +28,13 @@ from onnx_harness.names import is_model_file
 from onnx_harness.settings import OPTIONS, Settings, combine, read_project
 
 if TYPE_CHECKING:
-    from onnx_harness import own_tests
     from onnx_harness.cards import backend_suite
     from onnx_harness.cards.card import Card
     from onnx_harness.names import Variant
     from onnx_harness.report.failures import Told
     from onnx_harness.results.cells import CellResult
     from onnx_harness.results.recorder import Entry
+    from onnx_harness.run import own_tests
     from onnx_harness.run.account import Account
     from onnx_harness.run.runner import Runner
 
@@ -299,7 +299,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize the suite over the module's cells, and a test of one's own over what its marker lists."""
     marker = metafunc.definition.get_closest_marker("onnx")
     if marker is not None and "_onnx_choice" in metafunc.fixturenames:
-        from onnx_harness.own_tests import choices_of
+        from onnx_harness.run.own_tests import choices_of
 
         try:
             choices = choices_of(marker)
@@ -323,7 +323,7 @@ def _onnx_choice(request: pytest.FixtureRequest) -> Mapping[str, str]:
 def _onnx_own_test(
     request: pytest.FixtureRequest, _onnx_runner: Runner, _onnx_choice: Mapping[str, str]
 ) -> own_tests.OwnTest:
-    from onnx_harness.own_tests import OwnTest
+    from onnx_harness.run.own_tests import OwnTest
 
     results = request.node.stash.setdefault(_own_results, [])
     return OwnTest(request.node, _onnx_runner, results.append, _onnx_choice)
@@ -332,7 +332,7 @@ def _onnx_own_test(
 @pytest.fixture
 def onnx_verify(_onnx_own_test: own_tests.OwnTest) -> own_tests.OnnxVerify:
     """Judge a model by its variant=…, candidate=… or reference=…, on inputs=…, within rtol=… and atol=…."""
-    from onnx_harness.own_tests import OnnxVerify
+    from onnx_harness.run.own_tests import OnnxVerify
 
     return OnnxVerify(_onnx_own_test)
 
@@ -340,7 +340,7 @@ def onnx_verify(_onnx_own_test: own_tests.OwnTest) -> own_tests.OnnxVerify:
 @pytest.fixture
 def onnx_snapshot(_onnx_own_test: own_tests.OwnTest, pytestconfig: pytest.Config) -> own_tests.OnnxSnapshot:
     """Compare a model's outputs, on inputs=…, with golden ones, which --onnx-update writes; it's called."""
-    from onnx_harness.own_tests import OnnxSnapshot
+    from onnx_harness.run.own_tests import OnnxSnapshot
 
     return OnnxSnapshot(_onnx_own_test, update=pytestconfig.getoption("onnx_update"))
 

@@ -98,7 +98,7 @@ def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subjec
 
 
 def take_out(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
-    monkeypatch.setattr(subject, check, lambda *_: [] if check == "check_names" else None)
+    monkeypatch.setattr(subject, check, lambda *_, **__: [] if check == "check_names" else None)
 
 
 def test_nothing_is_found_where_nothing_is_planted() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +67,7 @@ def forge(to: str) -> None:
     pipe.send_bytes(pickle.dumps(Bomb()))
 
 
-def _frames() -> Iterator[dict[str, object]]:
+def _frames() -> Iterator[dict[str, Any]]:
     import sys
 
     frame = sys._getframe()
@@ -74,7 +76,7 @@ def _frames() -> Iterator[dict[str, object]]:
         frame = frame.f_back  # type: ignore[assignment]
 
 
-@pytest.mark.skipif(confine.platform.machine() not in confine._CALLS, reason="no filter for this machine")
+@pytest.mark.skipif(platform.machine() not in confine._CALLS, reason="no filter for this machine")
 def test_a_worker_reaches_no_network(worker: Worker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert worker.call(reach, server.getsockname()[1]) == "PermissionError"
@@ -90,7 +92,7 @@ def test_a_worker_that_keeps_the_network_would_be_seen(monkeypatch: pytest.Monke
 
 
 def test_a_machine_whose_calls_arent_known_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confine.platform, "machine", lambda: "abacus")
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
     assert "abacus" in str(confine.network_is_left())
 
 

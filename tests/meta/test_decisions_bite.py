@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -44,6 +44,28 @@ def labels(values: list[float]) -> onnx.ModelProto:
     return words([node], {"k": (TensorProto.STRING, ["n", 1])}, 1)
 
 
+def imputer(number: float) -> onnx.ModelProto:
+    settings: dict[str, Any] = {"imputed_value_floats": [1.0, 2.0, number], "replaced_value_float": float("nan")}
+    node = helper.make_node("Imputer", ["x"], ["y"], domain=ML, **settings)
+    return words([node], {"x": (TensorProto.FLOAT, ["n", 3])}, 3)
+
+
+def buckets(last: float) -> onnx.ModelProto:
+    """A column's bucket: more bounds than a set of a few rows has elements."""
+    return text_model(
+        "(float[n,1] x) => (int64[n] y) { b = Constant <value_floats = [1.0, 10.0, 100.0, 1000.0, "
+        f"{last}]> () a = Constant <value_ints = [1]> () c = GreaterOrEqual (x, b) i = Cast <to = 7> (c) "
+        "y = ReduceSum <keepdims = 0> (i, a) }"
+    )
+
+
+def suppression(overlap: float) -> onnx.ModelProto:
+    return text_model(
+        "(float[1,20,4] b, float[1,1,20] s) => (int64[n,3] y) { m = Constant <value_ints = [20]> () "
+        f"o = Constant <value_floats = [{overlap}]> () y = NonMaxSuppression (b, s, m, o) }}"
+    )
+
+
 def split(model: onnx.ModelProto, at: int) -> np.float32:
     values = next(entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values")
     return np.float32(values[at])
@@ -64,6 +86,9 @@ MISTAKES = {
     "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 15, 9.0)),
     "two categories swapped": (encoder(CITIES), encoder([*CITIES[:-2], "hazel", "garnet"])),
     "one label's value": (labels(VALUES), labels([*VALUES[:-1], 8.1])),
+    "what stands in for no number": (imputer(3.0), imputer(4.0)),
+    "a bound of a bucket": (buckets(1e4), buckets(1.1e4)),
+    "a greatest overlap": (suppression(0.5), suppression(0.8)),
 }
 
 

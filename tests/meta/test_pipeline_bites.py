@@ -157,7 +157,7 @@ class Bench:
 
     def take_out(self, room: Any, check: str) -> None:
         nothing: Any = [] if check in ("interface_changes", "check_names") else None
-        self._monkeypatch.setattr(room, check, lambda *_: nothing)
+        self._monkeypatch.setattr(room, check, lambda *_, **__: nothing)
 
 
 @pytest.fixture

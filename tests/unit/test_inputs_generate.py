@@ -395,9 +395,11 @@ def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does
     )
     table = np.array(marks.split(","), np.int64)
     for seed in range(8):
-        sets = inputs.generate(made, {}, count=4, seed=seed, try_run=lambda values: {"y": table[values["x"]]})
+        sets = inputs.generate(
+            made, {}, count=4, seed=seed, try_run=lambda values: {"y": table[np.asarray(values["x"])]}
+        )
         assert len(sets) == 4
-        assert len(np.unique(np.concatenate([table[each.values["x"]] for each in sets]))) == 2
+        assert len(np.unique(np.concatenate([table[np.asarray(each.values["x"])] for each in sets]))) == 2
 
 
 def test_what_never_reacts_keeps_its_sets() -> None:
@@ -406,3 +408,18 @@ def test_what_never_reacts_keeps_its_sets() -> None:
     )
     silent = inputs.generate(made, {}, try_run=lambda values: {"y": 0 * values["x"]})
     assert [each.name for each in silent] == [each.name for each in inputs.generate(made, {}, try_run=lambda _: None)]
+
+
+def test_boxes_of_a_suppression_overlap_in_all_degrees() -> None:
+    made = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[1,40,4] b, float[1,1,40] s) => (int64[n,3] y) {
+        y = NonMaxSuppression(b, s) }"""
+    )
+    boxes = np.asarray(inputs.generate(made, {})[0].values["b"], np.float64).reshape(20, 2, 4)
+    first, second = boxes[:, 0], boxes[:, 1]
+    shared = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    common = np.prod(np.maximum(shared, 0), axis=1)
+    areas = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (first, second)]
+    overlaps = common / (areas[0] + areas[1] - common)
+    assert (np.diff(boxes.reshape(-1, 2, 2), axis=1) >= 0).all()
+    assert np.histogram(overlaps, [0.5, 0.6, 0.7, 0.8, 1.01])[0].all()

@@ -262,3 +262,32 @@ def test_a_name_of_the_card_that_the_model_lacks_is_remarked_on(tmp_path: Path) 
     write_keep_float32(tmp_path / "m.model.toml", ["nowhere"])
     result = judged(path, "fp16.io32")
     assert "node_block_list names 'nowhere', and the model has no such node" in result.notes
+
+
+# Other types.
+
+
+def test_bfloat16_keeps_what_eight_bits_are_too_few_for(tmp_path: Path) -> None:
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Add(h, c)  b = Sub(a, c)  y = Tanh(b) }"
+    path = save(weighted(text, 512.0), tmp_path / "m.onnx")
+    assert judged(path, "bf16.io32").status is not Status.PASS
+    result = judged(path, "bf16.mixed")
+    assert result.status is Status.PASS, result
+    assert any(note.endswith("bf16.io32(node_block_list=['make_a', 'make_b'])") for note in result.notes), result.notes
+
+
+def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) -> None:
+    # One channel that is a thousand times the others takes all 256 levels.
+    text = """(float[n,8] x) => (float[n,8] y) {
+      h = MatMul(x, w)  wide = Mul(h, spread)  near = Mul(wide, back)  y = Add(near, h) }"""
+    source = weighted(text)
+    spread = np.array([1000, 1, 1, 1, 1, 1, 1, 1], "f4")
+    source.graph.initializer.append(numpy_helper.from_array(spread, "spread"))
+    source.graph.initializer.append(numpy_helper.from_array(1 / spread, "back"))
+    path = save(source, tmp_path / "m.onnx")
+    assert judged(path, "int8.static").status is Status.FAIL
+    result = judged(path, "int8.mixed")
+    assert result.status is Status.PASS, result
+    (note,) = (note for note in result.notes if note.startswith("keeps "))
+    assert "nodes in float, found in" in note
+    assert any(note.startswith("the same again: int8.static(nodes_to_exclude=[") for note in result.notes)

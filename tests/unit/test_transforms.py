@@ -35,6 +35,7 @@ def test_every_documented_form_is_registered() -> None:
     assert single == {
         *("optimize", "optimize.nobn", "simplify", "onnxoptimizer", "onnxscript", "onnxsim", "onnxslim"),
         *("fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32", "bf16", "bf16.io32"),
+        *("fp16.mixed", "bf16.mixed", "int8.mixed"),
         *("int8.dynamic", "int8.static", "int4"),
         *("ort.disable", "ort.basic", "ort.extended", "ort.layout", "ort.all"),
     }

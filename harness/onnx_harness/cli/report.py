@@ -229,8 +229,7 @@ def _made(folder: Path) -> Path:
 def _write_results(folder: Path, results: Results) -> None:
     writer = ResultsWriter(folder, results.run)
     try:
-        for cell in results.cells:
-            writer.put(cell)
+        writer.put_all(results.cells)
         writer.finish()
     finally:
         writer.close()

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pickle
 import select
 import signal
 import time
-from dataclasses import replace
 
+from onnx_harness.answers import pack, unpack
 from onnx_harness.cell.state import RunNote
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial, attempt, bench_of
 from onnx_harness.isolate import noted
@@ -52,7 +51,7 @@ def attempt_apart(question: Question, trial: Trial, seconds: float) -> Outcome:
     if not in_time:
         return of_note(noted(), f"the process did not end within {seconds:.3g} s")
     if answer:
-        outcome: Outcome = pickle.loads(answer)
+        outcome: Outcome = unpack(answer)
         return outcome
     return of_note(noted(), _manner(status))
 
@@ -76,7 +75,7 @@ def _answer(question: Question, trial: Trial, pipe: int) -> None:
             outcome = attempt(question, trial)
         except Exception as error:  # of the harness itself
             outcome = Outcome(Status.ERROR, Stage.LOAD, f"{type(error).__name__}: {error}".splitlines()[0])
-        data = pickle.dumps(replace(outcome))
+        data = pack(outcome)
         while data:
             data = data[os.write(pipe, data) :]
     finally:

@@ -32,6 +32,8 @@ _HANGS_AFTER, _LEAST_HANG_SECONDS = 10.0, 2.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 _MOST_DEATHS = 8
+# An input that is small is good to have, and no more.
+_SHRINK_SECONDS = 8.0
 # A larger set of nodes isn't the cause, it's the whole conversion.
 _MOST_NAMED = 8
 
@@ -142,8 +144,13 @@ class Search:
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
 
-    def ask(self, function: Callable[..., Answer], *args: Any) -> Answer:
+    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
+
+        Args:
+            function: of the question and ``args``.
+            args: further arguments.
+            patient: it may take all that is left of the budget, and not a trial's share.
 
         Raises:
             OutOfBudget: there is no time left.
@@ -154,7 +161,8 @@ class Search:
         if self._cold:
             self._warm()
         worker = self._started_worker()
-        limit = max(min(self._trial_seconds, self.left), _LEAST_HANG_SECONDS)
+        share = self.left if patient else min(self._trial_seconds, self.left)
+        limit = max(share, _LEAST_HANG_SECONDS)
         worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
         try:
             return worker.call(function, self.question, *args)
@@ -444,7 +452,7 @@ class Search:
         if failure.stage is not Stage.COMPARE or not outcome.places:
             return
         try:
-            watch = self.ask(values.first_departure, base, outcome.places[0])
+            watch = self.ask(values.first_departure, base, outcome.places[0], patient=True)
         except OutOfBudget:
             raise
         except Exception as error:  # a graph that can't be cut has no such node
@@ -467,7 +475,9 @@ class Search:
         if failure.stage is not Stage.COMPARE or not outcome.places:
             return
         try:
-            shown = self.ask(shrink.shown_by, base, outcome.places[0])
+            shown = self.ask(
+                shrink.shown_by, base, outcome.places[0], min(self.left / 2, _SHRINK_SECONDS), patient=True
+            )
         except OutOfBudget:
             raise
         except Exception as error:  # what can't be changed can't be shrunk

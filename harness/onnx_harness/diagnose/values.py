@@ -28,8 +28,8 @@ from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.saving import save
 from onnx_harness.providers.running import feeds_for
-from onnx_harness.results.cache import Cache, cache_root
 from onnx_harness.results.cells import Stage
+from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class _Watcher:
         """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's changes are in it."""
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
-        kept = Cache(cache_root())
+        kept = workbench().cache
         if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
             self._half = _half_names(candidate.skeleton)
             rounded = half_as_hardware(bench.subject.model, bench.standard.reference, candidate, kept)

@@ -11,8 +11,8 @@ from onnx_harness.report.causes import Cause, causes
 from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult
 
-MOST_OTHERS = 6
-MOST_LINES = 14
+MOST_OTHERS = 2
+MOST_LINES = 8
 """Of one cause: the rest is in the reports."""
 
 _COPIED = (
@@ -29,7 +29,7 @@ class Told:
     Attributes:
         cell: the one that is shown.
         title: for its head line: ``yolo-simplify-cpu and 3 cells more``.
-        summary: one line that begins with the reason; with the number of cells where there are
+        summary: one line that begins with the reason, after the number of cells where there are
             several.
         lines: everything said, wrapped.
     """
@@ -86,6 +86,7 @@ def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
         return
     # The last line is the command that runs the cell alone.
     yield from lines[: MOST_LINES - 2]
+    yield from (line for line in lines[MOST_LINES - 2 : -1] if "Mend: " in line)
     yield f"  ({len(lines) - MOST_LINES + 1} lines left out here; all are in results.json)"
     yield lines[-1]
 

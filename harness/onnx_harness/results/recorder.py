@@ -14,9 +14,6 @@ from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import ResultsWriter
 from onnx_harness.results.verdicts import VerdictFiles, reusable
 
-_MENDED_RUNS = 2
-"""How many of the latest runs are looked at for cells that the history lacks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -57,6 +54,7 @@ class Recorder:
     def __init__(self, report_dir: Path, run: RunInfo) -> None:
         self.warnings: list[str] = []
         self.incomplete: str | None = None
+        self._run_id = run.id
         self._writer = ResultsWriter(report_dir, run)  # it holds the folder's lock from here on
         self._files: VerdictFiles | None = VerdictFiles(report_dir)
         self._history: History | None = None
@@ -99,6 +97,9 @@ class Recorder:
         if self._files is not None:
             self._files.close()
         if self._history is not None:
+            if self._files is not None:
+                with contextlib.suppress(ResultsError):
+                    self._files.finish(self._run_id)
             self._history.close()
             self._history = None
 
@@ -118,10 +119,15 @@ class Recorder:
         """Enter what the files of earlier runs have and the history lacks: a kill came between the two."""
         assert self._files is not None
         assert self._history is not None
-        for run_id in self._files.runs()[-_MENDED_RUNS:]:
-            with contextlib.suppress(ResultsError):  # its list has no head: no cell of it had ended
+        for run_id in self._files.unfinished():
+            try:
                 run, cells = self._files.read_run(run_id)
+            except ResultsError:  # its list has no head: no cell of it had ended
+                run, cells = None, ()
+            if run is not None:
                 self._history.adopt(run, cells)
+            with contextlib.suppress(ResultsError):
+                self._files.finish(run_id)
 
     def _give_up_files(self, error: ResultsError) -> None:
         self.warnings.append(f"Verdicts have no files of their own from here on, for --resume: {error}")

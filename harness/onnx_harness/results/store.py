@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,26 @@ class ResultsWriter:
         Raises:
             ResultsError: it can't be written. results.json is still whole; the cell is kept for the next try.
         """
+        self._set(cell)
+        try:
+            self._publish()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def put_all(self, cells: Iterable[CellResult]) -> None:
+        """Add or replace many cells, of results that are there already, in one step.
+
+        Raises:
+            ResultsError: as for :meth:`put`.
+        """
+        for cell in cells:
+            self._set(cell)
+        try:
+            self._publish()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _set(self, cell: CellResult) -> None:
         line = _roomy(cell, json.dumps(encode(cell), ensure_ascii=True).encode("ascii"))
         place = self._places.get(cell.id)
         if place is None:
@@ -94,10 +115,6 @@ class ResultsWriter:
             self._lines[place] = line
             for twin in self._twins:
                 twin.forget_from(place)
-        try:
-            self._publish()
-        except OSError as error:
-            raise self._cannot_write(error) from error
 
     def finish(self) -> None:
         """The run has ended: leave results.json alone in the folder, without the spare room.

@@ -27,6 +27,7 @@ from onnx_harness.results.run import RunInfo
 
 VERDICTS, RUNS = "verdicts", "runs"
 _SCHEMA = 1
+_END = b'{"end": true}\n'
 _KEY_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -67,7 +68,8 @@ class VerdictFiles:
         try:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            self._append({"schema": _SCHEMA, "run": encode(run)})
+            number = sum(1 for _ in self._log_path.parent.glob("*.jsonl"))
+            self._append({"schema": _SCHEMA, "number": number, "run": encode(run)})
         except OSError as error:
             raise cannot_write("The list of the run's cells", self._log_path, error, "--report-dir") from error
 
@@ -116,8 +118,30 @@ class VerdictFiles:
             return None
 
     def runs(self) -> list[str]:
-        """The ids of the runs that have a list here, oldest first."""
-        return sorted(path.stem for path in (self._folder / RUNS).glob("*.jsonl"))
+        """The ids of the runs that have a list here, in the order in which they began, whatever the clock did."""
+        numbered = []
+        for path in (self._folder / RUNS).glob("*.jsonl"):
+            head = next(_lines(path), {})
+            number = head.get("number", 0)
+            numbered.append((number if isinstance(number, int) else 0, path.stem))
+        return [run_id for _, run_id in sorted(numbered)]
+
+    def unfinished(self) -> list[str]:
+        """The ids of the runs whose list has no end: they were killed, and may be in their files alone."""
+        return sorted(path.stem for path in (self._folder / RUNS).glob("*.jsonl") if not _has_end(path))
+
+    def finish(self, run_id: str) -> None:
+        """Note that all of a run's cells are in the history too.
+
+        Raises:
+            ResultsError: it can't be written.
+        """
+        path = self._folder / RUNS / f"{run_id}.jsonl"
+        try:
+            with path.open("ab") as log:
+                log.write(b"\n" + _END)  # the last line may have been cut short
+        except OSError as error:
+            raise cannot_write("The list of the run's cells", path, error, "--report-dir") from error
 
     def read_run(self, run_id: str) -> tuple[RunInfo, tuple[CellResult, ...]]:
         """A run from its list and the files of its verdicts, in the order in which the cells first ended.
@@ -141,7 +165,7 @@ class VerdictFiles:
         return run, tuple(cells.values())
 
     def close(self) -> None:
-        """End the list of the run."""
+        """Give up the list of the run."""
         if self._log is not None:
             with contextlib.suppress(OSError):
                 os.fsync(self._log)
@@ -174,6 +198,15 @@ class VerdictFiles:
 def reusable(cell: CellResult) -> bool:
     """Whether a verdict was decided by the cell's content, and not by the state of the machine."""
     return cell.symptom is not Symptom.ENVIRONMENT
+
+
+def _has_end(path: Path) -> bool:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - len(_END)))
+            return log.read() == _END
+    except OSError:
+        return True
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

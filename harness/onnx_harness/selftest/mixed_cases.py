@@ -141,7 +141,7 @@ _STRENGTHS = {
     _square: (1e3, 3e3, 8e3),
     _overflow: (800.0, 2000.0, 6000.0),
     _cancellation: (7000.0, 8000.0, 9000.0),
-    _difference_of_squares: (100.0, 150.0, 200.0),
+    _difference_of_squares: (150.0, 180.0, 200.0),
     _epsilon: (6e-4, 1e-3, 8e-4),
     _subnormal: (1e-7, 2e-7, 5e-7),
     _angle: (2000.7, 3000.1, 5000.3),

@@ -1,4 +1,4 @@
-"""``bf16``, ``bf16.io32``: weights and arithmetic in bfloat16, by the schema of each operator.
+"""``bf16``, ``bf16.io32``, ``bf16.mixed``: weights and arithmetic in bfloat16, by the schema of each operator.
 
 bfloat16 has the exponents of float32 and 8 bits of precision. So no weight is clamped to a range, as for float16: only
 what rounds to infinity, above 3.39e38, becomes the largest finite value. Below 4.6e-41, which is subnormal in float32
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from onnx_harness.transforms.half.mixed import Choose
     from onnx_harness.transforms.half.weights import Rounder
 
 MAX_FINITE_VAL = (2 - 2.0**-7) * 2.0**127
@@ -93,6 +94,40 @@ def convert_in_place(
     return convert_to_half(model, _rounder(model), request)
 
 
+def convert_mixed(
+    model: onnx.ModelProto,
+    choose: Choose,
+    op_block_list: Sequence[str] | None = None,
+    node_block_list: Sequence[str] | None = None,
+    allow_missing: bool = False,
+) -> onnx.ModelProto:
+    """Convert a model as ``bf16.io32`` does, but for the nodes that have to stay float32 for its outputs to be right.
+
+    The result is, bit for bit, that of ``bf16.io32`` with those nodes in its ``node_block_list``.
+
+    Args:
+        model: the model; it may be changed.
+        choose: chooses the nodes.
+        op_block_list: as `convert_float_to_bfloat16`, and so are the others.
+        node_block_list: as there; what is chosen is added to it.
+        allow_missing: as there.
+
+    Raises:
+        NotApplicable: as `convert_in_place`, or no choice makes it right.
+        UsageError: as there.
+    """
+    from onnx_harness.transforms.half.mixed import MixedConversion
+    from onnx_harness.transforms.half.requests import Request
+    from onnx_harness.transforms.half.schemas import BFLOAT16
+
+    _rounder(model)  # refuses an opset that has no bfloat16
+    request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
+    limits = 0.0, MAX_FINITE_VAL
+    names = choose(MixedConversion(model, request, limits, round_to_bfloat16, BFLOAT16, "bf16.io32"))
+    listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
+    return convert_in_place(model, True, op_block_list, listed, allow_missing)
+
+
 def _rounder(model: onnx.ModelProto) -> Rounder:
     """What rounds weights to bfloat16, if the model's operators take it."""
     from onnx_harness.transforms.half.schemas import BFLOAT16
@@ -151,4 +186,12 @@ def _transform(summary: str, form: str, **rest: Any) -> Transform:
 TRANSFORM = (
     _transform("weights, arithmetic, inputs and outputs in bfloat16", "bf16", float_io="bfloat16"),
     _transform("weights and arithmetic in bfloat16, inputs and outputs in float32", "bf16.io32"),
+    Transform(
+        summary="as bf16.io32, but for the nodes that have to stay float32, which are searched for",
+        apply=convert_mixed,
+        forms={"bf16.mixed": {}},
+        options=_OPTIONS,
+        precision=Precision.BF16,
+        chosen=True,
+    ),
 )

@@ -13,6 +13,8 @@ from onnx_harness.inputs.values.sets import Array, InputSet, shape_text
 ON_CONSTANTS = "with elements on the constants that they are compared with"
 """What such a set is called."""
 
+_MOST_SETS = 16  # where a set has fewer elements than there are constants
+
 
 def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> list[InputSet]:
     """A set in which half of the elements lie on a constant, one unit in the last place above, or one below.
@@ -26,23 +28,31 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
     compared = {name: rule.edges for name, rule in recipe.rules.items() if rule.edges and name not in recipe.specs}
     if not compared:
         return []
-    values = recipe.values(INDEX, seed, base)
-    for name, constants in compared.items():
-        value = values[name]
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
-            values[name] = _on(value, constants, seeded(seed, INDEX + 1, name))
-    if attempt(values) is None:
-        return []
-    shape = shape_text(np.shape(values[next(iter(compared))]))
-    return [InputSet(f"unusual: {ON_CONSTANTS} (seed {seed}, {shape})", values, ON_CONSTANTS, poised=True)]
+    sets = []
+    for turn in range(_MOST_SETS):
+        values = recipe.values(INDEX, seed, base)
+        rest = 0
+        for name, constants in compared.items():
+            value = values[name]
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+                values[name], left = _on(value, constants, seeded(seed, INDEX + 1, name), turn)
+                rest = max(rest, left)
+        if attempt(values) is not None:
+            shape = shape_text(np.shape(values[next(iter(compared))]))
+            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
+            sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
+        if rest <= 0:
+            break
+    return sets
 
 
-def _on(array: Array, constants: tuple[float, ...], rng: np.random.Generator) -> Array:
+def _on(array: Array, constants: tuple[float, ...], rng: np.random.Generator, turn: int) -> tuple[Array, int]:
+    """Return the array with elements on constants and next to them, and how many numbers are left for further turns."""
     grid = Grid(array.dtype)
     exact = np.asarray(constants, np.float64).astype(array.dtype).astype(np.float64)
     near = np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])
     made = np.array(array)
     flat = made.reshape(-1)
     count = min(flat.size, max(len(near), flat.size // 2))
-    flat[rng.permutation(flat.size)[:count]] = np.resize(near, count)
-    return made
+    flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -turn * count), count)
+    return made, len(near) - (turn + 1) * count

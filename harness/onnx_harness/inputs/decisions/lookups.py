@@ -13,7 +13,7 @@ from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
 from onnx_harness.inputs.graph.attributes import label
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Input
-from onnx_harness.inputs.graph.tables import is_open, keys_of
+from onnx_harness.inputs.graph.tables import is_open, keys_of, replaced_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def lookups_of(
 
     Args:
         scope: the main graph.
-        nodes: those of which :func:`keys_of` knows keys.
+        nodes: those of which :func:`keys_of` knows keys, and those that replace a number.
         inputs: of the model.
         specs: what its card says of them.
     """
@@ -86,7 +86,7 @@ def _lookup(
     spec = specs.get(column.source)
     if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):
         return None
-    keys = tuple(key for key in keys_of(node) if _holds(entry, key))
+    keys = tuple(key for key in keys_of(node) or replaced_of(node) if _holds(entry, key))
     return Lookup(*column.slot, keys, is_open(node)) if keys else None
 
 

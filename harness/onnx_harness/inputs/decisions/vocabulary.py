@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ from onnx_harness.inputs.decisions.space import UNKNOWN_TEXT
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import Scope, view
 from onnx_harness.inputs.graph.signature import Container
-from onnx_harness.inputs.graph.tables import keys_of, ngrams_of
+from onnx_harness.inputs.graph.tables import keys_of, ngrams_of, replaced_of
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value
@@ -66,7 +67,7 @@ def words_of(model: onnx.ModelProto, recipe: Recipe) -> Words | None:
         model: large initializers may have lost their data.
         recipe: of the model.
     """
-    tables = [node for node in model.graph.node if keys_of(node)]
+    tables = [node for node in model.graph.node if keys_of(node) or replaced_of(node)]
     vectorizers = [node for node in model.graph.node if ngrams_of(node)]
     if not tables and not vectorizers:
         return None
@@ -99,7 +100,7 @@ def word_sets(
     if words is None:
         return usual, poised
     if words.lookups:
-        fractions = any(isinstance(key, float) and key % 1 for each in words.lookups for key in each.keys)
+        fractions = any(_is_fraction(key) for each in words.lookups for key in each.keys)
         feeds = list(_lookup_feeds(model, recipe, words.lookups, seed, base, attempt))
         named = "every key"
         if fractions:
@@ -136,6 +137,10 @@ def _lookup_feeds(
         if feeds:
             yield from feeds
             return
+
+
+def _is_fraction(key: Any) -> bool:
+    return isinstance(key, float) and math.isfinite(key) and not key.is_integer()
 
 
 def _stride(count: int) -> int:

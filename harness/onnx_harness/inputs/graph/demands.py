@@ -209,6 +209,11 @@ def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
         yield Demand(Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None)
 
 
+def _suppression(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:  # noqa: ARG001
+    if slot == 0 and not attribute(node, "center_point_box", 0):
+        yield Demand(Kind.BOXES, f"it holds the corners of boxes {where}", low=0, high=1)
+
+
 def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
     if slot == 0:
         depth = scope.constant(node.input[1])
@@ -263,6 +268,7 @@ _INDEXING: dict[str, _Maker] = {
     "ScatterND": _gather_nd,
     "OneHot": _one_hot,
     "RoiAlign": _roi_align,
+    "NonMaxSuppression": _suppression,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,
 }

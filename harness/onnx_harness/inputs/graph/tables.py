@@ -25,6 +25,14 @@ def keys_of(node: onnx.NodeProto) -> tuple[Any, ...]:
     return ()
 
 
+def replaced_of(node: onnx.NodeProto) -> tuple[Any, ...]:
+    """Return the number that an Imputer replaces, which is often no number; empty for other nodes."""
+    if node.op_type != "Imputer" or node.domain != ML:
+        return ()
+    whole = len(_listed(attribute(node, "imputed_value_int64s", ()))) > 0
+    return (attribute(node, "replaced_value_int64", 0) if whole else attribute(node, "replaced_value_float", 0.0),)
+
+
 def values_of(node: onnx.NodeProto) -> tuple[Any, ...]:
     """What the keys of :func:`keys_of` are mapped to, in their order."""
     if node.op_type == "CategoryMapper":

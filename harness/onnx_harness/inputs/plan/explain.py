@@ -12,7 +12,7 @@ from onnx_harness.inputs.decisions.coverage import Coverage, coverage
 from onnx_harness.inputs.decisions.ensembles import read
 from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.graph.signature import Container, Input, addends
-from onnx_harness.inputs.graph.tables import keys_of, ngrams_of
+from onnx_harness.inputs.graph.tables import keys_of, ngrams_of, replaced_of
 from onnx_harness.inputs.plan import edges, feedback
 from onnx_harness.inputs.plan.recipe import Recipe, recipe_for
 from onnx_harness.inputs.plan.rules import Make
@@ -66,7 +66,7 @@ def reached(model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequen
         InputError: an input is of a type that no values are generated for.
         CardError: a spec contradicts the graph.
     """
-    if not any(read(node) or keys_of(node) or ngrams_of(node) for node in model.graph.node):
+    if not any(read(node) or keys_of(node) or replaced_of(node) or ngrams_of(node) for node in model.graph.node):
         return Coverage()
     recipe = recipe_for(model, specs)
     if sets is None:

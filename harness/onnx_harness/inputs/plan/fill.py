@@ -80,8 +80,7 @@ def fill(
                 raw.reshape(-1)[0] = max(1, high)
         case Make.BOXES:
             # [x1, y1, x2, y2]: of each two coordinates the lesser comes first.
-            corners = np.sort(rng.random((*shape[:-1], 2, 2)) * max(high, 1), axis=-2)
-            raw = corners.reshape(shape)
+            raw = _boxes(shape, rng).reshape(shape) * max(high, 1)
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
     # Not ascontiguousarray, which makes a vector of a scalar.
@@ -91,6 +90,19 @@ def fill(
     for lag, (place, values) in enumerate(rule.elements):
         made[place] = in_turn(values, index, lag)
     return made
+
+
+def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return corners between 0 and 1 [..., n, 2, 2], each second box moved a little from the one before.
+
+    What overlaps of all degrees decide, as in NonMaxSuppression, isn't decided by boxes that are all apart.
+    """
+    corners = np.sort(rng.random((*shape[:-1], 2, 2)), axis=-2)
+    if corners.ndim > 2:
+        earlier = corners[..., :-1:2, :, :]
+        extents = earlier[..., 1:, :] - earlier[..., :1, :]
+        corners[..., 1::2, :, :] = np.clip(earlier + extents * rng.uniform(0, 0.25, extents.shape), 0, 1)
+    return corners
 
 
 def _by_column(rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:

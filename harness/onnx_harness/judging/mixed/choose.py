@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 # Roundings that a node is worth, where there's nothing else to choose by: at least these, and at least these next.
+_MORE_RUNS = 30  # where what is enough on one input set isn't on another
 _SUSPECT = (30.0, 6.0)
 _UNITS = {FLOAT16: 2.0**-11}
 _BFLOAT16_UNIT = 2.0**-8
@@ -106,6 +108,7 @@ class _Mixing:
         self._witnesses: list[int] = []
         self._exact = False
         self._corrections = 0
+        self._most_runs = MOST_RUNS - RESERVED * len(self._sets)
         # Thousands of small nodes gain nothing by threads that wait for one another.
         self._threads = None if source.external else 1
         self._graph: Switched
@@ -120,7 +123,7 @@ class _Mixing:
         plain = not self._graph.labels
         if self._graph.labels:
             self._control()
-            plain = self._passes_everywhere(frozenset())
+            plain = self._plain_passes()
         if plain or not self._known_to_fail:  # the switches may see a little more than the conversion does
             plain = not self._fails(names)
         if not plain:
@@ -173,9 +176,23 @@ class _Mixing:
             return run(self._session, {**values, MASK: self._graph.mask(float32)})
 
     def _passes_on(self, float32: Collection[int], at: int) -> bool:
+        return self._judged(self._outputs(float32, at), at)
+
+    def _judged(self, made: Mapping[str, Any], at: int) -> bool:
+        """Whether outputs on one input set pass, the original's own on the others."""
         outputs: list[Mapping[str, Any]] = list(self._expected)
-        outputs[at] = self._outputs(float32, at)
+        outputs[at] = made
         return verdict(self._standard, outputs).passed
+
+    def _plain_passes(self) -> bool:
+        """Whether nothing in float32 passes; of the input sets on which it fails, the worst is the first witness."""
+        everywhere = range(len(self._sets))
+        outputs = [self._outputs((), at) for at in everywhere]
+        failing = [at for at in everywhere if not self._judged(outputs[at], at)]
+        if failing:
+            worst = max(failing, key=lambda at: (_departure(outputs[at], self._expected[at]), -at))
+            self._witnesses.append(worst)
+        return not failing
 
     def _passes_everywhere(self, float32: Collection[int]) -> bool:
         """Whether a mix passes on every usual input set; one on which it fails becomes a witness."""
@@ -263,7 +280,8 @@ class _Mixing:
             witnesses = len(self._witnesses)
             if self._passes_everywhere(found.nodes) or len(self._witnesses) == witnesses:
                 return found
-            # What was enough for the others is where the search goes on.
+            # What was enough for the others is where the search goes on, and it takes a little longer.
+            self._most_runs = max(self._most_runs, self._account.runs + _MORE_RUNS)
             suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
 
     def _suspects(self, survey: Sequence[NodeSurvey]) -> Found:
@@ -278,7 +296,7 @@ class _Mixing:
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
-        return self._account.runs >= MOST_RUNS - RESERVED or self._account.seconds > self._seconds
+        return self._account.runs >= self._most_runs or self._account.seconds > self._seconds
 
     # The converted model.
 
@@ -406,6 +424,21 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
 
 def _all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(_same(outputs.get(name), value) for name, value in expected.items())
+
+
+def _departure(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
+    """The greatest relative L2 distance of a float output; infinite where one isn't finite any more."""
+    gaps = [0.0]
+    for name, value in expected.items():
+        made = outputs.get(name)
+        if isinstance(value, np.ndarray) and isinstance(made, np.ndarray) and value.dtype.kind == "f":
+            wide, half = value.astype(np.float64), made.astype(np.float64)
+            finite = np.isfinite(wide)
+            if wide.shape != half.shape or not np.isfinite(half[finite]).all():
+                return math.inf
+            whole = float(np.linalg.norm(wide[finite])) or 1.0
+            gaps.append(float(np.linalg.norm(half[finite] - wide[finite])) / whole)
+    return max(gaps)
 
 
 def _same(value: Any, expected: Any) -> bool:

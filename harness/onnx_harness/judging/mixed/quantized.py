@@ -310,7 +310,7 @@ class _Quantizing:
 
     def _spent(self) -> bool:
         late = self._account.seconds > self._effort.seconds
-        return late or self._account.runs >= max(MOST_RUNS - RESERVED, 12 * len(self._sets))
+        return late or self._account.runs >= max(MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets))
 
     def _open(self, model: Any, level: str) -> ort.InferenceSession:
         self._account.sessions += 1

@@ -1,0 +1,205 @@
+"""How far the harness scales, one line a figure: ``make scale`` prints the table, ``--quick`` a small form of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cell.content import content_key
+from onnx_harness.cell.matrix import Cell, card_for, expand_variants
+from onnx_harness.errors import ModelError
+from onnx_harness.model.bounds import check_bounds
+from onnx_harness.names import parse_variant
+from onnx_harness.report.merge import merge
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.history import Measured
+from onnx_harness.results.run import RunInfo
+from onnx_harness.results.store import Results, ResultsWriter
+from onnx_harness.results.verdicts import VerdictFiles
+from onnx_harness.run.jobs import Jobs
+from onnx_harness.run.schedule import grouped, shards
+from onnx_harness.settings import Settings
+from tests.hostile import kinds
+from tests.models import linear, save
+from tests.unit.results_examples import RUN, cell
+
+Row = tuple[str, str, str]
+VARIANTS = ("default", "passes")
+
+
+def main() -> int:
+    """Print the table; ``--only`` takes the beginnings of rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the cells and of the kills")
+    parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
+    parser.add_argument("--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this")
+    args = parser.parse_args()
+    count = 1000 if args.quick else 10_000
+    rows: list[Callable[[], Iterator[Row]]] = [
+        lambda: hostile_files(),
+        lambda: sleeping_cells(),
+        lambda: shards_of(count),
+        lambda: merged(count),
+        lambda: collected_and_resumed(count),
+        lambda: kills(20 if args.quick else 200),
+    ]
+    names = ["hostile", "sleeping", "shards", "merged", "resumed", "kills"]
+    if args.zoo is not None:
+        rows.append(lambda: jobs_beside_one(args.zoo))
+        names.append("jobs")
+    print(f"{'what':58} {'measured':>34}   to reach")
+    for name, row in zip(names, rows, strict=True):
+        if args.only and not name.startswith(tuple(args.only)):
+            continue
+        for what, measured, wanted in row():
+            print(f"{what:58} {measured:>34}   {wanted}", flush=True)
+    return 0
+
+
+def hostile_files() -> Iterator[Row]:
+    """How long the scan takes for each kind of hostile file."""
+    slowest, refused, count = (0.0, ""), 0, 0
+    for kind, write in kinds():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "models", "m.onnx")
+            path.parent.mkdir()
+            write(path)
+            started = time.perf_counter()
+            try:
+                check_bounds(path, 1 << 30)
+            except ModelError:
+                refused += 1
+            slowest = max(slowest, (time.perf_counter() - started, kind))
+            count += 1
+    yield f"hostile files: {count} kinds, scanned", f"{slowest[0] * 1000:.0f} ms ({slowest[1][:20]})", "5 s"
+    yield "  refused by their bytes", f"{refused}", "79 kinds have a verdict"
+
+
+def sleeping_cells() -> Iterator[Row]:
+    """Four processes on cells that only sleep."""
+
+    class Sleeper:
+        def __init__(self) -> None:
+            self._ended = threading.Event()
+
+        def judge(self, _cell: Cell) -> CellResult:
+            self._ended.wait(0.1)
+            return cell()
+
+        def close(self) -> None:
+            self._ended.set()
+
+    cells = made_up_cells(20)
+    started = time.monotonic()
+    Jobs(grouped(cells, {}), 4, Sleeper).join()
+    efficiency = len(cells) * 0.1 / 4 / (time.monotonic() - started)
+    yield f"4 processes, {len(cells)} sleeping cells: efficiency", f"{efficiency:.2f}", "0.9"
+
+
+def shards_of(count: int) -> Iterator[Row]:
+    """How even eight shards are."""
+    cells = made_up_cells(count // 5)
+    past = {each.id: Measured(1 + (number * 7919 % 100) / 10, None) for number, each in enumerate(cells)}
+    started = time.perf_counter()
+    parts = shards(cells, past, 8)
+    seconds = time.perf_counter() - started
+    loads = [sum(past[each.id].seconds for each in part) for part in parts]
+    spread = f"{max(loads) / min(loads) - 1:.1%} in {seconds:.2f} s"
+    yield f"8 shards of {len(cells):,} cells: times apart", spread, "10%"
+
+
+def merged(count: int) -> Iterator[Row]:
+    """Results of 100 shards, in two orders."""
+    parts = []
+    for shard in range(100):
+        own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
+        run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
+        parts.append(Results(run, own))
+    written = []
+    seconds = 0.0
+    for order in (parts, parts[::-1]):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            whole = merge(order)
+            writer = ResultsWriter(Path(folder), whole.run)
+            writer.put_all(whole.cells)
+            writer.finish()
+            seconds = max(seconds, time.perf_counter() - started)
+            written.append(Path(folder, "results.json").read_bytes())
+    same = "byte-identical" if written[0] == written[1] else "DIFFERENT"
+    yield f"merge of 100 shards, {count:,} cells", f"{seconds:.1f} s, {same}", "5 s"
+
+
+def collected_and_resumed(count: int) -> Iterator[Row]:
+    """Collection alone, and a run whose every verdict is there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        variants = expand_variants(VARIANTS, {})[:20]
+        settings = replace(Settings(), report_dir=folder / "reports")
+        files = VerdictFiles(folder / "reports")
+        for number in range(count // len(variants)):
+            path = save(linear(), folder / "zoo" / f"m{number}.onnx")
+            card = card_for(path)
+            for variant in variants:
+                judged = Cell(card, variant, "cpu")
+                files.put(cell(variant.id, model=card.name), content_key(judged, path, settings))
+        command = [sys.executable, "-m", "pytest", "zoo", "-q", "-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
+        (folder / "pytest.ini").write_text("[pytest]\nonnx_model_paths = zoo\n")
+        for word in VARIANTS:
+            command += ["--variant", word]
+        total = count // len(variants) * len(variants)
+        chosen = [*command, "-k", "accuracy"]
+        seconds, _ = timed(folder, [*chosen, "--collect-only"])
+        yield f"{total:,} cells: collected", f"{seconds:.1f} s", "2 s"
+        seconds, last = timed(folder, [*chosen, "--resume", "--report-dir", "reports"])
+        yield f"{total:,} cells: resumed, nothing to do", f"{seconds:.1f} s", "5 s"
+        yield "  pytest said", last[:34], ""
+
+
+def kills(count: int) -> Iterator[Row]:
+    """The test of killed runs, with as many kills."""
+    test = "tests/meta/test_nothing_lost.py::test_a_run_that_is_killed_at_any_moment_has_lost_nothing"
+    environment = {**os.environ, "ONNX_HARNESS_KILLS": str(count)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", test], env=environment, capture_output=True, check=False
+    )
+    yield f"kill -9 at {count} moments: cells lost", "0" if ended.returncode == 0 else "SOME", "0"
+
+
+def jobs_beside_one(zoo: Path) -> Iterator[Row]:
+    """The accuracy of the default matrix, in one process and in two."""
+    seconds = []
+    for jobs in ("1", "2"):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["ONNX_HARNESS_CACHE"] = folder
+            command = [sys.executable, "-m", "pytest", str(zoo), "--benchmark-skip", "-q", "--jobs", jobs]
+            seconds.append(timed(Path.cwd(), [*command, "--report-dir", f"{folder}/reports"])[0])
+    yield f"{zoo}: accuracy, --jobs 2 beside 1", f"{seconds[0] / seconds[1]:.2f}x ({seconds[0]:.0f} s)", "1.8x"
+
+
+def made_up_cells(models: int) -> list[Cell]:
+    """Cells of models that aren't there."""
+    variants = [parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")]
+    cards = [Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx"))) for number in range(models)]
+    return [Cell(card, variant, "cpu") for card in cards for variant in variants]
+
+
+def timed(folder: Path, command: list[str]) -> tuple[float, str]:
+    """The seconds that a command takes, and the last line that it prints."""
+    started = time.perf_counter()
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    lines = (ended.stdout + ended.stderr).strip().splitlines()
+    return time.perf_counter() - started, lines[-1].strip("= ") if lines else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
