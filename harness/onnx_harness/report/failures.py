@@ -24,7 +24,7 @@ _COPIED = (
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is said of a cause.
+    """The text about a cause.
 
     Attributes:
         cell: the one that is shown.
@@ -78,7 +78,9 @@ def _told(cause: Cause, width: int) -> Told:
 
 
 def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
-    lines = [piece for text in explanation for piece in wrapped(printable(text), width, "  ")]
+    lines: list[str] = []
+    for text in explanation:
+        lines += wrapped(printable(text), width, "  ")
     if len(lines) <= MOST_LINES:
         yield from lines
         return
@@ -95,5 +97,5 @@ def _stays(line: str) -> bool:
 
 def _listed(cells: Sequence[CellResult]) -> str:
     names = ", ".join(printable(cell.id) for cell in cells[:MOST_OTHERS])
-    left = len(cells) - MOST_OTHERS
-    return names + (f" and {left} more" if left > 0 else "")
+    more = len(cells) - MOST_OTHERS
+    return f"{names} and {more} more" if more > 0 else names
