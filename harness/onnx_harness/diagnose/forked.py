@@ -31,11 +31,6 @@ class Ended:
     in_time: bool
     status: int
 
-    @property
-    def died(self) -> bool:
-        """Whether it was killed by a signal, or left with an exit code, of its own accord."""
-        return self.in_time and self.status != 0
-
 
 def forked(work: Callable[[Say], None], seconds: float) -> Ended:
     """Run a function in a fork of this process.
@@ -54,7 +49,7 @@ def forked(work: Callable[[Say], None], seconds: float) -> Ended:
         said, in_time = _read(reading, time.monotonic() + seconds)
     finally:
         os.close(reading)
-        if not _has_ended(child):
+        if not wait_briefly(child):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
@@ -77,8 +72,7 @@ def _live(work: Callable[[Say], None], pipe: int) -> None:
     """The life of the forked process: it never returns."""
     code = 1
     try:
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         work(lambda data: _write(pipe, data))
         code = 0
     finally:
@@ -90,8 +84,14 @@ def _write(pipe: int, data: bytes) -> None:
         data = data[os.write(pipe, data) :]
 
 
-def _has_ended(child: int) -> bool:
-    """Whether it ends by itself within the moment that leaving takes after its pipe was closed."""
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def wait_briefly(child: int) -> bool:
+    """Return whether a child ends by itself within the moment that leaving takes after its pipe was closed."""
     deadline = time.monotonic() + 0.2
     while time.monotonic() < deadline:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:

@@ -10,14 +10,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose.forked import Ended, Say, forked
+from onnx_harness.diagnose.fork_server import ForkServer
+from onnx_harness.diagnose.forked import Say, manner_of
 from onnx_harness.diagnose.smaller_case import Case, copied
 from onnx_harness.errors import named as named_error
+from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.simulation import simulated
 from onnx_harness.providers.sessions import LEVELS
@@ -107,22 +110,71 @@ class Sign:
         return self.stage is not Stage.DONE
 
 
-def look(fault: Fault, case: Case, seconds: float) -> Sign | None:
-    """Look at a case in a fork.
+class Observer:
+    """Looks at cases in a fork, which a case may end."""
 
-    Returns:
-        What was seen; None where the model itself doesn't run, or has nothing to compare.
-    """
-    end = forked(lambda say: _look(fault, case, say), seconds)
-    lines = [json.loads(line) for line in end.said.decode().splitlines()]
-    controls = next((line for line in lines if "controlled" in line), None)
-    if controls is None:
-        return None
-    last = lines[-1]
-    right, controlled = controls["right"], controls["controlled"]
-    if "manner" in last:
-        return Sign(Stage(last["stage"]), last["manner"], last["gap"], right, controlled, last["reason"])
-    return Sign(Stage(last["stage"]), _death(end), math.inf, right, controlled, _death(end))
+    def __init__(self, fault: Fault) -> None:
+        """The fault is part of the process before it is forked: it needn't be data."""
+        self.fault = fault
+        self._server = ForkServer(partial(_answer, fault))
+
+    def look(self, case: Case, seconds: float) -> Sign | None:
+        """Look at a case.
+
+        Returns:
+            What was seen; None where the model itself doesn't run, or has nothing to compare.
+        """
+        end = self._server.ask(_packed(case), seconds)
+        lines = [json.loads(line) for line in end.said.decode().splitlines()]
+        controls = next((line for line in lines if "controlled" in line), None)
+        if controls is None:
+            return None
+        last = lines[-1]
+        right, controlled = controls["right"], controls["controlled"]
+        if "manner" in last:
+            return Sign(Stage(last["stage"]), last["manner"], last["gap"], right, controlled, last["reason"])
+        if not end.in_time:
+            words = f"the process did not end within {seconds:.3g} s"
+            return Sign(Stage(last["stage"]), "hang", math.inf, right, controlled, words)
+        return Sign(Stage(last["stage"]), "death", math.inf, right, controlled, manner_of(end.status))
+
+    def compute(self, case: Case, seconds: float) -> dict[str, Any]:
+        """Return every tensor of numbers that the main graph of a case computes, by name."""
+        model = copied(case.model)
+        names = [name for node in model.graph.node for name in node.output if name]
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        end = self._server.ask(_packed(Case(model, case.inputs), values=True), seconds)
+        values: dict[str, Any] = dict(unpack(end.said)) if end.said and end.in_time else {}
+        return values
+
+    def close(self) -> None:
+        """End the fork."""
+        self._server.close()
+
+
+def _packed(case: Case, *, values: bool = False) -> bytes:
+    other = None if case.other is None else _as_array(case.other)
+    return pack({"model": _as_array(case.model), "other": other, "inputs": dict(case.inputs), "values": values})
+
+
+def _as_array(model: onnx.ModelProto) -> Any:
+    return np.frombuffer(model.SerializeToString(), np.uint8)
+
+
+def _answer(fault: Fault, question: bytes, say: Say) -> None:
+    asked = unpack(question)
+    model = onnx.ModelProto.FromString(asked["model"].tobytes())
+    other = None if asked["other"] is None else onnx.ModelProto.FromString(asked["other"].tobytes())
+    case = Case(model, asked["inputs"], other)
+    if not asked["values"]:
+        _look(fault, case, say)
+        return
+    try:
+        outputs = run_once(model, case.inputs, "disable", fault=fault)
+    except Exception:  # sequences among them, or an operator that can't be watched
+        outputs = {}
+    say(pack({name: value for name, value in outputs.items() if _is_numbers(value)}))
 
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:
@@ -139,10 +191,6 @@ def same(whole: Sign, part: Sign | None, half: bool) -> bool:
 def least_gap(whole: Sign, half: bool) -> float:
     """Return the distance from which on outputs count as departing."""
     return _SHARE_OF_HALF * whole.gap if half else min(_SHARE * whole.gap, _LARGE)
-
-
-def _death(end: Ended) -> str:
-    return "death" if end.in_time else "hang"
 
 
 def _look(fault: Fault, case: Case, say: Say) -> None:

@@ -7,20 +7,19 @@ dimensions, attributes, weights, inputs, types and opsets; each change stays whe
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.diagnose import moves
-from onnx_harness.diagnose.forked import Say, forked
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
-from onnx_harness.diagnose.oracle import Fault, Sign, look, run_once, same
-from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of, pruned, redeclared
+from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
+from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
 from onnx_harness.model.inlining import inline_functions
 
 _MOST_BYTES = 1 << 29
@@ -28,7 +27,6 @@ _MOST_BYTES = 1 << 29
 _MOST_GROUPS = 64
 _ROUNDS = 2
 _SLOW, _LEAST_SECONDS = 20.0, 2.0
-_DEATHS = frozenset({"hang", "death"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +60,13 @@ class Reducer:
         whole: what was seen of the whole.
     """
 
-    fault: Fault
+    observer: Observer
     case: Case
     whole: Sign
     sign: Sign
     ends: float
     limit: float
     checks: int = 1
-    values: Mapping[str, Array] = field(default_factory=dict)
 
     def takes(self, case: Case | None) -> bool:
         """Check a case, and keep it where it fails as the whole does.
@@ -93,8 +90,8 @@ class Reducer:
         if case is None:
             return None
         self.checks += 1
-        sign = look(self.fault, case, self.limit)
-        return sign if same(self.whole, sign, self.fault.halves) else None
+        sign = self.observer.look(case, self.limit)
+        return sign if same(self.whole, sign, self.observer.fault.halves) else None
 
     def first(self, cases: Iterable[Case]) -> bool:
         """Keep the first of the cases that fails; whether there is one."""
@@ -122,28 +119,34 @@ def smallest(
         The smallest case found in time; None where the whole doesn't fail in a check, or is too large.
     """
     started = time.monotonic()
-    ends = started + seconds
     if sum(model.ByteSize() for model in case.models) > _MOST_BYTES:
         return None
     case = Case(inline_functions(copied(case.model)), case.inputs, case.other)
-    whole = look(fault, case, min(_SLOW, seconds))
-    if whole is None or not whole.fails:
-        return None
-    limit = _SLOW if whole.manner != "hang" else _LEAST_SECONDS
-    reducer = Reducer(fault, case, whole, whole, ends, limit)
-    replaced = False
+    observer = Observer(fault)
     try:
-        _reduce(reducer, hints)
-    except OutOfBudget:
-        pass
-    if public:
-        reducer.ends = max(reducer.ends, time.monotonic() + _SLOW)
-        try:
-            replaced = _publish(reducer)
-        except OutOfBudget:
-            pass
+        whole = observer.look(case, min(_SLOW, seconds))
+        if whole is None or not whole.fails:
+            return None
+        limit = _LEAST_SECONDS if whole.manner == "hang" else _SLOW
+        reducer = Reducer(observer, case, whole, whole, started + seconds, limit)
+        replaced = _reduced(reducer, hints, public)
+    finally:
+        observer.close()
     taken = time.monotonic() - started
     return Reduced(reducer.case, whole, reducer.sign, reducer.checks, taken, replaced)
+
+
+def _reduced(reducer: Reducer, hints: Sequence[int], public: bool) -> bool:
+    """Reduce as far as time allows; whether the weights and inputs that are left were replaced."""
+    with contextlib.suppress(OutOfBudget):
+        _reduce(reducer, hints)
+    if not public:
+        return False
+    reducer.ends = max(reducer.ends, time.monotonic() + _SLOW)
+    try:
+        return _publish(reducer)
+    except OutOfBudget:
+        return False
 
 
 def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
@@ -178,29 +181,10 @@ def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:
 
 
 def _values(reducer: Reducer) -> dict[str, Array]:
-    """Return what the case computes, its inputs and its weights: by name."""
-    return computed(reducer.case, reducer.fault)
-
-
-def computed(case: Case, fault: Fault, seconds: float = 60.0) -> dict[str, Array]:
-    """Return every tensor of numbers that the main graph of a case computes, with its inputs and weights, by name."""
-
-    def work(say: Say) -> None:
-        names = [name for node in case.model.graph.node for name in node.output if name]
-        model = copied(case.model)
-        del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        try:
-            outputs = run_once(model, case.inputs, "disable", fault=fault)
-        except Exception:  # sequences among them, or an operator that can't be watched
-            outputs = run_once(case.model, case.inputs, "disable", fault=fault)
-        say(pack({name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}))
-
-    end = forked(work, seconds)
-    values: dict[str, Array] = dict(unpack(end.said)) if end.said and end.in_time else {}
-    values = {name: array for name, array in values.items() if array.dtype.kind in "biuf"}
+    """Return what the case computes, its inputs and its weights, by name."""
+    case = reducer.case
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer}
-    return {**weights, **values, **case.inputs}
+    return {**weights, **reducer.observer.compute(case, _SLOW), **case.inputs}
 
 
 def _nodes(reducer: Reducer, hints: Sequence[int]) -> None:
