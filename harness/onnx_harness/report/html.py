@@ -21,6 +21,8 @@ import jinja2
 from markupsafe import Markup
 
 from onnx_harness.report import diagnosed, figures, matrix, shipping
+from onnx_harness.report.background import NOTHING as NOTHING_ELSE
+from onnx_harness.report.background import Background, since
 from onnx_harness.report.causes import causes
 from onnx_harness.report.causes import sentence as of_causes
 from onnx_harness.report.escape import printable
@@ -62,7 +64,12 @@ _SYMBOLS = {
 }
 
 
-def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
+def page(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING_ELSE,
+) -> str:
     """Return the report as one HTML file."""
     failures = [cell for cell in cells if cell.status in BAD]
     grouped = causes(failures)
@@ -73,6 +80,7 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
         "report.html.j2",
         verdict=verdict(cells),
         state="bad" if failures or not cells else "good",
+        since=since(background, run, cells),
         run=run,
         cells=cells,
         failures=failures,
