@@ -1,4 +1,4 @@
-"""What a report knows beside its run: the run before."""
+"""What a report knows beside its run: the run before, and the nights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from onnx_harness.report import changes, figures
 from onnx_harness.report.changes import Change
+from onnx_harness.report.trends import Trend, standing
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
@@ -31,9 +32,11 @@ class Background:
 
     Attributes:
         before: the latest earlier run that has a cell in common, or None.
+        trends: the nights of the run's cells.
     """
 
     before: Results | None = None
+    trends: tuple[Trend, ...] = ()
 
 
 NOTHING = Background()
@@ -68,6 +71,12 @@ def since(background: Background, run: RunInfo, cells: Sequence[CellResult]) -> 
         if kind in grouped and kind not in {"gone", "new"}
     }
     return Since(before.run, _sentence(grouped), named, changes.moved(before.run, run))
+
+
+def standings(background: Background) -> dict[str, str]:
+    """Return since when each cell ends as it does, by id; nothing of cells without a past."""
+    said = {trend.cell_id: standing(trend.nights) for trend in background.trends}
+    return {name: text for name, text in said.items() if text}
 
 
 def _sentence(grouped: dict[str, list[Change]]) -> str:

@@ -20,9 +20,9 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import diagnosed, figures, matrix, shipping
+from onnx_harness.report import diagnosed, figures, matrix, shipping, trends
 from onnx_harness.report.background import NOTHING as NOTHING_ELSE
-from onnx_harness.report.background import Background, since
+from onnx_harness.report.background import Background, since, standings
 from onnx_harness.report.causes import causes
 from onnx_harness.report.causes import sentence as of_causes
 from onnx_harness.report.escape import printable
@@ -43,6 +43,7 @@ POLICY = (
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
+MOST_TRENDS = 40
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -54,6 +55,16 @@ DIGITS = 5
 FAITHFUL_L2 = 4.0
 """How many times what explains it an output may depart and be called faithful; the verdict's
 own."""
+
+_AXIS = {
+    "width": trends.WIDTH,
+    "height": trends.HEIGHT,
+    "left": trends.LEFT,
+    "right": trends.WIDTH - trends.RIGHT,
+    "top": trends.TOP,
+    "floor": trends.HEIGHT - trends.BOTTOM,
+}
+"""Of the plots of nights, for the template."""
 
 _SYMBOLS = {
     Status.PASS: "✓",
@@ -76,6 +87,8 @@ def page(
     heats = [matrix.heat(cell) for cell in cells]
     shown = matrix.measures(heats)
     plots = scatters(cells)
+    drawn = [trend for trend in background.trends if trend.is_drawn]
+    drawn.sort(key=trends.gravity, reverse=True)
     return render(
         "report.html.j2",
         verdict=verdict(cells),
@@ -95,9 +108,12 @@ def page(
         plots=plots[:MOST_PLOTS],
         more_plots=len(plots) - MOST_PLOTS,
         plot={"width": WIDTH, "height": HEIGHT, "left": LEFT},
+        trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
+        more_trends=len(drawn) - MOST_TRENDS,
+        axis=_AXIS,
         models=models,
         notes=_notes(cells),
-        data=_packed(_data(run, cells, models, heats)),
+        data=_packed(_data(run, cells, models, heats, standings(background))),
     )
 
 
@@ -172,6 +188,7 @@ def _data(
     cells: Sequence[CellResult],
     models: Mapping[str, ModelHeader],
     heats: Sequence[Mapping[str, Heat]],
+    standing: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the data of the page's script: cells as in results.json, with figures as text."""
     return {
@@ -183,6 +200,7 @@ def _data(
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
                 "timing": figures.timing(cell),
+                "standing": standing.get(cell.id, ""),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnx_harness.errors import ResultsError
+from onnx_harness.gate.trends import trends
 from onnx_harness.report.background import NOTHING, Background
 from onnx_harness.results import history
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.history import History, NightFigures
+from onnx_harness.results.levels import FOLDER, read_levels
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
 
@@ -31,9 +33,12 @@ def background(report_dir: Path, run: RunInfo, cells: Sequence[CellResult]) -> B
     try:
         with History(database) as past:
             nights = past.nights(run.id, last=MOST_RUNS)
-            return Background(_before(past, nights, run, {cell.id for cell in cells}))
+            by_id = {cell.id: cell for cell in cells}
+            before = _before(past, nights, run, set(by_id))
+            levels = [*past.accepted(), *read_levels(report_dir / FOLDER).values()]
     except ResultsError:  # a report without a past is better than none; the run said what is wrong
         return NOTHING
+    return Background(before, tuple(trends(nights, by_id, levels)))
 
 
 def _before(past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]) -> Results | None:
