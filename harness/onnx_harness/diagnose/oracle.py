@@ -75,8 +75,9 @@ class Fault:
             chosen = set(self.parts) - set(off)
             left = tuple(name for name in parts.names(model, step.options) if name not in chosen)
             step = replace(step, options=parts.without(step.options, left)) if left else step
+        samples = [case.inputs] if step.transform.calibrated else []
         with remarks():
-            return step(model)
+            return step(model, samples)
 
     @property
     def halves(self) -> bool:
