@@ -57,7 +57,8 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
         shown = call is not None and _attempt(made, fault, reduced, call)
         if not shown:
             call = None
-            _models(made, fault, reduced)
+            if not fault.runtime:
+                _models(made, fault, reduced)
             shown = _attempt(made, fault, reduced, None)
         (made / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
         _place(made, folder)
@@ -215,8 +216,8 @@ def _issue(fault: Fault, reduced: Reduced, call: Call | None, sentence: str) -> 
         "## Controls",
         "",
         f"- `python {SCRIPT} --control`, {_control_words(fault, call)}: right, {sign.right:.2g} apart.",
-        f"- Each of {reduced.checks} smaller models was checked in the same way, the fault taken away: this one",
-        "  fails as the whole model does.",
+        f"- {reduced.checks} models were checked on the way down, each with the fault and with it taken away. This",
+        "  one fails as the whole model does, and is right without the fault.",
         "",
     ]
     return "\n".join(lines)
