@@ -118,7 +118,7 @@ def _script(fault: Fault, reduced: Reduced, call: Call | None) -> str:
         title=f"{_title(fault, call)}: {_seen(reduced)}",
         needs=_needs(call),
         control_words=_control_words(fault, call),
-        seconds=10 if reduced.sign.manner == "hang" else _SECONDS,
+        seconds=5 if reduced.sign.manner == "hang" else _SECONDS,
         bound=repr(bound_of(reduced)),
         level=repr(LEVELS[fault.level]),
         disabled=repr(fault.disabled),

@@ -180,7 +180,11 @@ def _answer(fault: Fault, question: bytes, say: Say) -> None:
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:
     """Return whether a part fails as the whole did, and is right with the fault taken away where the whole is."""
-    if part is None or not part.fails or (part.stage, part.manner) != (whole.stage, whole.manner):
+    if part is None or not part.fails or part.stage is not whole.stage:
+        return False
+    # What isn't finite may be hidden behind a Sigmoid: a part that lacks it shows the same.
+    spread = (whole.manner, part.manner) == ("values", "not finite")
+    if part.manner != whole.manner and not spread:
         return False
     if whole.controlled and not part.controlled:
         return False

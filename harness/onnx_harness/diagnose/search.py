@@ -37,8 +37,8 @@ _MOST_DEATHS = 8
 _SHRINK_SECONDS = 8.0
 # A larger set of nodes isn't the cause, it's the whole conversion.
 _MOST_NAMED = 8
-# Of what is left: writing the smallest model and running its script takes the rest.
-_REDUCTION_SHARE = 0.7
+# Of what is left: writing the smallest model and running its script, which may hang, takes the rest or a little more.
+_REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
 
 
 @dataclass(slots=True)
@@ -163,13 +163,16 @@ class Search:
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
 
-    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False) -> Answer:
+    def ask(
+        self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0
+    ) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
 
         Args:
             function: of the question and ``args``.
             args: further arguments.
             patient: it may take all that is left of the budget, and not a trial's share.
+            grace: seconds that it may take beyond the budget, for what is written at its end.
 
         Raises:
             OutOfBudget: there is no time left.
@@ -183,7 +186,7 @@ class Search:
             self._preparing = self._preparing or time.monotonic() - started
         worker = self._started_worker()
         share = self.left if patient else min(self._trial_seconds, self.left)
-        limit = max(share, _LEAST_HANG_SECONDS)
+        limit = max(share, _LEAST_HANG_SECONDS) + grace
         worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
         try:
             return worker.call(function, self.question, *args)
@@ -303,10 +306,12 @@ class Search:
 
     def _hasten(self, whole: Trial) -> None:
         """Let no trial hang much longer than the untouched model takes."""
-        started = time.monotonic()
-        if not self.trial(replace(whole, count=0)).fails:
-            taken = time.monotonic() - started
-            self._trial_seconds = max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
+        if self.trial(replace(whole, count=0)).fails:
+            return
+        started = time.monotonic()  # the first trial of a fresh worker has everything to load
+        self.trial(replace(whole, count=0, attempt=1))
+        taken = time.monotonic() - started
+        self._trial_seconds = min(self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken))
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)
@@ -517,11 +522,12 @@ class Search:
         place = (self.trial(base).places or failure.places or (0,))[0]
         sentence = sentences.sentence(self.findings, self.question, self._seconds)
         share = self.left * _REDUCTION_SHARE
+        limit = self._trial_seconds if failure.manner == "hang" else None
         order = smallest_case.Order(
-            base, self.findings.cause, failure.stage, place, sentence, share, self._folder, self._public
+            base, self.findings.cause, failure.stage, place, sentence, share, self._folder, self._public, limit
         )
         try:
-            answer = self.ask(smallest_case.reduce_failure, order, patient=True)
+            answer = self.ask(smallest_case.reduce_failure, order, patient=True, grace=_WRITING_SECONDS)
         except OutOfBudget:
             return
         except Exception as error:  # what can't be cut or written is no smaller

@@ -34,6 +34,7 @@ class Order:
         seconds: that it may take.
         folder: to write.
         public: replace names, weights and inputs.
+        limit: seconds after which a check counts as hanging; None: the reduction's own.
     """
 
     trial: Trial
@@ -44,6 +45,7 @@ class Order:
     seconds: float
     folder: Path
     public: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def reduce_failure(question: Question, order: Order) -> Answer:
     case = _whole(bench, order, fault)
     if fault is None or case is None:
         return Answer(None, "the failure has no model of its own to reduce")
-    reduced = smallest(fault, case, order.seconds, public=order.public)
+    reduced = smallest(fault, case, order.seconds, public=order.public, limit=order.limit)
     if reduced is None or reduced.sign.stage is not order.stage:
         return Answer(None, "no smaller model: a part of the cell doesn't fail by itself as the cell does")
     return _written(order, fault, reduced, len(case.model.graph.node))
