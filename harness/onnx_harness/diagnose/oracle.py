@@ -224,7 +224,9 @@ def _controls(fault: Fault) -> list[tuple[str, ...]]:
     return [(name,) for name in fault.parts[:4]]
 
 
-def _seen(fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any) -> dict[str, Any]:
+def _seen(
+    fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any
+) -> dict[str, Any]:
     """Return the line on one run: with the fault where ``off`` is None, else without what it names."""
     stage = Stage.TRANSFORM
     try:

@@ -163,9 +163,7 @@ class Search:
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
 
-    def ask(
-        self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0
-    ) -> Answer:
+    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
 
         Args:

@@ -164,5 +164,3 @@ def _behind(graph: onnx.GraphProto, value: str, known: set[str]) -> list[int]:
         chosen.append(at)
         needed |= {name for name in reads(node) if name not in known}
     return chosen[::-1]
-
-
