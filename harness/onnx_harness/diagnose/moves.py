@@ -290,4 +290,3 @@ def random_like(array: Array, number: int) -> Array:
     scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
     scale = 2.0 ** np.round(np.log2(scale)) if np.isfinite(scale) else 1.0
     return np.asarray(generator.uniform(-scale, scale, array.shape)).astype(array.dtype)
-

@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 29
 """Of the values of all nodes, and of a model: larger ones aren't reduced."""
 _MOST_GROUPS = 64
 _ROUNDS = 2
-_SLOW, _LEAST_SECONDS = 20.0, 2.0
+_SLOW = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,13 @@ class Reducer:
 
 
 def smallest(
-    fault: Fault, case: Case, seconds: float, *, public: bool = False, hints: Sequence[int] = ()
+    fault: Fault,
+    case: Case,
+    seconds: float,
+    *,
+    public: bool = False,
+    limit: float | None = None,
+    hints: Sequence[int] = (),
 ) -> Reduced | None:
     """Find the smallest case that fails for the same cause.
 
@@ -113,6 +119,7 @@ def smallest(
         case: the whole.
         seconds: that it may take.
         public: replace names, weights and inputs.
+        limit: seconds after which a check counts as hanging.
         hints: positions of nodes that are suspected: they are tried first.
 
     Returns:
@@ -124,10 +131,10 @@ def smallest(
     case = Case(inline_functions(copied(case.model)), case.inputs, case.other)
     observer = Observer(fault)
     try:
-        whole = observer.look(case, min(_SLOW, seconds))
+        limit = min(_SLOW, seconds) if limit is None else limit
+        whole = observer.look(case, limit)
         if whole is None or not whole.fails:
             return None
-        limit = _LEAST_SECONDS if whole.manner == "hang" else _SLOW
         reducer = Reducer(observer, case, whole, whole, started + seconds, limit)
         replaced = _reduced(reducer, hints, public)
     finally:

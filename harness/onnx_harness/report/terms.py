@@ -114,6 +114,22 @@ TERMS: dict[str, Term] = {
         "of its inputs as the candidate runs is inherited.",
         "The cause of a failure",
     ),
+    "night": Term(
+        "nights",
+        "Each run of the history on this processor. Time is counted in that of the pinned "
+        "reference, which slows with the machine; without one, in that of the baseline.",
+        "Every night",
+    ),
+    "level": Term(
+        "accepted level",
+        "What a cell took when somebody last said that it is as it should be.",
+        "Every night",
+    ),
+    "change_point": Term(
+        "change point",
+        "A night at which the level of a cell's times seems to have moved. Advice, no verdict.",
+        "Every night",
+    ),
     "vacuous": Term(
         "vacuous",
         "The comparison could not have failed: the output doesn't react to the inputs.",

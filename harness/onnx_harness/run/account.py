@@ -15,6 +15,7 @@ from onnx_harness.report.write import SUMMARY, write_reports
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
 from onnx_harness.results.run import RunInfo
+from onnx_harness.run.background import background
 
 
 class Account:
@@ -69,7 +70,9 @@ class Account:
         if not self._cells and (self._dir / SUMMARY).is_file():
             return  # nothing was judged: the last run's report stays
         try:
-            write_reports(self._dir, self._run, list(self._cells.values()), self._models)
+            cells = list(self._cells.values())
+            past = background(self._dir, self._run, cells)
+            write_reports(self._dir, self._run, cells, self._models, past)
             if self._cases:
                 backend_suite.write(self._dir, self._run.versions, self._of_suite())
         except ResultsError as error:
