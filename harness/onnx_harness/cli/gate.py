@@ -9,7 +9,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli import DONE, NEGATIVE, UNDONE
 from onnx_harness.cli.common import add_json, settings_of
 from onnx_harness.cli.show import console, error_console, text, write_json
 from onnx_harness.errors import ResultsError, UsageError
@@ -42,6 +42,7 @@ verdicts, and the exit codes of `onnx-harness gate`:
   {NEGATIVE}    FAIL: a cell vanished, newly fails, is slower for two nights, less accurate, larger, or placed elsewhere
   {INCONCLUSIVE}    INCONCLUSIVE: slower for one night, which the next decides; or too noisy to be seen
   {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference
+  {UNDONE}    no verdict: a file can't be read or written, or the reference environment can't be made
 A run has the gravest verdict of its cells: FAIL, then INVALID, then INCONCLUSIVE.
 
 latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts
@@ -58,7 +59,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY")
     parser.add_argument("--issue", type=Path, metavar="FILE", help="where not PASS, write the text of an issue to it")
-    parser.set_defaults(run=judge)
+    parser.set_defaults(run=judge, undone=UNDONE)
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", title="commands")
     summary = "make the latest run's state the accepted level; accept a lock file for the reference"
     moving = commands.add_parser("accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
