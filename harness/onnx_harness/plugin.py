@@ -473,6 +473,7 @@ class _Reporter:
         self._config = config
         self._account: Account | None = None
         self._verdicts = 0
+        self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
 
@@ -503,7 +504,10 @@ class _Reporter:
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if cells and not broken:
+            from onnx_harness.run.selection import planned_cells
+
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            self._planned = planned_cells(cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
         ended = yield
@@ -647,10 +651,12 @@ class _Reporter:
         if self._account is None:
             from onnx_harness.results.run import gather
             from onnx_harness.run.account import Account
+            from onnx_harness.run.selection import selection
 
             settings = _settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, _runner_of(self._config).devices)
+            run = replace(run, selection=selection(self._config, settings), planned=self._planned)
             if _shard in self._config.stash:
                 run = replace(run, shards=(self._config.stash[_shard],))
             self._account = Account(settings.report_dir, run)

@@ -16,6 +16,7 @@ from onnx_harness.errors import ResultsError, UsageError
 from onnx_harness.gate import environment, models
 from onnx_harness.gate.accept import accept
 from onnx_harness.gate.decide import MAX_AGE, gate
+from onnx_harness.gate.nights import BETWEEN_NIGHTS
 from onnx_harness.report.gate import issue, lines, page
 from onnx_harness.results.codec import encode
 from onnx_harness.results.files import cannot_write, replace_text
@@ -41,12 +42,14 @@ verdicts, and the exit codes of `onnx-harness gate`:
   {DONE}    PASS: every cell is as it was accepted
   {NEGATIVE}    FAIL: a cell vanished, newly fails, is slower for two nights, less accurate, larger, or placed elsewhere
   {INCONCLUSIVE}    INCONCLUSIVE: slower for one night, which the next decides; or too noisy to be seen
-  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference
+  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference,
+       or a run of some of the accepted cells
   {UNDONE}    no verdict: a file can't be read or written, or the reference environment can't be made
 A run has the gravest verdict of its cells: FAIL, then INVALID, then INCONCLUSIVE.
 
 latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts
 as slow only if both measurements say so; it's INVALID where the second is missing, or nothing can rest on the readings.
+Nights are at least {BETWEEN_NIGHTS // timedelta(hours=1)} hours apart: of runs that are closer, the latest counts.
 """
 
 
@@ -57,6 +60,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument("--all", action="store_true", dest="everything", help="list the cells that pass, too")
     parser.add_argument("--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)")
+    parser.add_argument(
+        "--same-night", action="store_true", help="runs within hours of each other count as nights, too"
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY")
     parser.add_argument("--issue", type=Path, metavar="FILE", help="where not PASS, write the text of an issue to it")
     parser.set_defaults(run=judge, undone=UNDONE)
@@ -87,7 +93,8 @@ def judge(args: argparse.Namespace) -> int:
     try:
         levels = read_levels(folder / FOLDER)
         with _history(folder) as history:
-            report = gate(history, levels, only=args.provider, max_age=args.max_age)
+            between = timedelta(0) if args.same_night else BETWEEN_NIGHTS
+            report = gate(history, levels, only=args.provider, max_age=args.max_age, between_nights=between)
     except ResultsError as error:
         finding = Finding(Outcome.INVALID, "history", str(error))
         report = GateReport(Outcome.INVALID, None, (finding,), ())
