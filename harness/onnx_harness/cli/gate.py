@@ -9,11 +9,12 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from onnx_harness import providers
 from onnx_harness.cli import DONE, NEGATIVE, UNDONE
 from onnx_harness.cli.common import add_json, settings_of
 from onnx_harness.cli.show import console, error_console, text, write_json
 from onnx_harness.errors import ResultsError, UsageError
-from onnx_harness.gate import environment, models
+from onnx_harness.gate import environment, models, scaffold
 from onnx_harness.gate.accept import accept
 from onnx_harness.gate.decide import MAX_AGE, gate
 from onnx_harness.gate.nights import BETWEEN_NIGHTS
@@ -85,6 +86,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
     making.add_argument("--lock", metavar="NAME", default=LOCK_NAME, help=f"in baselines/ (default: {LOCK_NAME})")
     _add_place(making)
     making.set_defaults(run=make_reference)
+    summary = "begin a gate in this repository: the lock file, a nightly workflow, the commands of a night"
+    beginning = commands.add_parser("init", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    beginning.add_argument("models", metavar="MODEL", nargs="*", help="folders, .onnx files, cards (default: models)")
+    beginning.add_argument("--gitlab", action="store_true", help="a pipeline for GitLab (default: for GitHub)")
+    beginning.add_argument("--provider", metavar="NAME", default="cpu", help="execution provider (default: cpu)")
+    beginning.add_argument("--report-dir", type=Path, metavar="DIR", help="where runs write (default: reports)")
+    beginning.set_defaults(run=begin)
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -149,6 +157,37 @@ def make_reference(args: argparse.Namespace) -> int:
         for sha256 in (level.cell.model_sha256, level.cell.pinned.model_sha256 if level.cell.pinned else "")
     }
     models.forget(args.path / models.FOLDER, wanted)
+    return DONE
+
+
+def begin(args: argparse.Namespace) -> int:
+    """Write the first files of a gate."""
+    provider = providers.get(args.provider).name
+    reports = settings_of(args, "report_dir").report_dir or Path("reports")
+    models = args.models or ["models"]
+    missing = [model for model in models if not Path(model).exists()]
+    if missing:
+        raise UsageError(f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files or cards")
+    scaffolding = scaffold.plan(models, provider, reports, gitlab=args.gitlab, root=Path.cwd())
+    scaffold.write(scaffolding)
+    out = console()
+    for path in scaffolding.files:
+        out.print(text(f"wrote {os.path.relpath(path)}"), soft_wrap=True)
+    if scaffolding.omitted:
+        names = ", ".join(scaffolding.omitted)
+        out.print(text(f"not in the lock file, since they come from a folder or an address: {names}"), soft_wrap=True)
+    commands = scaffolding.commands
+    lines = [
+        "a night:",
+        f"  {commands.reference}",
+        f"  {commands.matrix}",
+        f"  {commands.gate}",
+        "the first night, before the third, once you have looked at the run:",
+        f'  {commands.accept} --why "the first night"',
+        f"then commit the files above and the accepted levels, and have git ignore {scaffold.REFERENCE}",
+    ]
+    for line in lines:
+        out.print(text(line), soft_wrap=True)
     return DONE
 
 
