@@ -358,7 +358,10 @@ def _onnx_record(request: pytest.FixtureRequest) -> Callable[..., None]:
     cell = request.node.callspec.params["onnx_cell"]
 
     def record(result: CellResult, *, reused: bool = False) -> None:
+        from onnx_harness.report.junit import properties
+
         request.node.stash[_result] = result
+        request.node.user_properties.extend(properties(result))
         request.node.stash[_entry] = past.entry(cell, reused=reused)
 
     return record
@@ -440,8 +443,10 @@ class _Said:
 
     def toterminal(self, writer: Any) -> None:
         """Write the lines."""
+        from onnx_harness.report.github import inert
+
         for line in self._cause.lines:
-            writer.line(line)
+            writer.line(inert(line))
 
 
 def _shown(report: pytest.TestReport, cause: Told) -> pytest.TestReport:
@@ -583,10 +588,12 @@ class _Reporter:
 
         if note := fallback_note():
             terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
+        from onnx_harness.report.github import inert
+
         details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
         for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0, details=details):
             markup = {line.style: True} if line.style else {}
-            terminalreporter.write_line(line.text, **markup)
+            terminalreporter.write_line(inert(line.text), **markup)
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
@@ -660,7 +667,16 @@ class _Reporter:
             if _shard in self._config.stash:
                 run = replace(run, shards=(self._config.stash[_shard],))
             self._account = Account(settings.report_dir, run)
+            self._add_automation(settings)
         return self._account
+
+    def _add_automation(self, settings: Settings) -> None:
+        """Register what writes for machines, now that there is something to write."""
+        from onnx_harness.run.automation import Automation, on_github
+
+        if settings.sarif is not None or on_github():
+            automation = Automation(lambda: self._account, settings.sarif)
+            self._config.pluginmanager.register(automation, "onnx-harness-automation")
 
 
 @cache
