@@ -227,6 +227,7 @@ class Settings:
         trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
+        sarif: file that the failing cells are written to as SARIF; None writes none.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
@@ -333,6 +334,10 @@ class Settings:
             _PATH, "virtual environment with the last accepted versions: each cell runs there too, in lockstep", "PATH"
         ),
     )
+    sarif: Path | None = field(
+        default=None,
+        metadata=_option(_PATH, "write the failing cells there as SARIF 2.1.0", "FILE"),
+    )
     sensitivity: bool = field(
         default=False,
         metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
@@ -414,7 +419,7 @@ def read_project(folder: Path) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise UsageError(f"[{TABLE}] of {file} should be a table, but '{part}' is {table!r}")
     values = {key: _value(key, value) for key, value in table.items()}
-    for key in ("report_dir", "gate_reference"):
+    for key in ("report_dir", "gate_reference", "sarif"):
         if key in values:
             values[key] = folder / str(values[key])
     return values
