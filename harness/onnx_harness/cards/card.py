@@ -31,7 +31,7 @@ _PLACEMENT = ("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
 _RECORDED = ("fail", "note")
 _SECTIONS = (
     *("model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "recorded", "fp16"),
-    "known_failure",
+    *("known_failure", "custom_ops"),
 )
 _CPU = "cpu"  # the provider that every other falls back to
 
@@ -189,6 +189,7 @@ class Card:
         recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
             ``fail``, of its ``original`` cell, or ``note``.
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16 leaves in float32.
+        custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
@@ -206,6 +207,7 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    custom_ops: tuple[Path, ...] = ()
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -300,6 +302,7 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        custom_ops=_custom_ops(card),
     )
 
 
@@ -440,6 +443,13 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _custom_ops(card: Section) -> tuple[Path, ...]:
+    names = card.scalars("custom_ops")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise card.error("custom_ops", f"is {list(names)!r}, but should list files of libraries")
+    return tuple((card.file.parent / str(name)).absolute() for name in names)
 
 
 def _placement(section: Section) -> PlacementSpec:
