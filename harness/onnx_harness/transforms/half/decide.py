@@ -111,6 +111,19 @@ class Halving:
         if self._request.force_initializers:
             self.halves.update(name for name in held if name in self.floats)
 
+    def computes_in_half(self) -> bool:
+        """Whether a node reads or makes what was float32 in the half type; Casts and constants aside."""
+        return any(
+            self._reads_half(step) or not self.halves.isdisjoint(step.outs)
+            for step in self._reading.floating
+            if step.op not in _SOURCES
+        )
+
+    def _reads_half(self, step: Step) -> bool:
+        wants = step.want if isinstance(step.want, tuple) else (step.want,) * len(step.ins)
+        places = zip(step.ins, wants, strict=True)
+        return any(want == self.half and name in self.floats for name, want in places)
+
     def outside(self, name: str) -> int:
         """The type in which the caller gives or takes an input or output of the model that was float32."""
         keeps = self._keep_io_types if isinstance(self._keep_io_types, bool) else name in self._keep_io_types
