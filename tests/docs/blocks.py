@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx_harness import providers, transforms
 from onnx_harness.cards.card import FAILING_STAGES
-from onnx_harness.cards.keys import TABLES, Key, Table
+from onnx_harness.cards.keys import TABLES, TOP_KEYS, Key, Table
 from onnx_harness.cell.matrix import DEFAULT, GROUPS
 from onnx_harness.inputs.values.generators import GENERATORS
 from onnx_harness.settings import OPTIONS, Option, Settings
@@ -29,12 +29,14 @@ _SHOWN_FORMS = 8
 
 
 def card_keys() -> str:
-    """Return a section for each table of a card."""
-    return "\n\n".join(map(_card_table, TABLES.values()))
+    """Return a section for each table of a card, and one for the keys above them."""
+    top = Table("above the first table", "Keys of the whole card.", TOP_KEYS)
+    return "\n\n".join([_card_table(top), *map(_card_table, TABLES.values())])
 
 
 def _card_table(described: Table) -> str:
-    parts = [f"### {code(described.heading)}", described.meaning]
+    heading = code(described.heading) if described.heading.startswith("[") else described.heading.capitalize()
+    parts = [f"### {heading}", described.meaning]
     if described.keys:
         parts.append(table(("key", "value", "meaning", "default"), [_card_row(key) for key in described.keys]))
     return "\n\n".join(parts)

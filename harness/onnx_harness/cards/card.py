@@ -270,7 +270,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow(*TABLES, *TOP_KEYS)
+    card.allow(*TABLES, *(key.name for key in TOP_KEYS))
     model = card.section("model")
     model.allow(*names_of("model"))
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}

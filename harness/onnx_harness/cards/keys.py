@@ -60,8 +60,15 @@ _BOUNDS = (
     Key("signed_zero", "true or false", "-0 instead of 0 is a failure", "true; false for INT8"),
 )
 
-TOP_KEYS = ("custom_ops",)
-"""The keys that stand above the tables; docs/cards.md tells them in its prose."""
+TOP_KEYS = (
+    Key(
+        "custom_ops",
+        "list",
+        "libraries of custom operators, relative to the card; every session of the model gets them",
+        "none",
+    ),
+)
+"""The keys above the first table."""
 
 TABLES: Mapping[str, Table] = {
     "model": Table(
