@@ -24,6 +24,7 @@ from onnx_harness.settings import Settings
 # What names, places or speeds up a run, and decides no verdict.
 _NOT_DECIDING = frozenset(
     {"provider", "variant", "variants", "report_dir", "jobs", "shard", "resume", "latency_budget", "gate_reference"}
+    | {"worst_first"}
 )
 
 
