@@ -24,8 +24,8 @@ from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subj
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
-from onnx_harness.judging.mends import mend_of
 from onnx_harness.judging.last_bits import exact_sums
+from onnx_harness.judging.mends import mend_of
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
 from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
