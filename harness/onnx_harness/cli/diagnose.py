@@ -22,7 +22,7 @@ from onnx_harness.settings import Settings, nearest_settings
 if TYPE_CHECKING:
     from onnx_harness.results.diagnosis import Diagnosis
 
-KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
+KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops", "cell_timeout", "cell_memory")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

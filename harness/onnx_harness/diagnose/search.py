@@ -18,6 +18,7 @@ from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.isolate import RISK, Worker
+from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest, Spent
 from onnx_harness.transforms import Precision
@@ -187,7 +188,7 @@ class Search:
         limit = max(share, _LEAST_HANG_SECONDS) + grace
         worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
         try:
-            return worker.call(function, self.question, *args)
+            return worker.call(WithLibraries(self.question.task.custom_ops, function), self.question, *args)
         except WorkerDied:
             self._cold = True
             raise
@@ -262,7 +263,7 @@ class Search:
             worker = self._started_worker()
             worker.limit(self.question.task.settings.cell_timeout)
             try:
-                worker.call(trials.warm, self.question)
+                worker.call(WithLibraries(self.question.task.custom_ops, trials.warm), self.question)
             except WorkerDied as death:
                 if death.stage.startswith(RISK):
                     continue

@@ -126,8 +126,8 @@ class Worker:
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process.
 
-        The call travels by pickle; what comes back is data (`onnx_harness.isolate.answers`), since the process has opened
-        an untrusted model by then.
+        The call travels by pickle; what comes back is data (`onnx_harness.isolate.answers`), since
+        the process has opened an untrusted model by then.
 
         Raises:
             ValueError: the worker is closed.
