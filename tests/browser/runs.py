@@ -14,6 +14,7 @@ from onnx_harness.results.cells import (
     Stage,
     Status,
 )
+from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest
 from tests.unit.results_examples import cell, full_latency, output, sensitivity
 
 VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16.io32")
@@ -81,6 +82,15 @@ def failing() -> list[CellResult]:
     return cells
 
 
+def _diagnosis(number: int, path: str) -> Diagnosis:
+    node = NodeCause(f"/layer.{number}/Exp", "Exp", 0.031, 1.2e-6)
+    sentence = f"step fp16: node '{node.name}' (Exp) overflows in float16 on input set 'large'"
+    evidence = ("the original passes", "fp16 alone fails", "without /layer.0/Exp it passes")
+    cause = Cause(transform="fp16", rules=(node.name,), node=node, input_set="large")
+    mend = Mend("fp16(op_block_list=['Exp'])", verified=True)
+    return Diagnosis(sentence, cause, Smallest(path, 1, 17), mend, evidence=evidence, found=True)
+
+
 def _failed(number: int, reason: str, stage: Stage) -> CellResult:
     variant, model = VARIANTS[number % 5 + 1], f"failing_{number // 5}"
     placement = PlacementRecord("CUDAExecutionProvider", {"CUDAExecutionProvider": 328}, {"NonZero": 3}, 0.99)
@@ -92,6 +102,7 @@ def _failed(number: int, reason: str, stage: Stage) -> CellResult:
         stage=stage,
         reason=reason,
         placement=placement,
+        diagnosis=_diagnosis(number, f"reports/repro/{model}") if stage is Stage.COMPARE else None,
         detail=(
             "sigmoid_0: 6.1% of 102,400 values beyond the tolerance",
             f"kept by itself: reports/repro/{model}-{variant}-cuda",

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import figures, matrix, shipping
+from onnx_harness.report import diagnosed, figures, matrix, shipping
 from onnx_harness.report.causes import causes
 from onnx_harness.report.causes import sentence as of_causes
 from onnx_harness.report.escape import printable
@@ -127,6 +127,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         asset=lambda name: Markup(_asset(name)),
         policy=POLICY,
+        diagnosed=diagnosed,
         figures=figures,
         shipping=shipping,
         symbols=_SYMBOLS,
@@ -174,6 +175,7 @@ def _data(
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
                 "timing": figures.timing(cell),
+                "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {
                     "error": figures.worst_error(cell),

@@ -90,8 +90,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
-        details: what is said of a failure follows its row; without, a row is all, and rows alike
-            are one.
+        details: a failure's explanation follows its row; without, equal rows are written once.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)

@@ -102,6 +102,18 @@ TERMS: dict[str, Term] = {
         "of a simulated run; its speed says nothing of float16.",
         _JUDGED,
     ),
+    "diagnosis": Term(
+        "diagnosis",
+        "The cause of a failure, searched for by trials: the transform, its pass or rule, the "
+        "first node that departs on its own, and a variant that passes.",
+        "The cause of a failure",
+    ),
+    "own": Term(
+        "own error",
+        "The relative L2 error of a node's output when its inputs are the reference's. The error "
+        "of its inputs as the candidate runs is inherited.",
+        "The cause of a failure",
+    ),
     "vacuous": Term(
         "vacuous",
         "The comparison could not have failed: the output doesn't react to the inputs.",

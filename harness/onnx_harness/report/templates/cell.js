@@ -44,7 +44,10 @@ function grid(heads, rows) {
 }
 function view(cell) {
   const repro = cell.detail.find(line => line.startsWith("kept by itself: "));
-  const lines = cell.detail.filter(line => line !== repro && !line.startsWith("alone: "));
+  const said = cell.diagnosis ? cell.diagnosis.sentence : "";
+  const lines = cell.detail.filter(
+    line => line !== repro && line !== said && !line.startsWith("alone: "),
+  );
   const parts = [
     h(
       "p",
@@ -65,6 +68,7 @@ function view(cell) {
       ["write its model", cell.transform && command(cell.transform)],
       ["kept by itself", repro && h("code", {}, repro.slice(16))],
     ]),
+    cell.diagnosis && diagnosis(cell.diagnosis, cell.parts),
     cell.notes.length > 0 &&
       section(
         "Notes",
@@ -95,6 +99,29 @@ function view(cell) {
     ),
   ];
   return parts.filter(Boolean);
+}
+function diagnosis(record, parts) {
+  const terms = { node: term("own", "node") };
+  return section(
+    "Cause",
+    h(
+      "p",
+      {},
+      h("b", {}, record.found ? "" : "Not found. "),
+      record.sentence,
+      " (",
+      term("diagnosis"),
+      `, ${figure(record.spent.seconds)} s)`,
+    ),
+    facts(parts.map(([title, text]) => [terms[title] || title, text])),
+    record.evidence.length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, `${record.evidence.length} trials`),
+        h("pre", { tabindex: 0 }, record.evidence.join("\n")),
+      ),
+  );
 }
 function accuracy(record) {
   const outputs = Object.entries(record.outputs),

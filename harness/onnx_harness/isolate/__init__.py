@@ -26,8 +26,6 @@ from typing import Any, TypeVar, cast
 
 import psutil
 
-from onnx_harness.answers import UnreadableAnswer, pack, unpack
-from onnx_harness.confine import leave_network, limit_resources, renew_time
 from onnx_harness.errors import (
     DiedBefore,
     WorkerCrashed,
@@ -36,6 +34,8 @@ from onnx_harness.errors import (
     WorkerOutOfMemory,
     WorkerTimedOut,
 )
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
+from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
 
 _MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
 Result = TypeVar("Result")
@@ -126,8 +126,8 @@ class Worker:
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process.
 
-        The call travels by pickle; what comes back is data (:mod:`onnx_harness.answers`), since the process has opened
-        an untrusted model by then.
+        The call travels by pickle; what comes back is data (`onnx_harness.isolate.answers`), since
+        the process has opened an untrusted model by then.
 
         Raises:
             ValueError: the worker is closed.
