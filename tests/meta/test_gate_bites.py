@@ -27,7 +27,7 @@ from onnx_harness.results.cells import AccuracyRecord, GraphChange, PlacementRec
 from onnx_harness.results.levels import FOLDER, read_levels, write_levels
 from tests.models import linear, save
 from tests.nights import NAMES, night, pinned, rows_digest, timed
-from tests.plugin.running import read_cells, run_pytest, start_pytest
+from tests.plugin.running import made_reference, read_cells, run_pytest, start_pytest
 from tests.unit.results_examples import latency, output
 
 PASS, FAIL = 0, 1
@@ -531,10 +531,7 @@ def test_a_time_that_is_none_cannot_be_accepted(folder: Path) -> None:
 def made_project(folder: Path) -> Path:
     """A small model in ``folder``, and a reference environment that is this one."""
     save(linear(), folder / "net.onnx")
-    python = folder / "reference" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
-    python.chmod(0o755)
+    made_reference(folder / "reference")
     return folder
 
 
