@@ -97,8 +97,9 @@ def style_of_package(package: Path = PACKAGE) -> Style:
 
 
 def rooms(package: Path = PACKAGE) -> int:
-    """How many modules and packages lie at the package's top."""
-    return sum(path.suffix == ".py" or (path / "__init__.py").is_file() for path in package.iterdir()) - 1
+    """How many modules and packages lie at the package's top, its face and its command left out."""
+    names = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    return len(names - {"__init__", "__main__"})
 
 
 def _docstring(node: ast.AST) -> str | None:

@@ -54,6 +54,15 @@ def test_a_click_on_the_matrix_opens_the_cell_and_escape_returns(opened: Opened)
     assert link.evaluate("node => node === document.activeElement")
 
 
+def test_the_cause_stands_with_the_failures_and_with_the_cell(opened: Opened) -> None:
+    page = opened(RUNS["failing"], f"#cell={quote(FAILED)}")
+    cause = page.locator("dialog section", has_text="Cause").first.inner_text()
+    for expected in ("overflows in float16", "/layer.0/Exp (Exp): own error 3.1e-02", "variant fp16(op_block_list"):
+        assert expected in cause
+    page.keyboard.press("Escape")
+    assert "overflows in float16" in page.locator(".cause").first.inner_text()
+
+
 def test_an_address_opens_the_filters_and_the_cell(opened: Opened) -> None:
     page = opened(RUNS["failing"], f"#q=failing_0&status=fail&value=size&cell={quote(FAILED)}")
     assert page.inner_text("#cell-title") == FAILED

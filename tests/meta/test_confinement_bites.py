@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from onnx_harness import confine, isolate
+from onnx_harness import isolate
 from onnx_harness.errors import WorkerCrashed
-from onnx_harness.isolate import Limits, Worker
+from onnx_harness.isolate import Limits, Worker, confine
 
 FILE_BYTES = 1 << 30
 

@@ -64,13 +64,13 @@ def _nothing_spoilt(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def gate(folder: Path, *words: str) -> int:
-    command, *rest = words or ("",)
-    return main(["gate", *([command] if command else []), "--report-dir", str(folder), *rest])
+    command, *rest = words or ("--same-night",)
+    return main(["gate", command, "--report-dir", str(folder), *rest])
 
 
 def judged(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
-    code = main(["gate", "--report-dir", str(folder), *words])
+    code = main(["gate", "--same-night", "--report-dir", str(folder), *words])
     return code, capsys.readouterr().out
 
 
@@ -303,15 +303,54 @@ def test_a_renamed_cell_is_one_that_vanished_and_one_without_a_level(
     night(folder, [timed("original"), timed("simplified")])
     code, said = judged(folder, capsys)
     assert code == FAIL
-    assert "Perhaps it's called net-simplified-cpu now" in said
+    assert "Perhaps its id is net-simplified-cpu now" in said
     assert "has no accepted level" in said
 
 
-def test_an_empty_run_is_invalid_and_its_cells_have_vanished(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_run_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     night(folder, [])
     code, said = judged(folder, capsys)
-    assert code == FAIL
+    assert code == INVALID
     assert "the run holds no cell of these providers" in said
+    assert "not in this run" not in said
+
+
+@pytest.mark.parametrize(
+    ("of_run", "reason"),
+    [
+        ({"selection": ("models", "--variant original")}, "it was chosen by 'models --variant original'"),
+        ({"planned": 2}, "it ended after 1 of its own 2"),
+        ({"shards": ("1/2 3f2a9c00d1e2",)}, "it is shard 1/2 3f2a9c00d1e2"),
+    ],
+)
+def test_a_partial_run_is_invalid(
+    of_run: dict[str, Any], reason: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night(folder, [timed("original")], **of_run)
+    code, said = judged(folder, capsys)
+    assert (code, f"the run had 1 of 2 accepted cells: {reason}" in said) == (INVALID, True), said
+    assert "not in this run" not in said
+
+
+@pytest.mark.parametrize("minutes", [1, 239])
+def test_two_slow_runs_of_one_night_are_one_slow_night(
+    minutes: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [timed("original", 1.2), timed("simplify")]
+    now = datetime.now(UTC)
+    night(folder, cells, started=now - timedelta(minutes=minutes))
+    night(folder, cells, started=now)
+    assert main(["gate", "--report-dir", str(folder)]) == INCONCLUSIVE
+    assert "are one night, of which the latest counts" in capsys.readouterr().out
+    assert main(["gate", "--report-dir", str(folder), "--same-night"]) == FAIL
+
+
+def test_two_slow_runs_hours_apart_are_two_nights(folder: Path) -> None:
+    cells = [timed("original", 1.2), timed("simplify")]
+    now = datetime.now(UTC)
+    night(folder, cells, started=now - timedelta(hours=5))
+    night(folder, cells, started=now)
+    assert main(["gate", "--report-dir", str(folder)]) == FAIL
 
 
 def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
 def start_pytest(folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
     command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_XDIST", "GITHUB_"))}
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
     environment["ONNX_HARNESS_CACHE"] = str(folder / ".cache")

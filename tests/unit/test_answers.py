@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_harness.answers import UnreadableAnswer, pack, unpack
 from onnx_harness.errors import ModelError, WorkerTimedOut
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 from tests.unit.results_examples import cell, full_latency
 
 VALUES = st.recursive(

@@ -154,7 +154,7 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("[modle]\nlicense = 'MIT'", 1, "modle isn't a key of a card. Did you mean 'model'? Known: fp16,"),
+        ("[modle]\nlicense = 'MIT'", 1, "modle isn't a key of a card. Did you mean 'model'? Known: custom_ops,"),
         ("[model]\nlicence = 'MIT'", 2, "model.licence isn't a key of a card. Did you mean 'license'?"),
         ("license = 'MIT'", 1, "license isn't a key of a card."),
         ("model = 3", 1, "model is 3, but should be a table"),
@@ -252,9 +252,8 @@ def test_a_file_name_without_a_name_in_it_gets_one_by_its_hash(tmp_path: Path) -
 
 def test_a_tolerance_can_hold_for_one_precision_alone(tmp_path: Path) -> None:
     path = tmp_path / "m.model.toml"
-    path.write_text(
-        '[source]\npath = "m.onnx"\n[tolerance.y]\nrtol = 1e-3\natol = 0\n[tolerance.y.fp16]\natol = 0.02\n'
-    )
+    bounds = "[tolerance.y]\nrtol = 1e-3\natol = 0\n[tolerance.y.fp16]\natol = 0.02\n"
+    path.write_text(f'[source]\npath = "m.onnx"\n{bounds}')
 
     spec = cards.read(path).tolerance["y"]
 

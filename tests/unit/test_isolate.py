@@ -226,7 +226,7 @@ def test_a_hang_ends_at_the_time_limit(function: Callable[..., object], args: tu
 def test_memory_that_is_really_used_counts() -> None:
     eater = Worker(Limits(seconds=60, memory_bytes=256 * MIB))
     try:
-        with pytest.raises(WorkerOutOfMemory, match=r"more than the limit of 0\.2 GiB \(--cell-memory\)") as caught:
+        with pytest.raises(WorkerOutOfMemory, match=r"more than the limit of 256\.0 MiB \(--cell-memory\)") as caught:
             eater.call(eat, 1024 * MIB)
         assert caught.value.stage == "session"
         assert eater.call(answer) == 42

@@ -484,7 +484,7 @@ def test_reports_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     with pytest.raises(ResultsError, match=r"summary.md can't be written at .*free some space.*--report-dir"):
         write_reports(tmp_path, RUN, [], {})
     assert (tmp_path / "summary.md").read_text() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "summary.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "report.html", "summary.md"]
 
 
 def test_the_page_says_how_a_latency_was_taken() -> None:

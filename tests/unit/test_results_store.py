@@ -95,9 +95,12 @@ def test_the_next_run_takes_over_the_folder_of_a_killed_one(tmp_path: Path) -> N
         assert killed.stdout is not None
         killed.stdout.readline()
         killed.kill()
-    ResultsWriter(tmp_path, RUN).finish()
+    writer = ResultsWriter(tmp_path, RUN)
+    assert on_disk(tmp_path) != []  # the killed run's, until there is a verdict
+    writer.put(cell("simplify"))
+    writer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
-    assert on_disk(tmp_path) == []
+    assert on_disk(tmp_path) == [cell("simplify").id]
 
 
 def test_a_thousand_cells_more_cost_what_they_weigh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from onnx_harness.cards.keys import TABLES, TOP_KEYS, names_of
 from onnx_harness.cards.toml import Scalar, Section, read_toml
 from onnx_harness.errors import CardError, NameGrammarError, did_you_mean
 from onnx_harness.names import CARD_SUFFIX, model_name
@@ -26,13 +27,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """Those of ``onnx_harness.transforms.Precision``, which a room on the same floor can't ask."""
 
-_BOUNDS = ("rtol", "atol", "sqnr_db", "cosine", "top_k", "agreement", "signed_zero")
-_PLACEMENT = ("min_share", "min_time_share", "max_memcpy", "allowed_cpu_ops")
+_PLACEMENT = names_of("placement")
 _RECORDED = ("fail", "note")
-_SECTIONS = (
-    *("model", "source", "inputs", "tolerance", "placement", "sensitivity", "vacuous", "recorded", "fp16"),
-    "known_failure",
-)
 _CPU = "cpu"  # the provider that every other falls back to
 
 
@@ -189,6 +185,7 @@ class Card:
         recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
             ``fail``, of its ``original`` cell, or ``note``.
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16 leaves in float32.
+        custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
@@ -206,6 +203,7 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    custom_ops: tuple[Path, ...] = ()
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -272,9 +270,9 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow(*_SECTIONS)
+    card.allow(*TABLES, *TOP_KEYS)
     model = card.section("model")
-    model.allow("summary", "license")
+    model.allow(*names_of("model"))
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
     _check_sizes_by(card.section("inputs"), inputs)
     try:
@@ -300,11 +298,12 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        custom_ops=_custom_ops(card),
     )
 
 
 def _source(section: Section, card: Path) -> PathSource | WheelSource | BuilderSource:
-    section.allow("wheel", "member", "builder", "path", "sha256")
+    section.allow(*names_of("source"))
     kinds = [kind for kind in _SOURCE_KEYS if kind in section.data]
     if len(kinds) > 1:
         raise section.error(kinds[1], f"names {len(kinds)} sources ({', '.join(kinds)}): keep one")
@@ -346,7 +345,7 @@ def _sha256(section: Section) -> str | None:
 
 
 def _input(section: Section) -> InputSpec:
-    section.allow("generator", "values", "low", "high", "shapes", "sizes", "by")
+    section.allow(*names_of("inputs"))
     spec = InputSpec(
         generator=section.text("generator"),
         values=section.scalars("values"),
@@ -385,12 +384,12 @@ def _check_sizes_by(section: Section, inputs: Mapping[str, InputSpec]) -> None:
 
 
 def _tolerance(section: Section) -> ToleranceSpec:
-    section.allow(*_BOUNDS, *PRECISIONS)
+    section.allow(*names_of("tolerance"), *PRECISIONS)
     by_precision = {}
     for precision in PRECISIONS:
         if precision in section.data:
             inner = section.section(precision)
-            inner.allow(*_BOUNDS)
+            inner.allow(*names_of("tolerance"))
             by_precision[precision] = _bounds(inner, {})
     spec = _bounds(section, by_precision)
     if spec.rtol is not None and spec.atol is None:
@@ -419,7 +418,7 @@ def _bounds(section: Section, by_precision: Mapping[str, ToleranceSpec]) -> Tole
 
 
 def _least_sensitivity(section: Section) -> float | None:
-    section.allow("minimum")
+    section.allow(*names_of("sensitivity"))
     minimum = section.number("minimum")
     if minimum is not None and not 0 <= minimum <= 1:
         raise section.error("minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1")
@@ -427,7 +426,7 @@ def _least_sensitivity(section: Section) -> float | None:
 
 
 def _recorded_outputs(section: Section) -> str:
-    section.allow("outputs")
+    section.allow(*names_of("recorded"))
     choice = section.text("outputs") or _RECORDED[0]
     if choice not in _RECORDED:
         raise section.error("outputs", f"is {choice!r}. {did_you_mean(choice, _RECORDED)}")
@@ -435,11 +434,18 @@ def _recorded_outputs(section: Section) -> str:
 
 
 def _keep_float32(section: Section) -> tuple[str, ...]:
-    section.allow("keep_float32")
+    section.allow(*names_of("fp16"))
     names = section.scalars("keep_float32")
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _custom_ops(card: Section) -> tuple[Path, ...]:
+    names = card.scalars("custom_ops")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise card.error("custom_ops", f"is {list(names)!r}, but should list files of libraries")
+    return tuple((card.file.parent / str(name)).absolute() for name in names)
 
 
 def _placement(section: Section) -> PlacementSpec:
@@ -481,7 +487,7 @@ def _count(section: Section, key: str) -> int | None:
 
 
 def _known_failure(section: Section) -> KnownFailure:
-    section.allow("variants", "providers", "stage", "reason", "versions")
+    section.allow(*names_of("known_failure"))
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
         raise section.error("stage", f"is {stage!r}. {did_you_mean(stage, FAILING_STAGES)}")

@@ -14,8 +14,8 @@ from onnx_harness import providers, transforms
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import add_json, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
-from onnx_harness.confine import network_is_left
 from onnx_harness.errors import WorkerDied, WorkerNotStarted, words_of
+from onnx_harness.isolate.confine import network_is_left
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings

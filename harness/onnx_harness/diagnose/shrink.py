@@ -7,6 +7,7 @@ counts as long as the outputs depart by half of what they did at first: no noise
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,24 +54,27 @@ class Shown:
 class _Shrinker:
     departs: Callable[[Mapping[str, Any]], bool]
     values: dict[str, Any]
+    ends: float
     runs: int = 0
     words: list[str] = field(default_factory=list)
 
     def shows(self, values: Mapping[str, Any]) -> bool:
-        if self.runs >= _MOST_RUNS:
+        if self.runs >= _MOST_RUNS or time.monotonic() > self.ends:
             raise OutOfBudget
         self.runs += 1
         return self.departs(values)
 
 
-def shown_by(question: Question, trial: Trial, place: int) -> Shown:
+def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Shown:
     """Return what of an input set shows a failure of values. Meant for the worker.
 
     Args:
         question: what is diagnosed.
         trial: what fails.
         place: the position of the input set.
+        seconds: that it may take.
     """
+    ends = time.monotonic() + seconds
     bench = bench_of(question)
     reference = open_cpu(bench.subject.model.path)
     candidate = open_candidate(bench, trial, bench.model(trial.count, trial.off))
@@ -87,7 +91,7 @@ def shown_by(question: Question, trial: Trial, place: int) -> Shown:
     values = dict(bench.standard.reference.sets[place].values)
     least = gap(values)
     least = least if math.isinf(least) else _HALF * least
-    shrinker = _Shrinker(lambda changed: gap(changed) >= least > 0, values)
+    shrinker = _Shrinker(lambda changed: gap(changed) >= least > 0, values, ends)
     try:
         for name in values:
             _shrink(shrinker, name)
@@ -99,11 +103,12 @@ def shown_by(question: Question, trial: Trial, place: int) -> Shown:
 def _shrink(shrinker: _Shrinker, name: str) -> None:
     """Set all of an input's elements to zero that the failure doesn't need, and say what is left."""
     array = shrinker.values[name]
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.size < 2:
         return
-    properties = [
-        words for words, change in _PROPERTIES.items() if not shrinker.shows({**shrinker.values, name: change(array)})
-    ]
+    properties = []
+    for words, change in _PROPERTIES.items():
+        if not shrinker.shows({**shrinker.values, name: np.asarray(change(array))}):
+            properties.append(words)
     groups = tuple(range(min(array.size, _MOST_GROUPS)))
 
     def only(chosen: tuple[int, ...]) -> Array:

@@ -141,6 +141,12 @@ def session_config(model: Model, bound: BoundVariant, candidate: onnx.ModelProto
     return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
 
 
+_STILL = (
+    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: [inputs.NAME] values = [0]; "
+    "or export the model without drawing"
+)
+
+
 def verdict(
     held: Standard, outputs: Sequence[Mapping[str, Any]], again: Callable[[], Mapping[str, Any]] | None = None
 ) -> Verdict:
@@ -166,7 +172,7 @@ def verdict(
         names += f" (drawn at random by {listed(drawn)})" if drawn else ""
         expected = [_without(each, made.unstable) for each in expected]
         if not expected[0]:
-            reason = f"the model gives other outputs each time it runs: {names}"
+            reason = f"the model gives other outputs each time it runs: {names}. {_STILL}"
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
         notes.append(f"not judged, since the reference itself gives another value each time: {names}")
         outputs = [_without(each, made.unstable) for each in outputs]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnx_harness.report import figures
+from onnx_harness.report import diagnosed, figures
 from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.diagnosis import Diagnosis
 
 # Figures and names in quotes differ from cell to cell where the cause is one.
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?%?")
@@ -35,12 +36,18 @@ class Cause:
         """The models that it is seen in, each once."""
         return list(dict.fromkeys(cell.model for cell in self.cells))
 
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """The diagnosis of the worst cell that has one."""
+        found = (cell.diagnosis for cell in self.cells if cell.diagnosis is not None)
+        return max(found, key=_is_found, default=None)
+
 
 def causes(failures: Iterable[CellResult]) -> list[Cause]:
     """Group failing cells by what is said of them, the gravest cause first.
 
-    Two cells have one cause where status, stage, symptom and reason are the same but for figures
-    and names.
+    Two cells have one cause where a diagnosis found the same; without one, where status, stage,
+    symptom and reason are the same but for figures and names.
     """
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in failures:
@@ -51,11 +58,18 @@ def causes(failures: Iterable[CellResult]) -> list[Cause]:
 
 def key(cell: CellResult) -> tuple[str, ...]:
     """Return what cells of one cause have in common."""
+    if cell.diagnosis is not None and cell.diagnosis.found:
+        return ("diagnosis", cell.status, *diagnosed.key(cell.diagnosis))
     reason = cell.reason or ""
     for name in (cell.id, cell.model, cell.variant):
-        reason = reason.replace(name, "")
+        # As a word: a model may be called `a`.
+        reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "", reason)
     reason = _OUTPUT.sub("output", _QUOTED.sub("", reason))
     return (cell.status, cell.stage, cell.symptom or "", _NUMBER.sub("#", reason))
+
+
+def _is_found(diagnosis: Diagnosis) -> bool:
+    return diagnosis.found
 
 
 def _badness(cell: CellResult) -> tuple[float, float]:

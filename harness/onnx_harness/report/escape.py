@@ -12,7 +12,7 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]~$|]")
 
 
 def printable(text: str) -> str:
-    r"""Escape what a terminal acts upon: ``\n`` and other controls, ANSI sequences, direction overrides."""
+    r"""Escape what a terminal acts upon: ``\n``, other controls, ANSI and direction overrides."""
     if text.isprintable():  # nearly always, and forty times as fast
         return text
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
@@ -35,10 +35,11 @@ def markdown_html(text: str) -> str:
 
 def markdown_block(lines: tuple[str, ...]) -> str:
     """As a fenced block of Markdown, whose fence is longer than any that the text brings."""
-    shown = [printable(line) for text in lines for line in text.split("\n")]
-    longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
+    block = "\n".join(printable(line) for line in "\n".join(lines).split("\n"))
+    backticks = re.findall("`+", block)
+    longest = max(map(len, backticks), default=0)
     fence = "`" * max(3, longest + 1)
-    return "\n".join([f"{fence}text", *shown, fence])
+    return f"{fence}text\n{block}\n{fence}"
 
 
 def web(text: str) -> str:

@@ -11,25 +11,26 @@ from onnx_harness.report.causes import Cause, causes
 from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult
 
-MOST_OTHERS = 6
-MOST_LINES = 14
+MOST_OTHERS = 2
+MOST_LINES = 8
 """Of one cause: the rest is in the reports."""
 
 _COPIED = (
     "alone: ",
-    "kept: ",
+    "kept by itself: ",
     "File ",
 )  # commands and places aren't wrapped, so that they can be copied
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is said of a cause.
+    """The text about a cause.
 
     Attributes:
         cell: the one that is shown.
         title: for its head line: ``yolo-simplify-cpu and 3 cells more``.
-        summary: one line that begins with the reason; with the number of cells, where there are several.
+        summary: one line that begins with the reason, after the number of cells where there are
+            several.
         lines: everything said, wrapped.
     """
 
@@ -77,17 +78,24 @@ def _told(cause: Cause, width: int) -> Told:
 
 
 def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
-    lines = [piece for text in explanation for piece in wrapped(printable(text), width, "  ")]
+    lines: list[str] = []
+    for text in explanation:
+        lines += wrapped(printable(text), width, "  ")
     if len(lines) <= MOST_LINES:
         yield from lines
         return
     # The last line is the command that runs the cell alone.
     yield from lines[: MOST_LINES - 2]
+    yield from (line for line in lines[MOST_LINES - 2 : -1] if _stays(line))
     yield f"  ({len(lines) - MOST_LINES + 1} lines left out here; all are in results.json)"
     yield lines[-1]
 
 
+def _stays(line: str) -> bool:
+    return "Mend: " in line or line.lstrip().startswith(_COPIED)
+
+
 def _listed(cells: Sequence[CellResult]) -> str:
     names = ", ".join(printable(cell.id) for cell in cells[:MOST_OTHERS])
-    left = len(cells) - MOST_OTHERS
-    return names + (f" and {left} more" if left > 0 else "")
+    more = len(cells) - MOST_OTHERS
+    return f"{names} and {more} more" if more > 0 else names

@@ -87,7 +87,8 @@ def compared_with_levels(cells: Iterable[CellResult]) -> str:
         f"{outcomes[outcome]:,} {outcome}" for outcome in Outcome if outcomes[outcome]
     )
     measured = f", {confirmed:,} of them measured again" if confirmed else ""
-    return f"latency compared with the accepted levels: {listed}{measured}; `onnx-harness gate` decides"
+    compared = f"latency compared with the accepted levels: {listed}{measured}"
+    return f"{compared}; `onnx-harness gate` decides"
 
 
 def blocks(cells: Iterable[CellResult]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""report.html: the whole run in one file that needs nothing else: no network, and no script for what matters most.
+"""report.html: the whole run in one file. It needs no network, and no script for its main parts.
 
 Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the
 page's script writes them as text nodes, never as markup.
@@ -20,7 +20,9 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import figures, matrix, shipping
+from onnx_harness.report import diagnosed, figures, matrix, shipping, trends
+from onnx_harness.report.background import NOTHING as NOTHING_ELSE
+from onnx_harness.report.background import Background, since, standings
 from onnx_harness.report.causes import causes
 from onnx_harness.report.causes import sentence as of_causes
 from onnx_harness.report.escape import printable
@@ -34,10 +36,14 @@ from onnx_harness.results.run import RunInfo
 
 # The page shows names out of untrusted models: should one slip through unescaped, it still can't
 # load or run a thing from elsewhere.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
+MOST_TRENDS = 40
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -50,6 +56,16 @@ FAITHFUL_L2 = 4.0
 """How many times what explains it an output may depart and be called faithful; the verdict's
 own."""
 
+_AXIS = {
+    "width": trends.WIDTH,
+    "height": trends.HEIGHT,
+    "left": trends.LEFT,
+    "right": trends.WIDTH - trends.RIGHT,
+    "top": trends.TOP,
+    "floor": trends.HEIGHT - trends.BOTTOM,
+}
+"""Of the plots of nights, for the template."""
+
 _SYMBOLS = {
     Status.PASS: "✓",
     Status.FAIL: "✕",
@@ -59,17 +75,25 @@ _SYMBOLS = {
 }
 
 
-def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
+def page(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING_ELSE,
+) -> str:
     """Return the report as one HTML file."""
     failures = [cell for cell in cells if cell.status in BAD]
     grouped = causes(failures)
     heats = [matrix.heat(cell) for cell in cells]
     shown = matrix.measures(heats)
     plots = scatters(cells)
+    drawn = [trend for trend in background.trends if trend.is_drawn]
+    drawn.sort(key=trends.gravity, reverse=True)
     return render(
         "report.html.j2",
         verdict=verdict(cells),
         state="bad" if failures or not cells else "good",
+        since=since(background, run, cells),
         run=run,
         cells=cells,
         failures=failures,
@@ -84,9 +108,12 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
         plots=plots[:MOST_PLOTS],
         more_plots=len(plots) - MOST_PLOTS,
         plot={"width": WIDTH, "height": HEIGHT, "left": LEFT},
+        trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
+        more_trends=len(drawn) - MOST_TRENDS,
+        axis=_AXIS,
         models=models,
         notes=_notes(cells),
-        data=_packed(_data(run, cells, models, heats)),
+        data=_packed(_data(run, cells, models, heats, standings(background))),
     )
 
 
@@ -124,6 +151,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         asset=lambda name: Markup(_asset(name)),
         policy=POLICY,
+        diagnosed=diagnosed,
         figures=figures,
         shipping=shipping,
         symbols=_SYMBOLS,
@@ -160,8 +188,9 @@ def _data(
     cells: Sequence[CellResult],
     models: Mapping[str, ModelHeader],
     heats: Sequence[Mapping[str, Heat]],
+    standing: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what the page's script needs: each cell as in results.json, with its figures as text."""
+    """Return the data of the page's script: cells as in results.json, with figures as text."""
     return {
         "cells": [
             {
@@ -171,6 +200,8 @@ def _data(
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
                 "timing": figures.timing(cell),
+                "standing": standing.get(cell.id, ""),
+                "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {
                     "error": figures.worst_error(cell),

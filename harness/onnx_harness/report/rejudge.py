@@ -1,4 +1,4 @@
-"""Judging a finished run under other bounds, without running a model: as far as its figures suffice."""
+"""Judging a finished run under other bounds from its figures alone, without running a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnx_harness.results.cells import (
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What outputs are judged by: element-wise (`rtol`, `atol`), or as a whole (`sqnr_db`).
+    """The bounds of outputs: element-wise (`rtol`, `atol`), or as a whole (`sqnr_db`).
 
     Attributes:
         rtol: relative tolerance of an element; None with `sqnr_db`.
@@ -104,11 +104,14 @@ def _failed_by_values(cell: CellResult) -> bool:
 
 
 def _bound_was_why(cell: CellResult) -> bool:
-    """Decide whether the bounds alone made a cell fail: some output was unusable, all of them faithful."""
+    """Decide whether the bounds alone made a cell fail.
+
+    Then some output was unusable, and all of them were faithful.
+    """
     outputs = cell.accuracy.outputs.values() if cell.accuracy else ()
-    return any(output.usable is False for output in outputs) and all(
-        output.faithful for output in outputs
-    )
+    if not any(output.usable is False for output in outputs):
+        return False
+    return all(output.faithful for output in outputs)
 
 
 def usable(output: OutputAccuracy, bounds: Bounds, *, one_set: bool) -> bool | None:

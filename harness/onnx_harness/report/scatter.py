@@ -16,6 +16,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 LEAST_SHARE = 1e-6
 """An error below this share of the tolerance, and an exact output, lie on the plot's lower edge."""
 
+LETTER_WIDTH = 6.2
+"""At most, in the plot's own units."""
+
 MOST_LABELS = 10
 """Of more points only those on the front are named; each has a tooltip."""
 
@@ -49,7 +52,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """The plot of one model on one provider: latency to the right, error of the tolerance upwards, both logarithmic."""
+    """The plot of one model on one provider.
+
+    Latency to the right, error of the tolerance upwards, both logarithmic.
+    """
 
     model: str
     provider: str
@@ -65,11 +71,16 @@ def scatters(cells: Sequence[CellResult]) -> list[Scatter]:
     places = {cell.id: place for place, cell in enumerate(cells)}
     plots = []
     for block in figures.blocks(cells):
-        timed = [cell for cell in block.cells if cell.latency and _share(cell) is not None]
-        timed = [cell for cell in timed if cell.latency and cell.latency.median_ms > 0]
+        timed = [cell for cell in block.cells if _is_plotted(cell)]
         if len(timed) > 1:
             plots.append(_scatter(block, timed, places))
     return plots
+
+
+def _is_plotted(cell: CellResult) -> bool:
+    if cell.latency is None or _share(cell) is None:
+        return False
+    return cell.latency.median_ms > 0
 
 
 def _share(cell: CellResult) -> float | None:
@@ -93,24 +104,20 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
     points = []
     for place, cell in enumerate(timed):
         x, y = across(times[place]), up(shares[place])
-        named = place in front or len(timed) <= MOST_LABELS
+        on_front = place in front
+        named = on_front or len(timed) <= MOST_LABELS
+        label = cell.variant if named else ""
         anchor = "end" if x > WIDTH * 0.55 else "start"
-        points.append(
-            Point(
-                places[cell.id], cell, x, y, cell.variant if named else "", anchor, place in front
-            )
-        )
-    path = " ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front)
+        points.append(Point(places[cell.id], cell, x, y, label, anchor, on_front))
+    ends = (min(times), max(times))
     return Scatter(
-        block.model,
-        block.provider,
-        _apart(points),
-        tuple(
-            Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))
-        ),
-        tuple(Tick(up(value), _decade(value)) for value in _decades(floor, ceiling)),
-        path,
-        up(1.0),
+        model=block.model,
+        provider=block.provider,
+        points=_apart(points),
+        across=tuple(Tick(across(value), figures.milliseconds(value)) for value in ends),
+        up=tuple(Tick(up(value), _decade(value)) for value in _decades(floor, ceiling)),
+        front=" ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front),
+        bound=up(1.0),
     )
 
 
@@ -154,17 +161,23 @@ def _apart(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _label_box(point: Point, anchor: str) -> tuple[float, float, float]:
-    """Return where a label begins and ends, and its height in the plot; a letter is 6.2 units wide at most."""
-    width = 6.2 * len(point.label)
+    """Return the two ends of a label, and its height in the plot."""
+    width = LETTER_WIDTH * len(point.label)
     if anchor == "end":
         return (point.x - 8 - width, point.x - 8, point.y)
     return (point.x + 8, point.x + 8 + width, point.y)
 
 
 def _is_free(box: tuple[float, float, float], boxes: Sequence[tuple[float, float, float]]) -> bool:
-    start, end, height = box
+    start, end, _ = box
     if start < LEFT or end > WIDTH:
         return False
-    return not any(
-        start < right and left < end and abs(height - y) < 10 for left, right, y in boxes
-    )
+    return not any(_overlap(box, present) for present in boxes)
+
+
+def _overlap(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
+    first_start, first_end, first_y = first
+    second_start, second_end, second_y = second
+    if first_start >= second_end or second_start >= first_end:
+        return False
+    return abs(first_y - second_y) < 10

@@ -1,4 +1,4 @@
-"""The configuration to ship: of each model and provider, the fastest cell that passes, with its evidence."""
+"""The configuration to ship: the fastest cell that passes of each model on each provider."""
 
 from __future__ import annotations
 
@@ -57,25 +57,25 @@ def choices(
 
 
 def is_candidate(cell: CellResult) -> bool:
-    """Decide whether a cell may be shipped: it passed, is faithful and usable, and ran where it was
-    asked to.
+    """Decide whether a cell may be shipped: it passed, and is faithful and usable.
 
-    The share of nodes that a provider has to own is checked by the run: a cell below it isn't a
-    pass.
+    It ran on the provider asked for, too: a cell below the share of nodes that a provider has to
+    own isn't a pass.
     """
     if cell.status is not Status.PASS:
         return False
     outputs = cell.accuracy.outputs.values() if cell.accuracy else ()
-    return all(output.faithful is not False and output.usable is not False for output in outputs)
+    return not any(False in (output.faithful, output.usable) for output in outputs)
 
 
 def is_faster(cell: CellResult) -> bool:
-    """Decide whether a speedup is shown: its 95% interval lies above 1, and the speed is the type's
-    own.
+    """Decide whether a speedup is shown: its 95% interval lies above 1.
 
     Float16 that a provider computes in float32 says nothing of the speed of float16.
     """
-    if cell.latency is None or cell.latency.speedup_ci95 is None or cell.variant == ORIGINAL:
+    if cell.latency is None or cell.variant == ORIGINAL:
+        return False
+    if cell.latency.speedup_ci95 is None:
         return False
     if cell.placement is not None and cell.placement.precision in EMULATED:
         return False
@@ -175,7 +175,7 @@ def _speedup(cell: CellResult) -> float:
 
 
 def _without_speedup(candidates: Sequence[CellResult]) -> CellResult:
-    """Return the untouched model where it passes: a change that isn't shown to gain anything isn't worth its risk."""
+    """Return the untouched model where it passes: a change without a gain isn't worth its risk."""
     for cell in candidates:
         if cell.variant == ORIGINAL:
             return cell
@@ -204,11 +204,14 @@ def _why_none(block: Block) -> str:
 
 def _smallest(candidates: Iterable[CellResult]) -> CellResult | None:
     """Return the smallest candidate, where it is clearly smaller than the untouched model."""
-    small = [
-        cell for cell in candidates
-        if cell.graph and cell.graph.bytes_after <= SMALLER * cell.graph.bytes_before
-    ]  # fmt: skip
+    small = [cell for cell in candidates if _is_small(cell)]
     return min(small, key=_bytes, default=None)
+
+
+def _is_small(cell: CellResult) -> bool:
+    if cell.graph is None:
+        return False
+    return cell.graph.bytes_after <= SMALLER * cell.graph.bytes_before
 
 
 def _bytes(cell: CellResult) -> int:

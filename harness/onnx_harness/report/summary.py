@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from onnx_harness.report import figures, shipping
+from onnx_harness.report.background import NOTHING, Background, Since, since
 from onnx_harness.report.causes import causes, sentence
 from onnx_harness.report.escape import markdown, markdown_block, markdown_html
 from onnx_harness.report.figures import BAD, ModelHeader
@@ -27,12 +28,18 @@ MOST_BYTES = 900_000
 """A job's page on GitHub holds 1 MiB, and drops what is longer as a whole."""
 
 
-def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
-    """Return the summary as Markdown (GitHub's dialect): at most `MOST_LINES` lines, the rest folded."""
+def page(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING,
+) -> str:
+    """Return the summary as GitHub's Markdown: at most `MOST_LINES` lines, and more folded."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
     if emulation := figures.emulation(cells):
         lines += [f"{markdown(emulation)}.", ""]
+    lines += _since(since(background, run, cells))
     lines += _causes(failures)
     lines += _choices(shipping.choices(run, cells, models))
     lines += _folded(f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures))
@@ -45,6 +52,18 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
     )
     lines += _folded("This run", _about(run))
     return _bounded(lines)
+
+
+def _since(changed: Since | None) -> Iterator[str]:
+    if changed is None:
+        return
+    moved = "; ".join(changed.moved)
+    when = changed.run.started[:16].replace("T", " ")
+    yield markdown(f"Since {when}: {changed.sentence}. {moved}".strip())
+    for words, members in changed.named.items():
+        names = ", ".join(markdown(change.id) for change in members)
+        yield f"- {words}: {names}"
+    yield ""
 
 
 def _verdict(cells: Sequence[CellResult], failures: Sequence[CellResult]) -> str:
@@ -77,7 +96,8 @@ def _causes(failures: Sequence[CellResult]) -> Iterator[str]:
         worst = cause.worst
         reason = markdown(_cut(worst.reason or "no reason given", MOST_REASON))
         many = figures.counted(len(cause.cells), "cell")
-        yield f"- **{many}** {worst.status} at {worst.stage}, the worst {markdown(worst.id)}: {reason}"
+        ending = f"{worst.status} at {worst.stage}, the worst {markdown(worst.id)}"
+        yield f"- **{many}** {ending}: {reason}"
     if len(grouped) > MOST_CAUSES:
         yield f"- and {len(grouped) - MOST_CAUSES:,} more causes below"
     yield ""
@@ -132,8 +152,8 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
     for cell in failures[:MOST_FAILURES]:
         explanation = figures.explanation(cell)
         if len(explanation) > MOST_DETAIL:
-            rest = "… (all of it is in results.json)"
-            explanation = (*explanation[: MOST_DETAIL - 1], rest, explanation[-1])
+            left_out = "… (all of it is in results.json)"
+            explanation = (*explanation[: MOST_DETAIL - 1], left_out, explanation[-1])
         if explanation:
             explanation = tuple(_cut(text, MOST_LINE) for text in explanation)
             yield from _folded(markdown_html(cell.id), [markdown_block(explanation), ""])
@@ -160,7 +180,8 @@ def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> I
     shown = {(cell.model, cell.variant): _figures(cell) for cell in cells}
     titles = {name: markdown(", ".join([name, *figures.about(name, models)])) for name in names}
     yield from (
-        "Worst error as the smallest tolerance that would pass; speedup against the untouched model.",
+        "Worst error as the smallest tolerance that would pass; speedup against the untouched "
+        "model.",
         "",
     )
     if len(variants) <= max(len(names), 8):
@@ -202,7 +223,8 @@ def _figures(cell: CellResult) -> str:
 def _by_model(cells: Sequence[CellResult]) -> Iterator[str]:
     yield from ("| model | provider | cells |", "|---|---|---|")
     for block in figures.blocks(cells):
-        yield f"| {markdown(block.model)} | {markdown(block.provider)} | {figures.tally(block.cells)} |"
+        columns = (markdown(block.model), markdown(block.provider), figures.tally(block.cells))
+        yield f"| {' | '.join(columns)} |"
     yield ""
 
 
@@ -244,7 +266,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _bounded(lines: Sequence[str]) -> str:
-    kept: list[str] = []
+    written: list[str] = []
     total = 0
     for line in lines:
         total += len(line.encode("utf-8", "backslashreplace")) + 1
@@ -252,7 +274,7 @@ def _bounded(lines: Sequence[str]) -> str:
             # A block or a fold may be open here: both are closed, so that the remark is seen.
             return "\n".join(
                 [
-                    *kept,
+                    *written,
                     "",
                     "</details></details>",
                     "",
@@ -260,5 +282,5 @@ def _bounded(lines: Sequence[str]) -> str:
                     "",
                 ]
             )
-        kept.append(line)
-    return "\n".join(kept)
+        written.append(line)
+    return "\n".join(written)

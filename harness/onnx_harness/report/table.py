@@ -23,6 +23,7 @@ MOST_CELLS = 500
 
 MOST_FAILURES = 60
 MOST_DETAIL = 24
+_APART = 3  # so many blocks are told apart by empty lines; of more, the screen is better used
 
 _STYLES: dict[Status, Style] = {
     Status.FAIL: "red",
@@ -89,7 +90,7 @@ def lines(
         width: of the terminal, in columns. From 80 to 200 the table adapts; below, lines are cut.
         models: what is known about the models, by name.
         quiet: only failures and the summary line.
-        details: what is said of a failure follows its row; without, a row is all, and rows alike are one.
+        details: a failure's explanation follows its row; without, equal rows are written once.
         where: what the summary line points at; empty when nothing was written.
     """
     width = max(width, 60)
@@ -106,12 +107,13 @@ def lines(
     else:
         shown = 0
         layout = _layout(cells, width)
+        blocks = len(figures.blocks(cells))
         for block in figures.blocks(cells):
-            yield from _block(
-                block, layout, models, details=MOST_FAILURES - shown if details else None
-            )
+            room = MOST_FAILURES - shown if details else None
+            yield from _block(block, layout, models, details=room)
             shown += sum(cell.status in BAD for cell in block.cells)
-            yield Line("")
+            if details or blocks <= _APART:
+                yield Line("")
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
     if not quiet and (emulation := figures.emulation(cells)):
@@ -173,16 +175,21 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
 
 
 def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
-    """Return the cells by row: neighbours without figures that fail of one cause share a row."""
+    """Return the cells by row: neighbours that fail of one cause share one, the worst first."""
     rows: list[list[CellResult]] = []
     for cell in cells:
         last = rows[-1][-1] if rows else None
-        shows_why = cell.status in BAD and not _has_numbers(cell)
-        if last is not None and shows_why and key(last) == key(cell):
+        if cell.status in BAD and last is not None and key(last) == key(cell):
             rows[-1].append(cell)
         else:
             rows.append([cell])
-    return rows
+    return [sorted(row, key=_share, reverse=True) for row in rows]
+
+
+def _share(cell: CellResult) -> float:
+    """Return how far a cell is beyond its tolerance; what has no figure is the worst."""
+    share = figures.tolerance_share(cell)
+    return float("inf") if share is None else share
 
 
 def _has_numbers(cell: CellResult) -> bool:

@@ -102,6 +102,34 @@ TERMS: dict[str, Term] = {
         "of a simulated run; its speed says nothing of float16.",
         _JUDGED,
     ),
+    "diagnosis": Term(
+        "diagnosis",
+        "The cause of a failure, searched for by trials: the transform, its pass or rule, the "
+        "first node that departs on its own, and a variant that passes.",
+        "The cause of a failure",
+    ),
+    "own": Term(
+        "own error",
+        "The relative L2 error of a node's output when its inputs are the reference's. The error "
+        "of its inputs as the candidate runs is inherited.",
+        "The cause of a failure",
+    ),
+    "night": Term(
+        "nights",
+        "Each run of the history on this processor. Time is counted in that of the pinned "
+        "reference, which slows with the machine; without one, in that of the baseline.",
+        "Every night",
+    ),
+    "level": Term(
+        "accepted level",
+        "What a cell took when somebody last said that it is as it should be.",
+        "Every night",
+    ),
+    "change_point": Term(
+        "change point",
+        "A night at which the level of a cell's times seems to have moved. Advice, no verdict.",
+        "Every night",
+    ),
     "vacuous": Term(
         "vacuous",
         "The comparison could not have failed: the output doesn't react to the inputs.",

@@ -15,12 +15,15 @@ from onnx_harness.report.write import SUMMARY, write_reports
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
 from onnx_harness.results.run import RunInfo
+from onnx_harness.run.background import background
 
 
 class Account:
     """What a run has found, for reports/ and for the terminal.
 
     Attributes:
+        run: what is known of the run as a whole.
+        models: what is said about each model, by its name.
         incomplete: why reports/ lacks something that it should hold, or None.
     """
 
@@ -30,14 +33,19 @@ class Account:
         Raises:
             ResultsError: the folder can't be written.
         """
-        self._run = run
+        self.run = run
         self._dir = report_dir
         self._recorder = Recorder(report_dir, run) if report_dir is not None else None
         self._cells: dict[str, CellResult] = {}
-        self._models: dict[str, ModelHeader] = {}
+        self.models: dict[str, ModelHeader] = {}
         self._entries: dict[str, Entry] = {}
         self._cases: set[str] = set()  # of a suite: they are counted, not listed
         self.incomplete: str | None = None
+
+    @property
+    def cells(self) -> list[CellResult]:
+        """The verdicts, in the order in which they came."""
+        return list(self._cells.values())
 
     def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY) -> None:
         """Keep a verdict, or the newer state of one.
@@ -50,7 +58,7 @@ class Account:
         """
         if suite:
             self._cases.add(cell.id)
-        self._models[cell.model] = model
+        self.models[cell.model] = model
         self._entries[cell.id] = entry
         self.update(cell)
 
@@ -69,9 +77,11 @@ class Account:
         if not self._cells and (self._dir / SUMMARY).is_file():
             return  # nothing was judged: the last run's report stays
         try:
-            write_reports(self._dir, self._run, list(self._cells.values()), self._models)
+            cells = list(self._cells.values())
+            past = background(self._dir, self.run, cells)
+            write_reports(self._dir, self.run, cells, self.models, past)
             if self._cases:
-                backend_suite.write(self._dir, self._run.versions, self._of_suite())
+                backend_suite.write(self._dir, self.run.versions, self._of_suite())
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
@@ -99,7 +109,7 @@ class Account:
         cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
         if cells or not self._cases:
             yield from lines(
-                self._run, cells, width=width, models=self._models, quiet=quiet, where=where, details=details
+                self.run, cells, width=width, models=self.models, quiet=quiet, where=where, details=details
             )
         for model, cell in self.unjudged().items():
             text = f"{model}: no cell was judged, so the run isn't a success. {cell.reason or ''}"
@@ -107,7 +117,7 @@ class Account:
         if self._cases:
             of_suite = self._of_suite()
             yield from lines(
-                self._run, of_suite, width=width, models=self._models, quiet=True, where=where, details=details
+                self.run, of_suite, width=width, models=self.models, quiet=True, where=where, details=details
             )
             named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
             yield from backend_suite.lines(of_suite, width=width, where=named)

@@ -26,7 +26,7 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 _GOAL = 0.97
-_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 4, 2, 12
+_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 3, 2, 6
 _FAULTS = 8
 _SETTINGS = Settings(input_sets=1)
 
@@ -92,11 +92,10 @@ def _of_defect(file: Path, variant: str) -> Outcome:
     card, chain = card_for(file), parse_variant(variant)
     found = diagnose(Task(Cell(card, chain, "cpu"), materialize(card), _SETTINGS))
     step, cause = chain.steps[-1].name, found.cause
+    right = cause.transform == step
     if step.startswith("ort."):
         right = cause.transform is None and cause.level is not None
-    else:
-        right = cause.transform == step
-    if step.startswith("pass."):
+    elif step.startswith("pass."):
         right = right and cause.passes == (step.removeprefix("pass."),)
     return _outcome(found, found.found and right, file.stem)
 

@@ -126,9 +126,10 @@ def _behind(model: onnx.ModelProto, *operators: tuple[str, Mapping[str, Any]]) -
 
 
 def _weight(model: onnx.ModelProto) -> onnx.TensorProto:
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
     products = (node for node in model.graph.node if node.op_type in _PRODUCTS)
-    return next(weights[name] for node in products for name in node.input[1:2] if name in weights)
+    names = [name for node in products for name in node.input[1:2] if name in weights]
+    return weights[next(iter(names))]
 
 
 def _planted(kind: str, harm: Any, parts: tuple[str, ...], called: str = "pass") -> Planted:

@@ -44,7 +44,10 @@ function grid(heads, rows) {
 }
 function view(cell) {
   const repro = cell.detail.find(line => line.startsWith("kept by itself: "));
-  const lines = cell.detail.filter(line => line !== repro && !line.startsWith("alone: "));
+  const said = cell.diagnosis ? cell.diagnosis.sentence : "";
+  const lines = cell.detail.filter(
+    line => line !== repro && line !== said && !line.startsWith("alone: "),
+  );
   const parts = [
     h(
       "p",
@@ -61,10 +64,12 @@ function view(cell) {
     cell.reason && h("p", {}, cell.reason),
     lines.length > 0 && h("pre", { tabindex: 0 }, lines.join("\n")),
     facts([
+      ["since when", cell.standing],
       ["judge it alone", command(cell.alone)],
       ["write its model", cell.transform && command(cell.transform)],
       ["kept by itself", repro && h("code", {}, repro.slice(16))],
     ]),
+    cell.diagnosis && diagnosis(cell.diagnosis, cell.parts),
     cell.notes.length > 0 &&
       section(
         "Notes",
@@ -76,6 +81,7 @@ function view(cell) {
       ),
     cell.accuracy && accuracy(cell.accuracy),
     cell.latency && latency(cell),
+    nights(cell),
     cell.placement && placement(cell.placement),
     cell.graph && graph(cell.graph),
     cell.sensitivity && sensitivity(cell.sensitivity),
@@ -95,6 +101,29 @@ function view(cell) {
     ),
   ];
   return parts.filter(Boolean);
+}
+function diagnosis(record, parts) {
+  const terms = { node: term("own", "node") };
+  return section(
+    "Cause",
+    h(
+      "p",
+      {},
+      h("b", {}, record.found ? "" : "Not found. "),
+      record.sentence,
+      " (",
+      term("diagnosis"),
+      `, ${figure(record.spent.seconds)} s)`,
+    ),
+    facts(parts.map(([title, text]) => [terms[title] || title, text])),
+    record.evidence.length > 0 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, `${record.evidence.length} trials`),
+        h("pre", { tabindex: 0 }, record.evidence.join("\n")),
+      ),
+  );
 }
 function accuracy(record) {
   const outputs = Object.entries(record.outputs),
@@ -164,6 +193,13 @@ function latency(cell) {
     ]),
     ratios(l),
   );
+}
+function nights(cell) {
+  const drawn = $$("svg.trend").find(plot => plot.dataset.cell === cell.id && !dialog.contains(plot));
+  if (!drawn) return null;
+  const copy = drawn.cloneNode(true);
+  copy.style.maxWidth = "520px";
+  return section("Nights", copy);
 }
 function placement(p) {
   const nodes = Object.entries(p.nodes),

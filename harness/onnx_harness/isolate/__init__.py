@@ -26,8 +26,6 @@ from typing import Any, TypeVar, cast
 
 import psutil
 
-from onnx_harness.answers import UnreadableAnswer, pack, unpack
-from onnx_harness.confine import leave_network, limit_resources, renew_time
 from onnx_harness.errors import (
     DiedBefore,
     WorkerCrashed,
@@ -36,12 +34,15 @@ from onnx_harness.errors import (
     WorkerOutOfMemory,
     WorkerTimedOut,
 )
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
+from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
 
 _MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
 Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
+_REAPED_SECONDS = 10  # a process that has closed its pipe is about to end: a busy machine takes its time
 _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
 """How a note begins on what `risking` does."""
@@ -126,8 +127,8 @@ class Worker:
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run ``function(*args)`` in the process.
 
-        The call travels by pickle; what comes back is data (:mod:`onnx_harness.answers`), since the process has opened
-        an untrusted model by then.
+        The call travels by pickle; what comes back is data (`onnx_harness.isolate.answers`), since
+        the process has opened an untrusted model by then.
 
         Raises:
             ValueError: the worker is closed.
@@ -255,7 +256,7 @@ class Worker:
         except UnreadableAnswer as error:
             raise self._died(WorkerCrashed, str(error)) from None
         except (EOFError, OSError, psutil.NoSuchProcess):
-            self._process.join(1)
+            self._process.join(_REAPED_SECONDS)
             manner = _manner(self._process.exitcode) + self._last_words(heard)
             raise self._died(WorkerCrashed, manner) from None
 

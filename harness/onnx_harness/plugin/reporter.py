@@ -1,0 +1,237 @@
+"""The guard and the account of a run, in the process that reports."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onnx_harness.errors import HarnessError, ResultsError, UsageError
+from onnx_harness.plugin.collectors import ModelModule
+from onnx_harness.plugin.state import (
+    SELECTIONS,
+    SHARD,
+    asked_for_cells,
+    dest,
+    folder_hint,
+    only_models,
+    runner_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from onnx_harness.run.account import Account
+    from onnx_harness.settings import Settings
+
+_LOG_WIDTH = 120
+
+
+class Reporter:
+    """Guards and records the run, in the process that reports: the controller of xdist, or the only one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._account: Account | None = None
+        self._verdicts = 0
+        self._planned: int | None = None
+        self._nothing_judged = False
+        self._session_is_empty = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Under xdist, refuse before any worker is started: what they collect isn't known here."""
+        config = session.config
+        try:
+            if config.stash[SELECTIONS]:
+                from onnx_harness.cards import backend_suite
+
+                backend_suite.cards(config.stash[SELECTIONS])  # once, before the processes of xdist want them
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        if config.pluginmanager.hasplugin("dsession"):
+            if config.getoption(dest("jobs")) not in (None, 1):
+                raise pytest.UsageError("--jobs and -n (xdist) both judge in parallel: name one of them")
+            if asked_for_cells(config) or only_models(config):
+                self._begin_run()
+        elif only_models(config) and not (config.option.collectonly or settings_of(config).resume):
+            runner_of(config).start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
+        listed = session.config.option.collectonly
+        cells = [] if listed else [item for item in session.items if isinstance(item.parent, ModelModule)]
+        # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if cells and not broken:
+            from onnx_harness.run.selection import planned_cells
+
+            self._planned = planned_cells(cells)
+            timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            self._start_jobs(cells)
+        ended = yield
+        if self._account is not None:
+            for result in runner_of(self._config).settle(self._say):
+                self._account.update(result)
+        return ended
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a verdict down as soon as it's there."""
+        for encoded in getattr(report, "onnx_own_results", ()):
+            self._put(report, encoded, license="", suite="")
+        if hasattr(report, "onnx_result"):
+            entry = report.onnx_entry
+            self._put(report, report.onnx_result, license=report.onnx_license, suite=report.onnx_suite, entry=entry)
+
+    def _put(
+        self,
+        report: pytest.TestReport,
+        encoded: Any,
+        *,
+        license: str,
+        suite: str,
+        entry: dict[str, Any] | None = None,
+    ) -> None:
+        from onnx_harness.report.table import ModelHeader
+        from onnx_harness.results.cells import CellResult
+        from onnx_harness.results.codec import decode
+        from onnx_harness.results.recorder import NO_ENTRY, Entry
+
+        result = decode(CellResult, encoded, report.nodeid)
+        size = result.graph.bytes_before if result.graph else None
+        try:
+            account = self._begun()
+        except ResultsError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        path = report.nodeid.partition("::")[0]
+        header = ModelHeader(license, size, result.opset, path)
+        account.put(result, header, suite=suite, entry=Entry(**entry) if entry else NO_ENTRY)
+        self._verdicts += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
+        self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+        if self._account is not None:
+            self._account.finish()
+            lost = self._account.incomplete or self._account.unjudged()
+            if lost and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        asked = asked_for_cells(self._config) and not self._config.option.collectonly
+        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+            self._nothing_judged = True
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table."""
+        if self._nothing_judged:
+            terminalreporter.write_line(
+                "onnx-harness: a provider or a variant was asked for, and no cell was judged. Name a .onnx, a card or "
+                "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
+                red=True,
+            )
+        if self._session_is_empty and (hint := folder_hint(self._config)):
+            terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
+        if self._account is None or not self._verdicts:
+            return
+        terminalreporter.section("onnx-harness", sep="=")
+        width = self._config.get_terminal_writer().fullwidth
+        if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
+            width = max(width, _LOG_WIDTH)
+        from onnx_harness.results.cache import fallback_note
+
+        if note := fallback_note():
+            terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
+        from onnx_harness.report.github import inert
+
+        details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
+        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0, details=details):
+            markup = {line.style: True} if line.style else {}
+            terminalreporter.write_line(inert(line.text), **markup)
+
+    def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
+        """With ``--jobs``, begin to judge the cells of the tests in the background."""
+        settings = settings_of(self._config)
+        if settings.jobs == 1 or self._config.option.collectonly:
+            return
+        from onnx_harness.run.arrange import groups_to_judge
+        from onnx_harness.run.jobs import job_count
+
+        runner = runner_of(self._config)
+        if groups := groups_to_judge(tests, runner.past, settings.report_dir):
+            runner.start_jobs(groups, job_count(settings.jobs))
+
+    def _is_done(self, item: pytest.Item) -> bool:
+        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        past = runner_of(self._config).past
+        cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
+        earlier = past.verdict(cell)
+        if earlier is None or getattr(item, "originalname", "") != "test_latency":
+            return earlier is not None
+        untimed = earlier.status != "pass" or getattr(self._config.option, "benchmark_skip", False)
+        return untimed or past.timed(cell) is not None
+
+    def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
+        """End the run with a usage error unless every provider asked for works and results can be kept.
+
+        Args:
+            timed: how many cells' latency is to be measured.
+            done: nothing is left to run: no provider is needed.
+
+        Raises:
+            pytest.UsageError: one doesn't; it's never a skip and never a silent run on the CPU.
+        """
+        from onnx_harness.providers.probe import conflict, refusal
+
+        if self._config.option.collectonly:
+            return
+        if problem := conflict():
+            raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
+        for name in () if done else settings_of(self._config).provider:
+            found = runner_of(self._config).probe(name)
+            if not found.usable:
+                raise pytest.UsageError(refusal(found))
+        try:
+            if settings_of(self._config).gate_reference is not None:
+                if self._config.pluginmanager.hasplugin("dsession"):
+                    raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
+                why = runner_of(self._config).check_reference(timed)
+                if why is not None:
+                    self._say(f"beside the pinned reference: {why}")
+            self._begun()
+        except HarnessError as error:
+            raise pytest.UsageError(f"{error}\nNothing was run.") from None
+
+    def _say(self, line: str) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"onnx-harness: {line}")
+
+    def _begun(self) -> Account:
+        if self._account is None:
+            from onnx_harness.results.run import gather
+            from onnx_harness.run.account import Account
+            from onnx_harness.run.selection import selection
+
+            settings = settings_of(self._config)
+            command = shlex.join(["pytest", *self._config.invocation_params.args])
+            run = gather(command, settings.seed, runner_of(self._config).devices)
+            run = replace(run, selection=selection(self._config, settings), planned=self._planned)
+            if SHARD in self._config.stash:
+                run = replace(run, shards=(self._config.stash[SHARD],))
+            self._account = Account(settings.report_dir, run)
+            self._add_automation(settings)
+        return self._account
+
+    def _add_automation(self, settings: Settings) -> None:
+        """Register what writes for machines, now that there is something to write."""
+        from onnx_harness.run.automation import Automation, on_github
+
+        if settings.sarif is not None or on_github():
+            automation = Automation(lambda: self._account, settings.sarif)
+            self._config.pluginmanager.register(automation, "onnx-harness-automation")

@@ -1,0 +1,131 @@
+"""What the plugin keeps about a session: settings, runner and verdicts, under typed keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from onnx_harness.errors import UsageError
+from onnx_harness.names import is_model_file
+from onnx_harness.settings import Settings, combine
+
+if TYPE_CHECKING:
+    from onnx_harness.cards import backend_suite
+    from onnx_harness.names import Variant
+    from onnx_harness.results.cells import CellResult
+    from onnx_harness.results.recorder import Entry
+    from onnx_harness.run.runner import Runner
+
+SETTINGS = pytest.StashKey[Settings]()
+SELECTIONS = pytest.StashKey[Sequence["backend_suite.Selection"]]()
+VARIANTS = pytest.StashKey[tuple["Variant", ...]]()
+RUNNER = pytest.StashKey["Runner"]()
+OWN_RESULTS = pytest.StashKey[list["CellResult"]]()
+RESULT = pytest.StashKey["CellResult"]()
+ENTRY: pytest.StashKey[Entry] = pytest.StashKey()
+SHARD = pytest.StashKey[str]()
+MODULES = pytest.StashKey[dict[Path, Path]]()
+"""By a model's card (or the model itself): the file that its module is made of."""
+
+
+def settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Keep the settings and variants of the run.
+
+    Raises:
+        UsageError: a value is out of its range, or there is no such provider or variant.
+    """
+    from onnx_harness.cell import matrix
+
+    settings = combine(project, given)
+    settings = replace(settings, provider=matrix.check_providers(settings.provider))
+    if settings.resume and settings.report_dir is None:
+        raise UsageError("--resume takes verdicts from the report folder: name it with --report-dir")
+    if settings.resume and settings.gate_reference is not None:
+        raise UsageError("--resume and --gate-reference exclude each other: a night is measured as a whole")
+    config.stash[SETTINGS] = settings
+    config.stash[VARIANTS] = matrix.expand_variants(settings.variant, settings.variants)
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the settings of the run; nothing is settled before it's needed where nothing was said."""
+    if SETTINGS not in config.stash:
+        settle(config, {}, {})
+    return config.stash[SETTINGS]
+
+
+def runner_of(config: pytest.Config) -> Runner:
+    """Return the runner of the session; it's made when it is first asked for."""
+    from onnx_harness.run.runner import Runner  # numpy and the rest of the rooms: not for a mere collection
+
+    if RUNNER not in config.stash:
+        config.stash[RUNNER] = Runner(settings_of(config))
+    return config.stash[RUNNER]
+
+
+def dest(name: str) -> str:
+    """Return what pytest calls the value of an option."""
+    return f"onnx_{key(name)}"
+
+
+def key(name: str) -> str:
+    """Return an option's key in pyproject.toml."""
+    return name.replace("-", "_")
+
+
+def arguments(config: pytest.Config) -> list[Path]:
+    """The paths on the command line, as pytest makes them absolute: links stay what they were called."""
+    return [
+        Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
+        for argument in config.args
+    ]
+
+
+def named_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders on the command line whose models are meant: a provider or a variant was asked for.
+
+    Where ``onnx_model_paths`` has a say about a folder, that decides.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or not asked_for_cells(config):
+        return []
+    listed = config.getini("onnx_model_paths")
+    named = [path for path in arguments(config) if path.is_dir()]
+    return [path for path in named if not any(folder.is_relative_to(path) for folder in listed)]
+
+
+def folder_hint(config: pytest.Config) -> str:
+    """Return what to do about models in folders that were named, and that weren't collected; empty without any."""
+    from onnx_harness.cell import matrix
+
+    folders = [path for path in arguments(config) if path.is_dir()]
+    found = {folder: matrix.models_below(folder) for folder in folders}
+    said = [
+        f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
+        f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
+        for folder, models in found.items()
+        if models
+    ]
+    if not said:
+        return ""
+    return (
+        f"{'; '.join(said)}: not collected. Name them, add --provider or --variant to have a folder's models "
+        "collected, or set onnx_model_paths in pytest's configuration."
+    )
+
+
+def asked_for_cells(config: pytest.Config) -> bool:
+    """Whether the command line itself names a provider or a variant."""
+    return any(config.getoption(dest(name)) for name in ("provider", "variant", "backend-suite"))
+
+
+def only_models(config: pytest.Config) -> bool:
+    """Whether the command line names models, folders of them or the suite of ONNX's operators, and nothing else."""
+    folders = config.getini("onnx_model_paths")
+    paths = arguments(config)
+    return bool(paths or config.stash[SELECTIONS]) and all(
+        is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
+    )
