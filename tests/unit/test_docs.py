@@ -10,6 +10,7 @@ import pytest
 from onnx_harness import transforms
 from onnx_harness.cards import card
 from onnx_harness.cards.keys import TABLES, TOP_KEYS
+from onnx_harness.report.terms import TERMS
 from tests.docs import docstrings, links
 from tests.docs.blocks import BLOCKS, option_words
 from tests.docs.pages import DOCS, ROOT, pages, stale
@@ -68,6 +69,10 @@ def test_every_option_of_a_transform_has_a_meaning() -> None:
         for option in transform.options:
             meaning, _ = option_words(transform, option)
             assert meaning, f"{name}({option}) isn't explained"
+
+
+def test_the_terms_of_the_report_lead_to_pages() -> None:
+    assert [term.name for term in TERMS.values() if not (ROOT / term.page).is_file()] == []
 
 
 def test_a_docstring_is_read_into_its_sections() -> None:
