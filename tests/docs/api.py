@@ -22,7 +22,11 @@ _PUBLIC: Sequence[tuple[str, str, Sequence[str]]] = (
     ),
     ("", "onnx_harness.transforms.bf16", ("convert_float_to_bfloat16",)),
     ("", "onnx_harness.transforms.float16", ("convert_np_to_float16", "clamp")),
-    ("Simplification", "onnx_harness.transforms.simplify", ("simplify", "simplify_with_report", "simplify_as_onnxsim")),
+    (
+        "Simplification",
+        "onnx_harness.transforms.simplify",
+        ("simplify", "simplify_with_report", "simplify_as_onnxsim"),
+    ),
     ("", "onnx_harness.transforms.optimize", ("optimize",)),
     ("Latency statistics", "onnx_harness.latency.statistics", ()),
 )
@@ -59,7 +63,13 @@ def _described(module: str, name: str, value: Callable[..., Any]) -> str:
     elif (called := vars(value).get("__call__")) is not None:
         fixture = _CAPITAL.sub("_", name).lower()
         inner = docstrings.read(called)
-        parts = [f"### `{fixture}`", doc.prose, _signature(fixture, called), inner.prose, *_sections(inner)]
+        parts = [
+            f"### `{fixture}`",
+            doc.prose,
+            _signature(fixture, called),
+            inner.prose,
+            *_sections(inner),
+        ]
     else:
         methods = [_method(method, vars(value)[method]) for method in vars(value) if _is_method(value, method)]
         parts = [f"### `{module}.{name}`", doc.prose, *_sections(doc), *methods]

@@ -1,4 +1,4 @@
-"""The parts of documentation pages that are made from the code, by the name that a page asks for them by."""
+"""The parts of documentation pages that are made from the code, by name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def _card_row(key: Key) -> tuple[str, ...]:
 
 def generators() -> str:
     """Return a table of the signal generators."""
-    return table(("generator", "values"), [(code(entry.name), entry.summary) for entry in GENERATORS.values()])
+    return table(
+        ("generator", "values"),
+        [(code(entry.name), entry.summary) for entry in GENERATORS.values()],
+    )
 
 
 def groups() -> str:
@@ -73,7 +76,7 @@ def variants() -> str:
 
 
 def _own_transforms() -> dict[str, Transform]:
-    """Return the transforms of this package: those of others that are installed are no part of its documentation."""
+    """Return the transforms of this package, without those of others that are installed."""
     return {
         name: transform
         for name, transform in transforms.registry().items()
@@ -169,7 +172,15 @@ def provider_table() -> str:
         for provider in own
     ]
     return table(
-        ("name", "ONNX Runtime's name", "installation", "what it is", "least share of nodes", "noise factor"), rows
+        (
+            "name",
+            "ONNX Runtime's name",
+            "installation",
+            "what it is",
+            "least share of nodes",
+            "noise factor",
+        ),
+        rows,
     )
 
 

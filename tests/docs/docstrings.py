@@ -19,7 +19,7 @@ class Doc:
 
     Attributes:
         prose: the paragraphs before the first section, in Markdown.
-        entries: by section, the meaning of each name in Markdown; text that has no name is under ``""``.
+        entries: by section, the meaning of each name in Markdown; ``""`` is text without a name.
     """
 
     prose: str = ""

@@ -1,8 +1,9 @@
 """Examples in the documentation that are marked as runnable, and running them.
 
-A page marks one with ``<!-- runnable -->`` above its fence. In a ``console`` block each line that begins with ``$``
-is a command; the lines under it are what it prints, where ``...`` stands for any text, as in a doctest. A ``python``
-block is run as a script. Both run in a folder that holds ``model.onnx``.
+A page marks one with ``<!-- runnable -->`` above its fence. In a ``console`` block each line that
+begins with ``$`` is a command; the lines under it are what it prints, where ``...`` stands for any
+text, as in a doctest. A ``python`` block is run as a script. Both run in a folder that holds
+``model.onnx``.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Example:
 
 def examples(page: Path) -> list[Example]:
     """Return the runnable examples of a page, in order."""
-    found = _MARKED.finditer(page.read_text("utf-8"))
-    return [Example(page.name, match["language"], match["body"]) for match in found]
+    matches = _MARKED.finditer(page.read_text("utf-8"))
+    return [Example(page.name, match["language"], match["body"]) for match in matches]
 
 
 def run(example: Example, folder: Path) -> list[str]:
@@ -73,7 +74,11 @@ def agrees(printed: str, expected: str) -> bool:
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "100", "ONNX_HARNESS_CACHE": str(folder / ".cache"), "PYTEST_ADDOPTS": ""}
+    environment = os.environ | {
+        "COLUMNS": "100",
+        "ONNX_HARNESS_CACHE": str(folder / ".cache"),
+        "PYTEST_ADDOPTS": "",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""Links between the pages of the documentation: each has to lead to a file and a heading that exist."""
+"""Links between the pages of the documentation: each has to lead to a file and a heading."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def anchors(text: str) -> set[str]:
 
 
 def _github(heading: str) -> str:
-    """Return the anchor as GitHub makes it: lower case, punctuation dropped, a hyphen for each blank."""
+    """Return the anchor as GitHub makes it: no punctuation, a hyphen for each blank."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 

@@ -10,14 +10,25 @@ from tests.docs.blocks import BLOCKS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _BLOCK = re.compile(
-    r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end of generated -->)", re.DOTALL
+    r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end of generated -->)",
+    re.DOTALL,
 )
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """Return the pages that people read: those of docs/, and those at the root and of the folders."""
-    others = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "AGENTS.md", "reports/README.md", "examples/README.md")
-    return [*sorted((root / "docs").glob("*.md")), *(root / name for name in others if (root / name).is_file())]
+    """Return the pages of docs/, and those elsewhere in the repository."""
+    others = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "AGENTS.md",
+        "reports/README.md",
+        "examples/README.md",
+    )
+    return [
+        *sorted((root / "docs").glob("*.md")),
+        *(root / name for name in others if (root / name).is_file()),
+    ]
 
 
 def rendered(text: str) -> str:

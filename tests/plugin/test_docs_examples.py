@@ -1,4 +1,4 @@
-"""The examples of the documentation that are marked as runnable run, and print what the pages say."""
+"""The documentation's runnable examples run, and print what the pages say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation: generated blocks are fresh, links lead somewhere, every key and option is explained."""
+"""The documentation: fresh generated blocks, links that lead somewhere, explained keys."""
 
 from __future__ import annotations
 

@@ -41,7 +41,12 @@ class Table:
 
 
 _BOUNDS = (
-    Key("rtol", "number", "relative tolerance of the element-wise rule; needs `atol`", "by precision"),
+    Key(
+        "rtol",
+        "number",
+        "relative tolerance of the element-wise rule; needs `atol`",
+        "by precision",
+    ),
     Key("atol", "number", "absolute tolerance of the element-wise rule", "by precision"),
     Key(
         "sqnr_db",
@@ -87,7 +92,12 @@ TABLES: Mapping[str, Table] = {
             Key("path", "text", "the `.onnx`, relative to the card", "`NAME.onnx`"),
             Key("wheel", "text", "a pinned requirement, such as `silero-vad==6.2.3`", "none"),
             Key("member", "text", "the model's path within the wheel; required with `wheel`", "none"),
-            Key("builder", "text", "`FILE.py:FUNCTION`; it is called with the path to write to", "none"),
+            Key(
+                "builder",
+                "text",
+                "`FILE.py:FUNCTION`; it is called with the path to write to",
+                "none",
+            ),
             Key(
                 "sha256",
                 "64 hexadecimal digits",
@@ -112,7 +122,12 @@ TABLES: Mapping[str, Table] = {
                 "other input, as text, to the size of this input's last axis",
                 "from the graph",
             ),
-            Key("by", "text", "the other input whose value decides the size; it needs `values`", "none"),
+            Key(
+                "by",
+                "text",
+                "the other input whose value decides the size; it needs `values`",
+                "none",
+            ),
         ),
     ),
     "tolerance": Table(
@@ -127,9 +142,24 @@ TABLES: Mapping[str, Table] = {
         "What is asked of every provider but the CPU. `[placement.webgpu]` goes before `[placement]` for that "
         "provider; its `allowed_cpu_ops` are added.",
         (
-            Key("min_share", "number, 0 to 1", "share of the nodes that the provider must own", "by provider"),
-            Key("min_time_share", "number, 0 to 1", "share of the time in kernels that it must have", "not asked"),
-            Key("max_memcpy", "whole number", "most nodes that copy between device and host", "not asked"),
+            Key(
+                "min_share",
+                "number, 0 to 1",
+                "share of the nodes that the provider must own",
+                "by provider",
+            ),
+            Key(
+                "min_time_share",
+                "number, 0 to 1",
+                "share of the time in kernels that it must have",
+                "not asked",
+            ),
+            Key(
+                "max_memcpy",
+                "whole number",
+                "most nodes that copy between device and host",
+                "not asked",
+            ),
             Key(
                 "allowed_cpu_ops",
                 "list",
@@ -142,7 +172,14 @@ TABLES: Mapping[str, Table] = {
     "sensitivity": Table(
         "[sensitivity]",
         "For runs with `--sensitivity`.",
-        (Key("minimum", "number, 0 to 1", "the share of planted faults that a cell has to catch", "not asked"),),
+        (
+            Key(
+                "minimum",
+                "number, 0 to 1",
+                "the share of planted faults that a cell has to catch",
+                "not asked",
+            ),
+        ),
     ),
     "vacuous": Table(
         "[vacuous]",
