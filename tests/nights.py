@@ -82,13 +82,14 @@ def night(
     cpu: str = RUN.host.cpu,
     devices: Mapping[str, str] = RUN.host.devices,
     seed: int = RUN.seed,
+    **of_run: Any,
 ) -> str:
     """Enter a run into the history in ``folder``: a minute after the one before, the first an hour ago. Its id."""
     with History(folder / "history.sqlite") as past:
         number = len(past.runs())
         started = started or datetime.now(UTC) - timedelta(minutes=60 - number)
         host = replace(RUN.host, cpu=cpu, devices=dict(devices))
-        run = replace(RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host)
+        run = replace(RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host, **of_run)
         past.begin(run)
         for each in [timed(name) for name in NAMES] if cells is None else cells:
             past.put(each)

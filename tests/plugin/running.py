@@ -40,7 +40,7 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
 def start_pytest(folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
     command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_XDIST", "GITHUB_"))}
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
     environment["ONNX_HARNESS_CACHE"] = str(folder / ".cache")
@@ -69,3 +69,11 @@ def install(folder: Path, source: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faults\nVersion: 1\n", "utf-8")
     (info / "entry_points.txt").write_text("[onnx_harness.transforms]\nfaults = faults\n", "utf-8")
+
+
+def made_reference(folder: Path) -> None:
+    """A reference environment that is this one."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    python.chmod(0o755)

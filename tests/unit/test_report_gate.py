@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onnx_harness.cli import main
+from onnx_harness.cli import UNDONE, main
 from onnx_harness.report.gate import MOST_CELLS, issue, lines, page
 from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.gated import Finding, GatedCell, GateReport, Nights, gravest
@@ -111,4 +111,12 @@ def test_a_verdict_that_cannot_be_left_is_no_success(tmp_path: Path, monkeypatch
     night(tmp_path)
     main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(tmp_path)])
     assert main(["gate", "--report-dir", str(tmp_path)]) == 0
-    assert main(["gate", "--report-dir", str(tmp_path), "--summary", str(tmp_path / "no" / "summary")]) == 1
+    assert main(["gate", "--report-dir", str(tmp_path), "--summary", str(tmp_path / "no" / "summary")]) == UNDONE
+
+
+def test_an_issue_has_the_command_that_accepts_and_no_notes_on_the_installation() -> None:
+    told = issue(report(GOOD, failing("net-simplify-cpu"), failing("net-a b-cpu")))
+    assert "onnx-harness gate accept net-simplify-cpu 'net-a b-cpu' --why \"…\"" in told
+    assert "a note" not in told
+    gone = GatedCell("c", Outcome.FAIL, (Finding(Outcome.FAIL, "cell", "not in this run"),))
+    assert 'onnx-harness gate accept --all --why "…"' in issue(report(gone, failing("d")))

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from platform import python_version
@@ -44,6 +45,8 @@ commands:
 """ + "\n".join(f"  {name:10} {summary}" for name, summary in COMMANDS.items())
 
 DONE, NEGATIVE, USAGE, INTERRUPTED = 0, 1, 2, 130
+UNDONE = 5
+"""Of commands whose 1 is a verdict: the work couldn't be done, so there is none. (3 and 4 are `gate`'s verdicts.)"""
 _FIRST_COLUMN = re.compile(r"\s+(\S+\s{2,})?")
 _EXIT_CODES = f"""\
 exit codes:
@@ -111,25 +114,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0 done, 1 a negative answer or failed work, 2 usage, 130 interrupted.
+        The exit code: 0 done, 1 a negative answer or failed work, 2 usage, 130 interrupted. Where 1 is a verdict
+        (`gate`, `compare`), failed work is 5.
 
     Raises:
         SystemExit: argparse's way out, after ``--help`` (0) and on a usage error (2).
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    undone = NEGATIVE
     try:
         args = _parse(words)
+        undone = getattr(args, "undone", NEGATIVE)
         return int(args.run(args))
     except HarnessError as error:
         fail(str(error))
-        return USAGE if isinstance(error, UsageError) else NEGATIVE
+        return USAGE if isinstance(error, UsageError) else undone
     except KeyboardInterrupt:
         fail("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left; the interpreter must not find that out a second time when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NEGATIVE
+        return undone
+    except Exception:
+        if undone == NEGATIVE:
+            raise
+        # The interpreter would end with 1, which a script takes for a verdict.
+        traceback.print_exc()
+        return undone
 
 
 def fail(message: str) -> None:

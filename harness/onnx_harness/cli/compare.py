@@ -11,7 +11,7 @@ from rich.console import Console
 
 from onnx_harness import providers
 from onnx_harness.cell.comparison import Pair, PairOutcome, Side
-from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli import DONE, NEGATIVE, UNDONE
 from onnx_harness.cli.common import add_json, add_limits, add_model, add_settings, find_model, settings_of
 from onnx_harness.cli.show import console, facts, figure, indented, labelled, size, table, text, write_json
 from onnx_harness.errors import UsageError
@@ -28,7 +28,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_settings(inputs, "input_sets", "seed")
     judging = parser.add_argument_group("judging")
     judging.add_argument("--provider", metavar="NAME", default="cpu", help="where B runs (default: cpu)")
-    add_settings(judging, "rtol", "atol", "min_placement")
+    add_settings(judging, "rtol", "atol", "min_placement", "custom_ops")
     judging.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
     add_json(parser)
     add_limits(parser)
@@ -36,16 +36,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "A runs on the CPU with graph optimizations disabled, B on the provider with ONNX Runtime's default ones,\n"
         "both in a worker process. A NAME.npz beside A is a recorded input set and is used first; A's card gives\n"
         "input ranges and tolerances. Without those the tolerance follows from B's arithmetic: rtol 1e-4 in float32,\n"
-        "1e-2 when B holds float16 and A doesn't, a signal to noise ratio of 15 dB when B is quantized and A isn't."
+        "1e-2 when B holds float16 and A doesn't, a signal to noise ratio of 15 dB when B is quantized and A isn't.\n"
+        f"\nIt exits with {NEGATIVE} when B departs from A, and with {UNDONE} when they can't be compared: a file that "
+        "can't be\nread, an A that doesn't run, a provider that can't be used."
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, undone=UNDONE)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare two models."""
-    settings = settings_of(
-        args, "input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory", "trust_models"
-    )
+    keys = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops")
+    settings = settings_of(args, *keys, "cell_timeout", "cell_memory", "trust_models")
     provider = providers.get(args.provider)
     if args.inputs is not None:
         if args.input_sets is not None or args.seed is not None:

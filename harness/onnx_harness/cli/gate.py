@@ -9,13 +9,15 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness import providers
+from onnx_harness.cli import DONE, NEGATIVE, UNDONE
 from onnx_harness.cli.common import add_json, settings_of
 from onnx_harness.cli.show import console, error_console, text, write_json
 from onnx_harness.errors import ResultsError, UsageError
-from onnx_harness.gate import environment, models
+from onnx_harness.gate import environment, models, scaffold
 from onnx_harness.gate.accept import accept
 from onnx_harness.gate.decide import MAX_AGE, gate
+from onnx_harness.gate.nights import BETWEEN_NIGHTS
 from onnx_harness.report.gate import issue, lines, page
 from onnx_harness.results.codec import encode
 from onnx_harness.results.files import cannot_write, replace_text
@@ -41,11 +43,14 @@ verdicts, and the exit codes of `onnx-harness gate`:
   {DONE}    PASS: every cell is as it was accepted
   {NEGATIVE}    FAIL: a cell vanished, newly fails, is slower for two nights, less accurate, larger, or placed elsewhere
   {INCONCLUSIVE}    INCONCLUSIVE: slower for one night, which the next decides; or too noisy to be seen
-  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference
+  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference,
+       or a run of some of the accepted cells
+  {UNDONE}    no verdict: a file can't be read or written, or the reference environment can't be made
 A run has the gravest verdict of its cells: FAIL, then INVALID, then INCONCLUSIVE.
 
 latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts
 as slow only if both measurements say so; it's INVALID where the second is missing, or nothing can rest on the readings.
+Nights are at least {BETWEEN_NIGHTS // timedelta(hours=1)} hours apart: of runs that are closer, the latest counts.
 """
 
 
@@ -56,9 +61,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.add_argument("--all", action="store_true", dest="everything", help="list the cells that pass, too")
     parser.add_argument("--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)")
+    parser.add_argument(
+        "--same-night", action="store_true", help="runs within hours of each other count as nights, too"
+    )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY")
     parser.add_argument("--issue", type=Path, metavar="FILE", help="where not PASS, write the text of an issue to it")
-    parser.set_defaults(run=judge)
+    parser.set_defaults(run=judge, undone=UNDONE)
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", title="commands")
     summary = "make the latest run's state the accepted level; accept a lock file for the reference"
     moving = commands.add_parser("accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -78,6 +86,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
     making.add_argument("--lock", metavar="NAME", default=LOCK_NAME, help=f"in baselines/ (default: {LOCK_NAME})")
     _add_place(making)
     making.set_defaults(run=make_reference)
+    summary = "begin a gate in this repository: the lock file, a nightly workflow, the commands of a night"
+    beginning = commands.add_parser("init", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    beginning.add_argument("models", metavar="MODEL", nargs="*", help="folders, .onnx files, cards (default: models)")
+    beginning.add_argument("--gitlab", action="store_true", help="a pipeline for GitLab (default: for GitHub)")
+    beginning.add_argument("--provider", metavar="NAME", default="cpu", help="execution provider (default: cpu)")
+    beginning.add_argument("--report-dir", type=Path, metavar="DIR", help="where runs write (default: reports)")
+    beginning.set_defaults(run=begin)
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -86,7 +101,8 @@ def judge(args: argparse.Namespace) -> int:
     try:
         levels = read_levels(folder / FOLDER)
         with _history(folder) as history:
-            report = gate(history, levels, only=args.provider, max_age=args.max_age)
+            between = timedelta(0) if args.same_night else BETWEEN_NIGHTS
+            report = gate(history, levels, only=args.provider, max_age=args.max_age, between_nights=between)
     except ResultsError as error:
         finding = Finding(Outcome.INVALID, "history", str(error))
         report = GateReport(Outcome.INVALID, None, (finding,), ())
@@ -141,6 +157,37 @@ def make_reference(args: argparse.Namespace) -> int:
         for sha256 in (level.cell.model_sha256, level.cell.pinned.model_sha256 if level.cell.pinned else "")
     }
     models.forget(args.path / models.FOLDER, wanted)
+    return DONE
+
+
+def begin(args: argparse.Namespace) -> int:
+    """Write the first files of a gate."""
+    provider = providers.get(args.provider).name
+    reports = settings_of(args, "report_dir").report_dir or Path("reports")
+    models = args.models or ["models"]
+    missing = [model for model in models if not Path(model).exists()]
+    if missing:
+        raise UsageError(f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files or cards")
+    scaffolding = scaffold.plan(models, provider, reports, gitlab=args.gitlab, root=Path.cwd())
+    scaffold.write(scaffolding)
+    out = console()
+    for path in scaffolding.files:
+        out.print(text(f"wrote {os.path.relpath(path)}"), soft_wrap=True)
+    if scaffolding.omitted:
+        names = ", ".join(scaffolding.omitted)
+        out.print(text(f"not in the lock file, since they come from a folder or an address: {names}"), soft_wrap=True)
+    commands = scaffolding.commands
+    lines = [
+        "a night:",
+        f"  {commands.reference}",
+        f"  {commands.matrix}",
+        f"  {commands.gate}",
+        "the first night, before the third, once you have looked at the run:",
+        f'  {commands.accept} --why "the first night"',
+        f"then commit the files above and the accepted levels, and have git ignore {scaffold.REFERENCE}",
+    ]
+    for line in lines:
+        out.print(text(line), soft_wrap=True)
     return DONE
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx_harness.errors import UsageError, did_you_mean
 from onnx_harness.gate.latency import invalid_times
+from onnx_harness.gate.partial import selection_of
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.history import History
 from onnx_harness.results.levels import Key, Level, read_levels, sole_writer, trimmed, write_levels
@@ -83,7 +84,17 @@ def _new_levels(cells: Sequence[CellResult], run: RunInfo, who: str, why: str) -
         if fault is not None:
             raise UsageError(f"{cell.id} can't be accepted: {fault}")
         processor = run.host.processor_of(cell.provider)
-        levels.append(Level(trimmed(cell), processor, run.seed, run.id, moment, who, reason))
+        level = Level(
+            trimmed(cell),
+            processor,
+            run.seed,
+            run.id,
+            moment,
+            who,
+            reason,
+            selection=selection_of(run),
+        )
+        levels.append(level)
     return levels
 
 

@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 from onnx_harness import providers
 from onnx_harness.gate import drift
-from onnx_harness.gate.latency import comparable, compare_latency
+from onnx_harness.gate.latency import comparable, compare_latency, one_a_night
+from onnx_harness.gate.nights import BETWEEN_NIGHTS
+from onnx_harness.gate.partial import missing_levels, why_partial
 from onnx_harness.gate.rules import Compared, compare
+from onnx_harness.report.figures import counted
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.gated import Finding, GatedCell, GateReport, gravest
 from onnx_harness.results.history import History, PastCell
 from onnx_harness.results.levels import Key, Level
 from onnx_harness.results.outcome import Outcome
-from onnx_harness.results.run import RunInfo
+from onnx_harness.results.run import RunInfo, moment_of
 
 MOST_NIGHTS = 400
 """More than a year of nights: what lies further back says nothing about tonight."""
@@ -30,6 +33,7 @@ def gate(
     only: Sequence[str] = (),
     now: datetime | None = None,
     max_age: timedelta = MAX_AGE,
+    between_nights: timedelta = BETWEEN_NIGHTS,
 ) -> GateReport:
     """Judge the latest run.
 
@@ -39,6 +43,8 @@ def gate(
         only: names of the providers that the run was for; none takes all that there are levels of.
         now: the time.
         max_age: of the run.
+        between_nights: runs that started closer to each other are of one night, of which the
+            latest counts; 0 makes each run a night.
 
     Raises:
         ResultsError: the history can't be read.
@@ -51,16 +57,18 @@ def gate(
         nothing = Finding(Outcome.INVALID, "run", "the history holds no run: nothing was judged")
         return GateReport(Outcome.INVALID, None, (nothing,), ())
     run = runs[-1]
+    judged = history.cells(run.id)
     tonight = _Tonight(
         run,
-        {cell.id: cell for cell in history.cells(run.id) if not only or cell.provider in only},
+        {cell.id: cell for cell in judged if not only or cell.provider in only},
         {key: level for key, level in levels.items() if not only or level.cell.provider in only},
+        len(judged),
     )
     findings = [
         *_time_findings(runs, now or datetime.now(UTC), max_age),
         *_content_findings(tonight),
     ]
-    cells = _gated_cells(tonight, history)
+    cells = _gated_cells(tonight, history, between_nights)
     outcome = gravest((*findings, *_findings_of(cells)))
     notes = () if drift.available() else (drift.MISSING,)
     return GateReport(outcome, run, tuple(findings), tuple(cells), notes)
@@ -74,16 +82,18 @@ class _Tonight:
         run: its data.
         results: its cells by id, of the providers that it was for.
         levels: the accepted levels of these providers.
+        judged: how many cells the run has, of all providers.
     """
 
     run: RunInfo
     results: Mapping[str, CellResult]
     levels: Mapping[Key, Level]
+    judged: int
 
 
-def _gated_cells(tonight: _Tonight, history: History) -> list[GatedCell]:
-    vanished = {name for name, _ in tonight.levels} - tonight.results.keys()
-    cells = [_vanished(name, tonight) for name in sorted(vanished)]
+def _gated_cells(tonight: _Tonight, history: History, between_nights: timedelta) -> list[GatedCell]:
+    missing, partial = _missing(tonight)
+    cells = [] if partial else [_vanished(level, tonight) for level in missing]
     for name, cell in sorted(tonight.results.items()):
         processor = tonight.run.host.processor_of(cell.provider)
         level = tonight.levels.get((name, processor))
@@ -91,8 +101,16 @@ def _gated_cells(tonight: _Tonight, history: History) -> list[GatedCell]:
             cells.append(_unknown(cell, processor, tonight.levels))
         else:
             past = history.past(name, last=MOST_NIGHTS)
-            cells.append(_judge(level, cell, tonight.run, past))
+            cells.append(_judge(level, cell, tonight.run, past, between_nights))
     return cells
+
+
+def _missing(tonight: _Tonight) -> tuple[list[Level], str | None]:
+    """Return the levels that the run has no cell for, and why that is no fault of the cells."""
+    missing = missing_levels(tonight.levels, tonight.results)
+    if not tonight.results:
+        return missing, "it has no cell"
+    return missing, why_partial(tonight.run, tonight.judged, missing)
 
 
 def _findings_of(cells: Sequence[GatedCell]) -> Iterator[Finding]:
@@ -104,7 +122,7 @@ def _time_findings(runs: Sequence[RunInfo], now: datetime, max_age: timedelta) -
     """Findings about when the latest of ``runs`` started."""
     findings = Compared()
     run = runs[-1]
-    started = _moment(run)
+    started = moment_of(run)
     if started is None:
         findings.void("clock", f"the run {run.id} has no time that can be read ('{run.started}')")
         return findings.findings
@@ -117,7 +135,7 @@ def _time_findings(runs: Sequence[RunInfo], now: datetime, max_age: timedelta) -
             "tonight's didn't run, was refused, or couldn't write its history (--max-age says how "
             "old a run may be)",
         )
-    before = _moment(runs[-2]) if len(runs) > 1 else None
+    before = moment_of(runs[-2]) if len(runs) > 1 else None
     if before is not None and started < before:
         findings.void(
             "clock",
@@ -129,8 +147,18 @@ def _time_findings(runs: Sequence[RunInfo], now: datetime, max_age: timedelta) -
 
 
 def _content_findings(tonight: _Tonight) -> Sequence[Finding]:
-    """Findings about a run without cells, or a gate without levels."""
+    """Findings about a run without cells or with a part of them, or a gate without levels."""
     findings = Compared()
+    missing, partial = _missing(tonight)
+    if partial is not None and tonight.results:
+        accepted = {name for name, _ in tonight.levels}
+        cells = counted(len(accepted), "accepted cell")
+        findings.void(
+            "run",
+            f"the run had {len(accepted) - len(missing):,} of {cells}: {partial}. Run them all, "
+            "name the providers that it was for (--provider), or accept this run for good (gate "
+            "accept --all)",
+        )
     if not tonight.results:
         findings.void(
             "run",
@@ -146,16 +174,7 @@ def _content_findings(tonight: _Tonight) -> Sequence[Finding]:
     return findings.findings
 
 
-def _moment(run: RunInfo) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(run.started)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _vanished(id: str, tonight: _Tonight) -> GatedCell:
-    level = next(level for (name, _), level in tonight.levels.items() if name == id)
+def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
     successors = [cell.id for cell in tonight.results.values() if _succeeds(cell, level, tonight)]
     advice = "A run that was for some providers only names them: --provider."
     if successors:
@@ -164,7 +183,7 @@ def _vanished(id: str, tonight: _Tonight) -> GatedCell:
         )
     reason = f"accepted on {level.accepted[:10]}, and not in this run. {advice}"
     finding = Finding(Outcome.FAIL, "cell", reason)
-    return GatedCell(id, Outcome.FAIL, (finding,))
+    return GatedCell(level.cell.id, Outcome.FAIL, (finding,))
 
 
 def _succeeds(cell: CellResult, level: Level, tonight: _Tonight) -> bool:
@@ -190,23 +209,26 @@ def _unknown(cell: CellResult, processor: str, levels: Mapping[Key, Level]) -> G
     return GatedCell(cell.id, Outcome.INVALID, (finding,))
 
 
-def _judge(level: Level, cell: CellResult, run: RunInfo, past: Sequence[PastCell]) -> GatedCell:
+def _judge(
+    level: Level, cell: CellResult, run: RunInfo, past: Sequence[PastCell], between: timedelta
+) -> GatedCell:
     compared = compare(level, cell, run)
     nights = None
     if cell.status is level.cell.status:
-        nights = compare_latency(compared, level, cell, past)
+        nights = compare_latency(compared, level, cell, past, between)
     notes = compared.notes
     if nights is not None and nights.outcome is not Outcome.PASS:
-        notes = [*notes, *_moves(level, past)]
+        notes = [*notes, *_moves(level, past, between)]
     findings = tuple(compared.findings)
     return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights)
 
 
-def _moves(level: Level, past: Sequence[PastCell]) -> list[str]:
+def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[str]:
     """Name the nights in which the level moved."""
     if level.cell.pinned is None or not drift.available():
         return []
-    nights = [night for night in comparable(level, past) if night.cell.pinned]
+    counted_nights = one_a_night(comparable(level, past), between)
+    nights = [night for night in counted_nights if night.cell.pinned]
     ratios = [night.cell.pinned.night_ratio or 1.0 for night in nights if night.cell.pinned]
     moved = [nights[position].run for position in drift.change_points(ratios)]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 from onnx_harness.gate.nights import Night, judge_nights, standard_error
 from onnx_harness.gate.rules import Compared, same_reference
@@ -13,10 +14,15 @@ from onnx_harness.results.gated import Finding, Nights
 from onnx_harness.results.history import PastCell
 from onnx_harness.results.levels import Level
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.run import moment_of
 
 
 def compare_latency(
-    compared: Compared, level: Level, now: CellResult, past: Sequence[PastCell]
+    compared: Compared,
+    level: Level,
+    now: CellResult,
+    past: Sequence[PastCell],
+    between: timedelta = timedelta(0),
 ) -> Nights | None:
     """Judge tonight's ratio. Findings and notes are added to ``compared``.
 
@@ -26,6 +32,7 @@ def compare_latency(
         level: the accepted level.
         now: tonight.
         past: the cell's runs, oldest first, tonight's being the last.
+        between: the least time between two nights; see `one_a_night`.
 
     Returns:
         None where the latency isn't gated, or where there's nothing to gate it by.
@@ -48,9 +55,16 @@ def compare_latency(
         if fault is not None:
             compared.void("latency", fault)
             return None
-    records = [night.cell.pinned for night in comparable(level, past) if night.cell.pinned]
+    runs = comparable(level, past)
+    counted = one_a_night(runs, between)
+    records = [night.cell.pinned for night in counted if night.cell.pinned]
     nights = judge_nights(math.log(accepted.ratio), [_night(record) for record in records])
     _report(compared, nights)
+    if len(counted) < len(runs) and nights.outcome is Outcome.INCONCLUSIVE:
+        compared.notes.append(
+            f"runs less than {between / timedelta(hours=1):g} hours apart are one night, of which "
+            "the latest counts (--same-night counts each)"
+        )
     return nights
 
 
@@ -97,6 +111,29 @@ def comparable(level: Level, past: Sequence[PastCell]) -> list[PastCell]:
     else:
         past = [night for night in past if night.run.started > level.accepted]
     return [night for night in past if _is_comparable_night(level, night)]
+
+
+def one_a_night(past: Sequence[PastCell], between: timedelta) -> list[PastCell]:
+    """Return the latest of a cell's runs of each night, oldest first; the last run stands.
+
+    A run whose time can't be read is a night of its own.
+
+    Args:
+        past: the cell's runs, oldest first.
+        between: runs that started closer to each other than this are of one night.
+    """
+    nights: list[PastCell] = []
+    for run in reversed(past):
+        if not nights or _apart(run, nights[-1]) >= between:
+            nights.append(run)
+    return nights[::-1]
+
+
+def _apart(first: PastCell, second: PastCell) -> timedelta:
+    moments = moment_of(first.run), moment_of(second.run)
+    if moments[0] is None or moments[1] is None:
+        return timedelta.max
+    return abs(moments[0] - moments[1])
 
 
 def _is_comparable_night(level: Level, night: PastCell) -> bool:

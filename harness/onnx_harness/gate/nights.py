@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from statistics import fmean
 
@@ -27,6 +28,11 @@ AGREEING = MINIMUM_EFFECT / 2
 BLUNT = 0.10
 """A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be
 untrue."""
+
+BETWEEN_NIGHTS = timedelta(hours=4)
+"""Runs closer to each other share the machine's state, which the second night is to rule out: what
+slows one slows the other. Nightly runs are 20 hours apart or more, and `--max-age` is of the same
+order; a run that is repeated by hand comes within minutes."""
 
 PRIOR_SPREAD = 0.02
 """A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one

@@ -49,8 +49,10 @@ class _Said:
 
     def toterminal(self, writer: Any) -> None:
         """Write the lines."""
+        from onnx_harness.report.github import inert
+
         for line in self._cause.lines:
-            writer.line(line)
+            writer.line(inert(line))
 
 
 def _shown(report: pytest.TestReport, cause: Told) -> pytest.TestReport:

@@ -24,6 +24,7 @@ from onnx_harness.plugin.state import (
 
 if TYPE_CHECKING:
     from onnx_harness.run.account import Account
+    from onnx_harness.settings import Settings
 
 _LOG_WIDTH = 120
 
@@ -35,6 +36,7 @@ class Reporter:
         self._config = config
         self._account: Account | None = None
         self._verdicts = 0
+        self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
 
@@ -65,6 +67,9 @@ class Reporter:
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if cells and not broken:
+            from onnx_harness.run.selection import planned_cells
+
+            self._planned = planned_cells(cells)
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
@@ -141,12 +146,14 @@ class Reporter:
 
         if note := fallback_note():
             terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
+        from onnx_harness.report.github import inert
+
         details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
         quiet, worst_first = terminalreporter.verbosity < 0, settings_of(self._config).worst_first
         lines = self._account.lines(width=width, quiet=quiet, details=details, worst_first=worst_first)
         for line in lines:
             markup = {line.style: True} if line.style else {}
-            terminalreporter.write_line(line.text, **markup)
+            terminalreporter.write_line(inert(line.text), **markup)
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
@@ -211,11 +218,22 @@ class Reporter:
         if self._account is None:
             from onnx_harness.results.run import gather
             from onnx_harness.run.account import Account
+            from onnx_harness.run.selection import selection
 
             settings = settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, runner_of(self._config).devices)
+            run = replace(run, selection=selection(self._config, settings), planned=self._planned)
             if SHARD in self._config.stash:
                 run = replace(run, shards=(self._config.stash[SHARD],))
             self._account = Account(settings.report_dir, run)
+            self._add_automation(settings)
         return self._account
+
+    def _add_automation(self, settings: Settings) -> None:
+        """Register what writes for machines, now that there is something to write."""
+        from onnx_harness.run.automation import Automation, on_github
+
+        if settings.sarif is not None or on_github():
+            automation = Automation(lambda: self._account, settings.sarif)
+            self._config.pluginmanager.register(automation, "onnx-harness-automation")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from onnx_harness.report.escape import markdown, markdown_block, printable
 from onnx_harness.report.figures import counted
@@ -12,6 +14,8 @@ from onnx_harness.results.gated import SEVERITY, Finding, GatedCell, GateReport,
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo
 
+MOST_ACCEPTED = 20
+"""Cells named in a command; for more it names them all."""
 MOST_CELLS = 200
 """Listed on a job's page, the gravest first."""
 
@@ -77,7 +81,29 @@ def issue(report: GateReport) -> str:
     bad = [cell for cell in _by_gravity(report.cells) if cell.outcome is report.outcome]
     first = printable(bad[0].id) if bad else "the run"
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return _titled(f"Nightly gate: {report.outcome.upper()} in {first}{more}", report)
+    # The notes on the run say what could be installed here: that is nothing for an issue.
+    page_text = _titled(
+        f"Nightly gate: {report.outcome.upper()} in {first}{more}", replace(report, notes=())
+    )
+    return "\n".join([page_text, *_accepting(bad)])
+
+
+def _accepting(cells: Sequence[GatedCell]) -> Iterator[str]:
+    """Write the command that makes tonight's state the accepted one; nothing without cells."""
+    if not cells:
+        return
+    names = [shlex.quote(cell.id) for cell in cells]
+    # A cell that vanished can't be named: `--all` forgets it.
+    if len(names) > MOST_ACCEPTED or any(_has_vanished(cell) for cell in cells):
+        names = ["--all"]
+    command = " ".join(["onnx-harness gate accept", *names, '--why "…"'])
+    yield from ("If this is how it should be:", "", markdown_block((command,)), "")
+
+
+def _has_vanished(cell: GatedCell) -> bool:
+    return any(
+        finding.what == "cell" and finding.outcome is Outcome.FAIL for finding in cell.findings
+    )
 
 
 def _body(report: GateReport) -> Iterator[str]:

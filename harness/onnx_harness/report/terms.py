@@ -20,11 +20,11 @@ class Term:
 
 
 _JUDGED = "docs/verdict.md"
-_TIMED = "README.md"
+_TIMED = "docs/latency.md"
 _PLACED = "docs/providers.md"
 _DIAGNOSED = "docs/diagnose.md"
-_SENSITIVITY = "README.md"
-_NIGHTLY = "README.md"
+_SENSITIVITY = "docs/trust.md"
+_NIGHTLY = "docs/gate.md"
 
 TERMS: dict[str, Term] = {
     "reference": Term(

@@ -40,6 +40,7 @@ class Level:
         accepted: when it was accepted; ISO 8601, UTC.
         who: by whom.
         why: the reason that was given.
+        selection: what chose the cells of that run; empty where that isn't known.
     """
 
     cell: CellResult
@@ -49,6 +50,7 @@ class Level:
     accepted: str
     who: str
     why: str
+    selection: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:

@@ -71,6 +71,8 @@ class RunInfo:
         versions: ``python`` and distribution names to versions.
         shards: those whose cells it has, such as ``1/4 3f2a9c00d1e2``: the part, of how many, and a hash of the plan
             that they are parts of; empty where the run wasn't cut.
+        selection: what chose the cells: providers, variants, paths, expressions; empty where that isn't known.
+        planned: cells that the run set out to judge; None where that isn't known.
     """
 
     id: str
@@ -80,6 +82,17 @@ class RunInfo:
     host: HostInfo
     versions: dict[str, str]
     shards: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ()
+    planned: int | None = None
+
+
+def moment_of(run: RunInfo) -> datetime | None:
+    """Return when a run started, with its zone; None where that can't be read."""
+    try:
+        moment = datetime.fromisoformat(run.started)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def gather(command: str, seed: int, devices: Mapping[str, str] | None = None) -> RunInfo:

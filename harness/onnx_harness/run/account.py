@@ -24,6 +24,8 @@ class Account:
     """What a run has found, for reports/ and for the terminal.
 
     Attributes:
+        run: what is known of the run as a whole.
+        models: what is said about each model, by its name.
         incomplete: why reports/ lacks something that it should hold, or None.
     """
 
@@ -33,15 +35,20 @@ class Account:
         Raises:
             ResultsError: the folder can't be written.
         """
-        self._run = run
+        self.run = run
         self._dir = report_dir
         self._recorder = Recorder(report_dir, run) if report_dir is not None else None
         self._cells: dict[str, CellResult] = {}
-        self._models: dict[str, ModelHeader] = {}
+        self.models: dict[str, ModelHeader] = {}
         self._entries: dict[str, Entry] = {}
         self._cases: set[str] = set()  # of a suite: they are counted, not listed
         self._past = NOTHING
         self.incomplete: str | None = None
+
+    @property
+    def cells(self) -> list[CellResult]:
+        """The verdicts, in the order in which they came."""
+        return list(self._cells.values())
 
     def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY) -> None:
         """Keep a verdict, or the newer state of one.
@@ -54,7 +61,7 @@ class Account:
         """
         if suite:
             self._cases.add(cell.id)
-        self._models[cell.model] = model
+        self.models[cell.model] = model
         self._entries[cell.id] = entry
         self.update(cell)
 
@@ -74,10 +81,10 @@ class Account:
             return  # nothing was judged: the last run's report stays
         try:
             cells = list(self._cells.values())
-            self._past = background(self._dir, self._run, cells)
-            write_reports(self._dir, self._run, cells, self._models, self._past)
+            self._past = background(self._dir, self.run, cells)
+            write_reports(self._dir, self.run, cells, self.models, self._past)
             if self._cases:
-                backend_suite.write(self._dir, self._run.versions, self._of_suite())
+                backend_suite.write(self._dir, self.run.versions, self._of_suite())
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
@@ -106,10 +113,10 @@ class Account:
         cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
         if cells or not self._cases:
             yield from lines(
-                self._run,
+                self.run,
                 cells,
                 width=width,
-                models=self._models,
+                models=self.models,
                 quiet=quiet,
                 where=where,
                 details=details,
@@ -122,7 +129,7 @@ class Account:
         if self._cases:
             of_suite = self._of_suite()
             yield from lines(
-                self._run, of_suite, width=width, models=self._models, quiet=True, where=where, details=details
+                self.run, of_suite, width=width, models=self.models, quiet=True, where=where, details=details
             )
             named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
             yield from backend_suite.lines(of_suite, width=width, where=named)
