@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -160,6 +161,24 @@ def test_the_nights_are_drawn_and_their_cell_shows_them(opened: Opened) -> None:
     assert figure.locator("circle").count() == 31
     figure.locator("figcaption a").click()
     assert page.locator("dialog svg.trend circle").count() == 31
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "place"),
+    [("green", "", "#plots"), ("green", "", "#nights"), ("hostile", "first", "dialog")],
+)
+def test_any_plot_is_saved_as_a_picture_of_its_own(opened: Opened, name: str, view: str, place: str) -> None:
+    cells = RUNS[name]
+    page = opened(cells, f"#cell={quote(printable(cells[0].id), safe='')}" if view else "")
+    with page.expect_download() as saved:
+        page.locator(f"{place} .save").first.click()
+    assert saved.value.suggested_filename.endswith(".svg")
+    picture = ElementTree.parse(saved.value.path()).getroot()
+    tags = {node.tag.rpartition("}")[2] for node in picture.iter()}
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    assert tags & {"circle", "rect"}
+    assert not tags & {"script", "img", "foreignObject"}
+    assert not any("href" in node.attrib for node in picture.iter())
 
 
 def test_a_name_with_underscores_is_not_broken_within_a_word(opened: Opened) -> None:

@@ -212,6 +212,33 @@ def test_view_says_what_to_install_when_netron_is_not_there(
     assert "pip install 'onnx-harness[view]'" in capsys.readouterr().err
 
 
+def test_view_serves_the_original_and_the_candidate_of_a_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[str, int]] = []
+
+    def start(path: str, address: tuple[str, int], browse: bool) -> tuple[str, int]:
+        assert browse
+        served.append((path, address[1]))
+        return address
+
+    fake = types.ModuleType("netron")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    fake.start = start  # type: ignore[attr-defined]
+    fake.wait = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "netron", fake)
+    folder = tmp_path / "repro" / "net-fp16-cpu"
+    (folder / "transformed").mkdir(parents=True)
+    words = ["view", "net-fp16-cpu", "--report-dir", str(tmp_path), "--port", "8123"]
+    assert main(words) == 2
+    assert "no failing cell of that id" in capsys.readouterr().err
+    for name in ("model.onnx", "transformed/model.onnx"):
+        (folder / name).write_bytes(b"")
+    assert main(words) == 0
+    assert served == [(str(folder / "model.onnx"), 8123), (str(folder / "transformed/model.onnx"), 8124)]
+    assert "original of net-fp16-cpu at http://localhost:8123" in capsys.readouterr().out
+
+
 def test_view_serves_the_model_to_this_machine_only_and_tells_the_address(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,8 @@ from onnx_harness.report.figures import BAD
 from onnx_harness.results.cells import Status
 from onnx_harness.results.run import RunInfo
 
-WIDTH, HEIGHT = 340, 110
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 18
+WIDTH, HEIGHT = 340, 124
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 32
 
 FEWEST = 3
 """Nights with a figure that make a trend."""

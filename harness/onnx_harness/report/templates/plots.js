@@ -152,36 +152,41 @@ function ratios(l) {
       term("pairs"),
       ", a dot each; the bar is the 95% interval, the dashed line 1x.",
     ),
-    s(
-      "svg",
-      {
-        viewBox: `0 0 ${width} 72`,
-        role: "img",
-        "aria-label": `speedup of ${values.length} pairs`,
-      },
-      s("line", { class: "axis", x1: left, x2: width - 20, y1: axis, y2: axis }),
-      s("line", { class: "one", x1: at(0), x2: at(0), y1: 4, y2: axis }),
-      ends.length === 2 &&
-        s("line", {
-          class: "span",
-          x1: at(ends[0]),
-          x2: at(ends[1]),
-          y1: 28,
-          y2: 28,
-          "stroke-width": 3,
-        }),
-      values.map((value, place) =>
-        s(
-          "circle",
-          { class: "best", cx: at(value), cy: 14 + ((place * 7) % 28), r: 3.2, opacity: 0.75 },
-          s("title", {}, `${Math.exp(value).toFixed(3)}x`),
+    h(
+      "div",
+      { class: "wide", tabindex: 0, role: "region", "aria-label": "pairs" },
+      s(
+        "svg",
+        {
+          viewBox: `0 0 ${width} 72`,
+          role: "img",
+          "aria-label": `speedup of ${values.length} pairs`,
+          style: "min-width:460px",
+        },
+        s("line", { class: "axis", x1: left, x2: width - 20, y1: axis, y2: axis }),
+        s("line", { class: "one", x1: at(0), x2: at(0), y1: 4, y2: axis }),
+        ends.length === 2 &&
+          s("line", {
+            class: "span",
+            x1: at(ends[0]),
+            x2: at(ends[1]),
+            y1: 28,
+            y2: 28,
+            "stroke-width": 3,
+          }),
+        values.map((value, place) =>
+          s(
+            "circle",
+            { class: "best", cx: at(value), cy: 14 + ((place * 7) % 28), r: 3.2, opacity: 0.75 },
+            s("title", {}, `${Math.exp(value).toFixed(3)}x`),
+          ),
         ),
-      ),
-      marks.map(value =>
-        s(
-          "text",
-          { class: "tick", x: at(value), y: axis + 14, "text-anchor": "middle" },
-          `${Math.exp(value).toFixed(2)}x`,
+        marks.map(value =>
+          s(
+            "text",
+            { class: "tick", x: at(value), y: axis + 14, "text-anchor": "middle" },
+            `${Math.exp(value).toFixed(2)}x`,
+          ),
         ),
       ),
     ),

@@ -201,6 +201,7 @@ function open(id) {
   }
   $("#cell-title").textContent = cell.id;
   $(".body", dialog).replaceChildren(...view(cell));
+  addSaving($$("svg", dialog));
   if (!dialog.open) {
     opener = document.activeElement;
     dialog.showModal();
@@ -259,6 +260,7 @@ async function start() {
   const rank = cell => ORDER.indexOf(cell.status);
   data.worst = [...data.cells].sort((a, b) => rank(a) - rank(b));
   filters.hidden = false;
+  addSaving($$("figure > svg"));
   for (const key of $$(".key")) key.hidden = true;
   filters.addEventListener("submit", event => event.preventDefault());
   filters.addEventListener("input", () => {
@@ -295,7 +297,40 @@ async function start() {
   follow();
   document.documentElement.dataset.ready = "yes";
 }
+// A plot as a file of its own, in the colours of paper.
+function standalone(plot) {
+  const copy = plot.cloneNode(true);
+  const [, , width, height] = plot.getAttribute("viewBox").split(" ");
+  const rules = [...document.styleSheets[0].cssRules];
+  const own = rules.filter(rule => /^(:root|svg)/.test(rule.selectorText || ""));
+  const style = s("style", {}, ":root { color-scheme: light; font-family: sans-serif; font-size: 11px }");
+  style.append(own.map(rule => rule.cssText).join("\n"));
+  copy.prepend(style, s("rect", { width, height, fill: "#fff" }));
+  for (const link of $$("a", copy)) link.removeAttribute("href");
+  for (const [name, value] of Object.entries({ xmlns: SVG, width: width * 2, height: height * 2 }))
+    copy.setAttribute(name, value);
+  return new XMLSerializer().serializeToString(copy);
+}
+function addSaving(plots) {
+  for (const plot of plots) {
+    if (plot.nextElementSibling && plot.nextElementSibling.matches(".save")) continue;
+    const name = plot.getAttribute("aria-label") || "plot";
+    const button = h("button", { type: "button", class: "save", "aria-label": `Save as SVG: ${name}` }, "SVG");
+    plot.after(button);
+  }
+}
+function save(plot) {
+  const url = URL.createObjectURL(new Blob([standalone(plot)], { type: "image/svg+xml" }));
+  const name = (plot.getAttribute("aria-label") || "plot").replace(/[^A-Za-z0-9]+/g, "-").slice(0, 80);
+  h("a", { href: url, download: `${name}.svg` }).click();
+  URL.revokeObjectURL(url);
+}
 document.addEventListener("click", async event => {
+  const saving = event.target.closest(".save");
+  if (saving) {
+    save(saving.previousElementSibling);
+    return;
+  }
   const link = event.target.closest("a[href^='#cell=']");
   if (link && state) {
     // The filters stay in the address.
