@@ -20,8 +20,9 @@ from onnx import numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import handout
+from onnx_harness.diagnose import handout, moves
 from onnx_harness.diagnose.search import diagnose
+from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.model.walk import walk
 from onnx_harness.mutation.planting import atlas_of, choose, planted
 from onnx_harness.names import parse_variant
@@ -251,3 +252,14 @@ def subtract(made: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Add":
             node.op_type = "Sub"
     return made
+
+
+def test_names_are_replaced_and_no_body_is_made_up() -> None:
+    made = model("(float[1,1,4,4] x) => (float[1,1,2,2] y) { y = MaxPool <kernel_shape = [3,3]> (x) }")
+
+    changed = moves.anonymous(Case(made, {"x": np.ones((1, 1, 4, 4), np.float32)}))
+
+    onnx.checker.check_model(changed.model, full_check=True)
+    (attribute,) = changed.model.graph.node[0].attribute
+    assert not attribute.HasField("g")
+    assert list(changed.inputs) == ["x0"]
