@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.diagnose.smaller_case import Array, Case, Values, copied, pruned, redeclared
 from onnx_harness.model.ops import TYPE_ATTRIBUTES
-from onnx_harness.model.walk import reads, walk
+from onnx_harness.model.walk import reads, subgraphs, walk
 
 _MOST_SIZES = 6
 # Opsets to try, oldest first: with 13 axes became inputs, 17 is what most exporters write.
@@ -279,14 +279,16 @@ def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
                 names[place] = renamed.get(name, name)
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                _rename(body, renamed)
+        for body in subgraphs(node):
+            _rename(body, renamed)
 
 
-def random_like(array: Array, number: int) -> Array:
-    """Return an array of the same type, shape and scale that says nothing of the values it replaces."""
+def replacements(array: Array, number: int) -> Iterator[Array]:
+    """Give arrays of the same type, shape and scale that say nothing of the values they replace, but their signs."""
     generator = np.random.default_rng(_GENERATOR_SEED + number)
     scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
     scale = float(2.0 ** np.round(np.log2(scale))) if np.isfinite(scale) else 1.0
-    return np.asarray(generator.uniform(-scale, scale, array.shape)).astype(array.dtype)
+    drawn = np.asarray(generator.uniform(-scale, scale, array.shape))
+    yield drawn.astype(array.dtype)
+    yield (np.abs(drawn) * np.sign(array.astype(np.float64))).astype(array.dtype)
+    yield (scale * np.sign(array.astype(np.float64))).astype(array.dtype)

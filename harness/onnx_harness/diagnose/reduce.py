@@ -258,12 +258,12 @@ def _publish(reducer: Reducer) -> bool:
     for number, name in enumerate(moves.weights(reducer.case)):
         array = moves.weight(reducer.case, name)
         if not _says_nothing(array):
-            random = moves.random_like(array, number)
-            replaced &= reducer.takes(moves.with_weight(reducer.case, name, random))
+            drawn = moves.replacements(array, number)
+            replaced &= reducer.first(moves.with_weight(reducer.case, name, other) for other in drawn)
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
-            random = moves.random_like(array, number)
-            replaced &= reducer.takes(moves.with_input(reducer.case, name, random))
+            drawn = moves.replacements(array, number)
+            replaced &= reducer.first(moves.with_input(reducer.case, name, other) for other in drawn)
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced
