@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test browser operators selftest causes lint style coverage mutants numbers performance scale experiment lock clean
+.PHONY: help validate nightly test docs browser operators selftest causes lint style coverage mutants numbers performance scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,16 @@ nightly: $(VENV)/.made ## a night: the matrix beside the pinned reference, then 
 
 test: lint ## lint, type-check, test
 	.venv/bin/python -m pytest -n 2 -q
+
+.venv-docs/.made: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# A link that leads nowhere or a page that is in no menu fails it.
+docs: .venv/.made .venv-docs/.made ## the generated parts of docs/ made anew, and the site in build/site
+	.venv/bin/python -m tests.docs
+	.venv-docs/bin/mkdocs build --strict --quiet
 
 # Debian's, which needs no download of Playwright's own.
 browser: ## a headless Chromium for tests/browser, where none is installed
@@ -71,7 +81,7 @@ coverage: .venv/.made ## the lines and branches that the tests reach, worker pro
 mutants: .venv/.made ## mistakes that no test notices, by room (hours; ROOMS="gate isolate", BASE=main for changed lines)
 	.venv/bin/python -m tests.mutants $(ROOMS) $(if $(BASE),--changed $(BASE))
 
-performance: .venv/.made ## the ratios that the README states
+performance: .venv/.made ## the ratios that docs/trust.md states
 	.venv/bin/python -m pytest tests/performance -m performance -s
 
 numbers: .venv/.made ## what was asked of FP16 and simplification beside what is measured, in one table (20 minutes)
@@ -88,6 +98,8 @@ experiment: .venv/.made ## how far the latency verdicts can be believed (two hou
 lock: lock-providers ## resolve the lock files anew (needs uv)
 	$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	    --extra cpu --extra dev pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	    --group docs -o requirements-docs.lock
 
 clean: ## remove the environments, what tests leave, and the last run's results
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .benchmarks .hypothesis build .coverage*

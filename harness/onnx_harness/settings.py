@@ -132,6 +132,10 @@ def _read_words(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _read_paths(value: Any) -> tuple[Path, ...]:
+    return tuple(named_path(word) for word in _read_words(value))
+
+
 def _read_chains(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
         raise TypeError
@@ -144,6 +148,7 @@ _BYTES = Kind("a whole number", _read_size, {"type": byte_count})
 _FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
 _PATH = Kind("a string", _read_path, {"type": named_path})
 _WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
+_PATHS = Kind("a string or a list of strings", _read_paths, {"action": "append", "type": named_path})
 _CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 
 
@@ -224,10 +229,12 @@ class Settings:
         min_placement: share of nodes that the provider must own, in [0, 1]; None asks the provider.
         cell_timeout: seconds of wall-clock time for the way of one cell.
         cell_memory: bytes of resident memory for it.
+        custom_ops: libraries of custom operators, registered with every session after those of the card.
         trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sarif: file that the failing cells are written to as SARIF; None writes none.
+        worst_first: whether the table at the end begins with what failed.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
@@ -318,6 +325,10 @@ class Settings:
         default=False,
         metadata=_option(_FLAG, "open models without first asking their bytes what they would take"),
     )
+    custom_ops: tuple[Path, ...] = field(
+        default=(),
+        metadata=_option(_PATHS, "library of custom operators for every session, repeatable", "FILE"),
+    )
     latency_budget: float = field(
         default=1.5,
         metadata=_option(
@@ -341,6 +352,10 @@ class Settings:
     sensitivity: bool = field(
         default=False,
         metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+    )
+    worst_first: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "sort the table at the end by how wrong cells are"),
     )
 
     jobs: int = field(
@@ -422,6 +437,9 @@ def read_project(folder: Path) -> dict[str, Any]:
     for key in ("report_dir", "gate_reference", "sarif"):
         if key in values:
             values[key] = folder / str(values[key])
+    if "custom_ops" in values:
+        libraries: Any = values["custom_ops"]
+        values["custom_ops"] = tuple(folder / library for library in libraries)
     return values
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from onnx_harness.report.html import page as report_page
 from onnx_harness.results.cells import CellResult
+from tests.browser import runs
 from tests.unit.results_examples import RUN
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Opened:
 
     def __call__(self, cells: list[CellResult], fragment: str = "", **options: Any) -> "Page":
         file = self._folder / "report.html"
-        file.write_text(report_page(RUN, cells, {}), "utf-8")
+        file.write_text(report_page(RUN, cells, {}, runs.background(cells)), "utf-8")
         page = self._browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
         self._pages.append(page)
         page.on("console", lambda message: self.complaints.append(message.text))

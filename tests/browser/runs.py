@@ -2,7 +2,10 @@
 
 import random
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+from onnx_harness.report.background import Background
+from onnx_harness.report.trends import PINNED, Night, Trend
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
@@ -15,7 +18,9 @@ from onnx_harness.results.cells import (
     Status,
 )
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest
-from tests.unit.results_examples import cell, full_latency, output, sensitivity
+from onnx_harness.results.run import RunInfo
+from onnx_harness.results.store import Results
+from tests.unit.results_examples import RUN, cell, full_latency, output, sensitivity
 
 VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16.io32")
 HOSTILE = "</script><img src=x onerror=alert(2)><b>&amp;\u202e#%2B\"'`\n"
@@ -136,3 +141,27 @@ def hostile() -> list[CellResult]:
         )
         for status in Status
     ]
+
+
+def background(cells: list[CellResult]) -> Background:
+    """Return a past for a run: yesterday all passed, and thirty nights of which one cell's level moved."""
+    yesterday = [replace(each, status=Status.PASS, stage=Stage.DONE, reason=None, detail=()) for each in cells]
+    trends = tuple(_trend(place, each) for place, each in enumerate(cells))
+    return Background(Results(_night_run(29), tuple(yesterday[1:])), trends)
+
+
+def _night_run(number: int) -> RunInfo:
+    started = datetime(2025, 12, 3, 2, 15, tzinfo=UTC) + timedelta(days=number)
+    return replace(RUN, id=f"night{number:02}", started=started.isoformat(), versions={"onnx": "1.22.0"})
+
+
+def _trend(place: int, cell: CellResult) -> Trend:
+    draw = random.Random(place)
+    nights = []
+    for number in range(30):
+        slower = 1.07 if place == 1 and number >= 18 else 1.0
+        value = slower * draw.gauss(1.0, 0.01)
+        level = None if number < 3 else 1.0
+        nights.append(Night(_night_run(number), Status.PASS, value, (value * 0.99, value * 1.01), level))
+    nights.append(Night(RUN, cell.status, nights[-1].value if cell.latency else None))
+    return Trend(cell.id, PINNED, tuple(nights), (18,) if place == 1 else ())

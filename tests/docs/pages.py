@@ -10,7 +10,7 @@ from tests.docs.blocks import BLOCKS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _BLOCK = re.compile(
-    r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end>\n<!-- end of generated -->)", re.DOTALL
+    r"(?P<begin><!-- generated: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end of generated -->)", re.DOTALL
 )
 
 
@@ -26,7 +26,7 @@ def rendered(text: str) -> str:
     Raises:
         KeyError: there is no such block.
     """
-    return _BLOCK.sub(lambda match: f"{match['begin']}\n{BLOCKS[match['name']]()}\n{match['end']}", text)
+    return _BLOCK.sub(lambda match: f"{match['begin']}\n{BLOCKS[match['name']]()}\n\n{match['end']}", text)
 
 
 def stale(root: Path = ROOT) -> list[Path]:

@@ -15,6 +15,7 @@ from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.half import convert
+from onnx_harness.transforms.half.decide import Halving
 from tests.models import model, save
 
 BLOCKED = "fp16.io32(op_block_list=['MatMul'])"
@@ -40,6 +41,18 @@ def test_a_model_whose_weights_all_stay_float32_is_no_pass(tmp_path: Path, monke
     assert "0% of the float32 weights would be converted" in str(result.reason)
     monkeypatch.setattr(convert, "_LEAST_SHARE", 0.0)
     assert judged(tmp_path, BLOCKED).status is Status.PASS
+
+
+def test_a_model_whose_nodes_all_stay_float32_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = model("(float[n,4] x) => (float[n,4] y) <int64 axis = {1}> { y = CumSum(x, axis) }", opset=17)
+    card = card_for(save(made, tmp_path / "sums.onnx"))
+    task = Task(Cell(card, parse_variant("fp16.io32"), "cpu"), card.path, Settings(input_sets=2))
+    result = judge(task).result
+    assert (result.status, result.stage) == (Status.NOT_APPLICABLE, Stage.TRANSFORM)
+    assert "what the model computes stays float32 (CumSum)" in str(result.reason)
+    monkeypatch.setattr(Halving, "computes_in_half", lambda _: True)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "other"))
+    assert judge(task).result.status is Status.PASS
 
 
 def test_a_misspelt_operator_is_no_pass(tmp_path: Path) -> None:

@@ -458,3 +458,17 @@ def test_an_element_that_one_set_alone_is_long_enough_for_does_not_react() -> No
     assert comparison.inert == {"y[0]", "y[1]", "y[2]"}
     keys = [{"y": {"a": 1.0}}, {"y": {"b": 1.0}}]
     assert compare(keys, keys, lambda _: tolerance, set_names=["one", "two"]).inert == frozenset()
+
+
+def test_a_rare_class_outside_of_the_smallest_set_reacts() -> None:
+    bare, rare = np.zeros((2, 4), np.int64), np.array([[0, 0, 0, 0], [0, 0, 7, 0]])
+    sets = [{"y": bare[:1, :2]}, {"y": bare}, {"y": rare}]
+    tolerance = Tolerance(0.0, 0.0)
+    names = ["small", "large", "also large"]
+    assert compare(sets, sets, lambda _: tolerance, set_names=names).inert == frozenset()
+
+
+def test_more_of_the_same_in_larger_sets_does_not_react() -> None:
+    counting = [{"y": np.arange(size)} for size in (1, 4, 9)]
+    tolerance = Tolerance(0.0, 0.0)
+    assert compare(counting, counting, lambda _: tolerance, set_names=["a", "b", "c"]).inert == {"y"}

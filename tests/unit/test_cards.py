@@ -154,7 +154,7 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("[modle]\nlicense = 'MIT'", 1, "modle isn't a key of a card. Did you mean 'model'? Known: fp16,"),
+        ("[modle]\nlicense = 'MIT'", 1, "modle isn't a key of a card. Did you mean 'model'? Known: custom_ops,"),
         ("[model]\nlicence = 'MIT'", 2, "model.licence isn't a key of a card. Did you mean 'license'?"),
         ("license = 'MIT'", 1, "license isn't a key of a card."),
         ("model = 3", 1, "model is 3, but should be a table"),

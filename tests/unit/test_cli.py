@@ -290,7 +290,7 @@ def test_zoo_fetch_says_nothing_when_told_so(models: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("modells", "there is no modells."),
+        ("modells", "there is no folder or file modells"),
         ("models/their.model.toml", "Did you mean 'there.model.toml'?"),
         ("models/there.onnx", "isn't a model card"),
         ("empty", "there is no model card (NAME.model.toml) in empty"),

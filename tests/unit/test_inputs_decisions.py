@@ -13,11 +13,13 @@ from onnx import TensorProto, helper
 
 from onnx_harness import inputs
 from onnx_harness.inputs import InputSet
-from onnx_harness.inputs.decisions import vocabulary
+from onnx_harness.inputs.decisions import trees, vocabulary
+from onnx_harness.inputs.decisions.coverage import coverage
 from onnx_harness.inputs.decisions.cuts import Grid, cut, direction
 from onnx_harness.inputs.decisions.ensembles import Mode, read
+from onnx_harness.inputs.decisions.packing import Pins, pack
 from onnx_harness.inputs.decisions.space import Asked
-from onnx_harness.inputs.decisions.trees import Forest, forest_of, forest_rows
+from onnx_harness.inputs.decisions.trees import Forest, forest_of, forest_rows, visited
 from onnx_harness.inputs.plan.recipe import recipe_for
 from tests.forests import ML, forest, forest_5, set_attribute, words
 from tests.models import model as text_model
@@ -128,6 +130,47 @@ def test_every_threshold_moved_by_a_unit_in_the_last_place_is_told(name: str) ->
             moved = float(np.nextafter(np.float32(ensemble.split[at]), towards))
             missed += not tells_apart(model, set_attribute(model, "nodes_values", at, moved), sets)
     assert missed <= 2 * forest_rows(forest_in(model), 0).unreachable
+
+
+def test_a_row_of_a_forest_serves_many_of_its_trees() -> None:
+    found = forest_in(forest(trees=60, depth=6, features=40, seed=11))
+    rows = forest_rows(found, 0)
+    branches = found.branches
+    made = InputSet("rows", {"x": np.concatenate([rows.leaves, rows.edges]).astype(np.float32)})
+    reached_of = visited(found, [made])
+    assert len(rows.leaves) < len(found.asked[0].ensemble.leaves) / 4
+    assert len(rows.edges) < branches / 2  # three of each branch where each row serves one
+    assert all(count >= total - rows.unreachable for count, total in reached_of.values())
+
+
+def test_boxes_without_a_common_point_get_rows_of_their_own() -> None:
+    least, greatest = np.zeros(2), np.full(2, 9.0)
+    low, high = np.array([[0.0, 0], [4, 0], [0, 5]]), np.array([[3.0, 9], [9, 9], [9, 9]])
+    packed = pack(low, high, least, greatest)
+    assert packed.row.tolist() == [0, 1, 0]
+    assert packed.low.tolist() == [[0, 5], [4, 0]]
+    assert packed.high.tolist() == [[3, 9], [9, 9]]
+
+
+def test_a_pinned_slot_holds_one_threshold_and_only_boxes_that_hold_both_of_its_sides() -> None:
+    least, greatest = np.zeros(2), np.full(2, 9.0)
+    low, high = np.tile(least, (4, 1)), np.tile(greatest, (4, 1))
+    low[3, 0] = 4.0  # a box that begins between the two sides of the first threshold
+    pins = Pins(np.array([0, 0, 0, 1]), np.array([3.0, 3, 6, 2]), np.array([4.0, 4, 7, 3]))
+    packed = pack(low, high, least, greatest, pins)
+    assert packed.row.tolist() == [0, 0, 1, 1]
+    assert packed.low[:, 0].tolist() == [3, 6]
+    assert packed.pinned.tolist() == [[True, False], [True, True]]
+
+
+def test_rows_times_trees_are_bounded_and_the_coverage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = forest(trees=60, depth=6, features=40, seed=11)
+    monkeypatch.setattr(trees, "MOST_WALKS", 60 * 100)
+    monkeypatch.setattr(trees, "_LEAST_ROWS", 1)
+    sets = generated(model)
+    deciding = [each for each in sets if each.poised]
+    assert sum(len(next(iter(each.values.values()))) for each in deciding) <= 100
+    assert "thresholds" in coverage(model, recipe_for(model, {}), sets).low()
 
 
 def test_a_branch_that_is_less_instead_of_at_most_is_told() -> None:

@@ -40,8 +40,9 @@ SQUARE = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b 
 IN_A_LOOP = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  lift = Add(h, c)
   total = Loop (trips, go, lift) <body = body (int64 i, bool on, float[n,8] state) => (bool more, float[n,8] next) {
-      next = Add(state, step)  more = Identity(on) }>
+      next = Mul(state, step)  more = Identity(on) }>
   left = Sub(total, c)  y = Tanh(left) }"""
+SUM_IN_A_LOOP = IN_A_LOOP.replace("Mul(state, step)", "Add(state, step)")
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +145,7 @@ def test_where_everything_fails_nothing_is_found() -> None:
 # The session with switches.
 
 
-@pytest.mark.parametrize("text", [SQUARE, IN_A_LOOP])
+@pytest.mark.parametrize("text", [SQUARE, IN_A_LOOP, SUM_IN_A_LOOP])
 def test_everything_in_float32_is_the_original_bit_for_bit(text: str) -> None:
     source = weighted(text)
     graph = with_switches(source)
@@ -154,7 +155,9 @@ def test_everything_in_float32_is_the_original_bit_for_bit(text: str) -> None:
     assert mixed.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize(("text", "scale"), [(SQUARE, 7.0), (IN_A_LOOP, 100.0), (IN_A_LOOP, 3000.0)])
+@pytest.mark.parametrize(
+    ("text", "scale"), [(SQUARE, 7.0), (IN_A_LOOP, 100.0), (IN_A_LOOP, 3000.0), (SUM_IN_A_LOOP, 100.0)]
+)
 @pytest.mark.parametrize("names", [(), ("make_h",), ("make_lift", "make_total"), ("make_b", "make_y")])
 def test_a_mix_computes_what_the_converted_model_does_where_it_is_simulated(
     text: str, scale: float, names: tuple[str, ...]
@@ -173,7 +176,7 @@ def test_a_mix_computes_what_the_converted_model_does_where_it_is_simulated(
 def test_all_inside_a_loop_that_stays_float32_does() -> None:
     graph = with_switches(weighted(IN_A_LOOP))
     loop = graph.ops.index("Loop")
-    assert {graph.ops[place] for place in graph.closed([loop])} == {"Loop", "Add"}
+    assert {graph.ops[place] for place in graph.closed([loop])} == {"Loop", "Mul"}
 
 
 # The transform.

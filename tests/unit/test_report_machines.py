@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onnx_harness.report.figures import ModelHeader
-from onnx_harness.report.github import MOST_ANNOTATIONS, error_lines, inert
+from onnx_harness.report.github import MOST_ANNOTATIONS, annotation_lines, inert
 from onnx_harness.report.junit import properties
 from onnx_harness.report.sarif import document
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status, Symptom
@@ -28,13 +28,13 @@ HEADERS = {failing().model: ModelHeader(path="models/a,b:c %.onnx")}
 
 
 def test_an_annotation_names_the_file_the_cell_and_the_reason() -> None:
-    [line] = error_lines([failing(detail=("it departs", "alone: pytest x"))], HEADERS)
+    [line] = annotation_lines([failing(detail=("it departs", "alone: pytest x"))], HEADERS)
     assert line.startswith("::error file=models/a%2Cb%3Ac %25.onnx,title=net-fp16-cpu::fail at compare: it departs%0A")
     assert line.endswith("%0Aalone: pytest x")
 
 
 def test_names_of_a_model_are_no_commands() -> None:
-    [line] = error_lines([failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)})
+    [line] = annotation_lines([failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)})
     assert "\n" not in line
     assert "\r" not in line
     assert "\x1b" not in line
@@ -46,13 +46,13 @@ def test_names_of_a_model_are_no_commands() -> None:
 
 def test_at_most_as_many_as_github_shows_one_for_each_cause() -> None:
     alike = [failing(f"v{number}") for number in range(30)]
-    [line] = error_lines(alike, {})
+    [line] = annotation_lines(alike, {})
     assert "and 29 cells more" in line
     words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
-    lines = list(error_lines([failing(reason=word) for word in words], {}))
+    lines = list(annotation_lines([failing(reason=word) for word in words], {}))
     assert len(lines) == MOST_ANNOTATIONS
     assert lines[-1] == "::error title=onnx-harness::3 more causes, in the summary of the job"
-    assert list(error_lines([], {})) == []
+    assert list(annotation_lines([], {})) == []
 
 
 @pytest.mark.parametrize("line", ["::set-output name=x::y", "  ::stop-commands::x", "##[add-matcher]x"])

@@ -150,7 +150,7 @@ def test_branches_and_loops_compute_in_float16_on_values_from_outside() -> None:
         b = If (c) <then_branch = one () => (float[2] t) { t = Mul(a, x) },
                     else_branch = other () => (float[2] t) { t = Identity(a) }>
         z = Loop (n, go, b) <body = step (int64 i, bool k, float[2] v) => (bool l, float[2] w)
-            { l = Identity(k) w = Add(v, a) }> }"""
+            { l = Identity(k) w = Mul(v, a) }> }"""
     for choice in (True, False):
         result = converts(text, c=choice, x=floats(2), n=np.int64(3))
     loop = next(node for node in result.graph.node if node.op_type == "Loop")

@@ -132,6 +132,28 @@ def test_a_float16_model_is_not_converted_again(variant: str) -> None:
         bind(parse_variant(variant).steps[0])(model)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("agraph (float[3] x) => (float[3] z) <int64 axis = {0}> { z = CumSum(x, axis) }", "CumSum"),
+        ("agraph (int64[3] x) => (int64[3] z) { z = Neg(x) }", "no float32 tensor"),
+    ],
+)
+@pytest.mark.parametrize("variant", ["fp16", "fp16.io32", "bf16.io32"])
+def test_a_model_that_computes_nothing_in_half_does_not_apply(text: str, why: str, variant: str) -> None:
+    with pytest.raises(NotApplicable, match=f"nothing is converted.*{why}"):
+        bind(parse_variant(variant).steps[0])(model_of(text))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["z = Neg(x)", "a = CumSum(x, axis) b = Exp(x) z = Mul(a, b)", "b = Constant<value_float = 2.0>() z = Mul(x, b)"],
+)
+def test_a_model_without_weights_that_computes_in_half_does(body: str) -> None:
+    step = bind(parse_variant("fp16.io32").steps[0])
+    assert step(model_of(f"agraph (float[3] x) => (float[3] z) <int64 axis = {{0}}> {{ {body} }}"))
+
+
 def test_that_nothing_was_converted_is_said() -> None:
     model = model_of("agraph (float[3] x) => (float[3] z) <int64 axis = {0}> { z = CumSum(x, axis) }")
     with remarks() as said:

@@ -50,6 +50,7 @@ class Total:
     _bounds: tuple[float, float] | None = None
     _seen: int = 0
     _first: Array | None = None
+    _widest: Array | None = None
     _differs: bool = False
     _moves: bool = False
     _empty: int = 0
@@ -71,7 +72,11 @@ class Total:
             self._first = reference  # nothing overlaps with what is empty
         elif not self._moves:
             self._differs = self._differs or not same_bits(self._first, reference)
-            self._moves = self._differs and _reacts(self._first, reference)
+            # The first set is often the smallest: what a rare class says outside of it shows beside a larger one.
+            earlier = [self._first] if self._widest is None else [self._first, self._widest]
+            self._moves = self._differs and any(_reacts(seen, reference) for seen in earlier)
+        if reference.size > (0 if self._widest is None else self._widest.size):
+            self._widest = reference
         self._empty += reference.size == 0
         self._constant += constant and reference.size > 1
         self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)

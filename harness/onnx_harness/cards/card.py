@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from onnx_harness.cards.keys import TABLES, names_of
+from onnx_harness.cards.keys import TABLES, TOP_KEYS, names_of
 from onnx_harness.cards.toml import Scalar, Section, read_toml
 from onnx_harness.errors import CardError, NameGrammarError, did_you_mean
 from onnx_harness.names import CARD_SUFFIX, model_name
@@ -185,6 +185,7 @@ class Card:
         recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
             ``fail``, of its ``original`` cell, or ``note``.
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16 leaves in float32.
+        custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
     """
 
@@ -202,6 +203,7 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    custom_ops: tuple[Path, ...] = ()
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -268,7 +270,7 @@ def read(path: Path) -> Card:
         CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
     """
     card = read_toml(path)
-    card.allow(*TABLES)
+    card.allow(*TABLES, *TOP_KEYS)
     model = card.section("model")
     model.allow(*names_of("model"))
     inputs = {section.key: _input(section) for section in card.section("inputs").sections()}
@@ -296,6 +298,7 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        custom_ops=_custom_ops(card),
     )
 
 
@@ -436,6 +439,13 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _custom_ops(card: Section) -> tuple[Path, ...]:
+    names = card.scalars("custom_ops")
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise card.error("custom_ops", f"is {list(names)!r}, but should list files of libraries")
+    return tuple((card.file.parent / str(name)).absolute() for name in names)
 
 
 def _placement(section: Section) -> PlacementSpec:

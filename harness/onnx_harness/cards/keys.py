@@ -60,6 +60,9 @@ _BOUNDS = (
     Key("signed_zero", "true or false", "-0 instead of 0 is a failure", "true; false for INT8"),
 )
 
+TOP_KEYS = ("custom_ops",)
+"""The keys that stand above the tables; docs/cards.md tells them in its prose."""
+
 TABLES: Mapping[str, Table] = {
     "model": Table(
         "[model]",

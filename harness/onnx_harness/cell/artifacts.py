@@ -20,7 +20,7 @@ from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser
-from onnx_harness.judging.reference import calibration_sets, runtime_version
+from onnx_harness.judging.reference import calibration_sets, runtime_key
 from onnx_harness.judging.verdict import Standard, standard
 from onnx_harness.model.file import Model, node_count
 from onnx_harness.results.cache import Cache, source_digest
@@ -51,7 +51,7 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
             done,
             onnx_harness.__version__,
             version("onnx"),
-            runtime_version(),
+            runtime_key(),
             source_digest(),
         )
         before = current

@@ -62,6 +62,11 @@ class Pair:
     float16_io: bool
     settings: Settings
 
+    @property
+    def custom_ops(self) -> tuple[Path, ...]:
+        """Libraries of custom operators that both models' sessions need: the card's, then the settings'."""
+        return (*self.card.custom_ops, *self.settings.custom_ops)
+
 
 @dataclass(frozen=True, slots=True)
 class Side:

@@ -16,6 +16,7 @@ from onnx_harness import providers, transforms
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ModelError
 from onnx_harness.judging.reference import recorded_files
+from onnx_harness.model.custom_ops import libraries_digest
 from onnx_harness.model.scan import Scan, scan
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.run import this_host, versions
@@ -24,15 +25,16 @@ from onnx_harness.settings import Settings
 # What names, places or speeds up a run, and decides no verdict.
 _NOT_DECIDING = frozenset(
     {"provider", "variant", "variants", "report_dir", "jobs", "shard", "resume", "latency_budget", "gate_reference"}
+    | {"custom_ops", "sarif", "worst_first"}
 )
 
 
 def content_key(cell: Cell, model: Path, settings: Settings) -> str:
     """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
 
-    It covers the model with its external data, the recorded inputs, the card, the variant with the source of its
-    transforms, the provider, the settings that decide verdicts, the versions of what is installed, this package's own
-    source and the processor.
+    It covers the model with its external data, the custom operators, the recorded inputs, the card, the variant with
+    the source of its transforms, the provider, the settings that decide verdicts, the versions of what is installed,
+    this package's own source and the processor.
 
     Args:
         cell: to be judged.
@@ -47,6 +49,7 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
         [[step.name, dict(step.options)] for step in cell.variant.steps],
         _of_parts(tuple(step.name for step in cell.variant.steps), cell.provider),
         cell.id,
+        *_of_libraries((*cell.card.custom_ops, *settings.custom_ops)),
         _of_settings(settings),
         _of_machine(),
     )
@@ -95,6 +98,14 @@ def _of_external_data(model: Path) -> list[object]:
 def external_locations(found: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
     return sorted({tensor.external["location"] for tensor in found.tensors if "location" in tensor.external})
+
+
+def _of_libraries(libraries: tuple[Path, ...]) -> list[str]:
+    """Hash the custom operators; what can't be read is the same nothing each time, and the verdict's to tell."""
+    try:
+        return [libraries_digest(libraries)] if libraries else []
+    except ModelError as error:
+        return [str(error)]
 
 
 def _digest(file: Path) -> str:

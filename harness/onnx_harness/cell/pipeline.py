@@ -35,6 +35,7 @@ from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.custom_ops import custom_operators
 from onnx_harness.model.file import Model, has_loops, node_count
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers import Provider
@@ -214,7 +215,8 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    key = (states, card, settings.input_sets, settings.seed, settings.tolerance_override, task.unusual)
+    chosen = (settings.input_sets, settings.seed, settings.tolerance_override, settings.custom_ops)
+    key = (states, card, *chosen, task.unusual)
     return workbench().last("subject", key, lambda: _read_subject(task, kept))
 
 
@@ -434,12 +436,13 @@ def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], ben
     if judged.artifact is None:
         raise ValueError(f"{task.cell.id} did not pass: there is nothing to time")
     variant = judged.artifact
-    return measure(
-        benchmark,
-        baseline=lambda: timed_session(task.model, provider, sets),
-        variant=lambda: timed_session(variant, provider, sets, level=judged.level),
-        budget_s=task.settings.latency_budget,
-        seed=task.settings.seed,
-        pin=keeps_to_its_threads(provider),
-        labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
-    )
+    with custom_operators(task.custom_ops):
+        return measure(
+            benchmark,
+            baseline=lambda: timed_session(task.model, provider, sets),
+            variant=lambda: timed_session(variant, provider, sets, level=judged.level),
+            budget_s=task.settings.latency_budget,
+            seed=task.settings.seed,
+            pin=keeps_to_its_threads(provider),
+            labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
+        )

@@ -54,6 +54,11 @@ class Task:
     skipped: tuple[int, ...] = ()
     recorded: Path | None = None
 
+    @property
+    def custom_ops(self) -> tuple[Path, ...]:
+        """Libraries of custom operators that its sessions need: the card's, then the run's."""
+        return (*self.cell.card.custom_ops, *self.settings.custom_ops)
+
     def place(self, index: int) -> int:
         """Return the position in the whole reference of the set at ``index`` among those that aren't skipped."""
         for skipped in sorted(self.skipped):

@@ -28,7 +28,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_settings(inputs, "input_sets", "seed")
     judging = parser.add_argument_group("judging")
     judging.add_argument("--provider", metavar="NAME", default="cpu", help="where B runs (default: cpu)")
-    add_settings(judging, "rtol", "atol", "min_placement")
+    add_settings(judging, "rtol", "atol", "min_placement", "custom_ops")
     judging.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
     add_json(parser)
     add_limits(parser)
@@ -45,9 +45,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare two models."""
-    settings = settings_of(
-        args, "input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory", "trust_models"
-    )
+    keys = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops")
+    settings = settings_of(args, *keys, "cell_timeout", "cell_memory", "trust_models")
     provider = providers.get(args.provider)
     if args.inputs is not None:
         if args.input_sets is not None or args.seed is not None:

@@ -17,12 +17,12 @@ from onnx_harness.cli.show import console, error_console, labelled, text, write_
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
 from onnx_harness.names import Variant, is_model_file
-from onnx_harness.settings import Settings
+from onnx_harness.settings import Settings, nearest_settings
 
 if TYPE_CHECKING:
     from onnx_harness.results.diagnosis import Diagnosis
 
-KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory")
+KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops", "cell_timeout", "cell_memory")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help=f"time to search (default: {DEFAULT_SECONDS:g})",
     )
     declare_subject(parser)
+    parser.add_argument(
+        "--repro",
+        type=Path,
+        metavar="DIR",
+        help="where the smallest model that still fails goes (default: reports/repro/CELL)",
+    )
+    parser.add_argument("--no-repro", action="store_true", help="don't look for the smallest model")
+    parser.add_argument(
+        "--public", action="store_true", help="replace names, weights and inputs of the smallest model, to publish it"
+    )
     parser.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
     parser.epilog = (
         "Exits with 0 when a cause was found, with 1 when none was found within the budget (a cell that passes has\n"
@@ -65,6 +75,8 @@ def declare_subject(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Diagnose a cell, a model's variant, or two models."""
+    if args.no_repro and (args.public or args.repro is not None):
+        raise UsageError("--no-repro looks for no smallest model: leave out --repro and --public, or it")
     if not args.budget > 0:
         raise UsageError(f"--budget is {args.budget:g}; it has to be more than 0 seconds")
     settings = settings_of(args, *KEYS)
@@ -80,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
         bound = bind_variant(task.cell.variant)
         question = Question(task, bound, Path(name), candidate, args.float16_io)
-        search = Search(question, args.budget)
+        folder = None if args.no_repro else args.repro or _folder(task, candidate)
+        search = Search(question, args.budget, folder=folder, public=args.public)
         try:
             diagnosis, interrupted = search.run(), False
         except KeyboardInterrupt:
@@ -93,6 +106,14 @@ def run(args: argparse.Namespace) -> int:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
         return INTERRUPTED
     return DONE if diagnosis.found else NEGATIVE
+
+
+def _folder(task: Task, candidate: Path | None) -> Path:
+    """The place of the smallest model: that of the cell among the reports."""
+    from onnx_harness.diagnose.repro import FOLDER
+
+    reports = nearest_settings({}).report_dir or Path("reports")
+    return reports / FOLDER / (task.cell.id if candidate is None else candidate.stem)
 
 
 def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path | None]:
@@ -186,6 +207,10 @@ def show(diagnosis: Diagnosis) -> None:
     out.print(labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True)
     for line in diagnosis.evidence:
         out.print(text(f"  {line}"), soft_wrap=True)
+    if diagnosis.smallest is not None:
+        out.print(labelled("smallest model: ", "bold", diagnosis.smallest.path), soft_wrap=True)
+    if diagnosis.mend is not None:
+        out.print(labelled("mend: ", "bold", f"--variant {diagnosis.mend.variant}"), soft_wrap=True)
     spent = diagnosis.spent
     out.print(
         text(

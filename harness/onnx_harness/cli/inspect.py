@@ -18,6 +18,7 @@ from onnx_harness.cli.common import (
     add_json,
     add_limits,
     add_model,
+    add_settings,
     find_model,
     named_death,
     settings_of,
@@ -27,6 +28,7 @@ from onnx_harness.cli.show import console, facts, indented, labelled, shape, siz
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
 from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.custom_ops import WithLibraries, load_libraries
 from onnx_harness.model.file import Model, Signature
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.walk import subgraphs
@@ -84,6 +86,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_model(parser)
     add_json(parser)
+    add_settings(parser, "custom_ops")
     add_limits(parser)
     parser.epilog = (
         "No weights are loaded. What can be told is told even when external data is missing or no inputs can be\n"
@@ -94,11 +97,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect a model."""
-    settings = settings_of(args, "cell_timeout", "cell_memory", "trust_models")
+    settings = settings_of(args, "custom_ops", "cell_timeout", "cell_memory", "trust_models")
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
     with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
-        found = worker.call(look, path, card, settings)
+        found = worker.call(WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings)
     if args.json:
         write_json(_as_json(found, card, path))
     else:
@@ -117,6 +120,10 @@ def look(path: Path, card: Card, settings: Settings) -> Facts:
     model = Model(path, card.name)
     skeleton = model.skeleton
     problems: list[str] = []
+    try:
+        load_libraries()
+    except ModelError as error:
+        problems.append(str(error))
     sha256, total, external = None, path.stat().st_size, {}
     try:
         folder = path.parent.resolve()

@@ -17,7 +17,7 @@ from onnx_harness.cli import DONE
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
 from onnx_harness.names import is_model_file
-from onnx_harness.report import comparison, export, figures
+from onnx_harness.report import changes, comparison, export, figures
 from onnx_harness.report.figures import ModelHeader
 from onnx_harness.report.merge import differences, merge
 from onnx_harness.report.rejudge import Bounds, rejudge
@@ -26,6 +26,7 @@ from onnx_harness.results import history
 from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.store import Results, ResultsWriter, read_results
 from onnx_harness.results.verdicts import VerdictFiles
+from onnx_harness.run.background import background
 from onnx_harness.settings import nearest_settings
 
 MOST_NAMED = 20
@@ -95,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     if len(sources) > 1 or bounds is not None:
         _refuse_overwriting(folder, sources)
         _write_results(folder, results)
-    write_reports(_made(folder), results.run, results.cells, _headers(results))
+    past = background(sources[0].folder or reports, results.run, results.cells)
+    write_reports(_made(folder), results.run, results.cells, _headers(results), past)
     _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
     if args.csv is not None:
         _write_csv(args.csv, results)
@@ -205,7 +207,7 @@ def _compare(args: argparse.Namespace, sources: Sequence[Source], bounds: Bounds
     _refuse_overwriting(folder, sources)
     for name, page in ((SUMMARY, comparison.summary), (REPORT, comparison.page)):
         _write(folder / name, page(before, after))
-    told = comparison.sentence(comparison.changes(before, after))
+    told = changes.sentence(changes.changes(before, after))
     _say(f"{told} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
     if args.csv is not None:
         _write_csv(args.csv, after)

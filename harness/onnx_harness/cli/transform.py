@@ -35,6 +35,7 @@ from onnx_harness.errors import HarnessError, InputError, NotApplicable, Transfo
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.card_options import takes_nodes, with_card
 from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.custom_ops import WithLibraries, load_libraries
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
 from onnx_harness.results.workbench import workbench
@@ -118,6 +119,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     inputs = parser.add_argument_group("inputs, for steps that are calibrated on them or choose by verdicts")
     add_settings(inputs, "input_sets", "seed")
+    add_settings(parser, "custom_ops")
     add_json(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
     add_limits(parser)
@@ -135,7 +137,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
-    settings = settings_of(args, "input_sets", "seed", "cell_timeout", "cell_memory", "trust_models")
+    settings = settings_of(args, "input_sets", "seed", "custom_ops", "cell_timeout", "cell_memory", "trust_models")
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     bound = bind_variant(variant)
     idle = [step.name for step in bound.steps if step.transform.session]
@@ -153,7 +155,9 @@ def run(args: argparse.Namespace) -> int:
     _check_output(out, path, force=args.force)
     with started_worker(settings) as worker:
         with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
-            written = worker.call(apply, path, steps, out, INLINE_BYTES, card, settings)
+            libraries = (*card.custom_ops, *settings.custom_ops)
+            asked = (path, steps, out, INLINE_BYTES, card, settings)
+            written = worker.call(WithLibraries(libraries, apply), *asked)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
     if args.write_card and written.keeps_float32 is not None:
@@ -231,6 +235,7 @@ def apply(
     """
     before = Model(path)
     note_stage("load")
+    load_libraries()
     if settings is not None:
         check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     card = card or matrix.card_for(path)

@@ -13,6 +13,7 @@ from onnx_harness.isolate import noted
 from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.results.cells import Stage, Status, Symptom
 
+
 def attempt_apart(question: Question, trial: Trial, seconds: float) -> Outcome:
     """Try a part of what a cell does in a forked process. Meant for the worker.
 

@@ -75,8 +75,9 @@ class Fault:
             chosen = set(self.parts) - set(off)
             left = tuple(name for name in parts.names(model, step.options) if name not in chosen)
             step = replace(step, options=parts.without(step.options, left)) if left else step
+        samples = [case.inputs] if step.transform.calibrated else []
         with remarks():
-            return step(model)
+            return step(model, samples)
 
     @property
     def halves(self) -> bool:
@@ -179,7 +180,11 @@ def _answer(fault: Fault, question: bytes, say: Say) -> None:
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:
     """Return whether a part fails as the whole did, and is right with the fault taken away where the whole is."""
-    if part is None or not part.fails or (part.stage, part.manner) != (whole.stage, whole.manner):
+    if part is None or not part.fails or part.stage is not whole.stage:
+        return False
+    # What isn't finite may be hidden behind a Sigmoid: a part that lacks it shows the same.
+    spread = (whole.manner, part.manner) == ("values", "not finite")
+    if part.manner != whole.manner and not spread:
         return False
     if whole.controlled and not part.controlled:
         return False
@@ -219,7 +224,9 @@ def _controls(fault: Fault) -> list[tuple[str, ...]]:
     return [(name,) for name in fault.parts[:4]]
 
 
-def _seen(fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any) -> dict[str, Any]:
+def _seen(
+    fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any
+) -> dict[str, Any]:
     """Return the line on one run: with the fault where ``off`` is None, else without what it names."""
     stage = Stage.TRANSFORM
     try:

@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ _MOST_BYTES = 1 << 29
 """Of the values of all nodes, and of a model: larger ones aren't reduced."""
 _MOST_GROUPS = 64
 _ROUNDS = 2
-_SLOW, _LEAST_SECONDS = 20.0, 2.0
+_SLOW = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,13 @@ class Reducer:
 
 
 def smallest(
-    fault: Fault, case: Case, seconds: float, *, public: bool = False, hints: Sequence[int] = ()
+    fault: Fault,
+    case: Case,
+    seconds: float,
+    *,
+    public: bool = False,
+    limit: float | None = None,
+    hints: Sequence[int] = (),
 ) -> Reduced | None:
     """Find the smallest case that fails for the same cause.
 
@@ -113,6 +118,7 @@ def smallest(
         case: the whole.
         seconds: that it may take.
         public: replace names, weights and inputs.
+        limit: seconds after which a check counts as hanging.
         hints: positions of nodes that are suspected: they are tried first.
 
     Returns:
@@ -124,10 +130,10 @@ def smallest(
     case = Case(inline_functions(copied(case.model)), case.inputs, case.other)
     observer = Observer(fault)
     try:
-        whole = observer.look(case, min(_SLOW, seconds))
+        limit = min(_SLOW, seconds) if limit is None else limit
+        whole = observer.look(case, limit)
         if whole is None or not whole.fails:
             return None
-        limit = _LEAST_SECONDS if whole.manner == "hang" else _SLOW
         reducer = Reducer(observer, case, whole, whole, started + seconds, limit)
         replaced = _reduced(reducer, hints, public)
     finally:
@@ -228,8 +234,8 @@ def _inputs(reducer: Reducer) -> None:
             continue
         if reducer.first(moves.with_input(reducer.case, name, plain) for plain in _plain_inputs(array)):
             array = reducer.case.inputs[name]
-        places = np.flatnonzero(array.reshape(-1))
-        if 1 < places.size <= _MOST_GROUPS:
+        places = [int(place) for place in np.flatnonzero(array.reshape(-1))]
+        if 1 < len(places) <= _MOST_GROUPS:
             _elements(reducer, name, array, places)
 
 
@@ -239,11 +245,11 @@ def _plain_inputs(array: Array) -> list[Array]:
     return list(moves.plain(array))[1:5]
 
 
-def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[Any]) -> None:
+def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[int]) -> None:
     def fails(chosen: tuple[int, ...]) -> bool:
         return reducer.takes(moves.with_input(reducer.case, name, moves.only(array, chosen)))
 
-    minimal_part(tuple(int(place) for place in places), fails)
+    minimal_part(places, fails)
 
 
 def _publish(reducer: Reducer) -> bool:
@@ -251,13 +257,18 @@ def _publish(reducer: Reducer) -> bool:
     replaced = True
     for number, name in enumerate(moves.weights(reducer.case)):
         array = moves.weight(reducer.case, name)
-        if np.unique(array).size > 1:
+        if not _says_nothing(array):
             random = moves.random_like(array, number)
             replaced &= reducer.takes(moves.with_weight(reducer.case, name, random))
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
-        if array.dtype.kind == "f" and np.unique(array).size > 1:
+        if array.dtype.kind == "f" and not _says_nothing(array):
             random = moves.random_like(array, number)
             replaced &= reducer.takes(moves.with_input(reducer.case, name, random))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced
+
+
+def _says_nothing(array: Array) -> bool:
+    """Return whether an array holds nothing but zeros and ones."""
+    return bool(np.isin(np.abs(array), (0, 1)).all())

@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 
 from onnx_harness import providers
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import apart, optimizers, sentences, shrink, trials, values
+from onnx_harness.diagnose import apart, optimizers, sentences, shrink, smallest_case, trials, values
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.isolate import RISK, Worker
+from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.results.cells import Stage, Status, Symptom
-from onnx_harness.results.diagnosis import Cause, Diagnosis, NodeCause, Spent
+from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest, Spent
+from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
 Answer = TypeVar("Answer")
@@ -36,6 +38,8 @@ _MOST_DEATHS = 8
 _SHRINK_SECONDS = 8.0
 # A larger set of nodes isn't the cause, it's the whole conversion.
 _MOST_NAMED = 8
+# Of what is left: writing the smallest model and running its script, which may hang, takes the rest or a little more.
+_REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class Findings:
     proven: bool = False
     remark: str = ""
     end: str = ""
+    smallest: Smallest | None = None
+    mend: Mend | None = None
 
 
 class Search:
@@ -60,15 +66,26 @@ class Search:
         findings: what is known so far; it's there when a search is interrupted, too.
     """
 
-    def __init__(self, question: Question, seconds: float, known_failure: str = "") -> None:
+    def __init__(
+        self,
+        question: Question,
+        seconds: float,
+        known_failure: str = "",
+        *,
+        folder: Path | None = None,
+        public: bool = False,
+    ) -> None:
         """Nothing is started before it's needed.
 
         Args:
             question: what is diagnosed.
             seconds: the budget.
             known_failure: the reason that an earlier verdict gave; empty where there was none.
+            folder: for the smallest model that still fails; None: it isn't searched for.
+            public: replace that model's names, weights and inputs.
         """
         self.question = question
+        self._folder, self._public = folder, public
         self.findings = Findings(failure=known_failure)
         self._known_failure = known_failure
         self._seconds = seconds
@@ -102,6 +119,8 @@ class Search:
         return Diagnosis(
             sentences.sentence(found, self.question, self._seconds),
             cause,
+            found.smallest,
+            found.mend,
             spent=spent,
             evidence=tuple(found.evidence),
             found=bool(complete),
@@ -145,13 +164,14 @@ class Search:
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
 
-    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False) -> Answer:
+    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
 
         Args:
             function: of the question and ``args``.
             args: further arguments.
             patient: it may take all that is left of the budget, and not a trial's share.
+            grace: seconds that it may take beyond the budget, for what is written at its end.
 
         Raises:
             OutOfBudget: there is no time left.
@@ -165,10 +185,10 @@ class Search:
             self._preparing = self._preparing or time.monotonic() - started
         worker = self._started_worker()
         share = self.left if patient else min(self._trial_seconds, self.left)
-        limit = max(share, _LEAST_HANG_SECONDS)
+        limit = max(share, _LEAST_HANG_SECONDS) + grace
         worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
         try:
-            return worker.call(function, self.question, *args)
+            return worker.call(WithLibraries(self.question.task.custom_ops, function), self.question, *args)
         except WorkerDied:
             self._cold = True
             raise
@@ -229,6 +249,8 @@ class Search:
             self._input(self._reduced, failure)
         except OutOfBudget:
             self._say("no time was left to look for the node and the input")
+        self._smallest(self._reduced, failure)
+        self._mend(whole, failure)
 
     def _whole(self) -> Trial:
         bound, cell = self.question.bound, self.question.task.cell
@@ -241,7 +263,7 @@ class Search:
             worker = self._started_worker()
             worker.limit(self.question.task.settings.cell_timeout)
             try:
-                worker.call(trials.warm, self.question)
+                worker.call(WithLibraries(self.question.task.custom_ops, trials.warm), self.question)
             except WorkerDied as death:
                 if death.stage.startswith(RISK):
                     continue
@@ -283,10 +305,12 @@ class Search:
 
     def _hasten(self, whole: Trial) -> None:
         """Let no trial hang much longer than the untouched model takes."""
-        started = time.monotonic()
-        if not self.trial(replace(whole, count=0)).fails:
-            taken = time.monotonic() - started
-            self._trial_seconds = max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
+        if self.trial(replace(whole, count=0)).fails:
+            return
+        started = time.monotonic()  # the first trial of a fresh worker has everything to load
+        self.trial(replace(whole, count=0, attempt=1))
+        taken = time.monotonic() - started
+        self._trial_seconds = min(self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken))
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)
@@ -490,6 +514,43 @@ class Search:
         for line in shown.words:
             self._say(line)
 
+    def _smallest(self, base: Trial, failure: Outcome) -> None:
+        """Find the smallest model that still fails, and write what shows it."""
+        if self._folder is None or self.left <= 0:
+            return
+        place = (self.trial(base).places or failure.places or (0,))[0]
+        sentence = sentences.sentence(self.findings, self.question, self._seconds)
+        share = self.left * _REDUCTION_SHARE
+        limit = self._trial_seconds if failure.manner == "hang" else None
+        order = smallest_case.Order(
+            base, self.findings.cause, failure.stage, place, sentence, share, self._folder, self._public, limit
+        )
+        try:
+            answer = self.ask(smallest_case.reduce_failure, order, patient=True, grace=_WRITING_SECONDS)
+        except OutOfBudget:
+            return
+        except Exception as error:  # what can't be cut or written is no smaller
+            self._say(f"no smaller model: {words_of(error)}")
+            return
+        self.findings.smallest = answer.smallest
+        self._say(answer.words)
+
+    def _mend(self, whole: Trial, failure: Outcome) -> None:
+        """Try what mends a conversion to float16, where there is time for it."""
+        halves = any(step.transform.precision is Precision.FP16 for step in self.question.bound.changing)
+        if not halves or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
+            return
+        if self.left < _LEAST_SECONDS:
+            self._say("no time was left to look for a mend")
+            return
+        try:
+            spelling, words = self.ask(trials.mend, whole, patient=True)
+        except (OutOfBudget, WorkerDied):
+            return
+        self._say(words)
+        if spelling is not None:
+            self.findings.mend = Mend(spelling, True)
+
 
 def _finite(error: float) -> float | None:
     return error if math.isfinite(error) else None
@@ -508,6 +569,8 @@ def diagnose(
     bound: BoundVariant | None = None,
     seconds: float = DEFAULT_SECONDS,
     known_failure: str = "",
+    folder: Path | None = None,
+    public: bool = False,
 ) -> Diagnosis:
     """Find the cause of a failure.
 
@@ -518,6 +581,8 @@ def diagnose(
         bound: the variant with its steps, where it isn't to be looked up by name.
         seconds: the budget.
         known_failure: the reason that an earlier verdict on it gave.
+        folder: for the smallest model that still fails; None: it isn't searched for.
+        public: replace that model's names, weights and inputs.
 
     Returns:
         The cause, as far as it was found within the budget.
@@ -525,7 +590,7 @@ def diagnose(
     with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
         steps = bound if bound is not None else bind_variant(task.cell.variant)
         question = Question(task, steps, Path(name), candidate, float16_io)
-        return Search(question, seconds, known_failure).run()
+        return Search(question, seconds, known_failure, folder=folder, public=public).run()
 
 
 def _words(outcome: Outcome) -> str:

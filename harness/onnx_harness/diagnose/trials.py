@@ -25,6 +25,7 @@ from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.last_bits import exact_sums
+from onnx_harness.judging.mends import mend_of
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
 from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
@@ -414,3 +415,9 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
     bench = bench_of(question)
     parts = bench.step(count).transform.parts
     return () if parts is None else tuple(parts.names(bench.before(count), bench.step(count).options))
+
+
+def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
+    """Return what mends a conversion to float16: see `mend_of`. Meant for the worker."""
+    bench = bench_of(question)
+    return mend_of(bench.standard, question.bound, bench.model(trial.count, trial.off))

@@ -42,6 +42,7 @@ Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
+_REAPED_SECONDS = 10  # a process that has closed its pipe is about to end: a busy machine takes its time
 _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
 """How a note begins on what `risking` does."""
@@ -255,7 +256,7 @@ class Worker:
         except UnreadableAnswer as error:
             raise self._died(WorkerCrashed, str(error)) from None
         except (EOFError, OSError, psutil.NoSuchProcess):
-            self._process.join(1)
+            self._process.join(_REAPED_SECONDS)
             manner = _manner(self._process.exitcode) + self._last_words(heard)
             raise self._died(WorkerCrashed, manner) from None
 

@@ -26,7 +26,7 @@ from onnx_harness.judging.half_range import (
     rounded,
     watch,
 )
-from onnx_harness.judging.reference import Reference, runtime_version
+from onnx_harness.judging.reference import Reference, runtime_key
 from onnx_harness.judging.simulation import simulated, unknown_types
 from onnx_harness.judging.verdict import Standard, Verdict, verdict
 from onnx_harness.model.file import INLINE_BYTES, Model
@@ -275,7 +275,7 @@ def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verd
 def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overflow]:
     """What overflows on which input set, by the cache or by running the model in float32."""
     digests = [each.digest() for each in sets]
-    key = kept.key(made.sha256, digests, runtime_version(), source_digest())
+    key = kept.key(made.sha256, digests, runtime_key(), source_digest())
     codec: Codec[list[Overflow]] = pickled()
     return kept.remember("range", key, lambda: _watch_run(made, sets), codec)
 

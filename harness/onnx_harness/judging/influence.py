@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_harness.errors import first_line
 from onnx_harness.isolate import risking
-from onnx_harness.judging.reference import Reference, runtime_version
+from onnx_harness.judging.reference import Reference, runtime_key
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
 from onnx_harness.model.inlining import inline_functions
@@ -52,7 +52,7 @@ def influence(model: Model, reference: Reference, kept: Cache) -> tuple[Counts, 
         kept: the cache.
     """
     digests = [chosen.digest() for chosen in reference.sets]
-    key = kept.key("influence", model.sha256, digests, runtime_version(), source_digest())
+    key = kept.key("influence", model.sha256, digests, runtime_key(), source_digest())
 
     def write(folder: Path) -> None:
         (folder / _FILE).write_text(json.dumps(_measured(model, reference)), encoding="utf-8")

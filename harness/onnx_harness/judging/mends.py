@@ -47,36 +47,46 @@ def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
     Returns:
         A line for the failure's message: the variant that passes and what it keeps, or that none was found, and why.
     """
+    return mend_of(held, variant, made)[1]
+
+
+def mend_of(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
+    """Return the spelling of the variant that mends a float16 conversion, and a line on it: see `tried_mend`.
+
+    Returns:
+        The spelling is None where no mend was found or offered.
+    """
     try:
         with risking(f"mend {made.sha256[:16]}"):
             return _tried_mend(held, variant, made)
     except DiedBefore as error:
-        return f"No mend is offered: {error}"
+        return None, f"No mend is offered: {error}"
     except NotApplicable as error:
-        return f"No mend was found: {error}"
+        return None, f"No mend was found: {error}"
     except Exception as error:  # what a transform, onnx and ONNX Runtime raise has no common class
-        return f"No mend is offered: {first_line(error, 160)}"
+        return None, f"No mend is offered: {first_line(error, 160)}"
 
 
-def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
+def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
     chain = list(variant.steps)
     halving = [place for place, step in enumerate(chain) if step.transform.precision is Precision.FP16]
     if not halving:
-        return "No mend is offered: no step of the variant converts to float16, the model asks for it itself"
+        return None, "No mend is offered: no step of the variant converts to float16, the model asks for it itself"
     at = halving[0]
     if not chain[at].transform.options.keys() >= _LISTS:
-        return f"No mend is offered: {chain[at].name} takes no list of what stays float32, as fp16.io32 does"
+        return None, f"No mend is offered: {chain[at].name} takes no list of what stays float32, as fp16.io32 does"
     if chain[at].name == MIXED:
-        return f"No mend is offered: {MIXED} is what would be"
+        return None, f"No mend is offered: {MIXED} is what would be"
     if made.size_bytes > _MOST_BYTES or held.model.size_bytes > 2 * _MOST_BYTES:
-        return f"No mend is offered: the model is too large to try one; --variant {MIXED} does"
+        return None, f"No mend is offered: the model is too large to try one; --variant {MIXED} does"
     if any(step.transform.calibrated for step in chain):
-        return "No mend is offered: the variant is calibrated as well"
+        return None, "No mend is offered: the variant is calibrated as well"
     mended = with_card(bind_variant(_mended(variant.variant, at)), held.card)
     mix = _tried(replace(held, float_io=None, conversion=conversion_of(mended)), mended, at)
     if mix.nodes == mix.of:
-        return f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
-    return f"mend: `--variant {_quoted(mended.variant.spelling)}` {mix.keeps()}"
+        return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
+    spelling = mended.variant.spelling
+    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}"
 
 
 def _mended(variant: Variant, at: int) -> Variant:

@@ -23,6 +23,7 @@ from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.inputs.recorded.data_sets import data_set_files, digest, load_data_sets
 from onnx_harness.isolate import noted, risking
+from onnx_harness.model.custom_ops import libraries_digest
 from onnx_harness.model.file import Model
 from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
@@ -106,7 +107,7 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         settings.seed,
         onnx_harness.__version__,
         version("numpy"),
-        runtime_version(),
+        runtime_key(),
         source_digest(),
     )
     codec: Codec[Reference] = pickled()
@@ -147,6 +148,15 @@ def runtime_version() -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
+
+
+def runtime_key() -> str:
+    """Return what cache keys call the runtime: its version, and the custom operators that its sessions get.
+
+    Raises:
+        ModelError: a library of custom operators is missing or can't be read.
+    """
+    return f"{runtime_version()}{libraries_digest()}"
 
 
 def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
@@ -235,7 +245,10 @@ def _refused(error: Exception) -> str:
     words = first_line(error)
     mend = ""
     if "not a registered function/op" in words:
-        mend = ". Mend: export the model with standard operators; libraries of custom ones aren't loaded"
+        mend = (
+            ". Mend: name the library that has it, in the card (custom_ops = [...]) or with --custom-ops FILE, "
+            "or export the model with standard operators"
+        )
     elif "opset" in words.lower():
         mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
     return f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be judged: {words}{mend}"

@@ -13,7 +13,7 @@ from onnx_harness import providers
 from onnx_harness.accuracy.measure import is_float
 from onnx_harness.accuracy.noise import Gap, Noise, gaps, worst
 from onnx_harness.accuracy.values import Leaf, walk
-from onnx_harness.judging.reference import Reference, runtime_version
+from onnx_harness.judging.reference import Reference, runtime_key
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
@@ -53,7 +53,7 @@ def kept_noise(
         sorted(reference.unstable),
         details,
         onnx_harness.__version__,
-        runtime_version(),
+        runtime_key(),
         source_digest(),
     )
     return kept.remember(kind, key, make, as_json(Noise), in_memory=True)

@@ -271,8 +271,8 @@ def _onnx_record(request: pytest.FixtureRequest) -> Callable[..., None]:
     def record(result: CellResult, *, reused: bool = False) -> None:
         from onnx_harness.report.junit import properties
 
-        request.node.user_properties.extend(properties(result))
         request.node.stash[RESULT] = result
+        request.node.user_properties.extend(properties(result))
         request.node.stash[ENTRY] = past.entry(cell, reused=reused)
 
     return record

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ProviderError, UsageError, did_you_mean
+from onnx_harness.model.custom_ops import register
 from onnx_harness.providers import Problem, Provider
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def open_session(
     Raises:
         UsageError: no such level.
         ProviderError: ONNX Runtime doesn't have the provider, or opened the session without it.
+        ModelError: a custom-operator library is missing or can't be loaded.
         Exception: whatever ONNX Runtime raises about the model, as it is.
     """
     import onnxruntime as ort
@@ -117,6 +119,7 @@ def open_session(
     if threads is None:
         threads = shared_threads()
     options = ort.SessionOptions()
+    register(options)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     # A session's errors are raised as well: once is enough.
     options.log_severity_level = _INFO if verbose else _FATAL

@@ -17,7 +17,9 @@ _COMMANDS = ("::", "##[")
 """How a line begins that the runner acts upon, after white space."""
 
 
-def error_lines(failures: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
+def annotation_lines(
+    failures: Sequence[CellResult], models: Mapping[str, ModelHeader]
+) -> Iterator[str]:
     """Yield an ``::error`` line for each cause of failures, the gravest first.
 
     Args:

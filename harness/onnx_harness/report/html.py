@@ -12,6 +12,7 @@ import functools
 import gzip
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -20,7 +21,9 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import diagnosed, figures, matrix, shipping
+from onnx_harness.report import diagnosed, figures, matrix, shipping, trends
+from onnx_harness.report.background import NOTHING as NOTHING_ELSE
+from onnx_harness.report.background import Background, since, standings
 from onnx_harness.report.causes import causes
 from onnx_harness.report.causes import sentence as of_causes
 from onnx_harness.report.escape import printable
@@ -41,6 +44,10 @@ POLICY = (
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
+MOST_POINTS = 1200
+"""Of all plots together: each is a link with a tooltip."""
+
+MOST_TRENDS = 30
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -53,6 +60,19 @@ FAITHFUL_L2 = 4.0
 """How many times what explains it an output may depart and be called faithful; the verdict's
 own."""
 
+_SEPARATORS = re.compile(r"(?<=[_.+/-])(?=[^_.+/-])")
+"""Behind these a name may be broken."""
+
+_AXIS = {
+    "width": trends.WIDTH,
+    "height": trends.HEIGHT,
+    "left": trends.LEFT,
+    "right": trends.WIDTH - trends.RIGHT,
+    "top": trends.TOP,
+    "floor": trends.HEIGHT - trends.BOTTOM,
+}
+"""Of the plots of nights, for the template."""
+
 _SYMBOLS = {
     Status.PASS: "✓",
     Status.FAIL: "✕",
@@ -62,17 +82,28 @@ _SYMBOLS = {
 }
 
 
-def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
+def page(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING_ELSE,
+) -> str:
     """Return the report as one HTML file."""
     failures = [cell for cell in cells if cell.status in BAD]
     grouped = causes(failures)
     heats = [matrix.heat(cell) for cell in cells]
     shown = matrix.measures(heats)
-    plots = scatters(cells)
+    scattered = scatters(cells)
+    plots = scattered[:MOST_PLOTS]
+    while sum(len(plot.points) for plot in plots) > MOST_POINTS and len(plots) > 1:
+        plots.pop()
+    drawn = [trend for trend in background.trends if trend.is_drawn]
+    drawn.sort(key=trends.gravity, reverse=True)
     return render(
         "report.html.j2",
         verdict=verdict(cells),
         state="bad" if failures or not cells else "good",
+        since=since(background, run, cells),
         run=run,
         cells=cells,
         failures=failures,
@@ -84,12 +115,15 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
         measures={name: matrix.MEASURES[name][0] for name in shown},
         measure=shown[0] if shown else "",
         counts={status: sum(cell.status is status for cell in cells) for status in Status},
-        plots=plots[:MOST_PLOTS],
-        more_plots=len(plots) - MOST_PLOTS,
+        plots=plots,
+        more_plots=len(scattered) - len(plots),
         plot={"width": WIDTH, "height": HEIGHT, "left": LEFT},
+        trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
+        more_trends=len(drawn) - MOST_TRENDS,
+        axis=_AXIS,
         models=models,
         notes=_notes(cells),
-        data=_packed(_data(run, cells, models, heats)),
+        data=_packed(_data(run, cells, models, heats, standings(background))),
     )
 
 
@@ -132,10 +166,11 @@ def _environment() -> jinja2.Environment:
         shipping=shipping,
         symbols=_SYMBOLS,
         terms=TERMS,
+        documentation=documentation,
         most_links=MOST_LINKS,
         statuses=list(Status),
     )
-    environment.filters.update(address=address, explained=_explained)
+    environment.filters.update(address=address, explained=_explained, breakable=breakable)
     return environment
 
 
@@ -155,6 +190,25 @@ def address(cell_id: str) -> str:
     return f"#cell={quote(printable(cell_id), safe='')}"
 
 
+def breakable(name: str) -> Markup:
+    """Return a name that may be broken behind its separators, and nowhere else if that will do.
+
+    Each part is a box of its own: a `wbr` would be copied along, as a space without width.
+    """
+    parts = _SEPARATORS.split(printable(name))
+    boxes = [Markup('<span class="part">{}</span>').format(part) for part in parts]
+    return Markup("").join(boxes)
+
+
+def documentation(page: str) -> str:
+    """Return the address of a page of the documentation.
+
+    A wheel has none, and a report is mailed about: the address is that in a checkout, relative to
+    the report folder inside it; elsewhere the name of the page is what helps.
+    """
+    return f"../{page}"
+
+
 def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:
     return {(block.model, block.provider): figures.notes(block) for block in figures.blocks(cells)}
 
@@ -164,6 +218,7 @@ def _data(
     cells: Sequence[CellResult],
     models: Mapping[str, ModelHeader],
     heats: Sequence[Mapping[str, Heat]],
+    standing: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the data of the page's script: cells as in results.json, with figures as text."""
     return {
@@ -175,6 +230,7 @@ def _data(
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
                 "timing": figures.timing(cell),
+                "standing": standing.get(cell.id, ""),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from onnx_harness.report import figures, shipping
+from onnx_harness.report.background import NOTHING, Background, Since, since
 from onnx_harness.report.causes import causes, sentence
 from onnx_harness.report.escape import markdown, markdown_block, markdown_html
 from onnx_harness.report.figures import BAD, ModelHeader
@@ -27,12 +28,18 @@ MOST_BYTES = 900_000
 """A job's page on GitHub holds 1 MiB, and drops what is longer as a whole."""
 
 
-def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> str:
+def page(
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING,
+) -> str:
     """Return the summary as GitHub's Markdown: at most `MOST_LINES` lines, and more folded."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
     if emulation := figures.emulation(cells):
         lines += [f"{markdown(emulation)}.", ""]
+    lines += _since(since(background, run, cells))
     lines += _causes(failures)
     lines += _choices(shipping.choices(run, cells, models))
     lines += _folded(f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures))
@@ -45,6 +52,18 @@ def page(run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHe
     )
     lines += _folded("This run", _about(run))
     return _bounded(lines)
+
+
+def _since(changed: Since | None) -> Iterator[str]:
+    if changed is None:
+        return
+    moved = "; ".join(changed.moved)
+    when = changed.run.started[:16].replace("T", " ")
+    yield markdown(f"Since {when}: {changed.sentence}. {moved}".strip())
+    for words, members in changed.named.items():
+        names = ", ".join(markdown(change.id) for change in members)
+        yield f"- {words}: {names}"
+    yield ""
 
 
 def _verdict(cells: Sequence[CellResult], failures: Sequence[CellResult]) -> str:

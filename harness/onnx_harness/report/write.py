@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from onnx_harness.report.background import NOTHING, Background
 from onnx_harness.report.figures import ModelHeader
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.files import cannot_write, replace_text
@@ -24,11 +25,22 @@ REPORT = "report.html"
 
 
 def write_reports(
-    report_dir: Path, run: RunInfo, cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
+    report_dir: Path,
+    run: RunInfo,
+    cells: Sequence[CellResult],
+    models: Mapping[str, ModelHeader],
+    background: Background = NOTHING,
 ) -> None:
     """Write summary.md and report.html, each whole or not at all.
 
     Cheap enough to be called after every model.
+
+    Args:
+        report_dir: where to.
+        run: that they are about.
+        cells: its cells.
+        models: what is known of the models, by name.
+        background: what is known beside the run.
 
     Raises:
         ResultsError: one of them can't be written; the older one is untouched.
@@ -43,6 +55,6 @@ def write_reports(
     for name, page in ((SUMMARY, summary.page), (REPORT, html.page)):
         path = report_dir / name
         try:
-            replace_text(path, page(run, cells, models))
+            replace_text(path, page(run, cells, models, background))
         except OSError as error:
             raise cannot_write(name, path, error, "--report-dir") from error

@@ -84,6 +84,8 @@ class Diagnosis:
     Attributes:
         sentence: the answer, for a person.
         cause: in parts.
+        smallest: the smallest model that still fails; None: there is none, or it wasn't searched for.
+        mend: a variant that passes; None: there is none, or it wasn't searched for.
         evidence: what was tried and what came of it, a line each.
         found: whether a cause was found within the budget.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.cells import CellResult
+from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.levels import Level
 from onnx_harness.results.run import RunInfo
@@ -114,6 +114,26 @@ class PastCell:
 
     run: RunInfo
     cell: CellResult
+
+
+@dataclass(frozen=True, slots=True)
+class NightFigures:
+    """The figures of a cell in one run, without the rest of its verdict.
+
+    Attributes:
+        run: in which it was judged.
+        median_ms: steady latency in milliseconds; None where it wasn't timed.
+        speedup: of the baseline, with its 95% interval in `speedup_ci95`.
+        pinned: the comparison with the pinned reference; None where there was none.
+    """
+
+    run: RunInfo
+    cell_id: str
+    status: Status
+    median_ms: float | None
+    speedup: float | None
+    speedup_ci95: tuple[float, float] | None
+    pinned: PinnedRecord | None
 
 
 class History:
@@ -221,6 +241,30 @@ class History:
             query = "SELECT json FROM cells WHERE run_id = ? ORDER BY cell_id"
             rows = self._database.execute(query, (run_id,)).fetchall()
         return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
+
+    def nights(self, run_id: str, *, last: int) -> tuple[NightFigures, ...]:
+        """Return the figures of a run and of the runs entered before it, `last` runs in all.
+
+        Args:
+            run_id: the run that comes last.
+            last: runs to go back to.
+
+        Returns:
+            In the order of the runs; none where the history doesn't have the run.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        query = """
+            SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
+                CASE WHEN pinned_ratio IS NULL THEN NULL ELSE json_extract(cells.json, '$.pinned') END
+            FROM (SELECT * FROM runs
+                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?) ORDER BY number DESC LIMIT ?) AS runs
+            JOIN cells USING (run_id) ORDER BY number, cell_id
+        """
+        with self._explained():
+            rows = self._database.execute(query, (run_id, last)).fetchall()
+        return tuple(_night_figures(*row) for row in rows)
 
     def measured(self) -> dict[str, Measured]:
         """What each cell took in the latest run that judged it, by cell id.
@@ -348,6 +392,21 @@ _EXPLANATIONS = {
     sqlite3.SQLITE_CORRUPT: ("is damaged", "restore a copy, or move it away: the next run starts a new one"),
     sqlite3.SQLITE_NOTADB: ("isn't a database", "restore a copy, or move it away: the next run starts a new one"),
 }
+
+
+def _night_figures(
+    run: str,
+    cell_id: str,
+    status: str,
+    median_ms: float | None,
+    speedup: float | None,
+    low: float | None,
+    high: float | None,
+    pinned: str | None,
+) -> NightFigures:
+    interval = None if low is None or high is None else (low, high)
+    record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
+    return NightFigures(_run_info(run), cell_id, Status(status), median_ms, speedup, interval, record)
 
 
 @lru_cache(maxsize=1024)

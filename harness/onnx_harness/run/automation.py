@@ -60,7 +60,7 @@ class Automation:
         account = self._account()
         if account is not None and on_github():
             failures = [cell for cell in account.cells if cell.status in BAD]
-            for line in github.error_lines(failures, account.models):
+            for line in github.annotation_lines(failures, account.models):
                 terminalreporter.ensure_newline()
                 terminalreporter.write_line(line)
         for problem in self._problems:

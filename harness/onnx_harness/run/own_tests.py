@@ -130,7 +130,7 @@ class OnnxVerify:
 class OnnxSnapshot:
     """``onnx_snapshot``: compare a model's outputs with golden ones; ``--onnx-update`` writes them.
 
-    They lie beside the test's file, in ONNX's own layout:
+    They lie next to the test's file, in ONNX's own layout:
     ``__onnx_snapshots__/test_file/test_name/test_data_set_0/{input_0.pb, output_0.pb}``.
     """
 

@@ -6,6 +6,7 @@ from onnx_harness import providers
 from onnx_harness.cell.comparison import RUNNING_B, Pair, PairOutcome, compare_models
 from onnx_harness.errors import ModelError, ProviderError, WorkerDied
 from onnx_harness.isolate import Worker
+from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.providers.probe import probe, refusal
 
 
@@ -22,7 +23,7 @@ def compare_pair(pair: Pair) -> PairOutcome:
     try:
         if provider.name != "cpu" and not (found := worker.call(probe, provider.name)).usable:
             raise ProviderError(refusal(found))
-        return worker.call(compare_models, pair)
+        return worker.call(WithLibraries(pair.custom_ops, compare_models), pair)
     except WorkerDied as death:
         reason = f"{death.stage or 'starting'}: {death}"
         if death.stage != RUNNING_B:

@@ -13,6 +13,7 @@ from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
+from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
 from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
@@ -21,6 +22,7 @@ from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK, Worker, noted
 from onnx_harness.judging.reference import FEED
+from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.providers.sessions import thread_environment
 from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
@@ -138,9 +140,9 @@ class Runner:
         task = self.task(cell)
         try:
             if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
-                artifact = self._started_worker().call(pipeline.artifact_of, task)
+                artifact = self.call(pipeline.artifact_of, task)
                 self._judged[cell.id] = Judged(result, artifact.model.path, artifact.level)
-            sets = self._started_worker().call(pipeline.timing_inputs, task)
+            sets = self.call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
             reason = f"can't be timed: {named(error)}"
@@ -204,7 +206,7 @@ class Runner:
             done = f"{settled} of {count} settled"
             say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
             try:
-                sets = self._started_worker().call(pipeline.timing_inputs, self.task(cell))
+                sets = self.call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
                 record = verdicts.without_second(decided[name], named(error))
@@ -221,8 +223,13 @@ class Runner:
         return runner
 
     def call(self, function: Callable[..., Answer], *args: Any) -> Answer:
-        """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does."""
-        return self._started_worker().call(function, *args)
+        """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does.
+
+        The first argument, where it's a task or a pair, says which custom operators the sessions get.
+        """
+        subject = args[0] if args else None
+        libraries = subject.custom_ops if isinstance(subject, Task | Pair) else ()
+        return self._started_worker().call(WithLibraries(libraries, function), *args)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
@@ -231,7 +238,7 @@ class Runner:
             WorkerDied: it crashed, hung or ate its memory.
             Exception: whatever it raised.
         """
-        return self._started_worker().call(function, self.task(cell), self._judged[cell.id], *args)
+        return self.call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
         """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
@@ -317,7 +324,7 @@ class Runner:
             card_sha256=cell.card.digest(),
         )
         try:
-            judged = self._started_worker().call(pipeline.judge, self.task(cell))
+            judged = self.call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
@@ -382,7 +389,7 @@ class Runner:
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
         try:
-            self._started_worker().call(pipeline.run_untouched, self.task(cell), place)
+            self.call(pipeline.run_untouched, self.task(cell), place)
         except WorkerDied:
             return False
         except Exception:  # it refuses that set in so many words: nothing died

@@ -149,7 +149,8 @@ def convert_in_place(
         refuse_vain: a conversion of next to nothing doesn't apply; a diagnosis asks for one.
 
     Raises:
-        NotApplicable: as there, or less than a tenth of the float32 weights would be converted.
+        NotApplicable: as there, no node would compute in the half type, or less than a tenth
+            of the float32 weights would be converted.
         UsageError: as there.
     """
     from onnx_harness.transforms.half.convert import convert_to_half

@@ -33,7 +33,7 @@ def quantize_weights(
     Args:
         model: the model; it may be changed.
         block_size: how many weights of a column share a scale: 16, 32, 64, 128 or 256.
-        symmetric: no zero point beside the scale.
+        symmetric: scales without a zero point.
         accuracy_level: the least arithmetic, from 0 (ONNX Runtime's choice) and 1 (float32) to 4 (int8 activations).
         nodes_to_exclude: names of nodes to leave out.
 

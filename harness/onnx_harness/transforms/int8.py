@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable, did_you_mean
+from onnx_harness.model.custom_ops import in_foreign_sessions
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.transforms import Precision, Transform, remark
@@ -370,7 +371,8 @@ def quiet() -> Iterator[None]:
             import onnxruntime
 
             onnxruntime.set_default_logger_severity(_ERROR)  # of the sessions that calibrate
-            yield
+            with in_foreign_sessions():
+                yield
     finally:
         logging.disable(disabled)
         root.removeHandler(silent)

@@ -48,7 +48,7 @@ def optimize(
 
     Args:
         model: a model that passes ``onnx.checker``; its doc strings are stripped in place.
-        skip_fuse_bn: leave batch normalization beside the convolution before it.
+        skip_fuse_bn: keep batch normalization apart from the convolution before it.
         skipped_optimizers: passes to leave out, from ``PASSES`` and ``fuse_bn_into_conv``.
 
     Returns:

@@ -40,7 +40,7 @@ def simplify(
     unused_output: Sequence[str] | None = None,
     check_n: int = 0,
 ) -> onnx.ModelProto:
-    """As ``simplify_with_report``, the model alone; what each rule did is logged, and told by ``onnx-harness``.
+    """As ``simplify_with_report``, the model alone; what each rule did is logged, and printed by ``onnx-harness``.
 
     Args:
         model: as there, or the path of its file.
@@ -157,7 +157,7 @@ def simplify_with_report(
             the name of the input.
         inline_functions: put the bodies of the model's functions where they are called, first, if that fits the limit.
         in_place: let ``model`` become the result, so that no weight is held twice.
-        skip_fuse_bn: leave batch normalization beside the convolution before it.
+        skip_fuse_bn: keep batch normalization apart from the convolution before it.
         skipped_optimizers: rules to leave out, by the names that the report gives them, or passes of onnxoptimizer: of
             those, the rule that does what the pass does.
         skip_constant_folding: compute nothing beforehand.

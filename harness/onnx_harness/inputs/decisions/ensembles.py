@@ -116,16 +116,26 @@ class Ensemble:
             features: [R, F].
             start: the tree node that each row starts from, [R] or [R, T] for several.
         """
-        rows = np.broadcast_to(np.arange(len(features)).reshape(-1, *[1] * (start.ndim - 1)), start.shape).reshape(-1)
+        width = features.shape[1]
+        offset = np.arange(len(features)).reshape(-1, *[1] * (start.ndim - 1)) * width
+        row = np.broadcast_to(offset, start.shape).reshape(-1)
+        values = np.ascontiguousarray(features).reshape(-1)
+        plain = not self._kinds and not self.members and not np.isnan(values).any()
         current = start.reshape(-1).copy()
-        active = np.flatnonzero(self.mode[current] != Mode.LEAF)
+        active = np.flatnonzero(self._inner[current])
+        at, row = current[active], row[active]
         while active.size:
-            at = current[active]
-            holds = self.holds(at, features[rows[active], self.feature[at]])
-            after = np.where(holds, self.yes[at], self.no[at])
-            current[active] = after
-            active = active[self.mode[after] != Mode.LEAF]
+            looked = values.take(row + self.feature.take(at))
+            holds = looked <= self.split.take(at) if plain else self.holds(at, looked)
+            at = np.where(holds, self.yes.take(at), self.no.take(at))
+            current[active] = at
+            inner = self._inner.take(at)
+            active, at, row = active[inner], at[inner], row[inner]
         return current.reshape(start.shape)
+
+    @cached_property
+    def _inner(self) -> Bools:
+        return np.asarray(self.mode != Mode.LEAF)
 
 
 _COMPARE = {

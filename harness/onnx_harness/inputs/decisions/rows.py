@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_harness.inputs.decisions.boxes import Boxes, joined, moved_to
 from onnx_harness.inputs.decisions.cuts import Floats
-from onnx_harness.inputs.decisions.ensembles import Bools, Ints, Mode
+from onnx_harness.inputs.decisions.ensembles import Bools, Ensemble, Ints, Mode
+from onnx_harness.inputs.decisions.packing import Packed, Pins, pack
 from onnx_harness.inputs.decisions.space import Asked, Slot
 
 _BATCH = 1 << 22  # numbers of the boxes that are worked on at a time: tree nodes times slots
@@ -20,8 +22,11 @@ _STEPS_AT_ONCE = 1 << 21  # rows times trees that are walked at a time
 _POOL, _BACKGROUNDS = 2048, 24
 _WALKS = 1 << 20  # rows times trees that the choice of backgrounds may cost
 _TRIES = 5  # for a row whose sides of a branch end in leaves that differ
+_MANY, _TRIES_OF_MANY = 20_000, 2  # branches
 _MORE_TRIES = 24  # where a sigmoid hides the difference
 _VISIBLE = 1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
+_FOREST = 8  # trees; of fewer, a row serves few
+_STEEP = 2.0  # of a score, where a sigmoid still shows a tenth of what changes
 _WIDE = 64  # units in the last place; what is moved by a few of them stays where it is
 
 
@@ -56,9 +61,9 @@ def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Genera
             for more, points in zip(edges, maker.edge_rows(each, boxes), strict=True):
                 more.append(points)
     empty = np.zeros((0, len(slots)))
-    joined = np.concatenate([empty, *leaves, maker.missing_rows()])
+    rows = np.concatenate([empty, *leaves, maker.missing_rows()])
     first, others = edges
-    return Rows(joined, maker.is_steady(joined), np.concatenate([empty, *first, *others]), unreachable)
+    return Rows(rows, maker.is_steady(rows), np.concatenate([empty, *first, *others]), unreachable)
 
 
 def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
@@ -71,28 +76,6 @@ def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
             open_[boxes.nodes] = boxes.open
         found.append(open_)
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Boxes:
-    """The boxes of some tree nodes.
-
-    Attributes:
-        nodes: which, [n].
-        low: least number of each slot, [n, S].
-        high: greatest, [n, S].
-        elements: which elements may be, those of all slots in a row, [n, M].
-        open: whether anything is in it, [n].
-    """
-
-    nodes: Ints
-    low: Floats
-    high: Floats
-    elements: Bools
-    open: Bools
-
-    def of(self, places: Ints) -> _Boxes:
-        return _Boxes(self.nodes[places], self.low[places], self.high[places], self.elements[places], self.open[places])
 
 
 class _Maker:
@@ -131,7 +114,7 @@ class _Maker:
         saturating = [each for each in self.asked if each.ensemble.saturating]
         trees = sum(len(each.ensemble.roots) for each in saturating)
         count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
-        boxes = _Boxes(
+        boxes = Boxes(
             np.arange(count),
             np.tile(self.low, (count, 1)),
             np.tile(self.high, (count, 1)),
@@ -153,7 +136,7 @@ class _Maker:
     def _starts(self, each: Asked, count: int) -> Ints:
         return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))
 
-    def boxes(self, each: Asked) -> Iterator[_Boxes]:
+    def boxes(self, each: Asked) -> Iterator[Boxes]:
         """The boxes of all tree nodes, some trees at a time."""
         ensemble = each.ensemble
         width = len(self.slots) + int(self.first[-1]) // 8 + 1
@@ -166,10 +149,10 @@ class _Maker:
             yield self._descend(each, ensemble.roots[order[start:stop]])
             start = stop
 
-    def _descend(self, each: Asked, roots: Ints) -> _Boxes:
+    def _descend(self, each: Asked, roots: Ints) -> Boxes:
         """The boxes of some trees' nodes, level by level."""
         count = len(roots)
-        level = _Boxes(
+        level = Boxes(
             roots,
             np.tile(self.low, (count, 1)),
             np.tile(self.high, (count, 1)),
@@ -184,11 +167,11 @@ class _Maker:
                 break
             parents = level.of(inner)
             sides = [self._side(each, parents, holds=holds) for holds in (True, False)]
-            level = _joined(sides)
+            level = joined(sides)
             levels.append(level)
-        return _joined(levels)
+        return joined(levels)
 
-    def _side(self, each: Asked, parents: _Boxes, *, holds: bool) -> _Boxes:
+    def _side(self, each: Asked, parents: Boxes, *, holds: bool) -> Boxes:
         """The boxes of the children on one side."""
         at = parents.nodes
         low, high, elements = parents.low.copy(), parents.high.copy(), parents.elements.copy()
@@ -211,7 +194,7 @@ class _Maker:
         for number in self.finite:
             within &= elements[:, self.first[number] : self.first[number + 1]].any(axis=1)
         children = (each.ensemble.yes if holds else each.ensemble.no)[at]
-        return _Boxes(children, low, high, elements, within)
+        return Boxes(children, low, high, elements, within)
 
     def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
         """Take what equals the split from the ends of boxes; within one it stays, and few points meet it."""
@@ -224,7 +207,7 @@ class _Maker:
             if span[row, 0] <= last <= span[row, 1]:
                 high[row, slot[row]] = before[row]
 
-    def _points(self, boxes: _Boxes, backgrounds: Floats | None) -> Floats:
+    def _points(self, boxes: Boxes, backgrounds: Floats | None) -> Floats:
         """A point of each box: a background's numbers where they lie in it, else the middle of a stretch."""
         count = len(boxes.nodes)
         points = np.zeros((count, len(self.slots)))
@@ -257,11 +240,12 @@ class _Maker:
         middles = grid.between(np.maximum(starts[chosen], low), np.minimum(ends[chosen], high))
         return np.clip(middles, low, high)
 
-    def leaf_rows(self, each: Asked, boxes: _Boxes, visited: Bools) -> Floats:
+    def leaf_rows(self, each: Asked, boxes: Boxes, visited: Bools) -> Floats:
         """Rows that visit the leaves which none has visited yet."""
         ensemble = each.ensemble
         todo = np.flatnonzero((ensemble.mode[boxes.nodes] == Mode.LEAF) & boxes.open)
-        made: list[Floats] = []
+        packed, todo = self._packed_leaves(each, boxes, todo)
+        made: list[Floats] = [packed]
         trees = len(ensemble.roots)
         step = max(64, min(2048, _STEPS_AT_ONCE // max(trees, 1)))
         while todo.size:
@@ -279,7 +263,28 @@ class _Maker:
             made.append(points[chosen])
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 
-    def edge_rows(self, each: Asked, boxes: _Boxes) -> tuple[Floats, Floats]:
+    def _packed_leaves(self, each: Asked, boxes: Boxes, leaves: Ints) -> tuple[Floats, Ints]:
+        """Rows that visit many leaves each, and the leaves that need rows of their own."""
+        if self.finite or len(each.ensemble.roots) < _FOREST:
+            return np.zeros((0, len(self.slots))), leaves
+        part = boxes.of(leaves)
+        rows = pack(part.low, part.high, self.low, self.high)
+        points = self._filled(rows)
+        return points, leaves[~self._shows(each, points)[rows.row]]
+
+    def _filled(self, rows: Packed) -> Floats:
+        """A point of each packed row, pinned slots aside."""
+        count = len(rows.low)
+        every = np.ones((count, int(self.first[-1])), bool)
+        return self._points(Boxes(np.arange(count), rows.low, rows.high, every, np.ones(count, bool)), self.backgrounds)
+
+    def _shows(self, each: Asked, points: Floats) -> Bools:
+        """Whether no sigmoid hides what changes at the points."""
+        if not each.ensemble.saturating:
+            return np.ones(len(points), bool)
+        return np.asarray(self._margins(each, points) <= _STEEP)
+
+    def edge_rows(self, each: Asked, boxes: Boxes) -> tuple[Floats, Floats]:
         """Rows on each threshold and next to it, whose two sides end in leaves that differ, where there are such.
 
         Returns:
@@ -287,19 +292,19 @@ class _Maker:
         """
         ensemble = each.ensemble
         inner = np.flatnonzero((ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (each.slot[boxes.nodes] >= 0))
-        boxes = boxes.of(inner)
+        every, boxes = boxes, boxes.of(inner)
         nodes = boxes.nodes
         best = np.zeros((len(nodes), len(self.slots)))
         gain = np.full(len(nodes), -1.0)
         todo = np.arange(len(nodes))
         values = ensemble.weights @ np.random.default_rng(0).uniform(0.5, 1.5, ensemble.weights.shape[1])
         affordable = 4 * _WALKS
-        for _ in range(_MORE_TRIES if ensemble.saturating else _TRIES):
+        for _ in range(self._tries(ensemble)):
             part = boxes.of(todo)
             points = self._points(part, self.backgrounds)
             sides = []
             for holds, children in ((True, ensemble.yes), (False, ensemble.no)):
-                moved = _moved(points, each.slot[part.nodes], self._edge(each, part, holds=holds))
+                moved = moved_to(points, each.slot[part.nodes], self._edge(each, part, holds=holds))
                 leaves = ensemble.leaf_of(each.features(self.slots, moved), children[part.nodes])
                 sides.append(values[leaves])
             differs = np.abs(sides[0] - sides[1])
@@ -312,9 +317,52 @@ class _Maker:
             todo = np.flatnonzero(gain < (_VISIBLE if ensemble.saturating else usual))
             if not todo.size:
                 break
-        return self._on_edges(each, boxes, best)
+        packed, served = self._packed_edges(each, every, boxes, best)
+        first, others = self._on_edges(each, boxes, best, ~served)
+        return np.concatenate([*packed[:2], first]), np.concatenate([*packed[2:], others])
 
-    def _edge(self, each: Asked, boxes: _Boxes, *, holds: bool) -> Floats:
+    def _tries(self, ensemble: Ensemble) -> int:
+        if ensemble.saturating:
+            return _MORE_TRIES
+        return _TRIES if len(ensemble.branches) < _MANY else _TRIES_OF_MANY
+
+    def _packed_edges(self, each: Asked, every: Boxes, boxes: Boxes, points: Floats) -> tuple[list[Floats], Bools]:
+        """Rows that lie on many thresholds each: below, above, and further; and which branches they serve.
+
+        Args:
+            each: the trees.
+            every: the boxes of all nodes of the branches' trees.
+            boxes: of the branches.
+            points: of each branch, one whose two sides end in leaves that differ.
+        """
+        at, count = boxes.nodes, len(boxes.nodes)
+        served = np.zeros(count, bool)
+        if self.finite or len(each.ensemble.roots) < _FOREST:
+            return [], served
+        slot, branches = each.slot[at], np.arange(count)
+        sides = [self._edge(each, boxes, holds=holds) for holds in (True, False)]
+        below, above = np.minimum(*sides), np.maximum(*sides)
+        inside = (below >= boxes.low[branches, slot]) & (above <= boxes.high[branches, slot])
+        branches = branches[inside & ~np.isfinite(each.span[at, 1])]
+        place = np.zeros(len(each.ensemble.mode), np.int64)
+        place[every.nodes] = np.arange(len(every.nodes))
+        low, high = boxes.low[branches], boxes.high[branches]
+        for values, children in zip(sides, (each.ensemble.yes, each.ensemble.no), strict=True):
+            moved = moved_to(points[branches], slot[branches], values[branches])
+            leaves = place[each.ensemble.leaf_of(each.features(self.slots, moved), children[at[branches]])]
+            low, high = np.maximum(low, every.low[leaves]), np.minimum(high, every.high[leaves])
+        rows = pack(low, high, self.low, self.high, Pins(slot[branches], below[branches], above[branches]))
+        filled = self._filled(rows)
+        made = [np.where(rows.pinned, numbers, filled) for numbers in (rows.low, rows.high)]
+        served[branches] = (self._shows(each, made[0]) & self._shows(each, made[1]))[rows.row]
+        return [*made, np.where(rows.pinned, self._below(rows.low), filled)], served
+
+    def _below(self, values: Floats) -> Floats:
+        """The number before each, in its slot's type."""
+        columns = [slot.grid.step(values[:, number], -1) for number, slot in enumerate(self.slots)]
+        return np.stack(columns, axis=1)
+
+    def _edge(self, each: Asked, boxes: Boxes, *, holds: bool) -> Floats:
         """The number next to the threshold on one side, or an element of that side, [n]."""
         at = boxes.nodes
         found = np.where(each.low_holds[at] == holds, each.below[at], each.above[at])
@@ -336,7 +384,8 @@ class _Maker:
                 found[mine] = self.slots[number].grid.step(values[mine], count)
         return found
 
-    def _on_edges(self, each: Asked, boxes: _Boxes, points: Floats) -> tuple[Floats, Floats]:
+    def _on_edges(self, each: Asked, boxes: Boxes, points: Floats, alone: Bools) -> tuple[Floats, Floats]:
+        """Rows of a branch each: those of its two sides for branches that are ``alone``, and further ones."""
         at = boxes.nodes
         slot, rows = each.slot[at], np.arange(len(at))
         below, above = self._edge(each, boxes, holds=True), self._edge(each, boxes, holds=False)
@@ -347,14 +396,15 @@ class _Maker:
         about: list[Ints] = []
         for values in (below, above, third):
             inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
+            inside &= alone
             if values is third:
                 inside &= ~finite
-            made.append(_moved(points[inside], slot[inside], values[inside]))
+            made.append(moved_to(points[inside], slot[inside], values[inside]))
             about.append(rows[inside])
         looks = np.asarray([each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool)
         if looks.any():
             lacking = looks[slot] & ~finite
-            made.append(_moved(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
+            made.append(moved_to(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
         # Both rows of a branch stand together: where there is no room for all, neither says much by itself.
         together = np.argsort(np.concatenate(about[:2]), kind="stable")
         return np.concatenate(made[:2])[together], np.concatenate(made[2:])
@@ -382,15 +432,3 @@ class _Maker:
             outer = (at < len(starts) - 1) & (last - keys < _WIDE)
             steady &= np.isnan(values) | ~(inner | outer)
         return steady
-
-
-def _moved(points: Floats, slot: Ints, values: Floats) -> Floats:
-    """Points with one slot of each at another number."""
-    moved = points.copy()
-    moved[np.arange(len(moved)), slot] = values
-    return moved
-
-
-def _joined(parts: Sequence[_Boxes]) -> _Boxes:
-    names = ("nodes", "low", "high", "elements", "open")
-    return _Boxes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -11,7 +11,7 @@ import onnx
 from onnx_harness.inputs.decisions.batch import INDEX, Attempt, Batch
 from onnx_harness.inputs.decisions.columns import Column, NotTraced, trace
 from onnx_harness.inputs.decisions.cuts import Floats
-from onnx_harness.inputs.decisions.ensembles import Ensemble, Mode, read
+from onnx_harness.inputs.decisions.ensembles import Bools, Ensemble, Ints, Mode, read
 from onnx_harness.inputs.decisions.rows import Rows, reachable, rows_of
 from onnx_harness.inputs.decisions.space import Asked, Slot, asked_of, slots_of, values_of
 from onnx_harness.inputs.graph.scopes import view
@@ -20,8 +20,15 @@ from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value
 
+_PART_BITS = 9  # 512 rows at a time: after each, fewer trees are left
+_PAIRS = 1 << 20  # of a row and a branch, walked at a time
+
 MOST_BRANCHES = 200_000
 """Branches of a model's trees that rows are made for: a second for 10,000, three rows each."""
+
+MOST_WALKS = 1 << 24
+"""Rows times trees of the usual sets, and of those on thresholds: about a second a run, and a cell takes some ten."""
+_LEAST_ROWS = 1024
 
 ON_THRESHOLDS = "with features on the thresholds of its trees"
 """What the sets are called that lie where a last bit decides."""
@@ -106,8 +113,10 @@ def forest_sets(
         return [], []
     rows = forest_rows(forest, seed)
     batch = Batch(model, recipe, base, sorted({slot.source for slot in forest.slots}))
-    usual = rows.leaves[rows.steady]
-    edges = np.concatenate([rows.leaves[~rows.steady], rows.edges])
+    most = max(_LEAST_ROWS, MOST_WALKS // max(1, sum(len(each.ensemble.roots) for each in forest.asked)))
+    usual = rows.leaves[rows.steady][:most]
+    # Rows for what is missing come last: of many trees they are the ones that are left out.
+    edges = np.concatenate([rows.leaves[~rows.steady], rows.edges])[:most]
 
     def fed(part: Floats) -> dict[str, Value]:
         return batch.values(seed, len(part), lambda values: _filled(values, forest.slots, part))
@@ -141,11 +150,11 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
     leaves = leaves_of = met = thresholds = 0
     for each, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
         ensemble = each.ensemble
-        seen = _Seen(each)
+        seen = _Seen(each, open_)
         for made in sets:
             rows = _rows_in(made, forest.slots)
-            for part in np.array_split(rows, max(1, len(rows) * len(ensemble.roots) >> 20)) if rows is not None else ():
-                seen.walk(part, each.features(forest.slots, part))
+            if rows is not None:
+                seen.walk(rows, each.features(forest.slots, rows))
         leaf = (ensemble.mode == Mode.LEAF) & open_
         leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
         # A threshold outside the box of its branch decides nothing: one of its sides can't be reached.
@@ -156,28 +165,86 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
 
 
 class _Seen:
-    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by side."""
+    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by side.
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        count = len(asked.ensemble.mode)
+    A tree whose nodes have all been seen isn't walked again: of hundreds of thousands of rows times a thousand trees,
+    that leaves few. A threshold is looked for in the rows that hold its number, in its own tree alone.
+    """
+
+    def __init__(self, asked: Asked, open_: Bools) -> None:
+        self.asked, self.open = asked, open_
+        ensemble = asked.ensemble
+        count = len(ensemble.mode)
         self.nodes, self.below, self.above = (np.zeros(count, bool) for _ in range(3))
+        self.root = _roots_of(ensemble)
+        # Equalities and elements have no last place: there a row on each side is all there is.
+        loose = np.isfinite(asked.span[:, 1]) | ~np.isfinite(asked.below)
+        self.loose = loose & (ensemble.mode != Mode.LEAF)
+        self.exact = np.flatnonzero(~loose & (ensemble.mode != Mode.LEAF) & (asked.slot >= 0) & open_)
 
     def walk(self, rows: Floats, features: Floats) -> None:
-        asked, ensemble = self.asked, self.asked.ensemble
-        current = np.tile(ensemble.roots, len(rows))
-        row = np.repeat(np.arange(len(rows)), len(ensemble.roots))
+        """Note what the rows come by."""
+        for part in np.array_split(np.arange(len(rows)), max(1, len(rows) >> _PART_BITS)):
+            left = self.open & ~self.nodes
+            left |= self.open & self.loose & ~(self.below & self.above)
+            roots = np.unique(self.root[left])
+            if not roots.size:
+                break
+            self._walk(np.tile(roots, len(part)), np.repeat(part, len(roots)), features)
+        for side, numbers in ((self.below, self.asked.below), (self.above, self.asked.above)):
+            self._meet(rows, features, side, numbers)
+
+    def _meet(self, rows: Floats, features: Floats, side: Bools, numbers: Floats) -> None:
+        """Walk the tree of each branch that isn't met yet with the rows that hold its number."""
+        left = self.exact[~side[self.exact]]
+        slots = self.asked.slot[left]
+        for number in np.unique(slots):
+            branches = left[slots == number]
+            branches = branches[np.argsort(numbers[branches], kind="stable")]
+            values, column = numbers[branches], rows[:, number]
+            first, last = (np.searchsorted(values, column, where) for where in ("left", "right"))
+            row = np.repeat(np.arange(len(column)), last - first)
+            behind = np.arange(len(row)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
+            branch = branches[first[row] + behind]
+            for start in range(0, len(branch), _PAIRS):
+                part = slice(start, start + _PAIRS)
+                wanted = branch[part]
+                reached = self._walk(self.root[wanted], row[part], features, wanted)
+                side[wanted[reached]] = True
+
+    def _walk(self, current: Ints, row: Ints, features: Floats, wanted: Ints | None = None) -> Bools:
+        """Go down from tree nodes; return, for each, whether it comes by the node that is wanted."""
+        ensemble = self.asked.ensemble
+        number = np.arange(len(current))
+        reached = np.zeros(len(current), bool)
         while current.size:
             self.nodes[current] = True
+            if wanted is not None:
+                reached[number[current == wanted[number]]] = True
             active = ensemble.mode[current] != Mode.LEAF
-            current, row = current[active], row[active]
+            current, row, number = current[active], row[active], number[active]
             holds = ensemble.holds(current, features[row, ensemble.feature[current]])
-            values = rows[row, asked.slot[current]]
-            # Equalities and elements have no last place: there a row on each side is all there is.
-            loose = np.isfinite(asked.span[current, 1]) | ~np.isfinite(asked.below[current])
-            self.below[current[(loose & holds) | (values == asked.below[current])]] = True
-            self.above[current[(loose & ~holds) | (values == asked.above[current])]] = True
+            loose = self.loose[current]
+            self.below[current[loose & holds]] = True
+            self.above[current[loose & ~holds]] = True
             current = np.where(holds, ensemble.yes[current], ensemble.no[current])
+        return reached
+
+
+def _roots_of(ensemble: Ensemble) -> Ints:
+    """The root of the tree that each node belongs to, [N]."""
+    root = np.zeros(len(ensemble.mode), np.int64)
+    level = ensemble.roots
+    of = ensemble.roots
+    # A cycle would make it go on for ever; ONNX Runtime refuses those.
+    for _ in range(len(ensemble.mode)):
+        root[level] = of
+        inner = ensemble.mode[level] != Mode.LEAF
+        level, of = level[inner], of[inner]
+        if not level.size:
+            break
+        level, of = np.concatenate([ensemble.yes[level], ensemble.no[level]]), np.tile(of, 2)
+    return root
 
 
 def _rows_in(made: InputSet, slots: Sequence[Slot]) -> Floats | None:

@@ -201,7 +201,7 @@ class _Wiring:
             last = self._last.setdefault(id(body), [])
             for place, info in enumerate(body.results):
                 name = body.outputs[place]
-                if place < first or self.plan.reading.types.get(name) != FLOAT:
+                if place < first or place in body.exact or self.plan.reading.types.get(name) != FLOAT:
                     continue
                 half = self._halves.get(name) or self._rounded(name, last)
                 maker = self.plan.maker(name)

@@ -64,6 +64,7 @@ function view(cell) {
     cell.reason && h("p", {}, cell.reason),
     lines.length > 0 && h("pre", { tabindex: 0 }, lines.join("\n")),
     facts([
+      ["since when", cell.standing],
       ["judge it alone", command(cell.alone)],
       ["write its model", cell.transform && command(cell.transform)],
       ["kept by itself", repro && h("code", {}, repro.slice(16))],
@@ -80,6 +81,7 @@ function view(cell) {
       ),
     cell.accuracy && accuracy(cell.accuracy),
     cell.latency && latency(cell),
+    nights(cell),
     cell.placement && placement(cell.placement),
     cell.graph && graph(cell.graph),
     cell.sensitivity && sensitivity(cell.sensitivity),
@@ -191,6 +193,13 @@ function latency(cell) {
     ]),
     ratios(l),
   );
+}
+function nights(cell) {
+  const drawn = $$("svg.trend").find(plot => plot.dataset.cell === cell.id && !dialog.contains(plot));
+  if (!drawn) return null;
+  const copy = drawn.cloneNode(true);
+  copy.style.maxWidth = "520px";
+  return section("Nights", copy);
 }
 function placement(p) {
   const nodes = Object.entries(p.nodes),

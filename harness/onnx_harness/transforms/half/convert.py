@@ -53,7 +53,7 @@ def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) 
 
     Raises:
         NotApplicable: the model's opset has no Cast to a type that can be inferred, or the request refuses a
-            conversion in vain and nearly no weight would be converted.
+            conversion in vain and no node would compute in the half type, or nearly no weight would be converted.
         UsageError: the request names what the model doesn't have.
     """
     with collector_paused():
@@ -113,6 +113,8 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         if not halving.floats:
             return _unconverted(model, reading, request)
         halving.decide()
+        if request.refuse_vain and not halving.computes_in_half():
+            raise NotApplicable(f"nothing is converted: {_stays_whole(reading)}")
         if halving.halves or request.keep_io_types is not True:
             if opset < _CASTS_INFER:
                 raise NotApplicable(
@@ -124,8 +126,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         if request.refuse_vain:
             _refuse_vain(reading, rounder)
         if not halving.halves and not rounder.waiting:
-            operators = ", ".join(sorted({step.node.op_type for step in reading.floating})[:_NAMED_READERS])
-            remark(f"nothing was converted: what the model computes stays float32 ({operators or 'nothing'})")
+            remark(f"nothing was converted: {_stays_whole(reading)}")
     if rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
@@ -135,6 +136,11 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     for text in (*rounder.remarks(), *_epsilon_notes(reading, rounder), *halving.notes):
         remark(text)
     return model
+
+
+def _stays_whole(reading: Reading) -> str:
+    operators = sorted({step.node.op_type for step in reading.floating})[:_NAMED_READERS]
+    return f"what the model computes stays float32 ({', '.join(operators) or 'nothing'})"
 
 
 def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
@@ -162,8 +168,10 @@ def _is_small(reading: Reading, name: str) -> bool:
 def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> onnx.ModelProto:
     """The model, which has no float32 tensor."""
     why = "the model has no float32 tensor"
-    if request.refuse_vain and any(tensor.data_type in _HALVES for tensor in reading.initializers.values()):
-        raise NotApplicable(f"nothing is converted: {why}, and its weights are float16 or bfloat16 already")
+    if request.refuse_vain:
+        halves = any(tensor.data_type in _HALVES for tensor in reading.initializers.values())
+        already = ", and its weights are float16 or bfloat16 already" if halves else ""
+        raise NotApplicable(f"nothing is converted: {why}{already}")
     remark(f"nothing was converted: {why}")
     return model
 

@@ -16,10 +16,10 @@ from onnx_harness.transforms.half.layer_norms import layer_norms
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
+from onnx_harness.transforms.half.running_sums import FIRST_BODY_INPUT, NO_SUMS, running_sums
 from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTERS, takes, takes_at
 from onnx_harness.transforms.half.weights import Rounder
 
-_FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 _SCAN_LIKE_LOOP = 9
 # Of BatchNormalization: the place of the running variance among its inputs, and what is added to it by default.
 _VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
@@ -77,6 +77,8 @@ class Halving:
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
             self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(reading, rounder)
             self.notes += variance_notes(squares.variances)
+        self._sums = running_sums(reading) if "CumSum" in blocked_ops else NO_SUMS
+        self._kept |= self._sums.steps
         self._exact = self._exact_normalizations() | self._exact_scales()
         self._movers: list[Step] = []
         self.half = rounder.half
@@ -108,6 +110,19 @@ class Halving:
         )
         if self._request.force_initializers:
             self.halves.update(name for name in held if name in self.floats)
+
+    def computes_in_half(self) -> bool:
+        """Whether a node reads or makes what was float32 in the half type; Casts and constants aside."""
+        return any(
+            self._reads_half(step) or not self.halves.isdisjoint(step.outs)
+            for step in self._reading.floating
+            if step.op not in _SOURCES
+        )
+
+    def _reads_half(self, step: Step) -> bool:
+        wants = step.want if isinstance(step.want, tuple) else (step.want,) * len(step.ins)
+        places = zip(step.ins, wants, strict=True)
+        return any(want == self.half and name in self.floats for name, want in places)
 
     def outside(self, name: str) -> int:
         """The type in which the caller gives or takes an input or output of the model that was float32."""
@@ -263,16 +278,23 @@ class Halving:
         for body in step.bodies:
             body.want = want
             body.blocked = stays
-        if not stays:
-            self.halves.update(step.outs)
-            for body in step.bodies:
-                self.halves.update(body.inputs[_FIRST_BODY_INPUT[step.op] :])
+        if stays:
+            return
+        sums = self._sums.inputs(step)
+        if sums:
+            step.want = tuple(FLOAT if place in sums else want for place in range(len(step.ins)))
+        exact = self._sums.outputs(step)
+        self.halves.update(name for place, name in enumerate(step.outs) if place not in exact)
+        for body in step.bodies:
+            body.exact = self._sums.body_outputs(step)
+            first = FIRST_BODY_INPUT[step.op]
+            self.halves.update(name for place, name in enumerate(body.inputs) if place >= first and place not in sums)
 
     def _knows_alike(self, step: Step) -> bool:
         """Whether each value has the same type inside the node as outside."""
         skipped = 1 if step.op == "Loop" else 0
         pairs = [pair for body in step.bodies for pair in zip(step.outs, body.outputs[skipped:], strict=False)]
-        first = _FIRST_BODY_INPUT[step.op]
+        first = FIRST_BODY_INPUT[step.op]
         for body in step.bodies if step.op != "If" else ():
             pairs += zip(step.ins[first:], body.inputs[first:], strict=False)
         return all(self._types[outer] == self._types[inner] for outer, inner in pairs if outer)
@@ -281,7 +303,7 @@ class Halving:
         """Of each graph's float32 outputs, the names and the types in which they are wanted."""
         main, *inner = self._reading.scopes
         wanted = [(name, self.outside(name)) for name in main.outputs]
-        wanted += [(name, scope.want) for scope in inner for name in scope.outputs]
+        wanted += [(name, scope.wanted(place)) for scope in inner for place, name in enumerate(scope.outputs)]
         return [(name, want) for name, want in wanted if name in self.floats]
 
     def _spare_detours(self, wanted: set[str]) -> None:

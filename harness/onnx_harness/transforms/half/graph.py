@@ -77,9 +77,10 @@ class Scope:
         outputs: names of its outputs.
         want: the type in which its float32 outputs are wanted, decided by whoever converts the node around it.
         blocked: whether nothing in it may change its type.
+        exact: places of the outputs that are wanted in float32 whatever the others are.
     """
 
-    __slots__ = ("blocked", "given", "graph", "inputs", "outputs", "results", "steps", "want")
+    __slots__ = ("blocked", "exact", "given", "graph", "inputs", "outputs", "results", "steps", "want")
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
@@ -90,6 +91,11 @@ class Scope:
         self.outputs: list[str] = []
         self.want = FLOAT
         self.blocked = False
+        self.exact: frozenset[int] = frozenset()
+
+    def wanted(self, place: int) -> int:
+        """The type in which the output at a place is wanted, if it is float32."""
+        return FLOAT if place in self.exact else self.want
 
 
 class Unsorted(Exception):

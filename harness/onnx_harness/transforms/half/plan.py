@@ -16,12 +16,12 @@ from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.requests import Request
+from onnx_harness.transforms.half.running_sums import FIRST_BODY_INPUT
 from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, EITHER, FLOAT
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 
 _MADE_IN_EITHER = frozenset({"Cast", "Constant", "ConstantOfShape"})
-_FIRST_BODY_INPUT = {"If": 0, "Loop": 2, "Scan": 0}
 _LAST_WORDLESS_CAST = 6  # as the conversion assumes of a model without standard operators
 
 
@@ -50,12 +50,12 @@ class Plan:
         if step.op in MOVES or step.op in _MADE_IN_EITHER:
             return False
         if step.bodies:
-            return step.want == self.halving.half
+            return step.want != FLOAT
         return bool(self.half_inputs(step) or self.half_outputs(step))
 
     def half_inputs(self, step: Step) -> list[int]:
         """Return the places of the float32 inputs that a node would read in the half type."""
-        first = _FIRST_BODY_INPUT.get(step.op, 0) if step.bodies else 0
+        first = FIRST_BODY_INPUT.get(step.op, 0) if step.bodies else 0
         wants = step.want
         return [
             place

@@ -252,10 +252,10 @@ class Rewiring:
             if (name in self._halves) != (name in self._inside):
                 self._state(info, self._half)
         given: set[str] = set()
-        for info, name in zip(scope.results, scope.outputs, strict=True):
+        for place, (info, name) in enumerate(zip(scope.results, scope.outputs, strict=True)):
             if name not in self._floats:
                 continue
-            want = self._outside(name) if main else scope.want
+            want = self._outside(name) if main else scope.wanted(place)
             self._state(info, want)
             if main:
                 continue

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from onnx_harness.errors import did_you_mean
+from onnx_harness.model.custom_ops import register
 from onnx_harness.transforms.simplification.shapes import overwritten
 
 # onnxsim's own bounds (its options check_rtol and check_atol).
@@ -91,6 +92,7 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    register(options)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

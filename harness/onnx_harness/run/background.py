@@ -1,0 +1,50 @@
+"""Reading what a report tells beside its run from the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from onnx_harness.errors import ResultsError
+from onnx_harness.gate.trends import trends
+from onnx_harness.report.background import NOTHING, Background
+from onnx_harness.results import history
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.history import History, NightFigures
+from onnx_harness.results.levels import FOLDER, read_levels
+from onnx_harness.results.run import RunInfo
+from onnx_harness.results.store import Results
+
+MOST_RUNS = 60
+"""Runs that are looked back at: two months of nights."""
+
+
+def background(report_dir: Path, run: RunInfo, cells: Sequence[CellResult]) -> Background:
+    """Return what the history beside a report tells of the runs before; nothing where it can't.
+
+    Args:
+        report_dir: the folder with the history.
+        run: that the report is about.
+        cells: its cells.
+    """
+    database = report_dir / history.FILE_NAME
+    if not database.is_file():
+        return NOTHING
+    try:
+        with History(database) as past:
+            nights = past.nights(run.id, last=MOST_RUNS)
+            by_id = {cell.id: cell for cell in cells}
+            before = _before(past, nights, run, set(by_id))
+            levels = [*past.accepted(), *read_levels(report_dir / FOLDER).values()]
+    except ResultsError:  # a report without a past is better than none; the run said what is wrong
+        return NOTHING
+    return Background(before, tuple(trends(nights, by_id, levels)))
+
+
+def _before(past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]) -> Results | None:
+    """Return the latest earlier run that has one of these cells."""
+    earlier = [night.run for night in nights if night.cell_id in names and night.run.id != run.id]
+    if not earlier:
+        return None
+    before = earlier[-1]
+    return Results(before, past.cells(before.id))

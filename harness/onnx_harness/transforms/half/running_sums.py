@@ -1,0 +1,98 @@
+"""Sums that a Loop or a Scan carries from one iteration to the next: they stop growing in float16.
+
+A sum kept in float16 loses what is below a 2048th of it, as a CumSum does, which stays float32 for
+that. So does the state that only sums are carried in; what else the body computes doesn't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnx_harness.model.ops import MOVES
+from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.schemas import FLOAT
+
+FIRST_BODY_INPUT: Mapping[str, int] = {"If": 0, "Loop": 2, "Scan": 0}
+"""The place, among the inputs of a node and of its body, of the first value that the body takes."""
+
+_FIRST_STATE_OUTPUT = {"Loop": 1, "Scan": 0}
+_ADDS = frozenset({"Add", "Sub", "Sum"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSums:
+    """The running sums of a model.
+
+    Attributes:
+        states: of each Loop or Scan that has some, their places among its states.
+        steps: what adds to them, and what moves them from there to the end of the body.
+    """
+
+    states: Mapping[Step, frozenset[int]]
+    steps: frozenset[Step]
+
+    def inputs(self, step: Step) -> frozenset[int]:
+        """Return the places of the sums among the inputs of a node, and among those of its body."""
+        first = FIRST_BODY_INPUT[step.op] if step in self.states else 0
+        return frozenset(first + place for place in self.states.get(step, ()))
+
+    def outputs(self, step: Step) -> frozenset[int]:
+        """Return the places of the sums among the outputs of a node."""
+        return self.states.get(step, frozenset())
+
+    def body_outputs(self, step: Step) -> frozenset[int]:
+        """Return the places of the sums among the outputs of the body of a node."""
+        first = _FIRST_STATE_OUTPUT[step.op] if step in self.states else 0
+        return frozenset(first + place for place in self.states.get(step, ()))
+
+
+NO_SUMS = RunningSums({}, frozenset())
+
+
+def running_sums(reading: Reading) -> RunningSums:
+    """Return the float32 states of Loops and Scans that are sums of themselves and something else."""
+    states: dict[Step, frozenset[int]] = {}
+    steps: set[Step] = set()
+    for step in reading.floating:
+        if step.op not in _FIRST_STATE_OUTPUT or len(step.bodies) != 1:
+            continue
+        (body,) = step.bodies
+        places = set()
+        for place in range(_count_of_states(step)):
+            path = _path_of_sum(reading, step, body, place)
+            if path:
+                places.add(place)
+                steps |= path
+        if places:
+            states[step] = frozenset(places)
+    return RunningSums(states, frozenset(steps))
+
+
+def _count_of_states(step: Step) -> int:
+    if step.op == "Loop":
+        return len(step.ins) - FIRST_BODY_INPUT["Loop"]
+    scanned = [each.i for each in step.node.attribute if each.name == "num_scan_inputs"]
+    return len(step.ins) - (scanned[0] if scanned else 0)
+
+
+def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[Step]:
+    """Return what adds to the state at a place; nothing where it isn't a sum."""
+    source, result = FIRST_BODY_INPUT[step.op] + place, _FIRST_STATE_OUTPUT[step.op] + place
+    if source >= len(body.inputs) or result >= len(body.outputs):
+        return set()
+    state = body.inputs[source]
+    if reading.types[state] != FLOAT:
+        return set()
+    path: set[Step] = set()
+    leads = {state}
+    for inner in body.steps:
+        if (inner.op in _ADDS or inner.op in MOVES) and not leads.isdisjoint(inner.ins):
+            leads.update(inner.outs)
+            path.add(inner)
+    needed, end = {body.outputs[result]}, set()
+    for inner in reversed(body.steps):
+        if inner in path and not needed.isdisjoint(inner.outs):
+            needed.update(name for name in inner.ins if name in leads)
+            end.add(inner)
+    return end if state in needed and any(inner.op in _ADDS for inner in end) else set()

@@ -1,0 +1,155 @@
+"""Nights: what a trend is made of, how it is drawn, and since when a cell ends as it does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnx_harness.gate.trends import trends
+from onnx_harness.report import html
+from onnx_harness.report.background import Background
+from onnx_harness.report.trends import (
+    BASELINE,
+    HEIGHT,
+    MILLISECONDS,
+    PINNED,
+    WIDTH,
+    Night,
+    Trend,
+    draw,
+    sparkline,
+    standing,
+)
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.history import FILE_NAME, History, NightFigures
+from onnx_harness.results.levels import Level, trimmed
+from onnx_harness.run.background import background
+from tests.browser import runs as runs_to_look_at
+from tests.nights import night, pinned, timed
+from tests.unit.results_examples import RUN, cell, latency
+from tests.unit.test_report import HOSTILE, Page, embedded
+
+
+def runs(*statuses: Status) -> list[Night]:
+    return [
+        Night(replace(RUN, id=str(day), started=f"2026-01-{day:02}T03:00:00+00:00"), status)
+        for day, status in enumerate(statuses, 1)
+    ]
+
+
+def figures(tmp_path: Path, nights: list[list[CellResult]]) -> tuple[NightFigures, ...]:
+    name = ""
+    for cells in nights:
+        name = night(tmp_path, cells)
+    with History(tmp_path / FILE_NAME) as past:
+        return past.nights(name, last=100)
+
+
+def test_since_when_a_cell_fails_and_what_differed_then() -> None:
+    nights = runs(Status.PASS, Status.PASS, Status.FAIL, Status.ERROR)
+    nights[2:] = [replace(each, run=replace(each.run, versions={"onnx": "1.24.0"})) for each in nights[2:]]
+    nights[:2] = [replace(each, run=replace(each.run, versions={"onnx": "1.23.2"})) for each in nights[:2]]
+    assert standing(nights) == (
+        "ends in an error since 2026-01-03 03:00 (2 runs); before, on 2026-01-02 03:00, it was: pass. "
+        "What differs: onnx: 1.23.2 → 1.24.0"
+    )
+
+
+def test_a_cell_that_never_was_otherwise() -> None:
+    assert standing(runs(Status.FAIL, Status.FAIL)) == (
+        "fails in all 2 runs that the history has, since 2026-01-01 03:00"
+    )
+    assert standing(runs(Status.FAIL)) == ""
+
+
+def test_times_are_those_of_the_pinned_reference_with_levels_and_change_points(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    ratios = np.exp(rng.normal(scale=0.003, size=24))
+    ratios[14:] *= 1.08
+    nights = figures(tmp_path, [[timed("simplify", float(ratio))] for ratio in ratios])
+    accepted = [_level(nights[2], 1.0), _level(nights[16], 1.08)]
+    [trend] = trends(nights, {nights[0].cell_id: timed("simplify")}, accepted)
+    assert trend.unit == PINNED
+    assert trend.values == pytest.approx(list(ratios))
+    assert [each.level for each in trend.nights] == [None] * 2 + [1.0] * 14 + [1.08] * 8
+    assert trend.moved == (14,)
+    assert trend.sentence.endswith("beside the accepted level")
+
+
+def _level(figures: NightFigures, ratio: float) -> Level:
+    run = figures.run
+    accepted = trimmed(timed("simplify", ratio))
+    return Level(accepted, run.host.cpu, run.seed, run.id, run.started, "me", "so")
+
+
+def test_without_a_reference_times_are_those_of_the_baseline_or_milliseconds(tmp_path: Path) -> None:
+    quick = latency(10.0, 2.0, (1.6, 2.5))
+    cells = [cell("simplify", latency=quick), cell("original", latency=latency(8.0))]
+    by_id = {each.id: each for each in cells}
+    first, second = trends(figures(tmp_path, [cells] * 3), by_id, [])
+    assert (first.unit, first.values) == (MILLISECONDS, [8.0] * 3)
+    assert (second.unit, second.values) == (BASELINE, [0.5] * 3)
+    assert second.nights[0].interval == pytest.approx((0.4, 0.625))
+    assert second.moved == ()
+
+
+def test_other_processors_and_unsound_times_are_left_out(tmp_path: Path) -> None:
+    night(tmp_path, [timed("simplify", 5.0)], cpu="another")
+    broken = timed("simplify", pinned=replace(pinned(1.0), ratio=-1.0))
+    nights = figures(tmp_path, [[timed("simplify")]] * 3 + [[broken]])
+    [trend] = trends(nights, {nights[0].cell_id: timed("simplify")}, [])
+    assert [each.value for each in trend.nights] == [1.0, 1.0, 1.0, None]
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [1e-9, 1e9, 1.0], [1.0, 1.02, 0.99, 1.5]])
+def test_a_drawing_stays_inside_its_frame(values: list[float]) -> None:
+    nights = [
+        replace(each, value=value, interval=(value * 0.9, value * 1.1), level=1.0)
+        for each, value in zip(runs(*[Status.PASS] * len(values)), values, strict=True)
+    ]
+    drawing = draw(Trend("c", PINNED, tuple(nights), (1,)))
+    for mark in drawing.marks:
+        assert 0 <= mark.x <= WIDTH
+        assert all(0 <= y <= HEIGHT for y in (mark.y, mark.low, mark.high) if y is not None)
+    assert drawing.level.startswith("M")
+
+
+def test_a_sparkline_is_flat_where_nothing_moved() -> None:
+    assert sparkline([1.0, 1.0, 1.0]) == "▅▅▅"
+    assert sparkline([1.0, 2.0, 1.0]) == "▁█▁"
+    assert len(set(sparkline([1.0, 1.002, 0.999]))) == 1
+    assert sparkline([]) == ""
+
+
+def test_the_page_draws_the_nights_and_says_since_when() -> None:
+    nights = tuple(replace(each, value=1.0) for each in runs(*[Status.PASS] * 3, Status.FAIL))
+    past = Background(trends=(Trend(cell().id, BASELINE, nights),))
+    page = html.page(RUN, [cell()], {}, past)
+    assert page.count('<svg class="trend"') == 1
+    assert embedded(page)["cells"][0]["standing"].startswith("fails since 2026-01-04")
+    few = Background(trends=(Trend(cell().id, BASELINE, nights[:2]),))
+    assert '<svg class="trend"' not in html.page(RUN, [cell()], {}, few)
+
+
+def test_hostile_names_of_nights_stay_text() -> None:
+    nights = tuple(replace(each, value=1.0) for each in runs(*[Status.PASS] * 3))
+    hostile = tuple(replace(each, run=replace(each.run, started=HOSTILE, id=HOSTILE)) for each in nights)
+    page = Page(html.page(RUN, [cell(HOSTILE)], {}, Background(trends=(Trend(HOSTILE, HOSTILE, hostile),))))
+    assert page.open == []
+    assert "img" not in page.tags
+
+
+def test_nights_come_from_the_history_beside_the_report(tmp_path: Path) -> None:
+    for _ in range(3):
+        night(tmp_path, [timed("simplify")])
+    with History(tmp_path / FILE_NAME) as past:
+        run = past.runs()[-1]
+    [trend] = background(tmp_path, run, [timed("simplify")]).trends
+    assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (timed("simplify").id, 3, True)
+
+
+def test_five_thousand_cells_with_their_nights_stay_below_three_megabytes() -> None:
+    cells = runs_to_look_at.large()
+    page = html.page(RUN, cells, {}, runs_to_look_at.background(cells))
+    assert len(page.encode()) < 3_000_000
