@@ -15,10 +15,15 @@ _NODES = "node_block_list"
 def with_card(bound: BoundVariant, card: Card) -> BoundVariant:
     """Return a variant whose conversions to float16 leave in float32 what the card says.
 
+    Those of a suite's case are done even where nothing is converted.
+
     Args:
         bound: the variant.
         card: the model's.
     """
+    if card.suite:
+        # One operator, of integers perhaps: that its conversion leaves it right is the question.
+        bound = replace(bound, steps=tuple(map(_even_in_vain, bound.steps)))
     if not card.keep_float32:
         return bound
     return replace(bound, steps=tuple(_with_nodes(step, card.keep_float32) for step in bound.steps))
@@ -27,6 +32,13 @@ def with_card(bound: BoundVariant, card: Card) -> BoundVariant:
 def takes_nodes(step: BoundStep) -> bool:
     """Whether a step converts to float16 and takes a list of the nodes that it leaves in float32."""
     return step.transform.precision is Precision.FP16 and _NODES in step.transform.options
+
+
+def _even_in_vain(step: BoundStep) -> BoundStep:
+    transform = step.transform
+    if transform.precision not in (Precision.FP16, Precision.BF16) or transform.parts is None:
+        return step
+    return replace(step, options=dict(transform.parts.without(step.options, ())))
 
 
 def _with_nodes(step: BoundStep, names: tuple[str, ...]) -> BoundStep:
