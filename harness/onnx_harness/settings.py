@@ -234,6 +234,7 @@ class Settings:
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
         sarif: file that the failing cells are written to as SARIF; None writes none.
+        worst_first: whether the table at the end begins with what failed.
         sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
@@ -351,6 +352,10 @@ class Settings:
     sensitivity: bool = field(
         default=False,
         metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+    )
+    worst_first: bool = field(
+        default=False,
+        metadata=_option(_FLAG, "sort the table at the end by how wrong cells are"),
     )
 
     jobs: int = field(

@@ -27,7 +27,7 @@ from onnx_harness.results.cells import AccuracyRecord, GraphChange, PlacementRec
 from onnx_harness.results.levels import FOLDER, read_levels, write_levels
 from tests.models import linear, save
 from tests.nights import NAMES, night, pinned, rows_digest, timed
-from tests.plugin.running import read_cells, run_pytest, start_pytest
+from tests.plugin.running import Ended, made_reference, read_cells, run_pytest, start_pytest
 from tests.unit.results_examples import latency, output
 
 PASS, FAIL = 0, 1
@@ -531,10 +531,7 @@ def test_a_time_that_is_none_cannot_be_accepted(folder: Path) -> None:
 def made_project(folder: Path) -> Path:
     """A small model in ``folder``, and a reference environment that is this one."""
     save(linear(), folder / "net.onnx")
-    python = folder / "reference" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
-    python.chmod(0o755)
+    made_reference(folder / "reference")
     return folder
 
 
@@ -546,30 +543,40 @@ def project(tmp_path: Path) -> Path:
 OPTIONS = ("net.onnx", "--variant", "original", "--report-dir", "reports", "--latency-budget", "0.1")
 
 
-def test_a_run_beside_the_reference_is_accepted_and_gated(project: Path) -> None:
-    for _ in range(2):
-        ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
-        assert ended.code == 0, ended.told
-    assert "beside the pinned reference: 16 pairs for the cell, about 0.2 minutes: with a spread of" in ended.told
-    record = ended.cells["net-original-cpu"]["pinned"]
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A run beside the reference, accepted: made once, since its pairs of fresh processes take long."""
+    folder = made_project(tmp_path_factory.mktemp("accepted"))
+    ended = run_pytest(folder, *OPTIONS, "--gate-reference", "reference")
+    assert ended.code == 0, ended.told
+    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(folder / "reports")]) == 0
+    return ended
+
+
+@pytest.fixture
+def accepted_project(first_night: Ended, tmp_path: Path) -> Path:
+    return shutil.copytree(first_night.folder, tmp_path / "accepted")
+
+
+def test_a_run_beside_the_reference_is_accepted_and_gated(first_night: Ended, accepted_project: Path) -> None:
+    told = first_night.told
+    assert "beside the pinned reference: 16 pairs for the cell, about 0.2 minutes: with a spread of" in told
+    record = first_night.cells["net-original-cpu"]["pinned"]
     assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == ("pass", 16, True)
     assert record["verdict"] is None  # nothing was accepted yet
-    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(project / "reports")]) == 0
-    assert main(["gate", "--report-dir", str(project / "reports")]) == 0
+    assert main(["gate", "--report-dir", str(accepted_project / "reports")]) == 0
 
 
 def test_a_model_that_changed_is_timed_beside_the_accepted_one(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    accepted_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_pytest(project, *OPTIONS, "--gate-reference", "reference")
-    reports = project / "reports"
-    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(reports)]) == 0
+    reports = accepted_project / "reports"
     accepted = json.loads((reports / FOLDER / "levels.jsonl").read_text("utf-8"))["cell"]["model_sha256"]
     slower = linear()
     slower.graph.node.add(op_type="Identity", input=["product"], output=["again"])
     slower.graph.node.add(op_type="Identity", input=["again"], output=["more"])
-    save(slower, project / "net.onnx")
-    ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference")
+    save(slower, accepted_project / "net.onnx")
+    ended = run_pytest(accepted_project, *OPTIONS, "--gate-reference", "reference")
     found = ended.cells["net-original-cpu"]
     assert found["pinned"]["model_sha256"] == accepted != found["model_sha256"]
     capsys.readouterr()
@@ -577,24 +584,15 @@ def test_a_model_that_changed_is_timed_beside_the_accepted_one(
     assert "nodes: 4 nodes (2 with the pinned versions), and 2 were accepted" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def once_accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def slowed(accepted_project: Path) -> Path:
     """A project with a level that says that the cell took half of the time when it was accepted."""
-    folder = made_project(tmp_path_factory.mktemp("slowed"))
-    ended = run_pytest(folder, *OPTIONS, "--gate-reference", "reference")
-    assert ended.code == 0, ended.told
-    reports = folder / "reports"
-    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(reports)]) == 0
+    reports = accepted_project / "reports"
     [level] = read_levels(reports / FOLDER).values()
     assert level.cell.pinned is not None
     faster = replace(level, cell=replace(level.cell, pinned=replace(level.cell.pinned, ratio=0.5)))
     write_levels(reports / FOLDER, {faster.key: faster})
-    return folder
-
-
-@pytest.fixture
-def slowed(once_accepted: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(once_accepted, tmp_path / "slowed")
+    return accepted_project
 
 
 def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -623,7 +621,7 @@ def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest
 
 def until_measured_again(folder: Path) -> subprocess.Popen[str]:
     """A run that has begun to measure its cell a second time."""
-    run = start_pytest(folder, *OPTIONS, "--gate-reference", "reference", "--latency-budget", "5")
+    run = start_pytest(folder, *OPTIONS, "--gate-reference", "reference")
     assert run.stdout is not None
     assert any("measured again" in line for line in run.stdout), "no second measurement was begun"
     return run

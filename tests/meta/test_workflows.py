@@ -17,6 +17,7 @@ from tests.mutants.__main__ import read_rooms
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 KNOWN_ACTIONS = {
     "actions/checkout",
     "actions/setup-python",
@@ -40,7 +41,7 @@ def steps() -> list[dict[str, Any]]:
 def all_steps() -> list[dict[str, Any]]:
     """The steps of every workflow."""
     jobs = [job for path in WORKFLOWS for job in read(path.name)["jobs"].values()]
-    return [step for job in jobs for step in job.get("steps", ())]
+    return [*(step for job in jobs for step in job.get("steps", ())), *ACTION["runs"]["steps"]]
 
 
 def targets() -> set[str]:
@@ -139,6 +140,62 @@ def test_the_verdicts_step_is_red_for_all_but_a_first_slow_night(
         ["bash", "-e", "-c", verdict["run"]], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
+
+
+def action_step(name: str) -> dict[str, Any]:
+    [step] = [step for step in ACTION["runs"]["steps"] if step["name"] == name]
+    return dict(step)
+
+
+def run_action_step(name: str, folder: Path, code: int = 0, **environment: str) -> tuple[int, list[str]]:
+    """Run a step of the action beside programs that write their arguments down; its exit code, and the arguments."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    for program in ("python", "gh"):
+        script = f'#!/bin/sh\nprintf "%s\\n" "$@" > "{folder}/arguments"\nexit {code}\n'
+        (programs / program).write_text(script, "utf-8")
+        (programs / program).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    given = {"GITHUB_OUTPUT": str(folder / "output"), "RUNNER_TEMP": str(folder), "GITHUB_REPOSITORY": "a/b"}
+    ended = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", action_step(name)["run"]],
+        cwd=folder,
+        env={**os.environ, **given, **environment, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    arguments = folder / "arguments"
+    return ended.returncode, arguments.read_text("utf-8").splitlines() if arguments.exists() else []
+
+
+def test_the_action_judges_and_its_code_is_pytests(tmp_path: Path) -> None:
+    words = {"MODELS": "models more/$(reboot).onnx", "PROVIDER": "cpu", "REPORTS": "my reports", "ARGS": ""}
+    code, arguments = run_action_step("Judge", tmp_path, code=1, **words)
+    assert code == 0
+    assert arguments == ["-m", "pytest", *words["MODELS"].split(), "--provider", "cpu", "--report-dir", "my reports"]
+    assert (tmp_path / "output").read_text("utf-8") == "code=1\n"
+    words["ARGS"] = "--variant simplify"
+    code, arguments = run_action_step("Judge", tmp_path, code=0, **words)
+    assert (code, arguments[-2:]) == (0, ["--variant", "simplify"])
+    assert run_action_step("The verdict", tmp_path, CODE="4")[0] == 4
+    assert run_action_step("The verdict", tmp_path, CODE="0")[0] == 0
+
+
+def test_the_action_comments_what_a_comment_can_hold(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    (reports / "summary.md").write_text("é" * 70_000, "utf-8")
+    code, arguments = run_action_step("Comment", tmp_path, PULL="7", REPORTS="reports")
+    assert (code, arguments[:3]) == (0, ["pr", "comment", "7"])
+    assert len((tmp_path / "onnx-harness.md").read_text("utf-8")) < 65_536
+    assert action_step("Comment")["continue-on-error"] is True
+
+
+def test_the_action_passes_each_input_by_the_environment() -> None:
+    used = set(re.findall(r"inputs\.([a-z-]+)", (ROOT / "action.yml").read_text("utf-8")))
+    assert used == ACTION["inputs"].keys()
+    assert action_step("Upload the report")["if"] == "always()"
 
 
 @pytest.fixture

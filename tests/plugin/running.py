@@ -69,3 +69,11 @@ def install(folder: Path, source: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faults\nVersion: 1\n", "utf-8")
     (info / "entry_points.txt").write_text("[onnx_harness.transforms]\nfaults = faults\n", "utf-8")
+
+
+def made_reference(folder: Path) -> None:
+    """A reference environment that is this one."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    python.chmod(0o755)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
+from onnx_harness.cli import main
+from onnx_harness.gate.scaffold import GITHUB_FILE
 from tests.models import model, save
-from tests.plugin.running import run_pytest
+from tests.plugin.running import made_reference, run_pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 def copy_of(name: str, folder: Path) -> Path:
@@ -66,6 +71,43 @@ def test_transform(tmp_path: Path) -> None:
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     assert "double_negation.py" in ended.told
     assert "in remove: return model.grpah" in ended.told
+
+
+def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its workflow is what `gate init` writes; a night goes as that says."""
+    folder = copy_of("gate", tmp_path)
+    monkeypatch.chdir(folder)
+    workflow = folder / GITHUB_FILE
+    committed = workflow.read_text("utf-8")
+    workflow.unlink()
+    assert main(["gate", "init"]) == 0
+    assert _without_version(workflow.read_text("utf-8")) == _without_version(committed)
+    [night] = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  pytest")]
+    made_reference(folder / ".reference")
+    # Without latency, whose pairs of fresh processes take half a minute: tests/meta has runs with it.
+    ended = run_pytest(folder, *night, "--variant=original", "-k=accuracy")
+    assert ended.code == pytest.ExitCode.OK, ended.told
+    place = ["--provider", "cpu", "--report-dir", "reports"]
+    assert main(["gate", "accept", "--all", *place, "--why", "the first night"]) == 0
+    assert main(["gate", *place]) == 0
+
+
+def test_action(tmp_path: Path) -> None:
+    """The action's own script judges the example's models."""
+    folder = copy_of("action", tmp_path)
+    job = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"]["models"]
+    [step] = [step for step in job["steps"] if "onnx-harness" in step.get("uses", "")]
+    action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+    assert step["with"].keys() <= action["inputs"].keys()
+    inputs = {name: given["default"] for name, given in action["inputs"].items()} | step["with"]
+    words = [*inputs["models"].split(), "--provider", inputs["provider"], "--report-dir", inputs["report-dir"]]
+    ended = run_pytest(folder, *words, *inputs["args"].split())
+    assert ended.code == pytest.ExitCode.OK, ended.told
+    assert ended.cells.keys() == {"net-simplify-cpu"}
+
+
+def _without_version(workflow: str) -> str:
+    return re.sub(r'python-version: "[\d.]+"', "", workflow)
 
 
 @pytest.mark.parametrize(

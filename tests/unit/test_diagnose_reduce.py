@@ -150,8 +150,9 @@ def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:
 
 def test_float16_is_shown_as_hardware_computes_it(tmp_path: Path) -> None:
     made = model(
-        """(float[n,8] x) => (float[n,1] y) <float big = {3000.0}>
-        { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = ReduceMean <axes = [1]> (c)  e = Sqrt(d)  y = Log(e) }"""
+        """(float[n,64] x) => (float[n,64] y) <float big = {300.0}>
+        { a = Tanh(x)  c = Mul(a, big)  m = ReduceMean <axes = [1]> (c)  s = Add(c, big)
+          q = Mul(s, s)  r = Sqrt(q)  u = Sub(r, s)  k = Add(u, a)  y = Sigmoid(k) }"""
     )
     folder = tmp_path / "repro"
 
@@ -197,7 +198,8 @@ def test_what_is_public_has_other_names_and_other_weights(tmp_path: Path) -> Non
     assert "secret_project" not in (folder / handout.ISSUE).read_text("utf-8")
     for tensor in made.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        assert all(not np.isin(array, numpy_helper.to_array(old)).all() for old in deep().graph.initializer)
+        telling = array[~np.isin(np.abs(array), (0, 1))]
+        assert not any(np.isin(telling, numpy_helper.to_array(old)).any() for old in deep().graph.initializer)
 
 
 def test_the_folder_of_the_whole_cell_is_kept_beside_the_smallest(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.report import comparison, escape, figures, summary, table
 from onnx_harness.report import html as html_page
 from onnx_harness.report.table import Line, ModelHeader
+from onnx_harness.report.terms import TERMS
 from onnx_harness.report.write import write_reports
 from onnx_harness.results.cells import (
     NOT_SIMULATED,
@@ -87,6 +88,21 @@ def test_the_table_looks_as_documented() -> None:
         "seed 7, run 20260102t030405z-0a1b2c3d",
         "2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable · reports/summary.md",
     ]
+
+
+def test_the_worst_comes_first_on_request() -> None:
+    worse = replace(FAILED, id="worse", variant="worse", accuracy=AccuracyRecord(4, {"y": output(9.0, rtol=1e-2)}))
+    cells = (*CELLS[4:], *CELLS[:4], worse)
+    lines = table.lines(RUN, cells, width=100, models={}, worst_first=True)
+    rows = [line.text.split()[0] for line in lines if line.text.startswith("  ") and line.text[2] != " "]
+    assert rows == ["worse", "simplify+fp16.io32", "fp16", "original", "simplify", "original", "pass.eliminate_nop_pad"]
+
+
+def test_nights_are_a_line_of_blocks_where_there_is_room() -> None:
+    nights = {CELLS[1].id: "▁▂█"}
+    [row] = [line.text for line in table.lines(RUN, CELLS, width=100, models={}, nights=nights) if "▁" in line.text]
+    assert row.endswith("  672 -> 331  ▁▂█")
+    assert not any("▁" in line.text for line in table.lines(RUN, CELLS, width=80, models={}, nights=nights))
 
 
 def test_colours_say_what_needs_a_look() -> None:
@@ -389,7 +405,8 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere() -> None:
     text = html_page.page(RUN, CELLS, {"detector": DETECTOR})
     page = Page(text)
     assert page.open == []
-    assert all(link.startswith("#") for link in page.links)
+    pages = {f"../{term.page}" for term in TERMS.values()}
+    assert all(link.startswith("#") or link in pages for link in page.links)
     assert not re.search(r"https?:(?!//www.w3.org/2000/svg)|@import|url\(", text)
     assert "default-src 'none'" in html.unescape(text)
 
@@ -418,7 +435,8 @@ def test_a_hostile_name_stays_text_on_the_page() -> None:
     assert page.tags.count("script") == 2
     assert "img" not in page.tags
     assert not any(name.startswith("on") for name in page.attributes)
-    assert all(link.startswith("#") for link in page.links)
+    pages = {f"../{term.page}" for term in TERMS.values()}
+    assert all(link.startswith("#") or link in pages for link in page.links)
     assert "<img src=x onerror=alert(2)>" in page.text
     assert all(letter.isprintable() for letter in text.replace("\n", ""))
     assert all(text.isprintable() for text in texts_in(embedded(text)))
@@ -485,6 +503,26 @@ def test_reports_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         write_reports(tmp_path, RUN, [], {})
     assert (tmp_path / "summary.md").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "report.html", "summary.md"]
+
+
+@pytest.mark.parametrize("page", sorted({term.page for term in TERMS.values()}))
+def test_every_term_links_to_a_page_that_exists(page: str) -> None:
+    assert (Path(__file__).parents[2] / page).is_file()
+    assert f'href="../{page}"' in html_page.page(RUN, CELLS, {})
+
+
+def test_every_term_of_the_page_is_a_tooltip_and_is_explained() -> None:
+    page = html_page.page(RUN, CELLS, {})
+    used = re.findall(r'<a class="term" href="#term=(\w+)" title="([^"]+)"', page)
+    assert used
+    assert all(f'id="term={key}"' in page and len(meaning) > 20 for key, meaning in used)
+
+
+def test_a_name_is_broken_behind_its_separators_alone() -> None:
+    parts = Page(html_page.breakable("silero_vad__op15.v2-x")).tags
+    assert html_page.breakable("a_<b>") == '<span class="part">a_</span><span class="part">&lt;b&gt;</span>'
+    assert len(parts) == len(["silero_", "vad__", "op15.", "v2-", "x"])
+    assert Page(html_page.breakable("silero_vad__op15.v2-x")).text == "silero_vad__op15.v2-x"
 
 
 def test_the_page_says_how_a_latency_was_taken() -> None:

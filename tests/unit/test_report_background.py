@@ -105,3 +105,13 @@ def test_a_results_folder_without_a_history_is_rebuilt(tmp_path: Path) -> None:
     writer.close()
     assert main(["report", str(tmp_path)]) == 0
     assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_the_terminal_shows_the_nights_of_a_run(tmp_path: Path) -> None:
+    timed = cell("simplify", latency=latency())
+    for number in range(3):
+        enter(tmp_path, replace(RUN, id=f"night{number}"), [timed])
+    account = Account(tmp_path, LATER)
+    account.update(timed)
+    account.finish()
+    assert any("▅▅▅▅" in line.text for line in account.lines(width=120, quiet=False))

@@ -25,6 +25,7 @@ from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.history import FILE_NAME, History, NightFigures
 from onnx_harness.results.levels import Level, trimmed
 from onnx_harness.run.background import background
+from tests.browser import runs as runs_to_look_at
 from tests.nights import night, pinned, timed
 from tests.unit.results_examples import RUN, cell, latency
 from tests.unit.test_report import HOSTILE, Page, embedded
@@ -146,3 +147,9 @@ def test_nights_come_from_the_history_beside_the_report(tmp_path: Path) -> None:
         run = past.runs()[-1]
     [trend] = background(tmp_path, run, [timed("simplify")]).trends
     assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (timed("simplify").id, 3, True)
+
+
+def test_five_thousand_cells_with_their_nights_stay_below_three_megabytes() -> None:
+    cells = runs_to_look_at.large()
+    page = html.page(RUN, cells, {}, runs_to_look_at.background(cells))
+    assert len(page.encode()) < 3_000_000

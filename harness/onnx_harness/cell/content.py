@@ -24,18 +24,8 @@ from onnx_harness.settings import Settings
 
 # What names, places or speeds up a run, and decides no verdict.
 _NOT_DECIDING = frozenset(
-    {
-        "provider",
-        "variant",
-        "variants",
-        "report_dir",
-        "jobs",
-        "shard",
-        "resume",
-        "latency_budget",
-        "gate_reference",
-        "custom_ops",
-    }
+    {"provider", "variant", "variants", "report_dir", "jobs", "shard", "resume", "latency_budget", "gate_reference"}
+    | {"custom_ops", "sarif", "worst_first"}
 )
 
 

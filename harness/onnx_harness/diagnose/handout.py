@@ -11,9 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 import onnx
@@ -78,8 +81,16 @@ def _place(made: Path, folder: Path) -> None:
 def _data(folder: Path, fault: Fault, reduced: Reduced) -> None:
     case = reduced.case
     onnx.save(case.model, str(folder / MODEL))
-    np.savez(folder / INPUTS, **dict(case.inputs))
-    np.savez(folder / EXPECTED, **run_once(case.model, case.inputs, "disable", fault=fault))
+    _save_arrays(folder / INPUTS, case.inputs)
+    _save_arrays(folder / EXPECTED, run_once(case.model, case.inputs, "disable", fault=fault))
+
+
+def _save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name, whatever the names: numpy's own function takes some of them for its arguments."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def _models(folder: Path, fault: Fault, reduced: Reduced) -> None:

@@ -41,7 +41,7 @@ def _optimizer(passes: Sequence[str], fixed_point: bool = False) -> Call:
     return Call("onnxoptimizer", lines)
 
 
-def _optimize(options: Mapping[str, Any], parts: Sequence[str]) -> Call | None:
+def _optimize(_: Mapping[str, Any], parts: Sequence[str]) -> Call | None:
     return _optimizer(parts, fixed_point=True) if parts else None
 
 

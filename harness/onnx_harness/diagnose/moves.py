@@ -288,5 +288,5 @@ def random_like(array: Array, number: int) -> Array:
     """Return an array of the same type, shape and scale that says nothing of the values it replaces."""
     generator = np.random.default_rng(_GENERATOR_SEED + number)
     scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
-    scale = 2.0 ** np.round(np.log2(scale)) if np.isfinite(scale) else 1.0
+    scale = float(2.0 ** np.round(np.log2(scale))) if np.isfinite(scale) else 1.0
     return np.asarray(generator.uniform(-scale, scale, array.shape)).astype(array.dtype)

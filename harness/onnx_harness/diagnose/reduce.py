@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -235,8 +234,8 @@ def _inputs(reducer: Reducer) -> None:
             continue
         if reducer.first(moves.with_input(reducer.case, name, plain) for plain in _plain_inputs(array)):
             array = reducer.case.inputs[name]
-        places = np.flatnonzero(array.reshape(-1))
-        if 1 < places.size <= _MOST_GROUPS:
+        places = [int(place) for place in np.flatnonzero(array.reshape(-1))]
+        if 1 < len(places) <= _MOST_GROUPS:
             _elements(reducer, name, array, places)
 
 
@@ -246,11 +245,11 @@ def _plain_inputs(array: Array) -> list[Array]:
     return list(moves.plain(array))[1:5]
 
 
-def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[Any]) -> None:
+def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[int]) -> None:
     def fails(chosen: tuple[int, ...]) -> bool:
         return reducer.takes(moves.with_input(reducer.case, name, moves.only(array, chosen)))
 
-    minimal_part(tuple(int(place) for place in places), fails)
+    minimal_part(places, fails)
 
 
 def _publish(reducer: Reducer) -> bool:
@@ -258,13 +257,18 @@ def _publish(reducer: Reducer) -> bool:
     replaced = True
     for number, name in enumerate(moves.weights(reducer.case)):
         array = moves.weight(reducer.case, name)
-        if np.unique(array).size > 1:
+        if not _says_nothing(array):
             random = moves.random_like(array, number)
             replaced &= reducer.takes(moves.with_weight(reducer.case, name, random))
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
-        if array.dtype.kind == "f" and np.unique(array).size > 1:
+        if array.dtype.kind == "f" and not _says_nothing(array):
             random = moves.random_like(array, number)
             replaced &= reducer.takes(moves.with_input(reducer.case, name, random))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced
+
+
+def _says_nothing(array: Array) -> bool:
+    """Return whether an array holds nothing but zeros and ones."""
+    return bool(np.isin(np.abs(array), (0, 1)).all())

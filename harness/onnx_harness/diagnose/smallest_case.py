@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from onnx_harness.diagnose import handout
 from onnx_harness.diagnose.oracle import Fault, Observer
 from onnx_harness.diagnose.reduce import Reduced, smallest
-from onnx_harness.diagnose.smaller_case import Case, part_of
+from onnx_harness.diagnose.smaller_case import Array, Case, part_of
 from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.walk import reads
@@ -111,9 +112,13 @@ def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
         model = bench.subject.model.load()
     else:
         model = bench.before(order.trial.count)
-    inputs = {info.name: values[info.name] for info in model.graph.input if info.name in values}
-    if any(getattr(value, "dtype", None) is None for value in inputs.values()):
-        return None
+    inputs: dict[str, Array] = {}
+    for info in model.graph.input:
+        value = values.get(info.name)
+        if isinstance(value, np.ndarray):
+            inputs[info.name] = value
+        elif value is not None:  # a sequence
+            return None
     case = Case(model, inputs)
     if fault.step is not None or order.cause.level is not None:
         return case

@@ -217,7 +217,8 @@ def _relative(reports: Path, root: Path) -> str:
         place = reports.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:
         raise UsageError(
-            f"the reports {reports} lie outside {root}: the accepted levels have to be committed"
+            f"the reports {reports} lie outside {root}, and the accepted levels have to be "
+            "committed: run this in the root of the repository"
         ) from None
     if not re.fullmatch(r"[\w./-]+", place):
         raise UsageError(f"the folder {place} can't stand in a workflow: name another")

@@ -149,7 +149,9 @@ class Reporter:
         from onnx_harness.report.github import inert
 
         details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
-        for line in self._account.lines(width=width, quiet=terminalreporter.verbosity < 0, details=details):
+        quiet, worst_first = terminalreporter.verbosity < 0, settings_of(self._config).worst_first
+        lines = self._account.lines(width=width, quiet=quiet, details=details, worst_first=worst_first)
+        for line in lines:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
 

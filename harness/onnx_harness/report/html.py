@@ -12,6 +12,7 @@ import functools
 import gzip
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -43,7 +44,10 @@ POLICY = (
 
 MOST_CAUSES = 60
 MOST_PLOTS = 60
-MOST_TRENDS = 40
+MOST_POINTS = 1200
+"""Of all plots together: each is a link with a tooltip."""
+
+MOST_TRENDS = 30
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -55,6 +59,9 @@ DIGITS = 5
 FAITHFUL_L2 = 4.0
 """How many times what explains it an output may depart and be called faithful; the verdict's
 own."""
+
+_SEPARATORS = re.compile(r"(?<=[_.+/-])(?=[^_.+/-])")
+"""Behind these a name may be broken."""
 
 _AXIS = {
     "width": trends.WIDTH,
@@ -86,7 +93,10 @@ def page(
     grouped = causes(failures)
     heats = [matrix.heat(cell) for cell in cells]
     shown = matrix.measures(heats)
-    plots = scatters(cells)
+    scattered = scatters(cells)
+    plots = scattered[:MOST_PLOTS]
+    while sum(len(plot.points) for plot in plots) > MOST_POINTS and len(plots) > 1:
+        plots.pop()
     drawn = [trend for trend in background.trends if trend.is_drawn]
     drawn.sort(key=trends.gravity, reverse=True)
     return render(
@@ -105,8 +115,8 @@ def page(
         measures={name: matrix.MEASURES[name][0] for name in shown},
         measure=shown[0] if shown else "",
         counts={status: sum(cell.status is status for cell in cells) for status in Status},
-        plots=plots[:MOST_PLOTS],
-        more_plots=len(plots) - MOST_PLOTS,
+        plots=plots,
+        more_plots=len(scattered) - len(plots),
         plot={"width": WIDTH, "height": HEIGHT, "left": LEFT},
         trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
         more_trends=len(drawn) - MOST_TRENDS,
@@ -156,10 +166,11 @@ def _environment() -> jinja2.Environment:
         shipping=shipping,
         symbols=_SYMBOLS,
         terms=TERMS,
+        documentation=documentation,
         most_links=MOST_LINKS,
         statuses=list(Status),
     )
-    environment.filters.update(address=address, explained=_explained)
+    environment.filters.update(address=address, explained=_explained, breakable=breakable)
     return environment
 
 
@@ -177,6 +188,25 @@ def _asset(name: str) -> str:
 def address(cell_id: str) -> str:
     """Return the part of the address that opens a cell."""
     return f"#cell={quote(printable(cell_id), safe='')}"
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may be broken behind its separators, and nowhere else if that will do.
+
+    Each part is a box of its own: a `wbr` would be copied along, as a space without width.
+    """
+    parts = _SEPARATORS.split(printable(name))
+    boxes = [Markup('<span class="part">{}</span>').format(part) for part in parts]
+    return Markup("").join(boxes)
+
+
+def documentation(page: str) -> str:
+    """Return the address of a page of the documentation.
+
+    A wheel has none, and a report is mailed about: the address is that in a checkout, relative to
+    the report folder inside it; elsewhere the name of the page is what helps.
+    """
+    return f"../{page}"
 
 
 def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:

@@ -32,6 +32,18 @@ _STYLES: dict[Status, Style] = {
 }
 
 
+_RANKS = (
+    Status.FAIL,
+    Status.ERROR,
+    Status.KNOWN_FAILURE,
+    Status.PASS,
+    Status.NOT_APPLICABLE,
+)
+"""From what needs a look to what doesn't."""
+
+_NO_NIGHTS: Mapping[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line without its end. ``style`` is empty or a colour or ``bold``."""
@@ -48,7 +60,9 @@ class _Layout:
         total: of a row.
         variant: of the first column.
         columns: of those of `_COLUMNS`, by name.
-        nodes: of the last column.
+        nodes: of the column of node counts.
+        growth: of the column of sizes.
+        nights: of the last column.
     """
 
     total: int
@@ -56,6 +70,7 @@ class _Layout:
     columns: Mapping[str, int]
     nodes: int
     growth: int
+    nights: int
 
 
 _VARIANT_WIDTH = 18
@@ -81,6 +96,8 @@ def lines(
     quiet: bool = False,
     where: str = "reports/summary.md",
     details: bool = True,
+    worst_first: bool = False,
+    nights: Mapping[str, str] = _NO_NIGHTS,
 ) -> Iterator[Line]:
     """The table and its summary line.
 
@@ -92,8 +109,13 @@ def lines(
         quiet: only failures and the summary line.
         details: a failure's explanation follows its row; without, equal rows are written once.
         where: what the summary line points at; empty when nothing was written.
+        worst_first: blocks and their cells are sorted by how wrong they are, not by when they
+            ended.
+        nights: a line of blocks by cell id, where there is a history.
     """
     width = max(width, 60)
+    if worst_first:
+        cells = _worst_first(cells)
     failures = [cell for cell in cells if cell.status in BAD]
     if quiet or len(cells) > MOST_CELLS:
         if not quiet:
@@ -106,11 +128,11 @@ def lines(
             yield from _failures(failures, width)
     else:
         shown = 0
-        layout = _layout(cells, width)
+        layout = _layout(cells, width, nights)
         blocks = len(figures.blocks(cells))
         for block in figures.blocks(cells):
             room = MOST_FAILURES - shown if details else None
-            yield from _block(block, layout, models, details=room)
+            yield from _block(block, layout, models, nights, details=room)
             shown += sum(cell.status in BAD for cell in block.cells)
             if details or blocks <= _APART:
                 yield Line("")
@@ -125,14 +147,35 @@ def lines(
     yield Line(printable(f"{figures.sentence(cells)}{pointer}"), style)
 
 
+def _worst_first(cells: Sequence[CellResult]) -> list[CellResult]:
+    """Sort models by their worst cell, and cells of a model; of what is alike the first stays."""
+
+    def rank(cell: CellResult) -> tuple[int, float]:
+        bad = cell.status in BAD
+        return _RANKS.index(cell.status), -_share(cell) if bad else 0.0
+
+    ranked = []
+    for block in figures.blocks(cells):
+        members = sorted(block.cells, key=rank)
+        bad = sum(cell.status in BAD for cell in members)
+        ranked.append((rank(members[0])[0], -bad, members))
+    ranked.sort(key=lambda entry: entry[:2])
+    return [cell for _, _, members in ranked for cell in members]
+
+
 def _block(
-    block: Block, layout: _Layout, models: Mapping[str, ModelHeader], details: int | None
+    block: Block,
+    layout: _Layout,
+    models: Mapping[str, ModelHeader],
+    nights: Mapping[str, str],
+    details: int | None,
 ) -> Iterator[Line]:
     yield _header(block, layout.total, models)
     rows = [[cell] for cell in block.cells] if details is not None else _alike(block.cells)
     for cell, *others in rows:
         name = figures.counted(len(others) + 1, "variant") if others else cell.variant
-        yield Line(_row(cell, layout, name), _STYLES.get(cell.status, ""))
+        line = nights.get(cell.id, "") if not others else ""
+        yield Line(_row(cell, layout, name, line), _STYLES.get(cell.status, ""))
         if cell.status in BAD and details is not None:
             if details > 0:
                 yield from _detail(cell)
@@ -154,7 +197,9 @@ def _header(block: Block, width: int, models: Mapping[str, ModelHeader]) -> Line
     return Line(f"{title}{provider:>{width - len(title)}}", "bold")
 
 
-def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
+def _layout(
+    cells: Sequence[CellResult], width: int, nights: Mapping[str, str] = _NO_NIGHTS
+) -> _Layout:
     """Choose the widths: no empty column, and no node counts where there's no room for them."""
     numbered = [cell for cell in cells if _has_numbers(cell)]
 
@@ -170,8 +215,12 @@ def _layout(cells: Sequence[CellResult], width: int) -> _Layout:
         growth = 0
     if used + variant + 2 + nodes > width:
         nodes = 0
-    room = width - used - sum(2 + column for column in (nodes, growth) if column)
-    return _Layout(width, max(12, min(variant, room)), columns, nodes, growth)
+    last = max((len(nights.get(cell.id, "")) for cell in numbered), default=0)
+    used += sum(2 + column for column in (nodes, growth) if column)
+    if used + variant + 2 + last > width:
+        last = 0
+    room = width - used
+    return _Layout(width, max(12, min(variant, room)), columns, nodes, growth, last)
 
 
 def _alike(cells: Sequence[CellResult]) -> list[list[CellResult]]:
@@ -202,7 +251,7 @@ def _has_numbers(cell: CellResult) -> bool:
     return cell.accuracy is not None or cell.latency is not None or not cell.reason
 
 
-def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
+def _row(cell: CellResult, layout: _Layout, name: str | None = None, nights: str = "") -> str:
     variant = _cut(printable(name or cell.variant), layout.variant)
     start = f"  {variant:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
@@ -214,7 +263,9 @@ def _row(cell: CellResult, layout: _Layout, name: str | None = None) -> str:
     if layout.nodes:
         columns.append(f"{figures.nodes(cell):<{layout.nodes}}")
     if layout.growth:
-        columns.append(figures.growth(cell))
+        columns.append(f"{figures.growth(cell):<{layout.growth}}")
+    if layout.nights:
+        columns.append(nights)
     return _cut("  ".join(columns).rstrip(), layout.total)
 
 

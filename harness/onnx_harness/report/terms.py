@@ -11,16 +11,20 @@ class Term:
 
     Attributes:
         meaning: a sentence or two.
-        section: of the README that tells more.
+        page: of the repository that tells more.
     """
 
     name: str
     meaning: str
-    section: str
+    page: str
 
 
-_JUDGED = 'The rule for "right"'
-_TIMED = "How latency is measured"
+_JUDGED = "docs/verdict.md"
+_TIMED = "README.md"
+_PLACED = "docs/providers.md"
+_DIAGNOSED = "docs/diagnose.md"
+_SENSITIVITY = "README.md"
+_NIGHTLY = "README.md"
 
 TERMS: dict[str, Term] = {
     "reference": Term(
@@ -88,13 +92,13 @@ TERMS: dict[str, Term] = {
         "placement",
         "Which provider executes which nodes, by ONNX Runtime's own records. The share is that "
         "of the provider asked for, of the nodes that aren't allowed elsewhere.",
-        "Where it ran, and in what precision",
+        _PLACED,
     ),
     "sensitivity": Term(
         "sensitivity",
         "Of the faults planted in the model that change anything, the share that made the cell "
         "fail: how much a pass is worth.",
-        "What a pass is worth",
+        _SENSITIVITY,
     ),
     "emulated": Term(
         "emulated",
@@ -106,29 +110,29 @@ TERMS: dict[str, Term] = {
         "diagnosis",
         "The cause of a failure, searched for by trials: the transform, its pass or rule, the "
         "first node that departs on its own, and a variant that passes.",
-        "The cause of a failure",
+        _DIAGNOSED,
     ),
     "own": Term(
         "own error",
         "The relative L2 error of a node's output when its inputs are the reference's. The error "
         "of its inputs as the candidate runs is inherited.",
-        "The cause of a failure",
+        _DIAGNOSED,
     ),
     "night": Term(
         "nights",
         "Each run of the history on this processor. Time is counted in that of the pinned "
         "reference, which slows with the machine; without one, in that of the baseline.",
-        "Every night",
+        _NIGHTLY,
     ),
     "level": Term(
         "accepted level",
         "What a cell took when somebody last said that it is as it should be.",
-        "Every night",
+        _NIGHTLY,
     ),
     "change_point": Term(
         "change point",
         "A night at which the level of a cell's times seems to have moved. Advice, no verdict.",
-        "Every night",
+        _NIGHTLY,
     ),
     "vacuous": Term(
         "vacuous",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.report import changes, figures
@@ -20,6 +20,9 @@ FEWEST = 3
 PINNED = "time, of the pinned reference's"
 BASELINE = "time, of the baseline's"
 MILLISECONDS = "median time in ms"
+
+MOST_BLOCKS = 12
+"""Nights that a terminal shows."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _Up = Callable[[float], float]
@@ -97,6 +100,12 @@ def gravity(trend: Trend) -> tuple[bool, float]:
     values = trend.values
     usual = trend.nights[-1].level or sorted(values)[len(values) // 2]
     return bool(trend.moved), values[-1] / usual
+
+
+def sparklines(trends: Iterable[Trend]) -> dict[str, str]:
+    """Return the latest nights of each cell that has enough of them, by its id."""
+    drawn = [trend for trend in trends if trend.is_drawn]
+    return {trend.cell_id: sparkline(trend.values[-MOST_BLOCKS:]) for trend in drawn}
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.report import backend_suite
+from onnx_harness.report.background import NOTHING
 from onnx_harness.report.escape import printable
 from onnx_harness.report.failures import wrapped
 from onnx_harness.report.table import Line, ModelHeader, lines
+from onnx_harness.report.trends import sparklines
 from onnx_harness.report.write import SUMMARY, write_reports
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.recorder import NO_ENTRY, Entry, Recorder
@@ -40,6 +42,7 @@ class Account:
         self.models: dict[str, ModelHeader] = {}
         self._entries: dict[str, Entry] = {}
         self._cases: set[str] = set()  # of a suite: they are counted, not listed
+        self._past = NOTHING
         self.incomplete: str | None = None
 
     @property
@@ -78,8 +81,8 @@ class Account:
             return  # nothing was judged: the last run's report stays
         try:
             cells = list(self._cells.values())
-            past = background(self._dir, self.run, cells)
-            write_reports(self._dir, self.run, cells, self.models, past)
+            self._past = background(self._dir, self.run, cells)
+            write_reports(self._dir, self.run, cells, self.models, self._past)
             if self._cases:
                 backend_suite.write(self._dir, self.run.versions, self._of_suite())
         except ResultsError as error:
@@ -97,19 +100,28 @@ class Account:
             if all(cell.status is Status.NOT_APPLICABLE for cell in cells)
         }
 
-    def lines(self, *, width: int, quiet: bool, details: bool = True) -> Iterator[Line]:
+    def lines(self, *, width: int, quiet: bool, details: bool = True, worst_first: bool = False) -> Iterator[Line]:
         """The table, the summary line and what went wrong with the keeping.
 
         Args:
             width: of the terminal, in columns.
             quiet: the summary line, and failures where details are asked for.
             details: what is said of a failure is in the table.
+            worst_first: the table begins with what failed.
         """
         where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
         cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
         if cells or not self._cases:
             yield from lines(
-                self.run, cells, width=width, models=self.models, quiet=quiet, where=where, details=details
+                self.run,
+                cells,
+                width=width,
+                models=self.models,
+                quiet=quiet,
+                where=where,
+                details=details,
+                worst_first=worst_first,
+                nights=sparklines(self._past.trends),
             )
         for model, cell in self.unjudged().items():
             text = f"{model}: no cell was judged, so the run isn't a success. {cell.reason or ''}"

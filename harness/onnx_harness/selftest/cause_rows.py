@@ -6,8 +6,10 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from onnx_harness.cards.card import Card
@@ -26,21 +28,47 @@ from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 
 _GOAL = 0.97
-_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 3, 2, 6
+_QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 2, 1, 2
 _FAULTS = 8
+# These change values, which a model may take no notice of; whatever else is planted is always seen.
+_OF_VALUES = frozenset({"wrong pass", "two passes together", "wrong rule", "three rules together", "Cast", "sign"})
 _SETTINGS = Settings(input_sets=1)
 
 
 def _steps(bench: Bench) -> Iterator[Step]:
     """The planted steps on every model, and the planted faults of nodes in every model."""
-    cards = bench.cards[:1] if bench.quick else bench.cards
-    for card in cards:
-        faults = list(planted_steps())
-        for fault in faults[:_QUICK_STEPS] if bench.quick else faults:
+    if bench.quick:
+        for fault in list(planted_steps())[:_QUICK_STEPS]:
+            yield Step(f"tiny, {fault.kind}", partial(_of_tiny, partial(_of_step, fault=fault)))
+        for number in range(_QUICK_FAULTS):
+            yield Step(f"tiny, node {number}", partial(_of_tiny, partial(_of_node, number=number)))
+        return
+    for card in bench.cards:
+        for fault in planted_steps():
             yield Step(f"{card.name}, {fault.kind}", lambda card=card, fault=fault: _of_step(card, fault))  # type: ignore[misc]
-        for number in range(_QUICK_FAULTS if bench.quick else _FAULTS):
+        for number in range(_FAULTS):
             key = f"{card.name}, node {number}"
             yield Step(key, lambda card=card, number=number: _of_node(card, number))  # type: ignore[misc]
+
+
+def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
+    """A network of a few nodes: what is planted is seen in its output, and no model has to be fetched."""
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-tiny-") as folder:
+        file = Path(folder) / "tiny.onnx"
+        onnx.save(tiny(), str(file))
+        return judge(card_for(file))
+
+
+def tiny() -> onnx.ModelProto:
+    """Return two layers of a perceptron, with weights that tell every element apart."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17]> tiny (float[n,4] x) => (float[n,3] y)
+        { p = MatMul(x, w)  s = Add(p, b)  h = Tanh(s)  q = MatMul(h, v)  y = Add(q, c) }"""
+    )
+    generator = np.random.default_rng(5)
+    for name, shape in {"w": (4, 5), "b": (5,), "v": (5, 3), "c": (3,)}.items():
+        made.graph.initializer.append(onnx.numpy_helper.from_array(generator.normal(size=shape).astype("f4"), name))
+    return made
 
 
 def _of_step(card: Card, fault: Planted) -> Outcome:
@@ -51,6 +79,9 @@ def _of_step(card: Card, fault: Planted) -> Outcome:
     found = diagnose(task, bound=bound)
     if "StopIteration" in found.sentence:  # the model has no such place
         return Outcome(0, 0)
+    if found.sentence.startswith("Nothing to diagnose") and fault.kind in _OF_VALUES:
+        # What follows takes it away again, as a normalization does; the words let a person see how often.
+        return Outcome(0, 0, (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",))
     parts = found.cause.passes if fault.passes else found.cause.rules
     right = found.cause.transform == STEP and parts == fault.parts
     return _outcome(found, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")

@@ -65,6 +65,9 @@ const filters = $("#filters"),
   dialog = $("#cell");
 
 const address = id => `#cell=${encodeURIComponent(id)}`;
+// A name may be broken behind its separators.
+const breakable = name =>
+  name.split(/(?<=[_.+/-])(?=[^_.+/-])/).map(part => h("span", { class: "part" }, part));
 const term = (key, text) =>
   h(
     "a",
@@ -177,7 +180,7 @@ function row(cell, columns) {
     h(
       "th",
       { scope: "row" },
-      h("a", { href: address(cell.id) }, cell.id),
+      h("a", { href: address(cell.id) }, breakable(cell.id)),
       cell.reason && h("div", { class: "why" }, cell.reason),
     ),
     h(
