@@ -25,7 +25,7 @@ _TRIES = 5  # for a row whose sides of a branch end in leaves that differ
 _MANY, _TRIES_OF_MANY = 20_000, 2  # branches
 _MORE_TRIES = 24  # where a sigmoid hides the difference
 _VISIBLE = 1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
-_FOREST = 8  # trees; of fewer, a row serves few
+_FEW_WALKS = 1 << 23  # rows times trees: half a second a run
 _STEEP = 2.0  # of a score, where a sigmoid still shows a tenth of what changes
 _WIDE = 64  # units in the last place; what is moved by a few of them stays where it is
 
@@ -263,9 +263,13 @@ class _Maker:
             made.append(points[chosen])
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 
+    def _packs(self, ensemble: Ensemble) -> bool:
+        """Whether a row of its own for each branch would cost more runs than putting them together does time."""
+        return not self.finite and 3 * len(ensemble.branches) * len(ensemble.roots) > _FEW_WALKS
+
     def _packed_leaves(self, each: Asked, boxes: Boxes, leaves: Ints) -> tuple[Floats, Ints]:
         """Rows that visit many leaves each, and the leaves that need rows of their own."""
-        if self.finite or len(each.ensemble.roots) < _FOREST:
+        if not self._packs(each.ensemble):
             return np.zeros((0, len(self.slots))), leaves
         part = boxes.of(leaves)
         rows = pack(part.low, part.high, self.low, self.high)
@@ -337,7 +341,7 @@ class _Maker:
         """
         at, count = boxes.nodes, len(boxes.nodes)
         served = np.zeros(count, bool)
-        if self.finite or len(each.ensemble.roots) < _FOREST:
+        if not self._packs(each.ensemble):
             return [], served
         slot, branches = each.slot[at], np.arange(count)
         sides = [self._edge(each, boxes, holds=holds) for holds in (True, False)]
