@@ -8,6 +8,7 @@ them, and the clamped one is safe to add up.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +71,9 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
         if step.rule is None or not step.op or not floats or not step.outs:
             continue
-        tensors = [constant_behind(reading, name) for name in floats if name not in computed]
-        if any(tensor is None for tensor in tensors):
+        constants = _all_constant(reading, [name for name in floats if name not in computed])
+        if constants is None:
             continue
-        constants = [tensor for tensor in tensors if tensor is not None]
         small = all(math.prod(tensor.dims) <= _SMALL for tensor in constants)
         if not (small or rounder.clips(constants)):
             continue
@@ -83,6 +83,17 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
         elif not computed.isdisjoint(floats):
             computed.update(step.outs)
     return steps
+
+
+def _all_constant(reading: Reading, names: Sequence[str]) -> list[onnx.TensorProto] | None:
+    """Return the constants behind all values; None at the first that has none, as nearly every step's has."""
+    constants = []
+    for name in names:
+        tensor = constant_behind(reading, name)
+        if tensor is None:
+            return None
+        constants.append(tensor)
+    return constants
 
 
 def _constants(reading: Reading, step: Step) -> list[tuple[int, onnx.TensorProto]]:
