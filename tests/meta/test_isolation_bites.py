@@ -132,7 +132,7 @@ def test_eaten_memory_is_stopped_at_its_limit_and_the_run_goes_on(faulty: Path) 
     with running(faulty, cell_memory=600 << 20) as lean:
         result = lean("eat")
         assert (result.status, result.stage) == (Status.FAIL, Stage.TRANSFORM)
-        assert "more than the limit of 0.6 GiB (--cell-memory)" in str(result.reason)
+        assert "more than the limit of 600.0 MiB (--cell-memory)" in str(result.reason)
         assert lean("original").status is Status.PASS
 
 
