@@ -19,7 +19,7 @@ from onnx import helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
@@ -149,7 +149,7 @@ def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(f
             result = broken("original")
         finally:
             spawn.set_executable(python)
-        assert (result.status, result.symptom) == (Status.ERROR, None)
+        assert (result.status, result.symptom) == (Status.ERROR, Symptom.ENVIRONMENT)
         assert str(result.reason).startswith("the worker process can't be started: ")
         assert broken("optimize").status is Status.PASS
 

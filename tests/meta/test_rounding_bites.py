@@ -72,11 +72,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cel
     caches = itertools.count()
 
     def run(right: onnx.ModelProto, wrong: onnx.ModelProto | None = None, variant: str = "original") -> CellResult:
-        # What a transform made is kept by its name and version, and this one is another each time.
+        # What a transform made is kept by its name and version, and this one is another each time; so is the noise,
+        # which some tests measure otherwise.
         monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / f"cache {next(caches)}"))
-        monkeypatch.setattr(
-            "onnx_harness.judging.runs._known", {}
-        )  # a test that changes how noise is measured leaves none behind
         if wrong is not None:
             planted = Transform("a planted fault", lambda _: wrong, {"planted": {}})
             monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)

@@ -23,7 +23,7 @@ from onnx_harness.mutation.atlas import Site
 from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 from onnx_harness.mutation.mutants import Fate, Trial
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import CellResult, SensitivityRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import CellResult, PlacementRecord, SensitivityRecord, Stage, Status, Symptom
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
@@ -63,7 +63,6 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mutants, "_last", [])
     return Bench(tmp_path, monkeypatch)
 
 
@@ -191,7 +190,10 @@ class Pretender:
         self.settings = Settings()
         self._fate, self._places, self._asked = fate, places, 0
         self.cell = Cell(card, parse_variant("original"), "cpu")
-        self.result = CellResult(self.cell.id, card.name, "", "original", "cpu", Status.PASS, Stage.DONE)
+        placement = PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0)
+        self.result = CellResult(
+            self.cell.id, card.name, "", "original", "cpu", Status.PASS, Stage.DONE, placement=placement
+        )
 
     def judge(self, _: Cell) -> CellResult:
         return self.result

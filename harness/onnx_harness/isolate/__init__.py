@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -191,7 +192,9 @@ class Worker:
             # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a
             # traceback. One that is begun now inherits the mask. The tracker goes first: starting it later would take
             # the mask off.
-            resource_tracker.ensure_running()
+            with warnings.catch_warnings():  # of a tracker that died, as where no interpreter can be started
+                warnings.simplefilter("ignore")
+                resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 with _without_main():
