@@ -54,7 +54,11 @@ def _quantized(card: Card, conversion: str) -> Path:
     settings = Settings(seed=SEED)
     task = Task(Cell(card, parse_variant(conversion), "cpu"), materialize(card), settings)
     with closing(Worker(settings.limits)) as worker:
-        return worker.call(artifact_of, task).model.path
+        return worker.call(_path_of_copy, task)
+
+
+def _path_of_copy(task: Task) -> Path:
+    return artifact_of(task).model.path
 
 
 def figure(outcomes: Sequence[Outcome]) -> str:
