@@ -139,6 +139,12 @@ def artifact_of(task: Task) -> Artifact:
     return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, kept)
 
 
+def place_of_artifact(task: Task) -> tuple[Path, str]:
+    """Return the file of what `judge` judged, and ONNX Runtime's level for it: what a worker can answer."""
+    artifact = artifact_of(task)
+    return artifact.model.path, artifact.level
+
+
 def run_untouched(task: Task, place: int) -> None:
     """Run the untouched model on one of the reference's input sets, on the cell's provider and at its level.
 

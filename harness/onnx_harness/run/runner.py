@@ -140,8 +140,8 @@ class Runner:
         task = self.task(cell)
         try:
             if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
-                artifact = self.call(pipeline.artifact_of, task)
-                self._judged[cell.id] = Judged(result, artifact.model.path, artifact.level)
+                path, level = self.call(pipeline.place_of_artifact, task)
+                self._judged[cell.id] = Judged(result, path, level)
             sets = self.call(pipeline.timing_inputs, task)
             record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:

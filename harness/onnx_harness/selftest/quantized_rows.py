@@ -10,7 +10,7 @@ from pathlib import Path
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.pipeline import artifact_of
+from onnx_harness.cell.pipeline import place_of_artifact
 from onnx_harness.cell.state import Task
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX, ORIGINAL, parse_variant
@@ -54,11 +54,7 @@ def _quantized(card: Card, conversion: str) -> Path:
     settings = Settings(seed=SEED)
     task = Task(Cell(card, parse_variant(conversion), "cpu"), materialize(card), settings)
     with closing(Worker(settings.limits)) as worker:
-        return worker.call(_path_of_copy, task)
-
-
-def _path_of_copy(task: Task) -> Path:
-    return artifact_of(task).model.path
+        return worker.call(place_of_artifact, task)[0]
 
 
 def figure(outcomes: Sequence[Outcome]) -> str:
