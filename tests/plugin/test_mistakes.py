@@ -17,7 +17,7 @@ from onnx_harness.errors import CardError, HarnessError, InputError, ModelError,
 from onnx_harness.model.file import Model
 from tests.models import linear, save, with_external_data
 
-USAGE, NO = 2, 1
+USAGE, NO, UNDONE = 2, 1, 5
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ COMMANDS = {
     "transform net.onnx --variant simplify -o net.onnx": (USAGE, "net.onnx is the model itself; name another file"),
     "transform no.onnx --variant simplify -o out.onnx": (NO, "there is no file no.onnx"),
     "compare net.onnx": (USAGE, "arguments are required: B"),
-    "compare net.onnx no.onnx": (NO, "there is no file no.onnx"),
+    "compare net.onnx no.onnx": (UNDONE, "there is no file no.onnx"),
     "compare net.onnx net.onnx --provider CPU": (USAGE, "Did you mean 'cpu'?"),
     "compare net.onnx net.onnx --provider cud": (USAGE, "Did you mean 'cuda'?"),
     "compare net.onnx net.onnx --rtol 1e-3": (USAGE, "--rtol and --atol go together"),

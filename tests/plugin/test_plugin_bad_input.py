@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
     "custom": (
         graph("(float[n] x) => (float[n] y) { y = mine.Twist(x) }", domains=', "mine": 1'),
         "fail",
-        "mine:Twist(-1) is not a registered function/op. Mend: export the model with standard operators",
+        "mine:Twist(-1) is not a registered function/op. Mend: name the library that has it, in the card",
     ),
     "picky": (
         graph("(float[n,4] x) => (float[m] y) <int64[1] seven = {7}> { y = Reshape(x, seven) }"),

@@ -114,7 +114,7 @@ def test_inspect_tells_which_input_cannot_be_generated(capsys: pytest.CaptureFix
     ("path", "told"),
     [
         ("text.onnx", "isn't an ONNX file"),
-        ("cut.onnx", "isn't an ONNX file, or is truncated"),
+        ("cut.onnx", "is truncated, or isn't an ONNX file"),
         ("modle.onnx", "there is no file modle.onnx. Did you mean 'model.onnx'?"),
         (".", "is a folder; name one of its models: "),
     ],

@@ -29,7 +29,10 @@ def external(folder: Path) -> Path:
 def hub(folder: Path, data_blob: str = "blobs/bbbb") -> Path:
     """The layout of a model hub's cache: a snapshot of links into a store of blobs."""
     plain = external(folder / "plain")
-    snapshot, blobs = folder / "models--acme--net/snapshots/0123abcd", folder / "models--acme--net/blobs"
+    snapshot, blobs = (
+        folder / "models--acme--net/snapshots/0123abcd0123abcd0123abcd",
+        folder / "models--acme--net/blobs",
+    )
     snapshot.mkdir(parents=True)
     blobs.mkdir()
     shutil.copy(plain, blobs / "aaaa")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.unreadable import describe
 
 MOST_DEPTH = 90
 """Messages inside messages. Protobuf's own parsers stop at 100."""
@@ -118,7 +119,7 @@ def scan(path: Path) -> Scan:
             f"{path.name} holds messages nested more than {MOST_DEPTH} deep; ONNX's own parser refuses it from 100 on"
         ) from None
     except (ValueError, IndexError, struct.error) as error:
-        raise ModelError(f"{path.name} isn't an ONNX file, or is truncated ({error})") from None
+        raise ModelError(describe(path, str(error))) from None
 
 
 class _TooDeep(Exception):

@@ -90,7 +90,8 @@ def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
     """Return a name for each model, with a word of its folders where stems repeat: ``yolo.model``, ``bert.model``.
 
     The word is that of the nearest level of folders at which all of them differ. Content hashes, by which the caches
-    of model hubs name their snapshots, are passed over. What no folder tells apart gets a hash of its path.
+    of model hubs name their snapshots, are passed over, and so is the folder of the snapshots. What no folder tells
+    apart gets a hash of its path.
 
     Args:
         paths: of models or cards, absolute or relative to one folder.
@@ -110,14 +111,22 @@ def _telling_words(paths: list[PurePath]) -> list[str]:
     """Return the word of each path that tells it from the others; empty where there is one path, or no such word."""
     if len(paths) == 1:
         return [""]
-    folders = [path.parts[-2::-1] for path in paths]
-    for words in zip(*folders, strict=False):
-        if any(_CONTENT_HASH.fullmatch(word) for word in words):
-            continue
+    for words in zip(*map(_folders_that_tell, paths), strict=False):
         readable = [_NOT_NAME.sub("_", word.lower()).strip("_.") for word in words]
         if all(readable) and len(set(readable)) == len(readable):
             return readable
     return [""] * len(paths)
+
+
+def _folders_that_tell(path: PurePath) -> list[str]:
+    """Return the folders of a path, the nearest first, without content hashes and what model hubs put above them."""
+    folders = list(path.parts[-2::-1])
+    telling: list[str] = []
+    for place, folder in enumerate(folders):
+        above_hash = place > 0 and _CONTENT_HASH.fullmatch(folders[place - 1]) is not None
+        if not _CONTENT_HASH.fullmatch(folder) and not (above_hash and folder == "snapshots"):
+            telling.append(folder)
+    return telling
 
 
 def _short_hash(text: str) -> str:
