@@ -41,6 +41,10 @@ class NotApplicable(HarnessError):
     """A transform has nothing to say about this model; the reason is the message."""
 
 
+class NothingConverted(NotApplicable):
+    """A conversion leaves each node as it is: no verdict on it says anything of the type."""
+
+
 class ProviderError(HarnessError):
     """An execution provider can't be used here, or didn't execute what it was asked to."""
 

@@ -19,6 +19,7 @@ from onnx_harness.judging.precision import loosest
 from onnx_harness.names import parse_variant
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
+from tests.models import model, save
 
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(4, 3) / 10
 EVIL = "[red]x[/red]\x1b[31m"
@@ -472,3 +473,16 @@ def test_the_tolerance_is_that_of_what_b_has_and_a_has_not() -> None:
     assert loosest(half, beyond=single) is Precision.FP16
     assert loosest(half, beyond=half) is Precision.FP32
     assert loosest(quantized, beyond=half) is Precision.INT8
+
+
+def test_transform_writes_what_no_conversion_changes_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(
+        model("(float[n] x) => (float[n] y) { axis = Constant<value_int = 0>() y = CumSum(x, axis) }"),
+        tmp_path / "sum.onnx",
+    )
+    assert main(["transform", "sum.onnx", "--variant", "fp16.io32", "-o", "out.onnx"]) == 0
+    assert "nothing was converted: what the model computes stays float32 (CumSum)" in "".join(capsys.readouterr())
+    assert onnx.load("out.onnx").graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT

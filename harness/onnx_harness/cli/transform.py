@@ -31,9 +31,17 @@ from onnx_harness.cli.common import (
     started_worker,
 )
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
-from onnx_harness.errors import HarnessError, InputError, NotApplicable, TransformError, UsageError, words_of
+from onnx_harness.errors import (
+    HarnessError,
+    InputError,
+    NotApplicable,
+    NothingConverted,
+    TransformError,
+    UsageError,
+    words_of,
+)
 from onnx_harness.isolate import note_stage
-from onnx_harness.judging.card_options import takes_nodes, with_card
+from onnx_harness.judging.card_options import even_in_vain, takes_nodes, with_card
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.custom_ops import WithLibraries, load_libraries
 from onnx_harness.model.file import INLINE_BYTES, Model, node_count
@@ -252,7 +260,10 @@ def apply(
         for step, run_step in bound:
             note_stage(f"step {step.name}")
             try:
-                model = run_step(model, samples, choose)
+                try:
+                    model = run_step(model, samples, choose)
+                except NothingConverted:  # no verdict on it means anything, but the file that was asked for is right
+                    model = even_in_vain(run_step)(model, samples, choose)
             except NotApplicable as error:
                 raise NotApplicable(
                     f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."

@@ -23,7 +23,7 @@ def with_card(bound: BoundVariant, card: Card) -> BoundVariant:
     """
     if card.suite:
         # One operator, of integers perhaps: that its conversion leaves it right is the question.
-        bound = replace(bound, steps=tuple(map(_even_in_vain, bound.steps)))
+        bound = replace(bound, steps=tuple(map(even_in_vain, bound.steps)))
     if not card.keep_float32:
         return bound
     return replace(bound, steps=tuple(_with_nodes(step, card.keep_float32) for step in bound.steps))
@@ -34,7 +34,8 @@ def takes_nodes(step: BoundStep) -> bool:
     return step.transform.precision is Precision.FP16 and _NODES in step.transform.options
 
 
-def _even_in_vain(step: BoundStep) -> BoundStep:
+def even_in_vain(step: BoundStep) -> BoundStep:
+    """Return a step that also converts where nothing is to be converted."""
     transform = step.transform
     if transform.precision not in (Precision.FP16, Precision.BF16) or transform.parts is None:
         return step

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnx_harness.errors import NotApplicable
+from onnx_harness.errors import NotApplicable, NothingConverted
 from onnx_harness.model.collector import collector_paused
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.messages import copy_fields
@@ -114,7 +114,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
             return _unconverted(model, reading, request)
         halving.decide()
         if request.refuse_vain and not halving.computes_in_half():
-            raise NotApplicable(f"nothing is converted: {_stays_whole(reading)}")
+            raise NothingConverted(f"nothing is converted: {_stays_whole(reading)}")
         if halving.halves or request.keep_io_types is not True:
             if opset < _CASTS_INFER:
                 raise NotApplicable(
