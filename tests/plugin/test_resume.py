@@ -53,14 +53,6 @@ def test_a_second_identical_run_opens_no_session(tmp_path: Path, clock: Path) ->
     assert "2 models, 4 cells on cpu: 2 pass, 2 fail" in second.told
 
 
-def test_a_latency_is_taken_of_what_an_earlier_run_judged(tmp_path: Path) -> None:
-    save(linear(), tmp_path / "lin.onnx")
-    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "--benchmark-skip")
-    ended = run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "--latency-budget=0.2")
-    assert ended.code == pytest.ExitCode.OK, ended.told
-    assert all(cell["latency"] is not None for cell in ended.cells.values())
-
-
 def test_only_what_changed_is_judged_again(tmp_path: Path, clock: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     save(two_outputs(), tmp_path / "two.onnx")
