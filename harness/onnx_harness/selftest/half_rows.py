@@ -11,6 +11,7 @@ import onnx
 
 from onnx_harness import inputs, transforms
 from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.errors import NothingConverted
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.selftest.bench import Bench, Outcome
@@ -52,10 +53,14 @@ def _answer_and_verdict(bench: Bench, case: HalfCase) -> tuple[Truth, CellResult
     sets = inputs.generate(case.model, case.specs, count=4, seed=SEED)
     converted = onnx.ModelProto()
     converted.CopyFrom(case.model)
-    with transforms.remarks():
-        for step in parse_variant(VARIANT).steps:
-            converted = transforms.bind(step)(converted)
-    answer = truth(case.model, converted, [chosen.values for chosen in sets])
+    try:
+        with transforms.remarks():
+            for step in parse_variant(VARIANT).steps:
+                converted = transforms.bind(step)(converted)
+    except NothingConverted:  # the rules keep each node in float32: there is no float16 answer
+        answer = Truth.OPEN
+    else:
+        answer = truth(case.model, converted, [chosen.values for chosen in sets])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{case.name}.onnx"
         onnx.save(case.model, path)
