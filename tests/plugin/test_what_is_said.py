@@ -98,3 +98,14 @@ def test_a_cause_begins_with_its_reason_and_counts_its_cells() -> None:
 def test_capitals_are_no_other_word_and_sizes_have_their_unit() -> None:
     assert did_you_mean("CPU", ["cpu", "cuda"]).startswith("Did you mean 'cpu'?")
     assert [_gib(size) for size in (10 * 2**20, 3 * 2**30, 2**19)] == ["10.0 MiB", "3.0 GiB", "512.0 KiB"]
+
+
+def test_a_mend_is_never_left_out_however_it_is_spelt_and_wrapped() -> None:
+    mend = f"mend: `--variant fp16.mixed` keeps {' and '.join(f'node_{place}' for place in range(20))} in float32"
+    detail = (*(f"figure {place}" for place in range(30)), mend, "more", "alone: pytest m.onnx")
+    departs = cell("fp16.io32", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail)
+    [cause] = told([departs], 80)
+    assert " ".join(" ".join(cause.lines).split()).count(mend) == 1
+    assert cause.lines[-1].endswith("alone: pytest m.onnx")
+    shown = sum("figure " in line for line in cause.lines)
+    assert any(f"({30 - shown + 1} lines left out here; " in line for line in cause.lines)

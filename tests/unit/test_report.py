@@ -174,7 +174,7 @@ def test_an_endless_explanation_keeps_its_first_lines_and_the_command() -> None:
     texts = [line.text for line in shown([cell("v", status=Status.FAIL, reason="all off", detail=detail)])]
     assert len(texts) < 40
     assert "    all off" in texts
-    assert "    (478 lines left out here; all are in results.json)" in texts
+    assert "    (478 lines left out here; all are in results.json, which --report-dir DIR writes)" in texts
     assert "    alone: pytest x" in texts
 
 

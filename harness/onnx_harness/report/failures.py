@@ -15,6 +15,8 @@ MOST_OTHERS = 2
 MOST_LINES = 8
 """Of one cause: the rest is in the reports."""
 
+WHERE_ALL_IS = "all are in results.json, which --report-dir DIR writes"
+
 _COPIED = (
     "alone: ",
     "kept by itself: ",
@@ -78,21 +80,32 @@ def _told(cause: Cause, width: int) -> Told:
 
 
 def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
-    lines: list[str] = []
-    for text in explanation:
-        lines += wrapped(printable(text), width, "  ")
-    if len(lines) <= MOST_LINES:
-        yield from lines
+    """Yield the lines of an explanation: of a long one the first, each mend, and the last."""
+    blocks = [wrapped(printable(text), width, "  ") for text in explanation]
+    total = sum(map(len, blocks))
+    if total <= MOST_LINES:
+        for block in blocks:
+            yield from block
         return
-    # The last line is the command that runs the cell alone.
-    yield from lines[: MOST_LINES - 2]
-    yield from (line for line in lines[MOST_LINES - 2 : -1] if _stays(line))
-    yield f"  ({len(lines) - MOST_LINES + 1} lines left out here; all are in results.json)"
-    yield lines[-1]
+    first = [line for block in blocks for line in block][: MOST_LINES - 2]
+    started = 0
+    kept: list[str] = []
+    for text, block in zip(explanation[:-1], blocks[:-1], strict=True):
+        if started + len(block) > len(first) and _stays(text):
+            first = first[:started]  # without what would be its beginning
+            kept += block
+        started += len(block)
+    left_out = total - len(first) - len(kept) - len(blocks[-1])
+    yield from first
+    yield from kept
+    if left_out > 0:
+        yield f"  ({left_out} lines left out here; {WHERE_ALL_IS})"
+    # The last is the command that runs the cell alone, or the cause, where it was searched for.
+    yield from blocks[-1]
 
 
-def _stays(line: str) -> bool:
-    return "Mend: " in line or line.lstrip().startswith(_COPIED)
+def _stays(text: str) -> bool:
+    return "mend: " in text.lower() or text.lstrip().startswith(_COPIED)
 
 
 def _listed(cells: Sequence[CellResult]) -> str:

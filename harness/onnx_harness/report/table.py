@@ -9,7 +9,7 @@ from typing import Literal
 from onnx_harness.report import figures
 from onnx_harness.report.causes import key
 from onnx_harness.report.escape import printable
-from onnx_harness.report.failures import wrapped
+from onnx_harness.report.failures import WHERE_ALL_IS, wrapped
 from onnx_harness.report.figures import BAD, Block, ModelHeader
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import RunInfo
@@ -288,7 +288,7 @@ def _detail(cell: CellResult) -> Iterator[Line]:
     for text in explanation[: MOST_DETAIL - 1]:
         yield Line(f"    {printable(text)}")
     left_out = len(explanation) - MOST_DETAIL
-    yield Line(f"    ({left_out} lines left out here; all are in results.json)")
+    yield Line(f"    ({left_out} lines left out here; {WHERE_ALL_IS})")
     # The last line is the command that runs the cell alone.
     yield Line(f"    {printable(explanation[-1])}")
 
