@@ -9,6 +9,7 @@ from __future__ import annotations
 from onnx_harness.cell.state import RunNote
 from onnx_harness.diagnose.forked import forked, manner_of
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial, attempt, bench_of
+from onnx_harness.errors import named
 from onnx_harness.isolate import noted
 from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.results.cells import Stage, Status, Symptom
@@ -49,5 +50,4 @@ def _attempted(question: Question, trial: Trial) -> Outcome:
     try:
         return attempt(question, trial)
     except Exception as error:  # of the harness itself
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Outcome(Status.ERROR, Stage.LOAD, reason)
+        return Outcome(Status.ERROR, Stage.LOAD, named(error))

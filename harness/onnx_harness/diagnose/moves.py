@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.diagnose.smaller_case import Array, Case, Values, copied, pruned, redeclared
-from onnx_harness.model.ops import TYPE_ATTRIBUTES
+from onnx_harness.model.ops import STANDARD_DOMAINS, TYPE_ATTRIBUTES
 from onnx_harness.model.walk import reads, subgraphs, walk
 
 _MOST_SIZES = 6
@@ -222,7 +222,7 @@ def in_float32(case: Case) -> Iterator[Case]:
 
 def tidy(case: Case) -> Case:
     """Return the case without the opsets that no node needs, and without remarks."""
-    used = {"", "ai.onnx", *(node.domain for model in case.models for node in walk(model.graph))}
+    used = {*STANDARD_DOMAINS, *(node.domain for model in case.models for node in walk(model.graph))}
     changed = duplicate(case)
     for model in changed.models:
         chosen = [entry for entry in model.opset_import if entry.domain in used]
@@ -238,7 +238,7 @@ def opsets(case: Case) -> Iterator[Case]:
     """Give the case with older opsets of ONNX's own domain, the oldest first."""
     for number in _OPSETS:
         older = duplicate(case)
-        entries = [entry for model in older.models for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        entries = [entry for model in older.models for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
         if all(entry.version > number for entry in entries):
             for entry in entries:
                 entry.version = number

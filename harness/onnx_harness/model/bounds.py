@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.scan import Scan, ScannedFunction, ScannedGraph, ScannedNode, ScannedTensor, scan
 from onnx_harness.model.static_shapes import UNKNOWN, Static, result_of
 
@@ -192,7 +193,7 @@ class _Checked:
 
     def _trips(self, node: ScannedNode, inputs: list[Static], values: _Values) -> int:
         """How often a Loop surely runs its body; 1 where its condition may end it."""
-        if node.op != "Loop" or node.domain not in ("", "ai.onnx") or "body" not in node.graphs:
+        if node.op != "Loop" or node.domain not in STANDARD_DOMAINS or "body" not in node.graphs:
             return 1
         body = node.graphs["body"]
         begins = len(node.inputs) < 2 or not node.inputs[1] or _is_true(inputs[1])

@@ -18,8 +18,7 @@ from onnx_harness.errors import ModelError
 from onnx_harness.model.links import is_reachable
 from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.model.unreadable import describe, lfs_pointer_bytes, lfs_sentence
-from onnx_harness.model.walk import subgraphs as subgraphs
-from onnx_harness.model.walk import walk
+from onnx_harness.model.walk import subgraphs, walk
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,6 @@ import onnx
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.walk import graphs, reads
-from onnx_harness.model.walk import walk as walk
 
 _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 

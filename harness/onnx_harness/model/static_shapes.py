@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.scan import SMALL_ITEMS, ScannedNode
 
 _FLOAT, _INT64 = 1, 7
@@ -60,7 +61,7 @@ def product(dims: Sequence[int]) -> int:
 
 def result_of(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     """What is known of the node's first output. Nothing that a file says makes it fail."""
-    rule = _RULES.get(node.op) if node.domain in ("", "ai.onnx") else None
+    rule = _RULES.get(node.op) if node.domain in STANDARD_DOMAINS else None
     if rule is None:
         return UNKNOWN
     try:

@@ -12,6 +12,7 @@ from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import place_of_artifact
 from onnx_harness.cell.state import Task
+from onnx_harness.errors import first_line
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX, ORIGINAL, parse_variant
 from onnx_harness.selftest.bench import Bench, Outcome, at_hand, falsely_failed
@@ -39,8 +40,7 @@ def _judge_copy(bench: Bench, card: Card, conversion: str, variants: Sequence[st
     try:
         model = _quantized(card, conversion)
     except Exception as error:  # whatever the library raises: without a copy there is nothing to judge
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return Outcome(0, 0, (f"{card.name}: no copy by {conversion}: {why}",))
+        return Outcome(0, 0, (f"{card.name}: no copy by {conversion}: {first_line(error)}",))
     name = f"{card.name}.{conversion.partition('(')[0]}"
     # Tolerances and known failures are the original's: a copy in 8 bits has the same outputs and operators around it.
     copy = replace(at_hand(card, model), name=name, path=card.path.with_name(f"{name}{CARD_SUFFIX}"))
