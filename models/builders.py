@@ -1,4 +1,7 @@
-"""Builders of small models, each for something that the trained ones lack. Seeded: the same weights everywhere."""
+"""Builders of small models, each for something that the trained ones lack.
+
+Seeded: the same weights everywhere.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +28,36 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
-    def weight(self, name: str, *shape: int, scale: float | None = None, centre: float = 0.0) -> str:
+    def weight(
+        self, name: str, *shape: int, scale: float | None = None, centre: float = 0.0
+    ) -> str:
         """A normal weight; without ``scale``, its variance keeps that of what it's multiplied with."""
         if scale is None:
             scale = float(np.prod(shape[1:]) if len(shape) == 4 else shape[0]) ** -0.5
-        return self.constant(name, (centre + scale * self.rng.standard_normal(shape)).astype(np.float32))
+        return self.constant(
+            name, (centre + scale * self.rng.standard_normal(shape)).astype(np.float32)
+        )
 
     def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
     def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        # Names are unique here, so that a tool's trouble with unnamed nodes isn't every model's trouble.
+        # Names are unique here, so that a tool's trouble with unnamed nodes isn't every model's
+        # trouble.
         self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
         return output
 
     def model(
-        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+        self,
+        name: str,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
     ) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
-        model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
+        model = helper.make_model(
+            graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+        )
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -58,13 +71,17 @@ def _integer(name: str, dims: Dims) -> onnx.ValueInfoProto:
 
 
 def bn_cnn(out: Path) -> None:
-    """Four Conv-BatchNormalization-Relu blocks of any image size and batch: small enough for every provider."""
+    """Four Conv-BatchNormalization-Relu blocks of any image size and batch: small enough for every
+    provider.
+    """
     graph = _Graph()
     x = "image"
     channels = 3
     for index, width in enumerate((16, 32, 32, 64)):
         filters = graph.weight(f"conv{index}.weight", width, channels, 3, 3)
-        x = graph.node("Conv", [x, filters], f"conv{index}", pads=[1, 1, 1, 1], strides=[1 + index % 2] * 2)
+        x = graph.node(
+            "Conv", [x, filters], f"conv{index}", pads=[1, 1, 1, 1], strides=[1 + index % 2] * 2
+        )
         statistics = [
             graph.weight(f"bn{index}.scale", width, centre=1.5, scale=0.1),
             graph.weight(f"bn{index}.bias", width, scale=0.1),
@@ -80,13 +97,19 @@ def bn_cnn(out: Path) -> None:
     head = [graph.weight("head.weight", channels, 10, scale=1.0), graph.weight("head.bias", 10)]
     graph.node("Gemm", [x, *head], "logits")
     onnx.save(
-        graph.model("bn_cnn", [_float("image", ["batch", 3, "height", "width"])], [_float("logits", ["batch", 10])]),
+        graph.model(
+            "bn_cnn",
+            [_float("image", ["batch", 3, "height", "width"])],
+            [_float("logits", ["batch", 10])],
+        ),
         out,
     )
 
 
 def transformer_block(out: Path) -> None:
-    """Token and position embeddings, one pre-norm block of 4 heads, a tied-size head: dynamic batch and sequence."""
+    """Token and position embeddings, one pre-norm block of 4 heads, a tied-size head: dynamic batch
+    and sequence.
+    """
     vocabulary, positions, width, heads = 1000, 128, 64, 4
     graph = _Graph()
     node, weight = graph.node, graph.weight
@@ -102,7 +125,10 @@ def transformer_block(out: Path) -> None:
         return node("Add", [product, weight(f"{name}.bias", columns, scale=0.02)], name)
 
     def norm(x: str, name: str) -> str:
-        parameters = [weight(f"{name}.scale", width, centre=1.0, scale=0.1), weight(f"{name}.bias", width, scale=0.02)]
+        parameters = [
+            weight(f"{name}.scale", width, centre=1.0, scale=0.1),
+            weight(f"{name}.bias", width, scale=0.02),
+        ]
         return node("LayerNormalization", [x, *parameters], name, axis=-1)
 
     def split_heads(x: str, order: list[int]) -> str:
@@ -111,12 +137,16 @@ def transformer_block(out: Path) -> None:
 
     number("head_shape", 0, 0, heads, width // heads)
     number("merged_shape", 0, 0, width)
-    tokens = node("Gather", [weight("token.weight", vocabulary, width, scale=1.0), "input_ids"], "token")
+    tokens = node(
+        "Gather", [weight("token.weight", vocabulary, width, scale=1.0), "input_ids"], "token"
+    )
     shape = node("Shape", ["input_ids"], "shape")
     length = node("Gather", [shape, graph.constant("one", np.array(1, np.int64))], "length")
     ends = [graph.constant("zero", np.array(0, np.int64)), length, "one"]
     position_ids = node("Range", ends, "position_ids")
-    places = node("Gather", [weight("position.weight", positions, width, scale=0.5), position_ids], "position")
+    places = node(
+        "Gather", [weight("position.weight", positions, width, scale=0.5), position_ids], "position"
+    )
     x = node("Add", [tokens, places], "embedding")
 
     normed = norm(x, "attention.norm")
@@ -126,14 +156,26 @@ def transformer_block(out: Path) -> None:
     scores = node("MatMul", [query, key], "scores")
     scaled = node("Div", [scores, scalar("sqrt_head", (width // heads) ** 0.5)], "scaled")
     mixed = node("MatMul", [node("Softmax", [scaled], "attention", axis=-1), value], "mixed")
-    merged = node("Reshape", [node("Transpose", [mixed], "mixed.t", perm=[0, 2, 1, 3]), "merged_shape"], "merged")
+    merged = node(
+        "Reshape",
+        [node("Transpose", [mixed], "mixed.t", perm=[0, 2, 1, 3]), "merged_shape"],
+        "merged",
+    )
     x = node("Add", [x, linear(merged, "projection", width, width)], "after_attention")
 
     hidden = linear(norm(x, "ffn.norm"), "up", width, 4 * width)
     # GELU as exporters write it below opset 20.
     erf = node("Erf", [node("Div", [hidden, scalar("sqrt_2", 2**0.5)], "gelu.div")], "gelu.erf")
-    gate = node("Mul", [node("Add", [erf, scalar("one_f", 1.0)], "gelu.add"), scalar("half", 0.5)], "gelu.gate")
-    x = node("Add", [x, linear(node("Mul", [hidden, gate], "gelu"), "down", 4 * width, width)], "after_ffn")
+    gate = node(
+        "Mul",
+        [node("Add", [erf, scalar("one_f", 1.0)], "gelu.add"), scalar("half", 0.5)],
+        "gelu.gate",
+    )
+    x = node(
+        "Add",
+        [x, linear(node("Mul", [hidden, gate], "gelu"), "down", 4 * width, width)],
+        "after_ffn",
+    )
     node("MatMul", [norm(x, "norm"), weight("head.weight", width, 100)], "logits")
     onnx.save(
         graph.model(
@@ -160,7 +202,11 @@ def loop(out: Path) -> None:
     body = helper.make_graph(
         cell.nodes,
         "body",
-        [_integer("index", []), helper.make_tensor_value_info("go_on", boolean, []), _float("h", ["batch", width])],
+        [
+            _integer("index", []),
+            helper.make_tensor_value_info("go_on", boolean, []),
+            _float("h", ["batch", width]),
+        ],
         [
             helper.make_tensor_value_info("go_on_next", boolean, []),
             _float("h_next", ["batch", width]),
@@ -169,7 +215,9 @@ def loop(out: Path) -> None:
     )
     always = graph.constant("always", np.array(True))
     graph.nodes.append(
-        helper.make_node("Loop", ["trips", always, "state"], ["last", "steps"], name="recurrence", body=body)
+        helper.make_node(
+            "Loop", ["trips", always, "state"], ["last", "steps"], name="recurrence", body=body
+        )
     )
     model = graph.model(
         "loop",
@@ -186,12 +234,18 @@ def external_data(out: Path) -> None:
     second = [graph.weight("second.weight", 512, 64), graph.weight("second.bias", 64, scale=0.1)]
     hidden = graph.node("Relu", [graph.node("Gemm", ["x", *first], "hidden")], "rectified")
     graph.node("Gemm", [hidden, *second], "y")
-    model = graph.model("external_data", [_float("x", ["batch", 256])], [_float("y", ["batch", 64])])
-    onnx.save(model, out, save_as_external_data=True, location=f"{out.stem}.data", size_threshold=1024)
+    model = graph.model(
+        "external_data", [_float("x", ["batch", 256])], [_float("y", ["batch", 64])]
+    )
+    onnx.save(
+        model, out, save_as_external_data=True, location=f"{out.stem}.data", size_threshold=1024
+    )
 
 
 def random_forest(out: Path) -> None:
-    """A random forest of scikit-learn's: TreeEnsembleClassifier and ZipMap, so an output that is a list of maps."""
+    """A random forest of scikit-learn's: TreeEnsembleClassifier and ZipMap, so an output that is a
+    list of maps.
+    """
     from skl2onnx import to_onnx
     from sklearn.ensemble import RandomForestClassifier
 
@@ -199,4 +253,6 @@ def random_forest(out: Path) -> None:
     x = rng.standard_normal((600, 8)).astype(np.float32)
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64) + (x[:, 2] > 0.5)
     forest = RandomForestClassifier(n_estimators=24, max_depth=7, random_state=0).fit(x, y)
-    onnx.save(to_onnx(forest, x[:1], name="random_forest", target_opset={"": 15, "ai.onnx.ml": 3}), out)
+    onnx.save(
+        to_onnx(forest, x[:1], name="random_forest", target_opset={"": 15, "ai.onnx.ml": 3}), out
+    )

@@ -1,4 +1,7 @@
-"""Builders of small decoders: a key-value cache that grows, one of a fixed size, grouped queries. Seeded."""
+"""Builders of small decoders: a key-value cache that grows, one of a fixed size, grouped queries.
+
+Seeded.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ def _normal(*shape: int, scale: float | None = None, seed: int = 0) -> Array:
     return (factor * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-def _save(out: Path, text: str, weights: Mapping[str, Array], *, opsets: str, ir_version: int = 8) -> None:
+def _save(
+    out: Path, text: str, weights: Mapping[str, Array], *, opsets: str, ir_version: int = 8
+) -> None:
     model = onnx.parser.parse_model(f"<ir_version: {ir_version}, opset_import: [{opsets}]>\n{text}")
     for name, value in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -92,7 +97,9 @@ _ATTENTION = """
 
 
 def decoder_growing_cache(out: Path) -> None:
-    """One block that appends its keys and values to those it is given, with a causal mask over both."""
+    """One block that appends its keys and values to those it is given, with a causal mask over
+    both.
+    """
     text = f"""decoder (int64[batch, sequence] ids, float[batch, {HEADS}, past, {HEAD}] past_key,
                      float[batch, {HEADS}, past, {HEAD}] past_value)
         => (float[batch, sequence, {VOCABULARY}] logits, float[batch, {HEADS}, total, {HEAD}] present_key,
@@ -118,7 +125,9 @@ def decoder_growing_cache(out: Path) -> None:
 
 
 def decoder_static_cache(out: Path) -> None:
-    """One block that writes its keys and values at a position of a cache of 64, and sees what lies up to there."""
+    """One block that writes its keys and values at a position of a cache of 64, and sees what lies
+    up to there.
+    """
     text = f"""decoder (int64[1, 1] ids, int64[1] position, float[1, {HEADS}, {POSITIONS}, {HEAD}] cache_key,
                      float[1, {HEADS}, {POSITIONS}, {HEAD}] cache_value)
         => (float[1, 1, {VOCABULARY}] logits, float[1, {HEADS}, {POSITIONS}, {HEAD}] present_key,
@@ -141,7 +150,9 @@ def decoder_static_cache(out: Path) -> None:
 
 
 def decoder_grouped_queries(out: Path) -> None:
-    """Opset 23: RMSNormalization, RotaryEmbedding, Attention with 4 heads of queries over 2 of keys, a cache."""
+    """Opset 23: RMSNormalization, RotaryEmbedding, Attention with 4 heads of queries over 2 of
+    keys, a cache.
+    """
     text = f"""decoder (int64[batch, sequence] ids, int64[batch, sequence] position_ids,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_key,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_value)
@@ -173,7 +184,9 @@ def decoder_grouped_queries(out: Path) -> None:
 
 
 def grouped_query_attention(out: Path) -> None:
-    """ONNX Runtime's GroupQueryAttention: packed lengths, a cache of its own, rotary positions within the operator."""
+    """ONNX Runtime's GroupQueryAttention: packed lengths, a cache of its own, rotary positions
+    within the operator.
+    """
     text = f"""decoder (int64[batch, sequence] ids, int32[batch] seqlens_k, int32 total_sequence_length,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_key,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_value)
@@ -194,4 +207,7 @@ def grouped_query_attention(out: Path) -> None:
 def _rotary() -> dict[str, Array]:
     """Cosines and sines of rotary positions (Su et al. 2021), each (positions, head / 2)."""
     angles = np.outer(np.arange(POSITIONS), 100.0 ** -(np.arange(HEAD // 2) / (HEAD // 2)))
-    return {"cosines": np.cos(angles).astype(np.float32), "sines": np.sin(angles).astype(np.float32)}
+    return {
+        "cosines": np.cos(angles).astype(np.float32),
+        "sines": np.sin(angles).astype(np.float32),
+    }

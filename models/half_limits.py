@@ -1,6 +1,9 @@
-"""Builders of small models that float16 is too coarse or too narrow for, each as real ones are. Seeded.
+"""Builders of small models that float16 is too coarse or too narrow for, each as real ones are.
 
-The first four lose their digits in float16, the others leave its range (above 65504). In float32 all are well scaled.
+Seeded.
+
+The first four lose their digits in float16, the others leave its range (above 65504). In float32
+all are well scaled.
 """
 
 from __future__ import annotations
@@ -54,12 +57,18 @@ def map_points(out: Path) -> None:
         y = MatMul (pooled, second)
     }"""
     weights = _scalars(metres=2.0)
-    weights |= {"first": _normal(2, 32), "bias": _normal(32, scale=0.1, seed=1), "second": _normal(32, 8, seed=2)}
+    weights |= {
+        "first": _normal(2, 32),
+        "bias": _normal(32, scale=0.1, seed=1),
+        "second": _normal(32, 8, seed=2),
+    }
     _save(out, text, weights)
 
 
 def pressure_variance(out: Path) -> None:
-    """Mean and variance of a barometer's windows, the variance as a mean of squares less a squared mean."""
+    """Mean and variance of a barometer's windows, the variance as a mean of squares less a squared
+    mean.
+    """
     text = """pressure_variance (float[batch, 128] x) => (float[batch, 8] y) {
         mean = ReduceMean <axes = [1], keepdims = 1> (x)
         squares = Mul (x, x)
@@ -75,7 +84,9 @@ def pressure_variance(out: Path) -> None:
 
 
 def quiet_log_mel(out: Path) -> None:
-    """Log-mel features of a quiet recording: windowed Fourier basis, power, 24 bands, a floor of 1e-10."""
+    """Log-mel features of a quiet recording: windowed Fourier basis, power, 24 bands, a floor of
+    1e-10.
+    """
     window, bands = 128, 24
     time = np.arange(window)
     taper = np.hanning(window)
@@ -104,7 +115,9 @@ def quiet_log_mel(out: Path) -> None:
 
 
 def harmonic_source(out: Path) -> None:
-    """The harmonic source of a vocoder: a pitch, summed up to a phase, and the sines of its first four multiples."""
+    """The harmonic source of a vocoder: a pitch, summed up to a phase, and the sines of its first
+    four multiples.
+    """
     text = """harmonic_source (float[batch, 2000, 1] pitch) => (float[batch, 2000, 1] y) {
         cycles = Div (pitch, rate)
         phase = CumSum (cycles, axis)
@@ -115,7 +128,11 @@ def harmonic_source(out: Path) -> None:
         y = Tanh (mixed)
     }"""
     weights = _scalars(rate=16000.0, turn=2 * np.pi)
-    weights |= {"axis": np.array(1, np.int64), "harmonics": np.arange(1, 5, dtype=np.float32), "weight": _normal(4, 1)}
+    weights |= {
+        "axis": np.array(1, np.int64),
+        "harmonics": np.arange(1, 5, dtype=np.float32),
+        "weight": _normal(4, 1),
+    }
     _save(out, text, weights)
 
 
@@ -123,7 +140,9 @@ def harmonic_source(out: Path) -> None:
 
 
 def pcm_power(out: Path) -> None:
-    """Loudness bands of 16-bit sound that nobody scaled to [-1, 1]: powers of up to 1e9 before the logarithm."""
+    """Loudness bands of 16-bit sound that nobody scaled to [-1, 1]: powers of up to 1e9 before the
+    logarithm.
+    """
     text = """pcm_power (float[batch, 1, 1024] pcm) => (float[batch, 8, frames] y) {
         band = Conv <strides = [64]> (pcm, filters)
         power = Mul (band, band)
@@ -137,7 +156,9 @@ def pcm_power(out: Path) -> None:
 
 
 def massive_activations(out: Path) -> None:
-    """A feed-forward layer behind RMS normalization, a few channels of whose residual stream reach 600."""
+    """A feed-forward layer behind RMS normalization, a few channels of whose residual stream reach
+    600.
+    """
     width = 64
     token = _normal(200, width, scale=1.0)
     token[:, 7], token[:, 31] = 600, -480
@@ -170,7 +191,9 @@ def massive_activations(out: Path) -> None:
 
 
 def log_partition(out: Path) -> None:
-    """Log-probabilities of a tagger: a sum of exponentials of scores up to 25, no maximum taken off first."""
+    """Log-probabilities of a tagger: a sum of exponentials of scores up to 25, no maximum taken off
+    first.
+    """
     text = """log_partition (float[batch, 32] x) => (float[batch, 10] y) {
         scores = Gemm (x, weight, bias)
         each = Exp (scores)

@@ -1,4 +1,5 @@
-"""Builders of well-known architectures, from the graphs that the onnx package ships without trained weights.
+"""Builders of well-known architectures, from the graphs that the onnx package ships without trained
+weights.
 
 Those graphs hold one constant for every weight, and so give one value for every class whatever the image. Here they
 get seeded weights and, from these, the statistics that a trained network would have. Nothing is downloaded.
@@ -37,7 +38,9 @@ def squeezenet(out: Path) -> None:
 
 
 def shufflenet(out: Path) -> None:
-    """ShuffleNet, 224 x 224, 1000 classes: grouped Conv and channel shuffles (Reshape, Transpose, Reshape)."""
+    """ShuffleNet, 224 x 224, 1000 classes: grouped Conv and channel shuffles (Reshape, Transpose,
+    Reshape).
+    """
     _build("shufflenet", out)
 
 
@@ -51,7 +54,9 @@ def _build(name: str, out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Mean and variance of a tensor over images and positions: its shape, with the two spatial axes reduced to 1."""
+    """Mean and variance of a tensor over images and positions: its shape, with the two spatial axes
+    reduced to 1.
+    """
 
     mean: Array
     variance: Array
@@ -61,7 +66,8 @@ class _Moments:
 
 
 class _Weights:
-    """Fills a graph with weights, in the order of its nodes, following the moments of every activation.
+    """Fills a graph with weights, in the order of its nodes, following the moments of every
+    activation.
 
     He initialisation alone lets the activations of deep networks forget the image: each layer's mean, which depends
     on the weights only, soon outweighs what varies. Centring every layer, as trained batch normalization does, keeps
@@ -71,7 +77,9 @@ class _Weights:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
-        model.ir_version = max(model.ir_version, 4)  # From 4 on, an initializer isn't also an input.
+        model.ir_version = max(
+            model.ir_version, 4
+        )  # From 4 on, an initializer isn't also an input.
         self.rng = np.random.default_rng(0)
         inferred = shape_inference.infer_shapes(model, strict_mode=True).graph
         self.shapes = {
@@ -91,9 +99,13 @@ class _Weights:
                 self.users.setdefault(name, []).append(node)
 
     def fill(self) -> None:
-        """Give every float weight a value, stored as an initializer, and drop what made the constants."""
+        """Give every float weight a value, stored as an initializer, and drop what made the
+        constants.
+        """
         parameters = {tensor.name for tensor in self.graph.initializer}
-        parameters |= {node.output[0] for node in self.graph.node if node.op_type == "ConstantOfShape"}
+        parameters |= {
+            node.output[0] for node in self.graph.node if node.op_type == "ConstantOfShape"
+        }
         (image,) = [value.name for value in self.graph.input if value.name not in parameters]
         # Images are normalized before they reach such a network.
         self.moments[image] = _Moments(np.zeros((1, 3, 1, 1)), np.ones((1, 3, 1, 1)))
@@ -103,9 +115,14 @@ class _Weights:
 
         kept = [node for node in self.graph.node if node.op_type != "ConstantOfShape"]
         used = {name for node in kept for name in node.input}
-        tensors = [numpy_helper.from_array(value, name) for name, value in self.integers.items() if name in used]
+        tensors = [
+            numpy_helper.from_array(value, name)
+            for name, value in self.integers.items()
+            if name in used
+        ]
         tensors += [
-            numpy_helper.from_array(value.astype(np.float32), name) for name, value in sorted(self.weights.items())
+            numpy_helper.from_array(value.astype(np.float32), name)
+            for name, value in sorted(self.weights.items())
         ]
         inputs = [value for value in self.graph.input if value.name == image]
         for field, values in (("node", kept), ("initializer", tensors), ("input", inputs)):
@@ -129,23 +146,29 @@ class _Weights:
             case "Concat":
                 parts = [self.moments[name] for name in node.input]
                 moments = _Moments(
-                    np.concatenate([p.mean for p in parts], 1), np.concatenate([p.variance for p in parts], 1)
+                    np.concatenate([p.mean for p in parts], 1),
+                    np.concatenate([p.variance for p in parts], 1),
                 )
             case "Mul" | "Add" | "Unsqueeze":
                 moments = self._scale_and_shift(node)
             case "Reshape":
                 shape = self.shapes[node.output[0]]
-                moments = self.moments[node.input[0]].reshaped((*shape[:2], *shape[2:-2], *(1 for _ in shape[2:][-2:])))
+                moments = self.moments[node.input[0]].reshaped(
+                    (*shape[:2], *shape[2:-2], *(1 for _ in shape[2:][-2:]))
+                )
             case "Transpose":
                 (order,) = [list(attribute.ints) for attribute in node.attribute]
                 before = self.moments[node.input[0]]
                 moments = _Moments(before.mean.transpose(order), before.variance.transpose(order))
             case "MaxPool":
                 before = self.moments[node.input[0]]
-                # The greatest of 3 x 3 standard normals has mean 1.485 and variance 0.357 (order statistics); one of
-                # them, rectified as here, has 0.399 and 0.341. Without this, the excess would grow layer by layer.
+                # The greatest of 3 x 3 standard normals has mean 1.485 and variance 0.357 (order
+                # statistics); one of them, rectified as here, has 0.399 and 0.341. Without this,
+                # the excess would grow layer by layer.
                 deviation = np.sqrt(before.variance)
-                moments = _Moments(before.mean + (1.485 - 0.399) / 0.341**0.5 * deviation, before.variance)
+                moments = _Moments(
+                    before.mean + (1.485 - 0.399) / 0.341**0.5 * deviation, before.variance
+                )
             case "AveragePool" | "GlobalAveragePool" | "Dropout" | "Softmax":
                 moments = self.moments[node.input[0]]
             case other:
@@ -159,7 +182,9 @@ class _Weights:
         # Per group, as (group, output channel, input channel); what a kernel covers adds up.
         grouped = weights.reshape(groups, -1, *weights.shape[1:3], weights.shape[3])
         mean = np.einsum("goi,gi->go", grouped.sum((-2, -1)), before.mean.reshape(groups, -1))
-        variance = np.einsum("goi,gi->go", np.square(grouped).sum((-2, -1)), before.variance.reshape(groups, -1))
+        variance = np.einsum(
+            "goi,gi->go", np.square(grouped).sum((-2, -1)), before.variance.reshape(groups, -1)
+        )
         after = _Moments(mean.reshape(1, -1, 1, 1), variance.reshape(1, -1, 1, 1))
         return after if len(node.input) < 3 else self._centred(node, after)
 
@@ -173,7 +198,9 @@ class _Weights:
         """Where no batch normalization follows, weights and bias do its work."""
         deviation = np.sqrt(after.variance).ravel()
         weights, bias = node.input[1], node.input[2]
-        self.weights[weights] /= deviation.reshape(-1, *(1 for _ in self.weights[weights].shape[1:]))
+        self.weights[weights] /= deviation.reshape(
+            -1, *(1 for _ in self.weights[weights].shape[1:])
+        )
         shift = self._around(0.0, deviation.shape)
         self.weights[bias] = shift - after.mean.ravel() / deviation
         return _Moments(shift.reshape(after.mean.shape), np.ones_like(after.variance))
@@ -183,8 +210,9 @@ class _Weights:
         channels = (before.mean.size,)
         _, scale, bias, mean, variance = node.input
         users = self.users[node.output[0]]
-        # What a residual block adds is small in trained networks (their last scale starts at 0: Goyal et al. 2017).
-        # With 1 in its place, errors grow from block to block as in no network that somebody would ship.
+        # What a residual block adds is small in trained networks (their last scale starts at 0:
+        # Goyal et al. 2017). With 1 in its place, errors grow from block to block as in no network
+        # that somebody would ship.
         added = users[0].op_type == "Sum" and users[0].input[0] == node.output[0]
         self.weights[scale] = self._around(1.0, channels) * (RESIDUAL_SCALE if added else 1.0)
         self.weights[bias] = self._around(0.0, channels)
@@ -194,11 +222,15 @@ class _Weights:
         return after.reshaped(before.mean.shape)
 
     def _scale_and_shift(self, node: onnx.NodeProto) -> _Moments:
-        """DenseNet's own scale and shift after each batch normalization: Unsqueeze a weight, then Mul, then Add."""
+        """DenseNet's own scale and shift after each batch normalization: Unsqueeze a weight, then
+        Mul, then Add.
+        """
         if node.op_type == "Unsqueeze":
             (user,) = self.users[node.output[0]]
             channels = self.shapes[node.input[0]]
-            self.weights[node.input[0]] = self._around(1.0 if user.op_type == "Mul" else 0.0, channels)
+            self.weights[node.input[0]] = self._around(
+                1.0 if user.op_type == "Mul" else 0.0, channels
+            )
             factor = self.weights[node.input[0]].reshape(1, -1, 1, 1)
             return _Moments(factor, np.zeros_like(factor))
         before, weight = (self.moments[name] for name in node.input)
@@ -207,7 +239,9 @@ class _Weights:
         return _Moments(before.mean * weight.mean, before.variance * np.square(weight.mean))
 
     def _he(self, name: str) -> Array:
-        """He initialisation: normal, with a variance of 2 / fan-in (He et al. 2015, for rectified inputs)."""
+        """He initialisation: normal, with a variance of 2 / fan-in (He et al. 2015, for rectified
+        inputs).
+        """
         shape = self.shapes[name]
         fan_in = math.prod(shape[1:])
         self.weights[name] = self.rng.standard_normal(shape) * math.sqrt(2 / fan_in)
@@ -222,7 +256,9 @@ def _rectified(before: _Moments) -> _Moments:
     deviation = np.sqrt(before.variance)
     z = before.mean / deviation
     density = np.exp(-np.square(z) / 2) / math.sqrt(2 * math.pi)
-    below = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in z.ravel()]).reshape(z.shape)
+    below = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in z.ravel()]).reshape(
+        z.shape
+    )
     mean = before.mean * below + deviation * density
     square = (np.square(before.mean) + before.variance) * below + before.mean * deviation * density
     return _Moments(mean, square - np.square(mean))

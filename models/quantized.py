@@ -1,4 +1,6 @@
-"""Builders of small quantized models: QDQ, weights alone in 8 and 4 bits, a dynamically quantized LSTM. Seeded."""
+"""Builders of small quantized models: QDQ, weights alone in 8 and 4 bits, a dynamically quantized
+LSTM. Seeded.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,13 @@ def _int8(weight: Floats, axis: int, most: int = 127) -> tuple[npt.NDArray[np.in
 
 
 def qdq_cnn(out: Path) -> None:
-    """Three Conv layers between QuantizeLinear and DequantizeLinear, as quantization tools write them."""
-    weights: dict[str, Array] = {"zero_u8": np.array(128, np.uint8), "zero_after_relu": np.array(0, np.uint8)}
+    """Three Conv layers between QuantizeLinear and DequantizeLinear, as quantization tools write
+    them.
+    """
+    weights: dict[str, Array] = {
+        "zero_u8": np.array(128, np.uint8),
+        "zero_after_relu": np.array(0, np.uint8),
+    }
     # Scales that hold the activations of noise to about four standard deviations.
     weights |= {"image_scale": np.array(4 / 127, np.float32)}
     lines = ["image_q = QuantizeLinear (image, image_scale, zero_u8)",
@@ -48,34 +55,63 @@ def qdq_cnn(out: Path) -> None:
     for layer, (before, after) in enumerate([(3, 16), (16, 24), (24, 32)]):
         gain = (1 if layer == 0 else 2) ** 0.5
         values = _normal(after, before, 3, 3, scale=gain * (before * 9) ** -0.5, seed=layer)
-        # Of 7 bits: 8 saturate in the kernels of processors without VNNI, and the answer would be the processor's.
+        # Of 7 bits: 8 saturate in the kernels of processors without VNNI, and the answer would be
+        # the processor's.
         filters, scale = _int8(values, 0, most=63)
         bias_scale = scale * before_scale
         bias = _normal(after, scale=0.2, seed=10 + layer)
         before_scale = np.float32(4 / 255)
-        weights |= {f"w{layer}": filters, f"w{layer}_scale": scale, f"w{layer}_zero": np.zeros(after, np.int8)}
-        weights |= {f"b{layer}": np.rint(bias / bias_scale).astype(np.int32), f"b{layer}_scale": bias_scale}
-        weights |= {f"b{layer}_zero": np.zeros(after, np.int32), f"y{layer}_scale": np.array(before_scale)}
+        weights |= {
+            f"w{layer}": filters,
+            f"w{layer}_scale": scale,
+            f"w{layer}_zero": np.zeros(after, np.int8),
+        }
+        weights |= {
+            f"b{layer}": np.rint(bias / bias_scale).astype(np.int32),
+            f"b{layer}_scale": bias_scale,
+        }
+        weights |= {
+            f"b{layer}_zero": np.zeros(after, np.int32),
+            f"y{layer}_scale": np.array(before_scale),
+        }
         stride = 1 if layer == 0 else 2
         lines += [
             f"w{layer}_f = DequantizeLinear <axis = 0> (w{layer}, w{layer}_scale, w{layer}_zero)",
             f"b{layer}_f = DequantizeLinear <axis = 0> (b{layer}, b{layer}_scale, b{layer}_zero)",
-            f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> (x{layer}, w{layer}_f, b{layer}_f)",
+            (
+                f"c{layer} = Conv <pads = [1, 1, 1, 1], strides = [{stride}, {stride}]> (x{layer}, "
+                f"w{layer}_f, b{layer}_f)"
+            ),
             f"r{layer} = Relu (c{layer})",
             f"r{layer}_q = QuantizeLinear (r{layer}, y{layer}_scale, zero_after_relu)",
             f"x{layer + 1} = DequantizeLinear (r{layer}_q, y{layer}_scale, zero_after_relu)",
         ]
-    weights |= {"head": _normal(32, 10, scale=0.5, seed=20), "head_bias": _normal(10, scale=0.1, seed=21)}
-    lines += ["pooled = GlobalAveragePool (x3)", "flat = Flatten (pooled)", "logits = Gemm (flat, head, head_bias)"]
+    weights |= {
+        "head": _normal(32, 10, scale=0.5, seed=20),
+        "head_bias": _normal(10, scale=0.1, seed=21),
+    }
+    lines += [
+        "pooled = GlobalAveragePool (x3)",
+        "flat = Flatten (pooled)",
+        "logits = Gemm (flat, head, head_bias)",
+    ]
     body = "\n".join(lines)
-    _save(out, f"qdq_cnn (float[batch, 3, 32, 32] image) => (float[batch, 10] logits) {{ {body} }}", weights)
+    _save(
+        out,
+        f"qdq_cnn (float[batch, 3, 32, 32] image) => (float[batch, 10] logits) {{ {body} }}",
+        weights,
+    )
 
 
 def weight_only_int8(out: Path) -> None:
-    """A gated feed-forward layer whose weights are int8 with a scale for each column, dequantized before use."""
+    """A gated feed-forward layer whose weights are int8 with a scale for each column, dequantized
+    before use.
+    """
     weights: dict[str, Array] = {}
     lines = []
-    for seed, (name, rows, columns) in enumerate([("gate", 96, 192), ("up", 96, 192), ("down", 192, 96)]):
+    for seed, (name, rows, columns) in enumerate(
+        [("gate", 96, 192), ("up", 96, 192), ("down", 192, 96)]
+    ):
         values = _normal(rows, columns, scale=rows**-0.5, seed=seed)
         weights[name], weights[f"{name}_scale"] = _int8(values, 1)
         lines.append(f"{name}_f = DequantizeLinear <axis = 1> ({name}, {name}_scale)")
@@ -89,11 +125,17 @@ def weight_only_int8(out: Path) -> None:
         "y = Add (x, lowered)",
     ]
     body = "\n".join(lines)
-    _save(out, f"weight_only (float[batch, tokens, 96] x) => (float[batch, tokens, 96] y) {{ {body} }}", weights)
+    _save(
+        out,
+        f"weight_only (float[batch, tokens, 96] x) => (float[batch, tokens, 96] y) {{ {body} }}",
+        weights,
+    )
 
 
 def weight_only_int4(out: Path) -> None:
-    """Two layers of ONNX Runtime's MatMulNBits: 4-bit weights in blocks of 32, with scales and zero points."""
+    """Two layers of ONNX Runtime's MatMulNBits: 4-bit weights in blocks of 32, with scales and zero
+    points.
+    """
     weights: dict[str, Array] = {}
     for seed, (name, rows, columns) in enumerate([("first", 64, 128), ("second", 128, 48)]):
         packed, scale, zero = _int4(_normal(rows, columns, scale=rows**-0.5, seed=seed))
@@ -112,7 +154,8 @@ def _int4(weight: Floats) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np
     """Pack a (K, N) weight as MatMulNBits takes it.
 
     Returns:
-        Two weights a byte, (N, K / 32, 16); scales, (N * K / 32,); two zero points a byte, (N * ceil(K / 64),).
+        Two weights a byte, (N, K / 32, 16); scales, (N * K / 32,); two zero points a byte, (N *
+        ceil(K / 64),).
     """
     rows, columns = weight.shape
     blocks = weight.T.reshape(columns, rows // 32, 32)
@@ -144,4 +187,6 @@ def lstm_dynamic(out: Path) -> None:
         "direction": np.array([1], np.int64),
     }
     _save(out, text, weights)
-    quantize_dynamic(str(out), str(out), weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])
+    quantize_dynamic(
+        str(out), str(out), weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"]
+    )

@@ -1,4 +1,6 @@
-"""Builders of small models of further tasks: text, prompts, boxes, graphs, diffusion, sound, old opsets. Seeded."""
+"""Builders of small models of further tasks: text, prompts, boxes, graphs, diffusion, sound, old
+opsets. Seeded.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def _save(out: Path, text: str, weights: Mapping[str, Array], *, opset: int = 17
         tensor = numpy_helper.from_array(np.asarray(value), name)
         model.graph.initializer.append(tensor)
         if ir_version < 4:  # where weights were inputs with a default
-            model.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            )
     for node in model.graph.node:
         node.name = node.output[0]
     onnx.checker.check_model(model, full_check=True)
@@ -41,27 +45,49 @@ def _save(out: Path, text: str, weights: Mapping[str, Array], *, opset: int = 17
 
 
 def text_classifier(out: Path) -> None:
-    """Sentiment of a line of words: a TF-IDF vectorizer and a logistic regression of scikit-learn, strings in."""
+    """Sentiment of a line of words: a TF-IDF vectorizer and a logistic regression of scikit-learn,
+    strings in.
+    """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import StringTensorType
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    good = ["good film", "a great story", "i like it", "great good fun", "well made and good", "a film to like"]
-    bad = ["bad film", "a dull story", "i hate it", "dull bad waste", "badly made and dull", "a film to hate"]
+    good = [
+        "good film",
+        "a great story",
+        "i like it",
+        "great good fun",
+        "well made and good",
+        "a film to like",
+    ]
+    bad = [
+        "bad film",
+        "a dull story",
+        "i hate it",
+        "dull bad waste",
+        "badly made and dull",
+        "a film to hate",
+    ]
     words = TfidfVectorizer(token_pattern="[a-zA-Z]+", ngram_range=(1, 2))  # what a word is
-    pipeline = make_pipeline(words, LogisticRegression(C=10.0)).fit(good + bad, [1] * len(good) + [0] * len(bad))
+    pipeline = make_pipeline(words, LogisticRegression(C=10.0)).fit(
+        good + bad, [1] * len(good) + [0] * len(bad)
+    )
     inputs = [("text", StringTensorType([None]))]
     # The locale that every machine has: ONNX Runtime opens no model whose locale isn't installed.
     options = {LogisticRegression: {"zipmap": False}, TfidfVectorizer: {"locale": "C"}}
-    model = to_onnx(pipeline, initial_types=inputs, options=options, target_opset={"": 15, "ai.onnx.ml": 3})
+    model = to_onnx(
+        pipeline, initial_types=inputs, options=options, target_opset={"": 15, "ai.onnx.ml": 3}
+    )
     model.graph.name = "text_classifier"
     onnx.save(model, out)
 
 
 def prompt_segmentation(out: Path) -> None:
-    """A mask decoder as of Segment Anything: an image's embedding and points with labels give masks and scores."""
+    """A mask decoder as of Segment Anything: an image's embedding and points with labels give masks
+    and scores.
+    """
     width = 32
     text = """prompt_segmentation (float[1, 32, 16, 16] image_embeddings, float[1, points, 2] point_coords,
                                    float[1, points] point_labels, float[2] orig_im_size)
@@ -103,7 +129,8 @@ def prompt_segmentation(out: Path) -> None:
         scores = Reshape (score, score_shape)
     }"""
     weights: dict[str, Array] = {
-        name: np.array(value, np.float32) for name, value in [("side", 256), ("half", 0.5), ("zero", 0), ("root", 16)]
+        name: np.array(value, np.float32)
+        for name, value in [("side", 256), ("half", 0.5), ("zero", 0), ("root", 16)]
     }
     integers = {"last": [2], "first": [0], "third": [3], "one": [1], "flat_shape": [1, width, 256],
                 "fine_shape": [1, 8, 1024], "mask_shape": [1, 3, 32, 32], "batch_and_masks": [1, 3],
@@ -127,7 +154,9 @@ def prompt_segmentation(out: Path) -> None:
 
 
 def detector_nms(out: Path) -> None:
-    """A detector of one class: two Conv layers, boxes and scores for 256 places, NonMaxSuppression, Gather."""
+    """A detector of one class: two Conv layers, boxes and scores for 256 places, NonMaxSuppression,
+    Gather.
+    """
     text = """detector_nms (float[1, 3, 128, 128] image) => (float[kept, 4] boxes, float[kept] scores) {
         c1 = Conv <kernel_shape = [4, 4], strides = [4, 4]> (image, w1, b1)
         r1 = Relu (c1)
@@ -163,11 +192,15 @@ def detector_nms(out: Path) -> None:
         "minus_one": np.array([-1], np.int64),
     }  # fmt: skip
     numbers = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5}
-    _save(out, text, weights | {name: np.array([value], np.int64) for name, value in numbers.items()})
+    _save(
+        out, text, weights | {name: np.array([value], np.int64) for name, value in numbers.items()}
+    )
 
 
 def graph_network(out: Path) -> None:
-    """Two rounds of messages over the edges of a graph: Gather by source, ScatterElements with add by target."""
+    """Two rounds of messages over the edges of a graph: Gather by source, ScatterElements with add
+    by target.
+    """
     text = """graph_network (float[nodes, 16] x, int64[2, edges] edge_index, float[edges, 4] edge_attr)
         => (float[nodes, 8] y) {
         source = Gather <axis = 0> (edge_index, zero)
@@ -207,7 +240,9 @@ def graph_network(out: Path) -> None:
 
 
 def diffusion_block(out: Path) -> None:
-    """A residual block of a diffusion network: sines of the timestep scale and shift what GroupNorm leaves."""
+    """A residual block of a diffusion network: sines of the timestep scale and shift what GroupNorm
+    leaves.
+    """
     text = """diffusion_block (float[batch, 4, 16, 16] sample, int64[batch] timestep)
         => (float[batch, 4, 16, 16] noise) {
         t = Cast <to = 1> (timestep)
@@ -251,7 +286,10 @@ def diffusion_block(out: Path) -> None:
 
 
 def noise_vocoder(out: Path) -> None:
-    """A vocoder: mel frames, upsampled by ConvTranspose, plus noise that the model draws; and its loudness, steady."""
+    """A vocoder: mel frames, upsampled by ConvTranspose, plus noise that the model draws.
+
+    And its loudness, steady.
+    """
     text = """noise_vocoder (float[batch, 20, frames] mel) => (float[batch, 1, samples] sound,
                                                                float[batch, 1, frames] loudness) {
         hidden = Conv <pads = [1, 1]> (mel, enter)
@@ -277,7 +315,9 @@ def noise_vocoder(out: Path) -> None:
 
 
 def legacy_opset7(out: Path) -> None:
-    """A segmentation network of opset 7 and IR version 3: weights are inputs, Upsample has its scales as attribute."""
+    """A segmentation network of opset 7 and IR version 3: weights are inputs, Upsample has its
+    scales as attribute.
+    """
     text = """legacy_opset7 (float[1, 3, 32, 32] image) => (float[1, 4, 32, 32] classes) {
         c1 = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3]> (image, w1)
         n1 = BatchNormalization <epsilon = 0.001> (c1, gain, shift, mean, var)

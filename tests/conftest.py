@@ -10,7 +10,10 @@ import pytest
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Processes that the test starts can be interrupted. A shell's job in the background can't, nor what it starts."""
+    """Processes that the test starts can be interrupted.
+
+    A shell's job in the background can't, nor what it starts.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

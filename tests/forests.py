@@ -32,7 +32,13 @@ def forest(
         _grow(held, tree, depth, rng, features, modes, whole=whole, missing=missing)
     name = "features" if before else "x"
     node = helper.make_node(
-        "TreeEnsembleRegressor", [name], ["y"], domain=ML, n_targets=1, post_transform=post_transform, **held
+        "TreeEnsembleRegressor",
+        [name],
+        ["y"],
+        domain=ML,
+        n_targets=1,
+        post_transform=post_transform,
+        **held,
     )
     x = helper.make_tensor_value_info("x", elem_type, [rows, features])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [rows, 1])
@@ -40,7 +46,9 @@ def forest(
 
 
 def forest_5(splits: list[float], members: list[float] | None = None) -> onnx.ModelProto:
-    """A TreeEnsemble of ai.onnx.ml 5: a chain of branches on one feature, the last on a set, if any."""
+    """A TreeEnsemble of ai.onnx.ml 5: a chain of branches on one feature, the last on a set, if
+    any.
+    """
     count = len(splits) + (members is not None)
     modes = [0] * len(splits) + [6] * (members is not None)
     values = np.asarray([*splits, *[0.0] * (members is not None)], np.float32)
@@ -58,7 +66,9 @@ def forest_5(splits: list[float], members: list[float] | None = None) -> onnx.Mo
         "n_targets": 1,
     }
     if members is not None:
-        attributes["membership_values"] = numpy_helper.from_array(np.asarray([*members, np.nan], np.float32))
+        attributes["membership_values"] = numpy_helper.from_array(
+            np.asarray([*members, np.nan], np.float32)
+        )
     node = helper.make_node("TreeEnsemble", ["x"], ["y"], domain=ML, **attributes)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
@@ -66,27 +76,47 @@ def forest_5(splits: list[float], members: list[float] | None = None) -> onnx.Mo
 
 
 def set_attribute(model: onnx.ModelProto, name: str, at: int, value: Any) -> onnx.ModelProto:
-    """A copy of the model in which one item of a list attribute is another; the first node that has it."""
+    """A copy of the model in which one item of a list attribute is another.
+
+    The first node that has it.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     for node in changed.graph.node:
         for entry in node.attribute:
             if entry.name == name:
-                items = next(items for items in (entry.floats, entry.strings, entry.ints) if len(items))
+                items = next(
+                    items for items in (entry.floats, entry.strings, entry.ints) if len(items)
+                )
                 items[at] = value
                 return changed
     raise ValueError(name)
 
 
-def words(nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, list[Any]]], width: int) -> onnx.ModelProto:
-    """A model of ``inputs`` by name (element type, dimensions) whose output ``y`` has ``width`` columns."""
-    declared = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()]
+def words(
+    nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, list[Any]]], width: int
+) -> onnx.ModelProto:
+    """A model of ``inputs`` by name (element type, dimensions) whose output ``y`` has ``width``
+    columns.
+    """
+    declared = [
+        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()
+    ]
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])
     return _model(nodes, declared, [y])
 
 
 _NODES = [
-    f"nodes_{part}" for part in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
+    f"nodes_{part}"
+    for part in (
+        "treeids",
+        "nodeids",
+        "featureids",
+        "modes",
+        "values",
+        "truenodeids",
+        "falsenodeids",
+    )
 ] + ["nodes_missing_value_tracks_true"]
 _LEAVES = [f"target_{part}" for part in ("treeids", "nodeids", "ids", "weights")]
 
@@ -124,7 +154,10 @@ def _grow(
 
 
 def _model(
-    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], ml: int = 3
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    ml: int = 3,
 ) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "small", inputs, outputs)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, ml)]

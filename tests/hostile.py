@@ -1,4 +1,5 @@
-"""Model files that mean no good, each a few hundred bytes: what an untrusted file may hold, kind by kind.
+"""Model files that mean no good, each a few hundred bytes: what an untrusted file may hold, kind by
+kind.
 
 None of them uses a hole of a library: each is valid protobuf or plainly isn't, and asks for more than there is, for
 something outside, or for something absurd.
@@ -18,12 +19,16 @@ Writer = Callable[[Path], object]
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
 
 
-def info(name: str, shape: list[int | str] | None = None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def info(
+    name: str, shape: list[int | str] | None = None, kind: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, ["n", 4] if shape is None else shape)
 
 
 def tensor(name: str, values: list[int], shape: list[int] | None = None) -> TensorProto:
-    return helper.make_tensor(name, TensorProto.INT64, [len(values)] if shape is None else shape, values)
+    return helper.make_tensor(
+        name, TensorProto.INT64, [len(values)] if shape is None else shape, values
+    )
 
 
 def _bytes(message: Any) -> bytes:
@@ -43,7 +48,9 @@ def model(
         nodes, "g", [info("x")] if inputs is None else inputs, [info(output)], list(constants or [])
     )
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=9, functions=list(functions or []))
+    return helper.make_model(
+        graph, opset_imports=imports, ir_version=9, functions=list(functions or [])
+    )
 
 
 def relu() -> list[onnx.NodeProto]:
@@ -60,7 +67,9 @@ def _doubling(op: str, count: int) -> ModelProto:
     for number in range(count):
         attributes: dict[str, Any] = {"axis": 0} if op == "Concat" else {}
         nodes.append(helper.make_node(op, [f"c{number}"] * 2, [f"c{number + 1}"], **attributes))
-    return model([*nodes, added(f"c{count}")], [helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)])
+    return model(
+        [*nodes, added(f"c{count}")], [helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)]
+    )
 
 
 def _tiles(count: int) -> ModelProto:
@@ -164,8 +173,12 @@ def _sparse(dims: list[int]) -> ModelProto:
     return made
 
 
-def _external(location: str, offset: int = 0, length: int = 16, shape: tuple[int, ...] = (4,)) -> ModelProto:
-    constant = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+def _external(
+    location: str, offset: int = 0, length: int = 16, shape: tuple[int, ...] = (4,)
+) -> ModelProto:
+    constant = TensorProto(
+        name="c", data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL
+    )
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         constant.external_data.add(key=key, value=value)
     return model([added("c")], [constant])
@@ -222,7 +235,10 @@ def _laughs(levels: int, width: int = 10) -> ModelProto:
     for level in range(1, levels):
         steps = [
             helper.make_node(
-                f"f{level - 1}", [f"a{k}" if k else "a"], [f"a{k + 1}" if k < width - 1 else "b"], domain="my"
+                f"f{level - 1}",
+                [f"a{k}" if k else "a"],
+                [f"a{k + 1}" if k < width - 1 else "b"],
+                domain="my",
             )
             for k in range(width)
         ]
@@ -241,14 +257,18 @@ def _recursive(mutual: bool) -> ModelProto:
 
 def _doubling_in_a_function(levels: int = 40) -> ModelProto:
     twice = _function("twice", [helper.make_node("Concat", ["a", "a"], ["b"], axis=0)])
-    nodes = [helper.make_node("twice", [f"c{k}"], [f"c{k + 1}"], domain="my") for k in range(levels)]
+    nodes = [
+        helper.make_node("twice", [f"c{k}"], [f"c{k + 1}"], domain="my") for k in range(levels)
+    ]
     first = helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)
     return model([*nodes, added(f"c{levels}")], [first], functions=[twice])
 
 
 def _body(nodes: list[onnx.NodeProto], condition: str = "kept") -> GraphProto:
     inputs = [info("i", [], TensorProto.INT64), info("go", [], TensorProto.BOOL), info("v")]
-    return helper.make_graph(nodes, "body", inputs, [info(condition, [], TensorProto.BOOL), info("w")])
+    return helper.make_graph(
+        nodes, "body", inputs, [info(condition, [], TensorProto.BOOL), info("w")]
+    )
 
 
 def _loop(trips: int | None, *, body: GraphProto | None = None, given: bool = True) -> ModelProto:
@@ -267,17 +287,23 @@ def _loop_in_loop(trips: int, depth: int) -> ModelProto:
         body = _body([helper.make_node("Identity", ["go"], ["kept"]), step])
         step = helper.make_node("Loop", ["m", "yes", "v"], ["w"], body=body)
     made = _loop(trips)
-    made.graph.node[0].attribute[0].g.CopyFrom(_body([helper.make_node("Identity", ["go"], ["kept"]), step]))
+    made.graph.node[0].attribute[0].g.CopyFrom(
+        _body([helper.make_node("Identity", ["go"], ["kept"]), step])
+    )
     return made
 
 
 def _always_true() -> ModelProto:
-    yes = helper.make_node("Constant", [], ["kept"], value=helper.make_tensor("", TensorProto.BOOL, [], [True]))
+    yes = helper.make_node(
+        "Constant", [], ["kept"], value=helper.make_tensor("", TensorProto.BOOL, [], [True])
+    )
     return _loop(None, body=_body([yes, helper.make_node("Relu", ["v"], ["w"])]))
 
 
 def _deep_branches(depth: int) -> bytes:
-    """Ifs in Ifs, put together byte by byte: the library's own Python classes copy them level by level."""
+    """Ifs in Ifs, put together byte by byte: the library's own Python classes copy them level by
+    level.
+    """
 
     def field(number: int, body: bytes) -> bytes:
         size, length = bytearray(), len(body)
@@ -288,7 +314,10 @@ def _deep_branches(depth: int) -> bytes:
 
     graph = field(1, field(2, b"y") + field(4, b"Relu"))
     for _ in range(depth):
-        branch = field(5, field(1, b"then_branch") + field(6, graph) + bytes([0xA0, 0x01, AttributeProto.GRAPH]))
+        branch = field(
+            5,
+            field(1, b"then_branch") + field(6, graph) + bytes([0xA0, 0x01, AttributeProto.GRAPH]),
+        )
         graph = field(1, field(2, b"y") + field(4, b"If") + branch)
     return bytes([8, 9]) + field(7, graph)
 
@@ -358,7 +387,9 @@ def _of(**changes: Any) -> ModelProto:
 
 
 def _cycle() -> ModelProto:
-    return model([helper.make_node("Add", ["x", "y2"], ["y"]), helper.make_node("Relu", ["y"], ["y2"])])
+    return model(
+        [helper.make_node("Add", ["x", "y2"], ["y"]), helper.make_node("Relu", ["y"], ["y2"])]
+    )
 
 
 def _two_writers() -> ModelProto:
@@ -472,7 +503,9 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "bomb: Concat doubled 40 times": lambda: _doubling("Concat", 40),
     "bomb: Tile a million times, thrice": lambda: _tiles(3),
     "bomb: ConstantOfShape": lambda: _of_shape("ConstantOfShape", [1 << 40]),
-    "bomb: ConstantOfShape of many small dimensions": lambda: _of_shape("ConstantOfShape", [1000] * 6),
+    "bomb: ConstantOfShape of many small dimensions": lambda: _of_shape(
+        "ConstantOfShape", [1000] * 6
+    ),
     "bomb: Expand": lambda: _of_shape("Expand", [1 << 20, 1 << 20]),
     "bomb: Range": lambda: _range(1 << 45),
     "bomb: RandomNormal": lambda: _random([1 << 20, 1 << 20]),
@@ -517,7 +550,9 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "external: the folder": lambda: _external("."),
     "external: an offset of 2^62": lambda: _external("m.onnx", 1 << 62),
     "external: a length of 2^62": lambda: _external("m.onnx", 0, 1 << 62),
-    "external: an offset that is no number": lambda: _external_with(location="m.onnx", offset="1e9; rm -rf /"),
+    "external: an offset that is no number": lambda: _external_with(
+        location="m.onnx", offset="1e9; rm -rf /"
+    ),
     "external: an offset below 0": lambda: _external_with(location="m.onnx", offset="-8"),
     "external: no location": lambda: _external_with(offset="0"),
     "external: a null byte": lambda: _external("m.onnx\0.bin"),

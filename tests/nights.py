@@ -1,4 +1,6 @@
-"""Nights for the gate without the nights: histories written as runs write them, with noise that is seeded."""
+"""Nights for the gate without the nights: histories written as runs write them, with noise that is
+seeded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from onnx_harness.gate.verdicts import confirming_pairs, decide_again, decide_cells, undecided, with_verdict
+from onnx_harness.gate.verdicts import (
+    confirming_pairs,
+    decide_again,
+    decide_cells,
+    undecided,
+    with_verdict,
+)
 from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.history import History
 from tests.unit.results_examples import RUN, cell, latency
@@ -62,7 +70,9 @@ def pinned(
     return replace(made, **more)
 
 
-def spread_about(ratio: float, spread: float, count: int, rng: np.random.Generator) -> tuple[float, ...]:
+def spread_about(
+    ratio: float, spread: float, count: int, rng: np.random.Generator
+) -> tuple[float, ...]:
     """ln(ratio) of ``count`` pairs, with ``ratio`` as their median."""
     noise = rng.normal(scale=spread, size=count)
     return tuple(float(value) for value in math.log(ratio) + noise - np.median(noise))
@@ -70,7 +80,12 @@ def spread_about(ratio: float, spread: float, count: int, rng: np.random.Generat
 
 def timed(name: str, ratio: float = 1.0, **more: Any) -> CellResult:
     """A cell that passed, with everything that the gate looks at."""
-    given = {"latency": latency(), "card_sha256": "c1", "inputs_sha256": "i1", "pinned": pinned(ratio)}
+    given = {
+        "latency": latency(),
+        "card_sha256": "c1",
+        "inputs_sha256": "i1",
+        "pinned": pinned(ratio),
+    }
     return cell(name, **{**given, **more})
 
 
@@ -84,12 +99,16 @@ def night(
     seed: int = RUN.seed,
     **of_run: Any,
 ) -> str:
-    """Enter a run into the history in ``folder``: a minute after the one before, the first an hour ago. Its id."""
+    """Enter a run into the history in ``folder``: a minute after the one before, the first an hour
+    ago. Its id.
+    """
     with History(folder / "history.sqlite") as past:
         number = len(past.runs())
         started = started or datetime.now(UTC) - timedelta(minutes=60 - number)
         host = replace(RUN.host, cpu=cpu, devices=dict(devices))
-        run = replace(RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host, **of_run)
+        run = replace(
+            RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host, **of_run
+        )
         past.begin(run)
         for each in [timed(name) for name in NAMES] if cells is None else cells:
             past.put(each)
@@ -101,9 +120,15 @@ def rows_digest(folder: Path, runs: int) -> str:
     database = sqlite3.connect(f"file:{folder / 'history.sqlite'}?mode=ro", uri=True)
     try:
         kept = [
-            database.execute("SELECT * FROM runs WHERE number <= ? ORDER BY number", (runs,)).fetchall(),
             database.execute(
-                "SELECT cells.* FROM cells JOIN runs USING (run_id) WHERE number <= ? ORDER BY number, cell_id", (runs,)
+                "SELECT * FROM runs WHERE number <= ? ORDER BY number", (runs,)
+            ).fetchall(),
+            database.execute(
+                (
+                    "SELECT cells.* FROM cells JOIN runs USING (run_id) WHERE number <= ? ORDER BY "
+                    "number, cell_id"
+                ),
+                (runs,),
             ).fetchall(),
         ]
     finally:
@@ -111,8 +136,12 @@ def rows_digest(folder: Path, runs: int) -> str:
     return hashlib.sha256(repr(kept).encode()).hexdigest()
 
 
-def simulated(rng: np.random.Generator, count: int, spread: float, step: float = 0.0, at: int = 0) -> list[float]:
-    """ln(ratio) of ``count`` nights, with normal noise of ``spread``, ``step`` slower from night ``at`` on."""
+def simulated(
+    rng: np.random.Generator, count: int, spread: float, step: float = 0.0, at: int = 0
+) -> list[float]:
+    """ln(ratio) of ``count`` nights, with normal noise of ``spread``, ``step`` slower from night
+    ``at`` on.
+    """
     values = rng.normal(scale=spread, size=count)
     if step:
         values[at:] += math.log1p(step)

@@ -1,4 +1,6 @@
-"""Count what makes code dense or its words private; ``python -m tests.style`` prints the figures of the package.
+"""Count what makes code dense or its words private.
+
+``python -m tests.style`` prints the figures of the package.
 
 They are those by which well-kept codebases of the field were compared: see CONTRIBUTING.md.
 """
@@ -15,7 +17,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "harness" / "onnx_harness"
 
-_GENERIC_WORDS = "each found made held told known kept given wanted beside one other rest asked left taken"
+_GENERIC_WORDS = (
+    "each found made held told known kept given wanted beside one other rest asked left taken"
+)
 GENERIC = frozenset(_GENERIC_WORDS.split())
 """Words that say nothing of what a value is."""
 
@@ -53,7 +57,9 @@ class Style:
     wide_dataclasses: int = 0
 
     def __add__(self, other: Style) -> Style:
-        return Style(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Style)))
+        return Style(
+            *(getattr(self, field.name) + getattr(other, field.name) for field in fields(Style))
+        )
 
     @property
     def nodes_per_line(self) -> float:
@@ -86,19 +92,27 @@ def style_of(source: str) -> Style:
         questions=sum(text.lower().startswith(_OPENINGS) for text in docstrings),
         comments=comments,
         long_files=int(lines > _MOST_FILE_LINES),
-        long_functions=sum(isinstance(node, _FUNCTIONS) and _length(node) > _MOST_FUNCTION_LINES for node in nodes),
+        long_functions=sum(
+            isinstance(node, _FUNCTIONS) and _length(node) > _MOST_FUNCTION_LINES for node in nodes
+        ),
         wide_dataclasses=sum(map(_is_wide, nodes)),
     )
 
 
 def style_of_package(package: Path = PACKAGE) -> Style:
     """The counts of all files of a package."""
-    return sum((style_of(file.read_text("utf-8")) for file in sorted(package.rglob("*.py"))), Style())
+    return sum(
+        (style_of(file.read_text("utf-8")) for file in sorted(package.rglob("*.py"))), Style()
+    )
 
 
 def rooms(package: Path = PACKAGE) -> int:
     """How many modules and packages lie at the package's top, its face and its command left out."""
-    names = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    names = {
+        path.stem
+        for path in package.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
     return len(names - {"__init__", "__main__"})
 
 
@@ -122,7 +136,11 @@ def _lines_of_code(source: str, tree: ast.AST) -> tuple[int, int]:
     """Lines with code, docstrings left out, and comments."""
     documented: set[int] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             documented.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     code: set[int] = set()
     comments = 0
@@ -147,7 +165,9 @@ def _length(node: ast.AST) -> int:
 
 
 def _is_wide(node: ast.AST) -> bool:
-    if not isinstance(node, ast.ClassDef) or not any("dataclass" in ast.dump(mark) for mark in node.decorator_list):
+    if not isinstance(node, ast.ClassDef) or not any(
+        "dataclass" in ast.dump(mark) for mark in node.decorator_list
+    ):
         return False
     return sum(isinstance(child, ast.AnnAssign) for child in node.body) > _MOST_FIELDS
 
@@ -159,10 +179,13 @@ def main() -> None:
         "rooms at the top": f"{rooms()}",
         "lines": f"{style.lines:,}",
         "statements and expressions a code line": f"{style.nodes_per_line:.2f}",
-        "comprehensions per 1,000 code lines": f"{1000 * style.comprehensions / style.code_lines:.0f}",
+        "comprehensions per 1,000 code "
+        "lines": f"{1000 * style.comprehensions / style.code_lines:.0f}",
         "nested ternaries": f"{style.nested_ternaries}",
         "generic names": f"{style.generic_share:.2%} of {style.bound:,}",
-        "docstrings that begin with a question": f"{style.questions / style.docstrings:.1%} of {style.docstrings:,}",
+        "docstrings that begin with a question": (
+            f"{style.questions / style.docstrings:.1%} of {style.docstrings:,}"
+        ),
         "comments per 100 lines": f"{100 * style.comments / style.lines:.1f}",
         "files over 400 lines": f"{style.long_files}",
         "functions over 60 lines": f"{style.long_functions}",

@@ -5,7 +5,8 @@ Any framework will do: its forward takes arrays and gives arrays. With PyTorch i
     def forward(x):
         return network(torch.from_numpy(x)).detach().numpy()
 
-and the model comes from `torch.onnx.export(network, args, "net.onnx")`. Here numpy stands in for the framework.
+and the model comes from `torch.onnx.export(network, args, "net.onnx")`. Here numpy stands in for
+the framework.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ def forward(x: np.ndarray) -> np.ndarray:
 
 def exported() -> onnx.ModelProto:
     """Build what an exporter would write."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 8), ("y", 4)))
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Tanh", ["product"], ["y"])]
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", 8), ("y", 4))
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Tanh", ["product"], ["y"]),
+    ]
     graph = helper.make_graph(nodes, "net", [x], [y], [numpy_helper.from_array(WEIGHT, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 

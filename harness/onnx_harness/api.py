@@ -1,4 +1,6 @@
-"""The harness as a library: a verdict for a test of one's own, found in a worker process, without pytest."""
+"""The harness as a library: a verdict for a test of one's own, found in a worker process, without
+pytest.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def verify(
     inputs: InputsLike | None = None,
     **settings: Any,
 ) -> Verdict:
-    """Judge what a variant makes of a model, or somebody's candidate, as ``pytest MODEL --variant V`` does.
+    """Judge what a variant makes of a model, or somebody's candidate, as ``pytest MODEL --variant
+    V`` does.
 
     Args:
         model: the untouched one: a ``.onnx``, a card, or a ModelProto.
@@ -91,5 +94,7 @@ def _answered(question: Question, settings: Settings) -> Verdict:
 def _settings(overrides: Mapping[str, Any]) -> Settings:
     unknown = sorted(overrides.keys() - CHOICES)
     if unknown:
-        raise UsageError(f"there is no setting '{unknown[0]}' here. {did_you_mean(unknown[0], CHOICES)}")
+        raise UsageError(
+            f"there is no setting '{unknown[0]}' here. {did_you_mean(unknown[0], CHOICES)}"
+        )
     return nearest_settings(overrides)

@@ -91,11 +91,14 @@ class WorkerOutOfMemory(WorkerDied):
 
 
 class WorkerNotStarted(HarnessError):
-    """The worker process doesn't come up: this machine's fault, or the interpreter's, and no cell's."""
+    """The worker process doesn't come up: this machine's fault, or the interpreter's, and no
+    cell's.
+    """
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
-    """One sentence for an unknown ``word``: the nearest known one if any is near, then the known ones.
+    """One sentence for an unknown ``word``: the nearest known one if any is near, then the known
+    ones.
 
     Returns:
         For example ``Did you mean 'cuda'? Known: cpu, cuda, tensorrt.`` At most ``most`` names are listed.
@@ -106,12 +109,17 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
     # Capitals are no other word: `--provider CPU`.
     close = [name for name in names if name.lower() == word.lower()]
     close = close or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    listed = ", ".join(names[:most]) + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
     return (f"Did you mean '{close[0]}'? " if close else "") + f"Known: {listed}."
 
 
 def first_line(error: BaseException, most: int | None = None) -> str:
-    """Return the first line of what an error says, at most so many letters; its type where it says nothing."""
+    """Return the first line of what an error says, at most so many letters.
+
+    Its type where it says nothing.
+    """
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 

@@ -1,4 +1,6 @@
-"""What a run was asked to do: ``[tool.onnx-harness]`` in pyproject.toml, overridden by the command line."""
+"""What a run was asked to do: ``[tool.onnx-harness]`` in pyproject.toml, overridden by the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -81,13 +83,17 @@ def byte_count(word: str) -> int:
     except ValueError:
         number = -1.0
     if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(f"{word!r} isn't a size; write 500M, 4G or a number of bytes")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} isn't a size; write 500M, 4G or a number of bytes"
+        )
     base = 1024 if match[3] else 1000
     return int(number * base ** " kmgt".index(match[2].lower() or " "))
 
 
 def named_path(word: str) -> Path:
-    """Return the path that a word names; an empty one, as from an unset variable, would be the working directory.
+    """Return the path that a word names.
+
+    An empty one, as from an unset variable, would be the working directory.
 
     Raises:
         argparse.ArgumentTypeError: it's empty.
@@ -139,7 +145,9 @@ def _read_paths(value: Any) -> tuple[Path, ...]:
 def _read_chains(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
         raise TypeError
-    return {check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()}
+    return {
+        check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()
+    }
 
 
 _NUMBER = Kind("a number", _read_number, {"type": float})
@@ -148,12 +156,16 @@ _BYTES = Kind("a whole number", _read_size, {"type": byte_count})
 _FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
 _PATH = Kind("a string", _read_path, {"type": named_path})
 _WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
-_PATHS = Kind("a string or a list of strings", _read_paths, {"action": "append", "type": named_path})
+_PATHS = Kind(
+    "a string or a list of strings", _read_paths, {"action": "append", "type": named_path}
+)
 _CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 
 
 def _default_memory_bytes() -> int:
-    from onnx_harness.isolate import default_memory_bytes  # multiprocessing, psutil: not for pytest's every start
+    from onnx_harness.isolate import (
+        default_memory_bytes,
+    )  # multiprocessing, psutil: not for pytest's every start
 
     return default_memory_bytes()
 
@@ -167,7 +179,9 @@ def job_word(word: str) -> int:
     if word == "auto":
         return 0
     if not (word.isascii() and word.isdecimal() and int(word)):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of processes; write auto, or 1 or more")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no number of processes; write auto, or 1 or more"
+        )
     return int(word)
 
 
@@ -179,7 +193,9 @@ def shard_word(word: str) -> tuple[int, int]:
     """
     part, slash, parts = word.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"{word!r} isn't a shard; write I/N, with I from 1 to N, such as 2/5")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} isn't a shard; write I/N, with I from 1 to N, such as 2/5"
+        )
     return int(part), int(parts)
 
 
@@ -224,21 +240,27 @@ class Settings:
         input_sets: how many sets of inputs a model is judged on; recorded ones come on top.
         seed: of the generated inputs and of the order of timed runs.
         report_dir: where results go; None writes nothing.
-        rtol: relative tolerance that overrides every other; None leaves the choice to provider, dtype and card.
+        rtol: relative tolerance that overrides every other; None leaves the choice to provider,
+            dtype and card.
         atol: absolute tolerance; both or neither.
         min_placement: share of nodes that the provider must own, in [0, 1]; None asks the provider.
         cell_timeout: seconds of wall-clock time for the way of one cell.
         cell_memory: bytes of resident memory for it.
-        custom_ops: libraries of custom operators, registered with every session after those of the card.
+        custom_ops: libraries of custom operators, registered with every session after those of the
+            card.
         trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
-        gate_reference: folder of the virtual environment with the last accepted versions; None compares with none.
+        gate_reference: folder of the virtual environment with the last accepted versions; None
+            compares with none.
         sarif: file that the failing cells are written to as SARIF; None writes none.
         worst_first: whether the table at the end begins with what failed.
-        sensitivity: whether faults are planted in each cell that passes, to see what its verdict catches.
-        jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores, and memory for.
+        sensitivity: whether faults are planted in each cell that passes, to see what its verdict
+            catches.
+        jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores,
+            and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
-        resume: whether verdicts that an earlier run left in the report folder stand, instead of being made again.
+        resume: whether verdicts that an earlier run left in the report folder stand, instead of
+            being made again.
         diagnose: whether the cause of each failure is searched for.
         diagnose_budget: seconds for that search, in each failing cell.
     """
@@ -258,13 +280,21 @@ class Settings:
     input_sets: int = field(
         default=4,
         metadata=_option(
-            _WHOLE, "random input sets per model (default: 4)", "N", holds=lambda count: count >= 1, range="1 or more"
+            _WHOLE,
+            "random input sets per model (default: 4)",
+            "N",
+            holds=lambda count: count >= 1,
+            range="1 or more",
         ),
     )
     seed: int = field(
         default=0,
         metadata=_option(
-            _WHOLE, "seed of the random inputs (default: 0)", "S", holds=lambda seed: seed >= 0, range="0 or more"
+            _WHOLE,
+            "seed of the random inputs (default: 0)",
+            "S",
+            holds=lambda seed: seed >= 0,
+            range="0 or more",
         ),
     )
     report_dir: Path | None = field(
@@ -323,11 +353,15 @@ class Settings:
     )
     trust_models: bool = field(
         default=False,
-        metadata=_option(_FLAG, "open models without first asking their bytes what they would take"),
+        metadata=_option(
+            _FLAG, "open models without first asking their bytes what they would take"
+        ),
     )
     custom_ops: tuple[Path, ...] = field(
         default=(),
-        metadata=_option(_PATHS, "library of custom operators for every session, repeatable", "FILE"),
+        metadata=_option(
+            _PATHS, "library of custom operators for every session, repeatable", "FILE"
+        ),
     )
     latency_budget: float = field(
         default=1.5,
@@ -342,7 +376,12 @@ class Settings:
     gate_reference: Path | None = field(
         default=None,
         metadata=_option(
-            _PATH, "virtual environment with the last accepted versions: each cell runs there too, in lockstep", "PATH"
+            _PATH,
+            (
+                "virtual environment with the last accepted versions: each cell runs there too, in "
+                "lockstep"
+            ),
+            "PATH",
         ),
     )
     sarif: Path | None = field(
@@ -380,7 +419,10 @@ class Settings:
     )
     resume: bool = field(
         default=False,
-        metadata=_option(_FLAG, "what an earlier run left in --report-dir isn't judged again where nothing changed"),
+        metadata=_option(
+            _FLAG,
+            "what an earlier run left in --report-dir isn't judged again where nothing changed",
+        ),
     )
     diagnose: bool = field(
         default=False,
@@ -411,13 +453,16 @@ class Settings:
 
 
 OPTIONS: Mapping[str, Option] = {
-    declared.name: Option(declared.name, *declared.metadata["option"]) for declared in fields(Settings)
+    declared.name: Option(declared.name, *declared.metadata["option"])
+    for declared in fields(Settings)
 }
 """The settings by key; those without a help are keys of pyproject.toml alone."""
 
 
 def read_project(folder: Path) -> dict[str, Any]:
-    """The table ``[tool.onnx-harness]`` of ``folder/pyproject.toml``, checked; empty when there is none.
+    """The table ``[tool.onnx-harness]`` of ``folder/pyproject.toml``, checked.
+
+    Empty when there is none.
 
     Raises:
         UsageError: a key is unknown, or a value isn't what the key takes.
@@ -444,18 +489,22 @@ def read_project(folder: Path) -> dict[str, Any]:
 
 
 def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
-    """The settings of the nearest pyproject.toml, from the working directory upwards, with ``overrides``.
+    """The settings of the nearest pyproject.toml, from the working directory upwards, with
+    ``overrides``.
 
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
     """
     here = Path.cwd()
-    folder = next((parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here)
+    folder = next(
+        (parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here
+    )
     return combine(read_project(folder), overrides)
 
 
 def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
-    """Settings from the project's table and, where it says something (not None, not empty), the command line.
+    """Settings from the project's table and, where it says something (not None, not empty), the
+    command line.
 
     Raises:
         UsageError: a value is out of its range, or one tolerance comes without the other.
@@ -466,9 +515,12 @@ def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
         if value not in (None, [], ())
     }
     for source, where in ((project, f", in [{TABLE}] too"), (given, "")):
-        if ("rtol" in source) != ("atol" in source):  # half of one pair and half of another is a pair nobody chose
+        if ("rtol" in source) != (
+            "atol" in source
+        ):  # half of one pair and half of another is a pair nobody chose
             raise UsageError(
-                f"--rtol and --atol go together{where}: give both, or neither and let provider, dtype and card choose"
+                f"--rtol and --atol go together{where}: give both, or neither and let provider, "
+                f"dtype and card choose"
             )
     settings = replace(Settings(), **{**project, **given})
     for option in OPTIONS.values():

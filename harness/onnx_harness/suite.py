@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
 
 
-_UNUSED = "ignore:Benchmark fixture was not used"  # pytest-benchmark's, of a test whose timing an earlier run did
+# pytest-benchmark's, of a test whose timing an earlier run did
+_UNUSED = "ignore:Benchmark fixture was not used"
 
 
 class Record(Protocol):
@@ -38,7 +39,9 @@ def test_accuracy(
     _onnx_progress: Progress,
     request: pytest.FixtureRequest,
 ) -> None:
-    """The cell's outputs are the reference's, within the tolerance, and were computed where it was asked."""
+    """The cell's outputs are the reference's, within the tolerance, and were computed where it was
+    asked.
+    """
     if (earlier := _onnx_runner.past.verdict(onnx_cell)) is not None:
         _onnx_record(earlier, reused=True)
         conclude(earlier)
@@ -49,7 +52,9 @@ def test_accuracy(
     kept = repro.settle(_onnx_runner, onnx_cell, result)
     if result.status in (Status.FAIL, Status.ERROR):
         lines = [] if kept is None else [kept]
-        result = replace(result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner)))
+        result = replace(
+            result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner))
+        )
         result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
     _onnx_record(result)
     conclude(result)
@@ -65,7 +70,9 @@ def test_latency(
 ) -> None:
     """The cell's latency, paired with the baseline's. Only what passed its accuracy is timed."""
     if hasattr(request.config, "workerinput"):
-        pytest.skip("latency isn't measured under xdist, where cells disturb each other: run it without -n")
+        pytest.skip(
+            "latency isn't measured under xdist, where cells disturb each other: run it without -n"
+        )
     if (earlier := _onnx_runner.past.timed(onnx_cell)) is not None:
         request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
         _onnx_record(earlier, reused=True)
@@ -77,13 +84,18 @@ def test_latency(
     if accurate.status is not Status.PASS:
         reused = _onnx_runner.past.verdict(onnx_cell) is not None
         _onnx_record(_onnx_runner.beside(onnx_cell, accurate), reused=reused)
-        pytest.skip(f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed")
+        pytest.skip(
+            f"accuracy ended as {accurate.status} at {accurate.stage}: only what passes is timed"
+        )
     if benchmark.disabled:
         _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
         pytest.skip("latency isn't measured: --benchmark-disable")
     if accurate.placement is None:
         _onnx_record(_onnx_runner.beside(onnx_cell, accurate))
-        pytest.skip("its type was simulated, since the provider has no kernels for it: there is nothing to time")
+        pytest.skip(
+            "its type was simulated, since the provider has no kernels for it: there is nothing "
+            "to time"
+        )
     # What pytest-benchmark stores and shows: a name with the model, and params that JSON has.
     benchmark.name, benchmark.param = f"test_latency[{onnx_cell.id}]", onnx_cell.id
     benchmark.params = {
@@ -108,7 +120,9 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
 
 
 def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
-    """The failing cell with the cause of its failure, where that was asked for: its sentence is the last line."""
+    """The failing cell with the cause of its failure, where that was asked for: its sentence is the
+    last line.
+    """
     if not runner.settings.diagnose or result.status is not Status.FAIL:
         return result
     from onnx_harness.diagnose.cell import diagnose_cell
@@ -122,23 +136,35 @@ def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress
 def against_expectation(result: CellResult, cell: Cell) -> CellResult:
     """The verdict in the light of the card's known failures.
 
-    An expected failure that passes, or that fails at another stage than the card says, is a failure: the card is
-    out of date, or something else broke. Of a suite's cases, those that somebody else's library breaks are known:
-    which ones is what the account at the end is for.
+    An expected failure that passes, or that fails at another stage than the card says, is a
+    failure: the card is out of date, or something else broke. Of a suite's cases, those that
+    somebody else's library breaks are known: which ones is what the account at the end is for.
     """
     libraries = upstream(cell.variant)
     if cell.card.suite and libraries and result.status is Status.FAIL:
         seen = " and ".join(f"{name} {version(name)}" for name in libraries)
-        return replace(result, status=Status.KNOWN_FAILURE, reason=f"{result.reason} (made by {seen})")
+        return replace(
+            result, status=Status.KNOWN_FAILURE, reason=f"{result.reason} (made by {seen})"
+        )
     entry = cell.known_failure
     if entry is None or result.status not in (Status.PASS, Status.FAIL):
         return result
     seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
     if result.status is Status.PASS:
-        reason = f"passes, though the card {cell.card.path.name} knows it to fail ({entry.reason}; seen in {seen})"
-        return replace(result, status=Status.FAIL, reason=reason, detail=("Mend: take that entry out of the card.",))
+        reason = (
+            f"passes, though the card {cell.card.path.name} knows it to fail "
+            f"({entry.reason}; seen in {seen})"
+        )
+        return replace(
+            result,
+            status=Status.FAIL,
+            reason=reason,
+            detail=("Mend: take that entry out of the card.",),
+        )
     if result.stage != entry.stage:
-        reason = f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
+        reason = (
+            f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
+        )
         return replace(result, reason=reason)
     return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
 

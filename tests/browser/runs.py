@@ -25,23 +25,37 @@ from tests.unit.results_examples import RUN, cell, full_latency, output, sensiti
 VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16.io32")
 HOSTILE = "</script><img src=x onerror=alert(2)><b>&amp;\u202e#%2B\"'`\n"
 
-_FAITHFUL = "not faithful: output sigmoid_0 departs by 3.1e-02 (relative L2), {} times what ideal float16 does"
+_FAITHFUL = (
+    "not faithful: output sigmoid_0 departs by 3.1e-02 (relative L2), {} times what ideal "
+    "float16 does"
+)
 _REFUSED = (
-    "ONNX Runtime refuses it: Type parameter (T) of Optype (Add) bound to different types in node (/layer.{}/Add)"
+    "ONNX Runtime refuses it: Type parameter (T) of Optype (Add) bound to different types "
+    "in node (/layer.{}/Add)"
 )
 _PLACED = "{} nodes of 331 run on CPUExecutionProvider, and 0 are allowed there"
-CAUSES = ((11, _FAITHFUL, Stage.COMPARE), (6, _REFUSED, Stage.SESSION), (3, _PLACED, Stage.PLACEMENT))
+CAUSES = (
+    (11, _FAITHFUL, Stage.COMPARE),
+    (6, _REFUSED, Stage.SESSION),
+    (3, _PLACED, Stage.PLACEMENT),
+)
 
 
 def passing(models: int, variants: tuple[str, ...] = VARIANTS) -> list[CellResult]:
     """Cells that pass with all their figures."""
     draw = random.Random(7)
-    return [_passing(draw, f"model_{number}", variant) for number in range(models) for variant in variants]
+    return [
+        _passing(draw, f"model_{number}", variant)
+        for number in range(models)
+        for variant in variants
+    ]
 
 
 def _passing(draw: random.Random, model: str, variant: str) -> CellResult:
     size = draw.randint(10**6, 10**8)
-    graph = GraphChange(600, draw.randint(200, 600), size, size // 2 if "fp16" in variant else size, draw.random())
+    graph = GraphChange(
+        600, draw.randint(200, 600), size, size // 2 if "fp16" in variant else size, draw.random()
+    )
     outputs = {f"out_{number}": _output(draw) for number in range(2)}
     return cell(
         variant,
@@ -72,7 +86,11 @@ def _latency(draw: random.Random, variant: str) -> LatencyRecord:
     ratios = tuple(draw.gauss(0, 0.02) for _ in range(16))
     interval = (speedup * 0.98, speedup * 1.02)
     return replace(
-        full_latency(), median_ms=draw.uniform(1, 30), speedup=speedup, speedup_ci95=interval, log_ratios=ratios
+        full_latency(),
+        median_ms=draw.uniform(1, 30),
+        speedup=speedup,
+        speedup_ci95=interval,
+        log_ratios=ratios,
     )
 
 
@@ -98,7 +116,9 @@ def _diagnosis(number: int, path: str) -> Diagnosis:
 
 def _failed(number: int, reason: str, stage: Stage) -> CellResult:
     variant, model = VARIANTS[number % 5 + 1], f"failing_{number // 5}"
-    placement = PlacementRecord("CUDAExecutionProvider", {"CUDAExecutionProvider": 328}, {"NonZero": 3}, 0.99)
+    placement = PlacementRecord(
+        "CUDAExecutionProvider", {"CUDAExecutionProvider": 328}, {"NonZero": 3}, 0.99
+    )
     return cell(
         variant,
         model,
@@ -124,7 +144,9 @@ def large() -> list[CellResult]:
 def hostile() -> list[CellResult]:
     """A cell of each status whose every text is hostile."""
     accuracy = AccuracyRecord(1, {HOSTILE: output(rel_l2=1e-3, floor_rel_l2=1e-6, vacuous=HOSTILE)})
-    placement = PlacementRecord(HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5, arithmetic={HOSTILE: 1}, precision="mixed")
+    placement = PlacementRecord(
+        HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5, arithmetic={HOSTILE: 1}, precision="mixed"
+    )
     return [
         cell(
             f"{HOSTILE}{status}",
@@ -144,15 +166,22 @@ def hostile() -> list[CellResult]:
 
 
 def background(cells: list[CellResult]) -> Background:
-    """Return a past for a run: yesterday all passed, and thirty nights of which one cell's level moved."""
-    yesterday = [replace(each, status=Status.PASS, stage=Stage.DONE, reason=None, detail=()) for each in cells]
+    """Return a past for a run: yesterday all passed, and thirty nights of which one cell's level
+    moved.
+    """
+    yesterday = [
+        replace(each, status=Status.PASS, stage=Stage.DONE, reason=None, detail=())
+        for each in cells
+    ]
     trends = tuple(_trend(place, each) for place, each in enumerate(cells))
     return Background(Results(_night_run(29), tuple(yesterday[1:])), trends)
 
 
 def _night_run(number: int) -> RunInfo:
     started = datetime(2025, 12, 3, 2, 15, tzinfo=UTC) + timedelta(days=number)
-    return replace(RUN, id=f"night{number:02}", started=started.isoformat(), versions={"onnx": "1.22.0"})
+    return replace(
+        RUN, id=f"night{number:02}", started=started.isoformat(), versions={"onnx": "1.22.0"}
+    )
 
 
 def _trend(place: int, cell: CellResult) -> Trend:
@@ -162,6 +191,8 @@ def _trend(place: int, cell: CellResult) -> Trend:
         slower = 1.07 if place == 1 and number >= 18 else 1.0
         value = slower * draw.gauss(1.0, 0.01)
         level = None if number < 3 else 1.0
-        nights.append(Night(_night_run(number), Status.PASS, value, (value * 0.99, value * 1.01), level))
+        nights.append(
+            Night(_night_run(number), Status.PASS, value, (value * 0.99, value * 1.01), level)
+        )
     nights.append(Night(RUN, cell.status, nights[-1].value if cell.latency else None))
     return Trend(cell.id, PINNED, tuple(nights), (18,) if place == 1 else ())

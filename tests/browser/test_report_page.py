@@ -16,12 +16,16 @@ FAILED = "failing_0-optimize-cuda"
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["green", "failing", "hostile"])
-def test_no_view_is_wider_than_the_screen(opened: Opened, name: str, width: int, scheme: str) -> None:
+def test_no_view_is_wider_than_the_screen(
+    opened: Opened, name: str, width: int, scheme: str
+) -> None:
     cells = RUNS[name]
     page = opened(cells, viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for each in cells[-3:]:
-        page.evaluate("id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id))
+        page.evaluate(
+            "id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id)
+        )
         page.wait_for_selector("dialog[open]")
         assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
 
@@ -48,7 +52,13 @@ def test_a_click_on_the_matrix_opens_the_cell_and_escape_returns(opened: Opened)
     assert page.inner_text("#cell-title") == FAILED
     assert f"#cell={quote(FAILED)}" in page.url
     body = page.inner_text("dialog .body")
-    for expected in ("departs by 3.1e-02", f"reports/repro/{FAILED}", "--seed 0", "NonZero", "Graph"):
+    for expected in (
+        "departs by 3.1e-02",
+        f"reports/repro/{FAILED}",
+        "--seed 0",
+        "NonZero",
+        "Graph",
+    ):
         assert expected in body
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog:not([open])", state="attached")
@@ -59,7 +69,11 @@ def test_a_click_on_the_matrix_opens_the_cell_and_escape_returns(opened: Opened)
 def test_the_cause_stands_with_the_failures_and_with_the_cell(opened: Opened) -> None:
     page = opened(RUNS["failing"], f"#cell={quote(FAILED)}")
     cause = page.locator("dialog section", has_text="Cause").first.inner_text()
-    for expected in ("overflows in float16", "/layer.0/Exp (Exp): own error 3.1e-02", "variant fp16(op_block_list"):
+    for expected in (
+        "overflows in float16",
+        "/layer.0/Exp (Exp): own error 3.1e-02",
+        "variant fp16(op_block_list",
+    ):
         assert expected in cause
     page.keyboard.press("Escape")
     assert "overflows in float16" in page.locator(".cause").first.inner_text()
@@ -106,8 +120,12 @@ def test_the_keyboard_reaches_a_cell_and_the_terms(opened: Opened) -> None:
 def test_hostile_names_stay_text(opened: Opened) -> None:
     page = opened(RUNS["hostile"])
     for each in RUNS["hostile"]:
-        page.evaluate("id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id))
-        page.wait_for_function("id => document.querySelector('#cell-title').textContent === id", arg=printable(each.id))
+        page.evaluate(
+            "id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id)
+        )
+        page.wait_for_function(
+            "id => document.querySelector('#cell-title').textContent === id", arg=printable(each.id)
+        )
         assert page.locator("img, dialog b").count() == 0
     assert page.locator("script").count() == 2
 
@@ -135,11 +153,27 @@ QUESTIONS = {
     "what to ship": ([], "#ship", "onnx-harness transform model_0.onnx"),
     "why did it fail": ([".heat td.fail a"], "dialog", "not faithful: output sigmoid_0 departs"),
     "which node": ([".heat td.fail a"], "dialog", "/layer.0/Exp (Exp): own error 3.1e-02"),
-    "since when": ([".heat td.fail a"], "dialog", "fails since 2026-01-02 03:04 (1 run); before, on 2026-01-01"),
-    "is the machine to blame": ([".heat td.fail a"], "dialog", "What differs: onnx: 1.22.0 → 1.23.2"),
-    "what would pass": ([".heat td.fail a"], "dialog", "variant fp16(op_block_list=['Exp']) passes"),
+    "since when": (
+        [".heat td.fail a"],
+        "dialog",
+        "fails since 2026-01-02 03:04 (1 run); before, on 2026-01-01",
+    ),
+    "is the machine to blame": (
+        [".heat td.fail a"],
+        "dialog",
+        "What differs: onnx: 1.22.0 → 1.23.2",
+    ),
+    "what would pass": (
+        [".heat td.fail a"],
+        "dialog",
+        "variant fp16(op_block_list=['Exp']) passes",
+    ),
     "where did it run": ([".heat td.fail a"], "dialog", "328 on CUDAExecutionProvider"),
-    "how to run it again": ([".heat td.fail a", "dialog .copy"], "dialog", "pytest models/failing_0.model.toml"),
+    "how to run it again": (
+        [".heat td.fail a", "dialog .copy"],
+        "dialog",
+        "pytest models/failing_0.model.toml",
+    ),
 }
 """A stranger's questions: what is clicked, where the answer stands, and what it says."""
 
@@ -167,7 +201,9 @@ def test_the_nights_are_drawn_and_their_cell_shows_them(opened: Opened) -> None:
     ("name", "view", "place"),
     [("green", "", "#plots"), ("green", "", "#nights"), ("hostile", "first", "dialog")],
 )
-def test_any_plot_is_saved_as_a_picture_of_its_own(opened: Opened, name: str, view: str, place: str) -> None:
+def test_any_plot_is_saved_as_a_picture_of_its_own(
+    opened: Opened, name: str, view: str, place: str
+) -> None:
     cells = RUNS[name]
     page = opened(cells, f"#cell={quote(printable(cells[0].id), safe='')}" if view else "")
     with page.expect_download() as saved:

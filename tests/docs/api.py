@@ -71,7 +71,11 @@ def _described(module: str, name: str, value: Callable[..., Any]) -> str:
             *_sections(inner),
         ]
     else:
-        methods = [_method(method, vars(value)[method]) for method in vars(value) if _is_method(value, method)]
+        methods = [
+            _method(method, vars(value)[method])
+            for method in vars(value)
+            if _is_method(value, method)
+        ]
         parts = [f"### `{module}.{name}`", doc.prose, *_sections(doc), *methods]
     return "\n\n".join(part for part in parts if part)
 
@@ -109,7 +113,11 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 def _named(annotation: Any) -> str:
     """Return an annotation as it is written in the code."""
-    return annotation if isinstance(annotation, str) else str(getattr(annotation, "__name__", annotation))
+    return (
+        annotation
+        if isinstance(annotation, str)
+        else str(getattr(annotation, "__name__", annotation))
+    )
 
 
 def _sections(doc: docstrings.Doc) -> list[str]:
@@ -117,5 +125,8 @@ def _sections(doc: docstrings.Doc) -> list[str]:
 
 
 def _section(heading: str, entries: Any) -> str:
-    lines = [f"- {code(name)}: {meaning}" if name else f"- {meaning}" for name, meaning in entries.items()]
+    lines = [
+        f"- {code(name)}: {meaning}" if name else f"- {meaning}"
+        for name, meaning in entries.items()
+    ]
     return f"**{heading}**\n\n" + "\n".join(lines)

@@ -35,10 +35,18 @@ def card_keys() -> str:
 
 
 def _card_table(described: Table) -> str:
-    heading = code(described.heading) if described.heading.startswith("[") else described.heading.capitalize()
+    heading = (
+        code(described.heading)
+        if described.heading.startswith("[")
+        else described.heading.capitalize()
+    )
     parts = [f"### {heading}", described.meaning]
     if described.keys:
-        parts.append(table(("key", "value", "meaning", "default"), [_card_row(key) for key in described.keys]))
+        parts.append(
+            table(
+                ("key", "value", "meaning", "default"), [_card_row(key) for key in described.keys]
+            )
+        )
     return "\n\n".join(parts)
 
 
@@ -66,7 +74,11 @@ def _members(group: str) -> str:
     if group == "all":
         return "all of the above, every step by itself, and the project's own variants"
     names = [name for name, transform in transforms.registry().items() if group in transform.groups]
-    return codes(names) if len(names) <= _SHOWN_FORMS else f"{codes(names[:2])} … ({len(names)} in all)"
+    return (
+        codes(names)
+        if len(names) <= _SHOWN_FORMS
+        else f"{codes(names[:2])} … ({len(names)} in all)"
+    )
 
 
 def variants() -> str:
@@ -92,13 +104,16 @@ def _transform(transform: Transform) -> str:
     parts = [heading, _sentence(transform.summary)]
     if shared:
         parts.append("NAME is one of " + codes([form.partition(".")[2] for form in forms]) + ".")
-    presets = [f"{code(form)}: {_presets(preset)}" for form, preset in transform.forms.items() if preset]
+    presets = [
+        f"{code(form)}: {_presets(preset)}" for form, preset in transform.forms.items() if preset
+    ]
     if presets and not shared:
         parts.append("Presets: " + "; ".join(presets) + ".")
     parts.append(_facts(transform))
     if transform.options:
         rows = [
-            (code(name), _WRITTEN[kind], *option_words(transform, name)) for name, kind in transform.options.items()
+            (code(name), _WRITTEN[kind], *option_words(transform, name))
+            for name, kind in transform.options.items()
         ]
         parts.append(table(("option", "value", "meaning", "default"), rows))
     return "\n\n".join(parts)
@@ -124,7 +139,9 @@ def _facts(transform: Transform) -> str:
 def option_words(transform: Transform, name: str) -> tuple[str, str]:
     """Return the meaning of an option, and its default, from the functions that take it."""
     functions = [transform.apply, _EXPLAINED_BY.get(transform.apply.__module__, transform.apply)]
-    meanings = [docstrings.read(function).entries.get("Args", {}).get(name, "") for function in functions]
+    meanings = [
+        docstrings.read(function).entries.get("Args", {}).get(name, "") for function in functions
+    ]
     meaning = next((words for words in meanings if words and not words.startswith("as ")), "")
     for function in functions:
         parameter = inspect.signature(function).parameters.get(name)
@@ -147,7 +164,9 @@ def settings() -> str:
     """Return a table of the settings: options of pytest, keys of pyproject.toml."""
     meanings = docstrings.read(Settings).entries["Attributes"]
     defaults = Settings()
-    rows = [_setting(option, meanings[key], getattr(defaults, key)) for key, option in OPTIONS.items()]
+    rows = [
+        _setting(option, meanings[key], getattr(defaults, key)) for key, option in OPTIONS.items()
+    ]
     return table(("pytest", "pyproject.toml", "meaning", "default"), rows)
 
 
@@ -193,7 +212,9 @@ def _is_own(name: str) -> bool:
 def fields_of(declaration: type) -> str:
     """Return a table of the fields of a dataclass."""
     meanings = docstrings.read(declaration).entries["Attributes"]
-    return table(("field", "meaning"), [(code(name), meaning) for name, meaning in meanings.items()])
+    return table(
+        ("field", "meaning"), [(code(name), meaning) for name, meaning in meanings.items()]
+    )
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {

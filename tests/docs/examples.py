@@ -16,7 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARKED = re.compile(r"<!-- runnable -->\n```(?P<language>\w+)\n(?P<body>.*?)^```", re.DOTALL | re.MULTILINE)
+_MARKED = re.compile(
+    r"<!-- runnable -->\n```(?P<language>\w+)\n(?P<body>.*?)^```", re.DOTALL | re.MULTILINE
+)
 _TOOLS = {
     "pytest": ["-m", "pytest", "-p", "no:cacheprovider", "--no-header"],
     "onnx-harness": ["-m", "onnx_harness"],
@@ -43,8 +45,16 @@ def run(example: Example, folder: Path) -> list[str]:
     """Run an example in a folder, and return a sentence for each thing that isn't as the page says."""
     if example.language == "python":
         ended = _run(["-c", example.body], folder)
-        return [] if ended.returncode == 0 else [f"the script ends with {ended.returncode}:\n{ended.stderr}"]
-    return [problem for command, expected in _commands(example.body) for problem in _try(command, expected, folder)]
+        return (
+            []
+            if ended.returncode == 0
+            else [f"the script ends with {ended.returncode}:\n{ended.stderr}"]
+        )
+    return [
+        problem
+        for command, expected in _commands(example.body)
+        for problem in _try(command, expected, folder)
+    ]
 
 
 def _try(command: str, expected: str, folder: Path) -> list[str]:
@@ -67,7 +77,10 @@ def _commands(body: str) -> list[tuple[str, str]]:
 
 
 def agrees(printed: str, expected: str) -> bool:
-    """Return whether a text is the expected one; ``...`` stands for any text, and blanks don't count."""
+    """Return whether a text is the expected one.
+
+    ``...`` stands for any text, and blanks don't count.
+    """
     words = [re.escape(" ".join(part.split())) for part in expected.split("...")]
     pattern = ".*".join(words)
     return re.fullmatch(pattern, " ".join(printed.split())) is not None or not expected.strip()

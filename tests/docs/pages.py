@@ -37,7 +37,9 @@ def rendered(text: str) -> str:
     Raises:
         KeyError: there is no such block.
     """
-    return _BLOCK.sub(lambda match: f"{match['begin']}\n{BLOCKS[match['name']]()}\n\n{match['end']}", text)
+    return _BLOCK.sub(
+        lambda match: f"{match['begin']}\n{BLOCKS[match['name']]()}\n\n{match['end']}", text
+    )
 
 
 def stale(root: Path = ROOT) -> list[Path]:

@@ -1,7 +1,8 @@
 """Planted faults: each is caught, by the check that is there for it, and by no other.
 
-A test that only asks whether a fault is caught would still pass if its check were dead and another happened to
-notice. So each fault is compared twice: as it is, and with its check taken out, when nothing else may notice.
+A test that only asks whether a fault is caught would still pass if its check were dead and another
+happened to notice. So each fault is compared twice: as it is, and with its check taken out, when
+nothing else may notice.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
     "a removed Relu": ("check_elements", lambda: with_output(y=X @ WEIGHT + BIAS)),
     "another class": ("check_elements", lambda: with_output(label=np.array([3, 2]))),
     "another word": ("check_elements", lambda: with_output(word=np.array(["a", "c"], object))),
-    "another score in a map": ("check_elements", lambda: with_output(probs=[{"cat": 0.3, "dog": 0.75}])),
+    "another score in a "
+    "map": ("check_elements", lambda: with_output(probs=[{"cat": 0.3, "dog": 0.75}])),
     "a NaN": ("check_nonfinite", with_nan),
     "minus infinity become the lowest float": (
         "check_nonfinite", lambda: with_output(mask=np.array([-3.4028235e38, 0, 1], np.float32)),
@@ -80,7 +82,8 @@ FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
     "a squeezed dimension": ("check_shape", lambda: with_output(y=layer().reshape(1, 4, 6))),
     "a shorter output": ("check_shape", lambda: with_output(y=layer()[:3])),
     "another dtype": ("check_dtype", lambda: with_output(y=layer().astype(np.float64))),
-    "float16 nobody asked for": ("check_dtype", lambda: with_output(boxes=[EIGHTHS.astype(np.float16), EIGHTHS[:2]])),
+    "float16 nobody asked "
+    "for": ("check_dtype", lambda: with_output(boxes=[EIGHTHS.astype(np.float16), EIGHTHS[:2]])),
     "a missing output": ("check_names", lambda: without("label")),
     "a new output": ("check_names", lambda: with_output(more=X)),
     "a renamed output": ("check_names", lambda: {**without("label"), "label_2": healthy()["label"]}),
@@ -94,7 +97,9 @@ FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
 def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subject.Comparison:
     tolerance = choose(precision, None, None)
     sets = [healthy(), candidate]
-    return subject.compare([healthy()] * 2, sets, lambda _: tolerance, set_names=["the first", "the second"])
+    return subject.compare(
+        [healthy()] * 2, sets, lambda _: tolerance, set_names=["the first", "the second"]
+    )
 
 
 def take_out(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
@@ -109,11 +114,15 @@ def test_nothing_is_found_where_nothing_is_planted() -> None:
 def test_a_planted_fault_is_caught_where_it_is(fault: str) -> None:
     comparison = compare(FAULTS[fault][1]())
     assert not comparison.passed
-    assert {failure.input_set for failure in comparison.failures} == {"input set 2 of 2 (the second)"}
+    assert {failure.input_set for failure in comparison.failures} == {
+        "input set 2 of 2 (the second)"
+    }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_its_check_a_planted_fault_goes_unseen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_check_a_planted_fault_goes_unseen(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check, plant = FAULTS[fault]
     candidate = plant()
     if fault == "a shorter output":
@@ -123,7 +132,9 @@ def test_without_its_check_a_planted_fault_goes_unseen(fault: str, monkeypatch: 
     assert compare(candidate).passed
 
 
-def test_noise_beyond_what_was_asked_is_caught_by_its_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_beyond_what_was_asked_is_caught_by_its_check_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     candidate = with_output(y=layer(WEIGHT + np.float32(0.5)))
     assert [failure.check for failure in compare(candidate, Precision.INT8).failures] == ["sqnr"]
     take_out(monkeypatch, "check_sqnr")
@@ -137,7 +148,9 @@ TASK_BOUNDS: dict[str, tuple[str, ToleranceSpec]] = {
 
 
 @pytest.mark.parametrize("fault", TASK_BOUNDS)
-def test_a_tasks_own_bound_is_caught_by_its_check_alone(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tasks_own_bound_is_caught_by_its_check_alone(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check, spec = TASK_BOUNDS[fault]
     tolerance = choose(Precision.FP32, spec, None)
 
@@ -156,11 +169,15 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     y = layer()
-    moved = y * np.float32(1 + 5e-5)  # half of the default rtol, hundreds of units in the last place
+    moved = y * np.float32(
+        1 + 5e-5
+    )  # half of the default rtol, hundreds of units in the last place
     tolerance = choose(Precision.FP32, None, None)
 
     def compared(yardstick: Yardstick | None) -> subject.Comparison:
-        return subject.compare([{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick)
+        return subject.compare(
+            [{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
+        )
 
     assert compared(None).passed
     quiet = Yardstick(Noise(({"y": gap_of(y, np.nextafter(y, np.float32(9)))},)))
@@ -171,7 +188,9 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
     assert compared(quiet).passed
 
 
-def test_another_choice_within_every_bound_is_caught_by_its_check_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_choice_within_every_bound_is_caught_by_its_check_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scores = np.tile(np.array([0.5 + 2e-3, 0.5 - 2e-3], np.float32), (200, 1))
     swapped = scores.copy()
     swapped[:4] = scores[:4, ::-1]  # 2% of rows, by less than float16's bound
@@ -180,7 +199,9 @@ def test_another_choice_within_every_bound_is_caught_by_its_check_alone(monkeypa
     yardstick = Yardstick(ideal, ideal, ideal, "float16")
 
     def compared(y: Any) -> subject.Comparison:
-        return subject.compare([{"y": scores}], [{"y": y}], lambda _: tolerance, set_names=["one"], yardstick=yardstick)
+        return subject.compare(
+            [{"y": scores}], [{"y": y}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
+        )
 
     assert [failure.check for failure in compared(swapped).failures] == ["agreement"]
     assert "chooses otherwise along axis 1 in 4 of 200 rows" in str(compared(swapped).reason())
@@ -206,5 +227,7 @@ def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(share:
     candidate = y.copy()
     candidate[at] -= share * 0.999999 * (1e-4 + 1e-5) * abs(y[at])
     tolerance = choose(Precision.FP32, None, None)
-    comparison = subject.compare([{"y": y}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
+    comparison = subject.compare(
+        [{"y": y}], [{"y": candidate}], lambda _: tolerance, set_names=["one"]
+    )
     assert comparison.passed == (share == 1.0)

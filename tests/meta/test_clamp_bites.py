@@ -40,7 +40,10 @@ def truncates(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
     up = np.abs(right.array).astype(np.float64) > np.maximum(np.abs(doubles(array)), low)
     return with_array(
-        right, np.where(up & np.isfinite(right.array), np.nextafter(right.array, np.float16(0)), right.array)
+        right,
+        np.where(
+            up & np.isfinite(right.array), np.nextafter(right.array, np.float16(0)), right.array
+        ),
     )
 
 
@@ -72,7 +75,9 @@ def forgets_the_sign_of_zero(array: Floats, low: float, high: float) -> Clamped:
 
 def raises_zero(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    return with_array(right, np.where(right.array == 0, np.copysign(np.float16(low), right.array), right.array))
+    return with_array(
+        right, np.where(right.array == 0, np.copysign(np.float16(low), right.array), right.array)
+    )
 
 
 def flushes_subnormals(array: Floats, low: float, high: float) -> Clamped:
@@ -97,14 +102,24 @@ def knows_only_the_default_limits(array: Floats, _low: float, _high: float) -> C
 
 def is_a_step_low_above_one(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    odd = (np.abs(right.array) >= 1) & np.isfinite(right.array) & (right.array.view(np.uint16) % 2 == 1)
-    return with_array(right, np.where(odd, -np.nextafter(-right.array, np.float16(np.inf)), right.array))
+    odd = (
+        (np.abs(right.array) >= 1)
+        & np.isfinite(right.array)
+        & (right.array.view(np.uint16) % 2 == 1)
+    )
+    return with_array(
+        right, np.where(odd, -np.nextafter(-right.array, np.float16(np.inf)), right.array)
+    )
 
 
 def turns_neighbours_round(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    inside = (np.abs(right.array) > 2 * np.float16(low)) & (np.abs(right.array) < np.float16(high) / 2)
-    return with_array(right, np.where(inside, (right.array.view(np.uint16) ^ 1).view(np.float16), right.array))
+    inside = (np.abs(right.array) > 2 * np.float16(low)) & (
+        np.abs(right.array) < np.float16(high) / 2
+    )
+    return with_array(
+        right, np.where(inside, (right.array.view(np.uint16) ^ 1).view(np.float16), right.array)
+    )
 
 
 def is_flat(array: Floats, low: float, high: float) -> Clamped:
@@ -119,7 +134,9 @@ def is_always_in_c_order(array: Floats, low: float, high: float) -> Clamped:
 
 def leaves_gaps(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    return with_array(right, np.repeat(right.array, 2, axis=-1)[..., ::2] if array.ndim else right.array)
+    return with_array(
+        right, np.repeat(right.array, 2, axis=-1)[..., ::2] if array.ndim else right.array
+    )
 
 
 def writes_to_its_input(array: Floats, low: float, high: float) -> Clamped:
@@ -137,7 +154,11 @@ def makes_its_input_read_only(array: Floats, low: float, high: float) -> Clamped
 def gives_float16_back_as_it_is(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
     same: Any = array
-    return with_array(right, same) if array.dtype == np.float16 and not right.raised + right.lowered else right
+    return (
+        with_array(right, same)
+        if array.dtype == np.float16 and not right.raised + right.lowered
+        else right
+    )
 
 
 def counts_zero_as_raised(array: Floats, low: float, high: float) -> Clamped:
@@ -147,12 +168,16 @@ def counts_zero_as_raised(array: Floats, low: float, high: float) -> Clamped:
 
 def counts_infinity_as_lowered(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    return dataclasses.replace(right, lowered=right.lowered + int(np.count_nonzero(np.isinf(right.array))))
+    return dataclasses.replace(
+        right, lowered=right.lowered + int(np.count_nonzero(np.isinf(right.array)))
+    )
 
 
 def counts_the_limit_itself(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    return dataclasses.replace(right, lowered=int(np.count_nonzero(np.isfinite(array) & (np.abs(array) >= high))))
+    return dataclasses.replace(
+        right, lowered=int(np.count_nonzero(np.isfinite(array) & (np.abs(array) >= high)))
+    )
 
 
 def gives_the_limit_for_the_largest(array: Floats, low: float, high: float) -> Clamped:
@@ -177,7 +202,11 @@ SEEN_BY: dict[Clamp, tuple[Law, ...]] = {
     flushes_subnormals: (*DEFINITION, laws.only_zero_becomes_zero, laws.half_a_step_away_at_most),
     lowers_infinity: (*DEFINITION, laws.finite_stays_finite_and_nan_stays_nan),
     makes_a_number_of_nan: (*DEFINITION, laws.finite_stays_finite_and_nan_stays_nan),
-    knows_only_the_default_limits: (*DEFINITION, laws.limits_hold, laws.every_clamped_value_is_counted),
+    knows_only_the_default_limits: (
+        *DEFINITION,
+        laws.limits_hold,
+        laws.every_clamped_value_is_counted,
+    ),
     is_a_step_low_above_one: (*DEFINITION, laws.half_a_step_away_at_most),
     turns_neighbours_round: (*DEFINITION, laws.order_is_kept, laws.twice_is_once),
     is_flat: (laws.shape_and_layout_are_kept,),

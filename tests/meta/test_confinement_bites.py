@@ -1,4 +1,7 @@
-"""A worker has no network, and a limit on files; one whose answers are forged is a crash, and runs nothing."""
+"""A worker has no network, and a limit on files.
+
+One whose answers are forged is a crash, and runs nothing.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,9 @@ def test_a_worker_writes_no_file_beyond_the_limit(worker: Worker, tmp_path: Path
     assert worker.call(write_large, str(tmp_path / "large")) == "File too large"
 
 
-def test_a_forged_answer_is_a_crash_and_nothing_of_it_is_run(worker: Worker, tmp_path: Path) -> None:
+def test_a_forged_answer_is_a_crash_and_nothing_of_it_is_run(
+    worker: Worker, tmp_path: Path
+) -> None:
     with pytest.raises(WorkerCrashed, match="answer"):
         worker.call(forge, str(tmp_path / "owned"))
     assert list(tmp_path.iterdir()) == []

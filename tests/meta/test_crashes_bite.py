@@ -1,7 +1,7 @@
 """An input set that ends the process is named, and what the other sets say is still said.
 
-The transforms come from another distribution. They mark the model, and in a worker ONNX Runtime's ``run`` dies of what
-the mark says: of an empty tensor, or of one that is all zeros.
+The transforms come from another distribution. They mark the model, and in a worker ONNX Runtime's
+``run`` dies of what the mark says: of an empty tensor, or of one that is all zeros.
 """
 
 from __future__ import annotations
@@ -101,9 +101,15 @@ def cell(folder: Path, variant: str) -> Cell:
     return Cell(card_for(folder / "lin.onnx"), parse_variant(variant), "cpu")
 
 
-def test_a_crash_on_an_unusual_set_is_a_failure_that_names_it_and_tells_of_the_others(judge: Judge) -> None:
+def test_a_crash_on_an_unusual_set_is_a_failure_that_names_it_and_tells_of_the_others(
+    judge: Judge,
+) -> None:
     result = judge("deadly")
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.RUN, Symptom.CRASH), result.reason
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.RUN,
+        Symptom.CRASH,
+    ), result.reason
     reason = str(result.reason)
     assert "on unusual inputs alone, on input set " in reason
     assert "with nothing in it (n = 0)" in reason
@@ -115,8 +121,14 @@ def test_a_crash_on_an_unusual_set_is_a_failure_that_names_it_and_tells_of_the_o
 
 def test_a_fault_on_the_usual_sets_is_not_hidden_by_a_crash_on_an_unusual_one(judge: Judge) -> None:
     result = judge("deadly(wrong=True)")
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.WRONG_VALUES)
-    assert any("with nothing in it (n = 0)" in note and "SIGSEGV" in note for note in result.notes), result.notes
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        Symptom.WRONG_VALUES,
+    )
+    assert any(
+        "with nothing in it (n = 0)" in note and "SIGSEGV" in note for note in result.notes
+    ), result.notes
 
 
 def test_of_a_narrower_type_a_crash_on_an_unusual_set_is_a_remark(judge: Judge) -> None:
@@ -127,8 +139,13 @@ def test_of_a_narrower_type_a_crash_on_an_unusual_set_is_a_remark(judge: Judge) 
     assert note.endswith("a narrower type needn't be usable on unusual inputs")
 
 
-def test_what_the_untouched_model_dies_of_too_is_a_remark(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime dies of the untouched model where it is optimized, as in the cell. The reference isn't."""
+def test_what_the_untouched_model_dies_of_too_is_a_remark(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime dies of the untouched model where it is optimized, as in the cell.
+
+    The reference isn't.
+    """
     monkeypatch.setenv("DIES_OPTIMIZED_OF", "zeros")
     for variant in ("original", "deadly(of='zeros')"):
         result = judge(variant)
@@ -144,12 +161,16 @@ def test_a_crash_on_a_usual_set_names_it(judge: Judge) -> None:
     assert str(result.reason).startswith("during run, on input set 1 (set 0 (seed 0")
 
 
-def test_what_is_kept_has_the_set_that_crashed(runner: Runner, judge: Judge, tmp_path: Path) -> None:
+def test_what_is_kept_has_the_set_that_crashed(
+    runner: Runner, judge: Judge, tmp_path: Path
+) -> None:
     result = judge("deadly")
     repro.settle(runner, cell(tmp_path, "deadly"), result)
     folder = tmp_path / "reports" / repro.FOLDER / result.id
     assert [each.name for each in folder.glob("test_data_set_*")] == ["test_data_set_0"]
-    shown = subprocess.run([sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+    )
     assert "with nothing in it (n = 0)" in shown.stdout  # the real ONNX Runtime survives it
     assert "test_data_set_0" in shown.stdout
 
@@ -161,13 +182,18 @@ def test_unusual_inputs_that_the_untouched_model_dies_of_are_named_and_the_other
     result = judge("original")
     assert result.status is Status.PASS, result
     assert result.notes == (
-        "not fed unusual inputs with nothing in it (n = 0): ONNX Runtime dies of them with the untouched model itself",
+        (
+            "not fed unusual inputs with nothing in it (n = 0): ONNX Runtime dies of them with the "
+            "untouched model itself"
+        ),
     )
     assert result.accuracy is not None
     assert result.accuracy.input_sets > 8
 
 
-def test_without_judging_again_the_other_sets_say_nothing(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_judging_again_the_other_sets_say_nothing(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("onnx_harness.run.runner.MOST_DEATHS", 0)
     result = judge("deadly(wrong=True)")
     assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.RUN, None)

@@ -40,12 +40,17 @@ def encoder(cities: list[str]) -> onnx.ModelProto:
 
 
 def labels(values: list[float]) -> onnx.ModelProto:
-    node = helper.make_node("LabelEncoder", ["k"], ["y"], domain=ML, keys_strings=CITIES, values_floats=values)
+    node = helper.make_node(
+        "LabelEncoder", ["k"], ["y"], domain=ML, keys_strings=CITIES, values_floats=values
+    )
     return words([node], {"k": (TensorProto.STRING, ["n", 1])}, 1)
 
 
 def imputer(number: float) -> onnx.ModelProto:
-    settings: dict[str, Any] = {"imputed_value_floats": [1.0, 2.0, number], "replaced_value_float": float("nan")}
+    settings: dict[str, Any] = {
+        "imputed_value_floats": [1.0, 2.0, number],
+        "replaced_value_float": float("nan"),
+    }
     node = helper.make_node("Imputer", ["x"], ["y"], domain=ML, **settings)
     return words([node], {"x": (TensorProto.FLOAT, ["n", 3])}, 3)
 
@@ -54,33 +59,44 @@ def buckets(last: float) -> onnx.ModelProto:
     """A column's bucket: more bounds than a set of a few rows has elements."""
     return text_model(
         "(float[n,1] x) => (int64[n] y) { b = Constant <value_floats = [1.0, 10.0, 100.0, 1000.0, "
-        f"{last}]> () a = Constant <value_ints = [1]> () c = GreaterOrEqual (x, b) i = Cast <to = 7> (c) "
+        f"{last}]> () a = Constant <value_ints = [1]> () c = GreaterOrEqual (x, b) i = Cast <to = "
+        f"7> (c) "
         "y = ReduceSum <keepdims = 0> (i, a) }"
     )
 
 
 def suppression(overlap: float) -> onnx.ModelProto:
     return text_model(
-        "(float[1,20,4] b, float[1,1,20] s) => (int64[n,3] y) { m = Constant <value_ints = [20]> () "
+        "(float[1,20,4] b, float[1,1,20] s) => (int64[n,3] y) { m = Constant <value_ints = [20]> "
+        "() "
         f"o = Constant <value_floats = [{overlap}]> () y = NonMaxSuppression (b, s, m, o) }}"
     )
 
 
 def split(model: onnx.ModelProto, at: int) -> np.float32:
-    values = next(entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values")
+    values = next(
+        entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values"
+    )
     return np.float32(values[at])
 
 
-UNSEEN = ["a threshold one unit in the last place up", "a threshold one unit in the last place down"]
+UNSEEN = [
+    "a threshold one unit in the last place up",
+    "a threshold one unit in the last place down",
+]
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 MISTAKES = {
     "a threshold one unit in the last place up": (
         FOREST,
-        set_attribute(FOREST, "nodes_values", 0, float(np.nextafter(split(FOREST, 0), np.float32(np.inf)))),
+        set_attribute(
+            FOREST, "nodes_values", 0, float(np.nextafter(split(FOREST, 0), np.float32(np.inf)))
+        ),
     ),
     "a threshold one unit in the last place down": (
         FOREST,
-        set_attribute(FOREST, "nodes_values", 2, float(np.nextafter(split(FOREST, 2), np.float32(-np.inf)))),
+        set_attribute(
+            FOREST, "nodes_values", 2, float(np.nextafter(split(FOREST, 2), np.float32(-np.inf)))
+        ),
     ),
     "less for at most": (FOREST, set_attribute(FOREST, "nodes_modes", 1, b"BRANCH_LT")),
     "a leaf": (FOREST, set_attribute(FOREST, "target_weights", 15, 9.0)),
@@ -92,7 +108,9 @@ MISTAKES = {
 }
 
 
-def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto, wrong: onnx.ModelProto) -> CellResult:
+def judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto, wrong: onnx.ModelProto
+) -> CellResult:
     """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
     planted = Transform("a planted fault", lambda _: wrong, {"planted": {}})
     monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
@@ -102,7 +120,9 @@ def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_caught_and_a_copy_is_not(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_caught_and_a_copy_is_not(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right, wrong = MISTAKES[name]
     assert judged(tmp_path / "copy", monkeypatch, right, right).status is Status.PASS
     assert judged(tmp_path / "wrong", monkeypatch, right, wrong).status is Status.FAIL
@@ -132,7 +152,9 @@ def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_side_of_a_comparison_that_no_input_reaches_is_remarked_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "(float[n,4] x) => (float[n,4] y) { s = Sigmoid(x) b = Greater(s, far) y = Where(b, s, x) }"
+    text = (
+        "(float[n,4] x) => (float[n,4] y) { s = Sigmoid(x) b = Greater(s, far) y = Where(b, s, x) }"
+    )
     far = text_model(text)
     far.graph.initializer.append(numpy_helper.from_array(np.array(2.0, np.float32), "far"))
     outcome = judged(tmp_path / "far", monkeypatch, far, far)
@@ -141,4 +163,6 @@ def test_a_side_of_a_comparison_that_no_input_reaches_is_remarked_on(
     assert "the inputs reach 1 of 2 sides of comparisons" in outcome.notes
     near = text_model(text)
     near.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "far"))
-    assert not any("sides" in note for note in judged(tmp_path / "near", monkeypatch, near, near).notes)
+    assert not any(
+        "sides" in note for note in judged(tmp_path / "near", monkeypatch, near, near).notes
+    )

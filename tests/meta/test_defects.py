@@ -1,4 +1,7 @@
-"""Each known defect of a released library is called a failure, where it happens; without it, all is well."""
+"""Each known defect of a released library is called a failure, where it happens.
+
+Without it, all is well.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,12 @@ def runner() -> Iterator[Runner]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_the_variant_that_shows_the_defect_fails_at_its_stage(case: dict[str, str], runner: Runner) -> None:
-    assert version(case["library"]) == SEEN_IN[case["library"]], "see whether the defect is still there"
+def test_the_variant_that_shows_the_defect_fails_at_its_stage(
+    case: dict[str, str], runner: Runner
+) -> None:
+    assert version(case["library"]) == SEEN_IN[case["library"]], (
+        "see whether the defect is still there"
+    )
     card = card_for(FOLDER / f"{case['name']}.onnx")
 
     result = runner.judge(Cell(card, parse_variant(case["variant"]), "cpu"))

@@ -38,7 +38,9 @@ def test_a_link_that_leads_nowhere(link: str, why: str, tmp_path: Path) -> None:
 
 
 def test_links_that_lead_somewhere_and_links_in_code(tmp_path: Path) -> None:
-    text = "[a](#known-heading) [b](page.md) [c](https://x.org/y) `[d](no.md)`\n\n```\n[e](no.md)\n```"
+    text = (
+        "[a](#known-heading) [b](page.md) [c](https://x.org/y) `[d](no.md)`\n\n```\n[e](no.md)\n```"
+    )
     page = docs_page(tmp_path, text)
     assert links.problems(page, page.parent) == []
 
@@ -49,7 +51,9 @@ def test_a_heading_whose_anchors_differ_is_no_target(tmp_path: Path) -> None:
 
 
 def test_a_stale_block(tmp_path: Path) -> None:
-    page = docs_page(tmp_path, "<!-- generated: generators -->\nold words\n<!-- end of generated -->")
+    page = docs_page(
+        tmp_path, "<!-- generated: generators -->\nold words\n<!-- end of generated -->"
+    )
     assert stale(tmp_path) == [page]
     page.write_text(rendered(page.read_text("utf-8")), "utf-8")
     assert stale(tmp_path) == []
@@ -92,5 +96,7 @@ def test_an_example_that_does_not_run(language: str, body: str, why: str, tmp_pa
         ("a.c", "abc", False),
     ],
 )
-def test_what_is_printed_is_compared_as_in_a_doctest(printed: str, expected: str, same: bool) -> None:
+def test_what_is_printed_is_compared_as_in_a_doctest(
+    printed: str, expected: str, same: bool
+) -> None:
     assert examples.agrees(printed, expected) is same

@@ -1,4 +1,6 @@
-"""The experiment's table, replayed from made-up recordings: it says NO, and it says when it can't say."""
+"""The experiment's table, replayed from made-up recordings: it says NO, and it says when it can't
+say.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def fill(
     drift: float = 0.0,
     noise: float = 0.05,
 ) -> None:
-    """Trials of one iteration a pair, with their confirmations; ``drift`` is how much the machine's speed varies
+    """Trials of one iteration a pair, with their confirmations.
+
+    ``drift`` is how much the machine's speed varies
     between them, ``noise`` how much within.
     """
     rng = np.random.default_rng(seed)
@@ -35,7 +39,10 @@ def fill(
         for confirming, pairs in ((False, 16), (True, 32)):
             baselines = 2e6 * np.exp(rng.normal(rng.normal(0, drift), noise, pairs))
             variants = baselines * np.exp(rng.normal(math.log1p(slowdown), 0.01, pairs))
-            taken = [[[int(baseline), int(variant)]] for baseline, variant in zip(baselines, variants, strict=True)]
+            taken = [
+                [[int(baseline), int(variant)]]
+                for baseline, variant in zip(baselines, variants, strict=True)
+            ]
             model = models[trial % len(models)]
             recordings.add(Measured(row, model, trial, confirming, taken, 2.0, 0, 0, host()))
 
@@ -67,7 +74,9 @@ def test_false_alarms_and_misses_are_said_to_be(recordings: Recordings) -> None:
     fill(recordings, "aa", 70, 0.04)  # a harness that favours one side
     fill(recordings, "work 5%", 20, 0.01, seed=1)  # work that isn't what it's said to be
     found = lines(recordings)
-    for what in ("A/A: FAIL (7 models)", "A/A resampled: FAIL", "work of 5% caught", "95% interval, A/A: coverage",
+    for what in ("A/A: FAIL (7 models)", ("A/A resampled: "
+                                         "FAIL"), "work of 5% caught", ("95% interval, A/A: "
+                                                                       "coverage"),
                  "95% interval, A/A: bias"):  # fmt: skip
         assert found[what].endswith("NO"), what
 
@@ -75,7 +84,12 @@ def test_false_alarms_and_misses_are_said_to_be(recordings: Recordings) -> None:
 @pytest.mark.parametrize(
     ("drift", "equals", "slower", "said"),
     [
-        (0.2, 0.0, 0.05, "yes"),  # a machine that changes its speed between runs: others call it a slowdown
+        (
+            0.2,
+            0.0,
+            0.05,
+            "yes",
+        ),  # a machine that changes its speed between runs: others call it a slowdown
         (0.0, 0.0, 0.05, "NO"),  # one that doesn't: they are hardly wrong
         (0.2, 0.04, 0.05, "NO"),  # false alarms of ours
         (0.2, 0.0, 0.0, "NO"),  # a slowdown that we don't see
@@ -135,7 +149,9 @@ def test_what_was_interrupted_goes_on_where_it_was(
 ) -> None:
     rng = np.random.default_rng(0)
 
-    def measured(row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, **_: object) -> Measured:
+    def measured(
+        row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, **_: object
+    ) -> Measured:
         noise = rng.normal(0, 0.01, pairs)
         taken = [[[2_000_000, int(2_000_000 * math.exp(value))]] for value in noise]
         return Measured(row, found, trial, confirming, taken, 1.0, 0, 0, host())
@@ -160,7 +176,9 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert len(again.all) == count
 
 
-def put_work_into_one_model(monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Measured]) -> None:
+def put_work_into_one_model(
+    monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Measured]
+) -> None:
     monkeypatch.setattr(taking, "measure", measured)
     monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
     monkeypatch.setattr(taking, "with_work", lambda model, _: model)
@@ -171,7 +189,8 @@ def put_work_into_one_model(monkeypatch: pytest.MonkeyPatch, measured: Callable[
 def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine on which a row of products costs a hundredth of a percent, and half of that once trials begin.
+    """A machine on which a row of products costs a hundredth of a percent, and half of that once
+    trials begin.
 
     One trial is disturbed, and has no say in what comes after it.
     """
@@ -207,9 +226,13 @@ def test_a_further_effect_is_first_sized_by_what_another_took(
 ) -> None:
     sized = []
 
-    def measured(row: str, found: SimpleNamespace, trial: int, *, pairs: int, rows: int, **_: object) -> Measured:
+    def measured(
+        row: str, found: SimpleNamespace, trial: int, *, pairs: int, rows: int, **_: object
+    ) -> Measured:
         sized.append((row, trial, rows))
-        taken = [[[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]] for pair in range(pairs)]
+        taken = [
+            [[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]] for pair in range(pairs)
+        ]
         return Measured(row, found.name, trial, False, taken, 1.0, 0, rows, host())
 
     put_work_into_one_model(monkeypatch, measured)
@@ -225,7 +248,14 @@ def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_whe
     parts = []
 
     def measured(
-        row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, part: int = 0, **_: object
+        row: str,
+        found: str,
+        trial: int,
+        *,
+        pairs: int,
+        confirming: bool = False,
+        part: int = 0,
+        **_: object,
     ) -> Measured:
         parts.append((confirming, trial, part))
         taken = [[[2_000_000, 2_100_000 + len(parts) * 100 + pair]] for pair in range(pairs)]
@@ -251,12 +281,31 @@ def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_whe
     [
         ("def test_it(): pass\n", "not enough trials yet"),
         ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pass\n", "yes"),
-        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): assert n != 3\n", "NO"),
-        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pytest.skip('no')\n", "not enough"),
+        (
+            (
+                "import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): assert "
+                "n != "
+                "3\n"
+            ),
+            "NO",
+        ),
+        (
+            (
+                "import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): "
+                "pytest.skip('no')\n"
+            ),
+            "not enough",
+        ),
     ],
 )
-def test_sabotage_that_gets_through_is_said_to(cases: str, said: str, recordings: Recordings, tmp_path: Path) -> None:
+def test_sabotage_that_gets_through_is_said_to(
+    cases: str, said: str, recordings: Recordings, tmp_path: Path
+) -> None:
     suite = tmp_path / "test_cases.py"
     suite.write_text(cases)
-    (line,) = (each for each in analysis.table(recordings, lambda: sabotage(suite)) if each.startswith("sabotage"))
+    (line,) = (
+        each
+        for each in analysis.table(recordings, lambda: sabotage(suite))
+        if each.startswith("sabotage")
+    )
     assert said in line.rpartition("of 15")[2]

@@ -1,4 +1,6 @@
-"""Sabotage: whatever is wrong with a night, the gate ends with a code other than 0 and a reason, and spoils nothing."""
+"""Sabotage: whatever is wrong with a night, the gate ends with a code other than 0 and a reason,
+and spoils nothing.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,12 @@ def test_a_night_as_accepted_passes(folder: Path, capsys: pytest.CaptureFixture[
 # Each a change to the night's `original`, the verdict's code, and a part of the reason.
 CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a failed cell": (
-        {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "the outputs differ", "accuracy": None},
+        {
+            "status": Status.FAIL,
+            "stage": Stage.COMPARE,
+            "reason": "the outputs differ",
+            "accuracy": None,
+        },
         FAIL,
         "status: was accepted as pass, and is fail at compare: the outputs differ",
     ),
@@ -101,18 +108,32 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a fallback to another provider": (
         {
             "placement": PlacementRecord(
-                "CUDAExecutionProvider", {"CPUExecutionProvider": 331}, {"Conv": 20, "Relu": 311}, 0.0
+                "CUDAExecutionProvider",
+                {"CPUExecutionProvider": 331},
+                {"Conv": 20, "Relu": 311},
+                0.0,
             )
         },
         FAIL,
         "placement: asked for CUDAExecutionProvider, and accepted on CPUExecutionProvider",
     ),
     "a fallback of some nodes": (
-        {"placement": PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 300}, {"Conv": 31}, 0.91)},
+        {
+            "placement": PlacementRecord(
+                "CPUExecutionProvider", {"CPUExecutionProvider": 300}, {"Conv": 31}, 0.91
+            )
+        },
         FAIL,
-        "placement: 91.0% of its nodes run on CPUExecutionProvider, and 100.0% were accepted; elsewhere: Conv",
+        (
+            "placement: 91.0% of its nodes run on CPUExecutionProvider, and 100.0% were accepted; "
+            "elsewhere: Conv"
+        ),
     ),
-    "a placement that isn't known": ({"placement": None}, INVALID, "isn't known where its nodes ran"),
+    "a placement that isn't known": (
+        {"placement": None},
+        INVALID,
+        "isn't known where its nodes ran",
+    ),
     "a run without the reference, as under xdist": (
         {"pinned": None, "latency": None},
         INVALID,
@@ -125,15 +146,27 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "a NaN for a time": ({"latency": latency(math.nan)}, INVALID, "a time or a ratio of it is nan"),
     "a zero for a time": ({"latency": latency(0.0)}, INVALID, "a time or a ratio of it is 0"),
-    "a zero in the reference": ({"pinned": pinned(pinned_median_ms=0.0)}, INVALID, "a time or a ratio of it is 0"),
-    "a negative ratio": ({"pinned": replace(pinned(), ratio=-1.0)}, INVALID, "a time or a ratio of it is -1"),
+    "a zero in the reference": (
+        {"pinned": pinned(pinned_median_ms=0.0)},
+        INVALID,
+        "a time or a ratio of it is 0",
+    ),
+    "a negative ratio": (
+        {"pinned": replace(pinned(), ratio=-1.0)},
+        INVALID,
+        "a time or a ratio of it is -1",
+    ),
     "another thread setting": (
         {"pinned": pinned(threads=2)},
         INVALID,
         "threads: timed on 2 threads, and accepted on 1",
     ),
     "another reference": (
-        {"pinned": pinned(versions={"python": "3.11.7", "onnx": "1.23.2", "onnxruntime": "1.32.0"})},
+        {
+            "pinned": pinned(
+                versions={"python": "3.11.7", "onnx": "1.23.2", "onnxruntime": "1.32.0"}
+            )
+        },
         INVALID,
         "versions: the pinned reference isn't the accepted one: onnxruntime 1.31.0, now 1.32.0",
     ),
@@ -142,8 +175,16 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
         INVALID,
         "the pinned reference didn't run the model that was accepted",
     ),
-    "a changed card": ({"card_sha256": "c2"}, INVALID, "card: its card says other things about inputs, tolerances"),
-    "other inputs": ({"inputs_sha256": "i2"}, INVALID, "inputs: it was judged on other inputs than the accepted ones"),
+    "a changed card": (
+        {"card_sha256": "c2"},
+        INVALID,
+        "card: its card says other things about inputs, tolerances",
+    ),
+    "other inputs": (
+        {"inputs_sha256": "i2"},
+        INVALID,
+        "inputs: it was judged on other inputs than the accepted ones",
+    ),
     "more nodes": (
         {"graph": GraphChange(672, 340, 4_700_000, 4_600_000, 0.5)},
         FAIL,
@@ -164,8 +205,16 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
         FAIL,
         "accuracy: y: relative L2 error 5e-05, and 1e-05 was accepted",
     ),
-    "new NaN": ({"accuracy": AccuracyRecord(4, {"y": output(nonfinite=3)})}, FAIL, "3 values are NaN or infinite"),
-    "an output that is gone": ({"accuracy": AccuracyRecord(4, {"z": output()})}, FAIL, "its outputs y are gone"),
+    "new NaN": (
+        {"accuracy": AccuracyRecord(4, {"y": output(nonfinite=3)})},
+        FAIL,
+        "3 values are NaN or infinite",
+    ),
+    "an output that is gone": (
+        {"accuracy": AccuracyRecord(4, {"z": output()})},
+        FAIL,
+        "its outputs y are gone",
+    ),
     "no comparison": ({"accuracy": None}, INVALID, "accuracy: its outputs weren't compared"),
     "a looser tolerance": (
         {"accuracy": AccuracyRecord(4, {"y": output(rtol=1e-2)})},
@@ -195,23 +244,37 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "slower on the fresh pairs alone": (
         {"pinned": pinned(1.005, again=1.10, spread=0.06)},
         PASS,
-        "note: +10.0% when measured again, which the first measurement (+0.5%) doesn't show: not a suspect night",
+        (
+            "note: +10.0% when measured again, which the first measurement (+0.5%) doesn't show: "
+            "not "
+            "a suspect night"
+        ),
     ),
     "a confirmation that was never run": (
         {"pinned": pinned(1.10, confirming_log_ratios=())},
         INVALID,
-        "tonight's first measurement is fail, and the run ended before the second, which that requires: run again",
+        (
+            "tonight's first measurement is fail, and the run ended before the second, which that "
+            "requires: run again"
+        ),
     ),
     "a doubt that was never settled": (
         {"pinned": pinned(1.02, spread=0.06, confirming_log_ratios=())},
         INVALID,
         "tonight's first measurement is inconclusive, and the run ended before the second",
     ),
-    "no verdict": ({"pinned": pinned(verdict=None)}, INVALID, "the run ended before it was compared with its accepted"),
+    "no verdict": (
+        {"pinned": pinned(verdict=None)},
+        INVALID,
+        "the run ended before it was compared with its accepted",
+    ),
     "so few pairs that they couldn't fail": (
         {"pinned": pinned(1.10, pairs=6)},
         INVALID,
-        "tonight's readings can't be used: 6 pairs can't fail at 0.01 whatever they show: it takes 7",
+        (
+            "tonight's readings can't be used: 6 pairs can't fail at 0.01 whatever they show: it "
+            "takes 7"
+        ),
     ),
     "readings that were replayed": (
         {"pinned": pinned(spread=0.0)},
@@ -232,7 +295,10 @@ def test_a_night_with(name: str, folder: Path, capsys: pytest.CaptureFixture[str
     broken = timed("original", **change)
     if name == "a reference that died":
         assert broken.pinned is not None
-        broken = replace(broken, pinned=replace(broken.pinned, ratio=None, reason="the process died of signal 11"))
+        broken = replace(
+            broken,
+            pinned=replace(broken.pinned, ratio=None, reason="the process died of signal 11"),
+        )
     night(folder, [broken, timed("simplify")])
     code, said = judged(folder, capsys)
     assert (code, reason in said) == (wanted, True), said
@@ -246,7 +312,8 @@ def test_slower_for_two_nights_fails(folder: Path, capsys: pytest.CaptureFixture
     code, said = judged(folder, capsys)
     assert code == FAIL
     assert (
-        "latency: 1.060 times the pinned reference's time, and 1.000 was accepted: +6.0%, two nights in a row" in said
+        "latency: 1.060 times the pinned reference's time, and 1.000 was accepted: +6.0%, two "
+        "nights in a row" in said
     )
 
 
@@ -260,7 +327,9 @@ def test_two_slow_nights_of_which_one_was_not_confirmed_do_not_fail(
     assert judged(folder, capsys)[0] == (PASS if unconfirmed == 1 else INCONCLUSIVE)
 
 
-@pytest.mark.parametrize("void", [{"spread": 0.0}, {"confirming_log_ratios": ()}], ids=["replayed", "killed"])
+@pytest.mark.parametrize(
+    "void", [{"spread": 0.0}, {"confirming_log_ratios": ()}], ids=["replayed", "killed"]
+)
 def test_a_night_without_a_valid_verdict_is_no_night_to_be_slow_in(
     void: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,7 +344,9 @@ def test_a_night_without_a_valid_verdict_is_no_night_to_be_slow_in(
 def test_what_is_accepted_of_a_night_that_was_measured_again_is_the_second(folder: Path) -> None:
     night(folder, [timed("original", pinned=pinned(1.10, again=1.04)), timed("simplify")])
     assert gate(folder, "accept", "net-original-cpu", "--why", "the fresh pairs") == 0
-    [level] = [level for level in read_levels(folder / FOLDER).values() if level.cell.variant == "original"]
+    [level] = [
+        level for level in read_levels(folder / FOLDER).values() if level.cell.variant == "original"
+    ]
     assert level.cell.pinned is not None
     assert level.cell.pinned.ratio == pytest.approx(1.04)
     assert level.cell.pinned.ratio_ci95 is not None
@@ -283,7 +354,9 @@ def test_what_is_accepted_of_a_night_that_was_measured_again_is_the_second(folde
     assert gate(folder) == PASS
 
 
-def test_the_level_does_not_follow_what_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_level_does_not_follow_what_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for _ in range(12):
         night(folder, [timed("original", 1.06), timed("simplify")])
     code, said = judged(folder, capsys)
@@ -318,7 +391,10 @@ def test_an_empty_run_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("of_run", "reason"),
     [
-        ({"selection": ("models", "--variant original")}, "it was chosen by 'models --variant original'"),
+        (
+            {"selection": ("models", "--variant original")},
+            "it was chosen by 'models --variant original'",
+        ),
         ({"planned": 2}, "it ended after 1 of its own 2"),
         ({"shards": ("1/2 3f2a9c00d1e2",)}, "it is shard 1/2 3f2a9c00d1e2"),
     ],
@@ -360,7 +436,9 @@ def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixtur
     assert "ran on Another Processor, and was accepted on A Processor only" in said
 
 
-def test_another_device_beside_the_same_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_device_beside_the_same_processor_is_invalid(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder, devices={"cpu": "A GPU"})
     code, said = judged(folder, capsys)
     assert code == INVALID
@@ -373,10 +451,15 @@ def test_another_device_beside_the_same_processor_is_invalid(folder: Path, capsy
 def test_a_changed_seed_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     night(folder, seed=8)
     code, said = judged(folder, capsys)
-    assert (code, "seed: the run's seed is 8, and the level was accepted with 7" in said) == (INVALID, True)
+    assert (code, "seed: the run's seed is 8, and the level was accepted with 7" in said) == (
+        INVALID,
+        True,
+    )
 
 
-def test_a_night_that_left_nothing_is_not_the_night_before(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_night_that_left_nothing_is_not_the_night_before(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, said = judged(folder, capsys, "--max-age", "0.1")
     assert (code, "nothing was recorded since" in said) == (INVALID, True)
 
@@ -389,7 +472,9 @@ def test_a_night_that_left_nothing_is_not_the_night_before(folder: Path, capsys:
         (timedelta(days=-2), "hours ago"),
     ],
 )
-def test_a_clock_step_is_invalid(by: timedelta, said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clock_step_is_invalid(
+    by: timedelta, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder, started=datetime.now(UTC) + by)
     code, told = judged(folder, capsys)
     assert (code, said in told) == (INVALID, True), told
@@ -424,13 +509,17 @@ def test_a_truncated_history_is_invalid_and_left_as_it_is(
 
 
 @pytest.mark.damaged
-def test_a_history_that_is_something_else_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_history_that_is_something_else_is_invalid(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "history.sqlite").write_text("a page of prose\n" * 500, "utf-8")
     code, said = judged(folder, capsys)
     assert (code, "isn't a database" in said) == (INVALID, True)
 
 
-def test_no_history_is_invalid_and_none_is_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_history_is_invalid_and_none_is_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, said = judged(folder / "elsewhere", capsys)
     assert (code, "there is no history" in said) == (INVALID, True)
     assert not (folder / "elsewhere").exists()
@@ -455,7 +544,10 @@ def test_a_locked_history_is_invalid(
         (lambda text: text[: len(text) // 3], "are cut short"),
         (lambda text: text + "<<<<<<< ours\n", "line 3"),
         (lambda text: text + text.splitlines()[0] + "\n", "have two of net-original-cpu"),
-        (lambda text: text.replace('"card_sha256"', '"card"').replace('"id"', '"name"'), "is missing"),
+        (
+            lambda text: text.replace('"card_sha256"', '"card"').replace('"id"', '"name"'),
+            "is missing",
+        ),
     ],
 )
 def test_spoilt_levels_are_invalid_and_left_as_they_are(
@@ -504,12 +596,17 @@ def test_two_who_accept_at_once_lose_no_level(folder: Path) -> None:
         for name in names
     ]
     assert [run.wait(60) for run in runs] == [0] * len(runs)
-    assert {level.why for level in read_levels(folder / FOLDER).values()} == {"as it should be", *names}
+    assert {level.why for level in read_levels(folder / FOLDER).values()} == {
+        "as it should be",
+        *names,
+    }
     with history.History(folder / "history.sqlite") as past:
         assert sorted(level.why for level in past.accepted())[-6:] == names
 
 
-def test_accepting_without_a_reason_or_a_run_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accepting_without_a_reason_or_a_run_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         gate(folder, "accept", "--all")
     assert end.value.code == 2
@@ -540,16 +637,29 @@ def project(tmp_path: Path) -> Path:
     return made_project(tmp_path)
 
 
-OPTIONS = ("net.onnx", "--variant", "original", "--report-dir", "reports", "--latency-budget", "0.1")
+OPTIONS = (
+    "net.onnx",
+    "--variant",
+    "original",
+    "--report-dir",
+    "reports",
+    "--latency-budget",
+    "0.1",
+)
 
 
 @pytest.fixture(scope="module")
 def first_night(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """A run beside the reference, accepted: made once, since its pairs of fresh processes take long."""
+    """A run beside the reference, accepted: made once, since its pairs of fresh processes take
+    long.
+    """
     folder = made_project(tmp_path_factory.mktemp("accepted"))
     ended = run_pytest(folder, *OPTIONS, "--gate-reference", "reference")
     assert ended.code == 0, ended.told
-    assert main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(folder / "reports")]) == 0
+    assert (
+        main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(folder / "reports")])
+        == 0
+    )
     return ended
 
 
@@ -558,11 +668,20 @@ def accepted_project(first_night: Ended, tmp_path: Path) -> Path:
     return shutil.copytree(first_night.folder, tmp_path / "accepted")
 
 
-def test_a_run_beside_the_reference_is_accepted_and_gated(first_night: Ended, accepted_project: Path) -> None:
+def test_a_run_beside_the_reference_is_accepted_and_gated(
+    first_night: Ended, accepted_project: Path
+) -> None:
     told = first_night.told
-    assert "beside the pinned reference: 16 pairs for the cell, about 0.2 minutes: with a spread of" in told
+    assert (
+        "beside the pinned reference: 16 pairs for the cell, about 0.2 minutes: with a spread of"
+        in told
+    )
     record = first_night.cells["net-original-cpu"]["pinned"]
-    assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == ("pass", 16, True)
+    assert (record["status"], len(record["log_ratios"]), record["samples"] > 0) == (
+        "pass",
+        16,
+        True,
+    )
     assert record["verdict"] is None  # nothing was accepted yet
     assert main(["gate", "--report-dir", str(accepted_project / "reports")]) == 0
 
@@ -571,7 +690,9 @@ def test_a_model_that_changed_is_timed_beside_the_accepted_one(
     accepted_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reports = accepted_project / "reports"
-    accepted = json.loads((reports / FOLDER / "levels.jsonl").read_text("utf-8"))["cell"]["model_sha256"]
+    accepted = json.loads((reports / FOLDER / "levels.jsonl").read_text("utf-8"))["cell"][
+        "model_sha256"
+    ]
     slower = linear()
     slower.graph.node.add(op_type="Identity", input=["product"], output=["again"])
     slower.graph.node.add(op_type="Identity", input=["again"], output=["more"])
@@ -581,7 +702,10 @@ def test_a_model_that_changed_is_timed_beside_the_accepted_one(
     assert found["pinned"]["model_sha256"] == accepted != found["model_sha256"]
     capsys.readouterr()
     assert main(["gate", "--report-dir", str(reports)]) == FAIL
-    assert "nodes: 4 nodes (2 with the pinned versions), and 2 were accepted" in capsys.readouterr().out
+    assert (
+        "nodes: 4 nodes (2 with the pinned versions), and 2 were accepted"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.fixture
@@ -595,13 +719,20 @@ def slowed(accepted_project: Path) -> Path:
     return accepted_project
 
 
-def test_a_slower_cell_is_measured_again_in_the_run(slowed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slower_cell_is_measured_again_in_the_run(
+    slowed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ended = run_pytest(slowed, *OPTIONS, "--gate-reference", "reference")
     assert ended.code == 0, ended.told
-    told = "doubtful latencies measured again, on fresh pairs in turn, 0 of 1 settled: net-original-cpu, turn "
+    told = (
+        "doubtful latencies measured again, on fresh pairs in turn, 0 of 1 settled: "
+        "net-original-cpu, turn "
+    )
     for turn in range(1, math.ceil(32 / PART_PAIRS) + 1):
         assert f"{told}{turn}\n" in ended.told
-    assert "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
+    assert (
+        "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
+    )
     record = ended.cells["net-original-cpu"]["pinned"]
     verdict = record["verdict"]
     assert (verdict["outcome"], verdict["reason"]) == ("fail", "fail, then fail on fresh pairs")
@@ -643,7 +774,9 @@ def test_a_reference_that_breaks_before_the_second_measurement_leaves_no_verdict
     slowed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with until_measured_again(slowed) as run:
-        (slowed / "reference" / "bin" / "python").write_text("#!/bin/sh\necho out of order >&2\nexit 3\n", "utf-8")
+        (slowed / "reference" / "bin" / "python").write_text(
+            "#!/bin/sh\necho out of order >&2\nexit 3\n", "utf-8"
+        )
         told, _ = run.communicate(timeout=120)
     assert run.returncode == 0, told
     verdict = read_cells(slowed)["net-original-cpu"]["pinned"]["verdict"]
@@ -654,7 +787,9 @@ def test_a_reference_that_breaks_before_the_second_measurement_leaves_no_verdict
     assert "couldn't be measured again" in capsys.readouterr().out
 
 
-def test_no_verdict_is_recorded_under_xdist(slowed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_verdict_is_recorded_under_xdist(
+    slowed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Even where the reference is named in pyproject.toml, and the models stand among other tests."""
     settings = 'gate_reference = "reference"\nreport_dir = "reports"\nvariant = ["original"]\n'
     (slowed / "pyproject.toml").write_text(f"[tool.onnx-harness]\n{settings}", "utf-8")
@@ -675,7 +810,9 @@ def test_no_verdict_is_recorded_under_xdist(slowed: Path, capsys: pytest.Capture
         (("--gate-reference", "nowhere"), "there is no virtual environment in nowhere"),
     ],
 )
-def test_what_cannot_be_timed_is_refused_and_not_recorded(more: tuple[str, ...], said: str, project: Path) -> None:
+def test_what_cannot_be_timed_is_refused_and_not_recorded(
+    more: tuple[str, ...], said: str, project: Path
+) -> None:
     ended = run_pytest(project, *OPTIONS, "--gate-reference", "reference", *more)
     assert (ended.code, said in ended.told) == (4, True), ended.told
     assert not (project / "reports" / "history.sqlite").exists()

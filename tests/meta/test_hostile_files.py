@@ -1,4 +1,6 @@
-"""Hostile files end in a verdict: soon, in words of our own, with nothing read outside and no escape sequence shown."""
+"""Hostile files end in a verdict: soon, in words of our own, with nothing read outside and no
+escape sequence shown.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,12 @@ from tests.unit.results_examples import RUN
 
 HOSTILE = dict(kinds())
 SECONDS = 5.0
-LIBRARY_WORDS = ("array is too big", "maximum supported dimension", "the harness itself failed", "MemoryError")
+LIBRARY_WORDS = (
+    "array is too big",
+    "maximum supported dimension",
+    "the harness itself failed",
+    "MemoryError",
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,9 @@ def judge(runner: Runner, folder: Path, kind: str, variant: str) -> CellResult:
 def test_a_hostile_file_ends_in_a_verdict(runner: Runner, tmp_path: Path, kind: str) -> None:
     started = time.monotonic()
     result = judge(runner, tmp_path / "models", kind, "original")
-    assert time.monotonic() - started < SECONDS * 4  # other tests run beside this one; `make scale` has the bare figure
+    assert (
+        time.monotonic() - started < SECONDS * 4
+    )  # other tests run beside this one; `make scale` has the bare figure
     assert result.status in Status
     assert not any(words in (result.reason or "") for words in LIBRARY_WORDS), result.reason
     shown = [line.text for line in lines(RUN, [result], width=120, models={})]
@@ -54,7 +63,12 @@ def test_a_hostile_file_ends_in_a_verdict(runner: Runner, tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", ["bomb: Concat doubled 40 times", "loop: without an end"])
-def test_a_bomb_costs_nothing_once_more_for_each_variant(runner: Runner, tmp_path: Path, kind: str) -> None:
-    verdicts = [judge(runner, tmp_path / "models", kind, variant) for variant in ("original", "simplify", "optimize")]
+def test_a_bomb_costs_nothing_once_more_for_each_variant(
+    runner: Runner, tmp_path: Path, kind: str
+) -> None:
+    verdicts = [
+        judge(runner, tmp_path / "models", kind, variant)
+        for variant in ("original", "simplify", "optimize")
+    ]
     assert {(each.status, each.stage) for each in verdicts} == {(Status.FAIL, "load")}
     assert len({each.reason for each in verdicts}) == 1

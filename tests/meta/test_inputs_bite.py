@@ -28,10 +28,20 @@ F = "(float[n,4] x) => (float[?,?] y) "
 C = "Constant <value_float = "
 # The model, a wrong one in its place, and the inputs that tell them apart.
 FAULTS = {
-    "a clamp at 90": (F + "{ y = Relu(x) }", F + "{ b = " + C + "90.0> () r = Relu(x) y = Min(r, b) }", "at 100 times"),
+    "a clamp at 90": (
+        F + "{ y = Relu(x) }",
+        F + "{ b = " + C + "90.0> () r = Relu(x) y = Min(r, b) }",
+        "at 100 times",
+    ),
     "an epsilon of 1e-7": (
-        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-12> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
-        F + "{ s = Mul(x, x) m = ReduceMean(s) e = " + C + "1e-7> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
+        F
+        + "{ s = Mul(x, x) m = ReduceMean(s) e = "
+        + C
+        + "1e-12> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
+        F
+        + "{ s = Mul(x, x) m = ReduceMean(s) e = "
+        + C
+        + "1e-7> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
         "at a hundredth",
     ),
     "a floor where it rounds": (
@@ -46,7 +56,9 @@ FAULTS = {
     ),
     "a zero in the maximum": (
         "(float[n,64] x) => (float[?,?] y) { y = ReduceMax <axes = [1]> (x) }",
-        "(float[n,64] x) => (float[?,?] y) { z = " + C + "0.0> () m = ReduceMax <axes = [1]> (x) y = Max(m, z) }",
+        "(float[n,64] x) => (float[?,?] y) { z = "
+        + C
+        + "0.0> () m = ReduceMax <axes = [1]> (x) y = Max(m, z) }",
         "with negative values alone",
     ),
     "the sign of a zero": (
@@ -66,7 +78,11 @@ FAULTS = {
     ),
     "integers through float32": (
         "(int64[n,64] x) => (int64[n,64] y) { y = Neg(x) }",
-        "(int64[n,64] x) => (int64[n,64] y) { f = Cast <to = 1> (x) m = Neg(f) y = Cast <to = 7> (m) }",
+        (
+            "(int64[n,64] x) => (int64[n,64] y) { f = Cast <to = 1> (x) m = Neg(f) y = Cast <to = "
+            "7> "
+            "(m) }"
+        ),
         "with large integers",
     ),
     "negative indices cut off": (
@@ -83,7 +99,9 @@ FAULTS = {
 }
 
 
-def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, *, unusual: bool) -> CellResult:
+def judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, *, unusual: bool
+) -> CellResult:
     """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
 
     def change(_: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,7 +111,9 @@ def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
     monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
     card = card_for(save(model(right), folder / "model.onnx"))
-    return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(), unusual=unusual)).result
+    return judge(
+        Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(), unusual=unusual)
+    ).result
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -119,8 +139,22 @@ UNSTEADY = F + "{ k = " + C + "1000.0> () a = Mul(x, k) y = Cos(a) }"
 @pytest.mark.parametrize(
     ("variant", "status"),
     [
-        ("{ k = " + C + "10.0> () l = " + C + "100.0> () b = Mul(x, k) a = Mul(b, l) y = Cos(a) }", Status.PASS),
-        ("{ m = " + C + "90.0> () c = Min(x, m) k = " + C + "1000.0> () a = Mul(c, k) y = Cos(a) }", Status.FAIL),
+        (
+            "{ k = "
+            + C
+            + "10.0> () l = "
+            + C
+            + "100.0> () b = Mul(x, k) a = Mul(b, l) y = Cos(a) }",
+            Status.PASS,
+        ),
+        (
+            "{ m = "
+            + C
+            + "90.0> () c = Min(x, m) k = "
+            + C
+            + "1000.0> () a = Mul(c, k) y = Cos(a) }",
+            Status.FAIL,
+        ),
     ],
     ids=["rounded otherwise", "a clamp at 90"],
 )
@@ -133,7 +167,10 @@ def test_where_the_model_itself_is_unsteady_noise_is_no_fault_and_a_fault_is_no_
         assert str(found.reason).startswith("on unusual inputs alone, ")
     # Without having measured how steady it is there, nobody could tell the two apart.
     monkeypatch.setattr(verdict, "unusual_floor", lambda *_: Noise(tuple({} for _ in range(50))))
-    assert judged(tmp_path / "blind", monkeypatch, UNSTEADY, F + variant, unusual=True).status is Status.FAIL
+    assert (
+        judged(tmp_path / "blind", monkeypatch, UNSTEADY, F + variant, unusual=True).status
+        is Status.FAIL
+    )
 
 
 def only(words: str) -> Callable[..., Iterator[Any]]:
@@ -145,14 +182,19 @@ def only(words: str) -> Callable[..., Iterator[Any]]:
     return candidates
 
 
-def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # 10,000 rounds of a loop for each unit of the sum: instant as a rule, and for ever at 1e5.
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     made = model(
         "(float[n,4] x) => (float[n,4] y) { a = Abs(x) s = ReduceSum <keepdims = 0> (a) "
         "k = Constant <value_float = 10000.0> () m = Mul(s, k) trips = Cast <to = 7> (m) }"
     )
-    body = model("(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Identity(v) }").graph
+    body = model(
+        "(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = "
+        "Identity(v) }"
+    ).graph
     made.graph.node.append(helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body))
     card = card_for(save(made, tmp_path / "loop.onnx"))
     runner = Runner(Settings(input_sets=1, cell_timeout=20))
@@ -162,19 +204,29 @@ def test_dying_of_unusual_inputs_is_no_verdict_on_a_variant(tmp_path: Path, monk
     finally:
         runner.close()
     assert result.status is Status.PASS, result
-    assert any(note.startswith("fed usual inputs alone: on unusual ones, ") for note in result.notes), result.notes
+    assert any(
+        note.startswith("fed usual inputs alone: on unusual ones, ") for note in result.notes
+    ), result.notes
 
 
 def deadly(rows: int) -> onnx.ModelProto:
-    """Adds up all rows but the first ``rows``: ONNX Runtime 1.32 dies of a Scan along axis 1 over nothing."""
+    """Adds up all rows but the first ``rows``: ONNX Runtime 1.32 dies of a Scan along axis 1 over
+    nothing.
+    """
     made = model(
         "(float[n,2,4] x) => (float[?,?] y, float[?,?,?] z) { t = Transpose <perm = [1, 0, 2]> (x) "
         f"a = Constant <value_ints = [{rows}]> () e = Constant <value_ints = [1000]> () "
-        "i = Constant <value_ints = [1]> () s = Slice(t, a, e, i) first = ReduceMax <axes = [0], keepdims = 0> (x) }"
+        "i = Constant <value_ints = [1]> () s = Slice(t, a, e, i) first = ReduceMax <axes = [0], "
+        "keepdims = 0> (x) }"
     )
-    body = model("(float[2,4] u, float[2,4] v) => (float[2,4] w, float[2,4] o) { w = Add(u, v) o = Identity(w) }").graph
+    body = model(
+        "(float[2,4] u, float[2,4] v) => (float[2,4] w, float[2,4] o) { w = Add(u, v) o = "
+        "Identity(w) }"
+    ).graph
     scan = helper.make_node("Scan", ["first", "s"], ["y", "z"], body=body, num_scan_inputs=1)
-    scan.attribute.extend(helper.make_attribute(f"scan_{way}_axes", [1]) for way in ("input", "output"))
+    scan.attribute.extend(
+        helper.make_attribute(f"scan_{way}_axes", [1]) for way in ("input", "output")
+    )
     made.graph.node.append(scan)
     return made
 
@@ -200,7 +252,9 @@ def test_the_search_for_inputs_outlives_feeds_that_end_the_process(
     assert "killed by SIG" in str(died.reason)
 
 
-def test_a_model_that_every_feed_ends_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_every_feed_ends_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     died = run_on(deadly(1000), tmp_path, monkeypatch)
     assert (died.status, died.stage) == (Status.ERROR, Stage.LOAD)
     assert "ONNX Runtime's last message: ONNX Runtime dies of it" in str(died.reason)

@@ -29,27 +29,43 @@ Seen = list[Samples]
 
 
 @pytest.fixture
-def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[CellResult, Seen]]:
-    """Judges ``linear`` with int8.static, its samples scaled; what its transform got is given as well."""
+def judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[CellResult, Seen]]:
+    """Judges ``linear`` with int8.static, its samples scaled.
+
+    What its transform got is given as well.
+    """
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     # As many values as a range needs to be the same for any seed.
-    (tmp_path / "model.model.toml").write_text('[inputs.x]\ngenerator = "uniform"\nlow = -1\nsizes = { n = [64] }\n')
+    (tmp_path / "model.model.toml").write_text(
+        '[inputs.x]\ngenerator = "uniform"\nlow = -1\nsizes = { n = [64] }\n'
+    )
     save(linear(), tmp_path / "model.onnx")
     card = card_for(tmp_path / "model.model.toml")
 
-    def run(variant: str = "int8.static", scale: float = 1.0, **settings: Any) -> tuple[CellResult, Seen]:
+    def run(
+        variant: str = "int8.static", scale: float = 1.0, **settings: Any
+    ) -> tuple[CellResult, Seen]:
         seen: Seen = []
 
         def apply(model: onnx.ModelProto, samples: Samples, **options: Any) -> onnx.ModelProto:
             seen.append([dict(each) for each in samples])
-            scaled = [{name: (scale * value).astype("f4") for name, value in each.items()} for each in samples]
+            scaled = [
+                {name: (scale * value).astype("f4") for name, value in each.items()}
+                for each in samples
+            ]
             return int8.quantize_static(model, scaled, **options)
 
         ours = next(each for each in int8.TRANSFORM if each.calibrated)
         registry = cast("dict[str, Transform]", transforms.registry())
         monkeypatch.setitem(registry, "int8.static", replace(ours, apply=apply))
         return judge(
-            Task(Cell(card, parse_variant(variant), "cpu"), tmp_path / "model.onnx", Settings(**settings))
+            Task(
+                Cell(card, parse_variant(variant), "cpu"),
+                tmp_path / "model.onnx",
+                Settings(**settings),
+            )
         ).result, seen
 
     return run
@@ -74,7 +90,10 @@ def test_a_badly_calibrated_model_fails_when_it_is_compared(judged: Any, scale: 
 def test_what_is_calibrated_is_judged_on_other_inputs(judged: Any, tmp_path: Path) -> None:
     result, seen = judged()
     made = reference(
-        Model(tmp_path / "model.onnx"), card_for(tmp_path / "model.model.toml"), Settings(), Cache.temporary()
+        Model(tmp_path / "model.onnx"),
+        card_for(tmp_path / "model.model.toml"),
+        Settings(),
+        Cache.temporary(),
     )
     for calibrated in seen[0]:
         assert not any(np.array_equal(calibrated["x"], each.values["x"]) for each in made.sets)

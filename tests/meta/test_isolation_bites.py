@@ -115,7 +115,11 @@ def test_without_a_worker_the_run_would_have_died(fault: str, faulty: Path) -> N
 
 
 def test_the_run_goes_on_after_each_death(run: Run) -> None:
-    for fault, next_one in (("crash", "optimize"), ("vanish", "simplify"), ("leave", "ort.disable")):
+    for fault, next_one in (
+        ("crash", "optimize"),
+        ("vanish", "simplify"),
+        ("leave", "ort.disable"),
+    ):
         assert run(f"optimize+{fault}").status is Status.FAIL
         assert run(next_one).status is Status.PASS
 
@@ -141,7 +145,9 @@ def test_without_its_limit_the_fault_passes(fault: str, run: Run) -> None:
     assert run(fault).status is Status.PASS
 
 
-def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(faulty: Path) -> None:
+def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(
+    faulty: Path,
+) -> None:
     python = spawn.get_executable()
     with running(faulty) as broken:
         try:
@@ -154,11 +160,17 @@ def test_an_interpreter_that_does_not_start_is_the_machines_fault_and_no_cells(f
         assert broken("optimize").status is Status.PASS
 
 
-def test_a_load_that_fails_is_judged_once_for_all_variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_that_fails_is_judged_once_for_all_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A small file that takes all the time there is would take it once for every variant."""
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    endless = model("(float[n,4] x) => (float[n,4] y) { trips = Constant<value_int = 9000000000>() }")
-    body = model("(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Neg(v) }").graph
+    endless = model(
+        "(float[n,4] x) => (float[n,4] y) { trips = Constant<value_int = 9000000000>() }"
+    )
+    body = model(
+        "(int64 i, bool c, float[n,4] v) => (bool d, float[n,4] w) { d = Identity(c) w = Neg(v) }"
+    ).graph
     endless.graph.node.append(helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body))
     save(endless, tmp_path / "lin.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"this is no model")
@@ -175,10 +187,17 @@ def test_a_load_that_fails_is_judged_once_for_all_variants(tmp_path: Path, monke
         runner.warm()
         for name in ("lin", "broken"):
             card = card_for(tmp_path / f"{name}.onnx")
-            first, second = (runner.judge(Cell(card, parse_variant(each), "cpu")) for each in ("original", "simplify"))
+            first, second = (
+                runner.judge(Cell(card, parse_variant(each), "cpu"))
+                for each in ("original", "simplify")
+            )
             assert (first.stage, first.status is not Status.PASS) == (Stage.LOAD, True)
             assert (second.id, second.variant) == (f"{name}-simplify-cpu", "simplify")
-            assert (second.status, second.stage, second.reason) == (first.status, first.stage, first.reason)
+            assert (second.status, second.stage, second.reason) == (
+                first.status,
+                first.stage,
+                first.reason,
+            )
     finally:
         runner.close()
     assert asked == ["lin-original-cpu", "broken-original-cpu"]

@@ -21,7 +21,9 @@ def noisy(clock: Clock, run_s: float, name: str, seed: int = 0) -> Sessions:
     return Sessions(clock, run_s, name, run_noise=0.05, pair_noise=0.005, seed=seed)
 
 
-def reading(baseline_s: float, variant_s: float, seed: int = 0, fixture: Fixture | None = None) -> LatencyRecord:
+def reading(
+    baseline_s: float, variant_s: float, seed: int = 0, fixture: Fixture | None = None
+) -> LatencyRecord:
     clock = Clock()
     record = measure(
         fixture or Fixture(),
@@ -48,7 +50,9 @@ def test_a_variant_that_is_5_percent_slower_shows() -> None:
 
 def test_equals_are_seldom_told_apart() -> None:
     equals = [reading(0.002, 0.002, seed) for seed in range(40)]
-    told = [record for record in equals if not (record.speedup_ci95 or (0, 0))[0] <= 1 <= upper(record)]
+    told = [
+        record for record in equals if not (record.speedup_ci95 or (0, 0))[0] <= 1 <= upper(record)
+    ]
     assert len(told) <= 5
 
 
@@ -104,12 +108,21 @@ def test_one_session_for_both_sides_is_noticed() -> None:
 def test_a_clock_that_stands_still_is_noticed() -> None:
     clock = Clock()
     with pytest.raises(LatencyError, match="clock moved by 0 ns"):
-        measure(Fixture(), baseline=Sessions(clock, 0.0, "b"), variant=Sessions(clock, 0.002), clock=clock)
+        measure(
+            Fixture(),
+            baseline=Sessions(clock, 0.0, "b"),
+            variant=Sessions(clock, 0.002),
+            clock=clock,
+        )
 
 
 @pytest.mark.parametrize("randomised", [True, False])
-def test_without_the_coin_toss_whoever_runs_first_would_lose(randomised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which the first of two runs is slower: only the random order keeps that out of the ratio."""
+def test_without_the_coin_toss_whoever_runs_first_would_lose(
+    randomised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine on which the first of two runs is slower: only the random order keeps that out of
+    the ratio.
+    """
     clock = Clock()
     calls = [0]
     spend = clock.spend
@@ -122,7 +135,10 @@ def test_without_the_coin_toss_whoever_runs_first_would_lose(randomised: bool, m
         monkeypatch.setattr(subject, "balanced", lambda _rng, count: [True] * count)
     clock.spend = first_is_slower  # type: ignore[method-assign]
     record = measure(
-        Fixture(), baseline=noisy(clock, 0.002, "baseline"), variant=noisy(clock, 0.002, "variant"), clock=clock
+        Fixture(),
+        baseline=noisy(clock, 0.002, "baseline"),
+        variant=noisy(clock, 0.002, "variant"),
+        clock=clock,
     )
     assert record is not None
     assert (abs(record.speedup - 1) < 0.05) == randomised
@@ -139,7 +155,12 @@ def test_a_session_of_an_earlier_pair_is_noticed() -> None:
 def test_sides_on_different_inputs_are_noticed() -> None:
     clock = Clock()
     with pytest.raises(LatencyError, match="aren't run on the same inputs"):
-        measure(Fixture(), baseline=Sessions(clock, 0.002, "b", sets=2), variant=Sessions(clock, 0.002), clock=clock)
+        measure(
+            Fixture(),
+            baseline=Sessions(clock, 0.002, "b", sets=2),
+            variant=Sessions(clock, 0.002),
+            clock=clock,
+        )
 
 
 def test_a_clock_that_steps_back_is_noticed() -> None:
@@ -153,10 +174,17 @@ def test_a_clock_that_steps_back_is_noticed() -> None:
 
     clock.spend = steps_back  # type: ignore[method-assign]
     with pytest.raises(LatencyError, match="clock moved by -"):
-        measure(Fixture(), baseline=Sessions(clock, 0.002, "b"), variant=Sessions(clock, 0.002), clock=clock)
+        measure(
+            Fixture(),
+            baseline=Sessions(clock, 0.002, "b"),
+            variant=Sessions(clock, 0.002),
+            clock=clock,
+        )
 
 
-def pairs_of(baseline: Callable[[], Any], variant: Callable[[], Any], clock: Clock, seed: int = 0) -> list[float]:
+def pairs_of(
+    baseline: Callable[[], Any], variant: Callable[[], Any], clock: Clock, seed: int = 0
+) -> list[float]:
     recording = collect(
         baseline=baseline,
         variant=variant,
@@ -195,12 +223,17 @@ def test_a_baseline_whose_times_are_made_up_decides_nothing() -> None:
 def test_a_baseline_that_does_not_run_is_no_pass() -> None:
     clock = Clock()
     assert (
-        decide(pairs_of(noisy(clock, 1e-6, "baseline"), noisy(clock, 0.002, "variant"), clock)).outcome is Outcome.FAIL
+        decide(
+            pairs_of(noisy(clock, 1e-6, "baseline"), noisy(clock, 0.002, "variant"), clock)
+        ).outcome
+        is Outcome.FAIL
     )
 
 
 @pytest.mark.parametrize("randomised", [True, False])
-def test_without_random_order_equals_would_fail(randomised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_random_order_equals_would_fail(
+    randomised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock()
     calls, spend = itertools.count(), clock.spend
     clock.spend = lambda seconds: spend(seconds * (1.1 if next(calls) % 2 else 1.0))  # type: ignore[method-assign]

@@ -1,4 +1,6 @@
-"""A mend is tried before it is offered: what is offered passes, and where nothing passes nothing is."""
+"""A mend is tried before it is offered: what is offered passes, and where nothing passes nothing
+is.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.settings import Settings
 from tests.models import model, save
 
-# The second product overflows; in float32 its maximum does as it's handed on to the quotients, which bring it back.
+# The second product overflows; in float32 its maximum does as it's handed on to the quotients,
+# which bring it back.
 THERE_AND_BACK = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  big = Mul(h, c)  far = Mul(big, c)  most = ReduceMax<axes = [1], keepdims = 1>(far)
   near = Div(most, c)  scale = Div(near, c)  y = Add(h, scale) }"""
@@ -39,8 +42,13 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def weighted(text: str, scale: float, *, named: bool = False) -> onnx.ModelProto:
     made = model(text, opset=17)
-    weights = {"w": np.eye(8) + np.random.default_rng(3).normal(size=(8, 8)) / 10, "c": np.array([scale])}
-    made.graph.initializer.extend(numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items())
+    weights = {
+        "w": np.eye(8) + np.random.default_rng(3).normal(size=(8, 8)) / 10,
+        "c": np.array([scale]),
+    }
+    made.graph.initializer.extend(
+        numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items()
+    )
     for node in made.graph.node if named else ():
         node.name = f"make_{node.output[0]}"
     return made
@@ -48,20 +56,30 @@ def weighted(text: str, scale: float, *, named: bool = False) -> onnx.ModelProto
 
 def judged(path: Path, variant: str) -> CellResult:
     card = card_for(path)
-    return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))).result
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))
+    ).result
 
 
 def offered(result: CellResult) -> tuple[str, int, int]:
-    """The variant that a failure's last line offers, the nodes that it keeps in float32, and of how many."""
+    """The variant that a failure's last line offers, the nodes that it keeps in float32, and of how
+    many.
+    """
     found = re.fullmatch(
-        r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of the time\)',
+        (
+            r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of '
+            r"the "
+            r"time\)"
+        ),
         result.detail[-1],
     )
     assert found is not None, result.detail
     return found[1], int(found[2]), int(found[3])
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # an unusual input, beyond float16
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered in cast"
+)  # an unusual input, beyond float16
 @pytest.mark.parametrize(
     ("text", "variant", "offer", "keeps"),
     [
@@ -76,7 +94,9 @@ def offered(result: CellResult) -> tuple[str, int, int]:
         (CENTRED, "fp16.io32", "fp16.mixed", 3),
     ],
 )
-def test_what_is_offered_passes(tmp_path: Path, text: str, variant: str, offer: str, keeps: int) -> None:
+def test_what_is_offered_passes(
+    tmp_path: Path, text: str, variant: str, offer: str, keeps: int
+) -> None:
     path = save(weighted(text, 1000.0), tmp_path / "m.onnx")
     result = judged(path, variant)
     assert result.status is Status.FAIL, result
@@ -101,7 +121,10 @@ def listed(result: CellResult) -> list[str]:
 
 
 def test_few_nodes_with_names_are_named(tmp_path: Path) -> None:
-    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y = Sqrt(b) }"
+    text = (
+        "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y "
+        "= Sqrt(b) }"
+    )
     path = save(weighted(text, 1000.0, named=True), tmp_path / "m.onnx")
     assert offered(judged(path, "fp16.io32"))[:2] == ("fp16.mixed", 2)
     assert listed(judged(path, "fp16.mixed")) == ["make_b", "make_y"]
@@ -112,27 +135,46 @@ def test_where_all_would_stay_float32_nothing_is_offered(tmp_path: Path) -> None
     assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: ")
 
 
-def test_a_mend_that_fails_its_verification_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mend_that_fails_its_verification_is_not_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
-    monkeypatch.setattr(choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong"))
+    monkeypatch.setattr(
+        choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
+    )
     line = judged(path, "fp16.io32").detail[-1]
-    assert line == "No mend was found: no choice of nodes in float32 was verified on the converted model: it is wrong"
+    assert line == (
+        "No mend was found: no choice of nodes in float32 was verified on the converted model: "
+        "it is wrong"
+    )
 
 
-def test_switches_that_do_not_round_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switches_that_do_not_round_are_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
     monkeypatch.setattr(Switched, "mask", lambda self, _: np.zeros(len(self.conditions), bool))
-    assert len(listed(judged(path, "fp16.mixed"))) >= 3  # by its survey, and verified on the converted model
-    monkeypatch.setattr(choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong"))
+    assert (
+        len(listed(judged(path, "fp16.mixed"))) >= 3
+    )  # by its survey, and verified on the converted model
+    monkeypatch.setattr(
+        choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
+    )
     assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: no choice of nodes")
 
 
-def test_a_session_that_is_not_the_model_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_is_not_the_model_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
     monkeypatch.setattr(Switched, "mask", lambda self, _: np.ones(len(self.conditions), bool))
     assert "with all of them in float32 the model departs" in judged(path, "fp16.io32").detail[-1]
 
 
 def test_a_form_without_block_lists_says_so(tmp_path: Path) -> None:
-    result = judged(save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx"), "fp16.onnxmltools.io32")
-    assert result.detail[-1].startswith("No mend is offered: fp16.onnxmltools.io32 takes no list"), result
+    result = judged(
+        save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx"), "fp16.onnxmltools.io32"
+    )
+    assert result.detail[-1].startswith(
+        "No mend is offered: fp16.onnxmltools.io32 takes no list"
+    ), result

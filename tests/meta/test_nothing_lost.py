@@ -1,4 +1,6 @@
-"""Whatever ends a run, what it had finished is there: killed at any moment, on a full disk, with a clock that steps."""
+"""Whatever ends a run, what it had finished is there: killed at any moment, on a full disk, with a
+clock that steps.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,8 @@ with History(Path(sys.argv[1])) as past:
 """
     database = tmp_path / FILE_NAME
     runs = [
-        subprocess.Popen([sys.executable, "-c", script, str(database), name], env=environment) for name in ("a", "b")
+        subprocess.Popen([sys.executable, "-c", script, str(database), name], env=environment)
+        for name in ("a", "b")
     ]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
     assert integrity(tmp_path) == "ok"

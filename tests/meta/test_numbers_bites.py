@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 TABLE = Path(__file__).parents[1] / "performance" / "conftest.py"
-RATIO, MEMORY = "clamp: times the library's throughput, random bits", "clamp: memory beside input and output"
+RATIO, MEMORY = (
+    "clamp: times the library's throughput, random bits",
+    "clamp: memory beside input and output",
+)
 
 
 def told(pytester: pytest.Pytester, *notes: str) -> list[str]:
     pytester.makeconftest(TABLE.read_text("utf-8"))
     body = "".join(f"    note_number({note})\n" for note in notes)
-    pytester.makepyfile(f"import pytest\n@pytest.mark.performance\ndef test_it(note_number):\n{body}")
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.performance\ndef test_it(note_number):\n{body}"
+    )
     pytester.makeini("[pytest]\nmarkers = performance")
     return pytester.runpytest_subprocess("-m", "performance").outlines
 
@@ -23,8 +28,14 @@ def told(pytester: pytest.Pytester, *notes: str) -> list[str]:
     [
         ([f'"{RATIO}", 19.4, at_least=20'], "at least 20    NOT REACHED  19.4"),
         ([f'"{RATIO}", 20, at_least=20, detail="of 3"'], "at least 20    PASS         20 of 3"),
-        ([f'"{RATIO}", {low}, at_least=20' for low in (30, 19, 40)], "at least 20    NOT REACHED  19"),
-        ([f'"{MEMORY}", {much}, at_most=0.05' for much in (0.01, 0.06)], "at most 0.05   NOT REACHED  0.06"),
+        (
+            [f'"{RATIO}", {low}, at_least=20' for low in (30, 19, 40)],
+            "at least 20    NOT REACHED  19",
+        ),
+        (
+            [f'"{MEMORY}", {much}, at_most=0.05' for much in (0.01, 0.06)],
+            "at most 0.05   NOT REACHED  0.06",
+        ),
         ([f'"{MEMORY}", 0, at_most=0'], "0              PASS         0"),
     ],
 )

@@ -20,7 +20,9 @@ from onnx_harness.results.cells import Stage, Status
 from onnx_harness.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "data" / "defects"
-NAMES = sorted(case["name"] for case in json.loads((FOLDER / "index.json").read_text(encoding="utf-8")))
+NAMES = sorted(
+    case["name"] for case in json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+)
 SETTINGS = Settings(input_sets=2, cell_timeout=120)
 
 
@@ -32,14 +34,22 @@ def worker() -> Iterator[Worker]:
 
 
 def both(model: Path, variant: str) -> tuple[Status, Stage, str | None]:
-    """The cell's verdict, and why ``compare`` calls what the variant made another model; None where it doesn't."""
+    """The cell's verdict, and why ``compare`` calls what the variant made another model.
+
+    None where it doesn't.
+    """
     card = card_for(model)
     task = Task(Cell(card, parse_variant(variant), "cpu"), model, SETTINGS)
     judged = pipeline.judge(task)
-    if judged.result.stage not in (Stage.COMPARE, Stage.DONE) or judged.result.status is Status.NOT_APPLICABLE:
+    if (
+        judged.result.stage not in (Stage.COMPARE, Stage.DONE)
+        or judged.result.status is Status.NOT_APPLICABLE
+    ):
         return judged.result.status, judged.result.stage, None
     made = pipeline.artifact_of(task).model.path
-    outcome = compare_models(Pair(model, made, card, "cpu", None, float16_io=False, settings=SETTINGS))
+    outcome = compare_models(
+        Pair(model, made, card, "cpu", None, float16_io=False, settings=SETTINGS)
+    )
     return judged.result.status, judged.result.stage, outcome.reason
 
 
@@ -57,4 +67,7 @@ def test_compare_says_what_the_cell_says(name: str, variant: str, worker: Worker
 def test_verify_says_what_the_cell_says(worker: Worker) -> None:
     name = NAMES[0]
     status, _, _ = worker.call(both, FOLDER / f"{name}.onnx", "simplify")
-    assert onnx_harness.verify(FOLDER / f"{name}.onnx", variant="simplify", input_sets=2).status is status
+    assert (
+        onnx_harness.verify(FOLDER / f"{name}.onnx", variant="simplify", input_sets=2).status
+        is status
+    )

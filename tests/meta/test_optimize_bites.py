@@ -1,4 +1,6 @@
-"""What onnxoptimizer breaks is caught by ``optimize`` itself, and what was broken before isn't held against it."""
+"""What onnxoptimizer breaks is caught by ``optimize`` itself, and what was broken before isn't held
+against it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def test_types_that_contradict_each_other_are_caught(monkeypatch: pytest.MonkeyP
         optimize(model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"))
 
 
-def test_a_model_that_contradicts_itself_is_no_fault_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_contradicts_itself_is_no_fault_of_the_optimizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     broken = contradictory(model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"))
     monkeypatch.setattr(onnxoptimizer, "optimize", lambda source, *_, **__: source)
     assert optimize(broken) is broken

@@ -1,4 +1,5 @@
-"""Planted faults, taken through the whole way of a cell: each ends where it's caught, and only its checks catch it.
+"""Planted faults, taken through the whole way of a cell: each ends where it's caught, and only its
+checks catch it.
 
 Each fault is listed with the checks that see it, in the order of the stages. It's judged with all of them in place,
 then with the first taken out, and so on: it ends one stage further each time, and at last it passes.
@@ -39,7 +40,8 @@ def comparing(name: str) -> tuple[Stage, Any, str]:
     return (Stage.COMPARE, compare, f"check_{name}")
 
 
-# A change of values that noise doesn't explain is seen twice over: it isn't faithful, and here not usable either.
+# A change of values that noise doesn't explain is seen twice over: it isn't faithful, and here not
+# usable either.
 VALUES = [comparing("faithful"), comparing("elements")]
 
 
@@ -49,7 +51,9 @@ def weights(change: Callable[[Any, Any], tuple[Any, Any]]) -> Change:
     def apply(model: onnx.ModelProto) -> None:
         arrays = [numpy_helper.to_array(each).copy() for each in model.graph.initializer]
         for each, array in zip(model.graph.initializer, change(*arrays), strict=True):
-            each.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), each.name))
+            each.CopyFrom(
+                numpy_helper.from_array(np.ascontiguousarray(array, np.float32), each.name)
+            )
 
     return apply
 
@@ -64,8 +68,13 @@ def one_nan(w: Any, b: Any) -> tuple[Any, Any]:
     return w, b
 
 
-def after_the_end(op: str, output: onnx.ValueInfoProto, *more: onnx.TensorProto, **attributes: Any) -> Change:
-    """One more node behind ``y``, which gives what's declared as ``output``; ``more`` are inputs of it."""
+def after_the_end(
+    op: str, output: onnx.ValueInfoProto, *more: onnx.TensorProto, **attributes: Any
+) -> Change:
+    """One more node behind ``y``, which gives what's declared as ``output``.
+
+    ``more`` are inputs of it.
+    """
 
     def apply(model: onnx.ModelProto) -> None:
         model.graph.node[-1].output[0] = "inner"
@@ -106,7 +115,10 @@ def negative_zeros(model: onnx.ModelProto) -> None:
     zero = numpy_helper.from_array(np.zeros((), np.float32), "zero")
     model.graph.initializer.append(zero)
     model.graph.node.extend(
-        [helper.make_node("Max", ["x", "zero"], ["most"]), helper.make_node("Mul", ["most", "sign"], ["up"])]
+        [
+            helper.make_node("Max", ["x", "zero"], ["most"]),
+            helper.make_node("Mul", ["most", "sign"], ["up"]),
+        ]
     )
     model.graph.node.insert(0, helper.make_node("Sign", ["x"], ["sign"]))
 
@@ -137,7 +149,10 @@ FAULTS: dict[str, tuple[Callable[[], onnx.ModelProto], Change, list[tuple[Stage,
 
 
 class Bench:
-    """Judges a model after a change of it, without a worker; unless ``keep`` is set, with nothing kept from before."""
+    """Judges a model after a change of it, without a worker.
+
+    Unless ``keep`` is set, with nothing kept from before.
+    """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._monkeypatch, self._runs = folder, monkeypatch, 0
@@ -149,11 +164,15 @@ class Bench:
             return model
 
         planted = Transform("a planted fault", apply, {"planted": {}})
-        self._monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+        self._monkeypatch.setitem(
+            cast("dict[str, Transform]", transforms.registry()), "planted", planted
+        )
         self._runs += not keep
         self._monkeypatch.setenv("ONNX_HARNESS_CACHE", str(self._folder / f"cache{self._runs}"))
         card = card_for(save(model, self._folder / "model.onnx"))
-        return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(input_sets=2))).result
+        return judge(
+            Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(input_sets=2))
+        ).result
 
     def take_out(self, room: Any, check: str) -> None:
         nothing: Any = [] if check in ("interface_changes", "check_names") else None
@@ -166,13 +185,17 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 @pytest.mark.parametrize("build", [linear, two_outputs])
-def test_nothing_is_found_where_nothing_is_planted(bench: Bench, build: Callable[[], onnx.ModelProto]) -> None:
+def test_nothing_is_found_where_nothing_is_planted(
+    bench: Bench, build: Callable[[], onnx.ModelProto]
+) -> None:
     result = bench.judge(build(), lambda _: None)
     assert (result.status, result.stage, result.reason) == (Status.PASS, Stage.DONE, None)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught_by_each_of_its_checks_and_by_no_other(bench: Bench, fault: str) -> None:
+def test_a_planted_fault_is_caught_by_each_of_its_checks_and_by_no_other(
+    bench: Bench, fault: str
+) -> None:
     build, change, checks = FAULTS[fault]
     for stage, room, check in checks:
         result = bench.judge(build(), change)
@@ -203,7 +226,11 @@ def test_an_exception_ends_the_cell_in_the_transform(bench: Bench) -> None:
         raise ZeroDivisionError("no\nsecond line is lost")
 
     result = bench.judge(linear(), raises)
-    assert (result.status, result.stage, result.reason) == (Status.FAIL, Stage.TRANSFORM, "ZeroDivisionError: no")
+    assert (result.status, result.stage, result.reason) == (
+        Status.FAIL,
+        Stage.TRANSFORM,
+        "ZeroDivisionError: no",
+    )
     said, *frames = result.detail
     assert said == "second line is lost"
     assert any("in raises" in frame for frame in frames)  # of whoever wrote the transform
@@ -236,7 +263,9 @@ def test_a_transform_that_was_edited_is_applied_again(bench: Bench, tmp_path: Pa
     assert bench.judge(linear(), edited, keep=True).status is Status.FAIL
 
 
-@pytest.mark.parametrize(("shapes", "status"), [("[[3, 4]]", Status.PASS), ("[[2, 4], [3, 4]]", Status.NOT_APPLICABLE)])
+@pytest.mark.parametrize(
+    ("shapes", "status"), [("[[3, 4]]", Status.PASS), ("[[2, 4], [3, 4]]", Status.NOT_APPLICABLE)]
+)
 def test_a_variant_that_fixes_a_shape_is_judged_on_inputs_of_that_shape(
     shapes: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

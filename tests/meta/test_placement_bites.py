@@ -1,4 +1,5 @@
-"""Cells that don't run where they were asked to: caught before anything is computed, whatever ONNX Runtime claims.
+"""Cells that don't run where they were asked to: caught before anything is computed, whatever ONNX
+Runtime claims.
 
 This machine needs no device: a declared one stands in for it, and its sessions really run on the CPU, as they do when
 ONNX Runtime falls back.
@@ -26,7 +27,9 @@ from onnx_harness.results.cells import CellResult, PlacementRecord, Stage, Statu
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 
-pytestmark = pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Specified provider 'CUDAExecutionProvider':UserWarning"
+)
 
 DEVICE, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -51,13 +54,21 @@ class Owned:
 @pytest.fixture(autouse=True)
 def _device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A provider that the installed wheel seems to have, and that no session gets."""
-    declared = replace(providers.get("cuda"), name="device", environment={}, load=lambda: None, diagnose=lambda: None)
+    declared = replace(
+        providers.get("cuda"),
+        name="device",
+        environment={},
+        load=lambda: None,
+        diagnose=lambda: None,
+    )
     monkeypatch.setitem(cast("dict[str, Provider]", providers.registry()), "device", declared)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [DEVICE, CPU])
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def judged(folder: Path, provider: str = "device", *, asks: str = "", **settings: Any) -> CellResult:
+def judged(
+    folder: Path, provider: str = "device", *, asks: str = "", **settings: Any
+) -> CellResult:
     card = card_for(save(linear(), folder / "lin.onnx"))
     if asks:
         (folder / "lin.model.toml").write_text(f"[placement]\n{asks}\n")
@@ -85,7 +96,9 @@ def claim_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forge_the_record(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
-    monkeypatch.setattr(ort.InferenceSession, "get_provider_graph_assignment_info", lambda _: list(owned))
+    monkeypatch.setattr(
+        ort.InferenceSession, "get_provider_graph_assignment_info", lambda _: list(owned)
+    )
 
 
 def forge_the_profile(
@@ -95,7 +108,8 @@ def forge_the_profile(
     gives: dict[str, list[int]] | None = None,
     takes: dict[str, list[int]] | None = None,
 ) -> None:
-    """Have the profile say that one node of each op ran, ``microseconds`` on the device and 10 elsewhere.
+    """Have the profile say that one node of each op ran, ``microseconds`` on the device and 10
+    elsewhere.
 
     What runs elsewhere takes and gives tensors of these types and shapes.
     """
@@ -129,7 +143,9 @@ def forge_both(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
 def test_a_silent_fallback_is_caught_when_the_session_opens(tmp_path: Path) -> None:
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.SESSION)
-    assert "'device' was asked for, but ONNX Runtime would run on CPUExecutionProvider" in str(result.reason)
+    assert "'device' was asked for, but ONNX Runtime would run on CPUExecutionProvider" in str(
+        result.reason
+    )
 
 
 def test_a_fallback_that_the_session_denies_is_caught_by_the_record(
@@ -138,29 +154,39 @@ def test_a_fallback_that_the_session_denies_is_caught_by_the_record(
     claim_the_device(monkeypatch)
     result = judged(tmp_path)
     assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
-    assert str(result.reason).startswith(f"{DEVICE} owns 0 of 1 nodes (0%, at least 95% is required)")
+    assert str(result.reason).startswith(
+        f"{DEVICE} owns 0 of 1 nodes (0%, at least 95% is required)"
+    )
     assert result.placement is not None
     assert (result.placement.nodes, result.placement.share) == ({CPU: 1}, 0.0)
 
 
-def test_without_both_checks_a_fallback_goes_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_both_checks_a_fallback_goes_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_the_device(monkeypatch)
     monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
 
 
-def test_a_provider_that_owns_a_part_only_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_owns_a_part_only_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_the_device(monkeypatch)
     forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Add",)))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "owns 1 of 2 nodes (50%, at least 95% is required); elsewhere: Add x1" in str(result.reason)
+    assert "owns 1 of 2 nodes (50%, at least 95% is required); elsewhere: Add x1" in str(
+        result.reason
+    )
     assert judged(tmp_path, min_placement=0.5).status is Status.PASS
     monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
 
 
-def test_shape_arithmetic_may_stay_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shape_arithmetic_may_stay_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_the_device(monkeypatch)
     forge_both(monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather")))
     result = judged(tmp_path)
@@ -207,28 +233,38 @@ def test_what_is_never_arithmetic_on_shapes_is_caught_before_it_runs(
     monkeypatch.setattr(pipeline, "run_sets", lambda *_: pytest.fail("it ran"))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "owns 1 of 3 nodes (33%, at least 95% is required); elsewhere: Det x1, Add x1" in str(result.reason)
+    assert "owns 1 of 3 nodes (33%, at least 95% is required); elsewhere: Det x1, Add x1" in str(
+        result.reason
+    )
 
 
 @pytest.mark.parametrize("provider", ["device", "cpu"])
-def test_nodes_on_a_third_provider_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+def test_nodes_on_a_third_provider_are_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
     if provider == "device":
         claim_the_device(monkeypatch)
     own = DEVICE if provider == "device" else CPU
-    forge_the_record(monkeypatch, Owned(own, ("MatMul",)), Owned("OtherExecutionProvider", ("Shape",)))
+    forge_the_record(
+        monkeypatch, Owned(own, ("MatMul",)), Owned("OtherExecutionProvider", ("Shape",))
+    )
     result = judged(tmp_path, provider)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "elsewhere: Shape x1" in str(result.reason)
 
 
-def test_a_placement_that_cannot_be_proven_is_no_placement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_placement_that_cannot_be_proven_is_no_placement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def keeps_no_record(_: object) -> list[Owned]:
         raise RuntimeError("recording is off")
 
     monkeypatch.setattr(ort.InferenceSession, "get_provider_graph_assignment_info", keeps_no_record)
     result = judged(tmp_path, "cpu")
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "can't be proven: this session keeps no record of it (recording is off)" in str(result.reason)
+    assert "can't be proven: this session keeps no record of it (recording is off)" in str(
+        result.reason
+    )
 
 
 def test_a_fallback_that_the_record_hides_is_caught_by_the_profile(
@@ -238,7 +274,10 @@ def test_a_fallback_that_the_record_hides_is_caught_by_the_profile(
     forge_the_record(monkeypatch, Owned(DEVICE, ("Gemm",)))
     result = judged(tmp_path)
     assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
-    assert result.reason == f"the record of assignments puts 1 node on {DEVICE} that ran on {CPU}: Gemm x1"
+    assert (
+        result.reason
+        == f"the record of assignments puts 1 node on {DEVICE} that ran on {CPU}: Gemm x1"
+    )
     assert result.placement is not None
     assert (result.placement.share, result.placement.executed) == (1.0, {CPU: 1})
     monkeypatch.setattr(pipeline, "contradiction", lambda *_: None)
@@ -255,19 +294,31 @@ def test_a_fallback_that_fusion_has_renamed_is_caught_by_the_profile(
     assert f"puts 2 nodes on {DEVICE}, and none ran there ({CPU} 1)" in str(result.reason)
 
 
-def test_one_node_that_ran_elsewhere_than_recorded_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_node_that_ran_elsewhere_than_recorded_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_the_device(monkeypatch)
     forge_the_record(monkeypatch, Owned(DEVICE, ("MatMul",) * 40), Owned(CPU, ("Gather",)))
-    forge_the_profile(monkeypatch, Owned(DEVICE, ("MatMul",) * 39), Owned(CPU, ("Gather", "MatMul")))
+    forge_the_profile(
+        monkeypatch, Owned(DEVICE, ("MatMul",) * 39), Owned(CPU, ("Gather", "MatMul"))
+    )
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert f"puts 1 node on {DEVICE} that ran on {CPU}: MatMul x1" in str(result.reason)
 
 
-def test_fusion_and_branches_not_taken_are_no_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fusion_and_branches_not_taken_are_no_contradiction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_the_device(monkeypatch)
-    forge_the_record(monkeypatch, Owned(DEVICE, ("Conv", "Relu", "Conv", "Relu", "If")), Owned(CPU, ("Gather",) * 3))
-    forge_the_profile(monkeypatch, Owned(DEVICE, ("FusedConv", "Conv")), Owned(CPU, ("Gather", "Gather")))
+    forge_the_record(
+        monkeypatch,
+        Owned(DEVICE, ("Conv", "Relu", "Conv", "Relu", "If")),
+        Owned(CPU, ("Gather",) * 3),
+    )
+    forge_the_profile(
+        monkeypatch, Owned(DEVICE, ("FusedConv", "Conv")), Owned(CPU, ("Gather", "Gather"))
+    )
     assert judged(tmp_path).status is Status.PASS
 
 
@@ -276,9 +327,16 @@ def test_fusion_and_branches_not_taken_are_no_contradiction(tmp_path: Path, monk
     [
         (
             "max_memcpy = 1",
-            f"2 nodes copy between the memory of {DEVICE} and the host's (Memcpy), and the card allows 1",
+            (
+                f"2 nodes copy between the memory of {DEVICE} and the host's (Memcpy), and the "
+                f"card "
+                f"allows 1"
+            ),
         ),
-        ("min_time_share = 0.5", f"{DEVICE} has 23% of the time in kernels, and the card requires at least 50%"),
+        (
+            "min_time_share = 0.5",
+            f"{DEVICE} has 23% of the time in kernels, and the card requires at least 50%",
+        ),
         ("min_share = 0.99", "owns 39 of 40 nodes (98%, at least 99% is required)"),
     ],
 )
@@ -315,10 +373,21 @@ def test_what_a_card_asks_of_one_provider_goes_before_what_it_asks_of_all(
 ) -> None:
     claim_the_device(monkeypatch)
     forge_both(monkeypatch, Owned(DEVICE, ("MatMul",)), Owned(CPU, ("Det",)))
-    assert judged(tmp_path, asks="min_share = 0.9\n[placement.device]\nmin_share = 0.5").status is Status.PASS
-    assert judged(tmp_path, asks="min_share = 0.5\n[placement.device]\nmin_share = 0.9").status is Status.FAIL
-    assert judged(tmp_path, asks="min_share = 0.5\n[placement.cuda]\nmin_share = 0.9").status is Status.PASS
-    assert judged(tmp_path, asks='[placement.device]\nallowed_cpu_ops = ["Det"]').status is Status.PASS
+    assert (
+        judged(tmp_path, asks="min_share = 0.9\n[placement.device]\nmin_share = 0.5").status
+        is Status.PASS
+    )
+    assert (
+        judged(tmp_path, asks="min_share = 0.5\n[placement.device]\nmin_share = 0.9").status
+        is Status.FAIL
+    )
+    assert (
+        judged(tmp_path, asks="min_share = 0.5\n[placement.cuda]\nmin_share = 0.9").status
+        is Status.PASS
+    )
+    assert (
+        judged(tmp_path, asks='[placement.device]\nallowed_cpu_ops = ["Det"]').status is Status.PASS
+    )
     asks = 'allowed_cpu_ops = ["Det"]\n[placement.device]\nmax_memcpy = 0'
     assert judged(tmp_path, asks=asks).status is Status.PASS
 
@@ -326,26 +395,35 @@ def test_what_a_card_asks_of_one_provider_goes_before_what_it_asks_of_all(
 def test_a_card_that_names_no_provider_is_refused_by_key_and_line(tmp_path: Path) -> None:
     result = judged(tmp_path, asks="[placement.webgp]\nmin_share = 0.5")
     assert (result.status, result.stage) == (Status.ERROR, Stage.LOAD)
-    assert "line 2: placement.webgp is neither a key nor an execution provider. Did you mean 'webgpu'?" in str(
-        result.reason
+    assert (
+        "line 2: placement.webgp is neither a key nor an execution provider. Did you mean 'webgpu'?"
+        in str(result.reason)
     )
 
 
 def test_a_card_cannot_excuse_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forge_the_record(monkeypatch, Owned(CPU, ("MatMul",)), Owned("OtherExecutionProvider", ("Add",)))
+    forge_the_record(
+        monkeypatch, Owned(CPU, ("MatMul",)), Owned("OtherExecutionProvider", ("Add",))
+    )
     result = judged(tmp_path, "cpu", asks='min_share = 0.1\nallowed_cpu_ops = ["Add"]')
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
 
 
-def test_a_profile_that_cannot_be_read_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort.InferenceSession, "end_profiling", lambda _: str(tmp_path / "gone.json"))
+def test_a_profile_that_cannot_be_read_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        ort.InferenceSession, "end_profiling", lambda _: str(tmp_path / "gone.json")
+    )
     result = judged(tmp_path, "cpu")
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "where the nodes ran on provider 'cpu' can't be told" in str(result.reason)
 
 
 def test_a_loop_is_profiled_where_it_says_something(tmp_path: Path) -> None:
-    body = "body (int64 i, bool c, float[2] v) => (bool d, float[2] w) { d = Identity(c) w = Exp(v) }"
+    body = (
+        "body (int64 i, bool c, float[2] v) => (bool d, float[2] w) { d = Identity(c) w = Exp(v) }"
+    )
     rounds = "k = Constant<value_int = 3>()"
     loop = model(f"(float[2] x) => (float[2] y) {{ {rounds} y = Loop<body = {body}>(k, , x) }}")
     card = card_for(save(loop, tmp_path / "loop.onnx"))

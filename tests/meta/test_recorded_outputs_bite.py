@@ -1,4 +1,6 @@
-"""Outputs that were recorded beside a model: the untouched model that misses them fails, by the bound that holds."""
+"""Outputs that were recorded beside a model: the untouched model that misses them fails, by the
+bound that holds.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def recorded_beside(folder: Path, *, off: float = 0.0, card: str = "", sets: int = 1) -> Path:
-    """A linear model with a ``.npz`` whose last set has an output that is off by a share of the greatest."""
+    """A linear model with a ``.npz`` whose last set has an output that is off by a share of the
+    greatest.
+    """
     path = save(linear(), folder / "lin.onnx")
     weights = {each.name: numpy_helper.to_array(each) for each in linear().graph.initializer}
     arrays: dict[str, Any] = {}
@@ -49,7 +53,11 @@ def recorded_beside(folder: Path, *, off: float = 0.0, card: str = "", sets: int
 
 
 def task(path: Path, variant: str = "original", **settings: Any) -> Task:
-    return Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=2, **settings))
+    return Task(
+        Cell(card_for(path), parse_variant(variant), "cpu"),
+        path,
+        Settings(input_sets=2, **settings),
+    )
 
 
 def judged(path: Path, variant: str = "original", **settings: Any) -> Judged:
@@ -59,7 +67,11 @@ def judged(path: Path, variant: str = "original", **settings: Any) -> Judged:
 def test_the_untouched_model_that_misses_them_fails(tmp_path: Path) -> None:
     found = judged(recorded_beside(tmp_path, off=0.1, sets=2))
     result = found.result
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.WRONG_VALUES)
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        Symptom.WRONG_VALUES,
+    )
     assert str(result.reason).startswith(MISSES)
     assert any('[recorded] outputs = "note"' in line for line in result.detail)
     assert found.failing == (1,)
@@ -85,7 +97,12 @@ def test_a_card_can_make_it_a_remark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("off", "card", "settings", "status"),
     [
-        (3e-6, "", {}, Status.PASS),  # by default a thousandth of the value, and 1e-5 of the greatest
+        (
+            3e-6,
+            "",
+            {},
+            Status.PASS,
+        ),  # by default a thousandth of the value, and 1e-5 of the greatest
         (3e-3, "", {}, Status.FAIL),
         (3e-3, "[tolerance.y]\natol = 0.1", {}, Status.PASS),
         (3e-6, "[tolerance.y]\nrtol = 0\natol = 1e-9", {}, Status.FAIL),
@@ -98,7 +115,9 @@ def test_the_bound_is_the_cards(
     assert judged(recorded_beside(tmp_path, off=off, card=card), **settings).result.status is status
 
 
-@pytest.mark.parametrize(("card", "status"), [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4\natol = 0", Status.FAIL)])
+@pytest.mark.parametrize(
+    ("card", "status"), [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4\natol = 0", Status.FAIL)]
+)
 def test_a_default_bound_yields_to_the_models_own_noise_and_a_chosen_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, status: Status
 ) -> None:
@@ -112,10 +131,15 @@ def test_what_is_kept_shows_it(tmp_path: Path) -> None:
     path = recorded_beside(tmp_path, off=0.1)
     found, folder = judged(path), tmp_path / "kept"
     repro.keep(task(path), found, folder, found.result)
-    shown = subprocess.run([sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+    )
     assert shown.returncode == 1, shown.stderr
     lines = shown.stdout.splitlines()
-    assert " apart at [0, 0]" in lines[lines.index("  the untouched model, beside what was recorded") + 1]
+    assert (
+        " apart at [0, 0]"
+        in lines[lines.index("  the untouched model, beside what was recorded") + 1]
+    )
     assert "    y: equal" in shown.stdout
 
 

@@ -1,4 +1,6 @@
-"""The check of a reduction refuses what doesn't fail as the whole does, and what fails without its cause."""
+"""The check of a reduction refuses what doesn't fail as the whole does, and what fails without its
+cause.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep, Parts, Transform
 from tests.models import model
 
-PARTS = Parts("pass", lambda *_: ("culprit",), lambda options, left: {**options, "skipped": tuple(left)})
+PARTS = Parts(
+    "pass", lambda *_: ("culprit",), lambda options, left: {**options, "skipped": tuple(left)}
+)
 WHOLE = Sign(Stage.COMPARE, "values", gap=0.5)
 
 
-def flip(made: onnx.ModelProto, skipped: tuple[str, ...] = (), always: bool = False) -> onnx.ModelProto:
+def flip(
+    made: onnx.ModelProto, skipped: tuple[str, ...] = (), always: bool = False
+) -> onnx.ModelProto:
     """Make every Add a Sub; with ``always`` whether or not its only pass is left out."""
     for node in made.graph.node:
         if node.op_type == "Add" and (always or not skipped):
@@ -30,7 +36,10 @@ def flip(made: onnx.ModelProto, skipped: tuple[str, ...] = (), always: bool = Fa
 
 
 def case() -> Case:
-    made = model("(float[2,4] x) => (float[2,4] y) { a = Tanh(x)  b = Exp(a)  c = Add(b, w)  y = Sigmoid(c) }")
+    made = model(
+        "(float[2,4] x) => (float[2,4] y) { a = Tanh(x)  b = Exp(a)  c = Add(b, w)  y = "
+        "Sigmoid(c) }"
+    )
     made.graph.initializer.append(numpy_helper.from_array(np.linspace(1, 2, 4, dtype="f4"), "w"))
     return Case(made, {"x": np.linspace(-1, 1, 8, dtype="f4").reshape(2, 4)})
 
@@ -75,7 +84,9 @@ def test_what_fails_without_its_cause_has_no_control() -> None:
     assert not sign.controlled
 
 
-def test_a_check_that_takes_everything_ends_without_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_takes_everything_ends_without_the_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Broken on purpose: were each change taken, what is left wouldn't fail."""
     monkeypatch.setattr(reduce, "same", lambda *_: True)
 

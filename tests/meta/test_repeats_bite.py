@@ -1,4 +1,6 @@
-"""A session that is right once: a second run, or one after another size, that departs fails, and says which run."""
+"""A session that is right once: a second run, or one after another size, that departs fails, and
+says which run.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Forgetful:
-    """Runs a session, and gives zeros from the run of that number on the first input set, or the smallest change."""
+    """Runs a session, and gives zeros from the run of that number on the first input set, or the
+    smallest change.
+    """
 
     def __init__(self, wrong: set[int], *, last_bit: bool = False) -> None:
         self.counts: dict[bytes, int] = {}
@@ -39,13 +43,20 @@ class Forgetful:
         self.runs += 1
         if key != next(iter(self.counts)) or self.counts[key] not in self._wrong:
             return outputs
-        return {name: np.nextafter(y, np.inf) if self._last_bit else 0 * y for name, y in outputs.items()}
+        return {
+            name: np.nextafter(y, np.inf) if self._last_bit else 0 * y
+            for name, y in outputs.items()
+        }
 
 
-def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, session: Forgetful, text: str = "") -> CellResult:
+def judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, session: Forgetful, text: str = ""
+) -> CellResult:
     card = card_for(save(model(text) if text else linear(), folder / "m.onnx"))
     monkeypatch.setattr(repeats, "run", session)
-    return judge(Task(Cell(card, parse_variant("original"), "cpu"), card.path, Settings(input_sets=2))).result
+    return judge(
+        Task(Cell(card, parse_variant("original"), "cpu"), card.path, Settings(input_sets=2))
+    ).result
 
 
 @pytest.mark.parametrize(
@@ -53,15 +64,27 @@ def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, session: Forgetful, te
     [
         (
             {2},
-            "the first input set (set 0 (seed 0, steps, 1x4)) gives another result when it is run a second time",
+            (
+                "the first input set (set 0 (seed 0, steps, 1x4)) gives another result when it is "
+                "run "
+                "a second time"
+            ),
         ),
         (
             {3},
-            "the first input set (set 0 (seed 0, steps, 1x4)) gives another result when it is run again after ",
+            (
+                "the first input set (set 0 (seed 0, steps, 1x4)) gives another result when it is "
+                "run "
+                "again after "
+            ),
         ),
         (
             {1},
-            "the first run alone departs; when its input set (set 0 (seed 0, steps, 1x4)) is run a second time",
+            (
+                "the first run alone departs; when its input set (set 0 (seed 0, steps, 1x4)) is "
+                "run "
+                "a second time"
+            ),
         ),
     ],
 )
@@ -69,7 +92,11 @@ def test_the_run_that_departs_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: set[int], reason: str
 ) -> None:
     result = judged(tmp_path, monkeypatch, Forgetful(wrong))
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.WRONG_VALUES)
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        Symptom.WRONG_VALUES,
+    )
     assert str(result.reason).startswith(reason)
     monkeypatch.setattr(pipeline, "wrong_repeat", lambda *_: None)
     without = judged(tmp_path, monkeypatch, Forgetful(wrong))
@@ -81,7 +108,9 @@ def test_the_last_bit_is_no_other_result(tmp_path: Path, monkeypatch: pytest.Mon
     assert judged(tmp_path, monkeypatch, Forgetful({2, 3}, last_bit=True)).status is Status.PASS
 
 
-def test_two_runs_more_are_all_that_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_more_are_all_that_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = Forgetful(set())
     result = judged(tmp_path, monkeypatch, session)
     assert result.accuracy is not None

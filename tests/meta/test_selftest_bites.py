@@ -1,4 +1,6 @@
-"""The experiment notices what it's there for: a defect not shown, inputs not invented, a false alarm, a cost."""
+"""The experiment notices what it's there for: a defect not shown, inputs not invented, a false
+alarm, a cost.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def zoo(tmp_path: Path) -> Path:
     return folder
 
 
-def measured(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[dict[str, object]]]:
+def measured(
+    folder: Path, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, list[dict[str, object]]]:
     """The exit code, and the rows as JSON."""
     common = ["--models", str(folder), "--log", str(folder / "log.jsonl"), "--json"]
     code = main(["selftest", *common, *words])
@@ -52,15 +56,22 @@ def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture
     assert [(row["count"], row["bad"]) for row in rows] == [(1, 0), (16, 0), (6, 0)]
 
 
-def test_inputs_that_cannot_be_invented_are_counted(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused = model("(float[n,4] x) => (float[?] y) { s = Constant <value_ints = [7, 7, 7]> () y = Reshape(x, s) }")
+def test_inputs_that_cannot_be_invented_are_counted(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = model(
+        "(float[n,4] x) => (float[?] y) { s = Constant <value_ints = [7, 7, 7]> () y = Reshape(x, "
+        "s) }"
+    )
     save(refused, zoo / "m.onnx")
     code, rows = measured(zoo, capsys, "inputs")
     assert (code, rows[0]["bad"]) == (1, 1)
     assert "no inputs were found" in str(rows[0]["words"])
 
 
-def test_a_defect_that_is_not_shown_is_counted(zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_that_is_not_shown_is_counted(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save(linear(), tmp_path / "defects" / "harmless.onnx")
     index = [{"name": "harmless", "variant": "ort.basic"}]
     (tmp_path / "defects" / "index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -72,9 +83,14 @@ def test_a_defect_that_is_not_shown_is_counted(zoo: Path, tmp_path: Path, capsys
 def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: Path) -> None:
     card = card_for(zoo / "m.model.toml")
     cell = Cell(card, parse_variant("simplify"), "cpu")
-    failed = CellResult("m-simplify-cpu", "m", "", "simplify", "cpu", Status.FAIL, Stage.COMPARE, "far off")
+    failed = CellResult(
+        "m-simplify-cpu", "m", "", "simplify", "cpu", Status.FAIL, Stage.COMPARE, "far off"
+    )
     assert falsely_failed(cell, failed) == "m-simplify-cpu: fail at compare: far off"
-    assert falsely_failed(cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE)) is None
+    assert (
+        falsely_failed(cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE))
+        is None
+    )
     half = output(ideal_rel_l2=1e-3, faithful=True, usable=False)
     costly = replace(failed, accuracy=AccuracyRecord(1, {"y": half}))
     assert falsely_failed(cell, costly) is None
@@ -89,7 +105,11 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
 @pytest.mark.parametrize(
     ("row", "good", "short"),
     [
-        ("defects", [Outcome(1, 0)] * 42 + [Outcome(1, 1)] * 2, [Outcome(1, 0)] * 41 + [Outcome(1, 1)] * 3),
+        (
+            "defects",
+            [Outcome(1, 0)] * 42 + [Outcome(1, 1)] * 2,
+            [Outcome(1, 0)] * 41 + [Outcome(1, 1)] * 3,
+        ),
         ("faults", [Outcome(100, 1)], [Outcome(100, 2)]),
         ("honest", [Outcome(8, 0)], [Outcome(8, 0), Outcome(8, 1)]),
         ("fp16", [Outcome(3, 0)], [Outcome(3, 1)]),
@@ -103,7 +123,9 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
         ),
     ],
 )
-def test_each_row_says_whether_it_is_reached(row: str, good: list[Outcome], short: list[Outcome]) -> None:
+def test_each_row_says_whether_it_is_reached(
+    row: str, good: list[Outcome], short: list[Outcome]
+) -> None:
     assert ROWS[row].reached(good)
     assert not ROWS[row].reached(short)
     assert ROWS[row].figure(good) != ROWS[row].figure(short)
@@ -120,7 +142,10 @@ def test_a_right_and_a_wrong_answer_of_float16_are_told_apart(
     few_cases(monkeypatch)
     code, rows = measured(zoo, capsys, "half")
     assert code == 0
-    assert rows[0]["figure"] == "2 in 1 kinds (1 right, 1 wrong, 0 open): false passes 0, false failures 0"
+    assert (
+        rows[0]["figure"]
+        == "2 in 1 kinds (1 right, 1 wrong, 0 open): false passes 0, false failures 0"
+    )
 
 
 def test_a_harness_that_says_the_same_of_every_conversion_is_noticed(
@@ -142,7 +167,9 @@ def test_a_harness_that_says_the_same_of_every_conversion_is_noticed(
 def test_a_quantized_copy_that_fails_is_counted_and_one_that_cannot_be_made_is_not(
     zoo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantized_rows, "_quantized", lambda _, conversion: broken_copy(zoo, conversion))
+    monkeypatch.setattr(
+        quantized_rows, "_quantized", lambda _, conversion: broken_copy(zoo, conversion)
+    )
     code, rows = measured(zoo, capsys, "quantized", "--quick")
     assert (code, rows[0]["count"], rows[0]["bad"]) == (1, 2, 2)
     assert rows[0]["figure"] == "2 of 2 cells over 1 copies"
@@ -156,14 +183,18 @@ def broken_copy(folder: Path, conversion: str) -> Path:
     return folder / "copy.onnx"
 
 
-def test_a_copy_is_quantized_and_judged_as_itself(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_is_quantized_and_judged_as_itself(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, rows = measured(zoo, capsys, "quantized", "--quick")
     assert (code, rows[0]["count"], rows[0]["bad"]) == (0, 4, 0)
     copy = quantized_rows._quantized(card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0])
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(copy).graph.node}
 
 
-def test_what_was_found_is_not_looked_for_again(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_found_is_not_looked_for_again(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     measured(zoo, capsys, "inputs")
     (zoo / "m.onnx").rename(zoo / "kept.onnx")
     (zoo / "m.onnx").write_bytes(b"")  # whoever reads it now finds nothing
@@ -171,7 +202,9 @@ def test_what_was_found_is_not_looked_for_again(zoo: Path, capsys: pytest.Captur
     assert (code, rows[0]["count"]) == (0, 1)
 
 
-def test_a_log_of_other_code_or_half_a_line_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_of_other_code_or_half_a_line_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "log.jsonl"
     Log(file).put("honest", "one", Outcome(8, 1, ("why",), {"x": 1.0}))
     assert Log(file).get("honest", "one") == Outcome(8, 1, ("why",), {"x": 1.0})
@@ -188,14 +221,30 @@ def test_a_misspelt_row_and_a_missing_folder_are_usage_errors(
     assert main(["selftest", "defcts", "--models", str(zoo)]) == 2
     assert "Did you mean 'defects'" in capsys.readouterr().err
     log = str(tmp_path / "log.jsonl")
-    assert main(["selftest", "defects", "--models", str(zoo), "--defects", str(tmp_path / "no"), "--log", log]) == 2
+    assert (
+        main(
+            [
+                "selftest",
+                "defects",
+                "--models",
+                str(zoo),
+                "--defects",
+                str(tmp_path / "no"),
+                "--log",
+                log,
+            ]
+        )
+        == 2
+    )
     assert "there is no" in capsys.readouterr().err
 
 
 SMALL = Shape("small", 2, 2, seed=3)
 
 
-def test_every_mistake_in_a_forest_is_caught_and_missed_without_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_mistake_in_a_forest_is_caught_and_missed_without_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with own_cache():
         outcome = tree_rows.judge_forest(SMALL)
         assert outcome.count > 10
@@ -217,7 +266,9 @@ def test_another_forest_is_no_pass() -> None:
         assert not planted.judge(wrong).passed
 
 
-def test_every_mistake_in_a_vocabulary_is_caught_and_missed_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_mistake_in_a_vocabulary_is_caught_and_missed_without_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert len(lookups(quick=True)) >= 10
     classifier = next(model for model in lookups() if model.name == "classified_words")
     with own_cache():

@@ -1,4 +1,6 @@
-"""What counts the faults that a verdict catches: a blind verdict scores low, and what changes nothing isn't a miss."""
+"""What counts the faults that a verdict catches: a blind verdict scores low, and what changes
+nothing isn't a miss.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,25 @@ from onnx_harness.mutation.atlas import Site
 from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 from onnx_harness.mutation.mutants import Fate, Trial
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import CellResult, PlacementRecord, SensitivityRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    CellResult,
+    PlacementRecord,
+    SensitivityRecord,
+    Stage,
+    Status,
+    Symptom,
+)
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 
 BLIND: dict[str, Any] = {"rtol": 1e9, "atol": 1e9}
-SIGN, NUDGE, CHANNELS, ACTIVATION = "flipped sign", "weight +1%", "permuted channels", "removed activation"
+SIGN, NUDGE, CHANNELS, ACTIVATION = (
+    "flipped sign",
+    "weight +1%",
+    "permuted channels",
+    "removed activation",
+)
 
 
 class Bench:
@@ -41,23 +55,34 @@ class Bench:
     def task(self, made: onnx.ModelProto, variant: str = "original", **settings: Any) -> Task:
         card = card_for(save(made, self._folder / "model.onnx"))
         # Unusual inputs would have NaN in them, and that no tolerance lets through, however blind.
-        return Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(**settings), unusual=False)
+        return Task(
+            Cell(card, parse_variant(variant), "cpu"),
+            card.path,
+            Settings(**settings),
+            unusual=False,
+        )
 
     def blind(self, **settings: Any) -> dict[str, Any]:
         """Make the verdict blind: nothing has to be explained, and any distance is usable."""
         self._monkeypatch.setattr(compare, "check_faithful", lambda *_: None)
         return {**BLIND, **settings}
 
-    def attempt(self, made: onnx.ModelProto, fault: Fault, variant: str = "original", **settings: Any) -> Trial:
+    def attempt(
+        self, made: onnx.ModelProto, fault: Fault, variant: str = "original", **settings: Any
+    ) -> Trial:
         task = self.task(made, variant, **settings)
         judged = judge(task)
         assert judged.result.status is Status.PASS, judged.result.reason
         return mutants.attempt(task, judged, fault)
 
-    def attempts(self, made: onnx.ModelProto, count: int, variant: str = "original", **settings: Any) -> list[Trial]:
+    def attempts(
+        self, made: onnx.ModelProto, count: int, variant: str = "original", **settings: Any
+    ) -> list[Trial]:
         task = self.task(made, variant, **settings)
         judged = judge(task)
-        return [mutants.attempt(task, judged, fault) for fault in mutants.plan(task, judged, count, 0)]
+        return [
+            mutants.attempt(task, judged, fault) for fault in mutants.plan(task, judged, count, 0)
+        ]
 
 
 @pytest.fixture
@@ -68,7 +93,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def built(graph: str, **weights: Any) -> onnx.ModelProto:
     made = model(graph)
-    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(each, "f4"), key) for key, each in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(each, "f4"), key) for key, each in weights.items()
+    )
     return made
 
 
@@ -104,7 +131,8 @@ REAL: dict[str, tuple[Callable[[], onnx.ModelProto], Fault]] = {
     "a weight of the branch that lives": (with_dead_branch, fault(SIGN, 0, 1, 5, factor=-1.0)),
     "two other channels permuted": (with_equal_channels, fault(CHANNELS, 0, 1, 1, 0, 1)),
     "a Relu removed that is needed": (
-        lambda: model("(float[n,4] x) => (float[n,4] y) { a = Neg(x)  y = Relu(a) }"), fault(ACTIVATION, 1),
+        lambda: model("(float[n,4] x) => (float[n,4] y) { a = Neg(x)  y = Relu(a) "
+                      "}"), fault(ACTIVATION, 1),
     ),
     "a hundredth of a weight": (linear, fault(NUDGE, 0, 1, 3, factor=1.01)),
 }  # fmt: skip
@@ -112,7 +140,9 @@ REAL: dict[str, tuple[Callable[[], onnx.ModelProto], Fault]] = {
 
 @pytest.mark.parametrize("settings", [{}, BLIND])
 @pytest.mark.parametrize("name", EQUIVALENT)
-def test_what_changes_nothing_is_equivalent_whatever_the_verdict_allows(bench: Bench, name: str, settings: Any) -> None:
+def test_what_changes_nothing_is_equivalent_whatever_the_verdict_allows(
+    bench: Bench, name: str, settings: Any
+) -> None:
     build, planted = EQUIVALENT[name]
     assert bench.attempt(build(), planted, **settings).fate is Fate.EQUIVALENT
 
@@ -142,17 +172,23 @@ def test_a_fault_that_the_verdicts_inputs_do_not_show_is_missed_on_others(bench:
     trials = [bench.attempt(made, each, input_sets=1) for each in faults]
     fates = {trial.fate for trial in trials}
     assert fates >= {Fate.EQUIVALENT, Fate.MISSED}
-    assert all(trial.words.endswith("on other inputs") for trial in trials if trial.fate is Fate.MISSED)
+    assert all(
+        trial.words.endswith("on other inputs") for trial in trials if trial.fate is Fate.MISSED
+    )
 
 
 def test_noise_of_a_float16_model_is_what_float16_does(bench: Bench) -> None:
-    weight = next(k for k, node in enumerate(linear().graph.node) if node.op_type == "MatMul") + 1  # behind a Cast
+    weight = (
+        next(k for k, node in enumerate(linear().graph.node) if node.op_type == "MatMul") + 1
+    )  # behind a Cast
     small, large = (fault(NUDGE, weight, 1, 3, factor=1 + change) for change in (1e-3, 0.5))
     assert bench.attempt(linear(), small, "fp16.io32").fate is Fate.EQUIVALENT
     assert bench.attempt(linear(), large, "fp16.io32").fate is Fate.CAUGHT
 
 
-def test_a_mutant_that_cannot_be_made_is_no_caught_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mutant_that_cannot_be_made_is_no_caught_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def too_large(_: onnx.ModelProto) -> bytes:
         raise ModelError("more than 2 GB")
 
@@ -192,7 +228,14 @@ class Pretender:
         self.cell = Cell(card, parse_variant("original"), "cpu")
         placement = PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0)
         self.result = CellResult(
-            self.cell.id, card.name, "", "original", "cpu", Status.PASS, Stage.DONE, placement=placement
+            self.cell.id,
+            card.name,
+            "",
+            "original",
+            "cpu",
+            Status.PASS,
+            Stage.DONE,
+            placement=placement,
         )
 
     def judge(self, _: Cell) -> CellResult:
@@ -232,11 +275,17 @@ def every(number: int, fate: Fate) -> Callable[[int], Fate]:
 
 def test_a_cell_under_its_cards_minimum_fails_and_says_what_it_missed(examined: Any) -> None:
     result = examined(every(5, Fate.MISSED))
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.INSENSITIVE)
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        Symptom.INSENSITIVE,
+    )
     assert result.reason.startswith(
         "24 of 30 planted faults are caught (80%), and the card requires 90%; one of those missed:"
     )
-    assert [line for line in result.detail if line.startswith("missed")] == ["missed weight +1%: planted; why"] * 6
+    assert [line for line in result.detail if line.startswith("missed")] == [
+        "missed weight +1%: planted; why"
+    ] * 6
 
 
 def test_a_cell_above_its_cards_minimum_passes_and_so_does_any_without_one(examined: Any) -> None:
@@ -255,7 +304,9 @@ def test_where_nothing_is_left_to_catch_no_minimum_is_reached(examined: Any) -> 
     assert "none of 30 planted faults changes an output" in result.reason
 
 
-def test_a_few_mutants_that_do_not_run_count_and_others_take_the_place_of_more(examined: Any) -> None:
+def test_a_few_mutants_that_do_not_run_count_and_others_take_the_place_of_more(
+    examined: Any,
+) -> None:
     found = examined(every(3, Fate.BROKEN)).sensitivity
     assert (found.planted, found.caught, found.broken) == (30, 30, 3)
 
@@ -287,7 +338,9 @@ def test_the_smallest_change_that_is_caught_is_found_to_within_a_sixth(limit: fl
 
     def is_caught(probe: Fault) -> bool:
         asked.append(probe.factor - 1)
-        return probe.factor - 1 >= limit * (2 - probe.site.node)  # the second weight is twice as easily seen
+        return probe.factor - 1 >= limit * (
+            2 - probe.site.node
+        )  # the second weight is twice as easily seen
 
     found = sensitivity.smallest_change([fault(NUDGE, 0), fault(NUDGE, 1)], is_caught)
     assert found is not None
@@ -319,7 +372,9 @@ def test_float32_is_held_to_smaller_changes_than_float16(runner: Any, tmp_path: 
     card = card_for(save(linear(), tmp_path / "model.onnx"))
     found: list[SensitivityRecord] = []
     for variant in ("fp16.io32", "original"):
-        record = sensitivity.examine(runner(), Cell(card, parse_variant(variant), "cpu")).sensitivity
+        record = sensitivity.examine(
+            runner(), Cell(card, parse_variant(variant), "cpu")
+        ).sensitivity
         assert record is not None
         found.append(record)
     loose, tight = found
@@ -329,7 +384,9 @@ def test_float32_is_held_to_smaller_changes_than_float16(runner: Any, tmp_path: 
     assert loose.smallest_change > 10 * tight.smallest_change
 
 
-def test_a_cell_that_did_not_pass_and_a_case_of_a_suite_are_left_as_they_are(tmp_path: Path) -> None:
+def test_a_cell_that_did_not_pass_and_a_case_of_a_suite_are_left_as_they_are(
+    tmp_path: Path,
+) -> None:
     card = card_for(save(linear(), tmp_path / "model.onnx"))
     failed: Any = Pretender(card, lambda _: Fate.CAUGHT)
     failed.result = replace(failed.result, status=Status.FAIL)

@@ -1,4 +1,6 @@
-"""Float16 that is right as float32 computes it and wrong in itself, and the other way round: float16 decides."""
+"""Float16 that is right as float32 computes it and wrong in itself, and the other way round:
+float16 decides.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,14 @@ def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto
     return helper.make_node(op, inputs.split(), [output], name=f"make_{output}", **attributes)
 
 
-def net(nodes: Iterable[onnx.NodeProto], kind: int = TensorProto.FLOAT, **weights: Any) -> onnx.ModelProto:
+def net(
+    nodes: Iterable[onnx.NodeProto], kind: int = TensorProto.FLOAT, **weights: Any
+) -> onnx.ModelProto:
     """``y`` of ``x``, both of 4 rows of 64."""
     x, y = (helper.make_tensor_value_info(name, kind, [4, 64]) for name in "xy")
-    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    constants = [
+        numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()
+    ]
     graph = helper.make_graph(list(nodes), "net", [x], [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
@@ -69,7 +75,9 @@ def deviation() -> onnx.ModelProto:
 
 
 def masked() -> onnx.ModelProto:
-    """A softmax whose second row is masked altogether with the lowest float32, which a conversion makes -10000."""
+    """A softmax whose second row is masked altogether with the lowest float32, which a conversion
+    makes -10000.
+    """
     mask = np.zeros((4, 64), np.float32)
     mask[0, 32:] = mask[1] = LOWEST
     return net([node("Mul", "x scale", "s"), node("Add", "s mask", "scores"), node("Softmax", "scores", "y")],
@@ -82,24 +90,42 @@ def harmless() -> onnx.ModelProto:
 
 
 def judged(
-    folder: Path, made: onnx.ModelProto, around: float = 0.0, spread: float = 1.0, variant: str = "fp16.io32"
+    folder: Path,
+    made: onnx.ModelProto,
+    around: float = 0.0,
+    spread: float = 1.0,
+    variant: str = "fp16.io32",
 ) -> CellResult:
     """The cell on x about ``around``, recorded beside the model, and on no generated input."""
     path = save(made, folder / "net.onnx")
-    dtype = np.float16 if made.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16 else np.float32
-    np.savez(path.with_suffix(".npz"), x=(around + spread * RANDOM.normal(size=(4, 64))).astype(dtype))
+    dtype = (
+        np.float16
+        if made.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+        else np.float32
+    )
+    np.savez(
+        path.with_suffix(".npz"), x=(around + spread * RANDOM.normal(size=(4, 64))).astype(dtype)
+    )
     card = card_for(path)
-    return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=1))).result
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=1))
+    ).result
 
 
 @pytest.mark.parametrize(
-    ("made", "around", "spread"), [(centred(), 300.0, 0.02), (deviation(), 20.0, 0.1)], ids=["centred", "deviation"]
+    ("made", "around", "spread"),
+    [(centred(), 300.0, 0.02), (deviation(), 20.0, 0.1)],
+    ids=["centred", "deviation"],
 )
 def test_digits_lost_in_a_difference_of_large_numbers_are_seen(
     tmp_path: Path, made: onnx.ModelProto, around: float, spread: float
 ) -> None:
     result = judged(tmp_path, made, around, spread)
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.COMPARE, Symptom.WRONG_VALUES)
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        Symptom.WRONG_VALUES,
+    )
     assert str(result.reason).startswith(f"{DEPARTS}faithful, but not usable: output y: ")
     assert result.placement is not None
     assert result.placement.precision == "emulated"
@@ -110,12 +136,16 @@ def test_digits_lost_in_a_difference_of_large_numbers_are_seen(
     assert result.accuracy_emulated.outputs["y"].usable is True
 
 
-def test_without_the_rounding_they_go_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_rounding_they_go_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(simulation, "with_rounded", lambda node, _: [node])
     assert judged(tmp_path, centred(), 300.0, 0.02).status is Status.PASS
 
 
-def test_a_mask_that_float32_alone_sees_through_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_that_float32_alone_sees_through_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = judged(tmp_path, masked())
     assert result.status is Status.PASS
     (note,) = (note for note in result.notes if note.startswith(DECIDES))
@@ -126,14 +156,18 @@ def test_a_mask_that_float32_alone_sees_through_is_right(tmp_path: Path, monkeyp
     assert judged(tmp_path, masked()).status is Status.FAIL
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # an unusual input, beyond float16
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered in cast"
+)  # an unusual input, beyond float16
 @pytest.mark.parametrize("variant", ["fp16.io32", "fp16()"])
 def test_a_harmless_model_passes_without_a_word(tmp_path: Path, variant: str) -> None:
     result = judged(tmp_path, harmless(), variant=variant)
     assert (result.status, result.notes) == (Status.PASS, ())
 
 
-def test_what_is_wrong_both_ways_fails_as_it_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_both_ways_fails_as_it_was_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     convert = artifacts.transformed
 
     def broken(*args: Any) -> Any:
@@ -165,17 +199,24 @@ def test_a_model_that_asks_for_float16_itself_is_no_reference_for_float16(tmp_pa
     result = judged(tmp_path, made, variant="original")
     assert result.status is Status.PASS
     assert [note for note in result.notes if note.startswith(NOT_SIMULATED)] == [
-        f"{NOT_SIMULATED}: the untouched model asks for it too, and so its reference was computed in float32"
+        f"{NOT_SIMULATED}: the untouched model asks for it too, and so its reference was computed "
+        f"in float32"
     ]
 
 
 @pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (9000.0, False)])
 def test_indices_that_float16_takes_from_others_are_of_no_use(offset: float, passes: bool) -> None:
-    """The type explains each wrong index, since the ideal conversion has it too; the user is told all the same."""
+    """The type explains each wrong index, since the ideal conversion has it too.
+
+    The user is told all the same.
+    """
     ranking = model(
-        "(float[16,32] x) => (int64[16] y) { moved = Add(x, offset)  y = ArgMax<axis = 1, keepdims = 0>(moved) }"
+        "(float[16,32] x) => (int64[16] y) { moved = Add(x, offset)  y = ArgMax<axis = 1, "
+        "keepdims = 0>(moved) }"
     )
-    ranking.graph.initializer.append(numpy_helper.from_array(np.array(offset, np.float32), "offset"))
+    ranking.graph.initializer.append(
+        numpy_helper.from_array(np.array(offset, np.float32), "offset")
+    )
     verdict = onnx_harness.verify(ranking, variant="fp16.io32")
     assert bool(verdict) is passes, verdict.report()
     assert passes or "as the type itself makes them" in verdict.report()

@@ -1,4 +1,6 @@
-"""A conversion that converts next to nothing: no pass as FP16, nor is one under a name that the model doesn't have."""
+"""A conversion that converts next to nothing: no pass as FP16, nor is one under a name that the
+model doesn't have.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,14 @@ def judged(folder: Path, variant: str) -> CellResult:
     weights = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     card = card_for(save(made, folder / "net.onnx"))
-    return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))).result
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))
+    ).result
 
 
-def test_a_model_whose_weights_all_stay_float32_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_weights_all_stay_float32_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert judged(tmp_path, "fp16.io32").status is Status.PASS
     result = judged(tmp_path, BLOCKED)
     assert (result.status, result.stage) == (Status.NOT_APPLICABLE, Stage.TRANSFORM)
@@ -43,8 +49,12 @@ def test_a_model_whose_weights_all_stay_float32_is_no_pass(tmp_path: Path, monke
     assert judged(tmp_path, BLOCKED).status is Status.PASS
 
 
-def test_a_model_whose_nodes_all_stay_float32_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = model("(float[n,4] x) => (float[n,4] y) <int64 axis = {1}> { y = CumSum(x, axis) }", opset=17)
+def test_a_model_whose_nodes_all_stay_float32_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = model(
+        "(float[n,4] x) => (float[n,4] y) <int64 axis = {1}> { y = CumSum(x, axis) }", opset=17
+    )
     card = card_for(save(made, tmp_path / "sums.onnx"))
     task = Task(Cell(card, parse_variant("fp16.io32"), "cpu"), card.path, Settings(input_sets=2))
     result = judge(task).result

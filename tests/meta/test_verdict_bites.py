@@ -27,7 +27,9 @@ from tests.models import linear, model, save
 def held_to(model: onnx.ModelProto, folder: Path, variant: str, **settings: Any) -> Standard:
     card = card_for(save(model, folder / "model.onnx"))
     subject, kept, chosen = Model(card.path), Cache(folder), Settings(**settings)
-    return standard(subject, reference(subject, card, chosen, kept), card, bound(variant), "cpu", chosen, kept)
+    return standard(
+        subject, reference(subject, card, chosen, kept), card, bound(variant), "cpu", chosen, kept
+    )
 
 
 def bound(spelling: str) -> BoundVariant:
@@ -41,7 +43,9 @@ def outputs(made: Reference, error: float, elements: int | None = None) -> list[
     for each in made.outputs:
         y = each["y"].copy()
         flat = y.reshape(-1)[:elements]
-        flat += (error * np.abs(y).max(initial=0) * generator.choice([-1, 1], flat.shape)).astype(np.float32)
+        flat += (error * np.abs(y).max(initial=0) * generator.choice([-1, 1], flat.shape)).astype(
+            np.float32
+        )
         changed.append({**each, "y": y})
     return changed
 
@@ -96,7 +100,12 @@ def test_the_ideal_conversion_is_what_the_variant_documents(
     found = conversion_of(bound(variant))
     assert found is not None
     assert found.clamp is not None
-    assert (found.type, found.clamp.least, found.clamp.most, found.all_inputs) == (type, least, most, all_inputs)
+    assert (found.type, found.clamp.least, found.clamp.most, found.all_inputs) == (
+        type,
+        least,
+        most,
+        all_inputs,
+    )
 
 
 def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
@@ -107,10 +116,16 @@ def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
     assert static.scheme is not None
     assert (dynamic.scheme.static, static.scheme.static) == (False, True)
     assert "Softmax" not in static.scheme.ops
-    narrow = conversion_of(bound("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))"))
+    narrow = conversion_of(
+        bound("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))")
+    )
     assert narrow is not None
     assert narrow.scheme is not None
-    assert (narrow.scheme.ops, narrow.scheme.per_channel, narrow.scheme.narrow) == (frozenset({"Conv"}), True, True)
+    assert (narrow.scheme.ops, narrow.scheme.per_channel, narrow.scheme.narrow) == (
+        frozenset({"Conv"}),
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +180,9 @@ def test_a_model_that_draws_at_random_is_refused_with_its_node_named(tmp_path: P
 
 
 def recurrent() -> onnx.ModelProto:
-    """An LSTM with biases and a state from outside: ONNX Runtime's CPU kernel makes numbers of NaN in its gates."""
+    """An LSTM with biases and a state from outside: ONNX Runtime's CPU kernel makes numbers of NaN
+    in its gates.
+    """
     rng = np.random.default_rng(0)
     made = model(
         "(float[1,1,4] x, float[1,1,8] h, float[1,1,8] c) => (float[1,1,8] y, float[1,1,4] z)"
@@ -173,7 +190,8 @@ def recurrent() -> onnx.ModelProto:
     )
     shapes = {"w": (1, 32, 4), "r": (1, 32, 8), "b": (1, 64)}
     made.graph.initializer.extend(
-        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name) for name, shape in shapes.items()
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
     )
     return made
 
@@ -182,12 +200,15 @@ def by_specification(held: Standard) -> list[dict[str, Any]]:
     evaluator = ReferenceEvaluator(held.model.load())
     with np.errstate(all="ignore"):
         return [
-            dict(zip("yz", evaluator.run(["y", "z"], dict(each.values)), strict=True)) for each in held.reference.sets
+            dict(zip("yz", evaluator.run(["y", "z"], dict(each.values)), strict=True))
+            for each in held.reference.sets
         ]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_where_the_reference_alone_makes_numbers_of_nan_another_provider_need_not(tmp_path: Path) -> None:
+def test_where_the_reference_alone_makes_numbers_of_nan_another_provider_need_not(
+    tmp_path: Path,
+) -> None:
     held = held_to(recurrent(), tmp_path, "original")
     candidate = by_specification(held)
     odd = [
@@ -203,7 +224,9 @@ def test_where_the_reference_alone_makes_numbers_of_nan_another_provider_need_no
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_neither_the_reference_nor_the_specification_bears_out_stays_a_failure(tmp_path: Path) -> None:
+def test_what_neither_the_reference_nor_the_specification_bears_out_stays_a_failure(
+    tmp_path: Path,
+) -> None:
     held = replace(held_to(recurrent(), tmp_path, "original"), provider="cuda")
     candidate = by_specification(held)
     for each in candidate:

@@ -45,7 +45,9 @@ def all_steps() -> list[dict[str, Any]]:
 
 
 def targets() -> set[str]:
-    text = "\n".join((ROOT / name).read_text("utf-8") for name in ("Makefile", "tests/providers/environments.mk"))
+    text = "\n".join(
+        (ROOT / name).read_text("utf-8") for name in ("Makefile", "tests/providers/environments.mk")
+    )
     return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
 
 
@@ -102,7 +104,9 @@ def test_every_night_calls_the_one_workflow_with_labels_that_parse() -> None:
         assert job["with"]["provider"] == name
         assert json.loads(job["with"]["runner"])
         hosted = "self-hosted" not in job["with"]["runner"]
-        assert ("if" not in job) == hosted, "a machine that isn't there would be waited for, every night"
+        assert ("if" not in job) == hosted, (
+            "a machine that isn't there would be waited for, every night"
+        )
 
 
 def test_no_text_of_an_event_reaches_a_shell() -> None:
@@ -111,10 +115,16 @@ def test_no_text_of_an_event_reaches_a_shell() -> None:
 
 
 def test_the_history_is_kept_whatever_the_verdict() -> None:
-    saved = [step for step in steps() if step.get("uses", "").startswith(("actions/cache/save", "actions/upload"))]
+    saved = [
+        step
+        for step in steps()
+        if step.get("uses", "").startswith(("actions/cache/save", "actions/upload"))
+    ]
     assert len(saved) == 2
     assert all(step["if"] == "always()" for step in saved)
-    [restored] = [step for step in steps() if step.get("uses", "").startswith("actions/cache/restore")]
+    [restored] = [
+        step for step in steps() if step.get("uses", "").startswith("actions/cache/restore")
+    ]
     assert saved[0]["with"]["key"] == restored["with"]["key"]
     assert restored["with"]["key"].startswith(restored["with"]["restore-keys"])
 
@@ -137,7 +147,11 @@ def test_the_verdicts_step_is_red_for_all_but_a_first_slow_night(
         (tmp_path / "reports").mkdir()
         (tmp_path / "reports" / "gate.json").write_text(json.dumps({"outcome": outcome}), "utf-8")
     ended = subprocess.run(
-        ["bash", "-e", "-c", verdict["run"]], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["bash", "-e", "-c", verdict["run"]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
 
@@ -147,8 +161,13 @@ def action_step(name: str) -> dict[str, Any]:
     return dict(step)
 
 
-def run_action_step(name: str, folder: Path, code: int = 0, **environment: str) -> tuple[int, list[str]]:
-    """Run a step of the action beside programs that write their arguments down; its exit code, and the arguments."""
+def run_action_step(
+    name: str, folder: Path, code: int = 0, **environment: str
+) -> tuple[int, list[str]]:
+    """Run a step of the action beside programs that write their arguments down.
+
+    Its exit code, and the arguments.
+    """
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     for program in ("python", "gh"):
@@ -156,7 +175,11 @@ def run_action_step(name: str, folder: Path, code: int = 0, **environment: str) 
         (programs / program).write_text(script, "utf-8")
         (programs / program).chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    given = {"GITHUB_OUTPUT": str(folder / "output"), "RUNNER_TEMP": str(folder), "GITHUB_REPOSITORY": "a/b"}
+    given = {
+        "GITHUB_OUTPUT": str(folder / "output"),
+        "RUNNER_TEMP": str(folder),
+        "GITHUB_REPOSITORY": "a/b",
+    }
     ended = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", action_step(name)["run"]],
         cwd=folder,
@@ -170,10 +193,23 @@ def run_action_step(name: str, folder: Path, code: int = 0, **environment: str) 
 
 
 def test_the_action_judges_and_its_code_is_pytests(tmp_path: Path) -> None:
-    words = {"MODELS": "models more/$(reboot).onnx", "PROVIDER": "cpu", "REPORTS": "my reports", "ARGS": ""}
+    words = {
+        "MODELS": "models more/$(reboot).onnx",
+        "PROVIDER": "cpu",
+        "REPORTS": "my reports",
+        "ARGS": "",
+    }
     code, arguments = run_action_step("Judge", tmp_path, code=1, **words)
     assert code == 0
-    assert arguments == ["-m", "pytest", *words["MODELS"].split(), "--provider", "cpu", "--report-dir", "my reports"]
+    assert arguments == [
+        "-m",
+        "pytest",
+        *words["MODELS"].split(),
+        "--provider",
+        "cpu",
+        "--report-dir",
+        "my reports",
+    ]
     assert (tmp_path / "output").read_text("utf-8") == "code=1\n"
     words["ARGS"] = "--variant simplify"
     code, arguments = run_action_step("Judge", tmp_path, code=0, **words)
@@ -200,7 +236,10 @@ def test_the_action_passes_each_input_by_the_environment() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The Makefile in a folder with an environment that notes what it's asked; pytest ends as the file `code` says."""
+    """The Makefile in a folder with an environment that notes what it's asked.
+
+    Pytest ends as the file `code` says.
+    """
     for name in ("Makefile", "tests/providers/environments.mk"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
@@ -210,7 +249,12 @@ def tree(tmp_path: Path) -> Path:
     made.mkdir(parents=True)
     for name in ("python", "onnx-harness"):
         (made / name).write_text(
-            f'#!/bin/sh\necho "{name} $*" >> asked\n[ "$2" = pytest ] && exit "$(cat code)"\nexit 0\n', "utf-8"
+            (
+                f'#!/bin/sh\necho "{name} $*" >> asked\n[ "$2" = pytest ] && exit "$(cat code)"\n'
+                f"exit "
+                f"0\n"
+            ),
+            "utf-8",
         )
         (made / name).chmod(0o755)
     (tmp_path / ".venv" / ".made").touch()
@@ -220,7 +264,9 @@ def tree(tmp_path: Path) -> Path:
 def make_nightly(tree: Path, code: int) -> tuple[int, list[str]]:
     (tree / "code").write_text(str(code), "utf-8")
     (tree / "asked").unlink(missing_ok=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     ended = subprocess.run(
         ["make", "nightly", "GATE_ARGS=--issue x"],
         cwd=tree,
@@ -247,7 +293,9 @@ def test_make_nightly_runs_the_matrix_beside_the_reference_and_then_the_gate(tre
 
 
 @pytest.mark.parametrize("pytest_code", [2, 3, 4, 5])
-def test_a_night_that_recorded_nothing_ends_before_the_gate_sees_the_one_before(pytest_code: int, tree: Path) -> None:
+def test_a_night_that_recorded_nothing_ends_before_the_gate_sees_the_one_before(
+    pytest_code: int, tree: Path
+) -> None:
     code, asked = make_nightly(tree, pytest_code)
     assert code != 0
     assert asked[-1].startswith("python -m pytest")

@@ -116,17 +116,23 @@ def changed_lines(diff: str) -> Lines:
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
-    """Copy the repository to where mutmut works, laid out as it takes it: the source root is ``src``."""
+    """Copy the repository to where mutmut works, laid out as it takes it: the source root is
+    ``src``.
+    """
     shutil.rmtree(work, ignore_errors=True)
     for name in _git("ls-files", "-co", "--exclude-standard").splitlines():
         source = ROOT / name
         if not source.is_file():  # deleted, and not committed yet
             continue
-        target = work / (f"src/{name.removeprefix('harness/')}" if name.startswith("harness/") else name)
+        target = work / (
+            f"src/{name.removeprefix('harness/')}" if name.startswith("harness/") else name
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
     settings = {
@@ -150,7 +156,9 @@ def _run_mutmut(work: Path, children: int, asked: Sequence[str] = ()) -> None:
     environment = os.environ | {"PYTHONPATH": str(mutated)}
     log = work / "mutmut.log"
     with log.open("w", encoding="utf-8") as output:
-        ended = subprocess.run(command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+        ended = subprocess.run(
+            command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
     if ended.returncode != 0:
         if asked and _NOTHING_MATCHES in log.read_text("utf-8"):
             return  # of the changed functions mutmut changes none
@@ -169,7 +177,10 @@ def _asked(room: Room, lines: Lines) -> list[str]:
 
 
 def score(
-    room: Room, mutants: Iterable[Mutant], equivalents: Sequence[Equivalent], lines: Lines | None = None
+    room: Room,
+    mutants: Iterable[Mutant],
+    equivalents: Sequence[Equivalent],
+    lines: Lines | None = None,
 ) -> Score:
     """Count a room's mutants; of ``lines`` alone, where there are some."""
     counted: list[Mutant] = []
@@ -186,7 +197,9 @@ def score(
     return Score(room, counted, texts, excused)
 
 
-def stale(room: Room, mutants: Sequence[Mutant], equivalents: Sequence[Equivalent]) -> list[Equivalent]:
+def stale(
+    room: Room, mutants: Sequence[Mutant], equivalents: Sequence[Equivalent]
+) -> list[Equivalent]:
     """The reasons for files of ``room`` that fit no mutant which no test notices."""
     survivors = [mutant for mutant in mutants if mutant.end is not End.KILLED]
     mine = [entry for entry in equivalents if entry.file in room.files]
@@ -198,30 +211,42 @@ def _show(found: Score) -> None:
     parts = ", ".join(f"{ends[end]} {end}" for end in End if ends[end])
     floor = "" if found.room.floor is None else f", and has to be {found.room.floor:g}% or more"
     print(
-        f"{found.room.name}: {found.percent:.1f}% of {len(found.counted)} mutants noticed{floor}: {parts or 'none'}; "
+        f"{found.room.name}: {found.percent:.1f}% of {len(found.counted)} mutants noticed{floor}: "
+        f"{parts or 'none'}; "
         f"{found.excused} are equivalent, {found.texts} only reword a message",
         flush=True,
     )
     for mutant in found.unnoticed:
         was, now = (text.replace("\n", " ") for text in (mutant.was, mutant.now))
-        print(f"  {mutant.end} {PACKAGE.split('/')[0]}/{mutant.file}:{mutant.line}\n    - {was}\n    + {now}")
+        print(
+            f"  {mutant.end} {PACKAGE.split('/')[0]}/{mutant.file}:{mutant.line}\n    - {was}\n   "
+            f" + {now}"
+        )
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run mutmut on rooms. 1: on changed lines something went unnoticed, or a whole room fell below its floor."""
+    """Run mutmut on rooms. 1: on changed lines something went unnoticed, or a whole room fell below
+    its floor.
+    """
     rooms = {room.name: room for room in read_rooms()}
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"all without: {', '.join(rooms)}")
-    parser.add_argument("--changed", metavar="COMMIT", help="only on lines that differ from this commit")
+    parser.add_argument(
+        "--changed", metavar="COMMIT", help="only on lines that differ from this commit"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(words)
     unknown = set(options.rooms) - set(rooms)
     if unknown:
-        parser.error(f"no room is called {', '.join(sorted(unknown))}; there are {', '.join(rooms)}")
+        parser.error(
+            f"no room is called {', '.join(sorted(unknown))}; there are {', '.join(rooms)}"
+        )
     equivalents = read_equivalents(HERE / "equivalent.toml")
     lines = None
     if options.changed is not None:
-        lines = changed_lines(_git("diff", "--unified=0", "--relative=harness", options.changed, "--", "harness"))
+        lines = changed_lines(
+            _git("diff", "--unified=0", "--relative=harness", options.changed, "--", "harness")
+        )
     failed = False
     for name in options.rooms or rooms:
         room = rooms[name]

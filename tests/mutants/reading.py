@@ -90,7 +90,8 @@ def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:
     """Yield the mutants of all files below ``folder``.
 
     Args:
-        folder: where mutmut wrote the files with mutants, and beside each a ``.meta`` and a ``.spans``.
+        folder: where mutmut wrote the files with mutants, and beside each a ``.meta`` and a
+            ``.spans``.
         source: the source root that they were made from.
     """
     for meta in sorted(folder.rglob("*.py.meta")):
@@ -108,7 +109,9 @@ def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) 
     for name, code in codes.items():
         match = _NUMBER.match(name)
         if match is None:
-            raise ValueError(f"{made}: mutmut called a mutant {name!r}: its version isn't the locked one")
+            raise ValueError(
+                f"{made}: mutmut called a mutant {name!r}: its version isn't the locked one"
+            )
         original = f"{match['function']}__mutmut_{ORIGINAL}"
         before, after = (_body(lines, spans[key]) for key in (original, name))
         place, was, now = _change(before, after)

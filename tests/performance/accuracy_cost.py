@@ -1,4 +1,5 @@
-"""What the accuracy stage of the default run costs beside another checkout of this repository, in one paired run.
+"""What the accuracy stage of the default run costs beside another checkout of this repository, in
+one paired run.
 
     python tests/performance/accuracy_cost.py OTHER/harness [NAME…]
 
@@ -19,11 +20,41 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 FIRST_20 = (
-    *("bn_cnn", "densenet121", "external_data", "livekit_embedding", "livekit_melspectrogram", "loop", "magika"),
-    *("minilm_int8", "ppocr_v2_cls", "ppocr_v4_det", "ppocr_v4_rec", "random_forest", "resnet50", "shufflenet"),
-    *("silero_vad", "silero_vad_16k_op15", "silero_vad_op18_ifless", "squeezenet", "swift_f0", "transformer_block"),
+    *(
+        "bn_cnn",
+        "densenet121",
+        "external_data",
+        "livekit_embedding",
+        "livekit_melspectrogram",
+        "loop",
+        "magika",
+    ),
+    *(
+        "minilm_int8",
+        "ppocr_v2_cls",
+        "ppocr_v4_det",
+        "ppocr_v4_rec",
+        "random_forest",
+        "resnet50",
+        "shufflenet",
+    ),
+    *(
+        "silero_vad",
+        "silero_vad_16k_op15",
+        "silero_vad_op18_ifless",
+        "squeezenet",
+        "swift_f0",
+        "transformer_block",
+    ),
 )
-VARIANTS = ("original", "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
+VARIANTS = (
+    "original",
+    "optimize",
+    "simplify",
+    "simplify+optimize",
+    "fp16.io32",
+    "simplify+fp16.io32",
+)
 # Runs in a process of each checkout: both have these names.
 CODE = """
 import json, os, sys
@@ -75,7 +106,9 @@ def main(other: Path, names: Sequence[str]) -> None:
         for side, value in spent.items():
             total[side] += value
         ratio = spent["here"] / spent["there"]
-        print(f"{name}: {spent['here']:.1f} s beside {spent['there']:.1f} s, {ratio:.2f}x", flush=True)
+        print(
+            f"{name}: {spent['here']:.1f} s beside {spent['there']:.1f} s, {ratio:.2f}x", flush=True
+        )
     ratio = total["here"] / total["there"]
     print(f"{len(names)} models: {total['here']:.1f} s beside {total['there']:.1f} s, {ratio:.2f}x")
 

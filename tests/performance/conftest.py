@@ -1,4 +1,5 @@
-"""The tests here measure: they are collected only when their marker is asked for, as `make performance` does.
+"""The tests here measure: they are collected only when their marker is asked for, as `make
+performance` does.
 
 What they measure is printed at the end as one table: what was asked for, what was measured, and whether it's reached.
 """
@@ -64,10 +65,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture
 def note_number(request: pytest.FixtureRequest) -> Note:
-    """Put a figure into the table: ``note_number(row, 21.3, at_least=20)``, before anything is asserted of it."""
+    """Put a figure into the table: ``note_number(row, 21.3, at_least=20)``, before anything is
+    asserted of it.
+    """
 
     def note(
-        row: str, measured: float, *, at_least: float | None = None, at_most: float | None = None, detail: str = ""
+        row: str,
+        measured: float,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        detail: str = "",
     ) -> None:
         if row not in ROWS or (at_least is None) == (at_most is None):
             raise ValueError(f"{row!r} is no row, or its bound isn't one")
@@ -83,7 +91,9 @@ def note_number(request: pytest.FixtureRequest) -> Note:
     return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print the table."""
     table = config.stash[_numbers]
     if not table:

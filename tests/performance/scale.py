@@ -1,4 +1,6 @@
-"""How far the harness scales, one line a figure: ``make scale`` prints the table, ``--quick`` a small form of it."""
+"""How far the harness scales, one line a figure: ``make scale`` prints the table, ``--quick`` a
+small form of it.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,13 @@ VARIANTS = ("default", "passes")
 def main() -> int:
     """Print the table; ``--only`` takes the beginnings of rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the cells and of the kills")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the cells and of the kills"
+    )
     parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
-    parser.add_argument("--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this")
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this"
+    )
     args = parser.parse_args()
     count = 1000 if args.quick else 10_000
     rows: list[Callable[[], Iterator[Row]]] = [
@@ -80,7 +86,11 @@ def hostile_files() -> Iterator[Row]:
                 refused += 1
             slowest = max(slowest, (time.perf_counter() - started, kind))
             count += 1
-    yield f"hostile files: {count} kinds, scanned", f"{slowest[0] * 1000:.0f} ms ({slowest[1][:20]})", "5 s"
+    yield (
+        f"hostile files: {count} kinds, scanned",
+        f"{slowest[0] * 1000:.0f} ms ({slowest[1][:20]})",
+        "5 s",
+    )
     yield "  refused by their bytes", f"{refused}", "79 kinds have a verdict"
 
 
@@ -108,7 +118,9 @@ def sleeping_cells() -> Iterator[Row]:
 def shards_of(count: int) -> Iterator[Row]:
     """How even eight shards are."""
     cells = made_up_cells(count // 5)
-    past = {each.id: Measured(1 + (number * 7919 % 100) / 10, None) for number, each in enumerate(cells)}
+    past = {
+        each.id: Measured(1 + (number * 7919 % 100) / 10, None) for number, each in enumerate(cells)
+    }
     started = time.perf_counter()
     parts = shards(cells, past, 8)
     seconds = time.perf_counter() - started
@@ -152,7 +164,17 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
             for variant in variants:
                 judged = Cell(card, variant, "cpu")
                 files.put(cell(variant.id, model=card.name), content_key(judged, path, settings))
-        command = [sys.executable, "-m", "pytest", "zoo", "-q", "-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "zoo",
+            "-q",
+            "-p",
+            "no:hypothesispytest",
+            "-p",
+            "no:cacheprovider",
+        ]
         (folder / "pytest.ini").write_text("[pytest]\nonnx_model_paths = zoo\n")
         for word in VARIANTS:
             command += ["--variant", word]
@@ -167,10 +189,15 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
 
 def kills(count: int) -> Iterator[Row]:
     """The test of killed runs, with as many kills."""
-    test = "tests/meta/test_nothing_lost.py::test_a_run_that_is_killed_at_any_moment_has_lost_nothing"
+    test = (
+        "tests/meta/test_nothing_lost.py::test_a_run_that_is_killed_at_any_moment_has_lost_nothing"
+    )
     environment = {**os.environ, "ONNX_HARNESS_KILLS": str(count)}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", test], env=environment, capture_output=True, check=False
+        [sys.executable, "-m", "pytest", "-q", test],
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     yield f"kill -9 at {count} moments: cells lost", "0" if ended.returncode == 0 else "SOME", "0"
 
@@ -181,15 +208,33 @@ def jobs_beside_one(zoo: Path) -> Iterator[Row]:
     for jobs in ("1", "2"):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["ONNX_HARNESS_CACHE"] = folder
-            command = [sys.executable, "-m", "pytest", str(zoo), "--benchmark-skip", "-q", "--jobs", jobs]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                str(zoo),
+                "--benchmark-skip",
+                "-q",
+                "--jobs",
+                jobs,
+            ]
             seconds.append(timed(Path.cwd(), [*command, "--report-dir", f"{folder}/reports"])[0])
-    yield f"{zoo}: accuracy, --jobs 2 beside 1", f"{seconds[0] / seconds[1]:.2f}x ({seconds[0]:.0f} s)", "1.8x"
+    yield (
+        f"{zoo}: accuracy, --jobs 2 beside 1",
+        f"{seconds[0] / seconds[1]:.2f}x ({seconds[0]:.0f} s)",
+        "1.8x",
+    )
 
 
 def made_up_cells(models: int) -> list[Cell]:
     """Cells of models that aren't there."""
-    variants = [parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")]
-    cards = [Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx"))) for number in range(models)]
+    variants = [
+        parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")
+    ]
+    cards = [
+        Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx")))
+        for number in range(models)
+    ]
     return [Cell(card, variant, "cpu") for card in cards for variant in variants]
 
 

@@ -1,4 +1,7 @@
-"""How fast the clamp is beside the library that it stands in for, and how much memory it takes. Ratios of one run."""
+"""How fast the clamp is beside the library that it stands in for, and how much memory it takes.
+
+Ratios of one run.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +39,39 @@ def any_bits(rng: np.random.Generator) -> Singles:
 
 
 def every_kind(rng: np.random.Generator) -> Singles:
-    kinds = [np.nan, np.inf, -np.inf, 0, -0.0, 1e-40, -1e-40, 1e-8, 3e38, 1e5, -1e5, 6e-6, 7e4, 1e-7, 1e4, 1]
+    kinds = [
+        np.nan,
+        np.inf,
+        -np.inf,
+        0,
+        -0.0,
+        1e-40,
+        -1e-40,
+        1e-8,
+        3e38,
+        1e5,
+        -1e5,
+        6e-6,
+        7e4,
+        1e-7,
+        1e4,
+        1,
+    ]
     return np.array(kinds, np.float32)[rng.integers(0, len(kinds), VALUES)]
 
 
 def seconds(convert: Callable[[Singles], Any], array: Singles) -> float:
-    """Of the processor, in all threads: other work on the machine takes turns with this one and isn't counted."""
+    """Of the processor, in all threads: other work on the machine takes turns with this one and
+    isn't counted.
+    """
     started = time.process_time()
     convert(array)
     return time.process_time() - started
 
 
-@pytest.mark.filterwarnings("ignore:the float32 number:UserWarning", "ignore::RuntimeWarning:onnxconverter_common")
+@pytest.mark.filterwarnings(
+    "ignore:the float32 number:UserWarning", "ignore::RuntimeWarning:onnxconverter_common"
+)
 @pytest.mark.parametrize(
     ("kind", "least"),
     [(weights, ORDINARY), (any_bits, ADVERSARIAL), (every_kind, ADVERSARIAL)],
@@ -62,7 +86,8 @@ def test_the_clamp_is_many_times_faster_than_the_library(
     array = kind(np.random.default_rng(0))
     convert_np_to_float16(array[:100_000])  # ONNX Runtime is loaded
     rounds = [
-        (seconds(convert_np_to_float16, array), seconds(library.convert_np_to_float16, array)) for _ in range(ROUNDS)
+        (seconds(convert_np_to_float16, array), seconds(library.convert_np_to_float16, array))
+        for _ in range(ROUNDS)
     ]
     ours, theirs = (median(column) for column in zip(*rounds, strict=True))
     ratio = median(library_s / ours_s for ours_s, library_s in rounds)
@@ -70,11 +95,14 @@ def test_the_clamp_is_many_times_faster_than_the_library(
     with capsys.disabled():
         print(
             f"\n  clamp, 80 MB of {kind.__name__:<10}  ours {gigabytes / ours:5.2f} GB/s   "
-            f"onnxconverter_common {gigabytes / theirs:5.3f} GB/s   {ratio:5.1f} times (at least {least})"
+            f"onnxconverter_common {gigabytes / theirs:5.3f} GB/s   {ratio:5.1f} times (at least "
+            f"{least})"
         )
-    words = {"weights": "ordinary weights", "any_bits": "random bits", "every_kind": "every special kind"}[
-        kind.__name__
-    ]
+    words = {
+        "weights": "ordinary weights",
+        "any_bits": "random bits",
+        "every_kind": "every special kind",
+    }[kind.__name__]
     note_number(f"clamp: times the library's throughput, {words}", ratio, at_least=least)
     assert ratio >= least
 
@@ -111,6 +139,9 @@ def test_the_clamp_takes_no_memory_beside_input_and_output(
     command = [sys.executable, "-c", MEASURE_MEMORY, str(VALUES), kind, order]
     extra = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     with capsys.disabled():
-        print(f"\n  clamp, 80 MB of {kind:<10}  {order}: {extra:.1%} of memory beside input and output")
+        print(
+            f"\n  clamp, 80 MB of {kind:<10}  {order}: {extra:.1%} of memory beside input and "
+            f"output"
+        )
     note_number("clamp: memory beside input and output", extra, at_most=EXTRA_MEMORY)
     assert extra <= EXTRA_MEMORY

@@ -1,4 +1,6 @@
-"""How fast whole models are converted beside the library, and in how much memory and time a large one is."""
+"""How fast whole models are converted beside the library, and in how much memory and time a large
+one is.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from tests.performance.conftest import Note
 
 pytestmark = [
     pytest.mark.performance,
-    pytest.mark.filterwarnings("ignore:the float32 number:UserWarning", "ignore::RuntimeWarning:onnxconverter_common"),
+    pytest.mark.filterwarnings(
+        "ignore:the float32 number:UserWarning", "ignore::RuntimeWarning:onnxconverter_common"
+    ),
 ]
 
 CARDS = sorted((Path(__file__).parents[2] / "models").glob("*.model.toml"))
@@ -33,7 +37,9 @@ Convert = Callable[..., onnx.ModelProto]
 
 
 def seconds(convert: Convert, source: onnx.ModelProto) -> float:
-    """Of the processor, in all threads: other work on the machine takes turns with this one and isn't counted."""
+    """Of the processor, in all threads: other work on the machine takes turns with this one and
+    isn't counted.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(source)  # both may change what they are given
     started = time.process_time()
@@ -46,7 +52,9 @@ def zoo_model(name: str) -> onnx.ModelProto:
     return onnx.load(materialize(read(card)))
 
 
-def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[str], note_number: Note) -> None:
+def test_the_zoo_is_converted_many_times_faster(
+    capsys: pytest.CaptureFixture[str], note_number: Note
+) -> None:
     ratios = {}
     for name in (path.name.removesuffix(".model.toml") for path in CARDS):
         model = zoo_model(name)
@@ -56,29 +64,41 @@ def test_the_zoo_is_converted_many_times_faster(capsys: pytest.CaptureFixture[st
             continue
         seconds(convert_float_to_float16, model)  # what is loaded on first use is
         rounds = [
-            (seconds(library.convert_float_to_float16, model), seconds(convert_float_to_float16, model))
+            (
+                seconds(library.convert_float_to_float16, model),
+                seconds(convert_float_to_float16, model),
+            )
             for _ in range(ROUNDS)
         ]
         ratios[name] = median(theirs / ours for theirs, ours in rounds)
         with capsys.disabled():
             theirs, ours = (1e3 * median(column) for column in zip(*rounds, strict=True))
             print(
-                f"\n  fp16 of {name:<24} ours {ours:7.1f} ms   library {theirs:9.1f} ms {ratios[name]:6.1f} times",
+                (
+                    f"\n  fp16 of {name:<24} ours {ours:7.1f} ms   library {theirs:9.1f} ms "
+                    f"{ratios[name]:6.1f} times"
+                ),
                 end="",
             )
     mean = geometric_mean(ratios.values())
     note_number("fp16: times as fast as the library, zoo, geometric mean", mean, at_least=ZOO)
     with capsys.disabled():
-        print(f"\n  fp16: {mean:.1f} times over {len(ratios)} models, geometric mean (at least {ZOO})")
+        print(
+            f"\n  fp16: {mean:.1f} times over {len(ratios)} models, geometric mean (at least {ZOO})"
+        )
     assert mean >= 3.5  # what has been reached on a busy machine, 5 to 6, with room
     if mean < ZOO:
         pytest.xfail(
-            f"{mean:.1f} of {ZOO}: a node costs 3 us to read and forget, a weight is copied out of protobuf and in "
-            "again, and right after the library a small conversion meets cold caches: it takes up to 3 times as long"
+            f"{mean:.1f} of {ZOO}: a node costs 3 us to read and forget, a weight is copied out "
+            f"of protobuf and in "
+            "again, and right after the library a small conversion meets cold caches: it takes up "
+            "to 3 times as long"
         )
 
 
-def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str], note_number: Note) -> None:
+def test_weights_in_float_data_are_no_slower(
+    capsys: pytest.CaptureFixture[str], note_number: Note
+) -> None:
     model = zoo_model("resnet50")
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.HasField("raw_data"):
@@ -89,7 +109,8 @@ def test_weights_in_float_data_are_no_slower(capsys: pytest.CaptureFixture[str],
     theirs = seconds(library.convert_float_to_float16, model)
     with capsys.disabled():
         print(
-            f"\n  fp16 of resnet50, float_data: ours {ours:.2f} s   library {theirs:.1f} s   {theirs / ours:.0f} times "
+            f"\n  fp16 of resnet50, float_data: ours {ours:.2f} s   library {theirs:.1f} s   "
+            f"{theirs / ours:.0f} times "
             f"(at least {FLOAT_DATA})"
         )
     row = "fp16: times as fast as the library, ResNet-50 in float_data"
@@ -147,11 +168,16 @@ def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
     way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], note_number: Note
 ) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES), way]
-    memory, taken = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    memory, taken = map(
+        float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    )
     for file in tmp_path.iterdir():
         file.unlink()
     with capsys.disabled():
-        print(f"\n  fp16 of 3 GB of external data, {way}: {memory:.2f} of its size in memory, {taken:.0f} s")
+        print(
+            f"\n  fp16 of 3 GB of external data, {way}: {memory:.2f} of its size in memory, "
+            f"{taken:.0f} s"
+        )
     came = {"path": "from its path", "loaded": "loaded"}[way]
     note_number(f"3 GB, fp16, {came}: memory", memory, at_most=LARGE_MEMORY)
     note_number(f"3 GB, fp16, {came}: seconds", taken, at_most=LARGE_SECONDS)

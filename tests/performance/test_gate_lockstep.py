@@ -1,7 +1,9 @@
-"""The lockstep against itself, and against work that was added. Run with -s on a quiet machine: it prints the table.
+"""The lockstep against itself, and against work that was added.
 
-Both environments are this one, so a ratio other than 1 is noise, and its spread from night to night is what the
-two-nights rule has to live with.
+Run with -s on a quiet machine: it prints the table.
+
+Both environments are this one, so a ratio other than 1 is noise, and its spread from night to night
+is what the two-nights rule has to live with.
 """
 
 from __future__ import annotations
@@ -52,11 +54,21 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
     def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
         order = (False, True) if tested_first else (True, False)
         sides = {
-            there: stack.enter_context(EnvironmentProcess(Path(sys.executable), LIMITS, {}, apart=there))
+            there: stack.enter_context(
+                EnvironmentProcess(Path(sys.executable), LIMITS, {}, apart=there)
+            )
             for there in order
         }
         taken = [
-            sides[there].ask("open_model", pinned if there else tested, "all", "cpu", 1, values, core(number, CPU))
+            sides[there].ask(
+                "open_model",
+                pinned if there else tested,
+                "all",
+                "cpu",
+                1,
+                values,
+                core(number, CPU),
+            )
             for there in order
         ]
         return sides[False], sides[True], median(taken)
@@ -65,7 +77,9 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
 
 
 @pytest.mark.parametrize(("width", "layers"), [(64, 20), (256, 20), (512, 20)])
-def test_the_lockstep_sees_added_work_and_nothing_else(width: int, layers: int, tmp_path: Path) -> None:
+def test_the_lockstep_sees_added_work_and_nothing_else(
+    width: int, layers: int, tmp_path: Path
+) -> None:
     plain = save(chain(width, layers), tmp_path / "plain.onnx")
     slower = save(chain(width, layers, more=round(ADDED * layers)), tmp_path / "slower.onnx")
     started = time.perf_counter()
@@ -74,6 +88,9 @@ def test_the_lockstep_sees_added_work_and_nothing_else(width: int, layers: int, 
     added = [night(slower, plain, width, seed) for seed in range(NIGHTS)]
     print(f"\n{layers} products of 64x{width}: {took:.1f} s a cell")
     print(f"  against itself {math.expm1(median(equal)):+.2%}, nightly spread {stdev(equal):.2%}")
-    print(f"  {ADDED:.0%} of work added {math.expm1(median(added)):+.2%}, nightly spread {stdev(added):.2%}")
+    print(
+        f"  {ADDED:.0%} of work added {math.expm1(median(added)):+.2%}, nightly spread "
+        f"{stdev(added):.2%}"
+    )
     assert abs(median(equal)) < 0.01
     assert median(added) == pytest.approx(math.log1p(ADDED), abs=0.02)

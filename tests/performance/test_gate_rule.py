@@ -1,9 +1,11 @@
-"""False alarms and power of the gate's rule on latency, over many simulated nights. Run with -s: it prints the table.
+"""False alarms and power of the gate's rule on latency, over many simulated nights.
 
-A night is simulated as it is measured: pairs about the night's own ratio, the verdict on them as of one of 120 cells,
-and where that asks for it a second measurement, which the rule then goes by. Beside it the same nights are judged by
-their first measurements alone: measuring again must neither add false alarms, beyond what chance makes of two sums that
-have as many, nor miss more.
+Run with -s: it prints the table.
+
+A night is simulated as it is measured: pairs about the night's own ratio, the verdict on them as of
+one of 120 cells, and where that asks for it a second measurement, which the rule then goes by.
+Beside it the same nights are judged by their first measurements alone: measuring again must neither
+add false alarms, beyond what chance makes of two sums that have as many, nor miss more.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Noise:
         ratio = step + rng.normal(scale=math.sqrt(max(self.nightly**2 - within, 0.0)))
         first = self.measurement(rng, ratio, PAIRS)
         made = Night(float(np.median(first)), standard_error(first))
-        if not needs_confirmation(decide_run({0: [accepted - value for value in first]}, family=CELLS)[0]):
+        if not needs_confirmation(
+            decide_run({0: [accepted - value for value in first]}, family=CELLS)[0]
+        ):
             return made
         second = self.measurement(rng, ratio, confirming_pairs(PAIRS))
         return Night(float(np.median(second)), standard_error(second), first=made.figure)
@@ -64,7 +68,9 @@ class Noise:
     def history(
         self, rng: np.random.Generator, count: int, step: float = 0.0, at: int = 0
     ) -> tuple[float, list[Night]]:
-        """The accepted figure, and ``count`` nights after it, ``step`` slower from number ``at`` on."""
+        """The accepted figure, and ``count`` nights after it, ``step`` slower from number ``at``
+        on.
+        """
         accepted = self.night(rng, 0.0, 0.0).figure
         steps = [math.log1p(step) if number >= at else 0.0 for number in range(count)]
         return accepted, [self.night(rng, each, accepted) for each in steps]
@@ -76,7 +82,9 @@ def first_alone(night: Night) -> Night:
 
 def verdicts(accepted: float, nights: list[Night], since: int = 0) -> list[Outcome]:
     """The gate's word on each night from number ``since`` on."""
-    return [judge_nights(accepted, nights[: count + 1]).outcome for count in range(since, len(nights))]
+    return [
+        judge_nights(accepted, nights[: count + 1]).outcome for count in range(since, len(nights))
+    ]
 
 
 def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
@@ -101,34 +109,56 @@ def test_false_alarms_and_power(noise: Noise) -> None:
         accepted, nights = noise.history(rng, NIGHTS)
         again += sum(night.first is not None for night in nights)
         before = alarms["as it is"] - alarms["by the first alone"]
-        for name, judged in (("as it is", nights), ("by the first alone", list(map(first_alone, nights)))):
+        for name, judged in (
+            ("as it is", nights),
+            ("by the first alone", list(map(first_alone, nights))),
+        ):
             told = Counter(verdicts(accepted, judged))
             alarms[name] += told[Outcome.FAIL]
             suspects[name] += told[Outcome.INCONCLUSIVE]
         more.append(alarms["as it is"] - alarms["by the first alone"] - before)
     count = HISTORIES * NIGHTS
     bound = upper_bound(alarms["as it is"], count)
-    print(f"\nnightly spread {noise.nightly:.1%}, {PAIRS} pairs that spread by {noise.pairs:.0%}", end="")
+    print(
+        f"\nnightly spread {noise.nightly:.1%}, {PAIRS} pairs that spread by {noise.pairs:.0%}",
+        end="",
+    )
     print(f", {noise.disturbed:.0%} of measurements disturbed" if noise.disturbed else "")
-    print(f"  {alarms['as it is']} false alarms in {count:,} nights (below {bound:.5f} a night at 95%)", end="")
+    print(
+        (
+            f"  {alarms['as it is']} false alarms in {count:,} nights (below {bound:.5f} a night "
+            f"at "
+            f"95%)"
+        ),
+        end="",
+    )
     print(f", {suspects['as it is']} inconclusive; {again / count:.1%} measured again")
-    print(f"  by the first measurements alone {alarms['by the first alone']} and {suspects['by the first alone']}")
+    print(
+        f"  by the first measurements alone {alarms['by the first alone']} and "
+        f"{suspects['by the first alone']}"
+    )
     caught: dict[tuple[float, str], float] = {}
     for step in STEPS:
         within: Counter[tuple[str, int]] = Counter()
         for _ in range(STEPPED):
             accepted, nights = noise.history(rng, SETTLED + 3, step=step, at=SETTLED - 1)
-            for name, judged in (("as it is", nights), ("by the first alone", list(map(first_alone, nights)))):
+            for name, judged in (
+                ("as it is", nights),
+                ("by the first alone", list(map(first_alone, nights))),
+            ):
                 told_of = verdicts(accepted, judged, since=SETTLED - 1)
                 within[name, 2] += Outcome.FAIL in told_of[:2]
                 within[name, 4] += Outcome.FAIL in told_of
-        caught |= {(step, name): within[name, 2] / STEPPED for name in ("as it is", "by the first alone")}
+        caught |= {
+            (step, name): within[name, 2] / STEPPED for name in ("as it is", "by the first alone")
+        }
         print(f"  {step:.0%} slower, caught: {caught[step, 'as it is']:.3f} in 2 nights", end="")
         print(f" (by the first alone {caught[step, 'by the first alone']:.3f})", end="")
         print(f", {within['as it is', 4] / STEPPED:.3f} in 4")
     for step in STEPS:
         assert caught[step, "as it is"] >= caught[step, "by the first alone"] - 0.02
-    # False alarms come in clusters, of histories whose accepted night was a fast one: histories are the replicates.
+    # False alarms come in clusters, of histories whose accepted night was a fast one: histories are
+    # the replicates.
     assert sum(more) <= 2 * float(np.std(more)) * math.sqrt(HISTORIES)
     if noise == Noise(0.01):  # what the rule is meant for
         assert bound <= 1e-3

@@ -1,4 +1,6 @@
-"""``simplify`` beside onnxsim and onnxslim on the zoo: what is left of each model, and how long it takes."""
+"""``simplify`` beside onnxsim and onnxslim on the zoo: what is left of each model, and how long it
+takes.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,23 @@ PEERS: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 }
 # Nodes kept although a library removes them: the most there may be, and why.
 KEPT: Mapping[str, tuple[int, str]] = {
-    "minilm_int8": (72, "a Cast and a Mul for each of 36 int8 weights: folding them takes the file from 24 to 90 MB"),
+    "minilm_int8": (
+        72,
+        (
+            "a Cast and a Mul for each of 36 int8 weights: folding them takes the file from 24 to "
+            "90 "
+            "MB"
+        ),
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a simplifier made of a model; ``constants`` are those of its nodes that are of type Constant."""
+    """What a simplifier made of a model.
+
+    ``constants`` are those of its nodes that are of type Constant.
+    """
 
     nodes: int
     constants: int
@@ -49,7 +61,8 @@ class Result:
 
 def constant_nodes(graph: onnx.GraphProto) -> int:
     return sum(
-        (node.op_type == "Constant") + sum(constant_nodes(inner) for inner in subgraphs(node)) for node in graph.node
+        (node.op_type == "Constant") + sum(constant_nodes(inner) for inner in subgraphs(node))
+        for node in graph.node
     )
 
 
@@ -64,14 +77,19 @@ def measured(simplifier: Callable[[onnx.ModelProto], onnx.ModelProto], path: Pat
         except Exception:  # whatever a library raises
             return None
         seconds = min(seconds, time.perf_counter() - started)
-    return Result(node_count(result.graph), constant_nodes(result.graph), result.ByteSize(), seconds)
+    return Result(
+        node_count(result.graph), constant_nodes(result.graph), result.ByteSize(), seconds
+    )
 
 
 @cache
 def table() -> dict[str, tuple[Result, dict[str, Result]]]:
     """Ours and theirs for each model of the zoo, all from one run. It is printed as it grows."""
     rows: dict[str, tuple[Result, dict[str, Result]]] = {}
-    print(f"\n{'nodes (of these Constant), seconds':34}{'simplify':>24}" + "".join(f"{name:>24}" for name in PEERS))
+    print(
+        f"\n{'nodes (of these Constant), seconds':34}{'simplify':>24}"
+        + "".join(f"{name:>24}" for name in PEERS)
+    )
     for card in MODELS:
         name = card.name.removesuffix(".model.toml")
         path = fetch.materialize(card_for(card))
@@ -79,7 +97,10 @@ def table() -> dict[str, tuple[Result, dict[str, Result]]]:
         assert ours is not None, name
         peers = {peer: measured(function, path) for peer, function in PEERS.items()}
         rows[name] = ours, {peer: result for peer, result in peers.items() if result is not None}
-        print(f"{name:34}" + "".join(f"{cell(result):>24}" for result in (ours, *peers.values())), flush=True)
+        print(
+            f"{name:34}" + "".join(f"{cell(result):>24}" for result in (ours, *peers.values())),
+            flush=True,
+        )
     return rows
 
 
@@ -88,7 +109,9 @@ def fewest(peers: Mapping[str, Result]) -> int:
 
 
 def cell(result: Result | None) -> str:
-    return "fails" if result is None else f"{result.nodes} ({result.constants}) {result.seconds:.3f} s"
+    return (
+        "fails" if result is None else f"{result.nodes} ({result.constants}) {result.seconds:.3f} s"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # what the libraries deprecate is theirs
@@ -96,7 +119,9 @@ def cell(result: Result | None) -> str:
 def test_no_more_nodes_are_left_than_by_the_better_library(name: str, note_number: Note) -> None:
     rows = table()
     row = "simplify: models of the zoo with more nodes left than the better library"
-    more = [each for each in rows if rows[each][0].nodes > fewest(rows[each][1]) and each not in KEPT]
+    more = [
+        each for each in rows if rows[each][0].nodes > fewest(rows[each][1]) and each not in KEPT
+    ]
     argued = f"of {len(rows)}, beside {', '.join(KEPT)}, argued by size"
     note_number(row, len(more), at_most=0, detail=argued)
     ours, peers = rows[name]
@@ -104,15 +129,22 @@ def test_no_more_nodes_are_left_than_by_the_better_library(name: str, note_numbe
     best = min(peers.values(), key=lambda result: result.nodes)
 
     assert ours.nodes <= best.nodes + allowed
-    # What is argued with the size of the file must hold: theirs is beyond the limit, and ours within.
+    # What is argued with the size of the file must hold: theirs is beyond the limit, and ours
+    # within.
     assert not allowed or best.bytes > ours.bytes + MAX_GROWTH_BYTES
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_no_slower_than_the_faster_library(note_number: Note) -> None:
-    ratios = [ours.seconds / min(result.seconds for result in peers.values()) for ours, peers in table().values()]
+    ratios = [
+        ours.seconds / min(result.seconds for result in peers.values())
+        for ours, peers in table().values()
+    ]
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"\ntime of simplify over that of the faster library, geometric mean of {len(ratios)} models: {mean:.2f}")
+    print(
+        f"\ntime of simplify over that of the faster library, geometric mean of {len(ratios)} "
+        f"models: {mean:.2f}"
+    )
 
     note_number("simplify: seconds beside the faster library, geometric mean", mean, at_most=1)
     assert mean <= 1
@@ -172,11 +204,16 @@ def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], note_number: Note
 ) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES)]
-    memory, taken = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    memory, taken = map(
+        float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    )
     for file in tmp_path.iterdir():
         file.unlink()
     with capsys.disabled():
-        print(f"\n  simplify of 3 GB of external data: {memory:.2f} of its size in memory, {taken:.0f} s")
+        print(
+            f"\n  simplify of 3 GB of external data: {memory:.2f} of its size in memory, "
+            f"{taken:.0f} s"
+        )
     note_number("3 GB, simplify: memory", memory, at_most=LARGE_MEMORY)
     note_number("3 GB, simplify: seconds", taken, at_most=LARGE_SECONDS)
     assert memory < LARGE_MEMORY

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 180
-LEAN = "-p no:hypothesispytest"  # it imports Hypothesis at the end of every run, which takes longer than the run
+# it imports Hypothesis at the end of every run, which takes longer than the run
+LEAN = "-p no:hypothesispytest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,39 @@ def read_cells(folder: Path) -> dict[str, dict[str, Any]]:
     return {cell["id"]: cell for cell in json.loads(file.read_text("utf-8"))["cells"]}
 
 
-def start_pytest(folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
+def start_pytest(
+    folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
     command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_XDIST", "GITHUB_"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_XDIST", "GITHUB_"))
+    }
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = inherited | {"PYTEST_ADDOPTS": LEAN, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "200"}
+    environment = inherited | {
+        "PYTEST_ADDOPTS": LEAN,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "COLUMNS": "200",
+    }
     environment["ONNX_HARNESS_CACHE"] = str(folder / ".cache")
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
     )
 
 
 def run_pytest(
-    folder: Path, *args: str | Path, wrap: Sequence[str] = (), preexec: Callable[[], None] | None = None
+    folder: Path,
+    *args: str | Path,
+    wrap: Sequence[str] = (),
+    preexec: Callable[[], None] | None = None,
 ) -> Ended:
     """Run ``pytest *args`` in ``folder`` to its end."""
     with start_pytest(folder, *args, wrap=wrap, preexec_fn=preexec) as process:
@@ -63,7 +83,9 @@ def run_pytest(
 
 
 def install(folder: Path, source: str) -> None:
-    """Make a distribution in ``folder`` whose module ``faults`` declares transforms by the entry point."""
+    """Make a distribution in ``folder`` whose module ``faults`` declares transforms by the entry
+    point.
+    """
     (folder / "faults.py").write_text(source, "utf-8")
     info = folder / "faults-1.dist-info"
     info.mkdir()

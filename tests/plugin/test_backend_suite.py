@@ -1,4 +1,6 @@
-"""The official cases of ONNX's operators as a suite: what is chosen, what is judged, and the account at the end."""
+"""The official cases of ONNX's operators as a suite: what is chosen, what is judged, and the
+account at the end.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def account(ended: Ended) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The cases that are files of the onnx package, in a right transform and a wrong one, by two processes."""
+    """The cases that are files of the onnx package, in a right transform and a wrong one, by two
+    processes.
+    """
     folder = tmp_path_factory.mktemp("suite")
     install(folder, FAULTS)
     (folder / "test_own.py").write_text("def test_own(): assert False")
@@ -91,23 +95,33 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 def test_a_transform_that_breaks_an_operator_fails_the_run(ended: Ended) -> None:
     assert ended.code == pytest.ExitCode.TESTS_FAILED
-    failed = {cell["id"] for cell in ended.cells.values() if cell["status"] not in ("pass", "not_applicable")}
+    failed = {
+        cell["id"]
+        for cell in ended.cells.values()
+        if cell["status"] not in ("pass", "not_applicable")
+    }
     assert failed == {f"{name}-broken-cpu" for names in BROKEN.values() for name in names}
     assert "test_own" not in ended.told
 
 
 def test_the_account_names_what_each_variant_breaks_and_how(ended: Ended) -> None:
     found = account(ended)
-    not_run = found["harmless"]["cases"]["not_run"]  # which they are depends on ONNX Runtime, and on installed locales
+    not_run = found["harmless"]["cases"][
+        "not_run"
+    ]  # which they are depends on ONNX Runtime, and on installed locales
     assert {"simple.test_gradient_of_add", "pytorch_operator.test_operator_addmm"} <= set(not_run)
     assert (found["harmless"]["broken"], found["broken"]["broken"]) == (0, 6)
-    assert {how: names for how, names in found["broken"]["cases"].items() if how != "not_run"} == BROKEN
+    assert {
+        how: names for how, names in found["broken"]["cases"].items() if how != "not_run"
+    } == BROKEN
     run = found["broken"]["run"]
     assert run == found["harmless"]["run"] == len(ended.cells) / 2 - len(not_run)
     for line in (
         f"  harmless on cpu: {run} of {run} pass · {len(not_run)} not run by ONNX Runtime itself",
-        f"  broken on cpu: {run - 6} of {run} pass · 1 raise an exception · 1 crash · 1 invalid · 1 don't run · "
-        f"1 change types or shapes · 1 wrong values · {len(not_run)} not run by ONNX Runtime itself",
+        f"  broken on cpu: {run - 6} of {run} pass · 1 raise an exception · 1 crash · 1 invalid · "
+        f"1 don't run · "
+        f"1 change types or shapes · 1 wrong values · {len(not_run)} not run by ONNX Runtime "
+        f"itself",
         "      wrong values: pytorch_operator.test_operator_exp",
         "  every case by name: reports/backend_suite.json",
     ):
@@ -124,7 +138,8 @@ def test_a_case_is_judged_on_the_suites_own_inputs(ended: Ended) -> None:
 
 def test_a_failure_ends_in_the_command_that_runs_its_case_alone(ended: Ended) -> None:
     command = (
-        "alone: pytest --onnx-backend-suite=pytorch-operator/test_operator_exp --provider cpu --variant broken "
+        "alone: pytest --onnx-backend-suite=pytorch-operator/test_operator_exp --provider cpu "
+        "--variant broken "
         "--seed 0 --input-sets 4"
     )
     assert command in ended.told
@@ -135,20 +150,36 @@ def test_a_failure_ends_in_the_command_that_runs_its_case_alone(ended: Ended) ->
 
 def test_what_a_library_breaks_is_known_and_counted(tmp_path: Path) -> None:
     install(tmp_path, FAULTS)
-    ended = suite(tmp_path, "--onnx-backend-suite", "simple", "-k", "relu or sign", "--variant=broken.upstream")
+    ended = suite(
+        tmp_path,
+        "--onnx-backend-suite",
+        "simple",
+        "-k",
+        "relu or sign",
+        "--variant=broken.upstream",
+    )
     assert ended.code == pytest.ExitCode.OK
     assert Counter(cell["status"] for cell in ended.cells.values()) == {"known_failure": 2}
     assert (
-        "no Relu, please (made by pytest" in ended.cells["simple.test_single_relu_model-broken.upstream-cpu"]["reason"]
+        "no Relu, please (made by pytest"
+        in ended.cells["simple.test_single_relu_model-broken.upstream-cpu"]["reason"]
     )
-    assert "  broken.upstream on cpu: 0 of 2 pass · 1 raise an exception · 1 crash" in ended.told.splitlines()
+    assert (
+        "  broken.upstream on cpu: 0 of 2 pass · 1 raise an exception · 1 crash"
+        in ended.told.splitlines()
+    )
 
 
 def test_what_declares_to_keep_values_is_held_to_it(tmp_path: Path) -> None:
     install(tmp_path, FAULTS)
-    case, variants = "--onnx-backend-suite=node/test_exp", ("--variant=drifts", "--variant=drifts.exact")
+    case, variants = (
+        "--onnx-backend-suite=node/test_exp",
+        ("--variant=drifts", "--variant=drifts.exact"),
+    )
     ended = suite(tmp_path, case, *variants)
-    assert {cell["variant"]: (cell["status"], cell["symptom"]) for cell in ended.cells.values()} == {
+    assert {
+        cell["variant"]: (cell["status"], cell["symptom"]) for cell in ended.cells.values()
+    } == {
         "drifts": ("pass", None),
         "drifts.exact": ("fail", "wrong_values"),
     }
@@ -166,13 +197,18 @@ def test_cases_of_single_operators_are_written_once(tmp_path: Path) -> None:
     (kept,) = (tmp_path / ".cache" / "artifacts" / "backend_suite").glob("*/*")
     assert len(list(kept.glob("*/model.onnx"))) > 1500
     # A case is quicker made again than kept.
-    assert [path.name for path in kept.parents[2].iterdir() if not path.name.startswith(".")] == ["backend_suite"]
+    assert [path.name for path in kept.parents[2].iterdir() if not path.name.startswith(".")] == [
+        "backend_suite"
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--onnx-backend-suite", "nodes"], "there are no cases of the kind 'nodes' *. Did you mean 'node'?*"),
+        (
+            ["--onnx-backend-suite", "nodes"],
+            "there are no cases of the kind 'nodes' *. Did you mean 'node'?*",
+        ),
         (["--onnx-backend-suite=all/test_abs"], "there are no cases of the kind 'all/test_abs'*"),
         (
             ["--onnx-backend-suite", "lin.onnx"],
@@ -180,11 +216,16 @@ def test_cases_of_single_operators_are_written_once(tmp_path: Path) -> None:
         ),
         (
             ["--onnx-backend-suite=simple/test_sign_mode"],
-            "there is no case 'test_sign_mode' of the kind 'simple'. Did you mean 'test_sign_model'?*",
+            (
+                "there is no case 'test_sign_mode' of the kind 'simple'. Did you mean "
+                "'test_sign_model'?*"
+            ),
         ),
     ],
 )
-def test_what_is_misspelt_is_a_usage_error(pytester: pytest.Pytester, words: list[str], said: str) -> None:
+def test_what_is_misspelt_is_a_usage_error(
+    pytester: pytest.Pytester, words: list[str], said: str
+) -> None:
     result = pytester.runpytest_subprocess(*words)
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([f"ERROR: {said}"])
@@ -198,14 +239,21 @@ def collected(pytester: pytest.Pytester, *args: str) -> list[str]:
 
 def test_only_accuracy_is_tested_and_a_keyword_chooses(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_own(): pass")
-    assert collected(pytester, "--onnx-backend-suite=simple", "-k", "sign", "--variant=original") == [
-        "onnx-backend-suite/simple/test_sign_model::test_accuracy[original-cpu]"
-    ]
+    assert collected(
+        pytester, "--onnx-backend-suite=simple", "-k", "sign", "--variant=original"
+    ) == ["onnx-backend-suite/simple/test_sign_model::test_accuracy[original-cpu]"]
 
 
 def test_paths_that_are_named_are_tested_beside_the_suite(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "lin.onnx")
-    found = collected(pytester, "lin.onnx", "--onnx-backend-suite=simple", "-k", "sign or lin", "--variant=original")
+    found = collected(
+        pytester,
+        "lin.onnx",
+        "--onnx-backend-suite=simple",
+        "-k",
+        "sign or lin",
+        "--variant=original",
+    )
     assert [name.partition("::")[0] for name in found] == ["lin.onnx"] * 2 + [
         "onnx-backend-suite/simple/test_sign_model"
     ]

@@ -26,4 +26,7 @@ def test_a_run_that_needs_nothing_of_it_passes(folder: Path) -> None:
 def test_a_run_that_asks_for_it_is_told(folder: Path) -> None:
     ended = run_pytest(folder, "net.onnx", "--variant=faults.scale")
     assert ended.code == pytest.ExitCode.USAGE_ERROR
-    assert "Entry point 'faults' of faults 1 can't be loaded: RuntimeError: broken on purpose." in ended.told
+    assert (
+        "Entry point 'faults' of faults 1 can't be loaded: RuntimeError: broken on purpose."
+        in ended.told
+    )

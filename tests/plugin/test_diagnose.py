@@ -14,7 +14,12 @@ DEFECT = Path(__file__).parents[1] / "data" / "defects" / "83_ort_rmsnorm_keepdi
 
 def test_the_sentence_is_the_last_line_of_the_failure_and_is_kept(tmp_path: Path) -> None:
     shutil.copy(DEFECT, tmp_path / "net.onnx")
-    options = ("--variant=ort.extended", "--benchmark-skip", "--report-dir=reports", "--input-sets=1")
+    options = (
+        "--variant=ort.extended",
+        "--benchmark-skip",
+        "--report-dir=reports",
+        "--input-sets=1",
+    )
 
     ended = run_pytest(tmp_path, "net.onnx", "--diagnose", *options)
 

@@ -13,7 +13,9 @@ from tests.models import linear, save
 RUNNABLE = [example for page in pages() for example in examples(page)]
 
 
-@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: f"{example.page}-{example.language}")
+@pytest.mark.parametrize(
+    "example", RUNNABLE, ids=lambda example: f"{example.page}-{example.language}"
+)
 def test_the_example_runs_as_the_page_says(example: Example, tmp_path: Path) -> None:
     save(linear(), tmp_path / "model.onnx")
     (tmp_path / "pyproject.toml").touch()

@@ -19,7 +19,11 @@ EXAMPLES = ROOT / "examples"
 
 
 def copy_of(name: str, folder: Path) -> Path:
-    return Path(shutil.copytree(EXAMPLES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")))
+    return Path(
+        shutil.copytree(
+            EXAMPLES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    )
 
 
 def test_own_tests(tmp_path: Path) -> None:
@@ -30,7 +34,9 @@ def test_own_tests(tmp_path: Path) -> None:
     assert "During handling" not in first.told
     written = run_pytest(folder, "--onnx-update", "--report-dir=reports")
     assert written.code == pytest.ExitCode.OK, written.told
-    golden = folder / "__onnx_snapshots__/test_model/test_outputs_are_those_of_last_time/test_data_set_0"
+    golden = (
+        folder / "__onnx_snapshots__/test_model/test_outputs_are_those_of_last_time/test_data_set_0"
+    )
     assert {file.name for file in golden.iterdir()} == {"input_0.pb", "output_0.pb"}
     assert set(written.cells) == {
         "net.test_conversions_are_right_simplify-simplify-cpu",
@@ -40,7 +46,9 @@ def test_own_tests(tmp_path: Path) -> None:
     }
     source = (folder / "test_model.py").read_text("utf-8")
     assert run_pytest(folder, "-k", "last_time").code == pytest.ExitCode.OK
-    (folder / "test_model.py").write_text(source.replace("{1, 2, 3, 4}", "{1, 2, 3, 4.001}"), "utf-8")
+    (folder / "test_model.py").write_text(
+        source.replace("{1, 2, 3, 4}", "{1, 2, 3, 4.001}"), "utf-8"
+    )
     changed = run_pytest(folder, "-k", "last_time")
     assert changed.code == pytest.ExitCode.TESTS_FAILED
     assert "output y" in changed.told
@@ -50,7 +58,11 @@ def test_export(tmp_path: Path) -> None:
     folder = copy_of("export", tmp_path)
     assert run_pytest(folder).code == pytest.ExitCode.OK
     file = folder / "test_export.py"
-    file.write_text(file.read_text("utf-8").replace("return np.tanh(x @ WEIGHT)", "return np.tanh(x @ WEIGHT) * 1.01"))
+    file.write_text(
+        file.read_text("utf-8").replace(
+            "return np.tanh(x @ WEIGHT)", "return np.tanh(x @ WEIGHT) * 1.01"
+        )
+    )
     ended = run_pytest(folder)
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     assert "beyond the tolerance" in ended.told
@@ -66,14 +78,18 @@ def test_transform(tmp_path: Path) -> None:
     cells = ["net.onnx", "--variant=double_negation(limit=3)", "-k=accuracy"]
     assert run_pytest(folder, *cells).code == pytest.ExitCode.OK
     file = folder / "double_negation.py"
-    file.write_text(file.read_text("utf-8").replace("    return model", "    return model.grpah"), "utf-8")
+    file.write_text(
+        file.read_text("utf-8").replace("    return model", "    return model.grpah"), "utf-8"
+    )
     ended = run_pytest(folder, *cells)
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     assert "double_negation.py" in ended.told
     assert "in remove: return model.grpah" in ended.told
 
 
-def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its workflow is what `gate init` writes; a night goes as that says."""
     folder = copy_of("gate", tmp_path)
     monkeypatch.chdir(folder)
@@ -82,9 +98,14 @@ def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     workflow.unlink()
     assert main(["gate", "init"]) == 0
     assert _without_version(workflow.read_text("utf-8")) == _without_version(committed)
-    [night] = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  pytest")]
+    [night] = [
+        line.split()[1:]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  pytest")
+    ]
     made_reference(folder / ".reference")
-    # Without latency, whose pairs of fresh processes take half a minute: tests/meta has runs with it.
+    # Without latency, whose pairs of fresh processes take half a minute: tests/meta has runs with
+    # it.
     ended = run_pytest(folder, *night, "--variant=original", "-k=accuracy")
     assert ended.code == pytest.ExitCode.OK, ended.told
     place = ["--provider", "cpu", "--report-dir", "reports"]
@@ -95,12 +116,20 @@ def test_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_action(tmp_path: Path) -> None:
     """The action's own script judges the example's models."""
     folder = copy_of("action", tmp_path)
-    job = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"]["models"]
+    job = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"][
+        "models"
+    ]
     [step] = [step for step in job["steps"] if "onnx-harness" in step.get("uses", "")]
     action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
     assert step["with"].keys() <= action["inputs"].keys()
     inputs = {name: given["default"] for name, given in action["inputs"].items()} | step["with"]
-    words = [*inputs["models"].split(), "--provider", inputs["provider"], "--report-dir", inputs["report-dir"]]
+    words = [
+        *inputs["models"].split(),
+        "--provider",
+        inputs["provider"],
+        "--report-dir",
+        inputs["report-dir"],
+    ]
     ended = run_pytest(folder, *words, *inputs["args"].split())
     assert ended.code == pytest.ExitCode.OK, ended.told
     assert ended.cells.keys() == {"net-simplify-cpu"}
@@ -117,8 +146,12 @@ def _without_version(workflow: str) -> str:
         ("variant=3", "takes a string or a list of strings, and not 3"),
     ],
 )
-def test_a_marker_that_cannot_be_honoured_is_refused(pytester: pytest.Pytester, mark: str, words: str) -> None:
-    pytester.makepyfile(f"import pytest\n\n@pytest.mark.onnx({mark})\ndef test_it(onnx_verify): pass\n")
+def test_a_marker_that_cannot_be_honoured_is_refused(
+    pytester: pytest.Pytester, mark: str, words: str
+) -> None:
+    pytester.makepyfile(
+        f"import pytest\n\n@pytest.mark.onnx({mark})\ndef test_it(onnx_verify): pass\n"
+    )
     result = pytester.runpytest_inprocess()
     assert result.ret != pytest.ExitCode.OK
     assert words in result.stdout.str() + result.stderr.str()

@@ -1,4 +1,7 @@
-"""``--jobs`` and ``--shard``: the same verdicts, each test reported once, in order; latency alone, afterwards."""
+"""``--jobs`` and ``--shard``: the same verdicts, each test reported once, in order.
+
+Latency alone, afterwards.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def reported(told: str) -> list[str]:
 
 def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None:
     names = ["lin.onnx", "broken.onnx", "two.onnx"]
-    ended = run_pytest(models, *names, *VARIANTS, "--report-dir=reports", "--jobs=2", "-v", "--latency-budget=0.2")
+    ended = run_pytest(
+        models, *names, *VARIANTS, "--report-dir=reports", "--jobs=2", "-v", "--latency-budget=0.2"
+    )
     tests = reported(ended.told)
     assert len(tests) == len(set(tests)) == 12
     assert ["latency" in test for test in tests] == [False] * 6 + [True] * 6
@@ -49,7 +54,9 @@ def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None
 
 
 def test_the_first_failure_ends_the_run_under_x(models: Path) -> None:
-    ended = run_pytest(models, "broken.onnx", "lin.onnx", *VARIANTS, "--jobs=2", "-x", "-v", "-k=accuracy")
+    ended = run_pytest(
+        models, "broken.onnx", "lin.onnx", *VARIANTS, "--jobs=2", "-x", "-v", "-k=accuracy"
+    )
     assert reported(ended.told)[-1].startswith("broken.onnx")
     assert "stopping after 1 failures" in ended.told
 
@@ -69,7 +76,15 @@ def test_a_number_of_jobs_that_is_none_is_refused(models: Path, word: str) -> No
 def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     install(tmp_path, SLEEPY)
-    cells = ["lin.onnx", "--variant=original", "--variant=sleepy", "-k", "accuracy", "--report-dir=reports", "--jobs=2"]
+    cells = [
+        "lin.onnx",
+        "--variant=original",
+        "--variant=sleepy",
+        "-k",
+        "accuracy",
+        "--report-dir=reports",
+        "--jobs=2",
+    ]
     process = start_pytest(tmp_path, *cells, start_new_session=True)
     assert wait_until(lambda: (tmp_path / "asleep").exists() and bool(read_cells(tmp_path)), 120)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -82,11 +97,19 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> 
     assert list(read_cells(tmp_path)) == ["lin-original-cpu"]
 
 
-def test_shards_together_are_the_whole_run_in_any_order(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_together_are_the_whole_run_in_any_order(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(models)
     for part in (1, 2):
         run_pytest(
-            models, "lin.onnx", "two.onnx", *VARIANTS, "-k=accuracy", f"--shard={part}/2", f"--report-dir=part{part}"
+            models,
+            "lin.onnx",
+            "two.onnx",
+            *VARIANTS,
+            "-k=accuracy",
+            f"--shard={part}/2",
+            f"--report-dir=part{part}",
         )
         assert len(read_results(models / f"part{part}").cells) == 2
     assert main(["report", "--merge", "part1", "part2", "-o", "one"]) == 0

@@ -1,4 +1,6 @@
-"""A hundred mistakes that people make: each ends in a clear sentence and the right exit code, and loses nothing."""
+"""A hundred mistakes that people make: each ends in a clear sentence and the right exit code, and
+loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -49,15 +51,39 @@ COMMANDS = {
     "transform net.onnx": (USAGE, "required: --variant, -o/--output"),
     "transform net.onnx --variant simplify": (USAGE, "required: -o/--output"),
     "transform net.onnx --variant simplfy -o out.onnx": (USAGE, "Did you mean 'simplify'?"),
-    "transform net.onnx --variant default -o out.onnx": (USAGE, "'default' is a group of variants; name one"),
-    "transform net.onnx --variant original+simplify -o out.onnx": (USAGE, "is the empty chain and stands alone"),
+    "transform net.onnx --variant default -o out.onnx": (
+        USAGE,
+        "'default' is a group of variants; name one",
+    ),
+    "transform net.onnx --variant original+simplify -o out.onnx": (
+        USAGE,
+        "is the empty chain and stands alone",
+    ),
     "transform net.onnx --variant simplify( -o out.onnx": (USAGE, "write them as Python literals"),
-    "transform net.onnx --variant fp16.io32(3) -o out.onnx": (USAGE, "options are written as name=value"),
-    "transform net.onnx --variant fp16.io32(max_finite=3) -o out.onnx": (USAGE, "Did you mean 'max_finite_val'?"),
-    "transform net.onnx --variant fp16.io32(max_finite_val='a') -o out.onnx": (USAGE, "max_finite_val"),
-    "transform net.onnx --variant simplify -o nothing": (USAGE, "nothing is a folder; name the file to write"),
-    "transform net.onnx --variant simplify -o nowhere/out.onnx": (USAGE, "there is no folder nowhere"),
-    "transform net.onnx --variant simplify -o net.onnx": (USAGE, "net.onnx is the model itself; name another file"),
+    "transform net.onnx --variant fp16.io32(3) -o out.onnx": (
+        USAGE,
+        "options are written as name=value",
+    ),
+    "transform net.onnx --variant fp16.io32(max_finite=3) -o out.onnx": (
+        USAGE,
+        "Did you mean 'max_finite_val'?",
+    ),
+    "transform net.onnx --variant fp16.io32(max_finite_val='a') -o out.onnx": (
+        USAGE,
+        "max_finite_val",
+    ),
+    "transform net.onnx --variant simplify -o nothing": (
+        USAGE,
+        "nothing is a folder; name the file to write",
+    ),
+    "transform net.onnx --variant simplify -o nowhere/out.onnx": (
+        USAGE,
+        "there is no folder nowhere",
+    ),
+    "transform net.onnx --variant simplify -o net.onnx": (
+        USAGE,
+        "net.onnx is the model itself; name another file",
+    ),
     "transform no.onnx --variant simplify -o out.onnx": (NO, "there is no file no.onnx"),
     "compare net.onnx": (USAGE, "arguments are required: B"),
     "compare net.onnx no.onnx": (UNDONE, "there is no file no.onnx"),
@@ -66,7 +92,10 @@ COMMANDS = {
     "compare net.onnx net.onnx --rtol 1e-3": (USAGE, "--rtol and --atol go together"),
     "compare net.onnx net.onnx --rtol -1 --atol 1": (USAGE, "rtol is -1.0; it has to be 0 or more"),
     "compare net.onnx net.onnx --rtol nan --atol 1": (USAGE, "rtol is nan; it has to be 0 or more"),
-    "compare net.onnx net.onnx --rtol abc --atol 1": (USAGE, "argument --rtol: invalid float value: 'abc'"),
+    "compare net.onnx net.onnx --rtol abc --atol 1": (
+        USAGE,
+        "argument --rtol: invalid float value: 'abc'",
+    ),
     "compare net.onnx net.onnx --input-sets 0": (USAGE, "input_sets is 0; it has to be 1 or more"),
     "compare net.onnx net.onnx --seed -3": (USAGE, "seed is -3; it has to be 0 or more"),
     "compare net.onnx net.onnx --inputs no.npz": (USAGE, "there is no file no.npz"),
@@ -159,7 +188,9 @@ PROJECTS = {
 def test_a_key_of_pyproject_toml(pytester: pytest.Pytester, line: str) -> None:
     save(linear(), pytester.path / "net.onnx")
     pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n[tool.onnx-harness]\n{line}\n")
-    result = pytester.runpytest_inprocess("net.onnx", "--variant=all" if "variants" in line else "--seed=0")
+    result = pytester.runpytest_inprocess(
+        "net.onnx", "--variant=all" if "variants" in line else "--seed=0"
+    )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert PROJECTS[line] in " ".join((result.stdout.str() + result.stderr.str()).split())
 
@@ -212,18 +243,29 @@ def _data_left_behind(path: Path) -> None:
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pointer": (
-        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"),
+        lambda path: path.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+        ),
         "git lfs pull",
     ),
     "nothing": (lambda path: path.touch(), "is empty (0 bytes)"),
-    "a page": (lambda path: path.write_text("<!doctype html><title>404</title>"), "it is a web page"),
+    "a page": (
+        lambda path: path.write_text("<!doctype html><title>404</title>"),
+        "it is a web page",
+    ),
     "a pickle": (lambda path: path.write_bytes(b"\x80\x04\x95" + bytes(60)), "a Python pickle"),
     "a checkpoint": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(60)), "torch.onnx.export"),
-    "half a model": (lambda path: path.write_bytes(linear().SerializeToString()[:100]), "is truncated"),
+    "half a model": (
+        lambda path: path.write_bytes(linear().SerializeToString()[:100]),
+        "is truncated",
+    ),
     "data left behind": (_data_left_behind, "there is no file 'weights.bin' beside the model"),
     "data cut short": (_cut_data, "is truncated"),
     "a folder": (lambda path: path.mkdir(), "Is a directory"),
-    "no graph": (lambda path: path.write_bytes(onnx.ModelProto(ir_version=9).SerializeToString()), "it has no graph"),
+    "no graph": (
+        lambda path: path.write_bytes(onnx.ModelProto(ir_version=9).SerializeToString()),
+        "it has no graph",
+    ),
 }
 
 
@@ -241,10 +283,12 @@ CALLS: dict[str, tuple[Callable[[], object], type[HarnessError], str]] = {
     "a misspelt variant": (lambda: onnx_harness.verify(linear(), variant="simplfy"), UsageError, "Did you mean"),
     "a group": (lambda: onnx_harness.verify(linear(), variant="default"), UsageError, "is a group of variants"),
     "a provider": (lambda: onnx_harness.verify(linear(), provider="CPU"), UsageError, "Did you mean 'cpu'?"),
-    "a setting": (lambda: onnx_harness.verify(linear(), sed=1), UsageError, "there is no setting 'sed' here. Did"),
+    "a setting": (lambda: onnx_harness.verify(linear(), sed=1), UsageError, ("there is no setting "
+                                                                            "'sed' here. Did")),
     "rtol alone": (lambda: onnx_harness.verify(linear(), rtol=1e-3), UsageError, "go together"),
     "inputs that aren't there": (
-        lambda: onnx_harness.verify(linear(), inputs="no.npz"), InputError, "there is no file no.npz"
+        lambda: onnx_harness.verify(linear(), inputs="no.npz"), InputError, ("there is no file "
+                                                                            "no.npz")
     ),
     "both": (
         lambda: onnx_harness.verify(linear(), candidate=linear(), reference=linear()), UsageError, "exclude one another"
@@ -261,7 +305,9 @@ def test_a_call_of_the_library(name: str) -> None:
 
 
 def test_they_are_a_hundred() -> None:
-    assert len(COMMANDS) + len(OPTIONS) + len(PROJECTS) + len(CARDS) + len(FILES) + len(CALLS) >= 100
+    assert (
+        len(COMMANDS) + len(OPTIONS) + len(PROJECTS) + len(CARDS) + len(FILES) + len(CALLS) >= 100
+    )
 
 
 def test_inputs_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -271,5 +317,7 @@ def test_inputs_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ("x", np.zeros((2, 9), np.float32), "x"),
     ):
         with pytest.raises(HarnessError) as caught:
-            onnx_harness.compare(tmp_path / "net.onnx", tmp_path / "net.onnx", inputs={name: values})
+            onnx_harness.compare(
+                tmp_path / "net.onnx", tmp_path / "net.onnx", inputs={name: values}
+            )
         assert words in json.dumps(str(caught.value))

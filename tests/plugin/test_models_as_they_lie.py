@@ -1,4 +1,7 @@
-"""Models in the layouts of others: hubs, folders, names of any kind; and what is wrong with one is its own affair."""
+"""Models in the layouts of others: hubs, folders, names of any kind.
+
+And what is wrong with one is its own affair.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,15 @@ def names(pytester: pytest.Pytester, *args: str) -> list[str]:
 def test_models_of_one_stem_are_told_apart_by_their_folders(pytester: pytest.Pytester) -> None:
     for folder in ("yolo/onnx", "bert/onnx"):
         save(linear(), pytester.path / folder / "model.onnx")
-    assert names(pytester, "yolo/onnx/model.onnx", "bert/onnx/model.onnx") == ["yolo.model", "bert.model"]
+    assert names(pytester, "yolo/onnx/model.onnx", "bert/onnx/model.onnx") == [
+        "yolo.model",
+        "bert.model",
+    ]
 
 
-def test_a_name_does_not_hang_on_which_models_of_a_folder_are_named(pytester: pytest.Pytester) -> None:
+def test_a_name_does_not_hang_on_which_models_of_a_folder_are_named(
+    pytester: pytest.Pytester,
+) -> None:
     for folder in ("yolo", "bert"):
         save(linear(), pytester.path / "models" / folder / "model.onnx")
     pytester.makeini("[pytest]\nonnx_model_paths = models")
@@ -46,12 +54,16 @@ def test_a_named_folder_is_collected_where_cells_were_asked_for(pytester: pytest
     assert names(pytester, "exports") == ["lin"]
 
 
-def test_a_named_folder_of_models_that_is_not_collected_says_what_to_do(pytester: pytest.Pytester) -> None:
+def test_a_named_folder_of_models_that_is_not_collected_says_what_to_do(
+    pytester: pytest.Pytester,
+) -> None:
     for name in "ab":
         save(linear(), pytester.path / "exports" / f"{name}.onnx")
     result = pytester.runpytest_inprocess("exports")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["*2 models in exports (exports/a.onnx …): not collected. Name them*onnx_model_paths*"])
+    result.stdout.fnmatch_lines(
+        ["*2 models in exports (exports/a.onnx …): not collected. Name them*onnx_model_paths*"]
+    )
 
 
 def test_a_bad_card_a_bad_file_and_a_hub_in_one_run(tmp_path: Path) -> None:
@@ -69,7 +81,9 @@ def test_a_bad_card_a_bad_file_and_a_hub_in_one_run(tmp_path: Path) -> None:
     for variant in ("original", "simplify", "fp16.io32"):
         assert verdicts[f"carded-{variant}-cpu"] == ("error", "load")
         assert verdicts[f"empty-{variant}-cpu"] == ("fail", "load")
-        linked, plain = (ended.cells[f"{name}.model-{variant}-cpu"] for name in ("models_acme_net", "plain"))
+        linked, plain = (
+            ended.cells[f"{name}.model-{variant}-cpu"] for name in ("models_acme_net", "plain")
+        )
         assert linked["status"] == plain["status"] == "pass"
         assert linked["model_sha256"] == plain["model_sha256"]
         assert linked["accuracy"] == plain["accuracy"]

@@ -1,4 +1,6 @@
-"""The plugin beside other plugins, switches and broken packages: it says what is missing, and stops nobody."""
+"""The plugin beside other plugins, switches and broken packages: it says what is missing, and stops
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,32 @@ def test_a_plain_run_loads_the_plugin_and_none_of_its_rooms(pytester: pytest.Pyt
             assert {"psutil", "numpy", "onnx"}.isdisjoint(sys.modules)
         """
     )
-    options = ("-p", "no:hypothesispytest", "-p", "no:xdist", "-p", "no:benchmark", "-p", "no:cacheprovider")
+    options = (
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:benchmark",
+        "-p",
+        "no:cacheprovider",
+    )
     pytester.runpytest_subprocess(*options, "--assert=plain").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
     ("switch", "words"),
     [
-        (["-p", "no:benchmark"], "*latency isn't measured: pytest-benchmark is switched off or not installed"),
+        (
+            ["-p", "no:benchmark"],
+            "*latency isn't measured: pytest-benchmark is switched off or not installed",
+        ),
         (["--benchmark-disable"], "*latency isn't measured: --benchmark-disable"),
     ],
 )
-def test_latency_is_skipped_with_its_reason(pytester: pytest.Pytester, switch: list[str], words: str) -> None:
+def test_latency_is_skipped_with_its_reason(
+    pytester: pytest.Pytester, switch: list[str], words: str
+) -> None:
     save(linear(), pytester.path / "net.onnx")
     result = pytester.runpytest_subprocess(*switch, "net.onnx", "--variant=original", "-rs")
     result.assert_outcomes(passed=1, skipped=1)
@@ -61,11 +77,17 @@ def test_a_histogram_that_cannot_be_drawn_is_refused_before_anything_runs(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "pygal" else real(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "pygal" else real(name, *rest),
+    )
     save(linear(), pytester.path / "net.onnx")
     result = pytester.runpytest_inprocess("net.onnx", "--benchmark-histogram=h")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*needs pygal. Mend: pip install 'pytest-benchmark[[]histogram]'*"])
+    result.stderr.fnmatch_lines(
+        ["*needs pygal. Mend: pip install 'pytest-benchmark[[]histogram]'*"]
+    )
 
 
 def test_fixtures_of_the_suite_are_not_offered_to_others(pytester: pytest.Pytester) -> None:
@@ -76,8 +98,13 @@ def test_fixtures_of_the_suite_are_not_offered_to_others(pytester: pytest.Pytest
 
 def test_doctor_names_an_entry_point_that_cannot_be_loaded(tmp_path: Path) -> None:
     install(tmp_path, "raise SystemExit('broken on purpose')")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from onnx_harness.cli import main; main(['doctor'])"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from onnx_harness.cli import "
+        f"main; main(['doctor'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert "Traceback" not in ended.stderr
     said = " ".join((ended.stdout + ended.stderr).split())
     assert "Entry point 'faults' of faults 1 can't be loaded: SystemExit: broken on purpose" in said

@@ -1,4 +1,6 @@
-"""Models, cards and disks that are not as they should be: a clear end for the cell concerned, and for no other."""
+"""Models, cards and disks that are not as they should be: a clear end for the cell concerned, and
+for no other.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def locked(path: Path) -> None:
 
 def wrong_hash(path: Path) -> None:
     save(linear(), path)
-    path.with_suffix(".model.toml").write_text(f'[source]\npath = "{path.name}"\nsha256 = "{"0" * 64}"\n')
+    path.with_suffix(".model.toml").write_text(
+        f'[source]\npath = "{path.name}"\nsha256 = "{"0" * 64}"\n'
+    )
 
 
 def without_its_file(path: Path) -> None:
@@ -74,13 +78,17 @@ def graph(text: str, **details: object) -> Make:
 
 
 REFUSED: dict[str, tuple[Make, str, str]] = {
-    "text": (lambda path: path.write_text("no model\n" * 9), "fail", "text.onnx isn't an ONNX file: it is text"),
+    "text": (lambda path: path.write_text("no model\n" * 9), "fail", ("text.onnx isn't an ONNX "
+                                                                     "file: it is text")),
     "empty": (lambda path: path.touch(), "fail", "empty.onnx is empty (0 bytes)"),
     "truncated": (truncated, "fail", "truncated.onnx is truncated, or isn't"),
     "locked": (locked, "fail", "can't be read: Permission denied"),
-    "missing_data": (missing_data, "fail", "no file 'weights.bin' beside the model. Copy it there."),
-    "data_outside": (data_outside, "fail", "tensor 'w' lies outside the model's folder ('../secret.bin')"),
-    "linked_outside": (linked_outside, "fail", "tensor 'w' lies outside the model's folder ('link.bin')"),
+    "missing_data": (missing_data, "fail", ("no file 'weights.bin' beside the model. Copy it "
+                                           "there.")),
+    "data_outside": (data_outside, "fail", ("tensor 'w' lies outside the model's folder "
+                                           "('../secret.bin')")),
+    "linked_outside": (linked_outside, "fail", ("tensor 'w' lies outside the model's folder "
+                                               "('link.bin')")),
     "future": (
         graph("(float[n] x) => (float[n] y) { y = Relu(x) }", opset=99),
         "fail",
@@ -89,14 +97,16 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
     "custom": (
         graph("(float[n] x) => (float[n] y) { y = mine.Twist(x) }", domains=', "mine": 1'),
         "fail",
-        "mine:Twist(-1) is not a registered function/op. Mend: name the library that has it, in the card",
+        ("mine:Twist(-1) is not a registered function/op. Mend: name the library that has it, in "
+        "the card"),
     ),
     "picky": (
         graph("(float[n,4] x) => (float[m] y) <int64[1] seven = {7}> { y = Reshape(x, seven) }"),
         "error",
         "couldn't invent 'x'",
     ),
-    "wrong_hash": (wrong_hash, "error", f"but should be {'0' * 64}. If the model was changed on purpose, write its"),
+    "wrong_hash": (wrong_hash, "error", (f"but should be {'0' * 64}. If the model was changed on "
+                                        f"purpose, write its")),
     "without_its_file": (without_its_file, "error", "gone.onnx"),
     "misnamed_input": (misnamed_input, "error", "pixels"),
     "recorded_for_another": (recorded_for_another, "error", "recorded_for_another.npz"),
@@ -118,12 +128,23 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder.mkdir()
     save(linear(), folder / "a_good_one.onnx")
     save(linear(), folder / "z_good_one.onnx")
-    for name, make in {**{name: make for name, (make, _, _) in REFUSED.items()}, **ODD_BUT_FINE}.items():
+    for name, make in {
+        **{name: make for name, (make, _, _) in REFUSED.items()},
+        **ODD_BUT_FINE,
+    }.items():
         make(folder / f"{name}.onnx")
-    named = sorted({path.name for path in folder.iterdir() if path.name.endswith((".onnx", ".model.toml"))})
+    named = sorted(
+        {path.name for path in folder.iterdir() if path.name.endswith((".onnx", ".model.toml"))}
+    )
     wrap = UNPRIVILEGED if os.geteuid() == 0 and shutil.which("setpriv") else ()
     return run_pytest(
-        folder, *named, "--variant=original", "--variant=optimize", "-k=accuracy", "--report-dir=reports", wrap=wrap
+        folder,
+        *named,
+        "--variant=original",
+        "--variant=optimize",
+        "-k=accuracy",
+        "--report-dir=reports",
+        wrap=wrap,
     )
 
 
@@ -146,14 +167,17 @@ def test_an_odd_model_is_judged_like_any_other(ended: Ended, name: str) -> None:
 
 def test_a_comparison_that_could_not_have_failed_says_so(ended: Ended) -> None:
     vacuous = {
-        name: ended.cells[f"{name}-original-cpu"]["accuracy"]["outputs"]["y"]["vacuous"] for name in ODD_BUT_FINE
+        name: ended.cells[f"{name}-original-cpu"]["accuracy"]["outputs"]["y"]["vacuous"]
+        for name in ODD_BUT_FINE
     }
     assert {name for name, why in vacuous.items() if why} == {"no_rows", "no_columns"}
 
 
 def test_bad_models_cost_the_good_ones_nothing(ended: Ended) -> None:
     assert ended.code == pytest.ExitCode.TESTS_FAILED
-    assert {ended.cells[f"{name}-optimize-cpu"]["status"] for name in ("a_good_one", "z_good_one")} == {"pass"}
+    assert {
+        ended.cells[f"{name}-optimize-cpu"]["status"] for name in ("a_good_one", "z_good_one")
+    } == {"pass"}
     assert len(ended.cells) == 2 * (len(REFUSED) + len(ODD_BUT_FINE) + 2)
 
 
@@ -170,7 +194,9 @@ def small_files(most_bytes: int) -> Callable[[], None]:
 def test_a_disk_that_fills_up_is_no_success_and_loses_no_verdict(tmp_path: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     cells = ["lin.onnx", "--report-dir=reports", "-k=accuracy"]
-    assert run_pytest(tmp_path, *cells, "--variant=original").code == pytest.ExitCode.OK  # the cache is warm now
+    assert (
+        run_pytest(tmp_path, *cells, "--variant=original").code == pytest.ExitCode.OK
+    )  # the cache is warm now
     ended = run_pytest(tmp_path, *cells, preexec=small_files(4096))
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     assert "results.json can't be written at reports/results.json: File too large" in ended.told

@@ -8,7 +8,14 @@ import pytest
 
 from tests.models import linear, save
 
-DEFAULT = ["original", "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32"]
+DEFAULT = [
+    "original",
+    "optimize",
+    "simplify",
+    "simplify+optimize",
+    "fp16.io32",
+    "simplify+fp16.io32",
+]
 
 
 def ids(pytester: pytest.Pytester, *args: str | Path) -> list[str]:
@@ -20,14 +27,27 @@ def ids(pytester: pytest.Pytester, *args: str | Path) -> list[str]:
 def test_a_named_model_has_two_tests_for_each_default_variant(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "lin.onnx")
     assert ids(pytester, "lin.onnx") == [
-        f"lin.onnx::{test}[{variant}-cpu]" for variant in DEFAULT for test in ("test_accuracy", "test_latency")
+        f"lin.onnx::{test}[{variant}-cpu]"
+        for variant in DEFAULT
+        for test in ("test_accuracy", "test_latency")
     ]
 
 
 def test_every_provider_that_was_asked_for_has_its_cells(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "lin.onnx")
-    found = ids(pytester, "lin.onnx", "--provider=cuda", "--provider=cpu", "--variant=original", "-k", "accuracy")
-    assert found == ["lin.onnx::test_accuracy[original-cuda]", "lin.onnx::test_accuracy[original-cpu]"]
+    found = ids(
+        pytester,
+        "lin.onnx",
+        "--provider=cuda",
+        "--provider=cpu",
+        "--variant=original",
+        "-k",
+        "accuracy",
+    )
+    assert found == [
+        "lin.onnx::test_accuracy[original-cuda]",
+        "lin.onnx::test_accuracy[original-cpu]",
+    ]
 
 
 def test_a_model_in_a_folder_is_left_alone(pytester: pytest.Pytester) -> None:
@@ -40,13 +60,23 @@ def test_a_model_in_a_folder_of_models_is_collected(pytester: pytest.Pytester) -
     save(linear(), pytester.path / "exports" / "lin.onnx")
     save(linear(), pytester.path / "drafts" / "other.onnx")
     pytester.makeini("[pytest]\nonnx_model_paths = exports")
-    assert ids(pytester, "--variant", "original", "-k", "accuracy") == ["exports/lin.onnx::test_accuracy[original-cpu]"]
+    assert ids(pytester, "--variant", "original", "-k", "accuracy") == [
+        "exports/lin.onnx::test_accuracy[original-cpu]"
+    ]
 
 
 @pytest.mark.parametrize(
-    "named", [["."], ["exports/lin.onnx"], ["exports/lin.onnx", "exports/lin.model.toml"], [".", "exports/lin.onnx"]]
+    "named",
+    [
+        ["."],
+        ["exports/lin.onnx"],
+        ["exports/lin.onnx", "exports/lin.model.toml"],
+        [".", "exports/lin.onnx"],
+    ],
 )
-def test_a_model_and_its_card_are_collected_once(pytester: pytest.Pytester, named: list[str]) -> None:
+def test_a_model_and_its_card_are_collected_once(
+    pytester: pytest.Pytester, named: list[str]
+) -> None:
     save(linear(), pytester.path / "exports" / "lin.onnx")
     (pytester.path / "exports" / "lin.model.toml").write_text("[model]\nsummary = 'linear'\n")
     pytester.makeini("[pytest]\nonnx_model_paths = exports")
@@ -62,7 +92,10 @@ def test_a_card_with_a_wrong_key_is_refused_where_it_lies(pytester: pytest.Pytes
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(failed=1)
     said = " ".join(result.stdout.str().split())  # the lines are wrapped
-    assert "lin.model.toml, line 2: model.sumary isn't a key of a card. Did you mean 'summary'?" in said
+    assert (
+        "lin.model.toml, line 2: model.sumary isn't a key of a card. Did you mean 'summary'?"
+        in said
+    )
 
 
 def test_a_card_with_a_wrong_key_beside_its_model_is_one_error(pytester: pytest.Pytester) -> None:
@@ -108,7 +141,11 @@ def test_the_tests_of_others_run_as_without_the_plugin(pytester: pytest.Pytester
     for without in (["-p", "no:onnx_harness"], []):
         result = pytester.runpytest_subprocess(*without, "-v", "-p", "no:cacheprovider")
         result.assert_outcomes(passed=3, failed=1)
-        kept = [line for line in result.outlines if not line.startswith(("plugins:", "====", "platform"))]
+        kept = [
+            line
+            for line in result.outlines
+            if not line.startswith(("plugins:", "====", "platform"))
+        ]
         told[bool(without)] = kept
     assert told[True] == told[False]
     assert not (pytester.path / "reports").exists()
@@ -125,6 +162,8 @@ def test_collection_imports_nothing_of_weight(pytester: pytest.Pytester) -> None
             sys.stderr.write(f"imported: {[name for name in weighty if name in sys.modules]}")
         """
     )
-    result = pytester.runpytest_subprocess("--collect-only", "-p", "watch", "lin.onnx", "--variant", "all")
+    result = pytester.runpytest_subprocess(
+        "--collect-only", "-p", "watch", "lin.onnx", "--variant", "all"
+    )
     assert result.ret == pytest.ExitCode.OK
     result.stderr.fnmatch_lines(["imported: []"])

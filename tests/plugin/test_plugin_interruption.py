@@ -41,7 +41,14 @@ def begin(folder: Path, *args: str) -> tuple[subprocess.Popen[str], list[psutil.
     """A run whose first cell has ended and whose second never will, and every process below it."""
     save(linear(), folder / "lin.onnx")
     install(folder, SLEEPY)
-    cells = ["lin.onnx", "--variant=original", "--variant=sleepy", "-k", "accuracy", "--report-dir=reports"]
+    cells = [
+        "lin.onnx",
+        "--variant=original",
+        "--variant=sleepy",
+        "-k",
+        "accuracy",
+        "--report-dir=reports",
+    ]
     process = start_pytest(folder, *cells, *args, start_new_session=True)
     mid_run = wait_until(lambda: (folder / "asleep").exists() and bool(read_cells(folder)), SECONDS)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -55,7 +62,11 @@ def left(processes: list[psutil.Process]) -> list[str]:
     """The processes that are still there after a while."""
 
     def alive() -> list[psutil.Process]:
-        return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        return [
+            each
+            for each in processes
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
+        ]
 
     wait_until(lambda: not alive(), SOON_SECONDS)
     found = [" ".join(each.cmdline()) for each in alive()]
@@ -65,7 +76,9 @@ def left(processes: list[psutil.Process]) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "under xdist"])
-def test_a_killed_run_keeps_its_finished_cells_and_leaves_no_worker(tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_a_killed_run_keeps_its_finished_cells_and_leaves_no_worker(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
     process, below = begin(tmp_path, *workers)
     process.kill()
     process.communicate(timeout=SOON_SECONDS)
@@ -81,7 +94,9 @@ def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
     told, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, told
     assert left(below) == []
-    assert {key: cell["status"] for key, cell in read_cells(tmp_path).items()} == {"lin-original-cpu": "pass"}
+    assert {key: cell["status"] for key, cell in read_cells(tmp_path).items()} == {
+        "lin-original-cpu": "pass"
+    }
     assert "1 model, 1 cell on cpu: 1 pass" in told
     for name in ("summary.md", "report.html"):
         assert "lin" in (tmp_path / "reports" / name).read_text("utf-8")

@@ -1,4 +1,6 @@
-"""What is asked for on the command line and in pyproject.toml, and what is refused before anything runs."""
+"""What is asked for on the command line and in pyproject.toml, and what is refused before anything
+runs.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +30,27 @@ def collect(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
 
 def cells(result: pytest.RunResult) -> list[str]:
     """``VARIANT-PROVIDER`` of the accuracy tests that were collected."""
-    return [line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_accuracy" in line]
+    return [
+        line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_accuracy" in line
+    ]
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["--provider", "cudda"], "there is no execution provider 'cudda'. Did you mean 'cuda'?*"),
-        (["--variant", "simplfy"], "there is no variant or group 'simplfy'. Did you mean 'simplify'?*"),
-        (["--variant", "simplify+optimise"], "there is no transform 'optimise'. Did you mean 'optimize'?*"),
-        (["--variant", "fp16(max=1)"], "transform 'fp16' has no option 'max'.*Known: *max_finite_val*"),
+        (
+            ["--variant", "simplfy"],
+            "there is no variant or group 'simplfy'. Did you mean 'simplify'?*",
+        ),
+        (
+            ["--variant", "simplify+optimise"],
+            "there is no transform 'optimise'. Did you mean 'optimize'?*",
+        ),
+        (
+            ["--variant", "fp16(max=1)"],
+            "transform 'fp16' has no option 'max'.*Known: *max_finite_val*",
+        ),
         (
             ["--variant", "fp16(max_finite_val='x')"],
             "option 'max_finite_val' of *'fp16' is a float; 'x' isn't*",
@@ -51,7 +64,9 @@ def cells(result: pytest.RunResult) -> list[str]:
         (["--cell-timeout", "0"], "cell_timeout is 0.0; it has to be more than 0 seconds"),
     ],
 )
-def test_what_cannot_be_honoured_is_a_usage_error(pytester: pytest.Pytester, args: list[str], said: str) -> None:
+def test_what_cannot_be_honoured_is_a_usage_error(
+    pytester: pytest.Pytester, args: list[str], said: str
+) -> None:
     result = collect(pytester, "lin.onnx", *args)
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([f"ERROR: {said}"])
@@ -67,7 +82,9 @@ def test_a_number_has_to_be_one(pytester: pytest.Pytester, value: str) -> None:
 
 def test_an_option_is_the_same_with_and_without_its_prefix(pytester: pytest.Pytester) -> None:
     for prefix in ("--", "--onnx-"):
-        result = collect(pytester, "lin.onnx", f"{prefix}provider=cuda", f"{prefix}variant", "original")
+        result = collect(
+            pytester, "lin.onnx", f"{prefix}provider=cuda", f"{prefix}variant", "original"
+        )
         assert cells(result) == ["original-cuda"]
 
 
@@ -78,7 +95,9 @@ def test_what_is_asked_for_twice_is_done_once(pytester: pytest.Pytester) -> None
 
 def test_the_short_options_are_listed_in_the_help(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--help")
-    result.stdout.fnmatch_lines(["*--onnx-provider*", "*--onnx-report-dir*", "*--provider*", "*--report-dir*"])
+    result.stdout.fnmatch_lines(
+        ["*--onnx-provider*", "*--onnx-report-dir*", "*--provider*", "*--report-dir*"]
+    )
 
 
 def test_a_conftest_may_own_the_short_option(pytester: pytest.Pytester) -> None:
@@ -100,11 +119,19 @@ def test_another_plugin_may_own_the_short_option(pytester: pytest.Pytester, firs
     result.stdout.fnmatch_lines(["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"])
 
 
-def test_a_conftest_met_during_collection_may_own_the_short_option(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(**{"deep/er/conftest": OWNER, "deep/er/test_theirs": "def test_theirs(): pass"})
-    found = collect(pytester, "--onnx-variant", "original", ".", "lin.onnx", "-k", "theirs or accuracy")
+def test_a_conftest_met_during_collection_may_own_the_short_option(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        **{"deep/er/conftest": OWNER, "deep/er/test_theirs": "def test_theirs(): pass"}
+    )
+    found = collect(
+        pytester, "--onnx-variant", "original", ".", "lin.onnx", "-k", "theirs or accuracy"
+    )
     assert found.ret == pytest.ExitCode.OK
-    found.stdout.fnmatch_lines(["deep/er/test_theirs.py::test_theirs", "lin.onnx::test_accuracy?original-cpu?"])
+    found.stdout.fnmatch_lines(
+        ["deep/er/test_theirs.py::test_theirs", "lin.onnx::test_accuracy?original-cpu?"]
+    )
 
 
 def test_pyproject_gives_defaults_and_names_variants(pytester: pytest.Pytester) -> None:
@@ -118,7 +145,9 @@ def test_pyproject_gives_defaults_and_names_variants(pytester: pytest.Pytester) 
         """
     )
     assert cells(collect(pytester, "lin.onnx")) == ["wide-cuda", "wide-cpu"]
-    overridden = collect(pytester, "lin.onnx", "--provider", "cpu", "--variant", "original", "--variant", "wide")
+    overridden = collect(
+        pytester, "lin.onnx", "--provider", "cpu", "--variant", "original", "--variant", "wide"
+    )
     assert cells(overridden) == ["original-cpu", "wide-cpu"]
 
 
@@ -129,18 +158,32 @@ def test_pyproject_gives_defaults_and_names_variants(pytester: pytest.Pytester) 
             "[tool.onnx-harness]\nvariannt = 'fp16'",
             "?tool.onnx-harness? has no key 'variannt'. Did you mean 'variant*",
         ),
-        ("[tool.onnx-harness]\nseed = '1'", "?tool.onnx-harness? seed = '1': it takes a whole number"),
+        (
+            "[tool.onnx-harness]\nseed = '1'",
+            "?tool.onnx-harness? seed = '1': it takes a whole number",
+        ),
         ("[tool.onnx-harness]\nrtol = 0.1", "--rtol and --atol go together*"),
-        ("[tool.onnx-harness]\nprovider = 'gpu'", "there is no execution provider 'gpu'.*Known: cpu, cuda,*"),
-        ("[tool.onnx-harness.variants]\n'My-Own' = 'fp16'", "*variant 'My-Own' isn't a name: use a-z*"),
+        (
+            "[tool.onnx-harness]\nprovider = 'gpu'",
+            "there is no execution provider 'gpu'.*Known: cpu, cuda,*",
+        ),
+        (
+            "[tool.onnx-harness.variants]\n'My-Own' = 'fp16'",
+            "*variant 'My-Own' isn't a name: use a-z*",
+        ),
         (
             "[tool.onnx-harness]\nvariant = 'x'\n[tool.onnx-harness.variants]\nx = 'fp61'",
             "*variant 'x' (fp61): *'fp61'. Did you mean 'fp16'*",
         ),
-        ("[tool.onnx-harness.variants]\nsimplify = 'fp16'", "*'simplify' is called as one that is built in*"),
+        (
+            "[tool.onnx-harness.variants]\nsimplify = 'fp16'",
+            "*'simplify' is called as one that is built in*",
+        ),
     ],
 )
-def test_a_table_that_cannot_be_honoured_is_a_usage_error(pytester: pytest.Pytester, table: str, said: str) -> None:
+def test_a_table_that_cannot_be_honoured_is_a_usage_error(
+    pytester: pytest.Pytester, table: str, said: str
+) -> None:
     pytester.makepyprojecttoml(table)
     result = collect(pytester, "lin.onnx")
     assert result.ret == USAGE
@@ -149,26 +192,35 @@ def test_a_table_that_cannot_be_honoured_is_a_usage_error(pytester: pytest.Pytes
 
 def test_asking_for_a_variant_of_no_model_is_no_success(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_theirs(): pass")
-    result = pytester.runpytest_inprocess("test_asking_for_a_variant_of_no_model_is_no_success.py", "--variant", "fp16")
+    result = pytester.runpytest_inprocess(
+        "test_asking_for_a_variant_of_no_model_is_no_success.py", "--variant", "fp16"
+    )
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(["*asked for, and no cell was judged. Name a .onnx*"])
 
 
 def test_deselecting_every_cell_is_no_success(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_inprocess("lin.onnx", "--variant", "original", "-k", "nothing_of_the_kind")
+    result = pytester.runpytest_inprocess(
+        "lin.onnx", "--variant", "original", "-k", "nothing_of_the_kind"
+    )
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "under xdist"])
-def test_a_provider_that_cannot_be_used_refuses_the_run(pytester: pytest.Pytester, workers: list[str]) -> None:
+def test_a_provider_that_cannot_be_used_refuses_the_run(
+    pytester: pytest.Pytester, workers: list[str]
+) -> None:
     pytester.makepyfile("def test_theirs(): pass")
-    result = pytester.runpytest_subprocess(".", "lin.onnx", "--provider", "cuda", "--report-dir", "reports", *workers)
+    result = pytester.runpytest_subprocess(
+        ".", "lin.onnx", "--provider", "cuda", "--report-dir", "reports", *workers
+    )
     assert result.ret == USAGE
     assert "passed" not in result.stdout.str()
     result.stderr.fnmatch_lines(
         [
-            "ERROR: provider 'cuda' was asked for and can't be used here: *built without CUDAExecutionProvider."
+            "ERROR: provider 'cuda' was asked for and can't be used here: *built without "
+            "CUDAExecutionProvider."
             " Mend: * pip install 'onnx-harness?cuda?'*",
             "`onnx-harness doctor` shows every provider. Nothing was run.",
         ]
@@ -186,4 +238,6 @@ def test_memory_is_given_in_any_unit(pytester: pytest.Pytester) -> None:
         assert collect(pytester, "lin.onnx", "--cell-memory", size).ret == pytest.ExitCode.OK
     refused = collect(pytester, "lin.onnx", "--cell-memory", "lots")
     assert refused.ret == USAGE
-    refused.stderr.fnmatch_lines(["*--cell-memory: 'lots' isn't a size; write 500M, 4G or a number of bytes"])
+    refused.stderr.fnmatch_lines(
+        ["*--cell-memory: 'lots' isn't a size; write 500M, 4G or a number of bytes"]
+    )

@@ -14,7 +14,14 @@ from tests.models import linear, save
 from tests.plugin.running import Ended, run_pytest
 from tests.unit.test_results_store import SCHEMA, violations
 
-VARIANTS = ["original", "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32"]
+VARIANTS = [
+    "original",
+    "optimize",
+    "simplify",
+    "simplify+optimize",
+    "fp16.io32",
+    "simplify+fp16.io32",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +32,13 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     (folder / "broken.onnx").write_text("this is no model")
     (folder / "good.model.toml").write_text('[model]\nlicense = "Apache-2.0"\n')
     return run_pytest(
-        folder, "good.onnx", "broken.onnx", "--benchmark-skip", "--report-dir=reports", "--junitxml=junit.xml", "-vv"
+        folder,
+        "good.onnx",
+        "broken.onnx",
+        "--benchmark-skip",
+        "--report-dir=reports",
+        "--junitxml=junit.xml",
+        "-vv",
     )
 
 
@@ -75,12 +88,16 @@ def test_junit_has_every_cell_and_the_reason_of_a_failure(ended: Ended) -> None:
     assert len(cases) == 2 * 2 * len(VARIANTS)
     failure = cases["broken.onnx", "test_accuracy[simplify-cpu]"].find("failure")
     assert failure is not None
-    assert "broken-simplify-cpu: fail at load: broken.onnx isn't an ONNX file" in str(failure.get("message"))
+    assert "broken-simplify-cpu: fail at load: broken.onnx isn't an ONNX file" in str(
+        failure.get("message")
+    )
     assert cases["good.onnx", "test_accuracy[simplify-cpu]"].find("failure") is None
 
 
 def test_a_failure_ends_in_the_command_that_runs_its_cell_alone(ended: Ended) -> None:
-    lines = {line.partition("alone: ")[2] for line in ended.told.splitlines() if "[simplify-cpu]" in line}
+    lines = {
+        line.partition("alone: ")[2] for line in ended.told.splitlines() if "[simplify-cpu]" in line
+    }
     command = shlex.split(max(lines))
     assert command[0] == "pytest"
     again = run_pytest(ended.folder, *command[1:])
@@ -92,13 +109,18 @@ def test_a_failure_ends_in_the_command_that_runs_its_cell_alone(ended: Ended) ->
 def test_a_failing_cell_is_kept_by_itself_and_the_failure_says_where(tmp_path: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     wrong = "fp16.io32(max_finite_val=0.1)"  # cuts the weights off at a tenth
-    ended = run_pytest(tmp_path, "lin.onnx", "--variant", wrong, "--benchmark-skip", "--report-dir=reports", "-n2")
+    ended = run_pytest(
+        tmp_path, "lin.onnx", "--variant", wrong, "--benchmark-skip", "--report-dir=reports", "-n2"
+    )
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     (cell,) = ended.cells.values()
     kept, alone = cell["detail"][-2:]
     assert kept == f"kept by itself: reports/repro/{cell['id']}"
     assert alone.startswith("alone: pytest ")
-    assert {path.name for path in (tmp_path / "reports" / "repro" / cell["id"]).iterdir()} >= {"model.onnx", "repro.py"}
+    assert {path.name for path in (tmp_path / "reports" / "repro" / cell["id"]).iterdir()} >= {
+        "model.onnx",
+        "repro.py",
+    }
     assert kept in ended.told
 
 
@@ -106,7 +128,9 @@ def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -
     database = ended.folder / "reports" / "history.sqlite"
     before = (ended.folder / "reports" / "results.json").read_text("utf-8")
     try:
-        again = run_pytest(ended.folder, "good.onnx", "--variant=optimize", "-k=accuracy", "--report-dir=reports")
+        again = run_pytest(
+            ended.folder, "good.onnx", "--variant=optimize", "-k=accuracy", "--report-dir=reports"
+        )
         assert again.code == pytest.ExitCode.OK
         assert list(again.cells) == ["good-optimize-cpu"]
         with sqlite3.connect(database) as connection:
@@ -122,7 +146,10 @@ def test_nothing_is_written_unless_a_folder_is_named(tmp_path: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     ended = run_pytest(tmp_path, "lin.onnx", "--variant=original", "--benchmark-skip")
     assert ended.code == pytest.ExitCode.OK
-    ours = {path.name for path in tmp_path.iterdir()} - {".cache", ".benchmarks"}  # the cache's place, and a plugin's
+    ours = {path.name for path in tmp_path.iterdir()} - {
+        ".cache",
+        ".benchmarks",
+    }  # the cache's place, and a plugin's
     assert ours == {"lin.onnx"}
     assert "1 model, 1 cell on cpu: 1 pass" in ended.told
 
@@ -130,7 +157,13 @@ def test_nothing_is_written_unless_a_folder_is_named(tmp_path: Path) -> None:
 def test_the_first_failure_can_end_the_run_and_be_run_again(pytester: pytest.Pytester) -> None:
     save(linear(), pytester.path / "good.onnx")
     (pytester.path / "broken.onnx").write_text("this is no model")
-    cells = ["broken.onnx", "good.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports"]
+    cells = [
+        "broken.onnx",
+        "good.onnx",
+        "--variant=original",
+        "--benchmark-skip",
+        "--report-dir=reports",
+    ]
     first = pytester.runpytest_subprocess(*cells, "-x")
     first.assert_outcomes(failed=1)
     first.stdout.fnmatch_lines(["1 model, 1 cell on cpu: 1 fail*"])

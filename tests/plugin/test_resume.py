@@ -22,7 +22,9 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "clock"
     folder.mkdir()
     monkeypatch.setenv("ORT_CLOCK", str(folder))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(CLOCK), os.environ.get("PYTHONPATH", "")])
+    )
     return folder
 
 
@@ -44,7 +46,9 @@ def test_a_second_identical_run_opens_no_session(tmp_path: Path, clock: Path) ->
     first = run_pytest(tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2")
     assert sessions(clock) > 0
     before = first.cells
-    second = run_pytest(tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2", "-W", "error")
+    second = run_pytest(
+        tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2", "-W", "error"
+    )
     assert sessions(clock) == 0
     assert second.cells == before
     assert (first.code, second.code) == (pytest.ExitCode.TESTS_FAILED,) * 2
@@ -62,7 +66,10 @@ def test_only_what_changed_is_judged_again(tmp_path: Path, clock: Path) -> None:
     again = run_pytest(tmp_path, "lin.onnx", "two.onnx", *ARGUMENTS, "-k=accuracy")
     assert 0 < sessions(clock) < whole
     assert set(summary(again).values()) == {"pass"}
-    assert again.cells["lin-original-cpu"]["model_sha256"] == again.cells["two-original-cpu"]["model_sha256"]
+    assert (
+        again.cells["lin-original-cpu"]["model_sha256"]
+        == again.cells["two-original-cpu"]["model_sha256"]
+    )
 
 
 def test_latency_is_taken_where_only_that_is_left(tmp_path: Path) -> None:
@@ -111,7 +118,9 @@ def test_a_crash_is_tried_once_more_and_is_flaky_if_it_stays_away(
     save(linear(), tmp_path / "lin.onnx")
     install(tmp_path, FLAKY)
     monkeypatch.setenv("CRASHES", crashes)
-    ended = run_pytest(tmp_path, "lin.onnx", "--variant=crashing", "-k=accuracy", "--report-dir=reports")
+    ended = run_pytest(
+        tmp_path, "lin.onnx", "--variant=crashing", "-k=accuracy", "--report-dir=reports"
+    )
     (cell,) = ended.cells.values()
     assert (cell["status"], cell["symptom"]) == ("fail", "crash")
     assert (tmp_path / "tried").read_text() == "xx"

@@ -11,7 +11,8 @@ from tests.models import linear, save
 from tests.plugin.running import Ended, install, run_pytest
 from tests.unit.test_results_store import SCHEMA, violations
 
-# The worker imports it with the other transforms; what the verdict lets through is then up to the tolerance alone.
+# The worker imports it with the other transforms; what the verdict lets through is then up to the
+# tolerance alone.
 BLINDFOLD = """
 from onnx_harness.accuracy import compare
 from onnx_harness.transforms import Transform
@@ -25,7 +26,13 @@ def run_one(folder: Path, *args: str) -> Ended:
     save(linear(), folder / "net.onnx")
     (folder / "net.model.toml").write_text("[sensitivity]\nminimum = 0.9\n")
     return run_pytest(
-        folder, "net.onnx", "--sensitivity", "--variant=simplify", "--latency-budget=0.1", "--report-dir=reports", *args
+        folder,
+        "net.onnx",
+        "--sensitivity",
+        "--variant=simplify",
+        "--latency-budget=0.1",
+        "--report-dir=reports",
+        *args,
     )
 
 
@@ -58,7 +65,10 @@ def test_a_verdict_that_bites_is_timed_and_keeps_its_score(ended: Ended) -> None
 
 def test_the_table_shows_the_score(ended: Ended) -> None:
     found = ended.cells["net-simplify-cpu"]["sensitivity"]
-    assert f"catches {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0" in ended.told
+    assert (
+        f"catches {found['caught']}/{found['planted'] - found['equivalent']}, from 0.0"
+        in ended.told
+    )
 
 
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:
@@ -68,7 +78,9 @@ def test_results_json_follows_the_published_schema(ended: Ended) -> None:
 
 def test_nothing_is_planted_unless_it_is_asked_for(tmp_path: Path) -> None:
     save(linear(), tmp_path / "plain.onnx")
-    told = run_pytest(tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports")
+    told = run_pytest(
+        tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports"
+    )
     assert told.cells["plain-original-cpu"]["sensitivity"] is None
     assert "bites" not in told.told
 
@@ -76,5 +88,12 @@ def test_nothing_is_planted_unless_it_is_asked_for(tmp_path: Path) -> None:
 def test_a_project_can_ask_for_it_too(tmp_path: Path) -> None:
     save(linear(), tmp_path / "plain.onnx")
     (tmp_path / "pyproject.toml").write_text("[tool.onnx-harness]\nsensitivity = true\n")
-    told = run_pytest(tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports", "-n2")
+    told = run_pytest(
+        tmp_path,
+        "plain.onnx",
+        "--variant=original",
+        "--benchmark-skip",
+        "--report-dir=reports",
+        "-n2",
+    )
     assert told.cells["plain-original-cpu"]["sensitivity"]["score"] == 1.0

@@ -1,4 +1,6 @@
-"""The account on a terminal: each cause once, in lines that can be read, and no success where nothing was judged."""
+"""The account on a terminal: each cause once, in lines that can be read, and no success where
+nothing was judged.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_twenty_failing_cells_of_three_causes_take_sixty_lines_at_most(tmp_path:
 
 def test_a_quiet_run_says_one_line_of_ours(tmp_path: Path) -> None:
     save(linear(), tmp_path / "net.onnx")
-    ended = run_pytest(tmp_path, "net.onnx", "--variant=original", "--variant=simplify", "-k=accuracy", "-q")
+    ended = run_pytest(
+        tmp_path, "net.onnx", "--variant=original", "--variant=simplify", "-k=accuracy", "-q"
+    )
     lines = [line for line in ended.told.splitlines() if line and not line.startswith("=")]
     assert "1 model, 2 cells on cpu: 2 pass" in lines
     assert not any(line.startswith("  simplify") for line in lines)
@@ -87,7 +91,13 @@ def test_lines_wrap_at_words_and_hang() -> None:
 
 def test_a_cause_begins_with_its_reason_and_counts_its_cells() -> None:
     failing = [
-        cell(variant, status=Status.FAIL, stage=Stage.LOAD, reason="m.onnx is empty (0 bytes)", accuracy=None)
+        cell(
+            variant,
+            status=Status.FAIL,
+            stage=Stage.LOAD,
+            reason="m.onnx is empty (0 bytes)",
+            accuracy=None,
+        )
         for variant in ("original", "simplify", "optimize")
     ]
     (cause,) = told(failing, 80)
@@ -97,13 +107,22 @@ def test_a_cause_begins_with_its_reason_and_counts_its_cells() -> None:
 
 def test_capitals_are_no_other_word_and_sizes_have_their_unit() -> None:
     assert did_you_mean("CPU", ["cpu", "cuda"]).startswith("Did you mean 'cpu'?")
-    assert [_gib(size) for size in (10 * 2**20, 3 * 2**30, 2**19)] == ["10.0 MiB", "3.0 GiB", "512.0 KiB"]
+    assert [_gib(size) for size in (10 * 2**20, 3 * 2**30, 2**19)] == [
+        "10.0 MiB",
+        "3.0 GiB",
+        "512.0 KiB",
+    ]
 
 
 def test_a_mend_is_never_left_out_however_it_is_spelt_and_wrapped() -> None:
-    mend = f"mend: `--variant fp16.mixed` keeps {' and '.join(f'node_{place}' for place in range(20))} in float32"
+    mend = (
+        f"mend: `--variant fp16.mixed` keeps "
+        f"{' and '.join(f'node_{place}' for place in range(20))} in float32"
+    )
     detail = (*(f"figure {place}" for place in range(30)), mend, "more", "alone: pytest m.onnx")
-    departs = cell("fp16.io32", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail)
+    departs = cell(
+        "fp16.io32", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail
+    )
     [cause] = told([departs], 80)
     assert " ".join(" ".join(cause.lines).split()).count(mend) == 1
     assert cause.lines[-1].endswith("alone: pytest m.onnx")

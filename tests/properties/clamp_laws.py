@@ -1,4 +1,7 @@
-"""The laws of the clamp. Each takes the clamp to judge, so that broken ones can be put before them too."""
+"""The laws of the clamp.
+
+Each takes the clamp to judge, so that broken ones can be put before them too.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,24 @@ Law = Callable[[Clamp, Floats, Limits], None]
 
 def bit_for_bit_what_the_definition_says(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got = clamp(array, *limits).array
-    _all(bits(got) == expected(compared(array), limits), "isn't what the definition says", array, got, limits)
+    _all(
+        bits(got) == expected(compared(array), limits),
+        "isn't what the definition says",
+        array,
+        got,
+        limits,
+    )
 
 
 def bit_for_bit_what_the_library_gives(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got = clamp(array, *limits).array
-    _all(bits(got) == bits(of_the_library(array, limits)), "isn't what the library gives", array, got, limits)
+    _all(
+        bits(got) == bits(of_the_library(array, limits)),
+        "isn't what the library gives",
+        array,
+        got,
+        limits,
+    )
 
 
 def the_sign_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
@@ -46,8 +61,11 @@ def only_zero_becomes_zero(clamp: Clamp, array: Floats, limits: Limits) -> None:
 def order_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
     flat = doubles(array).reshape(-1)
     with np.errstate(all="ignore"):
-        # With what rounds to the neighbours of each value in float16: chance seldom gives both of a pair.
-        near = np.concatenate([flat, flat * (1 + 2.0**-10), flat * (1 - 2.0**-10)]).astype(array.dtype)
+        # With what rounds to the neighbours of each value in float16: chance seldom gives both of a
+        # pair.
+        near = np.concatenate([flat, flat * (1 + 2.0**-10), flat * (1 - 2.0**-10)]).astype(
+            array.dtype
+        )
     values, got = compared(near), clamp(near, *limits).array
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN is sorted to the end
     values, got = values[order], got[order]
@@ -56,14 +74,21 @@ def order_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
 
 def twice_is_once(clamp: Clamp, array: Floats, limits: Limits) -> None:
     once = clamp(array, *limits).array
-    _all(bits(clamp(once, *limits).array) == bits(once), "changes when clamped again", array, once, limits)
+    _all(
+        bits(clamp(once, *limits).array) == bits(once),
+        "changes when clamped again",
+        array,
+        once,
+        limits,
+    )
 
 
 def half_a_step_away_at_most(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got, values = clamp(array, *limits).array, doubles(array)
     low, high = _limits_in(array, limits)
     kept = (np.abs(values) >= low) & (np.abs(values) <= high)
-    # x = m * 2^e with 1/2 <= m < 1, so float16, of 11 bits, counts in steps of 2^(e - 11), and of 2^-24 at the finest.
+    # x = m * 2^e with 1/2 <= m < 1, so float16, of 11 bits, counts in steps of 2^(e - 11), and of
+    # 2^-24 at the finest.
     _, exponents = np.frexp(np.where(kept, values, 1.0))
     half_a_step = np.ldexp(0.5, np.maximum(exponents - 11, -24))
     near = np.abs(np.where(kept, got, 0.0) - np.where(kept, values, 0.0)) <= half_a_step
@@ -72,7 +97,10 @@ def half_a_step_away_at_most(clamp: Clamp, array: Floats, limits: Limits) -> Non
 
 def limits_hold(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got = clamp(array, *limits).array
-    low, high = (float(rounded) for rounded in expected(np.array(_limits_in(array, limits)), limits).view(np.float16))
+    low, high = (
+        float(rounded)
+        for rounded in expected(np.array(_limits_in(array, limits)), limits).view(np.float16)
+    )
     magnitudes = np.abs(doubles(got))
     inside = ~np.isfinite(got) | (got == 0) | (magnitudes >= low) & (magnitudes <= high)
     _all(inside, "is beyond a limit", array, got, limits)
@@ -84,8 +112,12 @@ def shape_and_layout_are_kept(clamp: Clamp, array: Floats, limits: Limits) -> No
     assert type(got) is np.ndarray
     for contiguous in ("c_contiguous", "f_contiguous"):
         assert getattr(got.flags, contiguous) >= getattr(array.flags, contiguous), contiguous
-    strides = sorted(stride for stride, size in zip(got.strides, got.shape, strict=True) if size > 1)
-    assert not got.size or not strides or strides[0] == got.itemsize, f"strides {got.strides} leave gaps"
+    strides = sorted(
+        stride for stride, size in zip(got.strides, got.shape, strict=True) if size > 1
+    )
+    assert not got.size or not strides or strides[0] == got.itemsize, (
+        f"strides {got.strides} leave gaps"
+    )
 
 
 def the_input_is_untouched(clamp: Clamp, array: Floats, limits: Limits) -> None:
@@ -139,7 +171,11 @@ def _limits_in(array: Floats, limits: Limits) -> tuple[float, float]:
 
 
 def _all(
-    holds: npt.NDArray[np.bool_] | np.bool_, complaint: str, array: Floats, got: npt.NDArray[Any], limits: Limits
+    holds: npt.NDArray[np.bool_] | np.bool_,
+    complaint: str,
+    array: Floats,
+    got: npt.NDArray[Any],
+    limits: Limits,
 ) -> None:
     __tracebackhide__ = True
     wrong = ~np.asarray(holds)
@@ -148,7 +184,8 @@ def _all(
     at = np.flatnonzero(wrong)[0]
     value, half = array.reshape(-1)[at], got.reshape(-1)[at]
     raise AssertionError(
-        f"{np.count_nonzero(wrong)} of {wrong.size}: {value!r} ({_hex(value)}) became {half!r} ({_hex(half)}), "
+        f"{np.count_nonzero(wrong)} of {wrong.size}: {value!r} ({_hex(value)}) became {half!r} "
+        f"({_hex(half)}), "
         f"which {complaint}, under the limits {limits}"
     )
 

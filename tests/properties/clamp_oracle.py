@@ -22,7 +22,10 @@ SMALLEST_EXPONENT = -24  # float16 counts in steps of 2^-24 at the finest
 
 
 def compared(array: npt.ArrayLike) -> Floats:
-    """The values in the dtype that numpy compares them with a Python float in; every value is kept exactly."""
+    """The values in the dtype that numpy compares them with a Python float in.
+
+    Every value is kept exactly.
+    """
     values = np.asarray(array)
     if np.issubdtype(values.dtype, np.floating):
         return values.astype(values.dtype.newbyteorder("="))
@@ -40,16 +43,25 @@ def _widened(values: npt.NDArray[Any], dtype: type[Any]) -> npt.NDArray[Any]:
 
 
 def expected(array: Floats, limits: Limits) -> npt.NDArray[np.uint16]:
-    """The bits of the clamped float16 values of a float16, float32 or float64 array; each NaN as the quiet one."""
+    """The bits of the clamped float16 values of a float16, float32 or float64 array.
+
+    Each NaN as the quiet one.
+    """
     fraction, exponent = FORMATS[array.itemsize]
     sign, magnitude = _parts(array)
     low, high = (int(_parts(np.array(limit, array.dtype))[1]) for limit in limits)
     infinity = ((1 << exponent) - 1) << fraction
 
     number = (magnitude > 0) & (magnitude < infinity)
-    clamped = np.where(number & (magnitude < low), low, np.where(number & (magnitude > high), high, magnitude))
+    clamped = np.where(
+        number & (magnitude < low), low, np.where(number & (magnitude > high), high, magnitude)
+    )
     halves = _rounded(np.where(number, clamped, low), fraction, exponent)
-    halves = np.where(number, halves, np.where(magnitude == 0, 0, np.where(magnitude == infinity, INFINITY, QUIET_NAN)))
+    halves = np.where(
+        number,
+        halves,
+        np.where(magnitude == 0, 0, np.where(magnitude == infinity, INFINITY, QUIET_NAN)),
+    )
     return (halves | sign << 15).astype(np.uint16)
 
 
@@ -63,10 +75,14 @@ def bits(halves: Halves) -> npt.NDArray[np.uint16]:
 def _parts(array: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     width = array.itemsize * 8
     whole = array.view(f"uint{width}")
-    return (whole >> (width - 1)).astype(np.int64), (whole & ((1 << (width - 1)) - 1)).astype(np.int64)
+    return (whole >> (width - 1)).astype(np.int64), (whole & ((1 << (width - 1)) - 1)).astype(
+        np.int64
+    )
 
 
-def _rounded(magnitude: npt.NDArray[np.int64], fraction: int, exponent: int) -> npt.NDArray[np.int64]:
+def _rounded(
+    magnitude: npt.NDArray[np.int64], fraction: int, exponent: int
+) -> npt.NDArray[np.int64]:
     """To the nearest float16, ties to the even one, of finite magnitudes given as bits."""
     field = magnitude >> fraction
     significand = np.where(field > 0, 1 << fraction, 0) | magnitude & ((1 << fraction) - 1)
@@ -77,6 +93,7 @@ def _rounded(magnitude: npt.NDArray[np.int64], fraction: int, exponent: int) -> 
     multiple = significand >> shift
     rest, whole = significand - (multiple << shift), np.int64(1) << shift
     multiple += (2 * rest > whole) | ((2 * rest == whole) & (multiple % 2 == 1))
-    # A multiple of 1024 to 2047 is a significand with its leading bit, which adds one to the exponent's field.
+    # A multiple of 1024 to 2047 is a significand with its leading bit, which adds one to the
+    # exponent's field.
     halves: npt.NDArray[np.int64] = multiple + (step - SMALLEST_EXPONENT) * 1024
     return halves

@@ -1,4 +1,6 @@
-"""Arrays for the laws of the clamp: any dtype, any layout, and values where rounding and clamping turn."""
+"""Arrays for the laws of the clamp: any dtype, any layout, and values where rounding and clamping
+turn.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests.properties.clamp_oracle import Floats, Limits
 
-# The limits of the documentation, those of ONNX Runtime's own tool, and the widest that hold in any dtype here.
+# The limits of the documentation, those of ONNX Runtime's own tool, and the widest that hold in any
+# dtype here.
 WIDEST = (float(np.nextafter(np.float32(2.0**-25), np.float32(1))), 65504.0)
 NAMED_LIMITS = ((1e-7, 1e4), (5.96e-8, 65504.0), WIDEST, (1.0, 1.0))
 DTYPES = [
@@ -33,10 +36,14 @@ DTYPES = [
 def around(
     halves: npt.ArrayLike, midway: npt.ArrayLike, nudge: npt.ArrayLike, single: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
-    """Float16 values given by their bits, or the points midway to the next, so many steps of float32 or float64 off."""
+    """Float16 values given by their bits, or the points midway to the next, so many steps of
+    float32 or float64 off.
+    """
     magnitude = np.asarray(halves, np.int64) & 0x7FFF
     step = np.ldexp(1.0, np.maximum(magnitude >> 10, 1) - 25)
-    value = (magnitude - (np.maximum(magnitude >> 10, 1) - 1) * 1024) * step + np.where(midway, step / 2, 0.0)
+    value = (magnitude - (np.maximum(magnitude >> 10, 1) - 1) * 1024) * step + np.where(
+        midway, step / 2, 0.0
+    )
     # Adding to the bits of a float64 goes to its neighbours; those of float32 are 2^29 as far.
     # What goes below zero that way is a NaN, which is as good.
     bits = value.view(np.int64) + np.asarray(nudge, np.int64) * np.where(single, 1 << 29, 1)
@@ -53,7 +60,8 @@ def cast(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> Floats:
 def bulk(seed: int, size: int, dtype: np.dtype[Any]) -> Floats:
     """Random values: half of any bits at all, half around those of float16."""
     rng = np.random.default_rng(seed)
-    # The bits are drawn in the dtype itself, so that its subnormals and its NaN payloads come up as well.
+    # The bits are drawn in the dtype itself, so that its subnormals and its NaN payloads come up as
+    # well.
     anything = rng.integers(0, 256, (size - size // 2) * dtype.itemsize, np.uint8).view(dtype)
     turning = around(
         rng.integers(0, 1 << 16, size // 2),
@@ -68,10 +76,17 @@ LIMITS: st.SearchStrategy[Limits] = st.sampled_from(NAMED_LIMITS) | st.tuples(
     st.floats(2.0**-24, 1.0), st.floats(1.0, 65504.0)
 )
 _NEAR_LIMITS = [
-    np.nextafter(np.float32(each), np.float32(to)) for pair in NAMED_LIMITS for each in pair for to in (0, 9e9)
+    np.nextafter(np.float32(each), np.float32(to))
+    for pair in NAMED_LIMITS
+    for each in pair
+    for to in (0, 9e9)
 ]
 _TURNING = st.builds(
-    lambda *how: float(around(*how)[0]), st.integers(0, 0xFFFF), st.booleans(), st.integers(-2, 2), st.booleans()
+    lambda *how: float(around(*how)[0]),
+    st.integers(0, 0xFFFF),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.booleans(),
 )
 VALUES = (
     st.floats(allow_subnormal=True)
@@ -91,7 +106,9 @@ LAYOUTS: dict[str, Callable[[Floats], Floats]] = {
     ),
     "big-endian": lambda array: (
         # ml_dtypes knows no byte orders
-        array.astype(array.dtype.newbyteorder(">")) if np.issubdtype(array.dtype, np.floating) else array
+        array.astype(array.dtype.newbyteorder(">"))
+        if np.issubdtype(array.dtype, np.floating)
+        else array
     ),
 }
 
@@ -100,7 +117,9 @@ LAYOUTS: dict[str, Callable[[Floats], Floats]] = {
 def arrays(draw: st.DrawFn) -> Floats:
     """Small arrays of any dtype, shape and layout, some of them read-only."""
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6))
-    values = cast(draw(hnp.arrays(np.float64, shape, elements=VALUES)), draw(st.sampled_from(DTYPES)))
+    values = cast(
+        draw(hnp.arrays(np.float64, shape, elements=VALUES)), draw(st.sampled_from(DTYPES))
+    )
     array = np.asarray(LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))](values))
     if draw(st.booleans()):
         array.flags.writeable = False

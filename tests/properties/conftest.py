@@ -1,4 +1,5 @@
-"""Profiles of the property-based tests: ``pytest tests/properties --hypothesis-profile nightly`` digs deeper.
+"""Profiles of the property-based tests: ``pytest tests/properties --hypothesis-profile nightly``
+digs deeper.
 
 What failed once is tried first the next time: failing examples are kept in ``.hypothesis/examples`` at the root, which
 git ignores and CI carries from run to run. An example leaves it once it passes, so a defect that was found is pinned

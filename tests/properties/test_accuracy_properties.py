@@ -19,7 +19,17 @@ from onnx_harness.transforms import Precision
 Array = Any
 
 FP32 = choose(Precision.FP32, None, None)
-DTYPES = [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int32, np.int64, np.uint64, np.bool_]
+DTYPES = [
+    np.float16,
+    np.float32,
+    np.float64,
+    np.int8,
+    np.uint8,
+    np.int32,
+    np.int64,
+    np.uint64,
+    np.bool_,
+]
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)
 moderate = st.floats(-1e6, 1e6, width=32)
 tolerances = st.builds(
@@ -49,7 +59,10 @@ def run(reference: Any, candidate: Any, tolerance: Tolerance = FP32) -> Comparis
 
 values = st.recursive(
     any_array() | st.none() | st.floats() | st.integers(-100, 100) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2) | st.integers(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2) | st.integers(), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -67,7 +80,11 @@ def test_a_copy_with_other_strides_passes(array: Array) -> None:
     assert run(array, array.copy()).passed
 
 
-@given(npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=5), elements=moderate), tolerances, st.data())
+@given(
+    npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=5), elements=moderate),
+    tolerances,
+    st.data(),
+)
 def test_one_element_beyond_its_bound_fails_and_is_found(
     array: Array, tolerance: Tolerance, data: st.DataObject
 ) -> None:
@@ -77,7 +94,9 @@ def test_one_element_beyond_its_bound_fails_and_is_found(
     allowed = rtol * abs(reference.flat[at]) + atol
     assume(allowed > 0)
     candidate = reference.copy()
-    candidate.flat[at] += data.draw(st.sampled_from([-1.0, 1.0])) * allowed * data.draw(st.floats(1.001, 1e3))
+    candidate.flat[at] += (
+        data.draw(st.sampled_from([-1.0, 1.0])) * allowed * data.draw(st.floats(1.001, 1e3))
+    )
     comparison = run(reference, candidate, tolerance)
     (failure,) = comparison.failures
     assert failure.check is Check.ELEMENTS
@@ -86,8 +105,14 @@ def test_one_element_beyond_its_bound_fails_and_is_found(
     assert f"at {where}" in failure.what
 
 
-@given(npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=5), elements=moderate), tolerances, st.data())
-def test_elements_within_their_bounds_pass(array: Array, tolerance: Tolerance, data: st.DataObject) -> None:
+@given(
+    npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=5), elements=moderate),
+    tolerances,
+    st.data(),
+)
+def test_elements_within_their_bounds_pass(
+    array: Array, tolerance: Tolerance, data: st.DataObject
+) -> None:
     reference = array.astype(np.float64)
     rtol, atol = tolerance.bounds(extent(reference)[0])
     shares = data.draw(npst.arrays(np.float64, reference.shape, elements=st.floats(-0.999, 0.999)))
@@ -95,7 +120,9 @@ def test_elements_within_their_bounds_pass(array: Array, tolerance: Tolerance, d
 
 
 @given(pairs(), tolerances)
-def test_the_minimum_tolerance_is_the_smallest_that_passes(pair: tuple[Array, Array], tolerance: Tolerance) -> None:
+def test_the_minimum_tolerance_is_the_smallest_that_passes(
+    pair: tuple[Array, Array], tolerance: Tolerance
+) -> None:
     minimum = run(*pair, tolerance).record.outputs["y"].minimum_tolerance
     assume(minimum is not None and minimum > 1e-30)
     assert minimum is not None
@@ -114,7 +141,9 @@ def test_it_passes_exactly_when_the_minimum_is_not_above_the_one_used(
 
 
 @given(pairs(), tolerances)
-def test_a_looser_tolerance_never_fails_what_a_tighter_passed(pair: tuple[Array, Array], tolerance: Tolerance) -> None:
+def test_a_looser_tolerance_never_fails_what_a_tighter_passed(
+    pair: tuple[Array, Array], tolerance: Tolerance
+) -> None:
     if run(*pair, tolerance).passed:
         assert run(*pair, tolerance.scaled(2)).passed
 
@@ -140,7 +169,9 @@ def test_the_figures_are_numpy_s(pair: tuple[Array, Array]) -> None:
 
 
 @given(npst.arrays(np.float32, npst.array_shapes(max_dims=2, max_side=5)), st.data())
-def test_a_value_that_stops_being_finite_fails_whatever_the_tolerance(array: Array, data: st.DataObject) -> None:
+def test_a_value_that_stops_being_finite_fails_whatever_the_tolerance(
+    array: Array, data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, array.size - 1))
     intruder = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))
     assume(not (math.isnan(array.flat[at]) and math.isnan(intruder)) and array.flat[at] != intruder)
@@ -162,14 +193,21 @@ def test_another_dtype_fails_whatever_the_values(array: Array) -> None:
 @given(npst.arrays(np.float32, shapes), shapes)
 def test_another_shape_fails_whatever_the_values(array: Array, shape: tuple[int, ...]) -> None:
     assume(shape != array.shape)
-    assert [failure.check for failure in run(array, np.resize(array, shape)).failures] == [Check.SHAPE]
+    assert [failure.check for failure in run(array, np.resize(array, shape)).failures] == [
+        Check.SHAPE
+    ]
 
 
-@given(npst.arrays(np.int64, npst.array_shapes(max_dims=1), elements=st.integers(-(2**63), 2**63 - 1)), st.data())
+@given(
+    npst.arrays(np.int64, npst.array_shapes(max_dims=1), elements=st.integers(-(2**63), 2**63 - 1)),
+    st.data(),
+)
 def test_any_change_of_an_integer_fails(array: Array, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, array.size - 1))
     candidate = array.copy()
-    candidate[at] = data.draw(st.integers(-(2**63), 2**63 - 1).filter(lambda value: value != array[at]))
+    candidate[at] = data.draw(
+        st.integers(-(2**63), 2**63 - 1).filter(lambda value: value != array[at])
+    )
     comparison = run(array, candidate)
     assert [failure.check for failure in comparison.failures] == [Check.ELEMENTS]
     assert f"at [{at}]" in comparison.failures[0].what

@@ -22,7 +22,9 @@ SEEDS = st.integers(0, 2**63)
 
 
 def one_in(share: int) -> settings:
-    """A share of the profile's examples where each is dear, so that a night on the clamp takes minutes."""
+    """A share of the profile's examples where each is dear, so that a night on the clamp takes
+    minutes.
+    """
     examples = settings().max_examples
     return settings(max_examples=max(min(examples, 50), examples // share))
 
@@ -57,7 +59,9 @@ def test_longdoubles_are_what_the_library_gives(seed: int, limits: Limits) -> No
 
 @one_in(50)
 @given(seed=SEEDS, at=st.integers(0, 2**18), few=st.booleans(), limits=LIMITS)
-def test_a_long_array_is_clamped_wherever_it_has_to_be(seed: int, at: int, few: bool, limits: Limits) -> None:
+def test_a_long_array_is_clamped_wherever_it_has_to_be(
+    seed: int, at: int, few: bool, limits: Limits
+) -> None:
     array = np.linspace(-3, 3, 2**18 + 2000, dtype=np.float32)
     some = 64 if few else 2000
     array[at : at + some] = bulk(seed, some, array.dtype)

@@ -1,4 +1,6 @@
-"""The clamp round every float16 value: each, its float32 neighbours, each midpoint and the midpoint's neighbours."""
+"""The clamp round every float16 value: each, its float32 neighbours, each midpoint and the
+midpoint's neighbours.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ import pytest
 
 from onnx_harness.transforms import float16
 from onnx_harness.transforms.float16 import clamp
-from tests.properties.clamp_laws import bit_for_bit_what_the_definition_says, bit_for_bit_what_the_library_gives
+from tests.properties.clamp_laws import (
+    bit_for_bit_what_the_definition_says,
+    bit_for_bit_what_the_library_gives,
+)
 from tests.properties.clamp_oracle import Limits
 from tests.properties.clamp_values import NAMED_LIMITS, around, cast
 

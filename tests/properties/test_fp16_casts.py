@@ -1,4 +1,6 @@
-"""Laws of the float16 conversion's Casts, over graphs of operators that can compute in float16 and that can't."""
+"""Laws of the float16 conversion's Casts, over graphs of operators that can compute in float16 and
+that can't.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from onnx import TensorProto, helper
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 
 KINDS = {"float": TensorProto.FLOAT, "half": TensorProto.FLOAT16, "double": TensorProto.DOUBLE}
-# CumSum and TopK stay float32, Neg and Tanh take any type, Transpose and Identity move values; the rest are Casts.
+# CumSum and TopK stay float32, Neg and Tanh take any type, Transpose and Identity move values; the
+# rest are Casts.
 UNARY = ["Neg", "Tanh", "Transpose", "Identity", "CumSum", "TopK", *KINDS]
 
 
@@ -30,11 +33,15 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
             kind = KINDS[op]
             nodes.append(helper.make_node("Cast", [source], [name], to=kind))
         elif op == "Mul":
-            other = draw(st.sampled_from([each for each, of in values if of == kind] + ["w"] * (kind == 1)))
+            other = draw(
+                st.sampled_from([each for each, of in values if of == kind] + ["w"] * (kind == 1))
+            )
             nodes.append(helper.make_node(op, [source, other], [name]))
         elif op in ("CumSum", "TopK") and kind != TensorProto.FLOAT16:
             inputs = [source, "axis"] if op == "CumSum" else [source, "k"]
-            nodes.append(helper.make_node(op, inputs, [name] if op == "CumSum" else [name, f"{name}_at"]))
+            nodes.append(
+                helper.make_node(op, inputs, [name] if op == "CumSum" else [name, f"{name}_at"])
+            )
         else:
             nodes.append(helper.make_node(op if op in UNARY[:4] else "Neg", [source], [name]))
         values.append((name, kind))
@@ -56,7 +63,10 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
 def types(model: onnx.ModelProto) -> dict[str, int]:
     """The element type of each value, by its name."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    found = {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output, *graph.value_info)}
+    found = {
+        info.name: info.type.tensor_type.elem_type
+        for info in (*graph.input, *graph.output, *graph.value_info)
+    }
     return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
@@ -81,9 +91,14 @@ def test_no_casts_in_a_row_but_the_models_own(model: onnx.ModelProto, keep: bool
 
 
 @given(models(), st.booleans())
-def test_nothing_is_cast_from_float16_and_back_for_a_reader_that_takes_it(model: onnx.ModelProto, keep: bool) -> None:
-    # Blocked by its name alone: what reads running sums and what decides an order stays float32 for what it computes.
-    result = convert_float_to_float16(model, keep_io_types=keep, op_block_list=["Tanh"], allow_missing=True)
+def test_nothing_is_cast_from_float16_and_back_for_a_reader_that_takes_it(
+    model: onnx.ModelProto, keep: bool
+) -> None:
+    # Blocked by its name alone: what reads running sums and what decides an order stays float32 for
+    # what it computes.
+    result = convert_float_to_float16(
+        model, keep_io_types=keep, op_block_list=["Tanh"], allow_missing=True
+    )
 
     of = types(result)
     for node in result.graph.node:
@@ -99,6 +114,8 @@ def test_inputs_and_outputs_stay_what_they_are_and_it_runs(model: onnx.ModelProt
 
     assert inputs == list(result.graph.input)
     assert outputs == list(result.graph.output)
-    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        result.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     values = session.run(None, {"x": np.array([[1, 2], [3, 4]], np.float32)})
     assert [each.shape for each in values] == [(2, 2)] * len(outputs)

@@ -1,4 +1,5 @@
-"""Float16 conversion of random models: valid, the interface kept, and it runs wherever the model does.
+"""Float16 conversion of random models: valid, the interface kept, and it runs wherever the model
+does.
 
 Its values aren't compared: on graphs at random float16 overflows, and ties are broken otherwise.
 """
@@ -36,7 +37,10 @@ def test_a_converted_model_is_valid_and_runs(seed: int, size: int, keep: bool) -
     onnx.checker.check_model(result, full_check=True)
     after = session(result)
     if not keep:
-        inputs = {name: each.astype(np.float16) if each.dtype == np.float32 else each for name, each in inputs.items()}
+        inputs = {
+            name: each.astype(np.float16) if each.dtype == np.float32 else each
+            for name, each in inputs.items()
+        }
     got = outputs(after, inputs)
     assert got is not None
     assert [info.name for info in result.graph.output] == [info.name for info in declared]

@@ -1,4 +1,6 @@
-"""What holds for input sets of any model: determinism, independence of the inputs, sizes and bounds."""
+"""What holds for input sets of any model: determinism, independence of the inputs, sizes and
+bounds.
+"""
 
 import numpy as np
 import onnx
@@ -18,12 +20,18 @@ DIMS = st.lists(st.one_of(st.integers(0, 5), st.sampled_from(["n", "seq", "heigh
 
 @st.composite
 def signatures(draw: st.DrawFn) -> dict[str, tuple[int, list[int | str]]]:
-    names = draw(st.lists(st.sampled_from(["x", "input_ids", "mask", "a/b:0", "état"]), unique=True, max_size=3))
+    names = draw(
+        st.lists(
+            st.sampled_from(["x", "input_ids", "mask", "a/b:0", "état"]), unique=True, max_size=3
+        )
+    )
     return {name: (draw(TYPES), draw(DIMS)) for name in names}
 
 
 def model_of(signature: dict[str, tuple[int, list[int | str]]]) -> onnx.ModelProto:
-    infos = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in signature.items()]
+    infos = [
+        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in signature.items()
+    ]
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in signature]
     return helper.make_model(helper.make_graph(nodes, "g", infos, []))
 
@@ -33,13 +41,18 @@ def test_a_set_is_the_same_whatever_the_count_and_differs_by_seed(
     signature: dict[str, tuple[int, list[int | str]]], seed: int, count: int
 ) -> None:
     model = model_of(signature)
-    few, many = generate(model, {}, count=count, seed=seed), generate(model, {}, count=count + 2, seed=seed)
+    few, many = (
+        generate(model, {}, count=count, seed=seed),
+        generate(model, {}, count=count + 2, seed=seed),
+    )
     assert [each.digest() for each in few] == [each.digest() for each in many[: len(few)]]
     assert [each.name for each in few] == [each.name for each in many[: len(few)]]
 
 
 @given(signatures(), st.integers(0, 100))
-def test_one_inputs_absence_does_not_move_another(signature: dict[str, tuple[int, list[int | str]]], seed: int) -> None:
+def test_one_inputs_absence_does_not_move_another(
+    signature: dict[str, tuple[int, list[int | str]]], seed: int
+) -> None:
     together = generate(model_of(signature), {}, count=2, seed=seed)
     for name, declared in signature.items():
         alone = generate(model_of({name: declared}), {}, count=2, seed=seed)
@@ -70,7 +83,9 @@ def test_declared_types_and_sizes_are_kept_and_names_are_equal_sizes(
     st.integers(-(2**62), 2**62),
     st.integers(0, 2**20),
 )
-def test_integers_and_ids_stay_in_their_range(seed: int, shape: tuple[int, ...], low: int, span: int) -> None:
+def test_integers_and_ids_stay_in_their_range(
+    seed: int, shape: tuple[int, ...], low: int, span: int
+) -> None:
     for make in (generators.integers, generators.tokens):
         values = np.asarray(make(np.random.default_rng(seed), shape, low, low + span))
         assert values.shape == shape

@@ -38,7 +38,9 @@ def _wrong(found: Shapes, sizes: dict[str, int], outputs: dict[str, list[int]]) 
         if told is None or stretched:
             continue
         made = [None if dim is None else int(terms.value(dim, sizes)) for dim in told]
-        if len(made) != len(real) or any(one not in (None, other) for one, other in zip(made, real, strict=True)):
+        if len(made) != len(real) or any(
+            one not in (None, other) for one, other in zip(made, real, strict=True)
+        ):
             wrong.append(f"{name} is {real}, not {made}")
     return wrong
 

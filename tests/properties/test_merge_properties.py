@@ -15,7 +15,9 @@ def _cell(number: int, status: Status, reason: str) -> CellResult:
     return cell(f"v{number}", status=status, reason=reason or None)
 
 
-CELLS = st.builds(_cell, st.integers(0, 5), st.sampled_from(Status), st.sampled_from(["", "a", "b"]))
+CELLS = st.builds(
+    _cell, st.integers(0, 5), st.sampled_from(Status), st.sampled_from(["", "a", "b"])
+)
 RUNS = st.builds(
     lambda started, name, seed: replace(RUN, started=started, id=name, seed=seed),
     st.sampled_from(["2026-01-02T03:04:05+00:00", "2026-02-02T03:04:05+00:00"]),
@@ -23,7 +25,9 @@ RUNS = st.builds(
     st.integers(0, 2),
 )
 PARTS = st.builds(
-    lambda run, cells: Results(run, tuple({each.id: each for each in cells}.values())), RUNS, st.lists(CELLS)
+    lambda run, cells: Results(run, tuple({each.id: each for each in cells}.values())),
+    RUNS,
+    st.lists(CELLS),
 )
 
 

@@ -24,7 +24,10 @@ ASKS: dict[str, Callable[[Model], object]] = {
 
 
 def small_model() -> bytes:
-    """Weights above and below what a skeleton keeps; in the graph, a body, a function and a file of their own."""
+    """Weights above and below what a skeleton keeps.
+
+    In the graph, a body, a function and a file of their own.
+    """
     text = """
         <ir_version: 10, opset_import: ["" : 21, "ours" : 1]>
         g (float[400] x, bool c) => (float[400] y) <float[3] v = {0.5, -1, 2}> {
@@ -39,7 +42,9 @@ def small_model() -> bytes:
     model.graph.initializer.append(big)
     model.graph.node[1].attribute[1].g.node[0].attribute[0].t.CopyFrom(big)
     model.functions[0].node[0].attribute[0].t.CopyFrom(big)
-    elsewhere = TensorProto(name="u", data_type=TensorProto.INT8, dims=[4], data_location=TensorProto.EXTERNAL)
+    elsewhere = TensorProto(
+        name="u", data_type=TensorProto.INT8, dims=[4], data_location=TensorProto.EXTERNAL
+    )
     elsewhere.external_data.add(key="location", value="u.bin")
     model.graph.initializer.append(elsewhere)
     return bytes(model.SerializeToString())
@@ -72,7 +77,8 @@ def without_data(model: onnx.ModelProto) -> onnx.ModelProto:
         for name in TensorProto.DESCRIPTOR.fields_by_name:
             if name.endswith("_data") and name != "external_data":
                 tensor.ClearField(name)
-    copy.DiscardUnknownFields()  # a field of tensor data with another wire type is unknown, and skimmed all the same
+    # a field of tensor data with another wire type is unknown, and skimmed all the same
+    copy.DiscardUnknownFields()
     return copy
 
 
@@ -117,7 +123,11 @@ def test_a_model_cut_anywhere_is_read_as_onnx_reads_it_or_refused(path: Path, le
     check_read_or_refused(path, SMALL_MODEL[:length])
 
 
-@given(st.lists(st.tuples(st.integers(0, len(SMALL_MODEL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(SMALL_MODEL) - 1), st.integers(0, 255)), min_size=1, max_size=8
+    )
+)
 def test_a_model_with_bytes_changed_is_read_as_onnx_reads_it_or_refused(
     path: Path, changes: list[tuple[int, int]]
 ) -> None:
@@ -128,7 +138,9 @@ def test_a_model_with_bytes_changed_is_read_as_onnx_reads_it_or_refused(
 
 
 @given(st.integers(0, len(SMALL_MODEL)), st.binary(max_size=40))
-def test_a_model_with_bytes_put_in_is_read_as_onnx_reads_it_or_refused(path: Path, at: int, junk: bytes) -> None:
+def test_a_model_with_bytes_put_in_is_read_as_onnx_reads_it_or_refused(
+    path: Path, at: int, junk: bytes
+) -> None:
     check_read_or_refused(path, SMALL_MODEL[:at] + junk + SMALL_MODEL[at:])
 
 

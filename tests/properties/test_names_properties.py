@@ -8,10 +8,21 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from onnx_harness.errors import NameGrammarError
-from onnx_harness.names import CARD_SUFFIX, OptionValue, Step, Variant, check_name, model_name, parse_variant, slug
+from onnx_harness.names import (
+    CARD_SUFFIX,
+    OptionValue,
+    Step,
+    Variant,
+    check_name,
+    model_name,
+    parse_variant,
+    slug,
+)
 
 NAMES = st.from_regex(r"[a-z0-9_.]+", fullmatch=True).filter(lambda name: name != "original")
-KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,12}", fullmatch=True).filter(lambda key: key not in keyword.kwlist)
+KEYS = st.from_regex(r"[a-z_][a-z0-9_]{0,12}", fullmatch=True).filter(
+    lambda key: key not in keyword.kwlist
+)
 TEXT = st.text(max_size=20)
 VALUES: st.SearchStrategy[OptionValue] = (
     st.booleans()
@@ -48,7 +59,9 @@ def test_an_id_is_names_joined_by_plus_and_short_enough_for_a_file(steps: tuple[
 
 
 @given(CHAINS, CHAINS)
-def test_two_chains_with_one_id_mean_the_same(one: tuple[Step, ...], other: tuple[Step, ...]) -> None:
+def test_two_chains_with_one_id_mean_the_same(
+    one: tuple[Step, ...], other: tuple[Step, ...]
+) -> None:
     first, second = (parse_variant(Variant("any", steps).spelling) for steps in (one, other))
     if first.id == second.id:
         assert first.steps == second.steps
@@ -99,4 +112,6 @@ def test_a_slug_is_a_name_and_its_own_slug(text: str) -> None:
 def test_a_model_and_its_card_share_a_name(stem: str) -> None:
     assume(stem.strip("_."))
     assume(not stem.endswith((".onnx", CARD_SUFFIX)))
-    assert model_name(PurePosixPath(f"{stem}.onnx")) == model_name(PurePosixPath(f"{stem}{CARD_SUFFIX}"))
+    assert model_name(PurePosixPath(f"{stem}.onnx")) == model_name(
+        PurePosixPath(f"{stem}{CARD_SUFFIX}")
+    )

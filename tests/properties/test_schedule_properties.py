@@ -14,11 +14,16 @@ from onnx_harness.names import parse_variant
 from onnx_harness.results.history import Measured
 from onnx_harness.run.schedule import plan_digest, shards
 
-VARIANTS = [parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")]
+VARIANTS = [
+    parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")
+]
 
 
 def cells_of(models: int) -> list[Cell]:
-    cards = [Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx"))) for number in range(models)]
+    cards = [
+        Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx")))
+        for number in range(models)
+    ]
     return [Cell(card, variant, "cpu") for card in cards for variant in VARIANTS]
 
 

@@ -1,4 +1,6 @@
-"""``simplify`` on random models: valid, the interface kept, and the same outputs to the bit wherever the model runs."""
+"""``simplify`` on random models: valid, the interface kept, and the same outputs to the bit
+wherever the model runs.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,21 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
-def outputs(opened: onnxruntime.InferenceSession, inputs: Mapping[str, Array]) -> list[Array] | None:
-    """None where ONNX Runtime refuses: a shape that was right for one batch may be wrong for another."""
+def outputs(
+    opened: onnxruntime.InferenceSession, inputs: Mapping[str, Array]
+) -> list[Array] | None:
+    """None where ONNX Runtime refuses: a shape that was right for one batch may be wrong for
+    another.
+    """
     try:
-        return list(opened.run(None, {info.name: inputs[info.name] for info in opened.get_inputs()}))
+        return list(
+            opened.run(None, {info.name: inputs[info.name] for info in opened.get_inputs()})
+        )
     except Exception:  # ONNX Runtime's errors have no base class of their own
         return None
 
@@ -49,12 +59,16 @@ def assert_same(expected: Array, got: Array, exactly: bool) -> None:
     zero = (expected == 0) & (got == 0) if not exactly else finite
     np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(expected[zero]))
     scale = float(np.abs(expected[finite]).max(initial=1))
-    np.testing.assert_allclose(got[finite], expected[finite], rtol=0, atol=0 if exactly else 1e-5 * scale)
+    np.testing.assert_allclose(
+        got[finite], expected[finite], rtol=0, atol=0 if exactly else 1e-5 * scale
+    )
 
 
 def by_name(model: onnx.ModelProto) -> dict[str, bytes]:
     """The initializers: the order is all that an edit in place makes different."""
-    return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer}
+    return {
+        tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer
+    }
 
 
 def check(seed_of_model: Random, size: int) -> None:
@@ -75,7 +89,9 @@ def check(seed_of_model: Random, size: int) -> None:
     assert by_name(in_place) == by_name(result)
     in_place.graph.ClearField("initializer")
     in_place.graph.initializer.extend(result.graph.initializer)
-    assert in_place.SerializeToString(deterministic=True) == result.SerializeToString(deterministic=True)
+    assert in_place.SerializeToString(deterministic=True) == result.SerializeToString(
+        deterministic=True
+    )
     onnx.checker.check_model(result, full_check=True)
     assert list(result.graph.input) == list(model.graph.input)
     assert list(result.graph.output) == list(model.graph.output)

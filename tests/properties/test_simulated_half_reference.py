@@ -1,4 +1,5 @@
-"""Simulated float16 beside onnx's reference implementation, which computes in numpy's float16 operator by operator.
+"""Simulated float16 beside onnx's reference implementation, which computes in numpy's float16
+operator by operator.
 
 The cases are those of ONNX's own node tests that compute in float16. One unit in the last place is for the order of
 sums; an operator that is spelt out as a graph of many nodes may gather two.
@@ -19,7 +20,8 @@ from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.judging.simulation import simulated
 
-# No kernel in ONNX Runtime in float32 either, a float8 type that the reference refuses, an input that is no array.
+# No kernel in ONNX Runtime in float32 either, a float8 type that the reference refuses, an input
+# that is no array.
 NOT_COMPARED = (
     "test_dequantizelinear_e4m3fn_float16", "test_flexattention_fp16", "test_range_float16_type_positive_delta",
     "test_swiglu_float16",
@@ -51,14 +53,19 @@ def cases() -> list[Any]:
 
 
 def distance(case: Any) -> int:
-    """How far the simulated model is from the reference implementation, over all float16 outputs of a case."""
+    """How far the simulated model is from the reference implementation, over all float16 outputs of
+    a case.
+    """
     model = case.model
     feeds = dict(zip([info.name for info in model.graph.input], case.data_sets[0][0], strict=False))
     with np.errstate(all="ignore"):
         expected = ReferenceEvaluator(model).run(None, feeds)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    wide = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in feeds.items()}
+    wide = {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value
+        for name, value in feeds.items()
+    }
     got = open_cpu(simulated(copy, model)).run(None, wide)
     pairs = [pair for pair in zip(expected, got, strict=True) if pair[0].dtype == np.float16]
     return max((ulps(one, other) for one, other in pairs), default=0)
@@ -67,12 +74,18 @@ def distance(case: Any) -> int:
 def test_the_official_cases_give_what_the_reference_gives() -> None:
     found = cases()
     assert len(found) >= LEAST_CASES
-    far = {case.name: apart for case in found if (apart := distance(case)) > (2 if "expanded" in case.name else 1)}
+    far = {
+        case.name: apart
+        for case in found
+        if (apart := distance(case)) > (2 if "expanded" in case.name else 1)
+    }
     assert far == {}
 
 
 def test_without_rounding_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product, and the difference of it from what it was rounded from: nothing in float16, something in float32."""
+    """A product, and the difference of it from what it was rounded from: nothing in float16,
+    something in float32.
+    """
     text = "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Mul(a, w)  y = Sub(b, x) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {text}')
     model.graph.initializer.append(numpy_helper.from_array(np.array([1.001], np.float16), "w"))

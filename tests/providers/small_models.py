@@ -8,28 +8,41 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 
-def build(nodes: list[Any], inputs: dict[str, list[Any]], outputs: list[str], weights: dict[str, Any]) -> bytes:
+def build(
+    nodes: list[Any], inputs: dict[str, list[Any]], outputs: list[str], weights: dict[str, Any]
+) -> bytes:
     """A serialized model with float inputs of the given shapes and float outputs of any shape."""
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in inputs.items()
+        ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
     return bytes(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+        ).SerializeToString()
     )
 
 
 def cnn(*, channels: int = 4, layers: int = 1) -> bytes:
-    """Convolutions with ReLU, global pooling, and a flattening whose shape is computed in the graph."""
+    """Convolutions with ReLU, global pooling, and a flattening whose shape is computed in the
+    graph.
+    """
     random = np.random.default_rng(0)
     nodes, weights, value = [], {}, "image"
     for layer in range(layers):
-        weight = random.normal(0, 0.2, (channels, channels if layer else 3, 3, 3)).astype(np.float32)
+        weight = random.normal(0, 0.2, (channels, channels if layer else 3, 3, 3)).astype(
+            np.float32
+        )
         weights[f"w{layer}"] = weight
-        nodes.append(helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(
+            helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1])
+        )
         nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"]))
         value = f"r{layer}"
     weights |= {"first": np.array([0]), "rest": np.array([-1])}

@@ -36,7 +36,8 @@ def products(size: int, count: int = 1) -> bytes:
     """A chain of square matrix products."""
     weights = np.random.default_rng(0).normal(0, size**-0.5, (size, size)).astype(np.float32)
     nodes = [
-        helper.make_node("MatMul", [f"x{index}" if index else "x", "w"], [f"x{index + 1}"]) for index in range(count)
+        helper.make_node("MatMul", [f"x{index}" if index else "x", "w"], [f"x{index + 1}"])
+        for index in range(count)
     ]
     return build(nodes, {"x": [size, size]}, [f"x{count}"], {"w": weights})
 
@@ -57,12 +58,18 @@ def test_the_pinned_options_are_the_session_s(purpose: Purpose) -> None:
 def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() -> None:
     session = open_session(cnn(layers=2), CUDA, purpose=Purpose.ACCURACY)
     found = placement(session, CUDA)
-    assert (found.requested, found.share, found.off_provider_ops) == ("CUDAExecutionProvider", 1.0, {})
+    assert (found.requested, found.share, found.off_provider_ops) == (
+        "CUDAExecutionProvider",
+        1.0,
+        {},
+    )
     assert found.nodes["CUDAExecutionProvider"] >= 5  # two Conv, two Relu and the pooling at least
     assert shortfall(found, CUDA) is None
     reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]
-    np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_is_judged_and_timed_is_float32_and_not_tensorfloat32() -> None:
@@ -77,7 +84,9 @@ def test_what_is_judged_and_timed_is_float32_and_not_tensorfloat32() -> None:
     for purpose in Purpose:
         assert error(open_session(model, CUDA, purpose=purpose)) < 1e-4
     default = ort.InferenceSession(model, providers=["CUDAExecutionProvider"])
-    assert error(default) > 1e-4, "TensorFloat-32 is no longer what this GPU does by default: nothing is proved"
+    assert error(default) > 1e-4, (
+        "TensorFloat-32 is no longer what this GPU does by default: nothing is proved"
+    )
 
 
 def judged(folder: Path, model: bytes, *, variant: str = "original", asks: str = "") -> CellResult:
@@ -120,8 +129,12 @@ def test_float16_is_computed_in_float16(tmp_path: Path) -> None:
     assert found.placement.precision == "float16"
 
 
-def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(tmp_path: Path) -> None:
-    session = open_session(with_determinant(), CUDA, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(
+    tmp_path: Path,
+) -> None:
+    session = open_session(
+        with_determinant(), CUDA, purpose=Purpose.ACCURACY, profile=tmp_path / "profile"
+    )
     assigned = assignments(session, CUDA)
     matrices = np.random.default_rng(1).normal(size=(2, 2, 3, 3)).astype(np.float32)
     session.run(None, {"a": matrices[0], "b": matrices[1]})
@@ -160,16 +173,24 @@ def test_a_timed_run_waits_for_the_device_and_leaves_its_outputs_there() -> None
 
 def test_transfers_are_timed_apart() -> None:
     big = cnn(layers=1)
-    sets = [{"image": np.zeros((8, 3, 1024, 1024), np.float32)}, {"image": np.ones((8, 3, 1024, 1024), np.float32)}]
+    sets = [
+        {"image": np.zeros((8, 3, 1024, 1024), np.float32)},
+        {"image": np.ones((8, 3, 1024, 1024), np.float32)},
+    ]
     recording = collect(
         baseline=lambda: timed_session(big, CUDA, sets),
         variant=lambda: timed_session(big, CUDA, sets),
         planner=lambda _: Plan(pairs=2, iterations=4, warmup=5),
         seed=0,
     )
-    assert [len(pair) for pair in recording.readings] == [len(pair) for pair in recording.end_to_end] == [4, 4]
+    assert (
+        [len(pair) for pair in recording.readings]
+        == [len(pair) for pair in recording.end_to_end]
+        == [4, 4]
+    )
     bound, whole = (
-        min(min(one) for pair in taken for one in pair) for taken in (recording.readings, recording.end_to_end)
+        min(min(one) for pair in taken for one in pair)
+        for taken in (recording.readings, recording.end_to_end)
     )
     # 100 MB go to the device: at 50 GB/s that's 2 ms, and the convolution itself takes less.
     assert whole > bound + 1e6

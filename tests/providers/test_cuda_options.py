@@ -1,4 +1,5 @@
-"""The pinned options against the real CUDA and TensorRT option parsers, on stub libraries for driver and TensorRT.
+"""The pinned options against the real CUDA and TensorRT option parsers, on stub libraries for
+driver and TensorRT.
 
 Needs onnxruntime-gpu with CUDA's libraries (2 GB) and a C compiler, and no GPU; run by `make test-cuda-options`.
 Each session is opened in a process of its own: it has to load the stubs before anything else.
@@ -42,7 +43,17 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stubs")
     for library, source in STUBS.items():
         code = Path(__file__).parent / "stubs" / source
-        command = ["cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{library}", str(code), "-o"]
+        command = [
+            "cc",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-Wl,-soname,{library}",
+            str(code),
+            "-o",
+        ]
         subprocess.run([*command, str(folder / library)], check=True)
     return folder
 
@@ -50,7 +61,9 @@ def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opening(stubs: Path, ort_name: str, options: dict[str, str]) -> str:
     """What ONNX Runtime says when a session is opened with these options."""
     arguments = json.dumps([str(stubs), list(STUBS), ort_name, options])
-    done = subprocess.run([sys.executable, "-c", OPEN, arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, arguments], capture_output=True, text=True, check=False
+    )
     return done.stdout + done.stderr
 
 
@@ -65,7 +78,10 @@ def test_every_pinned_option_is_accepted(stubs: Path, name: str, purpose: Purpos
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [("cuda", 'Unknown provider option: "use_tf23"'), ("tensorrt", "Invalid TensorRT EP option: use_tf23")],
+    [
+        ("cuda", 'Unknown provider option: "use_tf23"'),
+        ("tensorrt", "Invalid TensorRT EP option: use_tf23"),
+    ],
 )
 def test_an_unknown_option_would_be_named(stubs: Path, name: str, complaint: str) -> None:
     told = opening(stubs, get(name).ort_name, {"use_tf23": "0"})
@@ -74,8 +90,12 @@ def test_an_unknown_option_would_be_named(stubs: Path, name: str, complaint: str
 
 
 def test_tensorrt_takes_only_true_and_false(stubs: Path) -> None:
-    assert "CUDA failure 100" in opening(stubs, "TensorrtExecutionProvider", {"trt_fp16_enable": "False"})
-    assert "CUDA failure 100" not in opening(stubs, "TensorrtExecutionProvider", {"trt_fp16_enable": "0"})
+    assert "CUDA failure 100" in opening(
+        stubs, "TensorrtExecutionProvider", {"trt_fp16_enable": "False"}
+    )
+    assert "CUDA failure 100" not in opening(
+        stubs, "TensorrtExecutionProvider", {"trt_fp16_enable": "0"}
+    )
 
 
 def test_a_driver_that_sees_no_gpu_is_told_apart_from_a_missing_library(stubs: Path) -> None:
@@ -86,5 +106,7 @@ def test_a_driver_that_sees_no_gpu_is_told_apart_from_a_missing_library(stubs: P
         "print(probe('cuda').reason)"
     )
     paths = [str(stubs / library) for library in STUBS]
-    told = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
+    ).stdout
     assert told == "the CUDA driver doesn't start: it sees no GPU (error 100)\n"

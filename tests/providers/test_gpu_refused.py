@@ -1,4 +1,7 @@
-"""onnxruntime-gpu on a machine without CUDA's libraries: it must refuse and say why. Needs .venv-gpu."""
+"""onnxruntime-gpu on a machine without CUDA's libraries: it must refuse and say why.
+
+Needs .venv-gpu.
+"""
 
 import pytest
 
@@ -16,15 +19,19 @@ def test_the_missing_library_is_named_with_what_brings_it(name: str) -> None:
     found = probe(name)
     assert not found.usable
     assert refusal(found) == (
-        f"provider '{name}' was asked for and can't be used here: libonnxruntime_providers_cuda.so needs"
+        f"provider '{name}' was asked for and can't be used here: "
+        f"libonnxruntime_providers_cuda.so needs"
         " libcublasLt.so.13, which is not on this machine."
-        f" Mend: pip install 'onnx-harness[{name}]' (brings CUDA 13 and cuDNN 9; driver r580 or newer).\n"
+        f" Mend: pip install 'onnx-harness[{name}]' (brings CUDA 13 and cuDNN 9; driver r580 or "
+        f"newer).\n"
         "`onnx-harness doctor` shows every provider. Nothing was run."
     )
 
 
 def test_the_cpu_session_that_onnx_runtime_opens_instead_is_refused() -> None:
-    with pytest.raises(ProviderError, match=r"would run on CPUExecutionProvider: .* needs libcublasLt\.so\.13"):
+    with pytest.raises(
+        ProviderError, match=r"would run on CPUExecutionProvider: .* needs libcublasLt\.so\.13"
+    ):
         open_session(cnn(), get("cuda"), purpose=Purpose.ACCURACY)
 
 

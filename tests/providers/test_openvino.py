@@ -39,7 +39,9 @@ def test_a_cnn_lies_on_it_and_is_computed_in_fp32(purpose: Purpose) -> None:
     reference = open_session(cnn(layers=3), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]
     # bfloat16 keeps 8 bits: it would be off by about 4e-3.
-    np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_operator_it_lacks_shows_in_the_placement() -> None:
@@ -62,8 +64,12 @@ def test_without_a_memory_of_its_own_a_plain_run_is_timed() -> None:
     assert session.bindings == []
 
 
-def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(tmp_path: Path) -> None:
-    half = convert_float_to_float16(onnx.load_from_string(cnn()), keep_io_types=True).SerializeToString()
+def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(
+    tmp_path: Path,
+) -> None:
+    half = convert_float_to_float16(
+        onnx.load_from_string(cnn()), keep_io_types=True
+    ).SerializeToString()
     session = open_session(half, OPENVINO, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
     assigned = assignments(session, OPENVINO)
     session.run(None, {"image": IMAGE})
@@ -72,5 +78,7 @@ def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(tmp
     assert assigned.total() > 5
     assert contradiction(assigned, profile, OPENVINO) is None
     assert precision(profile, OPENVINO, wants_half=True) == "emulated"
-    elsewhere = Profile(Counter({("CPUExecutionProvider", op): count for (_, op), count in assigned.items()}))
+    elsewhere = Profile(
+        Counter({("CPUExecutionProvider", op): count for (_, op), count in assigned.items()})
+    )
     assert "that ran on CPUExecutionProvider" in str(contradiction(assigned, elsewhere, OPENVINO))

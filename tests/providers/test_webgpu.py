@@ -41,12 +41,20 @@ def test_it_is_usable_here() -> None:
 def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() -> None:
     session = open_session(cnn(layers=2), WEBGPU, purpose=Purpose.ACCURACY)
     found = placement(session, WEBGPU)
-    assert (found.requested, found.share, found.off_provider_ops) == ("WebGpuExecutionProvider", 1.0, {})
-    assert found.nodes["WebGpuExecutionProvider"] >= 5  # two Conv, two Relu and the pooling at least
+    assert (found.requested, found.share, found.off_provider_ops) == (
+        "WebGpuExecutionProvider",
+        1.0,
+        {},
+    )
+    assert (
+        found.nodes["WebGpuExecutionProvider"] >= 5
+    )  # two Conv, two Relu and the pooling at least
     assert shortfall(found, WEBGPU) is None
     reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]
-    np.testing.assert_allclose(session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        session.run(None, {"image": IMAGE})[0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_operator_it_lacks_shows_in_the_placement() -> None:
@@ -82,14 +90,20 @@ def test_copies_between_memories_are_counted_and_a_card_can_bound_them(
     assert record.precision == "float32"
     too_many = judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmax_memcpy = 1')
     assert (too_many.status, too_many.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "2 nodes copy between the memory of WebGpuExecutionProvider and the host's" in str(too_many.reason)
+    assert "2 nodes copy between the memory of WebGpuExecutionProvider and the host's" in str(
+        too_many.reason
+    )
     assert str(too_many.reason).endswith("the card allows 1; op types elsewhere: Det")
     assert judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmin_time_share = 1').status is Status.FAIL
     assert judged(tmp_path, "min_share = 0.9").status is Status.FAIL
 
 
-def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(tmp_path: Path) -> None:
-    session = open_session(with_determinant(), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(
+    tmp_path: Path,
+) -> None:
+    session = open_session(
+        with_determinant(), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile"
+    )
     assigned = assignments(session, WEBGPU)
     matrices = np.random.default_rng(1).normal(size=(2, 2, 3, 3)).astype(np.float32)
     session.run(None, {"a": matrices[0], "b": matrices[1]})
@@ -98,16 +112,22 @@ def test_a_record_that_hides_what_ran_on_the_cpu_is_contradicted_by_the_profile(
     hidden = assigned.copy()
     hidden["WebGpuExecutionProvider", "Det"] = hidden.pop(("CPUExecutionProvider", "Det"))
     assert contradiction(hidden, profile, WEBGPU) == (
-        "the record of assignments puts 1 node on WebGpuExecutionProvider that ran on CPUExecutionProvider: Det x1"
+        "the record of assignments puts 1 node on WebGpuExecutionProvider that ran on "
+        "CPUExecutionProvider: Det x1"
     )
 
 
 def test_fusion_on_the_device_is_no_contradiction(tmp_path: Path) -> None:
-    session = open_session(cnn(layers=2), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+    session = open_session(
+        cnn(layers=2), WEBGPU, purpose=Purpose.ACCURACY, profile=tmp_path / "profile"
+    )
     assigned = assignments(session, WEBGPU)
     session.run(None, {"image": IMAGE})
     profile = read_profile(Path(session.end_profiling()), WEBGPU)
-    assert profile.nodes["WebGpuExecutionProvider", "Relu"] < assigned["WebGpuExecutionProvider", "Relu"]
+    assert (
+        profile.nodes["WebGpuExecutionProvider", "Relu"]
+        < assigned["WebGpuExecutionProvider", "Relu"]
+    )
     assert contradiction(assigned, profile, WEBGPU) is None
     assert profile.copies == 0
 
@@ -118,7 +138,9 @@ def test_a_timed_run_waits_for_the_device() -> None:
     run = bound_runner(session, WEBGPU, feeds)
     run()  # the first compiles shaders
     (binding,) = session.bindings
-    np.testing.assert_allclose(binding.copy_outputs_to_cpu()[0], session.run(None, feeds)[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        binding.copy_outputs_to_cpu()[0], session.run(None, feeds)[0], rtol=1e-5
+    )
 
     def best_of_three(target: object) -> float:
         assert callable(target)
@@ -129,8 +151,8 @@ def test_a_timed_run_waits_for_the_device() -> None:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    # A plain run returns arrays in host memory, so it can't be over before the device is. A run that didn't wait
-    # would take a thousandth of it.
+    # A plain run returns arrays in host memory, so it can't be over before the device is. A run
+    # that didn't wait would take a thousandth of it.
     assert best_of_three(run) > 0.4 * best_of_three(lambda: session.run(None, feeds))
 
 
@@ -152,14 +174,24 @@ def test_it_is_timed_with_and_without_transfers() -> None:
         planner=lambda _: Plan(pairs=2, iterations=2, warmup=1),
         seed=0,
     )
-    assert [len(pair) for pair in recording.readings] == [len(pair) for pair in recording.end_to_end] == [2, 2]
+    assert (
+        [len(pair) for pair in recording.readings]
+        == [len(pair) for pair in recording.end_to_end]
+        == [2, 2]
+    )
     assert recording.input_sets == 2
 
 
 def test_without_a_device_it_is_refused_with_the_reason() -> None:
-    hidden = {key: value for key, value in os.environ.items() if not key.startswith(("VK_", "ORT_WEBGPU"))}
-    code = "from onnx_harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
-    told = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True).stdout
+    hidden = {
+        key: value for key, value in os.environ.items() if not key.startswith(("VK_", "ORT_WEBGPU"))
+    }
+    code = (
+        "from onnx_harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True
+    ).stdout
     assert "no GPU with a Vulkan driver" in told
     assert "Mend: install libvulkan1" in told
 

@@ -1,4 +1,5 @@
-"""A clock that moves only when something runs, sessions that take as long as they're told to, and a fixture's stand-in.
+"""A clock that moves only when something runs, sessions that take as long as they're told to, and a
+fixture's stand-in.
 
 Nothing here sleeps, and no test that uses it measures time.
 """
@@ -30,8 +31,8 @@ class Clock:
 class Sessions:
     """Opens sessions whose runs take ``run_s``, times a noise of their own and one of each run.
 
-    ``used`` has the input set of each run; with ``transfer_s`` they can also be timed there and back, and
-    ``transferred`` has the input set of each such run behind that of the run before it.
+    ``used`` has the input set of each run; with ``transfer_s`` they can also be timed there and
+    back, and ``transferred`` has the input set of each such run behind that of the run before it.
     """
 
     clock: Clock
@@ -67,8 +68,12 @@ class Sessions:
 
             return run
 
-        transferring = [on(index, self.transfer_s) for index in range(self.sets)] if self.transfer_s else []
-        return Timed([on(index) for index in range(self.sets)], self.open_s, transferring, self._close)
+        transferring = (
+            [on(index, self.transfer_s) for index in range(self.sets)] if self.transfer_s else []
+        )
+        return Timed(
+            [on(index) for index in range(self.sets)], self.open_s, transferring, self._close
+        )
 
     def _close(self) -> None:
         self.closed += 1

@@ -28,15 +28,31 @@ RUN = RunInfo(
 )
 
 
-def output(minimum_tolerance: float | None = 1.1e-6, rtol: float = 1e-4, **more: object) -> OutputAccuracy:
-    given = {"max_abs": 1e-6, "max_rel": 0.1, "rel_l2": 1e-5, "cosine": 0.999, "sqnr_db": 100.0, "nonfinite": 0}
-    return OutputAccuracy(minimum_tolerance=minimum_tolerance, rtol=rtol, atol=1e-5, **{**given, **more})  # type: ignore[arg-type]
+def output(
+    minimum_tolerance: float | None = 1.1e-6, rtol: float = 1e-4, **more: object
+) -> OutputAccuracy:
+    given = {
+        "max_abs": 1e-6,
+        "max_rel": 0.1,
+        "rel_l2": 1e-5,
+        "cosine": 0.999,
+        "sqnr_db": 100.0,
+        "nonfinite": 0,
+    }
+    return OutputAccuracy(
+        minimum_tolerance=minimum_tolerance,
+        rtol=rtol,
+        atol=1e-5,
+        **{**given, **more},  # type: ignore[arg-type]
+    )
 
 
 def latency(
     median_ms: float = 28.4, speedup: float = 1.02, ci95: tuple[float, float] | None = (1.01, 1.03)
 ) -> LatencyRecord:
-    return LatencyRecord(median_ms, median_ms * 1.1, None, 29.0, speedup, ci95, 100, 16, 12.5, 40.0, threads=2)
+    return LatencyRecord(
+        median_ms, median_ms * 1.1, None, 29.0, speedup, ci95, 100, 16, 12.5, 40.0, threads=2
+    )
 
 
 def full_latency() -> LatencyRecord:
@@ -51,22 +67,37 @@ def full_latency() -> LatencyRecord:
     )
 
 
-def sensitivity(caught: int = 27, planted: int = 30, smallest_change: float | None = 0.003) -> SensitivityRecord:
+def sensitivity(
+    caught: int = 27, planted: int = 30, smallest_change: float | None = 0.003
+) -> SensitivityRecord:
     missed = tuple("weight +1%: 1% more in w" for _ in range(planted - 2 - caught))
     kinds = {"weight +1%": FaultCount(planted, caught, 2)}
     score = caught / (planted - 2)
-    return SensitivityRecord(planted, caught, 0, 2, missed, score, smallest_change, "w of MatMul 'm'", kinds, 3.5)
+    return SensitivityRecord(
+        planted, caught, 0, 2, missed, score, smallest_change, "w of MatMul 'm'", kinds, 3.5
+    )
 
 
-def cell(variant: str = "original", model: str = "net", provider: str = "cpu", **more: object) -> CellResult:
+def cell(
+    variant: str = "original", model: str = "net", provider: str = "cpu", **more: object
+) -> CellResult:
     """A cell that passed with all its numbers but latency; ``more`` overrides fields."""
     given = {
         "status": Status.PASS,
         "stage": Stage.DONE,
         "graph": GraphChange(672, 331, 4_700_000, 4_600_000, 0.5),
-        "placement": PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 331}, {}, 1.0),
+        "placement": PlacementRecord(
+            "CPUExecutionProvider", {"CPUExecutionProvider": 331}, {}, 1.0
+        ),
         "accuracy": AccuracyRecord(4, {"y": output()}),
         "seconds": {"load": 0.25},
     }
     fields = {**given, **more}
-    return CellResult(f"{model}-{variant}-{provider}", model, "ab" * 32, variant, provider, **fields)  # type: ignore[arg-type]
+    return CellResult(
+        f"{model}-{variant}-{provider}",
+        model,
+        "ab" * 32,
+        variant,
+        provider,
+        **fields,  # type: ignore[arg-type]
+    )

@@ -20,7 +20,10 @@ FP32 = choose(Precision.FP32, None, None)
 
 
 def run(
-    reference: Mapping[str, Any], candidate: Mapping[str, Any], tolerance: Tolerance = FP32, **options: Any
+    reference: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    tolerance: Tolerance = FP32,
+    **options: Any,
 ) -> Comparison:
     return compare([reference], [candidate], lambda _: tolerance, set_names=["noise"], **options)
 
@@ -42,7 +45,12 @@ def test_equal_outputs_pass_with_a_distance_of_zero() -> None:
     assert comparison.passed
     assert comparison.reason() is None
     assert comparison.lines() == ()
-    assert (accuracy.max_abs, accuracy.max_rel, accuracy.rel_l2, accuracy.cosine) == (0.0, 0.0, 0.0, 1.0)
+    assert (accuracy.max_abs, accuracy.max_rel, accuracy.rel_l2, accuracy.cosine) == (
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+    )
     assert (accuracy.sqnr_db, accuracy.minimum_tolerance) == (None, 0.0)
 
 
@@ -69,11 +77,17 @@ def test_a_failure_says_how_many_the_worst_where_and_what_would_pass() -> None:
         set_names=["seed 0, page-like", "seed 0, noise"],
     )
     assert comparison.reason() == (
-        "output y: 1 of 100 values (1%) beyond the tolerance; worst 0.5 at [1, 7] (reference 1, got 1.5, allowed 0.02)"
+        "output y: 1 of 100 values (1%) beyond the tolerance; worst 0.5 at [1, 7] (reference 1, "
+        "got 1.5, allowed 0.02)"
     )
     assert comparison.lines() == (
-        "y: 1 of 100 values (1%) beyond the tolerance; worst 0.5 at [1, 7] (reference 1, got 1.5, allowed 0.02)",
-        "  greatest relative difference 0.5; would pass with rtol 0.25 and atol 0.25 (used 0.01 and 0.01); "
+        (
+            "y: 1 of 100 values (1%) beyond the tolerance; worst 0.5 at [1, 7] (reference 1, got "
+            "1.5, "
+            "allowed 0.02)"
+        ),
+        "  greatest relative difference 0.5; would pass with rtol 0.25 and atol 0.25 (used 0.01 "
+        "and 0.01); "
         "input set 1 of 2 (seed 0, page-like)",
     )
 
@@ -169,7 +183,9 @@ def test_no_tolerance_would_pass_an_output_that_is_missing_from_one_set(place: i
         (np.array([1, 70000.0], np.float32), np.array([1, 70000.0]).astype(np.float32) * math.inf),
     ],
 )
-def test_nan_and_infinity_must_be_where_the_reference_has_them(reference: Any, candidate: Any) -> None:
+def test_nan_and_infinity_must_be_where_the_reference_has_them(
+    reference: Any, candidate: Any
+) -> None:
     comparison = run({"y": reference}, {"y": candidate}, Tolerance(rtol=1e9, atol=1e9))
     assert checks(comparison) == {"y": [Check.NONFINITE]}
     assert "at [" in str(comparison.reason())
@@ -185,7 +201,9 @@ def test_nan_and_infinity_in_the_reference_s_places_pass() -> None:
 
 
 def test_positions_count_the_values_that_are_not_finite() -> None:
-    comparison = run({"y": f32(math.nan, math.inf, 1, 0, 2)}, {"y": f32(math.nan, math.inf, 1, -0.0, 7)})
+    comparison = run(
+        {"y": f32(math.nan, math.inf, 1, 0, 2)}, {"y": f32(math.nan, math.inf, 1, -0.0, 7)}
+    )
     assert "at [4]" in comparison.failures[0].what
     assert "at [3]" in comparison.failures[1].what
 
@@ -231,7 +249,9 @@ def test_float16_is_allowed_only_where_it_was_promised() -> None:
 def test_an_overflow_of_float16_is_an_infinity() -> None:
     with np.errstate(over="ignore"):
         candidate = f32(1, 70000).astype(np.float16)
-    comparison = run({"y": f32(1, 70000)}, {"y": candidate}, Tolerance(rtol=1e-2, k=5e-3), float_io="float16")
+    comparison = run(
+        {"y": f32(1, 70000)}, {"y": candidate}, Tolerance(rtol=1e-2, k=5e-3), float_io="float16"
+    )
     assert checks(comparison) == {"y": [Check.NONFINITE]}
 
 
@@ -245,7 +265,9 @@ def test_bfloat16_is_a_float() -> None:
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
 def test_integers_are_exact_unless_a_card_gives_an_atol(dtype: Any) -> None:
     reference, candidate = {"y": np.array([1, 100], dtype)}, {"y": np.array([1, 98], dtype)}
-    comparison = run(reference, candidate, choose(Precision.FP16, ToleranceSpec(rtol=1.0), (1.0, 9.0)))
+    comparison = run(
+        reference, candidate, choose(Precision.FP16, ToleranceSpec(rtol=1.0), (1.0, 9.0))
+    )
     assert checks(comparison) == {"y": [Check.ELEMENTS]}
     assert "would pass with atol 2 (used 0)" in comparison.lines()[1]
     assert comparison.record.outputs["y"].minimum_tolerance == 2.0
@@ -256,7 +278,9 @@ def test_integers_are_exact_unless_a_card_gives_an_atol(dtype: Any) -> None:
 def test_large_integers_differ_though_their_floats_do_not() -> None:
     reference, candidate = np.array([2**62, -(2**63)]), np.array([2**62 + 1, 2**63 - 1])
     comparison = run({"y": reference}, {"y": candidate})
-    assert comparison.failures[0].what.startswith("2 of 2 values (100%) beyond the tolerance; worst 1.84e+19 at [1]")
+    assert comparison.failures[0].what.startswith(
+        "2 of 2 values (100%) beyond the tolerance; worst 1.84e+19 at [1]"
+    )
     assert not run({"y": reference[:1]}, {"y": candidate[:1]}).passed
     assert run({"y": reference}, {"y": reference.copy()}).passed
 
@@ -266,7 +290,9 @@ def test_booleans_and_text_are_exact() -> None:
     flags = run({"y": np.array([True, False])}, {"y": np.array([True, True])}, loose)
     words = run({"y": np.array(["a", "b"], object)}, {"y": np.array(["a", "ß"], object)}, loose)
     assert "(reference False, got True)" in str(flags.reason())
-    assert "1 of 2 values (50%) differ; the first at [1] (reference 'b', got 'ß')" in str(words.reason())
+    assert "1 of 2 values (50%) differ; the first at [1] (reference 'b', got 'ß')" in str(
+        words.reason()
+    )
     assert words.record.outputs["y"].minimum_tolerance is None
     assert run({"y": np.array(["a"], object)}, {"y": np.array(["a"])}).passed
 
@@ -292,16 +318,26 @@ def test_both_rules_hold_where_a_card_gives_both() -> None:
     assert comparison.record.outputs["y"].minimum_tolerance is None
 
 
-@pytest.mark.parametrize(("reference", "candidate"), [(f32(1, 2), f32(0, 0)), (f32(0, 0), f32(1, 2))])
-def test_an_output_of_zeros_has_no_cosine_and_fails_where_one_is_asked_for(reference: Any, candidate: Any) -> None:
+@pytest.mark.parametrize(
+    ("reference", "candidate"), [(f32(1, 2), f32(0, 0)), (f32(0, 0), f32(1, 2))]
+)
+def test_an_output_of_zeros_has_no_cosine_and_fails_where_one_is_asked_for(
+    reference: Any, candidate: Any
+) -> None:
     card = choose(Precision.FP32, ToleranceSpec(cosine=0.5), None)
     comparison = run({"y": reference}, {"y": candidate}, card)
     assert str(comparison.reason()) == "output y: has no cosine; 0.5 is asked for"
 
 
 def test_nested_outputs_are_named_as_they_are_indexed() -> None:
-    reference = {"probs": [{"cat": 0.25, "dog": 0.75}, {"cat": 0.5, "dog": 0.5}], "seq": [f32(1), f32(2, 3)]}
-    candidate = {"probs": [{"cat": 0.25, "dog": 0.7}, {"cat": 0.5, "dog": 0.5}], "seq": [f32(1), f32(2, 4)]}
+    reference = {
+        "probs": [{"cat": 0.25, "dog": 0.75}, {"cat": 0.5, "dog": 0.5}],
+        "seq": [f32(1), f32(2, 3)],
+    }
+    candidate = {
+        "probs": [{"cat": 0.25, "dog": 0.7}, {"cat": 0.5, "dog": 0.5}],
+        "seq": [f32(1), f32(2, 4)],
+    }
     comparison = run(reference, candidate)
     assert checks(comparison) == {"seq[1]": [Check.ELEMENTS], "probs[0]['dog']": [Check.ELEMENTS]}
     assert list(comparison.record.outputs) == [
@@ -321,8 +357,10 @@ def test_a_small_score_in_a_map_is_judged_beside_the_large_ones() -> None:
         (None, f32(1), Check.KIND, "is a tensor; the reference is absent (an empty optional)"),
         ({"a": 1.0}, [1.0], Check.KIND, "is a sequence; the reference is a map"),
         ([f32(1)], [], Check.SHAPE, "has 0 elements; the reference has 1 element"),
-        ({"a": 1.0}, {"b": 1.0}, Check.SHAPE, "has 1 key ('b' only there); the reference has 1 key ('a' only there)"),
-        (object(), object(), Check.KIND, "is of a type that can't be compared (object); the reference is of a type"
+        ({"a": 1.0}, {"b": 1.0}, Check.SHAPE, ("has 1 key ('b' only there); the reference has 1 "
+                                              "key ('a' only there)")),
+        (object(), object(), Check.KIND, "is of a type that can't be compared (object); the "
+                                         "reference is of a type"
                                          " that can't be compared (object)"),
     ],
 )  # fmt: skip
@@ -359,16 +397,27 @@ def test_an_output_that_moves_in_one_set_of_many_is_not_vacuous() -> None:
 
 
 def test_a_constant_and_a_nan_output_are_called_vacuous() -> None:
-    reference = {"constant": f32(5, 5), "nan": f32(math.nan, math.inf), "words": np.array(["a", "a"], object)}
+    reference = {
+        "constant": f32(5, 5),
+        "nan": f32(math.nan, math.inf),
+        "words": np.array(["a", "a"], object),
+    }
     outputs = run(reference, reference).record.outputs
-    assert outputs["constant"].vacuous == "has one and the same value throughout in the one input set"
+    assert (
+        outputs["constant"].vacuous == "has one and the same value throughout in the one input set"
+    )
     assert outputs["nan"].vacuous == "is NaN or infinite throughout in the one input set"
     assert outputs["words"].vacuous == outputs["constant"].vacuous
 
 
 def test_a_relative_error_without_a_reference_is_none() -> None:
     accuracy = run({"y": f32(0, 0)}, {"y": f32(0, 1)}).record.outputs["y"]
-    assert (accuracy.rel_l2, accuracy.max_rel, accuracy.cosine, accuracy.sqnr_db) == (None, None, None, None)
+    assert (accuracy.rel_l2, accuracy.max_rel, accuracy.cosine, accuracy.sqnr_db) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert accuracy.minimum_tolerance is None
 
 
@@ -396,7 +445,10 @@ def test_a_large_output_is_compared_across_pieces() -> None:
     candidate[6, 30010] += 1
     candidate[3, 5] = math.nan
     comparison = run({"y": reference}, {"y": candidate})
-    assert {failure.what.split("at ")[1].split(" (")[0] for failure in comparison.failures} == {"[6, 30010]", "[3, 5]"}
+    assert {failure.what.split("at ")[1].split(" (")[0] for failure in comparison.failures} == {
+        "[6, 30010]",
+        "[3, 5]",
+    }
 
 
 def test_input_sets_must_match_and_exist() -> None:
@@ -433,19 +485,29 @@ def by_default(candidate: Any, precision: Precision = Precision.FP16) -> Compari
         (1, 0.2, False),  # one by more than 10 times
     ],
 )
-def test_a_default_bound_knows_how_large_the_output_is(elements: int, off: float, passes: bool) -> None:
+def test_a_default_bound_knows_how_large_the_output_is(
+    elements: int, off: float, passes: bool
+) -> None:
     candidate = LARGE.copy()
-    candidate[49_900 : 49_900 + elements] += np.float32(off)  # where the reference is near 0: allowed are 0.005
+    candidate[49_900 : 49_900 + elements] += np.float32(
+        off
+    )  # where the reference is near 0: allowed are 0.005
     comparison = by_default(candidate)
     assert comparison.passed is passes, comparison.lines()
-    assert comparison.record.outputs["y"].max_abs == pytest.approx(off, rel=1e-3), "the worst is shown"
+    assert comparison.record.outputs["y"].max_abs == pytest.approx(off, rel=1e-3), (
+        "the worst is shown"
+    )
     stated = choose(Precision.FP16, None, (1e-2, 5e-3))
-    assert not compare([{"y": LARGE}], [{"y": candidate}], lambda _: stated, set_names=["one"]).passed
+    assert not compare(
+        [{"y": LARGE}], [{"y": candidate}], lambda _: stated, set_names=["one"]
+    ).passed
 
 
 def test_a_default_bound_asks_for_a_signal_to_noise_ratio_too() -> None:
     candidate = LARGE + np.float32(0.009) * np.sign(LARGE)  # each within 1e-2 + 5e-3, at 36 dB
-    assert [failure.check for failure in by_default(candidate).failures if failure.check != "elements"] == ["sqnr"]
+    assert [
+        failure.check for failure in by_default(candidate).failures if failure.check != "elements"
+    ] == ["sqnr"]
     assert by_default(LARGE * np.float32(1.009)).passed
     assert by_default(LARGE * np.float32(1.05), Precision.BF16).passed
 
@@ -471,4 +533,6 @@ def test_a_rare_class_outside_of_the_smallest_set_reacts() -> None:
 def test_more_of_the_same_in_larger_sets_does_not_react() -> None:
     counting = [{"y": np.arange(size)} for size in (1, 4, 9)]
     tolerance = Tolerance(0.0, 0.0)
-    assert compare(counting, counting, lambda _: tolerance, set_names=["a", "b", "c"]).inert == {"y"}
+    assert compare(counting, counting, lambda _: tolerance, set_names=["a", "b", "c"]).inert == {
+        "y"
+    }

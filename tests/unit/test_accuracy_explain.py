@@ -32,9 +32,17 @@ def rounded(error: float) -> Yardstick:
     return Yardstick(noise(Y), ideal, ideal, "float16")
 
 
-def judged(candidate: Any, yardstick: Yardstick | None, tolerance: Tolerance = LOOSE, reference: Any = Y) -> Comparison:
+def judged(
+    candidate: Any, yardstick: Yardstick | None, tolerance: Tolerance = LOOSE, reference: Any = Y
+) -> Comparison:
     sets = ["one"]
-    return compare([{"y": reference}], [{"y": candidate}], lambda _: tolerance, set_names=sets, yardstick=yardstick)
+    return compare(
+        [{"y": reference}],
+        [{"y": candidate}],
+        lambda _: tolerance,
+        set_names=sets,
+        yardstick=yardstick,
+    )
 
 
 @pytest.mark.parametrize("times", [0.1, 1.0, 3.9])
@@ -78,7 +86,10 @@ def test_what_the_type_costs_may_be_more_than_the_user_can_bear() -> None:
 def test_exact_noise_and_change_are_three_words() -> None:
     last_bits = np.nextafter(Y, np.float32(9))
     yardstick = Yardstick(noise(last_bits))
-    words = [judged(each, yardstick).record.outputs["y"].departure for each in (Y, last_bits, Y * np.float32(1.01))]
+    words = [
+        judged(each, yardstick).record.outputs["y"].departure
+        for each in (Y, last_bits, Y * np.float32(1.01))
+    ]
     assert words == ["exact", "noise", "change"]
 
 
@@ -87,7 +98,9 @@ def test_a_nan_on_one_side_alone_is_a_change_and_no_noise(appears: bool) -> None
     holed = Y.copy()
     holed[0, 0] = np.nan
     reference, candidate = (Y, holed) if appears else (holed, Y)
-    output = judged(candidate, Yardstick(noise(reference, reference=reference)), reference=reference)
+    output = judged(
+        candidate, Yardstick(noise(reference, reference=reference)), reference=reference
+    )
     assert output.record.outputs["y"].departure == "change"
 
 
@@ -109,7 +122,9 @@ def test_an_output_that_is_missing_from_one_set_is_neither_faithful_nor_usable(p
     candidate = [{"y": Y}] * 2
     candidate[place] = {}
     yardstick = Yardstick(noise(Y, Y))
-    comparison = compare([{"y": Y}] * 2, candidate, lambda _: FP16, set_names="ab", yardstick=yardstick)
+    comparison = compare(
+        [{"y": Y}] * 2, candidate, lambda _: FP16, set_names="ab", yardstick=yardstick
+    )
     output = comparison.record.outputs["y"]
     assert (output.faithful, output.usable, output.departure) == (False, False, "change")
 
@@ -125,17 +140,26 @@ def test_without_a_measured_floor_only_the_bound_is_asked_for() -> None:
     assert not comparison.passed
     assert str(comparison.reason()).startswith("output y: ")
     output = comparison.record.outputs["y"]
-    assert (output.faithful, output.usable, output.departure, comparison.faithful) == (None, None, None, None)
+    assert (output.faithful, output.usable, output.departure, comparison.faithful) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
-def test_a_tiny_output_within_its_noise_is_usable_by_default_and_not_by_a_bound_of_the_card() -> None:
+def test_a_tiny_output_within_its_noise_is_usable_by_default_and_not_by_a_bound_of_the_card() -> (
+    None
+):
     tiny = Y * np.float32(1e-8)
     moved = tiny * np.float32(1 + 1e-3)
     yardstick = Yardstick(noise(moved, reference=tiny))
     assert not judged(moved, None, choose(Precision.FP32, None, None), tiny).passed
     assert judged(moved, yardstick, choose(Precision.FP32, None, None), tiny).passed
     strict = choose(Precision.FP32, ToleranceSpec(rtol=1e-4, atol=1e-13), None)
-    assert str(judged(moved, yardstick, strict, tiny).reason()).startswith("faithful, but not usable")
+    assert str(judged(moved, yardstick, strict, tiny).reason()).startswith(
+        "faithful, but not usable"
+    )
 
 
 def test_an_output_that_came_out_right_by_chance_is_judged_by_what_is_typical() -> None:
@@ -144,7 +168,13 @@ def test_an_output_that_came_out_right_by_chance_is_judged_by_what_is_typical() 
     ideal = Noise(({"y": lucky}, {"y": usual}, {"y": usual}))
     yardstick = Yardstick(Noise(({"y": lucky},) * 3), ideal, ideal, "float16")
     outputs = [{"y": one}] * 3
-    found = compare(outputs, [{"y": one + np.float32(2e-3)}] * 3, lambda _: LOOSE, set_names="abc", yardstick=yardstick)
+    found = compare(
+        outputs,
+        [{"y": one + np.float32(2e-3)}] * 3,
+        lambda _: LOOSE,
+        set_names="abc",
+        yardstick=yardstick,
+    )
     assert found.passed
 
 
@@ -203,7 +233,9 @@ FIGURES = [field.name for field in fields(Gap)]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_the_worst_of_several_runs_is_the_worst_in_every_figure_whichever_run_it_is(figure: str) -> None:
+def test_the_worst_of_several_runs_is_the_worst_in_every_figure_whichever_run_it_is(
+    figure: str,
+) -> None:
     quiet, loud = Gap(*[1] * len(FIGURES)), replace(Gap(*[1] * len(FIGURES)), **{figure: 2})
     assert worst([{"y": quiet}, {"y": loud}]) == worst([{"y": loud}, {"y": quiet}]) == {"y": loud}
 
@@ -229,7 +261,9 @@ def test_noise_stays_with_its_input_set_where_others_are_left_out() -> None:
 
 def stepped(*moved: Any) -> Noise:
     """The noise of an output on a grid of tenths."""
-    return Noise(tuple({"y": gap_of(Y, each, 0.1)} for each in moved), has_tail=True, steps={"y": 0.1})
+    return Noise(
+        tuple({"y": gap_of(Y, each, 0.1)} for each in moved), has_tail=True, steps={"y": 0.1}
+    )
 
 
 def one_step_off(index: int = 0) -> Any:
@@ -238,8 +272,12 @@ def one_step_off(index: int = 0) -> Any:
     return changed
 
 
-@pytest.mark.parametrize(("flipped", "edged", "passes"), [(1, False, True), (1, True, False), (4, False, False)])
-def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(flipped: int, edged: bool, passes: bool) -> None:
+@pytest.mark.parametrize(
+    ("flipped", "edged", "passes"), [(1, False, True), (1, True, False), (4, False, False)]
+)
+def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(
+    flipped: int, edged: bool, passes: bool
+) -> None:
     count = 9
     outputs = [{"y": one_step_off()} if at >= count - flipped else {"y": Y} for at in range(count)]
     comparison = compare(

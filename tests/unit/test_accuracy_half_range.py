@@ -10,7 +10,14 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnx_harness.judging.half_range import OUTPUT, Watched, computes_in_half, half_values, rounded, watch
+from onnx_harness.judging.half_range import (
+    OUTPUT,
+    Watched,
+    computes_in_half,
+    half_values,
+    rounded,
+    watch,
+)
 from onnx_harness.judging.simulation import simulated
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.models import model
@@ -22,14 +29,18 @@ def running(made: onnx.ModelProto, **values: Any) -> dict[str, Any]:
     onnx.checker.check_model(made, full_check=True)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     names = [info.name for info in session.get_outputs()]
     return dict(zip(names, session.run(names, values), strict=True))
 
 
 def watched(text: str, *, opset: int = 17, with_empty: bool = False, **weights: Any) -> Watched:
     made = model(text, opset=opset)
-    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(w, np.float16), n) for n, w in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(w, np.float16), n) for n, w in weights.items()
+    )
     return watch(made, made, with_empty=with_empty)
 
 
@@ -40,13 +51,19 @@ def magnitudes(found: Watched, **values: Any) -> dict[str, float]:
 
 def test_every_value_that_computing_makes_is_watched_with_its_node_and_readers() -> None:
     found = watched(
-        "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Add(a, w)  c = Identity(b)  y = Sub(c, a) }", w=[100.0]
+        (
+            "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Add(a, w)  c = Identity(b)  y = "
+            "Sub(c, a) }"
+        ),
+        w=[100.0],
     )
     x = FLOATS.normal(size=9).astype(np.float32) * 1e4
     told = magnitudes(found, x=x)
     a = x * np.float32(100)
     expected = {"a": a, "b": a + 100, "y": (a + 100) - a}
-    assert told == pytest.approx({name: np.abs(value).max() for name, value in expected.items()}, rel=1e-5)
+    assert told == pytest.approx(
+        {name: np.abs(value).max() for name, value in expected.items()}, rel=1e-5
+    )
     assert str(found.places[0]) == "'a' (Mul)"
     assert found.places[0].readers == (("", "Add"), ("", "Sub"))
 
@@ -60,7 +77,9 @@ def test_the_model_computes_in_float32_what_it_computed_in_float16() -> None:
     np.testing.assert_allclose(running(found.model, x=x)["y"], np.abs(x) * 1000, rtol=1e-5)
 
 
-def test_what_a_relu_or_a_saturation_swallows_is_not_looked_at_and_a_relu_shows_what_it_passes_on() -> None:
+def test_what_a_relu_or_a_saturation_swallows_is_not_looked_at_and_a_relu_shows_what_it_passes_on() -> (
+    None
+):
     found = watched(
         "(float16[n] x) => (float16[n] y, float16[n] z) "
         "{ a = Mul(x, w)  r = Relu(a)  y = Neg(r)  b = Add(x, w)  z = Tanh(b) }",
@@ -70,7 +89,9 @@ def test_what_a_relu_or_a_saturation_swallows_is_not_looked_at_and_a_relu_shows_
     assert magnitudes(found, x=np.array([-5, 7], np.float32)) == {"r": 5000.0}
 
 
-def test_values_within_control_flow_are_told_whichever_branch_is_taken_and_in_every_iteration() -> None:
+def test_values_within_control_flow_are_told_whichever_branch_is_taken_and_in_every_iteration() -> (
+    None
+):
     text = """(float16[2] x, bool go, int64 trips) => (float16[2] y) {
       yes = Constant<value = bool {1}>()
       y = Loop(trips, yes, x) <
@@ -136,11 +157,26 @@ def test_what_overflows_is_infinite_once_it_is_rounded() -> None:
         ("(float[2] x) => (float[2] y) { y = Neg(x) }", False),
         ("(float16[2] x) => (float16[2] y) { y = Neg(x) }", True),
         ("(float16[2] x) => (float[2] y) { a = Cast<to = 1>(x)  y = Neg(a) }", False),
-        ("(float[2] x) => (float[2] y) { a = Cast<to = 10>(x)  b = Neg(a)  y = Cast<to = 1>(b) }", True),
-        ("(float16[2] x) => (float16[1,2] y) { at = Constant<value = int64[1] {0}>()  y = Unsqueeze(x, at) }", False),
+        (
+            (
+                "(float[2] x) => (float[2] y) { a = Cast<to = 10>(x)  b = Neg(a)  y = Cast<to = "
+                "1>(b) "
+                "}"
+            ),
+            True,
+        ),
+        (
+            (
+                "(float16[2] x) => (float16[1,2] y) { at = Constant<value = int64[1] {0}>()  y = "
+                "Unsqueeze(x, at) }"
+            ),
+            False,
+        ),
     ],
 )
-def test_arithmetic_in_float16_is_told_from_float16_that_is_only_kept(text: str, asks: bool) -> None:
+def test_arithmetic_in_float16_is_told_from_float16_that_is_only_kept(
+    text: str, asks: bool
+) -> None:
     assert computes_in_half(model(text)) is asks
 
 
@@ -155,11 +191,15 @@ def test_types_are_found_without_the_weights() -> None:
 
 
 def test_what_names_its_type_by_an_attribute_is_brought_to_float32_too() -> None:
-    windowed = "n = Constant <value_int = 8> ()  w = HannWindow <output_datatype = 10> (n)  y = Mul(x, w)"
+    windowed = (
+        "n = Constant <value_int = 8> ()  w = HannWindow <output_datatype = 10> (n)  y = Mul(x, w)"
+    )
     text = f"(float16[8] x) => (float16[8] y) {{ {windowed} }}"
     x = FLOATS.normal(size=8).astype(np.float32)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(8) / 8)
-    np.testing.assert_allclose(running(watched(text).model, x=x)["y"], x * window, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        running(watched(text).model, x=x)["y"], x * window, rtol=1e-5, atol=1e-6
+    )
     made = model(text)
     simulation = running(simulated(made, made), x=x.astype(np.float16).astype(np.float32))
     np.testing.assert_allclose(simulation["y"], x * window, rtol=3e-3, atol=1e-3)

@@ -37,7 +37,9 @@ def test_the_default_follows_the_precision(precision: Precision, rtol: float, k:
         ("tensor(float8e4m3fn)", 0.125),
     ],
 )
-def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type(kind: str, rtol: float) -> None:
+def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type(
+    kind: str, rtol: float
+) -> None:
     assert same_values(kind) == Tolerance(rtol=rtol, k=1e-6)
 
 
@@ -54,7 +56,12 @@ def test_in_a_reduced_type_the_default_is_a_distribution(
     precision: Precision, decibels: float | None, share: float, times: float, choices: float | None
 ) -> None:
     tolerance = choose(precision, None, None)
-    asked = (tolerance.sqnr_db, tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed)
+    asked = (
+        tolerance.sqnr_db,
+        tolerance.share_beyond,
+        tolerance.most_times,
+        tolerance.choices_changed,
+    )
     assert asked == (decibels, share, times, choices)
 
 
@@ -67,9 +74,15 @@ def test_in_a_reduced_type_the_default_is_a_distribution(
         (None, (1e-3, 1e-3)),
     ],
 )
-def test_a_stated_bound_holds_to_the_letter(spec: ToleranceSpec | None, override: tuple[float, float] | None) -> None:
+def test_a_stated_bound_holds_to_the_letter(
+    spec: ToleranceSpec | None, override: tuple[float, float] | None
+) -> None:
     tolerance = choose(Precision.FP16, spec, override)
-    assert (tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed) == (0.0, 1.0, None)
+    assert (tolerance.share_beyond, tolerance.most_times, tolerance.choices_changed) == (
+        0.0,
+        1.0,
+        None,
+    )
     assert (tolerance.sqnr_db, tolerance.elementwise) == (None, True)
 
 
@@ -114,7 +127,9 @@ def test_an_output_s_own_entry_is_completed_by_the_one_for_all() -> None:
 
 
 def test_for_one_precision_too_an_output_s_own_entry_goes_before_the_one_for_all() -> None:
-    general = ToleranceSpec(by_precision={"fp16": ToleranceSpec(rtol=1.0), "int8": ToleranceSpec(sqnr_db=5.0)})
+    general = ToleranceSpec(
+        by_precision={"fp16": ToleranceSpec(rtol=1.0), "int8": ToleranceSpec(sqnr_db=5.0)}
+    )
     own = ToleranceSpec(by_precision={"fp16": ToleranceSpec(rtol=2.0)})
     chosen = spec_for({"*": general, "probs": own}, "probs")
     assert chosen is not None

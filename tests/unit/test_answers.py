@@ -20,8 +20,17 @@ from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 from tests.unit.results_examples import cell, full_latency
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inner)
+    ),
 )
 
 
@@ -51,7 +60,13 @@ def test_arrays_come_back_with_their_type_and_can_be_written(array: np.ndarray) 
 
 def test_records_and_the_rest_come_back() -> None:
     record = cell(latency=full_latency())
-    for value in (record, Path("/x"), Counter({("a", "b"): 2}), {(1, 2): frozenset({3})}, np.float32(2.5)):
+    for value in (
+        record,
+        Path("/x"),
+        Counter({("a", "b"): 2}),
+        {(1, 2): frozenset({3})},
+        np.float32(2.5),
+    ):
         again = unpack(pack(value))
         assert again == value
         assert type(again) is type(value)

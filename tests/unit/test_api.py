@@ -52,7 +52,10 @@ def test_a_candidate_is_held_to_the_judge_of_a_cell() -> None:
 
 def test_float16_that_the_cpu_hides_is_a_failure_by_every_door() -> None:
     centre = model(
-        "(float[4,64] x) => (float[4,64] y) {  m = ReduceMean<axes = [1], keepdims = 1>(x) y = Sub(x, m) }",
+        (
+            "(float[4,64] x) => (float[4,64] y) {  m = ReduceMean<axes = [1], keepdims = 1>(x) y = "
+            "Sub(x, m) }"
+        ),
     )
     inputs = {"x": np.random.default_rng(0).normal(3000, 1, (4, 64)).astype(np.float32)}
     by_variant = onnx_harness.verify(centre, variant="fp16.io32", inputs=inputs)
@@ -65,24 +68,44 @@ def test_given_inputs_are_the_only_ones(tmp_path: Path) -> None:
     blind = {"x": np.zeros((2, 4), np.float32)}, {"x": np.zeros((3, 4), np.float32)}
     verdict = onnx_harness.compare(linear(), scaled(2.0), inputs=blind)
     assert "no output reacts" in verdict.report()
-    assert not onnx_harness.compare(linear(), scaled(2.0), inputs={"x": np.ones((2, 4), np.float32)})
+    assert not onnx_harness.compare(
+        linear(), scaled(2.0), inputs={"x": np.ones((2, 4), np.float32)}
+    )
     np.savez(tmp_path / "given.npz", x=np.ones((2, 4), np.float32))
     assert not onnx_harness.compare(linear(), scaled(2.0), inputs=tmp_path / "given.npz")
 
 
 def test_tolerances_are_those_of_the_call() -> None:
-    assert onnx_harness.compare(linear(), scaled(1.001), rtol=0.5, atol=0.5).outputs["y"].rtol == 0.5
+    assert (
+        onnx_harness.compare(linear(), scaled(1.001), rtol=0.5, atol=0.5).outputs["y"].rtol == 0.5
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda: onnx_harness.verify("no.onnx"), ModelError, "there is no file no.onnx"),
-        (lambda: onnx_harness.verify(linear(), variant="simplfy"), UsageError, "Did you mean 'simplify'"),
-        (lambda: onnx_harness.verify(linear(), variant="default"), UsageError, "is a group of variants"),
+        (
+            lambda: onnx_harness.verify(linear(), variant="simplfy"),
+            UsageError,
+            "Did you mean 'simplify'",
+        ),
+        (
+            lambda: onnx_harness.verify(linear(), variant="default"),
+            UsageError,
+            "is a group of variants",
+        ),
         (lambda: onnx_harness.verify(linear(), provider="cud"), UsageError, "Did you mean 'cuda'"),
-        (lambda: onnx_harness.verify(linear(), tolerance=1), UsageError, "there is no setting 'tolerance'"),
-        (lambda: onnx_harness.compare(linear(), linear(), inputs="no.npz"), InputError, "there is no file no.npz"),
+        (
+            lambda: onnx_harness.verify(linear(), tolerance=1),
+            UsageError,
+            "there is no setting 'tolerance'",
+        ),
+        (
+            lambda: onnx_harness.compare(linear(), linear(), inputs="no.npz"),
+            InputError,
+            "there is no file no.npz",
+        ),
     ],
 )
 def test_mistakes_of_the_caller_are_named(call: object, error: type[Exception], words: str) -> None:

@@ -42,7 +42,9 @@ def full_disk() -> Iterator[None]:
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_the_root_is_the_named_folder_before_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_is_the_named_folder_before_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "named"))
     assert cache_root() == tmp_path / "named"
@@ -59,7 +61,9 @@ def test_a_root_that_cannot_be_made_says_where_and_which_variable_mends_it(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ResultsError, match=r"file: .*MB free there.*move it away.*\$ONNX_HARNESS_CACHE"):
+    with pytest.raises(
+        ResultsError, match=r"file: .*MB free there.*move it away.*\$ONNX_HARNESS_CACHE"
+    ):
         cache_root()
 
 
@@ -89,7 +93,15 @@ def test_a_user_without_a_home_has_a_cache(tmp_path: Path, monkeypatch: pytest.M
 def test_a_key_depends_on_every_part_and_not_on_the_order_of_options() -> None:
     assert Cache.key("a", {"x": 1, "y": 2.5}) == Cache.key("a", {"y": 2.5, "x": 1})
     assert (
-        len({Cache.key("a", "b"), Cache.key("ab"), Cache.key("b", "a"), Cache.key(["a", "b"]), Cache.key("a", None)})
+        len(
+            {
+                Cache.key("a", "b"),
+                Cache.key("ab"),
+                Cache.key("b", "a"),
+                Cache.key(["a", "b"]),
+                Cache.key("a", None),
+            }
+        )
         == 5
     )
     with pytest.raises(TypeError):
@@ -134,7 +146,9 @@ def test_an_error_of_the_writer_about_another_file_goes_through(tmp_path: Path) 
         Cache(tmp_path / "cache").put("model", KEY, read_elsewhere)
 
 
-def test_a_killed_writer_leaves_nothing_visible_and_its_leftovers_are_removed(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_nothing_visible_and_its_leftovers_are_removed(
+    tmp_path: Path,
+) -> None:
     code = """
 import os, sys
 from pathlib import Path
@@ -196,7 +210,9 @@ def test_a_damaged_entry_is_not_got_and_is_replaced(tmp_path: Path) -> None:
 
 def test_pruning_removes_the_least_recently_used_above_the_limit(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit_bytes=2500)
-    oldest, older, newest = (entry(cache, str(used), used=used, size=1000) for used in (9000, 8000, 7000))
+    oldest, older, newest = (
+        entry(cache, str(used), used=used, size=1000) for used in (9000, 8000, 7000)
+    )
     assert cache.prune() >= 1000
     assert [folder.exists() for folder in (oldest, older, newest)] == [False, True, True]
 
@@ -211,12 +227,16 @@ def test_pruning_spares_what_a_run_may_be_reading(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    with pytest.raises(ResultsError, match=r"cache can't be written at .*MB free.*Mend: .*\$ONNX_HARNESS_CACHE"):
+    with pytest.raises(
+        ResultsError, match=r"cache can't be written at .*MB free.*Mend: .*\$ONNX_HARNESS_CACHE"
+    ):
         cache.put("model", KEY, write("x" * 5000))
     assert cache.get("model", KEY) is None
 
 
-def test_a_run_goes_on_without_a_cache_and_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_goes_on_without_a_cache_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
@@ -224,7 +244,10 @@ def test_a_run_goes_on_without_a_cache_and_says_so_once(tmp_path: Path, monkeypa
     cache = Cache(tmp_path)
     first = cache.get_or_put("model", KEY, write("weights"))
     second = cache.get_or_put("model", Cache.key("another"), write("others"))
-    assert ((first / "artifact").read_text(), (second / "artifact").read_text()) == ("weights", "others")
+    assert ((first / "artifact").read_text(), (second / "artifact").read_text()) == (
+        "weights",
+        "others",
+    )
     assert cache.get_or_put("model", KEY, write("never asked")) == first
     [warning] = cache.warnings
     assert warning.startswith("Going on without a cache. The cache can't be written at ")
@@ -239,7 +262,9 @@ def test_a_folder_above_that_may_not_be_written_is_the_caches_own_error(
         raise PermissionError(13, "Permission denied", str(tmp_path / "shared"))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(ResultsError, match=r"cache can't be written at .*: Permission denied.*mend its permissions"):
+    with pytest.raises(
+        ResultsError, match=r"cache can't be written at .*: Permission denied.*mend its permissions"
+    ):
         Cache(tmp_path / "shared" / "mine").put("model", KEY, write("weights"))
 
 

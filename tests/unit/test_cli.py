@@ -31,7 +31,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def save_relu(path: Path) -> None:
     onnx.save(
-        parser.parse_model('<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) {y = Relu(x)}'), path
+        parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) {y = Relu(x)}'
+        ),
+        path,
     )
 
 
@@ -61,7 +64,9 @@ def test_help_lists_every_command_and_every_exit_code(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("command", [*cli.COMMANDS, "zoo fetch", "zoo list"])
-def test_every_command_has_help_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_of_its_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command.split(), "--help"])
     assert end.value.code == 0
@@ -131,21 +136,29 @@ def test_the_installed_program_starts_without_onnx_and_without_onnxruntime() -> 
     assert run.returncode == 0
 
 
-def test_a_malformed_pyproject_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_malformed_pyproject_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.onnx-harness]\nsed = 1\n")
     assert main(["doctor"]) == 2
     assert "Did you mean 'seed'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("word", "count"), [("4G", 4 * 10**9), ("4GiB", 4 * 2**30), ("1.5k", 1500), ("700", 700), ("500 MB", 5 * 10**8)]
+    ("word", "count"),
+    [("4G", 4 * 10**9), ("4GiB", 4 * 2**30), ("1.5k", 1500), ("700", 700), ("500 MB", 5 * 10**8)],
 )
 def test_a_size_may_have_a_unit(word: str, count: int) -> None:
     assert byte_count(word) == count
 
 
 def test_sizes_and_texts_are_written_for_people() -> None:
-    assert [size(count) for count in (0, 999, 4_700_000, 2_100_000_000)] == ["0 B", "999 B", "4.7 MB", "2.1 GB"]
+    assert [size(count) for count in (0, 999, 4_700_000, 2_100_000_000)] == [
+        "0 B",
+        "999 B",
+        "4.7 MB",
+        "2.1 GB",
+    ]
     assert text("a\x1b[2J[/red]\nb").plain == "a\\x1b[2J[/red]\nb"
 
 
@@ -164,7 +177,9 @@ def test_doctor_tells_what_works_what_does_not_and_the_mend(
     assert "1 of 5 providers can be used here: cpu" in out
 
 
-def test_doctor_exits_with_1_when_the_cpu_provider_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_exits_with_1_when_the_cpu_provider_does_not_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     probed(monkeypatch, "cuda")
     assert main(["doctor"]) == 1
 
@@ -172,7 +187,11 @@ def test_doctor_exits_with_1_when_the_cpu_provider_does_not_work(monkeypatch: py
 def test_doctor_exits_with_1_when_two_distributions_share_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probed(monkeypatch, *NAMES, conflict=Problem("onnxruntime and onnxruntime-gpu are installed", "uninstall one"))
+    probed(
+        monkeypatch,
+        *NAMES,
+        conflict=Problem("onnxruntime and onnxruntime-gpu are installed", "uninstall one"),
+    )
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "conflict: onnxruntime and onnxruntime-gpu are installed." in out
@@ -235,7 +254,10 @@ def test_view_serves_the_original_and_the_candidate_of_a_cell(
     for name in ("model.onnx", "transformed/model.onnx"):
         (folder / name).write_bytes(b"")
     assert main(words) == 0
-    assert served == [(str(folder / "model.onnx"), 8123), (str(folder / "transformed/model.onnx"), 8124)]
+    assert served == [
+        (str(folder / "model.onnx"), 8123),
+        (str(folder / "transformed/model.onnx"), 8124),
+    ]
     assert "original of net-fp16-cpu at http://localhost:8123" in capsys.readouterr().out
 
 
@@ -275,14 +297,18 @@ def models(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "builders.py").write_text(BUILDER)
-    (folder / "built.model.toml").write_text('[model]\nlicense = "MIT"\n[source]\nbuilder = "builders.py:relu"\n')
+    (folder / "built.model.toml").write_text(
+        '[model]\nlicense = "MIT"\n[source]\nbuilder = "builders.py:relu"\n'
+    )
     (folder / "there.model.toml").write_text("")
     (folder / "missing.model.toml").write_text("")
     save_relu(folder / "there.onnx")
     return folder
 
 
-def test_zoo_list_shows_licence_source_and_state(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zoo_list_shows_licence_source_and_state(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["zoo", "list", str(models)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[2:]] == [
@@ -301,15 +327,23 @@ def test_zoo_list_prints_json_when_asked(models: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("models")
-def test_zoo_fetch_goes_on_after_a_failure_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_zoo_fetch_goes_on_after_a_failure_and_exits_with_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["zoo", "fetch"]) == 1
     captured = capsys.readouterr()
-    assert captured.out.splitlines() == ["1/3 built: ready", "2/3 missing: failed", "3/3 there: ready"]
+    assert captured.out.splitlines() == [
+        "1/3 built: ready",
+        "2/3 missing: failed",
+        "3/3 there: ready",
+    ]
     assert "1 of 3 models can't be had" in captured.err
     assert "missing.onnx, which isn't there" in captured.err
 
 
-def test_zoo_fetch_says_nothing_when_told_so(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zoo_fetch_says_nothing_when_told_so(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["zoo", "fetch", "-q", str(models / "there.model.toml")]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -323,7 +357,9 @@ def test_zoo_fetch_says_nothing_when_told_so(models: Path, capsys: pytest.Captur
         ("empty", "there is no model card (NAME.model.toml) in empty"),
     ],
 )
-def test_zoo_refuses_what_is_no_card(models: Path, path: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zoo_refuses_what_is_no_card(
+    models: Path, path: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (models.parent / "empty").mkdir()
     assert main(["zoo", "fetch", path]) == 2
     assert told in capsys.readouterr().err

@@ -66,7 +66,9 @@ def off_by(amount: float) -> onnx.ModelProto:
 # inspect
 
 
-def test_inspect_tells_everything_and_treats_names_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_tells_everything_and_treats_names_as_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = linear()
     model.graph.node[0].input[0] = model.graph.input[0].name = EVIL
     assert main(["inspect", saved("m.onnx", model)]) == 0
@@ -94,7 +96,9 @@ def test_inspect_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str])
     assert found["problems"] == []
 
 
-def test_inspect_tells_what_it_can_when_external_data_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_tells_what_it_can_when_external_data_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     saved("m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     Path("weights.bin").unlink()
     assert main(["inspect", "m.onnx"]) == 1
@@ -104,7 +108,10 @@ def test_inspect_tells_what_it_can_when_external_data_is_missing(capsys: pytest.
 
 
 def test_inspect_tells_which_input_cannot_be_generated(capsys: pytest.CaptureFixture[str]) -> None:
-    text = '<ir_version: 8, opset_import: ["": 17]> g (complex64[2] x) => (complex64[2] y) {y = Identity(x)}'
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> g (complex64[2] x) => (complex64[2] y) {y = '
+        "Identity(x)}"
+    )
     assert main(["inspect", saved("m.onnx", parser.parse_model(text)), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert "input 'x' is of type complex64" in found["problems"][0]
@@ -120,7 +127,9 @@ def test_inspect_tells_which_input_cannot_be_generated(capsys: pytest.CaptureFix
         (".", "is a folder; name one of its models: "),
     ],
 )
-def test_bad_input_is_a_clear_error(path: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_a_clear_error(
+    path: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("text.onnx").write_text("not a model")
     Path("cut.onnx").write_bytes(Path(saved("model.onnx")).read_bytes()[:-40])
     assert main(["inspect", path]) == 1
@@ -132,7 +141,9 @@ def test_bad_input_is_a_clear_error(path: str, told: str, capsys: pytest.Capture
 # transform
 
 
-def test_transform_writes_the_model_and_tells_what_changed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_transform_writes_the_model_and_tells_what_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     saved("m.onnx")
     assert main(["transform", "m.onnx", "--variant", "optimize+ort.basic", "-o", "out.onnx"]) == 0
     out = capsys.readouterr().out
@@ -144,7 +155,9 @@ def test_transform_writes_the_model_and_tells_what_changed(capsys: pytest.Captur
 
 def test_transform_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     Path("pyproject.toml").write_text('[tool.onnx-harness.variants]\nmine = "optimize"\n')
-    assert main(["transform", saved("m.onnx"), "--variant", "mine", "-o", "out.onnx", "--json"]) == 0
+    assert (
+        main(["transform", saved("m.onnx"), "--variant", "mine", "-o", "out.onnx", "--json"]) == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert (found["nodes_before"], found["nodes_after"]) == (6, 3)
     assert found["variant"] == "optimize"
@@ -153,16 +166,21 @@ def test_transform_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str
 
 def test_a_large_model_is_written_with_its_weights_beside_it() -> None:
     wide = parser.parse_model(
-        '<ir_version: 8, opset_import: ["": 17]> g (float[2, 4] x) => (float[2, 300] y) {y = MatMul(x, w)}'
+        '<ir_version: 8, opset_import: ["": 17]> g (float[2, 4] x) => (float[2, 300] y) {y = '
+        "MatMul(x, w)}"
     )
     weights = np.arange(1200, dtype=np.float32).reshape(4, 300)
     wide.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     steps = parse_variant("optimize").steps
-    written = transform.apply(Path(saved("m.onnx", wide)), steps, Path("out.onnx"), inline_bytes=1000)
+    written = transform.apply(
+        Path(saved("m.onnx", wide)), steps, Path("out.onnx"), inline_bytes=1000
+    )
     assert written.external_data == "out.onnx.data"
     assert Path("out.onnx").stat().st_size < weights.nbytes <= Path("out.onnx.data").stat().st_size
     assert written.bytes_after > weights.nbytes
-    np.testing.assert_array_equal(numpy_helper.to_array(onnx.load("out.onnx").graph.initializer[0]), weights)
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(onnx.load("out.onnx").graph.initializer[0]), weights
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,11 +189,16 @@ def test_a_large_model_is_written_with_its_weights_beside_it() -> None:
         ("simplfy", "there is no variant or group 'simplfy'. Did you mean 'simplify'?"),
         ("optimize+fp61", "there is no transform 'fp61'. Did you mean 'fp16'?"),
         ("passes", "'passes' is a group of variants; name one, such as pass."),
-        ("ort.basic", "changes no file: ort.basic is an option of the session. Nothing was written."),
+        (
+            "ort.basic",
+            "changes no file: ort.basic is an option of the session. Nothing was written.",
+        ),
         ("original", "changes no file: it is the empty chain. Nothing was written."),
     ],
 )
-def test_a_variant_that_makes_no_file_is_refused(variant: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variant_that_makes_no_file_is_refused(
+    variant: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["transform", saved("m.onnx"), "--variant", variant, "-o", "out.onnx"]) == 2
     assert told in capsys.readouterr().err
     assert not Path("out.onnx").exists()
@@ -193,7 +216,9 @@ def sizes_of(path: str) -> list[list[int]]:
         ["--variant", "simplify+ort.basic", "--overwrite-input-shape", "x:3,4"],
     ],
 )
-def test_a_shape_of_an_input_can_be_fixed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shape_of_an_input_can_be_fixed(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["transform", saved("m.onnx"), *words, "-o", "out.onnx"]) == 0
     assert sizes_of("out.onnx")[0] == [3, 4]
     assert "problem" not in capsys.readouterr().out
@@ -202,8 +227,14 @@ def test_a_shape_of_an_input_can_be_fixed(words: list[str], capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["optimize", "--overwrite-input-shape", "x:3,4"], "no step of 'optimize' takes shapes of inputs"),
-        (["simplify", "--overwrite-input-shape", "x"], "'x' is no shape of an input; one is written NAME:1,3,224,224"),
+        (
+            ["optimize", "--overwrite-input-shape", "x:3,4"],
+            "no step of 'optimize' takes shapes of inputs",
+        ),
+        (
+            ["simplify", "--overwrite-input-shape", "x"],
+            "'x' is no shape of an input; one is written NAME:1,3,224,224",
+        ),
         (["simplify", "--overwrite-input-shape", "y:3,4"], "'y', which is no input of the model"),
     ],
 )
@@ -215,7 +246,9 @@ def test_a_shape_that_cannot_be_fixed_is_refused(
     assert not Path("out.onnx").exists()
 
 
-def test_transform_tells_what_each_rule_did_unless_it_shall_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_transform_tells_what_each_rule_did_unless_it_shall_be_quiet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     command = ["transform", saved("m.onnx"), "--variant", "simplify", "-o", "out.onnx", "--force"]
     assert main(command) == 0
     assert "simplify: remove nops 1" in capsys.readouterr().out
@@ -227,10 +260,20 @@ def test_transform_tells_what_each_rule_did_unless_it_shall_be_quiet(capsys: pyt
 
 def quantized_scale(seed: str) -> float:
     """The scale of ``x`` that int8.static finds for the saved model, with inputs of this seed."""
-    command = ["transform", "m.onnx", "--variant", "simplify+int8.static", "-o", "out.onnx", "--force"]
+    command = [
+        "transform",
+        "m.onnx",
+        "--variant",
+        "simplify+int8.static",
+        "-o",
+        "out.onnx",
+        "--force",
+    ]
     assert main([*command, "--input-sets", "2", "--seed", seed]) == 0
     return next(
-        float(numpy_helper.to_array(each)) for each in onnx.load("out.onnx").graph.initializer if each.name == "x_scale"
+        float(numpy_helper.to_array(each))
+        for each in onnx.load("out.onnx").graph.initializer
+        if each.name == "x_scale"
     )
 
 
@@ -243,15 +286,39 @@ def test_a_step_that_is_calibrated_gets_the_inputs_that_pytest_would_use() -> No
 
 def test_a_model_without_inputs_for_calibration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     model = linear()
-    Path("m.model.toml").write_text('[source]\npath = "m.onnx"\n\n[inputs]\nids = { values = [99] }\n')
-    assert main(["transform", saved("m.onnx", model), "--variant", "int8.static", "-o", "out.onnx"]) == 1
+    Path("m.model.toml").write_text(
+        '[source]\npath = "m.onnx"\n\n[inputs]\nids = { values = [99] }\n'
+    )
+    assert (
+        main(["transform", saved("m.onnx", model), "--variant", "int8.static", "-o", "out.onnx"])
+        == 1
+    )
     assert "nothing was written, for there are no inputs to calibrate on" in capsys.readouterr().err
     assert not Path("out.onnx").exists()
 
 
-def test_options_for_inputs_are_refused_where_no_step_is_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["transform", saved("m.onnx"), "--variant", "int8.dynamic", "-o", "out.onnx", "--seed", "1"]) == 2
-    assert "no step of 'int8.dynamic' is calibrated: --input-sets and --seed have no effect" in capsys.readouterr().err
+def test_options_for_inputs_are_refused_where_no_step_is_calibrated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        main(
+            [
+                "transform",
+                saved("m.onnx"),
+                "--variant",
+                "int8.dynamic",
+                "-o",
+                "out.onnx",
+                "--seed",
+                "1",
+            ]
+        )
+        == 2
+    )
+    assert (
+        "no step of 'int8.dynamic' is calibrated: --input-sets and --seed have no effect"
+        in capsys.readouterr().err
+    )
 
 
 def test_where_one_model_is_made_fp16_is_the_step_and_not_the_group() -> None:
@@ -266,7 +333,9 @@ def test_where_one_model_is_made_fp16_is_the_step_and_not_the_group() -> None:
         ("no/out.onnx", "there is no folder no to write out.onnx to"),
     ],
 )
-def test_transform_overwrites_nothing_unasked(output: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_transform_overwrites_nothing_unasked(
+    output: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("there.onnx").write_text("mine")
     assert main(["transform", saved("m.onnx"), "--variant", "optimize", "-o", output]) == 2
     assert told in capsys.readouterr().err
@@ -278,8 +347,15 @@ def test_a_step_that_does_not_apply_leaves_an_older_file_alone() -> None:
     half = linear(WEIGHTS.astype(np.float16))
     half.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     half.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-    with pytest.raises(Exception, match=r"step 'int8.dynamic' doesn't apply to m\.onnx: .* Nothing was written\."):
-        transform.apply(Path(saved("m.onnx", half)), parse_variant("int8.dynamic").steps, Path("out.onnx"), 10**9)
+    with pytest.raises(
+        Exception, match=r"step 'int8.dynamic' doesn't apply to m\.onnx: .* Nothing was written\."
+    ):
+        transform.apply(
+            Path(saved("m.onnx", half)),
+            parse_variant("int8.dynamic").steps,
+            Path("out.onnx"),
+            10**9,
+        )
     assert Path("out.onnx").read_text() == "mine"
 
 
@@ -288,12 +364,19 @@ def test_a_disk_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(onnx, "save_model", full)
-    with pytest.raises(TransformError, match=r"out\.onnx can't be written: No space left on device\. Mend: free some"):
-        transform.apply(Path(saved("m.onnx")), parse_variant("optimize").steps, Path("out.onnx"), 10**9)
+    with pytest.raises(
+        TransformError,
+        match=r"out\.onnx can't be written: No space left on device\. Mend: free some",
+    ):
+        transform.apply(
+            Path(saved("m.onnx")), parse_variant("optimize").steps, Path("out.onnx"), 10**9
+        )
     assert not list(Path().glob(".out.onnx*"))
 
 
-def test_a_crash_of_a_library_names_the_step_and_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_of_a_library_names_the_step_and_the_signal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     # onnxoptimizer 0.4.2 reads an empty Shape backwards.
     model = parser.parse_model(
         """<ir_version: 8, opset_import: ["": 17]> g (float[2, 3] x, int64[n] s) => (int64[m] y) {
@@ -301,13 +384,28 @@ def test_a_crash_of_a_library_names_the_step_and_the_signal(capsys: pytest.Captu
             y = Concat <axis = 0> (c, s)
         }"""
     )
-    assert main(["transform", saved("m.onnx", model), "--variant", "onnxoptimizer", "-o", "out.onnx"]) == 1
-    assert "ended at step onnxoptimizer: the worker process was killed by SIG" in capsys.readouterr().err
+    assert (
+        main(["transform", saved("m.onnx", model), "--variant", "onnxoptimizer", "-o", "out.onnx"])
+        == 1
+    )
+    assert (
+        "ended at step onnxoptimizer: the worker process was killed by SIG"
+        in capsys.readouterr().err
+    )
     assert not Path("out.onnx").exists()
 
 
 def test_a_time_limit_ends_the_work(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["transform", saved("m.onnx"), "--variant", "optimize", "-o", "out.onnx", "--cell-timeout", "0.001"]
+    words = [
+        "transform",
+        saved("m.onnx"),
+        "--variant",
+        "optimize",
+        "-o",
+        "out.onnx",
+        "--cell-timeout",
+        "0.001",
+    ]
     assert main(words) == 1
     assert "did not end within 0.001 s (--cell-timeout)" in capsys.readouterr().err
 
@@ -353,14 +451,22 @@ def test_compare_passes_a_model_that_computes_the_same(capsys: pytest.CaptureFix
     saved("a.onnx")
     assert main(["compare", "a.onnx", saved("b.onnx", off_by(1e-7))]) == 0
     out = capsys.readouterr().out
-    assert "B computes what A does, within the tolerance, on 4 input sets and 12 unusual ones" in out
+    assert (
+        "B computes what A does, within the tolerance, on 4 input sets and 12 unusual ones" in out
+    )
 
 
 def test_compare_tells_every_failing_output_and_the_tolerance_that_would_pass() -> None:
     saved("a.onnx")
     saved("b.onnx", off_by(0.1))
-    words = [sys.executable, "-c", "import sys; from onnx_harness.cli import main; sys.exit(main())"]
-    run = subprocess.run([*words, "compare", "a.onnx", "b.onnx"], capture_output=True, text=True, timeout=120)
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; from onnx_harness.cli import main; sys.exit(main())",
+    ]
+    run = subprocess.run(
+        [*words, "compare", "a.onnx", "b.onnx"], capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 1, run.stderr
     assert "B departs from A: 1 output" in run.stdout
     assert "would pass with rtol" in run.stdout
@@ -369,7 +475,10 @@ def test_compare_tells_every_failing_output_and_the_tolerance_that_would_pass() 
 
 
 def test_compare_and_pytest_have_one_judge(capsys: pytest.CaptureFixture[str]) -> None:
-    """A change within the tolerance that the model's noise doesn't explain is called; a copy is none."""
+    """A change within the tolerance that the model's noise doesn't explain is called.
+
+    A copy is none.
+    """
     scaled = WEIGHTS.copy()
     scaled[:, 0] *= np.float32(1.00004)
     assert main(["compare", saved("a.onnx"), saved("copy.onnx")]) == 0
@@ -379,7 +488,16 @@ def test_compare_and_pytest_have_one_judge(capsys: pytest.CaptureFixture[str]) -
 
 def test_compare_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     saved("a.onnx")
-    words = ["compare", "a.onnx", saved("b.onnx", off_by(0.1)), "--json", "--input-sets", "2", "--seed", "7"]
+    words = [
+        "compare",
+        "a.onnx",
+        saved("b.onnx", off_by(0.1)),
+        "--json",
+        "--input-sets",
+        "2",
+        "--seed",
+        "7",
+    ]
     assert main(words) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] is False
@@ -400,7 +518,9 @@ def test_compare_takes_given_inputs() -> None:
     assert "zeros.npz" in outcome.input_sets[0]
 
 
-def test_given_inputs_make_options_of_generated_ones_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_given_inputs_make_options_of_generated_ones_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["compare", "a.onnx", "b.onnx", "--inputs", "i.npz", "--seed", "1"]) == 2
     assert "--input-sets and --seed have no effect beside it" in capsys.readouterr().err
 
@@ -480,9 +600,15 @@ def test_transform_writes_what_no_conversion_changes_and_says_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save(
-        model("(float[n] x) => (float[n] y) { axis = Constant<value_int = 0>() y = CumSum(x, axis) }"),
+        model(
+            "(float[n] x) => (float[n] y) { axis = Constant<value_int = 0>() y = CumSum(x, axis) }"
+        ),
         tmp_path / "sum.onnx",
     )
     assert main(["transform", "sum.onnx", "--variant", "fp16.io32", "-o", "out.onnx"]) == 0
-    assert "nothing was converted: what the model computes stays float32 (CumSum)" in "".join(capsys.readouterr())
-    assert onnx.load("out.onnx").graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert "nothing was converted: what the model computes stays float32 (CumSum)" in "".join(
+        capsys.readouterr()
+    )
+    assert (
+        onnx.load("out.onnx").graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    )

@@ -16,7 +16,12 @@ from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import ResultsWriter, read_results
 from tests.unit.results_examples import RUN, cell, latency, output
 
-LATER = replace(RUN, id="20260103t030405z-0a1b2c3d", started="2026-01-03T03:04:05+00:00", versions={"onnx": "1.24.0"})
+LATER = replace(
+    RUN,
+    id="20260103t030405z-0a1b2c3d",
+    started="2026-01-03T03:04:05+00:00",
+    versions={"onnx": "1.24.0"},
+)
 FAILED = cell("fp16", status=Status.FAIL, stage=Stage.COMPARE, reason="it is off")
 
 
@@ -33,7 +38,9 @@ def left(folder: str, *cells: CellResult, run: RunInfo = RUN) -> str:
     return folder
 
 
-def test_without_a_run_the_latest_report_is_written_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_run_the_latest_report_is_written_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     left("reports", cell(), FAILED)
     assert main(["report"]) == 0
     assert "1 model, 2 cells on cpu: 1 pass, 1 fail" in capsys.readouterr().out
@@ -84,7 +91,10 @@ def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) 
         assert expected in page
     summary = Path("reports/compared/summary.md").read_text("utf-8")
     assert summary.startswith("# 1 cell no longer passes\n")
-    assert "| net-fp16-cpu | pass · 1.1e-06 of 1.0e-04 | FAIL · 1.1e-06 of 1.0e-04 | it is off |" in summary
+    assert (
+        "| net-fp16-cpu | pass · 1.1e-06 of 1.0e-04 | FAIL · 1.1e-06 of 1.0e-04 | it is off |"
+        in summary
+    )
 
 
 def test_runs_without_a_common_cell_are_no_comparison(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,8 +122,14 @@ def test_a_run_is_judged_again_without_a_model(capsys: pytest.CaptureFixture[str
     assert "judged again by rtol 1e-05, atol 1e-07: 1 cell with another verdict" in told
     assert "net-fp16-cpu: fail now" in told
     assert "net-v-cpu: whether y is within the bounds doesn't follow from its figures" in told
-    assert [each.status for each in read_results(Path("reports/rejudged")).cells] == [Status.FAIL, Status.PASS]
-    assert [each.status for each in read_results(Path("reports")).cells] == [Status.PASS, Status.PASS]
+    assert [each.status for each in read_results(Path("reports/rejudged")).cells] == [
+        Status.FAIL,
+        Status.PASS,
+    ]
+    assert [each.status for each in read_results(Path("reports")).cells] == [
+        Status.PASS,
+        Status.PASS,
+    ]
 
 
 def test_csv_goes_to_a_file_or_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +137,17 @@ def test_csv_goes_to_a_file_or_to_standard_output(capsys: pytest.CaptureFixture[
     assert main(["report", "--csv", "-"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["status"] for row in rows] == ["pass", "fail"]
-    assert (rows[0]["speedup"], rows[0]["speedup_low"], rows[1]["median_ms"]) == ("1.02", "1.01", "")
+    assert (rows[0]["speedup"], rows[0]["speedup_low"], rows[1]["median_ms"]) == (
+        "1.02",
+        "1.01",
+        "",
+    )
     assert main(["report", "--csv", "cells.csv"]) == 0
-    assert Path("cells.csv").read_text("utf-8").startswith("id,model,variant,provider,status,stage,reason,")
+    assert (
+        Path("cells.csv")
+        .read_text("utf-8")
+        .startswith("id,model,variant,provider,status,stage,reason,")
+    )
 
 
 def test_a_name_is_no_formula_of_a_spreadsheet_and_no_second_row() -> None:
@@ -135,7 +159,9 @@ def test_a_name_is_no_formula_of_a_spreadsheet_and_no_second_row() -> None:
 
 def test_commands_name_the_card_that_the_run_named() -> None:
     Path("models").mkdir()
-    Path("models/net.model.toml").write_text('[model]\nlicense = "MIT"\n[source]\npath = "net.onnx"\n', "utf-8")
+    Path("models/net.model.toml").write_text(
+        '[model]\nlicense = "MIT"\n[source]\npath = "net.onnx"\n', "utf-8"
+    )
     run = replace(RUN, command="pytest models --provider cpu")
     left("reports", cell(), cell("simplify", latency=latency(10.0, 2.0, (1.9, 2.1))), run=run)
     assert main(["report"]) == 0

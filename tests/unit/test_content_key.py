@@ -87,12 +87,17 @@ def test_settings_that_decide_change_it(model: Path, settings: Settings) -> None
 
 
 def test_settings_that_decide_nothing_dont(model: Path, tmp_path: Path) -> None:
-    chosen = replace(Settings(), variant=("simplify",), report_dir=tmp_path, resume=True, latency_budget=9.0)
+    chosen = replace(
+        Settings(), variant=("simplify",), report_dir=tmp_path, resume=True, latency_budget=9.0
+    )
     assert key(model, settings=chosen) == key(model)
 
 
 def test_the_steps_their_options_and_the_id_change_it(model: Path) -> None:
-    assert len({key(model, variant) for variant in ("original", "simplify", "fp16.io32", "optimize")}) == 4
+    assert (
+        len({key(model, variant) for variant in ("original", "simplify", "fp16.io32", "optimize")})
+        == 4
+    )
     assert key(model, "fp16.io32(max_finite_val=9.0)") != key(model, "fp16.io32")
 
 

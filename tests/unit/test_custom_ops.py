@@ -1,4 +1,6 @@
-"""Libraries of custom operators: which sessions get them, and what is said of one that can't be loaded."""
+"""Libraries of custom operators: which sessions get them, and what is said of one that can't be
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def _open() -> Any:
     return open_session(model, providers.get("cpu"), purpose=Purpose.ACCURACY)
 
 
-def test_a_session_gets_the_libraries_around_it_and_no_others(registered: list[str], library: Path) -> None:
+def test_a_session_gets_the_libraries_around_it_and_no_others(
+    registered: list[str], library: Path
+) -> None:
     with custom_operators([library]):
         _open()
     _open()
@@ -95,12 +99,18 @@ def test_sessions_of_another_package_get_them(registered: list[str], library: Pa
 
 
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
-    with custom_operators([tmp_path / "lib.so"]), pytest.raises(ModelError, match=r"no custom-operator library .*lib"):
+    with (
+        custom_operators([tmp_path / "lib.so"]),
+        pytest.raises(ModelError, match=r"no custom-operator library .*lib"),
+    ):
         _open()
 
 
 def test_a_library_that_cannot_be_loaded_is_named(library: Path) -> None:
-    with custom_operators([library]), pytest.raises(ModelError, match=r"can't load the custom-operator library .*lib"):
+    with (
+        custom_operators([library]),
+        pytest.raises(ModelError, match=r"can't load the custom-operator library .*lib"),
+    ):
         load_libraries()
 
 
@@ -134,7 +144,9 @@ def test_a_card_names_libraries_beside_it_and_the_settings_add_theirs(tmp_path: 
 
 
 def test_the_project_names_libraries_beside_its_file(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.onnx-harness]\ncustom_ops = "lib.so"\n', encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.onnx-harness]\ncustom_ops = "lib.so"\n', encoding="utf-8"
+    )
     assert read_project(tmp_path) == {"custom_ops": (tmp_path / "lib.so",)}
 
 
@@ -153,6 +165,8 @@ def test_a_real_library_runs(tmp_path: Path) -> None:
     extensions = pytest.importorskip("onnxruntime_extensions")
     library = Path(shutil.copy(extensions.get_library_path(), tmp_path / "lib.so"))
     with custom_operators([library]):
-        session = open_session(_custom().SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY)
+        session = open_session(
+            _custom().SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY
+        )
     (result,) = session.run(None, {"x": np.ones((4, 8), np.float32)})
     assert result.shape == (4, 8)

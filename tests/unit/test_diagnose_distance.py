@@ -27,7 +27,9 @@ def test_an_output_is_as_far_as_its_norm_or_its_worst_element_says() -> None:
     assert (name, round(times, 3)) == ("y", 5.0)
     several = noise(a=Gap(1, 1, 5, 4, size=2), b=Gap(1, 1, 5, 4, size=2))
     shift = np.array([0.0, 2.0], np.float32)
-    name, times = furthest({"a": ONE, "b": ONE}, {"a": ONE + shift, "b": ONE + 2 * shift}, several, 0)
+    name, times = furthest(
+        {"a": ONE, "b": ONE}, {"a": ONE + shift, "b": ONE + 2 * shift}, several, 0
+    )
     assert (name, round(times, 3)) == ("b", 4.0)
 
 

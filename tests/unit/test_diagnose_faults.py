@@ -1,4 +1,6 @@
-"""Faults: each changes exactly what it says, where weights are stored however they are, and the model stays valid."""
+"""Faults: each changes exactly what it says, where weights are stored however they are, and the
+model stays valid.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Arrays = dict[str, Any]
 
 def built(graph: str, weights: Arrays, *, opset: int = 17, domains: str = "") -> onnx.ModelProto:
     made = model(graph, opset=opset, domains=domains)
-    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()
+    )
     return made
 
 
@@ -38,7 +42,9 @@ def convolution() -> onnx.ModelProto:
         p = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(r)
         y = Mul(p, two) }"""
     vectors = {name: noise(3) for name in ("b", "scale", "bias", "mean")}
-    return built(graph, {"w": noise(3, 3, 3, 3), "var": np.ones(3, "f4"), "two": np.float32(2), **vectors})
+    return built(
+        graph, {"w": noise(3, 3, 3, 3), "var": np.ones(3, "f4"), "two": np.float32(2), **vectors}
+    )
 
 
 def attention() -> onnx.ModelProto:
@@ -46,7 +52,12 @@ def attention() -> onnx.ModelProto:
         q = MatMul(x, w)  s = Softmax<axis=-1>(q)  t = Transpose<perm=[0,2,1]>(s)
         d = Sub(t, x)  g = Gather<axis=1>(d, one)  z = Slice(d, from, to, axis)  e = Add(d, eps)  u = Sqrt(e)
         y = Concat<axis=2>(d, t) }"""
-    numbers = {"one": np.array([1]), "from": np.array([1]), "to": np.array([3]), "axis": np.array([1])}
+    numbers = {
+        "one": np.array([1]),
+        "from": np.array([1]),
+        "to": np.array([3]),
+        "axis": np.array([1]),
+    }
     return built(graph, {"w": noise(4, 4), "eps": np.float32(1e-6), **numbers})
 
 
@@ -75,7 +86,9 @@ def forest() -> onnx.ModelProto:
         "n_targets": 1,
     }  # fmt: skip
     made = model("(float[n,1] x) => (float[n,1] y) { y = Relu(x) }", domains=', "ai.onnx.ml": 3')
-    made.graph.node[0].CopyFrom(helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **tree))
+    made.graph.node[0].CopyFrom(
+        helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **tree)
+    )
     return made
 
 
@@ -107,7 +120,11 @@ def one_element(factor: float) -> Callable[[Any, Any], bool]:
 
 def coarse(before: Any, after: Any) -> bool:
     kept = after.view(np.uint32) & 0xFFFF
-    return not kept.any() and bool((np.abs(after / before - 1) <= 2**-8).all()) and not np.array_equal(before, after)
+    return (
+        not kept.any()
+        and bool((np.abs(after / before - 1) <= 2**-8).all())
+        and not np.array_equal(before, after)
+    )
 
 
 def two_swapped(before: Any, after: Any) -> bool:
@@ -150,7 +167,9 @@ def test_a_fault_in_numbers_changes_what_it_says_and_nothing_else(
     for fault in faults:
         changed = planted(held, fault)
         assert check(*read(held, changed, fault)), fault
-        assert [node.op_type for node in changed.graph.node] == [node.op_type for node in held.model.graph.node]
+        assert [node.op_type for node in changed.graph.node] == [
+            node.op_type for node in held.model.graph.node
+        ]
 
 
 def test_the_sign_of_a_quantized_weight_is_flipped_about_its_zero_point(tmp_path: Path) -> None:
@@ -187,7 +206,9 @@ GRAPHS: list[tuple[Callable[[], onnx.ModelProto], str, Callable[[onnx.NodeProto,
 
 
 @pytest.mark.parametrize(("build", "kind", "check"), GRAPHS)
-def test_a_fault_in_the_graph_changes_one_node_as_it_says(build: Any, kind: str, check: Any, tmp_path: Path) -> None:
+def test_a_fault_in_the_graph_changes_one_node_as_it_says(
+    build: Any, kind: str, check: Any, tmp_path: Path
+) -> None:
     held = atlas(build(), tmp_path)
     faults = faults_of(held, kind)
     assert faults
@@ -216,7 +237,9 @@ def test_indexes_are_one_off(tmp_path: Path) -> None:
     for fault in faults_of(held, "off by one"):
         changed = planted(held, fault)
         node = changed.graph.node[fault.site.node]
-        values = {each.name: numpy_helper.to_array(each).tolist() for each in changed.graph.initializer}
+        values = {
+            each.name: numpy_helper.to_array(each).tolist() for each in changed.graph.initializer
+        }
         found[node.op_type] = [values[name] for name in node.input[1 : 1 + fault.slot]]
     assert found == {"Gather": [[0]], "Slice": [[0], [2]]}
 
@@ -234,12 +257,18 @@ MODELS = (linear, convolution, attention, recurrent, quantized, resized, forest)
 
 
 def test_every_kind_has_a_place_in_these_tests() -> None:
-    tested = {kind for _, kind, _ in (*NUMBERS, *GRAPHS)} | {"clamp at 1e2", "off by one", "wrong axis"}
+    tested = {kind for _, kind, _ in (*NUMBERS, *GRAPHS)} | {
+        "clamp at 1e2",
+        "off by one",
+        "wrong axis",
+    }
     assert tested == set(KINDS)
 
 
 @pytest.mark.parametrize("build", MODELS)
-def test_a_mutant_is_valid_runs_and_gives_the_shapes_of_the_model(build: Any, tmp_path: Path) -> None:
+def test_a_mutant_is_valid_runs_and_gives_the_shapes_of_the_model(
+    build: Any, tmp_path: Path
+) -> None:
     held = atlas(build(), tmp_path)
     [given] = build().graph.input
     shape = [dim.dim_value or 5 for dim in given.type.tensor_type.shape.dim]
@@ -265,7 +294,9 @@ def by_floats(made: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def by_nodes(made: onnx.ModelProto) -> onnx.ModelProto:
-    constants = [helper.make_node("Constant", [], [each.name], value=each) for each in made.graph.initializer]
+    constants = [
+        helper.make_node("Constant", [], [each.name], value=each) for each in made.graph.initializer
+    ]
     for place, node in enumerate(constants):
         made.graph.node.insert(place, node)
     del made.graph.initializer[:]
@@ -274,7 +305,9 @@ def by_nodes(made: onnx.ModelProto) -> onnx.ModelProto:
 
 def in_half(made: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in made.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("f2"), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype("f2"), tensor.name)
+        )
     for info in (*made.graph.input, *made.graph.output):
         info.type.tensor_type.elem_type = TensorProto.FLOAT16
     return made
@@ -306,9 +339,14 @@ def loop_with_weight() -> onnx.ModelProto:
     return built(graph, {"w": np.array([0.5, 0.25], "f4")})
 
 
-def test_a_weight_read_inside_a_loop_is_changed_for_every_reader_and_a_bias_for_one(tmp_path: Path) -> None:
+def test_a_weight_read_inside_a_loop_is_changed_for_every_reader_and_a_bias_for_one(
+    tmp_path: Path,
+) -> None:
     held = atlas(loop_with_weight(), tmp_path)
-    for kind, inputs in (("flipped sign", ["w.planted", "w.planted"]), ("dropped bias", ["w", "w.planted"])):
+    for kind, inputs in (
+        ("flipped sign", ["w.planted", "w.planted"]),
+        ("dropped bias", ["w", "w.planted"]),
+    ):
         fault = faults_of(held, kind)[0]
         changed = planted(held, fault)
         body = changed.graph.node[0].attribute[0].g
@@ -320,14 +358,17 @@ def test_an_old_model_lists_the_new_weight_among_its_inputs(tmp_path: Path) -> N
     made = linear()
     made.ir_version = 3
     made.graph.input.extend(
-        helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in made.graph.initializer
+        helper.make_tensor_value_info(each.name, each.data_type, each.dims)
+        for each in made.graph.initializer
     )
     held = atlas(made, tmp_path)
     changed = planted(held, faults_of(held, "flipped sign")[0])
     onnx.checker.check_model(changed, full_check=True)
 
 
-def test_the_same_seed_chooses_the_same_faults_and_fewer_are_the_beginning_of_more(tmp_path: Path) -> None:
+def test_the_same_seed_chooses_the_same_faults_and_fewer_are_the_beginning_of_more(
+    tmp_path: Path,
+) -> None:
     held = atlas(convolution(), tmp_path)
     assert choose(held, 30, 1) == choose(atlas(convolution(), tmp_path), 40, 1)[:30]
     assert choose(held, 30, 1) != choose(held, 30, 2)
@@ -335,4 +376,6 @@ def test_the_same_seed_chooses_the_same_faults_and_fewer_are_the_beginning_of_mo
 
 
 def test_a_model_without_a_place_has_no_faults(tmp_path: Path) -> None:
-    assert choose(atlas(model("(float[n] x) => (float[n] y) { y = Abs(x) }"), tmp_path), 10, 0) == []
+    assert (
+        choose(atlas(model("(float[n] x) => (float[n] y) { y = Abs(x) }"), tmp_path), 10, 0) == []
+    )

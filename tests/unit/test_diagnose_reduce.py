@@ -1,4 +1,6 @@
-"""The smallest model that still fails: planted faults in larger models, and what is written of them."""
+"""The smallest model that still fails: planted faults in larger models, and what is written of
+them.
+"""
 
 from __future__ import annotations
 
@@ -45,16 +47,23 @@ def deep(opset: int = 17) -> onnx.ModelProto:
         weights[f"secret_w{number}"] = rng.normal(size=(6, 6)).astype("f4") / 2
         weights[f"secret_b{number}"] = rng.normal(size=6).astype("f4")
         after = "y" if number == DEEP - 1 else f"h{number}"
-        lines.append(f"p{number} = MatMul({before}, secret_w{number})  s{number} = Add(p{number}, secret_b{number})")
+        lines.append(
+            f"p{number} = MatMul({before}, secret_w{number})  s{number} = Add(p{number}, "
+            f"secret_b{number})"
+        )
         lines.append(f"{after} = Tanh(s{number})")
         before = after
     made = model(f"(float[n,6] x) => (float[n,6] y) {{ {'  '.join(lines)} }}", opset=opset)
-    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items()
+    )
     return made
 
 
 def harm(made: onnx.ModelProto, how: str, skipped: Sequence[str] = ()) -> onnx.ModelProto:
-    """Do harm where a bias is added to a product that is deep in the model, or alone in a part of it."""
+    """Do harm where a bias is added to a product that is deep in the model, or alone in a part of
+    it.
+    """
     if "harmful" in skipped:
         return made
     readers = {name: node for node in made.graph.node for name in node.input}
@@ -94,13 +103,21 @@ def diagnosed(path: Path, variant: str, *steps: BoundStep, **options: Any) -> Di
 
 
 def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the script isolated: no path of this repository, no site's own, and nothing of ours to import."""
+    """Run the script isolated: no path of this repository, no site's own, and nothing of ours to
+    import.
+    """
     command = [sys.executable, "-I", str(folder / handout.SCRIPT), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("values", "outputs depart"), ("raise", "planted"), ("die", "SIGABRT"), ("hang", "did not end")]
+    ("how", "words"),
+    [
+        ("values", "outputs depart"),
+        ("raise", "planted"),
+        ("die", "SIGABRT"),
+        ("hang", "did not end"),
+    ],
 )
 def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, words: str) -> None:
     folder = tmp_path / "repro"
@@ -145,7 +162,9 @@ def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:
     # A release of the library in which the fault is mended.
     (folder / "onnxoptimizer.py").write_text("def optimize(model, *_, **__):\n    return model\n")
     command = [sys.executable, str(folder / handout.SCRIPT)]
-    mended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env={})
+    mended = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env={}
+    )
     assert mended.returncode == 0, mended.stdout + mended.stderr
 
 
@@ -200,7 +219,9 @@ def test_what_is_public_has_other_names_and_other_weights(tmp_path: Path) -> Non
     for tensor in made.graph.initializer:
         array = numpy_helper.to_array(tensor)
         telling = array[~np.isin(np.abs(array), (0, 1))]
-        assert not any(np.isin(telling, numpy_helper.to_array(old)).any() for old in deep().graph.initializer)
+        assert not any(
+            np.isin(telling, numpy_helper.to_array(old)).any() for old in deep().graph.initializer
+        )
 
 
 def test_the_whole_cell_is_kept_beside_it_and_the_document_says_where_it_is(tmp_path: Path) -> None:
@@ -208,7 +229,9 @@ def test_the_whole_cell_is_kept_beside_it_and_the_document_says_where_it_is(tmp_
     folder.mkdir()
     (folder / "README.md").write_text("the whole cell")
 
-    diagnosis = diagnosed(save(deep(), tmp_path / "m.onnx"), "original", harmful("values"), folder=folder)
+    diagnosis = diagnosed(
+        save(deep(), tmp_path / "m.onnx"), "original", harmful("values"), folder=folder
+    )
 
     assert (folder / handout.WHOLE / "README.md").read_text() == "the whole cell"
     assert (folder / handout.ISSUE).is_file()
@@ -226,7 +249,9 @@ def test_an_if_gives_way_to_the_branch_that_is_taken(tmp_path: Path) -> None:
     )
     rng = np.random.default_rng(0)
     weights = {"w": rng.normal(size=(6, 6)), "b": rng.normal(size=6)}
-    made.graph.initializer.extend(numpy_helper.from_array(array.astype("f4"), name) for name, array in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(array.astype("f4"), name) for name, array in weights.items()
+    )
     folder = tmp_path / "repro"
 
     diagnosis = diagnosed(save(made, tmp_path / "m.onnx"), "original", in_bodies(), folder=folder)
@@ -248,7 +273,9 @@ def subtract(made: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_names_are_replaced_and_no_body_is_made_up() -> None:
-    made = model("(float[1,1,4,4] x) => (float[1,1,2,2] y) { y = MaxPool <kernel_shape = [3,3]> (x) }")
+    made = model(
+        "(float[1,1,4,4] x) => (float[1,1,2,2] y) { y = MaxPool <kernel_shape = [3,3]> (x) }"
+    )
 
     changed = moves.anonymous(Case(made, {"x": np.ones((1, 1, 4, 4), np.float32)}))
 

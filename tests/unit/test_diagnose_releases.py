@@ -65,7 +65,9 @@ def wheel(folder: Path, release: str, *, spoils: bool) -> None:
     files = {
         "planted_release.py": MODULE.format(spoils=spoils),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: planted-release\nVersion: {release}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": (
+            "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        ),
         f"{info}/entry_points.txt": "[onnx_harness.transforms]\nplanted = planted_release\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
@@ -74,7 +76,9 @@ def wheel(folder: Path, release: str, *, spoils: bool) -> None:
             archive.writestr(name, text)
 
 
-def test_a_cell_is_judged_in_the_environment_of_each_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_judged_in_the_environment_of_each_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for number in range(3):
@@ -86,7 +90,9 @@ def test_a_cell_is_judged_in_the_environment_of_each_release(tmp_path: Path, mon
     cell = Cell(card_for(path), Variant("planted", (Step("planted"),)), "cpu")
     assert "planted_release" not in sys.modules
 
-    diagnosis = bisect(Task(cell, path, Settings(input_sets=1)), "planted-release", [f"1.{n}" for n in range(3)])
+    diagnosis = bisect(
+        Task(cell, path, Settings(input_sets=1)), "planted-release", [f"1.{n}" for n in range(3)]
+    )
 
     assert diagnosis.found, diagnosis.evidence
     assert diagnosis.cause.release == "planted-release 1.1"

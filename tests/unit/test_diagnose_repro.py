@@ -1,4 +1,6 @@
-"""A failing cell by itself: everything that it takes to see the failure, and nothing of this package."""
+"""A failing cell by itself: everything that it takes to see the failure, and nothing of this
+package.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def settled(runner: Runner, path: Path, variant: str) -> tuple[Path, str | None]
 
 
 def ran(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_failing_cell_shows_its_failure_by_itself(runner: Runner, tmp_path: Path) -> None:
@@ -60,7 +64,10 @@ def test_a_failing_cell_shows_its_failure_by_itself(runner: Runner, tmp_path: Pa
 def test_what_is_kept_is_what_was_judged(runner: Runner, tmp_path: Path) -> None:
     folder, _ = settled(runner, save(linear(), tmp_path / "lin.onnx"), NARROW)
     assert (folder / repro.MODEL).read_bytes() == (tmp_path / "lin.onnx").read_bytes()
-    weights = [numpy_helper.to_array(tensor) for tensor in onnx.load(folder / repro.TRANSFORMED).graph.initializer]
+    weights = [
+        numpy_helper.to_array(tensor)
+        for tensor in onnx.load(folder / repro.TRANSFORMED).graph.initializer
+    ]
     cut = [np.abs(weight.astype("f4")).max() for weight in weights if weight.dtype == np.float16]
     assert max(cut) == pytest.approx(0.1, 1e-3)
     cell = Cell(card_for(tmp_path / "lin.onnx"), parse_variant("original"), "cpu")
@@ -78,8 +85,12 @@ def test_the_harness_reads_what_it_kept(runner: Runner, tmp_path: Path) -> None:
     assert "recorded in test_data_set_0" in (again / repro.PAGE).read_text("utf-8")
 
 
-def test_a_failure_in_the_transform_leaves_the_model_and_the_inputs(runner: Runner, tmp_path: Path) -> None:
-    folder, line = settled(runner, save(linear(), tmp_path / "lin.onnx"), "fp16.io32(max_finite_val=1e9)")
+def test_a_failure_in_the_transform_leaves_the_model_and_the_inputs(
+    runner: Runner, tmp_path: Path
+) -> None:
+    folder, line = settled(
+        runner, save(linear(), tmp_path / "lin.onnx"), "fp16.io32(max_finite_val=1e9)"
+    )
     assert line == f"kept by itself: {os.path.relpath(folder)}"
     assert "fail at transform: " in (folder / repro.PAGE).read_text("utf-8")
     assert sorted(each.name for each in folder.iterdir()) == [
@@ -105,7 +116,9 @@ def test_external_data_comes_along(runner: Runner, tmp_path: Path) -> None:
     assert ran(folder).returncode == 1
 
 
-def test_a_large_model_is_named_and_not_copied(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_model_is_named_and_not_copied(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(repro, "MOST_BYTES", 10)
     cell = Cell(card_for(save(linear(), tmp_path / "lin.onnx")), parse_variant(NARROW), "cpu")
     judged = runner.judge(cell)
@@ -116,7 +129,9 @@ def test_a_large_model_is_named_and_not_copied(runner: Runner, tmp_path: Path, m
     assert ran(folder).returncode == 1
 
 
-def test_what_passes_leaves_nothing_and_takes_away_what_an_earlier_run_left(runner: Runner, tmp_path: Path) -> None:
+def test_what_passes_leaves_nothing_and_takes_away_what_an_earlier_run_left(
+    runner: Runner, tmp_path: Path
+) -> None:
     path = save(linear(), tmp_path / "lin.onnx")
     folder, _ = settled(runner, path, "fp16.io32")
     assert not folder.exists()
@@ -125,7 +140,9 @@ def test_what_passes_leaves_nothing_and_takes_away_what_an_earlier_run_left(runn
     assert not folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(runner: Runner, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(
+    runner: Runner, tmp_path: Path
+) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / repro.FOLDER).write_text("in the way")
     _, line = settled(runner, save(linear(), tmp_path / "lin.onnx"), NARROW)
@@ -140,11 +157,16 @@ def test_an_equal_pair_ends_with_0(runner: Runner, tmp_path: Path) -> None:
     for name in (repro.TRANSFORMED, repro.HALF):
         (folder / name).write_bytes((folder / repro.MODEL).read_bytes())
     found = ran(folder)
-    assert (found.returncode, found.stdout.count("y: equal")) == (0, 2 * found.stdout.count("test_data_set_"))
+    assert (found.returncode, found.stdout.count("y: equal")) == (
+        0,
+        2 * found.stdout.count("test_data_set_"),
+    )
 
 
 def test_an_overflow_that_float32_hides_shows_in_the_script(runner: Runner, tmp_path: Path) -> None:
-    """As this provider computes it nothing differs: what float16 hardware makes of it is what failed."""
+    """As this provider computes it nothing differs: what float16 hardware makes of it is what
+    failed.
+    """
     square = model("(float[n,4] x) => (float[n,4] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }")
     square.graph.initializer.append(numpy_helper.from_array(np.array([300], np.float32), "c"))
     folder, line = settled(runner, save(square, tmp_path / "square.onnx"), "fp16.io32")

@@ -1,4 +1,6 @@
-"""The search for a cause, on planted faults: a step, a pass of it, two together, ONNX Runtime's optimizer, chance."""
+"""The search for a cause, on planted faults: a step, a pass of it, two together, ONNX Runtime's
+optimizer, chance.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ DEFECTS = Path(__file__).parents[1] / "data" / "defects"
 PASSES = tuple(f"pass_{number}" for number in range(48))
 
 
-def spoil(model: onnx.ModelProto, culprits: Sequence[str], how: str, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def spoil(
+    model: onnx.ModelProto, culprits: Sequence[str], how: str, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """A transform of 48 passes that spoils the model where all the culprits run."""
     if set(culprits) & set(skipped):
         return model
@@ -79,16 +83,22 @@ def test_one_pass_of_48_is_named_in_at_most_16_transforms(tmp_path: Path) -> Non
 
 
 def test_passes_that_fail_together_are_named_together(tmp_path: Path) -> None:
-    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", spoiling("pass_3", "pass_30"))
+    diagnosis = searched(
+        save(linear(), tmp_path / "m.onnx"), "original", spoiling("pass_3", "pass_30")
+    )
 
     assert diagnosis.cause.passes == ("pass_3", "pass_30")
     assert any("it takes each of them" in line for line in diagnosis.evidence)
 
 
-@pytest.mark.parametrize(("how", "words"), [("raise", "planted"), ("die", "SIGSEGV"), ("hang", "did not end")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("raise", "planted"), ("die", "SIGSEGV"), ("hang", "did not end")]
+)
 def test_exceptions_deaths_and_hangs_have_causes_too(tmp_path: Path, how: str, words: str) -> None:
     step = spoiling("pass_0", how=how)
-    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=60 if how != "hang" else 20)
+    diagnosis = searched(
+        save(linear(), tmp_path / "m.onnx"), "original", step, seconds=60 if how != "hang" else 20
+    )
 
     assert diagnosis.cause.transform == "planted"
     assert words in diagnosis.sentence
@@ -107,7 +117,9 @@ def test_an_optimizer_of_onnx_runtime_is_named_with_what_it_made() -> None:
 
 def test_two_models_are_diagnosed_as_a_cell_is() -> None:
     path = DEFECTS / "83_ort_rmsnorm_keepdims0.onnx"
-    task = Task(Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1))
+    task = Task(
+        Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1)
+    )
 
     diagnosis = diagnose(task, candidate=path)
 
@@ -122,10 +134,14 @@ def test_what_passes_has_no_cause(tmp_path: Path) -> None:
 
 
 def test_what_fails_now_and_then_is_called_flaky_with_the_share(tmp_path: Path) -> None:
-    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "optimize", known_failure="output y departs")
+    diagnosis = searched(
+        save(linear(), tmp_path / "m.onnx"), "optimize", known_failure="output y departs"
+    )
 
     assert not diagnosis.found
-    assert diagnosis.sentence.startswith("Nothing to diagnose")  # it failed once, and in none of ten trials here
+    assert diagnosis.sentence.startswith(
+        "Nothing to diagnose"
+    )  # it failed once, and in none of ten trials here
 
 
 def test_a_spent_budget_says_what_was_narrowed_down_and_how_to_go_on(tmp_path: Path) -> None:
@@ -142,7 +158,17 @@ def test_the_document_has_every_key_and_null_for_what_does_not_apply(tmp_path: P
 
     assert list(document) == ["sentence", "cause", "smallest", "mend", "spent"]
     assert list(document["cause"]) == [
-        *("transform", "passes", "rules", "level", "optimizers", "node", "provider", "input_set", "release"),
+        *(
+            "transform",
+            "passes",
+            "rules",
+            "level",
+            "optimizers",
+            "node",
+            "provider",
+            "input_set",
+            "release",
+        ),
     ]
     assert set(document["cause"].values()) == {None}
     assert list(document["spent"]) == ["transforms", "sessions", "runs", "seconds"]
@@ -150,7 +176,8 @@ def test_the_document_has_every_key_and_null_for_what_does_not_apply(tmp_path: P
 
 def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> None:
     made = model(
-        "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = Sqrt(c)  y = Div(d, big) }"
+        "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = Sqrt(c)  "
+        "y = Div(d, big) }"
     )
     made.graph.initializer.append(numpy_helper.from_array(np.array(3000.0, np.float32), "big"))
     path = save(made, tmp_path / "m.onnx")
@@ -159,4 +186,8 @@ def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> No
 
     assert diagnosis.cause.transform == "fp16.io32"
     assert diagnosis.cause.rules
-    assert set(diagnosis.cause.rules) <= {"b", "c", "d"}  # their first outputs: the nodes have no names
+    assert set(diagnosis.cause.rules) <= {
+        "b",
+        "c",
+        "d",
+    }  # their first outputs: the nodes have no names

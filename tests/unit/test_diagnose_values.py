@@ -27,7 +27,8 @@ def deep() -> onnx.ModelProto:
     """Twelve layers, each a product and a Tanh; every node has a name."""
     names = ["x", *(f"t{number}" for number in range(LAYERS))]
     layers = "".join(
-        f" m{number} = MatMul({names[number]}, w{number})  t{number} = Tanh(m{number})" for number in range(LAYERS)
+        f" m{number} = MatMul({names[number]}, w{number})  t{number} = Tanh(m{number})"
+        for number in range(LAYERS)
     )
     made = model(f"(float[2,8] x) => (float[2,8] y) {{{layers}  y = Identity(t{LAYERS - 1}) }}")
     rng = np.random.default_rng(3)
@@ -42,7 +43,9 @@ def deep() -> onnx.ModelProto:
 def with_wrong_weight(number: int) -> onnx.ModelProto:
     made = deep()
     weight = next(tensor for tensor in made.graph.initializer if tensor.name == f"w{number}")
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name)
+    )
     return made
 
 
@@ -57,7 +60,9 @@ def watched(folder: Path, candidate: onnx.ModelProto) -> Watch:
 
 
 @pytest.mark.parametrize("number", [0, 5, LAYERS - 1])
-def test_the_wrong_layer_is_named_and_the_layers_behind_it_are_not(tmp_path: Path, number: int) -> None:
+def test_the_wrong_layer_is_named_and_the_layers_behind_it_are_not(
+    tmp_path: Path, number: int
+) -> None:
     watch = watched(tmp_path, with_wrong_weight(number))
 
     assert watch.node is not None
@@ -93,7 +98,10 @@ def test_sessions_do_not_grow_with_the_nodes(tmp_path: Path) -> None:
 
 
 def test_infinities_of_float16_are_found_where_they_begin(tmp_path: Path) -> None:
-    text = "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = Sqrt(c)  y = Div(d, big) }"
+    text = (
+        "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = "
+        "Sqrt(c)  y = Div(d, big) }"
+    )
     made = model(text)
     made.graph.initializer.append(numpy_helper.from_array(np.array(3000.0, np.float32), "big"))
     path = save(made, tmp_path / "m.onnx")

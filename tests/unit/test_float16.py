@@ -1,4 +1,7 @@
-"""The clamp of the float16 conversions: what it refuses, takes, counts and needs. Its laws are in tests/properties."""
+"""The clamp of the float16 conversions: what it refuses, takes, counts and needs.
+
+Its laws are in tests/properties.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,13 @@ def beyond_the_limits(size: int) -> npt.NDArray[np.float32]:
         ((1e-7, float("nan")), "NaN is none"),
     ],
 )
-def test_limits_that_cannot_hold_are_refused_with_the_reason(limits: tuple[float, float], reason: str) -> None:
-    for refusing in (lambda: check_limits(*limits), lambda: convert_np_to_float16(floats(2), *limits)):
+def test_limits_that_cannot_hold_are_refused_with_the_reason(
+    limits: tuple[float, float], reason: str
+) -> None:
+    for refusing in (
+        lambda: check_limits(*limits),
+        lambda: convert_np_to_float16(floats(2), *limits),
+    ):
         with pytest.raises(ValueError, match=reason):
             refusing()
 
@@ -67,7 +75,9 @@ def test_a_limit_that_rounds_to_zero_by_way_of_the_array_s_dtype_is_refused() ->
 
 def test_signs_zeros_infinities_and_nan_are_kept() -> None:
     x = np.array([1e-9, -1e-9, 2e4, -2e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32)
-    expected = np.array([1e-7, -1e-7, 1e4, -1e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float16)
+    expected = np.array(
+        [1e-7, -1e-7, 1e4, -1e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float16
+    )
     result = convert_np_to_float16(x)
     np.testing.assert_array_equal(result, expected)
     np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
@@ -82,7 +92,12 @@ def test_it_tells_how_many_were_clamped_and_the_extremes() -> None:
 
 
 def test_a_value_that_rounds_to_the_limit_from_beyond_is_counted() -> None:
-    array = np.array([np.nextafter(np.float32(1e4), np.float32(2e4)), np.nextafter(np.float32(1e-7), np.float32(0))])
+    array = np.array(
+        [
+            np.nextafter(np.float32(1e4), np.float32(2e4)),
+            np.nextafter(np.float32(1e-7), np.float32(0)),
+        ]
+    )
     found = clamp(array)
     assert (found.raised, found.lowered) == (1, 1)
     assert (found.smallest, found.largest) == (float(array[1]), float(array[0]))
@@ -130,7 +145,9 @@ def test_any_layout_is_taken_and_the_input_left_alone(array: npt.NDArray[Any]) -
     result = convert_np_to_float16(array)
     assert result.shape == array.shape
     assert result.dtype == np.dtype(np.float16)
-    np.testing.assert_array_equal(result, np.clip(before.astype(np.float64), -1e4, 1e4).astype(np.float16))
+    np.testing.assert_array_equal(
+        result, np.clip(before.astype(np.float64), -1e4, 1e4).astype(np.float16)
+    )
     np.testing.assert_array_equal(array, before)
 
 
@@ -141,13 +158,17 @@ def test_scalars_lists_and_subclasses_become_plain_arrays() -> None:
         assert result.reshape(-1).tolist() == [1e4]
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.bool_, np.complex64, np.str_, np.object_, ml_dtypes.int4])
+@pytest.mark.parametrize(
+    "dtype", [np.int32, np.bool_, np.complex64, np.str_, np.object_, ml_dtypes.int4]
+)
 def test_only_floats_are_taken(dtype: type[Any]) -> None:
     with pytest.raises(TypeError, match=f"not {np.zeros(1, dtype).dtype}"):
         convert_np_to_float16(np.zeros(1, dtype))
 
 
-@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float6_e2m3fn", "float4_e2m1fn"])
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float6_e2m3fn", "float4_e2m1fn"]
+)
 def test_the_small_floats_of_ml_dtypes_keep_the_values_that_float16_holds(name: str) -> None:
     dtype = np.dtype(getattr(ml_dtypes, name))
     bits = {"float6_e2m3fn": 6, "float4_e2m1fn": 4}.get(name, 8)
@@ -157,7 +178,9 @@ def test_the_small_floats_of_ml_dtypes_keep_the_values_that_float16_holds(name: 
 
 
 def test_a_scale_too_small_for_float16_does_not_become_zero() -> None:
-    scales = np.array([2.0**-127, 2.0**-10], ml_dtypes.float8_e8m0fnu)  # which has no zero, and the library gives one
+    scales = np.array(
+        [2.0**-127, 2.0**-10], ml_dtypes.float8_e8m0fnu
+    )  # which has no zero, and the library gives one
     assert library.convert_np_to_float16(scales).tolist() == [0, 2.0**-10]
     assert convert_np_to_float16(scales).tolist() == [np.float16(1e-7), 2.0**-10]
 
@@ -179,7 +202,10 @@ def test_limits_of_any_number_type_are_taken(dtype: type[Any], kind: type[Any]) 
 def test_numpy_s_error_handling_does_not_matter() -> None:
     with np.errstate(all="raise"):
         for dtype in (np.float16, np.float32, np.float64, np.longdouble):
-            array = np.array([6e-8, 1.23456789e-6, 7e4 if dtype is not np.float16 else 6e4, np.inf, np.nan], dtype)
+            array = np.array(
+                [6e-8, 1.23456789e-6, 7e4 if dtype is not np.float16 else 6e4, np.inf, np.nan],
+                dtype,
+            )
             assert clamp(array).lowered == 1
 
 
@@ -208,12 +234,20 @@ def test_an_onnxruntime_that_rounds_otherwise_is_not_used(monkeypatch: pytest.Mo
             return Binding()
 
         def run_with_iobinding(self, binding: dict[str, int]) -> None:
-            bits = np.ctypeslib.as_array((ctypes.c_uint32 * binding["size"]).from_address(binding["x"]))
-            halves = np.ctypeslib.as_array((ctypes.c_uint16 * binding["size"]).from_address(binding["y"]))
-            halves[:] = (bits & ~np.uint32(0x1FFF)).view(np.float32).astype(np.float16).view(np.uint16)
+            bits = np.ctypeslib.as_array(
+                (ctypes.c_uint32 * binding["size"]).from_address(binding["x"])
+            )
+            halves = np.ctypeslib.as_array(
+                (ctypes.c_uint16 * binding["size"]).from_address(binding["y"])
+            )
+            halves[:] = (
+                (bits & ~np.uint32(0x1FFF)).view(np.float32).astype(np.float16).view(np.uint16)
+            )
 
     class Binding(dict[str, int]):
-        def bind(self, name: str, _device: str, _id: int, _type: object, shape: tuple[int], pointer: int) -> None:
+        def bind(
+            self, name: str, _device: str, _id: int, _type: object, shape: tuple[int], pointer: int
+        ) -> None:
             self[name], self["size"] = pointer, shape[0]
 
         bind_input = bind_output = bind
@@ -226,13 +260,17 @@ def test_threads_may_clamp_at_once() -> None:
     arrays = [beyond_the_limits(LONG * 20) + np.float32(shift) for shift in range(8)]
     expected = [clamp(array).array for array in arrays]
     with ThreadPoolExecutor(4) as pool:
-        for got, wanted in zip(pool.map(convert_np_to_float16, arrays * 4), expected * 4, strict=True):
+        for got, wanted in zip(
+            pool.map(convert_np_to_float16, arrays * 4), expected * 4, strict=True
+        ):
             np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.fixture
 def flushing_to_zero() -> Iterator[Callable[[], None]]:
-    """The processor takes subnormals for zero and makes zeros of them, as a library built for speed may ask for."""
+    """The processor takes subnormals for zero and makes zeros of them, as a library built for speed
+    may ask for.
+    """
     if platform.machine() != "x86_64" or sys.platform != "linux":
         pytest.skip("sets a control register of x86-64 through glibc")
     libm = ctypes.CDLL("libm.so.6")
@@ -266,6 +304,11 @@ def test_flushing_subnormals_to_zero_changes_nothing(
 
 
 def test_importing_it_loads_neither_numpy_nor_onnxruntime() -> None:
-    program = "import sys, onnx_harness.transforms.float16; print({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        "import sys, onnx_harness.transforms.float16; print({'numpy', 'onnx', "
+        "'onnxruntime'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"

@@ -13,12 +13,23 @@ import pytest
 
 import onnx_harness
 
-HEAVY = ("onnx", "onnxruntime", "onnxoptimizer", "onnxconverter_common", "onnx_ir", "numpy", "scipy", "hypothesis")
+HEAVY = (
+    "onnx",
+    "onnxruntime",
+    "onnxoptimizer",
+    "onnxconverter_common",
+    "onnx_ir",
+    "numpy",
+    "scipy",
+    "hypothesis",
+)
 
 
 def heavy_after(statement: str) -> list[str]:
     script = f"import sys\n{statement}\nprint(*(set({HEAVY!r}) & sys.modules.keys()))"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
     return sorted(run.stdout.split())
 
 
@@ -46,10 +57,16 @@ def test_a_heavy_import_would_be_seen() -> None:
 
 def test_the_floors_that_contributors_read_are_those_of_the_contract() -> None:
     root = Path(__file__).parents[2]
-    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"][0]
-    rows = re.findall(r"^\| (`[a-z_` ]+`) \|", (root / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ][0]
+    rows = re.findall(
+        r"^\| (`[a-z_` ]+`) \|", (root / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE
+    )
     assert contract["exhaustive"]
-    assert [re.findall(r"\w+", row) for row in rows] == [layer.split(" | ") for layer in contract["layers"]]
+    assert [re.findall(r"\w+", row) for row in rows] == [
+        layer.split(" | ") for layer in contract["layers"]
+    ]
 
 
 PACKAGE = Path(onnx_harness.__file__).parent
@@ -57,7 +74,9 @@ PACKAGE = Path(onnx_harness.__file__).parent
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
-    files = {file.relative_to(PACKAGE.parent).with_suffix(""): file for file in PACKAGE.rglob("*.py")}
+    files = {
+        file.relative_to(PACKAGE.parent).with_suffix(""): file for file in PACKAGE.rglob("*.py")
+    }
     return {".".join(name.parts).removesuffix(".__init__"): file for name, file in files.items()}
 
 
@@ -79,7 +98,10 @@ def imports(names: dict[str, Path]) -> dict[str, set[str]]:
     for name, file in names.items():
         found = imported(ast.parse(file.read_text("utf-8")))
         targets = {target if target in names else target.rpartition(".")[0] for target in found}
-        graph[name] = (targets & names.keys()) - {name, "onnx_harness"}  # the face, which imports when it's asked
+        graph[name] = (targets & names.keys()) - {
+            name,
+            "onnx_harness",
+        }  # the face, which imports when it's asked
     return graph
 
 

@@ -1,4 +1,6 @@
-"""Accepting: levels, their journal, lock files, the reference environment, and the models kept in it."""
+"""Accepting: levels, their journal, lock files, the reference environment, and the models kept in
+it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ def test_a_moved_level_is_kept_with_who_when_and_why(tmp_path: Path) -> None:
     assert moved.cell.pinned is not None
     assert moved.cell.pinned.ratio == 1.2
     with History(tmp_path / "history.sqlite") as past:
-        assert [level.why for level in past.accepted()] == ["the first", "the first", "a new kernel"]
+        assert [level.why for level in past.accepted()] == [
+            "the first",
+            "the first",
+            "a new kernel",
+        ]
         assert past.accepted()[0].who == "somebody"
 
 
@@ -99,9 +105,14 @@ def test_levels_that_cannot_be_written_are_told(tmp_path: Path) -> None:
         "numpy @ file:wheels/numpy.whl",
     ],
 )
-def test_a_lock_file_with_an_address_is_refused(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_file_with_an_address_is_refused(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lock = tmp_path / "requirements.lock"
-    lock.write_text(f"onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via https://is.fine in a comment\n{line}\n", "utf-8")
+    lock.write_text(
+        f"onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via https://is.fine in a comment\n{line}\n",
+        "utf-8",
+    )
     assert accept(tmp_path, "--lock", str(lock), "--why", "x") == 2
     assert "names an index or an address" in capsys.readouterr().err
     assert not (tmp_path / FOLDER / LOCK_NAME).exists()
@@ -109,17 +120,26 @@ def test_a_lock_file_with_an_address_is_refused(line: str, tmp_path: Path, capsy
 
 def test_an_accepted_lock_file_is_kept_as_it_is(tmp_path: Path) -> None:
     lock = tmp_path / "requirements-cuda.lock"
-    lock.write_text("onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via -r https://is.fine\n", "utf-8")
+    lock.write_text(
+        "onnx==1.23.2 \\\n    --hash=sha256:ab\n    # via -r https://is.fine\n", "utf-8"
+    )
     assert accept(tmp_path, "--lock", str(lock), "--why", "x") == 0
     assert (tmp_path / FOLDER / "requirements-cuda.lock").read_bytes() == lock.read_bytes()
 
 
 def fake_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: str) -> Path:
-    """An interpreter that makes environments in which pip is the shell script ``pip``; counts its calls in a file."""
+    """An interpreter that makes environments in which pip is the shell script ``pip``.
+
+    Counts its calls in a file.
+    """
     python = tmp_path / "python"
     inner = f'#!/bin/sh\n[ "$1" = -c ] && exit 0\necho installed >> {tmp_path}/calls\n{pip}\n'
     python.write_text(
-        f'#!/bin/sh\nmkdir -p "$3/bin"; cat > "$3/bin/python" <<"END"\n{inner}END\nchmod +x "$3/bin/python"\n', "utf-8"
+        (
+            f'#!/bin/sh\nmkdir -p "$3/bin"; cat > "$3/bin/python" <<"END"\n{inner}END\nchmod +x '
+            f'"$3/bin/python"\n'
+        ),
+        "utf-8",
     )
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(python))
@@ -146,11 +166,17 @@ def test_an_environment_is_made_once_and_anew_when_the_lock_file_moves(
 def test_pip_without_an_index_is_told_and_tried_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = fake_python(monkeypatch, tmp_path, "echo 'ERROR: No matching distribution found for onnx==1.0' >&2; exit 1")
+    calls = fake_python(
+        monkeypatch,
+        tmp_path,
+        "echo 'ERROR: No matching distribution found for onnx==1.0' >&2; exit 1",
+    )
     lock = tmp_path / "a.lock"
     lock.write_text("onnx==1.0\n", "utf-8")
     for _ in range(2):
-        with pytest.raises(GateError, match=r"No matching distribution found for onnx==1.0. Mend: .*PIP_FIND_LINKS"):
+        with pytest.raises(
+            GateError, match=r"No matching distribution found for onnx==1.0. Mend: .*PIP_FIND_LINKS"
+        ):
             environment.make(tmp_path / "reference", lock)
     assert calls.read_text("utf-8").count("installed") == 2
 
@@ -164,12 +190,18 @@ def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "bin").is_dir()
 
 
-def test_a_missing_lock_file_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_lock_file_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["gate", "reference", "env", "--report-dir", str(tmp_path)]) == 2
-    assert "Accept one: onnx-harness gate accept --lock requirements.lock" in capsys.readouterr().err
+    assert (
+        "Accept one: onnx-harness gate accept --lock requirements.lock" in capsys.readouterr().err
+    )
 
 
-def test_the_accepted_model_runs_in_the_reference_once_the_model_has_changed(tmp_path: Path) -> None:
+def test_the_accepted_model_runs_in_the_reference_once_the_model_has_changed(
+    tmp_path: Path,
+) -> None:
     kept = tmp_path / "kept"
     model = save(linear(), tmp_path / "net.onnx")
     first = Model(model).sha256
@@ -194,10 +226,14 @@ def test_external_data_is_kept_with_its_model(tmp_path: Path) -> None:
 
 def test_a_cards_hash_is_of_what_it_says_about_the_verdict(tmp_path: Path) -> None:
     plain = Card(tmp_path / "a.onnx", "a", PathSource(tmp_path / "a.onnx"))
-    twin = Card(tmp_path / "b.onnx", "b", PathSource(tmp_path / "b.onnx"), summary="B", license="MIT")
+    twin = Card(
+        tmp_path / "b.onnx", "b", PathSource(tmp_path / "b.onnx"), summary="B", license="MIT"
+    )
     assert plain.digest() == twin.digest()
     loose = Card(plain.path, "a", plain.source, tolerance={"y": ToleranceSpec(rtol=0.1)})
-    known = Card(plain.path, "a", plain.source, known_failures=(KnownFailure("run", "it breaks", {}),))
+    known = Card(
+        plain.path, "a", plain.source, known_failures=(KnownFailure("run", "it breaks", {}),)
+    )
     assert len({plain.digest(), loose.digest(), known.digest()}) == 3
 
 

@@ -11,7 +11,9 @@ import pytest
 from onnx_harness.gate import drift
 from tests.nights import simulated
 
-needs_ruptures = pytest.mark.skipif(importlib.util.find_spec("ruptures") is None, reason="needs ruptures (extra gate)")
+needs_ruptures = pytest.mark.skipif(
+    importlib.util.find_spec("ruptures") is None, reason="needs ruptures (extra gate)"
+)
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,5 +36,8 @@ def test_the_night_of_a_step_is_named() -> None:
 @needs_ruptures
 def test_quiet_nights_seldom_have_a_step() -> None:
     rng = np.random.default_rng(1)
-    told = [bool(drift.change_points([float(r) for r in np.exp(simulated(rng, 60, 0.01))])) for _ in range(40)]
+    told = [
+        bool(drift.change_points([float(r) for r in np.exp(simulated(rng, 60, 0.01))]))
+        for _ in range(40)
+    ]
     assert sum(told) <= 4

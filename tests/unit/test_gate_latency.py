@@ -48,11 +48,17 @@ def test_without_the_accepted_run_the_night_that_began_then_is_not_after_it() ->
 
 
 @pytest.mark.parametrize(("first", "second"), [(0.001, 0.2), (0.2, 0.001)])
-def test_the_noise_of_a_night_is_that_of_the_measurement_it_goes_by(first: float, second: float) -> None:
+def test_the_noise_of_a_night_is_that_of_the_measurement_it_goes_by(
+    first: float, second: float
+) -> None:
     rng = np.random.default_rng(2)
     again = spread_about(1.0, second, 32, rng)
-    record = pinned(1.05, log_ratios=spread_about(1.05, first, 16, rng), confirming_log_ratios=again)
-    found = compare_latency(Compared(), LEVEL, now := timed("original", pinned=record), history(timed("original"), now))
+    record = pinned(
+        1.05, log_ratios=spread_about(1.05, first, 16, rng), confirming_log_ratios=again
+    )
+    found = compare_latency(
+        Compared(), LEVEL, now := timed("original", pinned=record), history(timed("original"), now)
+    )
     assert found is not None
     spread = max(0.02, standard_error(again))
     assert found.smallest_step == pytest.approx(math.expm1(2.5 * spread * math.sqrt(3)))

@@ -25,7 +25,9 @@ PAIRS = 8
 class Machine:
     """Two sides on a machine whose speed drifts, on which whoever runs first of a turn is slower."""
 
-    def __init__(self, tested_ms: float, pinned_ms: float, *, first: float = 1.0, drift: float = 0.0) -> None:
+    def __init__(
+        self, tested_ms: float, pinned_ms: float, *, first: float = 1.0, drift: float = 0.0
+    ) -> None:
         self.rng = np.random.default_rng(0)
         self.cost = (tested_ms * 1e6, pinned_ms * 1e6)
         self.first, self.drift = first, drift
@@ -33,11 +35,17 @@ class Machine:
         self.speed, self.blocks = 1.0, 0
         self.opened: list[bool] = []
 
-    def open_pair(self, stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
+    def open_pair(
+        self, stack: ExitStack, number: int, tested_first: bool
+    ) -> tuple[Timed, Timed, float]:
         assert number == len(self.opened)
         self.opened.append(tested_first)
         stack.callback(self.asked.append, "close")
-        return _Made(self, "tested", self.cost[0]), _Made(self, "pinned", self.cost[1]), max(self.cost[0] / 1e9, 1e-6)
+        return (
+            _Made(self, "tested", self.cost[0]),
+            _Made(self, "pinned", self.cost[1]),
+            max(self.cost[0] / 1e9, 1e-6),
+        )
 
 
 class _Made:
@@ -57,8 +65,12 @@ class _Made:
         return [int(self.cost * slower * machine.speed * math.exp(value)) for value in noise]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no process can be kept on a core")
-def test_both_sides_stay_on_one_core_where_one_thread_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere no process can be kept on a core"
+)
+def test_both_sides_stay_on_one_core_where_one_thread_does_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2, 7})
     assert [core(number, get("cpu")) for number in range(4)] == [2, 5, 7, 2]
     assert [core(number, get("cuda")) for number in range(2)] == [2, 5]

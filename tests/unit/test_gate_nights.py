@@ -65,7 +65,9 @@ def test_a_slowdown_right_after_acceptance_does_not_settle_as_the_level() -> Non
 
 
 def test_a_creeping_slowdown_is_caught() -> None:
-    """Half a percent a night: never much against the night before, and that isn't what it's held against."""
+    """Half a percent a night: never much against the night before, and that isn't what it's held
+    against.
+    """
     creeping = [0.005 * number for number in range(1, 25)]
     assert any(verdict(0.0, creeping[:count]) is Outcome.FAIL for count in range(1, 25))
 
@@ -99,7 +101,9 @@ def test_a_slowdown_that_only_the_second_measurement_shows_is_not_suspect() -> N
 
 
 def test_the_first_of_two_measurements_need_not_reach_the_limit_by_itself() -> None:
-    """Half of the minimum effect will do: asking both for 2.5 spreads would miss what one of them finds."""
+    """Half of the minimum effect will do: asking both for 2.5 spreads would miss what one of them
+    finds.
+    """
     wide = [0.0, 0.02, -0.02, 0.015, -0.01, 0.02, -0.015]
     nights = [*map(Night, wide), Night(0.08, first=0.015)]
     found = judge_nights(0.0, nights)
@@ -158,7 +162,10 @@ def test_the_standard_error_of_a_nights_median_is_what_resampling_gives() -> Non
 
 
 def test_false_alarms_are_rare_and_a_slowdown_of_five_percent_is_caught() -> None:
-    """The rule on nights with the spread of 1% that was measured. `make performance` has the full count."""
+    """The rule on nights with the spread of 1% that was measured.
+
+    `make performance` has the full count.
+    """
     rng = np.random.default_rng(5)
     alarms = nights = 0
     for _ in range(60):

@@ -49,7 +49,9 @@ def test_an_error_that_is_no_number_any_more_fails(measure: str, lost: float | N
 
 @pytest.mark.parametrize("measure", ["minimum_tolerance", "rel_l2"])
 @pytest.mark.parametrize("accepted", [NAN, None])
-def test_an_error_that_was_no_number_when_accepted_is_not_compared(measure: str, accepted: float | None) -> None:
+def test_an_error_that_was_no_number_when_accepted_is_not_compared(
+    measure: str, accepted: float | None
+) -> None:
     assert outcomes(compared(with_output(**{measure: accepted}), with_output())) == []
 
 
@@ -67,7 +69,9 @@ def placed(share: float) -> CellResult:
         (NAN, [(Outcome.FAIL, "placement")]),
     ],
 )
-def test_a_share_that_is_less_or_no_number_fails(share: float, expected: list[tuple[Outcome, str]]) -> None:
+def test_a_share_that_is_less_or_no_number_fails(
+    share: float, expected: list[tuple[Outcome, str]]
+) -> None:
     assert outcomes(compared(placed(0.9), placed(share))) == expected
 
 
@@ -84,7 +88,10 @@ Changes = dict[str, object]
 
 
 def changed(cell: CellResult, **fields: object) -> CellResult:
-    """Return ``cell`` with ``fields``; those of records by a double underscore: ``pinned__threads``."""
+    """Return ``cell`` with ``fields``.
+
+    Those of records by a double underscore: ``pinned__threads``.
+    """
     for name, value in fields.items():
         record, _, inner = name.partition("__")
         now: Any = replace(getattr(cell, record), **{inner: value}) if inner else value
@@ -100,7 +107,9 @@ def said(seen: Compared) -> list[str]:
 
 
 FAILED = {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "it differs", "pinned": None}
-SHARE = PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 331}, {"Mul": 2, "Add": 1}, 0.5)
+SHARE = PlacementRecord(
+    "CPUExecutionProvider", {"CPUExecutionProvider": 331}, {"Mul": 2, "Add": 1}, 0.5
+)
 GRAPH = GraphChange(672, 333, 4_700_000, 4_600_000, 0.5)
 PASSED_PINNED = {**FAILED, "pinned": pinned()}
 FAILED_PINNED = {**FAILED, "pinned": pinned(status=Status.FAIL)}
@@ -115,14 +124,20 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (
             {},
             {"inputs_sha256": "i2"},
-            ["invalid inputs: it was judged on other inputs than the accepted ones: their number, or how they're made"],
+            [
+                "invalid inputs: it was judged on other inputs than the accepted ones: their "
+                "number, or how they're made"
+            ],
         ),
         ({}, {"inputs_sha256": ""}, []),
         ({"inputs_sha256": ""}, {}, []),
         (
             {},
             {"card_sha256": "c2"},
-            ["invalid card: its card says other things about inputs, tolerances or known failures than when accepted"],
+            [
+                "invalid card: its card says other things about inputs, tolerances or known "
+                "failures than when accepted"
+            ],
         ),
         ({"pinned": None}, {}, []),
         ({}, {"pinned": None}, []),
@@ -143,7 +158,10 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (
             {**FAILED, "stage": Stage.RUN},
             {**FAILED, "reason": None},
-            ["fail status: was accepted as fail at run, and is fail at compare: no reason was given"],
+            [
+                "fail status: was accepted as fail at run, and is fail at compare: no reason was "
+                "given"
+            ],
         ),
         (FAILED, {"graph": GRAPH}, ["passes; it was accepted as fail at compare"]),
         (
@@ -208,7 +226,10 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (
             {},
             {"placement__share": 0.5},
-            ["fail placement: 50.0% of its nodes run on CPUExecutionProvider, and 100.0% were accepted"],
+            [
+                "fail placement: 50.0% of its nodes run on CPUExecutionProvider, and 100.0% were "
+                "accepted"
+            ],
         ),
         (
             {},
@@ -223,7 +244,10 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (
             {},
             {"accuracy": AccuracyRecord(4, {"y": output(rel_l2=1.0)}), "card_sha256": "c2"},
-            ["invalid card: its card says other things about inputs, tolerances or known failures than when accepted"],
+            [
+                "invalid card: its card says other things about inputs, tolerances or known "
+                "failures than when accepted"
+            ],
         ),
     ],
 )
@@ -274,7 +298,10 @@ def test_another_seed_is_said_and_not_that_its_inputs_differ() -> None:
             {"nonfinite": 2000},
             {"nonfinite": 2001},
             False,
-            ["fail accuracy: y: 2,001 values are NaN or infinite where they shouldn't be, 2,000 were"],
+            [
+                "fail accuracy: y: 2,001 values are NaN or infinite where they shouldn't be, "
+                "2,000 were"
+            ],
         ),
         ({"rel_l2": 1e-5}, {"rel_l2": 2e-5}, False, []),
         (
@@ -289,7 +316,10 @@ def test_another_seed_is_said_and_not_that_its_inputs_differ() -> None:
             {"minimum_tolerance": 1e-9},
             {"minimum_tolerance": 1.1e-6},
             False,
-            ["fail accuracy: y: smallest tolerance that would pass 1.1e-06, and 1e-09 was accepted"],
+            [
+                "fail accuracy: y: smallest tolerance that would pass 1.1e-06, and 1e-09 was "
+                "accepted"
+            ],
         ),
         (
             {"minimum_tolerance": None},
@@ -320,7 +350,9 @@ def test_an_output_that_got_worse_is_said(
         (None, ""),
     ],
 )
-def test_the_pinned_versions_error_is_said_beside(there: AccuracyRecord | None, expected: str) -> None:
+def test_the_pinned_versions_error_is_said_beside(
+    there: AccuracyRecord | None, expected: str
+) -> None:
     worse = AccuracyRecord(4, {"y": output(rel_l2=1.0)})
     tonight = replace(RULED, accuracy=worse, pinned=pinned(accuracy=there))
     told = f"fail accuracy: y: relative L2 error 1, and 1e-05 was accepted{expected}"

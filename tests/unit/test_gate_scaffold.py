@@ -31,7 +31,9 @@ def runs() -> list[str]:
     return [step["run"] for step in steps if "run" in step]
 
 
-def test_it_writes_the_lock_and_a_workflow_and_says_the_three_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_writes_the_lock_and_a_workflow_and_says_the_three_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["gate", "init"]) == 0
     said = capsys.readouterr().out
     for command in (
@@ -81,13 +83,17 @@ def test_what_cannot_be_written_leaves_nothing(capsys: pytest.CaptureFixture[str
         (["--report-dir", "../reports"], "lie outside"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_meant_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["gate", "init", *words]) == USAGE
     assert said in capsys.readouterr().err
     assert not LOCK.exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "x'; rm -rf y", 'q"uote', "# no comment", "a: b", "$(reboot)", "ünï"])
+@pytest.mark.parametrize(
+    "name", ["a b", "x'; rm -rf y", 'q"uote', "# no comment", "a: b", "$(reboot)", "ünï"]
+)
 def test_a_folder_of_any_name_stays_one_word(name: str) -> None:
     import shlex
 
@@ -118,6 +124,8 @@ class Installed(Distribution):
 
 
 def test_what_comes_from_a_folder_is_left_out_of_the_lock_file_and_named() -> None:
-    text, omitted = lock_text([Installed("b_C"), Installed("mine", '{"url": "file:///x"}'), Installed("pip")])
+    text, omitted = lock_text(
+        [Installed("b_C"), Installed("mine", '{"url": "file:///x"}'), Installed("pip")]
+    )
     assert text.splitlines()[1:] == ["b-c==1.0"]
     assert omitted == ("mine",)

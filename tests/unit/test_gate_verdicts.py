@@ -40,7 +40,10 @@ def test_so_many_pairs_as_can_fail_are_chosen_from_the_number_of_cells_alone(cel
     assert choice.pairs >= pairs_needed(ALPHA / cells)
     assert choice == lockstep_pairs(cells)
     assert choice.why.startswith(f"{choice.pairs} pairs for ")
-    slowest = {"": (record(1.5, pairs=choice.pairs), 1.0), **{str(n): (record(1.0), 1.0) for n in range(cells - 1)}}
+    slowest = {
+        "": (record(1.5, pairs=choice.pairs), 1.0),
+        **{str(n): (record(1.0), 1.0) for n in range(cells - 1)},
+    }
     if cells <= 120:
         assert decide_cells(slowest)[""].outcome is Outcome.FAIL
 
@@ -81,7 +84,12 @@ def test_pairs_are_held_against_the_accepted_level_and_above_one_is_slower(
     ratio: float, accepted: float, outcome: Outcome
 ) -> None:
     found = verdict(record(ratio), accepted)
-    assert (found.outcome, found.accepted, found.pairs, found.reason) == (outcome, accepted, 16, None)
+    assert (found.outcome, found.accepted, found.pairs, found.reason) == (
+        outcome,
+        accepted,
+        16,
+        None,
+    )
     assert found.ratio == pytest.approx(ratio / accepted, rel=0.003)
     assert found.ratio is not None
     assert found.ratio_ci95 is not None
@@ -107,7 +115,9 @@ def test_a_slowdown_fails_only_if_both_measurements_say_so() -> None:
     again = record(1.05, pairs=32, seed=2).log_ratios
     assert decide_again(first, again, 1.0).outcome is Outcome.FAIL
     assert decide_again(first, record(1.0, pairs=32).log_ratios, 1.0).outcome is Outcome.PASS
-    settled = replace(with_verdict(slow, 1.0, decide_again(first, again, 1.0)), confirming_log_ratios=again)
+    settled = replace(
+        with_verdict(slow, 1.0, decide_again(first, again, 1.0)), confirming_log_ratios=again
+    )
     assert not undecided(settled)
     assert settled.night_ratio == pytest.approx(1.05)
 
@@ -118,14 +128,19 @@ def test_a_second_measurement_that_failed_leaves_no_verdict() -> None:
     left = without_second(first, "GateError: the process died of signal 11")
     assert left.verdict is not None
     assert left.verdict.outcome is Outcome.INVALID
-    assert left.verdict.reason == "fail, and couldn't be measured again: GateError: the process died of signal 11"
+    assert (
+        left.verdict.reason
+        == "fail, and couldn't be measured again: GateError: the process died of signal 11"
+    )
     assert not undecided(left)
     with pytest.raises(ValueError, match="without a verdict"):
         without_second(slow, "x")
 
 
 def test_only_what_means_the_same_is_held_against_a_level() -> None:
-    level = Level(trimmed(timed("original")), "A Processor", 7, "r", "2026-01-02T03:04:05+00:00", "w", "y")
+    level = Level(
+        trimmed(timed("original")), "A Processor", 7, "r", "2026-01-02T03:04:05+00:00", "w", "y"
+    )
     cell = timed("original", 1.2)
     assert cell.pinned is not None
     assert is_comparable(level, "A Processor", 7, cell)
@@ -134,7 +149,12 @@ def test_only_what_means_the_same_is_held_against_a_level() -> None:
     assert not is_comparable(level, "A Processor", 7, replace(cell, card_sha256="c2"))
     assert not is_comparable(level, "A Processor", 7, replace(cell, inputs_sha256="i2"))
     assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=None))
-    for change in ({"model_sha256": "cd"}, {"threads": 2}, {"versions": {"onnxruntime": "2"}}, {"ratio": math.inf}):
+    for change in (
+        {"model_sha256": "cd"},
+        {"threads": 2},
+        {"versions": {"onnxruntime": "2"}},
+        {"ratio": math.inf},
+    ):
         other = replace(pinned(), **change)
         assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=other)), change
     without = replace(level, cell=replace(level.cell, pinned=replace(cell.pinned, ratio=None)))
@@ -143,7 +163,9 @@ def test_only_what_means_the_same_is_held_against_a_level() -> None:
 
 def test_a_verdict_is_kept_with_its_cell_as_soon_as_it_is_there(tmp_path: Path) -> None:
     header = ModelHeader()
-    before = timed("original", pinned=pinned(1.06, again=1.05, verdict=None, confirming_log_ratios=()))
+    before = timed(
+        "original", pinned=pinned(1.06, again=1.05, verdict=None, confirming_log_ratios=())
+    )
     after = timed("original", pinned=pinned(1.06, again=1.05))
     assert after.pinned is not None
     account = Account(tmp_path, RUN)
@@ -153,7 +175,9 @@ def test_a_verdict_is_kept_with_its_cell_as_soon_as_it_is_there(tmp_path: Path) 
     assert read_results(tmp_path).cells == (after, timed("simplify"))
     with History(tmp_path / "history.sqlite") as past:
         assert past.cells(RUN.id) == (after, timed("simplify"))
-        [(ratio,)] = past._database.execute("SELECT pinned_ratio FROM cells WHERE variant = 'original'").fetchall()
+        [(ratio,)] = past._database.execute(
+            "SELECT pinned_ratio FROM cells WHERE variant = 'original'"
+        ).fetchall()
     assert ratio == pytest.approx(1.05)
     told = [line.text for line in account.lines(width=120, quiet=False)]
     assert (
@@ -172,7 +196,9 @@ def test_a_verdict_fits_into_the_room_that_its_cell_has(tmp_path: Path) -> None:
     for each in cells:
         assert each.pinned is not None
         writer.put(replace(each, latency=None, pinned=None))
-        writer.put(replace(each, pinned=replace(each.pinned, verdict=None, confirming_log_ratios=())))
+        writer.put(
+            replace(each, pinned=replace(each.pinned, verdict=None, confirming_log_ratios=()))
+        )
     size = (tmp_path / "results.json").stat().st_size
     for each in cells:
         writer.put(each)

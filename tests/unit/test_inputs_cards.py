@@ -1,4 +1,6 @@
-"""What a card says about inputs is followed to the letter, and refused by key where it contradicts the graph."""
+"""What a card says about inputs is followed to the letter, and refused by key where it contradicts
+the graph.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from onnx_harness.inputs import Value, describe, generate
 def model() -> onnx.ModelProto:
     return parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 21]> '
-        "g (float[n, t] sound, int64 sr, uint8[1, h, w, 3] image, string[2] text) => (float[n, t] y) "
+        "g (float[n, t] sound, int64 sr, uint8[1, h, w, 3] image, string[2] text) => (float[n, t] "
+        "y) "
         "{ y = Relu(sound) }"
     )
 
@@ -36,8 +39,12 @@ def test_shapes_take_turns_by_set(model: onnx.ModelProto) -> None:
 
 
 def test_sizes_pin_a_dimension_by_name_or_axis(model: onnx.ModelProto) -> None:
-    assert {v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"t": (50, 60)})}, "sound")} == {50, 60}
-    assert {v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"-1": (50,)})}, "sound")} == {50}
+    assert {
+        v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"t": (50, 60)})}, "sound")
+    } == {50, 60}
+    assert {
+        v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"-1": (50,)})}, "sound")
+    } == {50}
 
 
 def test_sizes_by_another_input_follow_its_value(model: onnx.ModelProto) -> None:
@@ -63,7 +70,11 @@ def test_bounds_are_held_by_signals_and_integers(model: onnx.ModelProto) -> None
     ("name", "spec", "complaint"),
     [
         ("sond", InputSpec(), r"\[inputs\.sond\].*Did you mean 'sound'"),
-        ("sound", InputSpec(generator="audoi"), r"\[inputs\.sound\] generator.*Did you mean 'audio'"),
+        (
+            "sound",
+            InputSpec(generator="audoi"),
+            r"\[inputs\.sound\] generator.*Did you mean 'audio'",
+        ),
         ("sound", InputSpec(values=("x",)), r"\[inputs\.sound\] values: 'x' is a text"),
         ("sr", InputSpec(values=(1.5,)), r"\[inputs\.sr\] values: 1.5 isn't a whole number"),
         ("image", InputSpec(values=(256,)), r"\[inputs\.image\] values: 256 is out of range"),
@@ -72,15 +83,37 @@ def test_bounds_are_held_by_signals_and_integers(model: onnx.ModelProto) -> None
         ("text", InputSpec(low=0), r"\[inputs\.text\] low"),
         ("sound", InputSpec(low=2, high=1), r"\[inputs\.sound\] low: 2 is above high"),
         ("sound", InputSpec(shapes=((1,),)), r"\[inputs\.sound\] shapes: \[1\] has rank 1"),
-        ("image", InputSpec(shapes=((1, 8, 8, 4),)), r"\[inputs\.image\] shapes: .* has 4 at axis 3"),
-        ("image", InputSpec(sizes={"3": (4,)}), r"\[inputs\.image\] sizes\.3: that axis is fixed at 3"),
-        ("sound", InputSpec(sizes={"q": (4,)}), r"\[inputs\.sound\] sizes\.q: neither.*Known: n, t, 0, 1"),
-        ("sound", InputSpec(by="txet", sizes={"1": (4,)}), r"\[inputs\.sound\] by.*Did you mean 'text'"),
+        (
+            "image",
+            InputSpec(shapes=((1, 8, 8, 4),)),
+            r"\[inputs\.image\] shapes: .* has 4 at axis 3",
+        ),
+        (
+            "image",
+            InputSpec(sizes={"3": (4,)}),
+            r"\[inputs\.image\] sizes\.3: that axis is fixed at 3",
+        ),
+        (
+            "sound",
+            InputSpec(sizes={"q": (4,)}),
+            r"\[inputs\.sound\] sizes\.q: neither.*Known: n, t, 0, 1",
+        ),
+        (
+            "sound",
+            InputSpec(by="txet", sizes={"1": (4,)}),
+            r"\[inputs\.sound\] by.*Did you mean 'text'",
+        ),
         ("sound", InputSpec(by="sr"), r"\[inputs\.sound\] by: has no effect without sizes"),
-        ("sound", InputSpec(by="image", sizes={"1": (4,)}), r"\[inputs\.sound\] by: 'image' doesn't hold one value"),
+        (
+            "sound",
+            InputSpec(by="image", sizes={"1": (4,)}),
+            r"\[inputs\.sound\] by: 'image' doesn't hold one value",
+        ),
     ],
 )
-def test_contradictions_are_refused_by_key(model: onnx.ModelProto, name: str, spec: InputSpec, complaint: str) -> None:
+def test_contradictions_are_refused_by_key(
+    model: onnx.ModelProto, name: str, spec: InputSpec, complaint: str
+) -> None:
     with pytest.raises(CardError, match=complaint):
         generate(model, {name: spec})
 
@@ -98,12 +131,24 @@ summary = "A card that contradicts its graph"
 @pytest.mark.parametrize(
     ("inline", "table", "complaint"),
     [
-        ("sr = { values = [1.5] }", "high = 200", r"line 5: \[inputs\.sr\] values: 1.5 isn't a whole number"),
+        (
+            "sr = { values = [1.5] }",
+            "high = 200",
+            r"line 5: \[inputs\.sr\] values: 1.5 isn't a whole number",
+        ),
         ("sond = { }", "high = 200", r"line 5: \[inputs\.sond\]: the model has no input"),
         ("", "low = 0\nhigh = 300", r"line 8: \[inputs\.image\] high: 300 doesn't fit"),
-        ("", "# rank\nshapes = [\n  [1, 8],\n]", r"line 8: \[inputs\.image\] shapes: \[1, 8\] has rank 2"),
+        (
+            "",
+            "# rank\nshapes = [\n  [1, 8],\n]",
+            r"line 8: \[inputs\.image\] shapes: \[1, 8\] has rank 2",
+        ),
         ("", "sizes = { 3 = 4 }", r"line 7: \[inputs\.image\] sizes\.3: that axis is fixed at 3"),
-        ("", "[inputs.image.sizes]\nq = 4", r"line 7: \[inputs\.image\] sizes\.q: neither a dimension"),
+        (
+            "",
+            "[inputs.image.sizes]\nq = 4",
+            r"line 7: \[inputs\.image\] sizes\.q: neither a dimension",
+        ),
     ],
 )
 def test_contradictions_are_refused_by_file_and_line(
@@ -115,13 +160,18 @@ def test_contradictions_are_refused_by_file_and_line(
         generate(model, read(file).inputs)
 
 
-@pytest.mark.parametrize(("table", "line"), [("[tolerance.prob]\natol = 1", 2), ('\n[vacuous]\nprob = "x"', 4)])
+@pytest.mark.parametrize(
+    ("table", "line"), [("[tolerance.prob]\natol = 1", 2), ('\n[vacuous]\nprob = "x"', 4)]
+)
 def test_an_output_that_the_model_does_not_have_is_refused_by_file_and_line(
     tmp_path: Path, table: str, line: int
 ) -> None:
     file = tmp_path / "m.model.toml"
     file.write_text(f"\n{table}\n", encoding="utf-8")
-    with pytest.raises(CardError, match=rf"line {line}: .*prob: the model has no output 'prob'. Did you mean 'probs'"):
+    with pytest.raises(
+        CardError,
+        match=rf"line {line}: .*prob: the model has no output 'prob'. Did you mean 'probs'",
+    ):
         read(file).check_outputs(["probs"])
     read(file).check_outputs(["prob"])
 
@@ -135,7 +185,10 @@ def test_where_a_key_stands_is_no_part_of_what_a_card_says(tmp_path: Path) -> No
 
 
 def test_a_size_missing_for_a_control_value_is_refused(model: onnx.ModelProto) -> None:
-    specs = {"sr": InputSpec(values=(16000, 8000)), "sound": InputSpec(sizes={"16000": (576,)}, by="sr")}
+    specs = {
+        "sr": InputSpec(values=(16000, 8000)),
+        "sound": InputSpec(sizes={"16000": (576,)}, by="sr"),
+    }
     with pytest.raises(CardError, match=r"\[inputs\.sound\] sizes: no size for sr = 8000"):
         generate(model, specs)
 
@@ -149,24 +202,33 @@ def test_when_what_the_card_pins_does_not_run_the_card_is_named(model: onnx.Mode
         "sr": InputSpec(values=(16000,)),
         "image": InputSpec(shapes=((1, 8, 8, 3),)),
     }
-    with pytest.raises(InputError, match=r"doesn't run on what its card says of 'sound', 'sr', 'image'.*too short"):
+    with pytest.raises(
+        InputError, match=r"doesn't run on what its card says of 'sound', 'sr', 'image'.*too short"
+    ):
         generate(model, specs, try_run=run)
 
 
 def test_two_keys_that_disagree_are_both_named(model: onnx.ModelProto) -> None:
     specs = {"sound": InputSpec(shapes=((1, 5),), sizes={"t": (6,)})}
-    with pytest.raises(CardError, match=r"sizes\.t wants dimension 't' to be 6 in set 0, but .* shapes wants 5"):
+    with pytest.raises(
+        CardError, match=r"sizes\.t wants dimension 't' to be 6 in set 0, but .* shapes wants 5"
+    ):
         generate(model, specs)
 
 
 def test_an_input_with_a_default_cannot_be_given_values(model: onnx.ModelProto) -> None:
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "sound"))
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "sound")
+    )
     with pytest.raises(CardError, match="'sound' has a default"):
         generate(model, {"sound": InputSpec(generator="normal")})
 
 
 def test_the_explanation_says_what_the_card_settled(model: onnx.ModelProto) -> None:
-    specs = {"sr": InputSpec(values=(16000, 8000)), "sound": InputSpec(generator="audio", sizes={"t": (50,)})}
+    specs = {
+        "sr": InputSpec(values=(16000, 8000)),
+        "sound": InputSpec(generator="audio", sizes={"t": (50,)}),
+    }
     sentences = {each.name: each.sentence for each in describe(model, specs)}
     assert sentences["sr"] == "The card fixes its values: 16000, 8000."
     assert "The card asks for the generator 'audio'" in sentences["sound"]

@@ -16,16 +16,26 @@ def model_of(graph: str) -> onnx.ModelProto:
 
 
 def fed(model: onnx.ModelProto, name: str, count: int = 4) -> list[float]:
-    return [np.asarray(each.values[name]).reshape(-1)[0].item() for each in inputs.generate(model, {}, count=count)]
+    return [
+        np.asarray(each.values[name]).reshape(-1)[0].item()
+        for each in inputs.generate(model, {}, count=count)
+    ]
 
 
 CHAINS = {
     "nothing": "b = Equal(s, k)",
     "Mod": "m = Constant <value_int = 7> ()  a = Mod(s, m)  b = Equal(a, k)",
-    "Mod of zero": "z = Constant <value_int = 0> ()  m = Constant <value_int = 7> ()  a = Mod(s, m)  b = Equal(a, z)",
+    "Mod of zero": (
+        "z = Constant <value_int = 0> ()  m = Constant <value_int = 7> ()  a = Mod(s, "
+        "m)  b = Equal(a, z)"
+    ),
     "Div": "m = Constant <value_int = 8000> ()  a = Div(s, m)  b = Equal(a, k)",
-    "Div and Mod": "m = Constant <value_int = 10> ()  a = Div(s, m)  c = Mod(a, m)  b = Equal(k, c)",
-    "Cast and Unsqueeze": "t = Cast <to = 1> (s)  u = Unsqueeze(t, zeros)  f = Cast <to = 1> (k)  b = Equal(u, f)",
+    "Div and Mod": (
+        "m = Constant <value_int = 10> ()  a = Div(s, m)  c = Mod(a, m)  b = Equal(k, c)"
+    ),
+    "Cast and Unsqueeze": (
+        "t = Cast <to = 1> (s)  u = Unsqueeze(t, zeros)  f = Cast <to = 1> (k)  b = Equal(u, f)"
+    ),
     "Where": "n = Neg(k)  low = Less(s, k)  a = Where(low, s, k)  b = Less(s, k)",
     "shifts and Abs": "a = Add(s, k)  c = Abs(a)  b = Equal(c, k)",
     "Max": "a = Max(s, k)  b = Equal(a, k)",
@@ -38,26 +48,40 @@ CHAINS = {
 
 @pytest.mark.parametrize("steps", CHAINS)
 def test_a_comparison_holds_in_one_set_and_not_in_another(steps: str) -> None:
-    model = model_of(f"(int64 s) => (bool b) {{ k = Constant <value_int = 3> ()  {CHAINS[steps]} }}")
+    model = model_of(
+        f"(int64 s) => (bool b) {{ k = Constant <value_int = 3> ()  {CHAINS[steps]} }}"
+    )
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zeros"))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    answers = [bool(np.all(session.run(None, each.values)[0])) for each in inputs.generate(model, {}, count=4)]
+    answers = [
+        bool(np.all(session.run(None, each.values)[0]))
+        for each in inputs.generate(model, {}, count=4)
+    ]
     assert set(answers) == {True, False}
 
 
 def test_a_fraction_is_compared_both_ways_within_its_scale() -> None:
-    model = model_of("(float[1] p) => (bool[1] b) { k = Constant <value_floats = [0.5]> ()  b = Greater(p, k) }")
+    model = model_of(
+        "(float[1] p) => (bool[1] b) { k = Constant <value_floats = [0.5]> ()  b = Greater(p, k) }"
+    )
     assert fed(model, "p", 2) == [1.0, 0.5]
 
 
 def test_a_rate_that_is_divided_is_halved_for_the_other_side() -> None:
-    model = model_of(f"(int64 s) => (bool b) {{ k = Constant <value_int = 2> ()  {CHAINS['Div']} }}")
+    model = model_of(
+        f"(int64 s) => (bool b) {{ k = Constant <value_int = 2> ()  {CHAINS['Div']} }}"
+    )
     assert fed(model, "s") == [16000, 8000, 16000, 8000]
-    assert "what Div makes of it is compared with 2 in Equal 'b'" in inputs.describe(model, {})[0].sentence
+    assert (
+        "what Div makes of it is compared with 2 in Equal 'b'"
+        in inputs.describe(model, {})[0].sentence
+    )
 
 
 def test_values_that_a_type_cannot_hold_are_not_tried() -> None:
-    model = model_of("(uint8 s) => (bool b) { k = Constant <value = uint8 {0}> ()  b = Less(s, k) }")
+    model = model_of(
+        "(uint8 s) => (bool b) { k = Constant <value = uint8 {0}> ()  b = Less(s, k) }"
+    )
     assert all(0 <= value <= 255 for value in fed(model, "s"))
 
 
@@ -73,7 +97,10 @@ def test_elements_of_a_vector_of_options_are_controls_of_themselves(kind: str) -
         c = Less(level, seven)
     }}""")
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    answers = [tuple(map(bool, session.run(None, each.values))) for each in inputs.generate(model, {}, count=4)]
+    answers = [
+        tuple(map(bool, session.run(None, each.values)))
+        for each in inputs.generate(model, {}, count=4)
+    ]
     assert len(set(answers)) == 4
     told = inputs.describe(model, {})[0].sentence
     assert "Element 1 holds 7" in told
@@ -103,7 +130,8 @@ def test_steps_are_followed_forwards(steps: list[Step], value: float, after: flo
 
 
 @pytest.mark.parametrize(
-    "source", ["limit = Gather(shape, one)  count = Range(zero, limit, one)", "count = Identity(six)"]
+    "source",
+    ["limit = Gather(shape, one)  count = Range(zero, limit, one)", "count = Identity(six)"],
 )
 def test_lengths_that_a_count_is_compared_with_are_those_of_what_is_counted(source: str) -> None:
     model = model_of(
@@ -148,7 +176,8 @@ def test_a_float_mask_is_zeros_and_ones() -> None:
 
 def test_sizes_of_images_are_sizes() -> None:
     model = model_of(
-        "(int64[n, 2] orig_target_sizes, float[n, 2] im_shape, float[n, 2] scale_factor) => (float[n, 2] y) "
+        "(int64[n, 2] orig_target_sizes, float[n, 2] im_shape, float[n, 2] scale_factor) => "
+        "(float[n, 2] y) "
         "{ a = Cast <to = 1> (orig_target_sizes)  b = Add(a, im_shape)  y = Div(b, scale_factor) }"
     )
     for each in inputs.generate(model, {}):

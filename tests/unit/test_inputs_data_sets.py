@@ -1,4 +1,6 @@
-"""Recorded sets in ONNX's layout: read by name or by place, held against the graph, and refused by name."""
+"""Recorded sets in ONNX's layout: read by name or by place, held against the graph, and refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ SUB = "(float[n] a, float[n] b) => (float[n] y) { y = Sub(a, b) }"
 
 
 def record(folder: Path, number: int = 0, **values: Any) -> Path:
-    """Write ``test_data_set_N``; names are ``input_0="a"`` and the like, values are arrays, lists or messages."""
+    """Write ``test_data_set_N``.
+
+    Names are ``input_0="a"`` and the like, values are arrays, lists or messages.
+    """
     place = folder / f"test_data_set_{number}"
     place.mkdir(parents=True, exist_ok=True)
     for name, value in values.items():
@@ -37,7 +42,9 @@ def record(folder: Path, number: int = 0, **values: Any) -> Path:
             message = numpy_helper.from_array(value)
         elif isinstance(value, list):
             message = numpy_helper.from_list(value)
-        (place / f"{name}.pb").write_bytes(message if isinstance(message, bytes) else message.SerializeToString())
+        (place / f"{name}.pb").write_bytes(
+            message if isinstance(message, bytes) else message.SerializeToString()
+        )
     return place
 
 
@@ -68,7 +75,10 @@ def test_values_that_carry_the_inputs_names_go_by_them(tmp_path: Path) -> None:
         input_1=numpy_helper.from_array(floats(5), "a"),
     )
     (only,) = load_data_sets(path, onnx.load(path))
-    assert {name: value.tolist() for name, value in only.inputs.values.items()} == {"a": [5.0], "b": [1.0]}  # type: ignore[union-attr]
+    assert {name: value.tolist() for name, value in only.inputs.values.items()} == {  # type: ignore[union-attr]
+        "a": [5.0],
+        "b": [1.0],
+    }
 
 
 def test_inputs_with_a_default_may_be_left_out_or_given(tmp_path: Path) -> None:
@@ -95,7 +105,8 @@ def test_inputs_with_a_default_may_be_left_out_or_given(tmp_path: Path) -> None:
 )
 def test_every_kind_of_value_is_read(tmp_path: Path, kind: str, value: Any) -> None:
     made = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["" : 21]> g ({kind} x) => ({kind} y) {{ y = Identity(x) }}'
+        f'<ir_version: 10, opset_import: ["" : 21]> g ({kind} x) => ({kind} y) {{ y = Identity(x) '
+        f"}}"
     )
     record(tmp_path, input_0=value, output_0=value)
     (only,) = load_data_sets(save(made, tmp_path / "m.onnx"), made)
@@ -122,14 +133,31 @@ EXTERNAL = TensorProto(
     ("values", "said"),
     [
         ({"input_0": floats(1)}, "test_data_set_0 lacks 'b'. The model's inputs: 'a', 'b'"),
-        ({f"input_{k}": floats(1) for k in range(3)}, "test_data_set_0 holds 3 inputs, and the model has 2"),
-        ({"input_0": np.array([1]), "input_1": floats(1)}, "test_data_set_0: 'a' is int64, the model takes float"),
-        ({"input_0": floats(1, 2), "input_1": floats(1)}, "test_data_set_0: dimension 'n' is 2 in 'a' and 1 in 'b'"),
-        ({"input_0": b"\xff\xff", "input_1": floats(1)}, "test_data_set_0/input_0.pb isn't the TensorProto"),
-        ({"input_0": EXTERNAL, "input_1": floats(1)}, "input_0.pb .*: its data lies in another file, which isn't read"),
+        (
+            {f"input_{k}": floats(1) for k in range(3)},
+            "test_data_set_0 holds 3 inputs, and the model has 2",
+        ),
+        (
+            {"input_0": np.array([1]), "input_1": floats(1)},
+            "test_data_set_0: 'a' is int64, the model takes float",
+        ),
+        (
+            {"input_0": floats(1, 2), "input_1": floats(1)},
+            "test_data_set_0: dimension 'n' is 2 in 'a' and 1 in 'b'",
+        ),
+        (
+            {"input_0": b"\xff\xff", "input_1": floats(1)},
+            "test_data_set_0/input_0.pb isn't the TensorProto",
+        ),
+        (
+            {"input_0": EXTERNAL, "input_1": floats(1)},
+            "input_0.pb .*: its data lies in another file, which isn't read",
+        ),
     ],
 )
-def test_what_does_not_fit_the_graph_is_refused_by_name(tmp_path: Path, values: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_the_graph_is_refused_by_name(
+    tmp_path: Path, values: dict[str, Any], said: str
+) -> None:
     path = save(model(SUB), tmp_path / "m.onnx")
     record(tmp_path, **values)
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
@@ -159,19 +187,32 @@ def missed_by(folder: Path, *, suite: str = "", card: Card | None = None) -> str
     return None if found is None else found.reason()
 
 
-def test_recorded_sets_come_first_and_their_outputs_are_held_against_the_model(tmp_path: Path) -> None:
+def test_recorded_sets_come_first_and_their_outputs_are_held_against_the_model(
+    tmp_path: Path,
+) -> None:
     save(model(SUB), tmp_path / "m.onnx")
     record(tmp_path, input_0=floats(5), input_1=floats(1), output_0=floats(4))
     right = judged_by(tmp_path)
-    assert [right.sets[place].name.split(" ")[0] for place in right.usual] == ["recorded", "set", "set"]
+    assert [right.sets[place].name.split(" ")[0] for place in right.usual] == [
+        "recorded",
+        "set",
+        "set",
+    ]
     assert right.usual == [0, 1, 2]
     assert (missed_by(tmp_path), right.notes) == (None, ())
     record(tmp_path, output_0=floats(40))  # and the kept reference is known to be stale
-    assert str(missed_by(tmp_path)).startswith("output y: 1 of 1 value (100%) beyond the tolerance; worst 36")
+    assert str(missed_by(tmp_path)).startswith(
+        "output y: 1 of 1 value (100%) beyond the tolerance; worst 36"
+    )
 
 
-def test_outputs_drawn_at_random_are_not_held_against_the_recorded_ones_and_the_others_are(tmp_path: Path) -> None:
-    text = "(float[n] a, float[n] b) => (float[n] z, float[n] y) { y = Sub(a, b)  z = RandomNormalLike(a) }"
+def test_outputs_drawn_at_random_are_not_held_against_the_recorded_ones_and_the_others_are(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "(float[n] a, float[n] b) => (float[n] z, float[n] y) { y = Sub(a, b)  z = "
+        "RandomNormalLike(a) }"
+    )
     save(model(text), tmp_path / "m.onnx")
     record(tmp_path, input_0=floats(5), input_1=floats(1), output_0=floats(100), output_1=floats(4))
     right = judged_by(tmp_path)
@@ -182,11 +223,15 @@ def test_outputs_drawn_at_random_are_not_held_against_the_recorded_ones_and_the_
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_reference_without_unusual_sets_is_kept_apart_from_one_with_them(tmp_path: Path, first: bool) -> None:
+def test_a_reference_without_unusual_sets_is_kept_apart_from_one_with_them(
+    tmp_path: Path, first: bool
+) -> None:
     path = save(model(SUB), tmp_path / "m.onnx")
     card = Card(path=path, name="m", source=PathSource(path))
     for unusual in (first, not first):
-        subject = reference(Model(path), card, Settings(), Cache(tmp_path / "cache"), unusual=unusual)
+        subject = reference(
+            Model(path), card, Settings(), Cache(tmp_path / "cache"), unusual=unusual
+        )
         assert any(inputs.unusual for inputs in subject.sets) is unusual
 
 
@@ -196,11 +241,16 @@ def test_a_case_of_a_suite_is_judged_on_its_own_inputs_alone(tmp_path: Path) -> 
     assert len(judged_by(tmp_path, suite="s").sets) == 1
 
 
-@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2fnuz])
+@pytest.mark.parametrize(
+    "dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2fnuz]
+)
 def test_types_that_numpy_lacks_pass_to_onnx_runtime_and_back(dtype: Any) -> None:
-    name = onnx.TensorProto.DataType.Name(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))).lower()
+    name = onnx.TensorProto.DataType.Name(
+        onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ).lower()
     made = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["" : 21]> g ({name}[n] x, float[n] z) => ({name}[n] y, float[n] w) '
+        f'<ir_version: 10, opset_import: ["" : 21]> g ({name}[n] x, float[n] z) => ({name}[n] y, '
+        f"float[n] w) "
         f"{{ f = Cast<to=1>(x) w = Add(f, z) y = CastLike(w, x) }}"
     )
     session = open_session(made.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY)
@@ -211,7 +261,8 @@ def test_types_that_numpy_lacks_pass_to_onnx_runtime_and_back(dtype: Any) -> Non
 
 def test_types_of_less_than_8_bits_are_refused() -> None:
     made = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (int4[2] y) { y = Cast<to=22>(x) }'
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (int4[2] y) { y = '
+        "Cast<to=22>(x) }"
     )
     session = open_session(made.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY)
     with pytest.raises(InputError, match=r"type tensor\(int4\) can't be handed over"):
@@ -219,13 +270,22 @@ def test_types_of_less_than_8_bits_are_refused() -> None:
 
 
 def test_a_run_leaves_its_inputs_as_they_were() -> None:
-    # Running statistics that aren't outputs of the graph are written over the inputs they begin with.
+    # Running statistics that aren't outputs of the graph are written over the inputs they begin
+    # with.
     made = model(
-        "(float[2,1] x, float[1] s, float[1] b, float[1] mean, float[1] var) => (float[2,1] y, float[1] m, float[1] v) "
-        "{ y, m0, v0 = BatchNormalization<training_mode=1>(x, s, b, mean, var)  m = Neg(m0)  v = Neg(v0) }"
+        "(float[2,1] x, float[1] s, float[1] b, float[1] mean, float[1] var) => (float[2,1] y, "
+        "float[1] m, float[1] v) "
+        "{ y, m0, v0 = BatchNormalization<training_mode=1>(x, s, b, mean, var)  m = Neg(m0)  v = "
+        "Neg(v0) }"
     )
     session = open_session(made.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY)
-    values = {"x": floats([1], [5]), "s": floats(1), "b": floats(0), "mean": floats(0), "var": floats(0)}
+    values = {
+        "x": floats([1], [5]),
+        "s": floats(1),
+        "b": floats(0),
+        "mean": floats(0),
+        "var": floats(0),
+    }
     once, again = run(session, values), run(session, values)
     assert values["var"].tolist() == [0.0]
     assert once["v"].tolist() == again["v"].tolist() != [0.0]

@@ -38,7 +38,8 @@ def generated(model: onnx.ModelProto) -> list[InputSet]:
 def tells_apart(model: onnx.ModelProto, other: onnx.ModelProto, sets: list[InputSet]) -> bool:
     """Whether two models differ on some of the sets."""
     one, two = (
-        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]) for each in (model, other)
+        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
+        for each in (model, other)
     )
     return any(
         not np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
@@ -57,15 +58,23 @@ def reached(asked: Asked, forest: Forest, rows: Any) -> tuple[Any, Any]:
     """The features of rows, and the leaves that they end in."""
     features = asked.features(forest.slots, rows)
     roots = asked.ensemble.roots
-    return features, asked.ensemble.leaf_of(features, np.broadcast_to(roots, (len(rows), len(roots))))
+    return features, asked.ensemble.leaf_of(
+        features, np.broadcast_to(roots, (len(rows), len(roots)))
+    )
 
 
-SCALED = (helper.make_node("Scaler", ["x"], ["features"], domain=ML, offset=[0.3, -1, 7, 0], scale=[2.0, -0.7, 1, 9]),)
+SCALED = (
+    helper.make_node(
+        "Scaler", ["x"], ["features"], domain=ML, offset=[0.3, -1, 7, 0], scale=[2.0, -0.7, 1, 9]
+    ),
+)
 CAST = (helper.make_node("Cast", ["x"], ["features"], to=TensorProto.FLOAT),)
 FORESTS = {
     "plain": forest(),
     "greater and less": forest(modes=GREATER, seed=1),
-    "equalities of whole numbers": forest(modes=("BRANCH_EQ", "BRANCH_NEQ", "BRANCH_LEQ"), whole=True, seed=2),
+    "equalities of whole numbers": forest(
+        modes=("BRANCH_EQ", "BRANCH_NEQ", "BRANCH_LEQ"), whole=True, seed=2
+    ),
     "doubles": forest(elem_type=TensorProto.DOUBLE, seed=3),
     "doubles made floats": forest(elem_type=TensorProto.DOUBLE, before=CAST, seed=4),
     "integers made floats": forest(elem_type=TensorProto.INT64, before=CAST, modes=GREATER, seed=5),
@@ -87,7 +96,9 @@ def test_an_ensemble_is_read_as_onnx_runtime_reads_it(name: str) -> None:
     x = np.zeros((len(rows), FORESTS[name].graph.input[0].type.tensor_type.shape.dim[1].dim_value))
     for number, slot in enumerate(found.slots):
         x[:, slot.place] = rows[:, number]
-    session = ort.InferenceSession(FORESTS[name].SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        FORESTS[name].SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (got,) = session.run(None, {"x": x.astype(found.slots[0].dtype)})
     np.testing.assert_allclose(got[:, 0], sums, rtol=1e-5, atol=1e-6)
 
@@ -101,7 +112,9 @@ def test_every_leaf_that_can_be_is_visited(name: str) -> None:
     assert len(np.unique(leaves)) >= len(everything) - rows.unreachable
 
 
-@pytest.mark.parametrize("name", ["plain", "greater and less", "doubles", "scaled", "many small trees"])
+@pytest.mark.parametrize(
+    "name", ["plain", "greater and less", "doubles", "scaled", "many small trees"]
+)
 def test_a_row_lies_on_each_side_of_each_threshold(name: str) -> None:
     found = forest_in(FORESTS[name])
     (asked,) = found.asked
@@ -114,12 +127,16 @@ def test_a_row_lies_on_each_side_of_each_threshold(name: str) -> None:
         assert column is not None
         sides = np.asarray([asked.below[branch], asked.above[branch]])
         images = column.apply(sides.astype(found.slots[asked.slot[branch]].dtype))
-        missed += [branch] * bool(set(images.tolist()) - set(features[:, ensemble.feature[branch]].tolist()))
+        missed += [branch] * bool(
+            set(images.tolist()) - set(features[:, ensemble.feature[branch]].tolist())
+        )
     # A threshold outside the box of its branch leaves one of the sides unreachable.
     assert len(missed) <= forest_rows(found, 0).unreachable
 
 
-@pytest.mark.parametrize("name", ["plain", "greater and less", "doubles", "missing values", "many small trees"])
+@pytest.mark.parametrize(
+    "name", ["plain", "greater and less", "doubles", "missing values", "many small trees"]
+)
 def test_every_threshold_moved_by_a_unit_in_the_last_place_is_told(name: str) -> None:
     model = FORESTS[name]
     sets = generated(model)
@@ -165,7 +182,9 @@ def test_a_pinned_slot_holds_one_threshold_and_only_boxes_that_hold_both_of_its_
     assert packed.pinned.tolist() == [[True, False], [True, True]]
 
 
-def test_rows_times_trees_are_bounded_and_the_coverage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_times_trees_are_bounded_and_the_coverage_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = forest(trees=60, depth=6, features=40, seed=11)
     monkeypatch.setattr(trees, "MOST_WALKS", 60 * 100)
     monkeypatch.setattr(trees, "_LEAST_ROWS", 1)
@@ -216,7 +235,10 @@ def test_a_card_that_bounds_a_feature_is_kept_to() -> None:
 def test_columns_that_are_mixed_are_said_not_to_be_followed() -> None:
     mixed = (helper.make_node("Softmax", ["x"], ["features"]),)
     assert forest_in(forest(before=mixed)).notes == (
-        "no rows are made for the thresholds of TreeEnsembleRegressor 'y': Softmax 'features' can't be inverted",
+        (
+            "no rows are made for the thresholds of TreeEnsembleRegressor 'y': Softmax 'features' "
+            "can't be inverted"
+        ),
     )
 
 
@@ -264,8 +286,12 @@ def test_columns_with_tables_of_their_own_get_keys_of_their_own() -> None:
     nodes = [
         helper.make_node("ArrayFeatureExtractor", ["x", "first"], ["a"], domain=ML),
         helper.make_node("ArrayFeatureExtractor", ["x", "second"], ["b"], domain=ML),
-        helper.make_node("OneHotEncoder", ["a"], ["p"], domain=ML, cats_strings=["u", "v"], zeros=0),
-        helper.make_node("OneHotEncoder", ["b"], ["q"], domain=ML, cats_strings=["w", "x", "y"], zeros=0),
+        helper.make_node(
+            "OneHotEncoder", ["a"], ["p"], domain=ML, cats_strings=["u", "v"], zeros=0
+        ),
+        helper.make_node(
+            "OneHotEncoder", ["b"], ["q"], domain=ML, cats_strings=["w", "x", "y"], zeros=0
+        ),
         helper.make_node("Concat", ["p", "q"], ["r"], axis=2),
         helper.make_node("Squeeze", ["r", "axis"], ["y"]),
     ]
@@ -274,7 +300,9 @@ def test_columns_with_tables_of_their_own_get_keys_of_their_own() -> None:
     model.graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()
     )
-    pairs = {tuple(row) for each in generated(model) for row in np.asarray(each.values["x"]).tolist()}
+    pairs = {
+        tuple(row) for each in generated(model) for row in np.asarray(each.values["x"]).tolist()
+    }
     assert {first for first, _ in pairs} == {"u", "v"}
     assert {second for _, second in pairs} == {"w", "x", "y"}
 
@@ -293,20 +321,25 @@ def vectorizer(kind: int, pool: list[Any], counts: list[int], dims: list[Any]) -
 def test_each_word_and_each_pair_of_a_vocabulary_is_fed(dims: list[Any]) -> None:
     model = vectorizer(TensorProto.STRING, ["a", "b", "c", "a", "b", "c", "a"], [0, 3], dims)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    counts = sum(np.asarray(session.run(None, each.values)[0]).reshape(-1, 5).sum(axis=0) for each in generated(model))
+    counts = sum(
+        np.asarray(session.run(None, each.values)[0]).reshape(-1, 5).sum(axis=0)
+        for each in generated(model)
+    )
     assert (counts > 0).all()
 
 
 def test_a_tensor_that_is_compared_with_a_whole_constant_holds_it() -> None:
     model = text_model(
-        "(float[n,6] x) => (float[n,6] y) { k = Constant <value_float = 2.0> () b = Equal(x, k) y = Cast <to = 1> (b) }"
+        "(float[n,6] x) => (float[n,6] y) { k = Constant <value_float = 2.0> () b = Equal(x, k) y "
+        "= Cast <to = 1> (b) }"
     )
     assert all(2.0 in np.asarray(each.values["x"]) for each in inputs.generate(model, {}, count=4))
 
 
 def test_elements_of_a_further_set_lie_on_what_they_are_ordered_by() -> None:
     model = text_model(
-        "(float[n,6] x) => (float[n,6] y) { k = Constant <value_float = 0.3> () b = Less(x, k) y = Cast <to = 1> (b) }"
+        "(float[n,6] x) => (float[n,6] y) { k = Constant <value_float = 0.3> () b = Less(x, k) y "
+        "= Cast <to = 1> (b) }"
     )
     other = text_model(
         "(float[n,6] x) => (float[n,6] y) "
@@ -319,10 +352,13 @@ def test_a_bound_goes_before_a_count() -> None:
     model = text_model(
         "(int64[s] p) => (float[s,2] y) "
         "<float[5,2] w = {0,1,2,3,4,5,6,7,8,9}, int64[5] r = {0,1,2,3,4}, int64[1] one = {1}>"
-        "{ rows = Gather(w, p) u = Unsqueeze(p, one) later = Greater(r, u) f = Cast <to = 1> (later)"
+        "{ rows = Gather(w, p) u = Unsqueeze(p, one) later = Greater(r, u) f = Cast <to = 1> "
+        "(later)"
         "  more = MatMul(f, w) y = Add(rows, more) }"
     )
-    held = [int(number) for each in inputs.generate(model, {}) for number in np.ravel(each.values["p"])]
+    held = [
+        int(number) for each in inputs.generate(model, {}) for number in np.ravel(each.values["p"])
+    ]
     assert min(held) >= 0
     assert max(held) <= 4
 
@@ -332,19 +368,29 @@ def test_modes_are_numbered_as_in_version_5() -> None:
 
 
 def test_positions_end_with_the_last_row_of_their_table_in_every_second_set() -> None:
-    model = text_model("(int64[n,s] position_ids, float[3000,2] w) => (float[?,?,2] y) { y = Gather(w, position_ids) }")
+    model = text_model(
+        "(int64[n,s] position_ids, float[3000,2] w) => (float[?,?,2] y) { y = Gather(w, "
+        "position_ids) }"
+    )
     del model.graph.input[1]
     table = np.zeros((3000, 2), np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(table, "w"))
     usual = [each for each in generated(model) if each.name.startswith("set ")]
-    ends = [(int(np.min(held)), int(np.max(held))) for held in (np.asarray(e.values["position_ids"]) for e in usual)]
+    ends = [
+        (int(np.min(held)), int(np.max(held)))
+        for held in (np.asarray(e.values["position_ids"]) for e in usual)
+    ]
     assert [low for low, _ in ends[::2]] == [0, 0]
     assert [high for _, high in ends[1::2]] == [2999, 2999]
 
 
 def test_things_that_are_pointed_at_are_more_than_a_batch() -> None:
-    model = text_model("(float[n,3] nodes, int64[e] at) => (float[e,3] y) { y = Gather(nodes, at) }")
-    assert all(np.shape(each.values["nodes"])[0] > 3 for each in inputs.generate(model, {}, count=3))
+    model = text_model(
+        "(float[n,3] nodes, int64[e] at) => (float[e,3] y) { y = Gather(nodes, at) }"
+    )
+    assert all(
+        np.shape(each.values["nodes"])[0] > 3 for each in inputs.generate(model, {}, count=3)
+    )
 
 
 @pytest.mark.parametrize("size", [None, 3, 8, 40])

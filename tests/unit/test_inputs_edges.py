@@ -16,12 +16,20 @@ from tests.models import model
 RELU = "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"
 
 
-def unusual(made: ModelProto, specs: dict[str, InputSpec] | None = None, seed: int = 0) -> dict[str, InputSet]:
+def unusual(
+    made: ModelProto, specs: dict[str, InputSpec] | None = None, seed: int = 0
+) -> dict[str, InputSet]:
     """The unusual sets of a model by their words."""
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # as the reference is run
-    session = ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    sets = inputs.generate(made, specs or {}, seed=seed, try_run=lambda values: run(session, values), unusual=True)
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # as the reference is run
+    session = ort.InferenceSession(
+        made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    sets = inputs.generate(
+        made, specs or {}, seed=seed, try_run=lambda values: run(session, values), unusual=True
+    )
     return {each.unusual: each for each in sets if each.unusual}
 
 
@@ -34,8 +42,12 @@ def x_of(each: InputSet, name: str = "x") -> np.ndarray:
 def test_a_float_signal_is_swept_in_magnitude_sign_and_kind() -> None:
     sets = unusual(model(RELU))
     tenfold = x_of(sets["at 10 times the usual magnitude"])
-    np.testing.assert_allclose(x_of(sets["at 100 times the usual magnitude"]), tenfold * 10, rtol=1e-6)
-    np.testing.assert_allclose(x_of(sets["at a hundredth of the usual magnitude"]), tenfold / 1000, rtol=1e-6)
+    np.testing.assert_allclose(
+        x_of(sets["at 100 times the usual magnitude"]), tenfold * 10, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        x_of(sets["at a hundredth of the usual magnitude"]), tenfold / 1000, rtol=1e-6
+    )
     assert (x_of(sets["with negative values alone"]) < 0).all()
     assert not x_of(sets["with zeros alone"]).any()
     assert np.abs(x_of(sets["with magnitudes from 1e-6 to 1e5"])).max() == 1e5
@@ -69,7 +81,9 @@ def test_usual_sets_are_the_same_with_and_without_unusual_ones() -> None:
     ],
     ids=["range", "floor", "span", "noise", "span and ceiling"],
 )
-def test_unusual_values_stay_within_what_the_card_allows(spec: InputSpec, low: float, high: float) -> None:
+def test_unusual_values_stay_within_what_the_card_allows(
+    spec: InputSpec, low: float, high: float
+) -> None:
     sets = unusual(model(RELU), {"x": spec})
     assert sets
     for words, each in sets.items():
@@ -100,8 +114,12 @@ TABLE = "k = Constant <value_ints = [-1, 1, 2, 3]> () c = Cast <to = 7> (x) y = 
     ],
     ids=["a root", "a root, and a card", "a table"],
 )
-def test_only_bounds_that_are_domains_are_left(body: str, spec: InputSpec | None, leaves: bool) -> None:
-    sets = unusual(model(f"(float[n,4] x) => (bool[n,4] y) {{ {body} }}"), {} if spec is None else {"x": spec})
+def test_only_bounds_that_are_domains_are_left(
+    body: str, spec: InputSpec | None, leaves: bool
+) -> None:
+    sets = unusual(
+        model(f"(float[n,4] x) => (bool[n,4] y) {{ {body} }}"), {} if spec is None else {"x": spec}
+    )
     assert "with negative values alone" in sets or "with zeros alone" in sets
     assert (UNDEFINED in sets) == leaves
 
@@ -129,7 +147,9 @@ def test_infinities_that_become_nan_are_left_out() -> None:
 def test_free_integers_become_large_and_bounded_ones_do_not() -> None:
     free = unusual(model("(int64[n,64] x) => (int64[n,64] y) { y = Neg(x) }"))
     assert np.abs(x_of(free["with large integers"])).max() > 2**31
-    bounded = unusual(model("(int64[n,4] x, float[9,2] w) => (float[n,4,2] y) { y = Gather(w, x) }"))
+    bounded = unusual(
+        model("(int64[n,4] x, float[9,2] w) => (float[n,4,2] y) { y = Gather(w, x) }")
+    )
     assert "with large integers" not in bounded
     counted = x_of(bounded["with negative indices"])
     assert counted.min() < 0
@@ -147,13 +167,17 @@ def test_models_that_take_long_get_the_sweep_alone() -> None:
     weights = np.zeros((4, 1 << 17), np.float32)
     made = model("(float[n,4] x) => (float[n,k] y) { y = MatMul(x, w) }")
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
-    assert set(unusual(made)) == {"at 100 times the usual magnitude", "at 10 times the usual magnitude"}
+    assert set(unusual(made)) == {
+        "at 100 times the usual magnitude",
+        "at 10 times the usual magnitude",
+    }
 
 
 def test_what_a_reshape_is_asked_for_is_found_again_where_there_is_nothing() -> None:
     made = model(
         "(float[n,4] x, int64[1] d) => (float[?,?] y) "
-        "{ zero = Constant <value_ints = [0]> () s = Concat <axis = 0> (zero, d) y = Reshape(x, s) }"
+        "{ zero = Constant <value_ints = [0]> () s = Concat <axis = 0> (zero, d) y = Reshape(x, "
+        "s) }"
     )
     empty = unusual(made)["with nothing in it (n = 0)"]
     # -1 can't be told from nothing, so another number has to stand there.

@@ -1,4 +1,6 @@
-"""State that is fed back: which inputs it is found for, and the set that is made of the model's own output."""
+"""State that is fed back: which inputs it is found for, and the set that is made of the model's own
+output.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from onnx_harness.providers.running import run
 from tests.models import model
 
 RECURRENT = (
-    "(float[n,4] x, float[n,4] state) => (float[n,4] y, float[n,4] stateN) { stateN = Add(x, state) y = Neg(x) }"
+    "(float[n,4] x, float[n,4] state) => (float[n,4] y, float[n,4] stateN) { stateN = "
+    "Add(x, state) y = Neg(x) }"
 )
 
 
@@ -38,7 +41,9 @@ def pairs(made: ModelProto, specs: dict[str, InputSpec] | None = None) -> dict[s
     ],
 )
 def test_the_two_ends_of_a_state_are_found_by_name_type_and_shape(taken: str, given: str) -> None:
-    made = model("(float[n,4] a, float[n,4] b) => (float[n,4] c, float[n,4] d) { c = Relu(a) d = Add(a, b) }")
+    made = model(
+        "(float[n,4] a, float[n,4] b) => (float[n,4] c, float[n,4] d) { c = Relu(a) d = Add(a, b) }"
+    )
     made.graph.input[1].name = made.graph.node[1].input[1] = taken
     made.graph.output[1].name = made.graph.node[1].output[0] = given
     assert pairs(made) == {taken: given}
@@ -46,7 +51,10 @@ def test_the_two_ends_of_a_state_are_found_by_name_type_and_shape(taken: str, gi
 
 def test_another_shape_type_or_name_is_no_state() -> None:
     assert pairs(model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }")) == {}
-    other_shape = "(float[n,4] h) => (float[n,5] hn) { w = Constant <value_floats = [1.0]> () hn = Mul(h, w) }"
+    other_shape = (
+        "(float[n,4] h) => (float[n,5] hn) { w = Constant <value_floats = [1.0]> () hn "
+        "= Mul(h, w) }"
+    )
     assert pairs(model(other_shape)) == {}
     assert pairs(model("(float[n,4] h) => (double[n,4] hn) { hn = Cast <to = 11> (h) }")) == {}
 
@@ -90,7 +98,13 @@ def test_what_the_card_says_of_a_state_goes_first() -> None:
 
 def test_inspect_says_where_the_state_comes_from() -> None:
     told = {each.name: each.sentence for each in inputs.describe(model(RECURRENT), {})}
-    assert "In a further set it is the output 'stateN' of a run before, which began with zeros." in told["state"]
+    assert (
+        "In a further set it is the output 'stateN' of a run before, which began with zeros."
+        in told["state"]
+    )
     assert "Unusual sets scale it by 10 and 100." in told["x"]
-    bounded = {each.name: each.sentence for each in inputs.describe(model(RECURRENT), {"x": InputSpec(low=0, high=3)})}
+    bounded = {
+        each.name: each.sentence
+        for each in inputs.describe(model(RECURRENT), {"x": InputSpec(low=0, high=3)})
+    }
     assert "Unusual sets scale it by 10 and 100, kept to at least 0 and at most 3." in bounded["x"]

@@ -1,4 +1,6 @@
-"""Sizes of dynamic dimensions that follow from the graph: multiples, least lengths, branches that have to agree."""
+"""Sizes of dynamic dimensions that follow from the graph: multiples, least lengths, branches that
+have to agree.
+"""
 
 import numpy as np
 import onnx
@@ -22,7 +24,9 @@ def model_of(graph: str) -> onnx.ModelProto:
 def weights(model: onnx.ModelProto, **shapes: tuple[int, ...]) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     for name, shape in shapes.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype("f4"), name))
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(rng.normal(size=shape).astype("f4"), name)
+        )
     return model
 
 
@@ -30,7 +34,9 @@ class Counted:
     """ONNX Runtime, and how often it was asked."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
         self.runs = 0
 
     def __call__(self, values: dict[str, Value]) -> list[object]:
@@ -74,7 +80,8 @@ FEW = {
     "frames of 441 samples": model_of("""(float[1,samples] audio) => (float[1,m,441] y) {
         shape = Constant <value_ints = [1, -1, 441]> ()  y = Reshape(audio, shape)
     }"""),
-    "blocks of 5": model_of("(float[n,1,h,w] x) => (float[n,25,a,b] y) { y = SpaceToDepth <blocksize = 5> (x) }"),
+    "blocks of 5": model_of("(float[n,1,h,w] x) => (float[n,25,a,b] y) { y = SpaceToDepth "
+                            "<blocksize = 5> (x) }"),
     "a length that has to agree behind a stride": weights(
         model_of("""(float[1,1,samples] audio, float[1,1,frames] pitch) => (float[1,1,frames] y) {
             a = Conv <strides = [4], pads = [2, 2]> (audio, w)  y = Add(a, pitch)
@@ -109,15 +116,19 @@ FEW = {
     "frames of a transform": model_of("""(float[b,n,1] signal) => (float[b,f,201,2] y) {
         step = Constant <value_int = 160> ()  length = Constant <value_int = 400> ()  y = STFT(signal, step, , length)
     }"""),
-    "boxes and their scores": model_of("""(float[1,boxes,4] x, float[1,2,scores] s) => (int64[k,3] y) {
+    "boxes and their "
+    "scores": model_of("""(float[1,boxes,4] x, float[1,2,scores] s) => (int64[k,3] y) {
         most = Constant <value_ints = [3]> ()  y = NonMaxSuppression(x, s, most)
     }"""),
     "letters of an Einsum": model_of(
         """(float[b,i,8] x, float[c,h,8] y) => (float[b,i,h] z) { z = Einsum <equation = "bid,bjd->bij"> (x, y) }"""
     ),
-    "half of an axis": model_of("(float[n,c] x) => (float[n,d] y) { a, b, d = Split <axis = 1> (x)  y = Add(a, b) }"),
+    "half of an axis": model_of("(float[n,c] x) => (float[n,d] y) { a, b, d = Split <axis = 1> "
+                                "(x)  y = Add(a, b) }"),
 }  # fmt: skip
-FEW["a mask as long as past and present"].graph.initializer.append(onnx.numpy_helper.from_array(np.array([3]), "last"))
+FEW["a mask as long as past and present"].graph.initializer.append(
+    onnx.numpy_helper.from_array(np.array([3]), "last")
+)
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -151,11 +162,23 @@ def test_what_the_card_pins_pulls_the_others_along() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("a vector cut into matrices", "in multiples of 64, since it is brought into the shape [-1, 4, 16] in Reshape"),
+        (
+            "a vector cut into matrices",
+            "in multiples of 64, since it is brought into the shape [-1, 4, 16] in Reshape",
+        ),
         ("a U-Net whose poolings leave remainders", "in multiples of 20, since "),
-        ("blocks of 5", "in multiples of 5, since blocks of 5 are cut out of it in SpaceToDepth 'y'"),
-        ("lengths that have to agree at an Add alone", "chosen together with b, since the inputs have to agree in Add"),
-        ("kernels that need room", "at least 318, since a kernel of 30 has to find room in MaxPool 'y'"),
+        (
+            "blocks of 5",
+            "in multiples of 5, since blocks of 5 are cut out of it in SpaceToDepth 'y'",
+        ),
+        (
+            "lengths that have to agree at an Add alone",
+            "chosen together with b, since the inputs have to agree in Add",
+        ),
+        (
+            "kernels that need room",
+            "at least 318, since a kernel of 30 has to find room in MaxPool 'y'",
+        ),
     ],
 )
 def test_the_reason_of_a_size_is_told(name: str, sentence: str) -> None:
@@ -202,7 +225,10 @@ def test_where_no_sizes_fit_the_failure_says_what_asks_for_them() -> None:
     model = model_of("""(float[n,4] x) => (float[m] y) {
         shape = Constant <value_ints = [7]> ()  y = Reshape(x, shape)
     }""")
-    with pytest.raises(InputError, match=r"No sizes were found .*: it is brought into the shape \[7\] in Reshape 'y'"):
+    with pytest.raises(
+        InputError,
+        match=r"No sizes were found .*: it is brought into the shape \[7\] in Reshape 'y'",
+    ):
         inputs.generate(model, {}, try_run=Counted(model))
 
 
@@ -220,18 +246,23 @@ def test_boxes_lie_within_the_picture_with_the_lesser_corner_first() -> None:
 
 
 def test_a_short_name_is_no_batch_where_none_is() -> None:
-    recipe = recipe_for(model_of("(float[b,n] x, float[n] past) => (float[b,n] y) { y = Add(x, past) }"), {})
+    recipe = recipe_for(
+        model_of("(float[b,n] x, float[n] past) => (float[b,n] y) { y = Add(x, past) }"), {}
+    )
     assert (recipe.dimensions["b"].role, recipe.dimensions["n"].role) == (Role.BATCH, Role.SEQUENCE)
 
 
 def test_a_cache_grows_along_an_axis_that_is_no_height() -> None:
-    recipe = recipe_for(model_of("(float[b,2,p,8] cache) => (float[b,2,p,8] y) { y = Relu(cache) }"), {})
+    recipe = recipe_for(
+        model_of("(float[b,2,p,8] cache) => (float[b,2,p,8] y) { y = Relu(cache) }"), {}
+    )
     assert recipe.dimensions["p"].role is Role.PAST
 
 
 def test_the_first_axis_of_a_recurrent_layer_is_time() -> None:
     model = model_of(
-        "(float[T,N,3] x, int32[N] lens) => (float[T,1,N,4] y) { y = LSTM <hidden_size = 4> (x, w, r, , lens) }"
+        "(float[T,N,3] x, int32[N] lens) => (float[T,1,N,4] y) { y = LSTM <hidden_size = 4> (x, "
+        "w, r, , lens) }"
     )
     weights(model, w=(1, 16, 3), r=(1, 16, 4))
     first = inputs.generate(model, {}, count=1, try_run=Counted(model))[0]

@@ -1,4 +1,6 @@
-"""Input sets made from the graph alone: bounds, sizes, control values, and the search where a guess fails."""
+"""Input sets made from the graph alone: bounds, sizes, control values, and the search where a guess
+fails.
+"""
 
 import numpy as np
 import onnx
@@ -19,7 +21,9 @@ from onnx_harness.inputs.values.sets import Value
 
 def model_of(signature: str, body: str, opset: int = 21) -> onnx.ModelProto:
     """``signature`` and ``body`` in ONNX's text format."""
-    return parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> g ({signature}) {{ {body} }}')
+    return parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : {opset}]> g ({signature}) {{ {body} }}'
+    )
 
 
 def array(each: InputSet, name: str) -> np.ndarray:
@@ -47,17 +51,25 @@ def test_each_dynamic_dimension_takes_two_sizes_and_equal_names_stay_equal() -> 
 
 def test_a_letter_behind_the_batch_is_no_batch() -> None:
     """Sound of N samples beside its lengths: N isn't what it is in NCHW."""
-    model = model_of("float[batch, N] waveforms, int64[batch] lens) => (float[batch, N] y, int64[batch] k", "")
+    model = model_of(
+        "float[batch, N] waveforms, int64[batch] lens) => (float[batch, N] y, int64[batch] k", ""
+    )
     model.graph.node.extend(
-        parser.parse_graph("g (float[b,n] x) => (float[b,n] y) { y = Relu(waveforms) k = Abs(lens) }").node
+        parser.parse_graph(
+            "g (float[b,n] x) => (float[b,n] y) { y = Relu(waveforms) k = Abs(lens) }"
+        ).node
     )
     assert min(shape[1] for shape in shapes(inputs.generate(model, {}), "waveforms")) >= 9
     assert {shape[0] for shape in shapes(inputs.generate(model, {}), "waveforms")} >= {1, 2}
 
 
 def test_a_sum_of_dimensions_is_the_sum_of_their_sizes() -> None:
-    model = model_of("float[n, past] p, float[n, seq] x) => (float[n, q] y", "y = Concat <axis = 1> (p, x)")
-    model.graph.input.append(onnx.helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", "past + seq"]))
+    model = model_of(
+        "float[n, past] p, float[n, seq] x) => (float[n, q] y", "y = Concat <axis = 1> (p, x)"
+    )
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", "past + seq"])
+    )
     for each in inputs.generate(model, {}):
         assert array(each, "m").shape[1] == array(each, "p").shape[1] + array(each, "x").shape[1]
 
@@ -78,9 +90,24 @@ def test_an_input_with_a_default_is_left_alone() -> None:
     [
         ("int64[n, 4] i, float[9, 2] w", "y = Gather(w, i)", 0, 8),
         ("int64[n, 4] i, float[2, 7] w", "y = Gather <axis = 1> (w, i)", 0, 6),
-        ("int32[n, 4] i, float[9, 2] w", "a = Cast <to = 7> (i) b = Identity(a) y = Gather(w, b)", 0, 8),
-        ("int64[n, 4] i, float[9] w", "two = Constant <value_int = 2> () a = Add(i, two) y = Gather(w, a)", -2, 6),
-        ("int64[n, 4] i, float[9] w", "o = Constant <value_int = 8> () a = Sub(o, i) y = Gather(w, a)", 0, 8),
+        (
+            "int32[n, 4] i, float[9, 2] w",
+            "a = Cast <to = 7> (i) b = Identity(a) y = Gather(w, b)",
+            0,
+            8,
+        ),
+        (
+            "int64[n, 4] i, float[9] w",
+            "two = Constant <value_int = 2> () a = Add(i, two) y = Gather(w, a)",
+            -2,
+            6,
+        ),
+        (
+            "int64[n, 4] i, float[9] w",
+            "o = Constant <value_int = 8> () a = Sub(o, i) y = Gather(w, a)",
+            0,
+            8,
+        ),
         ("float[n, 4] i, float[9, 2] w", "a = Cast <to = 7> (i) y = Gather(w, a)", 0, 8),
         ("int64[3, 4] i, float[3, 5] w", "y = GatherElements <axis = 1> (w, i)", 0, 4),
         ("int64[n, 2] i, float[5, 9] w", "y = GatherND(w, i)", 0, 4),
@@ -92,9 +119,13 @@ def test_an_input_with_a_default_is_left_alone() -> None:
         ),
     ],
 )
-def test_integers_stay_within_what_they_index(signature: str, body: str, least: int, greatest: int) -> None:
+def test_integers_stay_within_what_they_index(
+    signature: str, body: str, least: int, greatest: int
+) -> None:
     model = model_of(f"{signature}) => (float[?] y", body)
-    values = np.concatenate([array(each, "i").ravel() for each in inputs.generate(model, {}, count=12)])
+    values = np.concatenate(
+        [array(each, "i").ravel() for each in inputs.generate(model, {}, count=12)]
+    )
     assert values.min() >= least
     assert values.max() <= greatest
     assert values.max() - values.min() >= (greatest - least) // 2
@@ -127,19 +158,26 @@ def test_a_number_compared_with_a_constant_takes_both_sides() -> None:
         "int64 sr, float[2] x) => (float[2] y, bool b",
         "r = Constant <value_int = 16000> () b = Equal(sr, r) y = Relu(x)",
     )
-    assert [int(array(each, "sr")) for each in inputs.generate(model, {})] == [16000, 8000, 16000, 8000]
+    assert [int(array(each, "sr")) for each in inputs.generate(model, {})] == [
+        16000,
+        8000,
+        16000,
+        8000,
+    ]
 
 
 def test_thresholds_take_the_scale_of_the_table_they_are_compared_with() -> None:
     model = model_of(
-        "float f) => (bool[3] y", "t = Constant <value_floats = [50.0, 100.0, 2000.0]> () y = GreaterOrEqual(t, f)"
+        "float f) => (bool[3] y",
+        "t = Constant <value_floats = [50.0, 100.0, 2000.0]> () y = GreaterOrEqual(t, f)",
     )
     assert float(array(inputs.generate(model, {})[0], "f")) == 50.0
 
 
 def test_inputs_that_become_axes_or_a_shape_are_valid_as_such() -> None:
     model = model_of(
-        "float[4, 4] x, int64[2] a, int64[3] s) => (float[n] y, float[n] z", "y = ReduceSum(x, a) z = Reshape(x, s)"
+        "float[4, 4] x, int64[2] a, int64[3] s) => (float[n] y, float[n] z",
+        "y = ReduceSum(x, a) z = Reshape(x, s)",
     )
     first = inputs.generate(model, {})[0]
     assert array(first, "a").tolist() == [0, 1]
@@ -147,7 +185,9 @@ def test_inputs_that_become_axes_or_a_shape_are_valid_as_such() -> None:
 
 
 def test_masks_are_zeros_and_ones_and_never_empty() -> None:
-    model = model_of("int64[n, t] attention_mask) => (float[n, t] y", "y = Cast <to = 1> (attention_mask)")
+    model = model_of(
+        "int64[n, t] attention_mask) => (float[n, t] y", "y = Cast <to = 1> (attention_mask)"
+    )
     sets = inputs.generate(model, {})
     assert all({*array(each, "attention_mask").ravel()} <= {0, 1} for each in sets)
     assert all(array(each, "attention_mask").any(axis=1).all() for each in sets)
@@ -168,11 +208,15 @@ def test_a_scalar_stays_a_scalar() -> None:
 
 def test_a_weight_fixes_the_size_of_a_dynamic_dimension() -> None:
     model = model_of("float[n, k] x, float[7, 3] w = {0}) => (float[n, 3] y", "y = MatMul(x, w)")
-    model.graph.initializer.append(onnx.TensorProto(name="w", data_type=1, dims=[7, 3]))  # its data was stripped
+    model.graph.initializer.append(
+        onnx.TensorProto(name="w", data_type=1, dims=[7, 3])
+    )  # its data was stripped
     assert {shape[1] for shape in shapes(inputs.generate(model, {}), "x")} == {7}
 
 
-@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float", "double", "int8", "uint8", "int64", "uint64", "bool"])
+@pytest.mark.parametrize(
+    "kind", ["float16", "bfloat16", "float", "double", "int8", "uint8", "int64", "uint64", "bool"]
+)
 def test_every_type_is_made_in_its_own_dtype(kind: str) -> None:
     model = model_of(f"{kind}[3, 4] x) => ({kind}[3, 4] y", "y = Identity(x)")
     made = array(inputs.generate(model, {})[1], "x")
@@ -212,7 +256,10 @@ def test_the_digest_tells_contents_apart_and_ignores_the_name() -> None:
     other = InputSet("a", {"x": np.array(["a", "bc"], object)})
     assert one.digest() == same.digest()
     assert one.digest() != other.digest()
-    assert InputSet("a", {"x": np.zeros(2)}).digest() != InputSet("a", {"x": np.zeros((2, 1))}).digest()
+    assert (
+        InputSet("a", {"x": np.zeros(2)}).digest()
+        != InputSet("a", {"x": np.zeros((2, 1))}).digest()
+    )
 
 
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (1, -1)])
@@ -254,7 +301,10 @@ def test_a_size_that_cannot_vary_stays() -> None:
 
 
 def test_an_expected_size_in_the_message_is_taken_at_its_word() -> None:
-    message = "Got invalid dimensions for input: x for the following indices\n index: 1 Got: 16000 Expected: 1234\n"
+    message = (
+        "Got invalid dimensions for input: x for the following indices\n index: 1 Got: "
+        "16000 Expected: 1234\n"
+    )
     picky = Picky({"x": {1234}}, message)
     sets = inputs.generate(model_of(*SPOKEN), {}, count=1, try_run=picky)
     assert shapes(sets, "x") == [(1, 1234)]
@@ -264,7 +314,10 @@ def test_an_expected_size_in_the_message_is_taken_at_its_word() -> None:
 def test_a_bound_in_the_message_caps_doubtful_integers() -> None:
     def run(values: dict[str, Value]) -> None:
         if np.max(np.asarray(values["i"])) > 3:
-            raise RuntimeError("indices element out of data bounds, idx=9 must be within the inclusive range [-4,3]")
+            raise RuntimeError(
+                "indices element out of data bounds, idx=9 must be within the inclusive range "
+                "[-4,3]"
+            )
 
     model = model_of("int64[32] i) => (int64[32] y", "y = Neg(i)")
     assert array(inputs.generate(model, {}, try_run=run)[0], "i").max() <= 3
@@ -283,7 +336,10 @@ def test_a_bound_that_a_second_message_lowers_caps_again() -> None:
 
 
 HUGE = 20_000_000
-HUGE_MESSAGE = f"Got invalid dimensions for input: x for the following indices\n index: 1 Got: 16000 Expected: {HUGE}\n"
+HUGE_MESSAGE = (
+    f"Got invalid dimensions for input: x for the following indices\n index: 1 Got: "
+    f"16000 Expected: {HUGE}\n"
+)
 
 
 def test_a_size_beyond_all_reason_is_not_tried_unless_the_card_asks_for_it() -> None:
@@ -302,7 +358,9 @@ def test_numbers_that_a_type_does_not_hold_are_not_tried(kind: str) -> None:
         inputs.generate(model, {}, count=1, try_run=Picky({"x": set()}))
 
 
-@pytest.mark.parametrize(("size", "near"), [(1, [33, 2, 8, 12]), (2, [34, 1, 4, 3, 8, 12]), (8, [12, 40, 4, 16, 7, 9])])
+@pytest.mark.parametrize(
+    ("size", "near"), [(1, [33, 2, 8, 12]), (2, [34, 1, 4, 3, 8, 12]), (8, [12, 40, 4, 16, 7, 9])]
+)
 def test_the_neighbours_of_a_size_are_sizes_and_others(size: int, near: list[int]) -> None:
     dimension = Dimension("n", Role.OTHER, (8, 12), (1, 2), "")
     assert neighbours(size, dimension) == near
@@ -364,7 +422,9 @@ def test_sets_that_onnx_runtime_runs_are_found_without_a_card() -> None:
 
 
 def test_every_input_is_explained_in_a_sentence() -> None:
-    model = model_of("int64[n, 4] ids, float[9, 2] w) => (float[n, 4, 2] y", "y = Gather <axis = 0> (w, ids)")
+    model = model_of(
+        "int64[n, 4] ids, float[9, 2] w) => (float[n, 4, 2] y", "y = Gather <axis = 0> (w, ids)"
+    )
     explained = {each.name: each for each in inputs.describe(model, {})}
     assert explained["ids"].dtype == "int64"
     assert explained["ids"].shape == "[n, 4]"
@@ -396,10 +456,17 @@ def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does
     table = np.array(marks.split(","), np.int64)
     for seed in range(8):
         sets = inputs.generate(
-            made, {}, count=4, seed=seed, try_run=lambda values: {"y": table[np.asarray(values["x"])]}
+            made,
+            {},
+            count=4,
+            seed=seed,
+            try_run=lambda values: {"y": table[np.asarray(values["x"])]},
         )
         assert len(sets) == 4
-        assert len(np.unique(np.concatenate([table[np.asarray(each.values["x"])] for each in sets]))) == 2
+        assert (
+            len(np.unique(np.concatenate([table[np.asarray(each.values["x"])] for each in sets])))
+            == 2
+        )
 
 
 def test_what_never_reacts_keeps_its_sets() -> None:
@@ -407,7 +474,9 @@ def test_what_never_reacts_keeps_its_sets() -> None:
         '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x) => (float[n] y) { y = Sub(x, x) }'
     )
     silent = inputs.generate(made, {}, try_run=lambda values: {"y": 0 * values["x"]})
-    assert [each.name for each in silent] == [each.name for each in inputs.generate(made, {}, try_run=lambda _: None)]
+    assert [each.name for each in silent] == [
+        each.name for each in inputs.generate(made, {}, try_run=lambda _: None)
+    ]
 
 
 def test_boxes_of_a_suppression_overlap_in_all_degrees() -> None:

@@ -10,9 +10,12 @@ from onnx_harness.inputs.values import generators
 
 @pytest.mark.parametrize("name", sorted(generators.GENERATORS))
 @pytest.mark.parametrize(
-    "shape", [(), (0,), (1,), (5,), (2, 0, 3), (2, 3, 64, 96), (1, 70, 90, 3), (7, 11), (2, 3, 4, 5, 6)]
+    "shape",
+    [(), (0,), (1,), (5,), (2, 0, 3), (2, 3, 64, 96), (1, 70, 90, 3), (7, 11), (2, 3, 4, 5, 6)],
 )
-def test_every_generator_fills_every_shape_within_its_span(name: str, shape: tuple[int, ...]) -> None:
+def test_every_generator_fills_every_shape_within_its_span(
+    name: str, shape: tuple[int, ...]
+) -> None:
     made = generators.find(name)
     values = np.asarray(made.fill(generators.seeded(0, 0, "x"), shape))
     assert values.shape == shape
@@ -42,8 +45,14 @@ def test_an_unknown_generator_is_refused_with_a_suggestion() -> None:
 
 
 def test_hints_read_sizes_bounds_and_numbers_from_messages() -> None:
-    told = read("Got invalid dimensions for input: a b for the following indices\n index: 0 Got: 1 Expected: 2\n")
+    told = read(
+        "Got invalid dimensions for input: a b for the following indices\n index: 0 Got: 1 "
+        "Expected: 2\n"
+    )
     assert told.dims == {"a b": {0: 2}}
     assert read("idx=7 must be within the inclusive range [-5,4]").cap == 4
-    mismatch = "/onnxruntime/core/math.h:142 MatMul Status Message: dimension mismatch, left {1,16} right {20,5}"
+    mismatch = (
+        "/onnxruntime/core/math.h:142 MatMul Status Message: dimension mismatch, left "
+        "{1,16} right {20,5}"
+    )
     assert read(mismatch).numbers == (1, 16, 20, 5)

@@ -1,4 +1,6 @@
-"""Recorded input sets: what is written is read back, and what doesn't fit the model is refused by name."""
+"""Recorded input sets: what is written is read back, and what doesn't fit the model is refused by
+name.
+"""
 
 import io
 import zipfile
@@ -13,7 +15,10 @@ from onnx import parser
 from onnx_harness.errors import InputError
 from onnx_harness.inputs import InputSet, generate, load_npz, load_npz_sets, save_npz
 
-ADD = '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 2] x, float[n, 2] b) => (float[n, 2] y) { y = Add(x, b) }'
+ADD = (
+    '<ir_version: 10, opset_import: ["" : 21]> g (float[n, 2] x, float[n, 2] b) => (float[n, '
+    "2] y) { y = Add(x, b) }"
+)
 
 
 def parsed(graph: str) -> onnx.ModelProto:
@@ -33,21 +38,30 @@ def test_a_plain_npz_is_one_set(tmp_path: Path, model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_generated_sets_are_written_and_read_back(tmp_path: Path, model: onnx.ModelProto, count: int) -> None:
+def test_generated_sets_are_written_and_read_back(
+    tmp_path: Path, model: onnx.ModelProto, count: int
+) -> None:
     sets = generate(model, {}, count=count)
     save_npz(tmp_path / "m.npz", sets)
-    assert [each.digest() for each in load_npz(tmp_path / "m.npz", model)] == [each.digest() for each in sets]
+    assert [each.digest() for each in load_npz(tmp_path / "m.npz", model)] == [
+        each.digest() for each in sets
+    ]
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "string", "float8e4m3fn", "bool", "seq(int64[3])"])
 def test_every_kind_of_value_survives_the_file(tmp_path: Path, kind: str) -> None:
     typed = kind if kind.startswith("seq") else f"{kind}[3]"
-    text = f'<ir_version: 10, opset_import: ["" : 21]> g ({typed} x) => ({typed} y) {{ y = Identity(x) }}'
+    text = (
+        f'<ir_version: 10, opset_import: ["" : 21]> g ({typed} x) => ({typed} y) {{ y = '
+        f"Identity(x) }}"
+    )
     model = parser.parse_model(text)
     model.graph.input[0].name = model.graph.node[0].input[0] = "scope/x:0"
     sets = generate(model, {}, count=2)
     save_npz(tmp_path / "m.npz", sets)
-    assert [each.digest() for each in load_npz(tmp_path / "m.npz", model)] == [each.digest() for each in sets]
+    assert [each.digest() for each in load_npz(tmp_path / "m.npz", model)] == [
+        each.digest() for each in sets
+    ]
 
 
 def test_a_name_that_starts_with_a_number_is_not_a_set(tmp_path: Path) -> None:
@@ -63,9 +77,15 @@ def test_a_name_that_starts_with_a_number_is_not_a_set(tmp_path: Path) -> None:
     ("arrays", "complaint"),
     [
         ({"x": np.ones((3, 2), np.float32)}, "lacks 'b'"),
-        ({"x": np.ones((3, 2)), "b": np.zeros((3, 2), np.float32)}, "'x' is float64, the model takes float"),
+        (
+            {"x": np.ones((3, 2)), "b": np.zeros((3, 2), np.float32)},
+            "'x' is float64, the model takes float",
+        ),
         ({"x": np.ones(2, np.float32), "b": np.ones((1, 2), np.float32)}, "'x' has rank 1"),
-        ({"x": np.ones((3, 5), np.float32), "b": np.ones((3, 2), np.float32)}, "'x' is 5 long at axis 1"),
+        (
+            {"x": np.ones((3, 5), np.float32), "b": np.ones((3, 2), np.float32)},
+            "'x' is 5 long at axis 1",
+        ),
         (
             {"x": np.ones((3, 2), np.float32), "b": np.ones((1, 2), np.float32)},
             "dimension 'n' is 3 in 'x' and 1 in 'b'",
@@ -86,7 +106,9 @@ def test_what_does_not_fit_is_named(
 
 def test_pickled_objects_are_refused_unread(tmp_path: Path, model: onnx.ModelProto) -> None:
     np.savez(tmp_path / "m.npz", allow_pickle=True, x=np.array([{"a": 1}], object))
-    with pytest.raises(InputError, match="'x' holds pickled objects, which are not read because they can run code"):
+    with pytest.raises(
+        InputError, match="'x' holds pickled objects, which are not read because they can run code"
+    ):
         load_npz(tmp_path / "m.npz", model)
 
 

@@ -27,7 +27,16 @@ from onnx_harness.errors import (
     WorkerOutOfMemory,
     WorkerTimedOut,
 )
-from onnx_harness.isolate import RISK, Limits, Worker, default_memory_bytes, note_stage, noted, noting, risking
+from onnx_harness.isolate import (
+    RISK,
+    Limits,
+    Worker,
+    default_memory_bytes,
+    note_stage,
+    noted,
+    noting,
+    risking,
+)
 
 MIB = 2**20
 PATIENCE = 30.0
@@ -155,9 +164,15 @@ def test_a_call_runs_in_another_process_and_the_next_one_in_the_same(worker: Wor
     assert worker.call(double, 21) == 42
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGKILL, signal.SIGBUS])
-def test_a_signal_is_named_with_the_stage_that_it_struck(worker: Worker, number: signal.Signals) -> None:
-    with pytest.raises(WorkerCrashed, match=rf"killed by {number.name} \(signal {number.value}\)") as caught:
+@pytest.mark.parametrize(
+    "number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGKILL, signal.SIGBUS]
+)
+def test_a_signal_is_named_with_the_stage_that_it_struck(
+    worker: Worker, number: signal.Signals
+) -> None:
+    with pytest.raises(
+        WorkerCrashed, match=rf"killed by {number.name} \(signal {number.value}\)"
+    ) as caught:
         worker.call(send_signal, number)
     assert caught.value.stage == "transform"
     assert worker.call(answer) == 42
@@ -185,12 +200,17 @@ def test_sys_exit_in_a_library_does_not_end_the_parent(worker: Worker) -> None:
 
 
 def test_a_keyboard_interrupt_raised_in_the_worker_is_not_one_of_the_user(worker: Worker) -> None:
-    with pytest.raises(WorkerCrashed, match=r"left with exit code 1; it last said: KeyboardInterrupt"):
+    with pytest.raises(
+        WorkerCrashed, match=r"left with exit code 1; it last said: KeyboardInterrupt"
+    ):
         worker.call(interrupt)
 
 
 def test_the_last_words_of_a_crash_are_quoted(worker: Worker) -> None:
-    with pytest.raises(WorkerCrashed, match=r"killed by SIGABRT \(signal 6\); it last said: assertion failed: axis <"):
+    with pytest.raises(
+        WorkerCrashed,
+        match=r"killed by SIGABRT \(signal 6\); it last said: assertion failed: axis <",
+    ):
         worker.call(die_talking)
 
 
@@ -201,7 +221,9 @@ def test_last_words_of_an_earlier_call_are_not_quoted(worker: Worker) -> None:
     assert "it last said" not in caught.value.what
 
 
-def test_what_libraries_print_does_not_reach_the_terminal(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_libraries_print_does_not_reach_the_terminal(
+    worker: Worker, capfd: pytest.CaptureFixture[str]
+) -> None:
     worker.call(print, "50%")
     assert capfd.readouterr() == ("", "")
 
@@ -211,7 +233,9 @@ def test_what_libraries_print_does_not_reach_the_terminal(worker: Worker, capfd:
     [(time.sleep, (600,)), (re.match, (r"(a+)+$", "a" * 64 + "b"))],
     ids=["asleep", "holding the interpreter's lock"],
 )
-def test_a_hang_ends_at_the_time_limit(function: Callable[..., object], args: tuple[object, ...]) -> None:
+def test_a_hang_ends_at_the_time_limit(
+    function: Callable[..., object], args: tuple[object, ...]
+) -> None:
     worker = Worker(Limits(seconds=1, memory_bytes=default_memory_bytes()))
     try:
         pid = worker.call(os.getpid)
@@ -226,7 +250,9 @@ def test_a_hang_ends_at_the_time_limit(function: Callable[..., object], args: tu
 def test_memory_that_is_really_used_counts() -> None:
     eater = Worker(Limits(seconds=60, memory_bytes=256 * MIB))
     try:
-        with pytest.raises(WorkerOutOfMemory, match=r"more than the limit of 256\.0 MiB \(--cell-memory\)") as caught:
+        with pytest.raises(
+            WorkerOutOfMemory, match=r"more than the limit of 256\.0 MiB \(--cell-memory\)"
+        ) as caught:
             eater.call(eat, 1024 * MIB)
         assert caught.value.stage == "session"
         assert eater.call(answer) == 42
@@ -261,7 +287,11 @@ def test_an_exception_arrives_as_raised_with_its_place_in_a_note(worker: Worker)
 def test_an_error_of_ours_keeps_its_fields(worker: Worker) -> None:
     with pytest.raises(WorkerDied) as caught:
         worker.call(raise_error, WorkerTimedOut("did not end", "run"))
-    assert (type(caught.value), caught.value.what, caught.value.stage) == (WorkerTimedOut, "did not end", "run")
+    assert (type(caught.value), caught.value.what, caught.value.stage) == (
+        WorkerTimedOut,
+        "did not end",
+        "run",
+    )
     with pytest.raises(HarnessError, match="no such axis"):
         worker.call(raise_error, HarnessError("no such axis"))
 
@@ -273,7 +303,9 @@ def test_an_error_of_ours_keeps_its_fields(worker: Worker) -> None:
         (raise_unpicklable, r"Unpicklable: the session is gone"),
     ],
 )
-def test_an_exception_that_cannot_travel_is_quoted(worker: Worker, function: Callable[[], None], words: str) -> None:
+def test_an_exception_that_cannot_travel_is_quoted(
+    worker: Worker, function: Callable[[], None], words: str
+) -> None:
     with pytest.raises(RuntimeError, match=words):
         worker.call(function)
     assert worker.call(answer) == 42
@@ -362,7 +394,9 @@ def test_close_ends_the_worker_its_children_and_its_log() -> None:
         worker.call(answer)
 
 
-def test_an_interrupted_call_leaves_no_answer_for_the_next(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_call_leaves_no_answer_for_the_next(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = worker.call(os.getpid)
 
     def ctrl_c(_: object) -> int:
@@ -392,7 +426,9 @@ def parent_script(folder: Path, body: str) -> subprocess.Popen[str]:
         )
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def first_number(process: subprocess.Popen[str]) -> int:
@@ -407,7 +443,12 @@ def remaining_output(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "busy", ["time.sleep(600)", "worker.call(time.sleep, 600)", "worker.call(re.match, '(a+)+$', 'a' * 64 + 'b')"]
+    "busy",
+    [
+        "time.sleep(600)",
+        "worker.call(time.sleep, 600)",
+        "worker.call(re.match, '(a+)+$', 'a' * 64 + 'b')",
+    ],
 )
 def test_a_worker_leaves_when_its_parent_is_killed_outright(tmp_path: Path, busy: str) -> None:
     with parent_script(tmp_path, busy) as parent:
@@ -460,7 +501,9 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("onnx_harness.isolate._serve", _never_starts)
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
-        with pytest.raises(WorkerNotStarted, match="can't be started: the worker process left with exit code 7"):
+        with pytest.raises(
+            WorkerNotStarted, match="can't be started: the worker process left with exit code 7"
+        ):
             worker.call(answer)
     finally:
         worker.close()
@@ -474,7 +517,9 @@ def test_a_machine_without_room_for_a_process_is_told_of_and_the_next_call_tries
 
     with monkeypatch.context() as full:
         full.setattr(SpawnProcess, "start", refuse)
-        with pytest.raises(WorkerNotStarted, match=r"can't be started: .*Resource temporarily unavailable"):
+        with pytest.raises(
+            WorkerNotStarted, match=r"can't be started: .*Resource temporarily unavailable"
+        ):
             Worker(Limits(60, default_memory_bytes()))
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
@@ -501,7 +546,9 @@ def interruptible() -> bool:
     return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
-def test_a_process_is_started_with_ctrl_c_held_back_until_it_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_is_started_with_ctrl_c_held_back_until_it_ignores_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     held: list[bool] = []
     really = SpawnProcess.start
 
@@ -556,7 +603,9 @@ def hang(what: str, seconds: float) -> str:
     return "survived"
 
 
-def test_what_a_process_was_only_too_slow_for_is_tried_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_process_was_only_too_slow_for_is_tried_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert worker.call(hang, "a deed", 0) == "survived"  # imports what the next call needs
     with monkeypatch.context() as patch:
         patch.setattr(worker, "_limits", Limits(1, 8 * 1024 * MIB))

@@ -53,7 +53,9 @@ def test_each_cell_is_judged_once_and_a_model_by_one_process() -> None:
     groups = [group(f"m{number}") for number in range(6)]
     jobs = Jobs(groups, 2, make)
     jobs.join()
-    assert sorted(cell for cell, _ in log) == sorted(cell.id for each in groups for cell in each.cells)
+    assert sorted(cell for cell, _ in log) == sorted(
+        cell.id for each in groups for cell in each.cells
+    )
     for each in groups[:4]:  # the last ones may be shared by whoever is idle
         ids = {cell.id for cell in each.cells}
         assert len({worker for cell, worker in log if cell in ids}) == 1
@@ -99,7 +101,9 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
     big = [group(f"m{number}", 2, peak_bytes=60) for number in range(3)]
     Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
     assert most == [1]
-    Jobs([group("larger than all", 2, peak_bytes=600)], 3, lambda: Watcher([]), memory_bytes=100).join()
+    Jobs(
+        [group("larger than all", 2, peak_bytes=600)], 3, lambda: Watcher([]), memory_bytes=100
+    ).join()
 
 
 def test_closing_ends_what_runs_and_tells_who_waits() -> None:

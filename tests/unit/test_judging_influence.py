@@ -20,7 +20,9 @@ from onnx_harness.results.cache import Cache
 from tests.models import model, save
 
 
-def counted(made: onnx.ModelProto, feeds: list[dict[str, Any]], folder: Path) -> dict[str, tuple[int, int]]:
+def counted(
+    made: onnx.ModelProto, feeds: list[dict[str, Any]], folder: Path
+) -> dict[str, tuple[int, int]]:
     path = save(made, folder / "model.onnx")
     session = open_cpu(path)
     sets = tuple(InputSet(f"set {at}", values) for at, values in enumerate(feeds))
@@ -35,7 +37,8 @@ def row(*values: float) -> Any:
 
 
 GREATER = (
-    "(float[n,2] x) => (float[n,2] y) { z = Constant <value_float = 0.0> () b = Greater(x, z) y = Where(b, x, z) }"
+    "(float[n,2] x) => (float[n,2] y) { z = Constant <value_float = 0.0> () b = Greater(x, "
+    "z) y = Where(b, x, z) }"
 )
 
 

@@ -29,13 +29,20 @@ def weighted(text: str) -> onnx.ModelProto:
         (weighted("(int64[n] k) => (float[n,2] y) { y = Gather(w, k) }"), ("y",)),
         (weighted("(int64[n] k) => (float[n,2] y) { r = Gather(w, k) y = Mul(r, r) }"), ()),
         (weighted("(float[5,2] x, bool[5,2] b) => (float[5,2] y) { y = Where(b, x, w) }"), ("y",)),
-        (weighted("(float[5,2] x, bool[5,2] b) => (float[5,2] y) { s = Exp(x) y = Where(b, s, w) }"), ()),
+        (
+            weighted(
+                "(float[5,2] x, bool[5,2] b) => (float[5,2] y) { s = Exp(x) y = Where(b, s, w) }"
+            ),
+            (),
+        ),
         (forest(trees=1), ("y",)),
         (forest(trees=2), ()),
         (forest(trees=1, post_transform="LOGISTIC"), ()),
     ],
 )
-def test_what_is_picked_and_what_is_computed(made: onnx.ModelProto, picked: tuple[str, ...]) -> None:
+def test_what_is_picked_and_what_is_computed(
+    made: onnx.ModelProto, picked: tuple[str, ...]
+) -> None:
     assert picked_outputs(made) == picked
 
 

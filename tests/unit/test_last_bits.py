@@ -67,18 +67,25 @@ def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay()
 
 def test_without_an_amount_nothing_moves() -> None:
     x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
-    np.testing.assert_array_equal(moved(quantized(), x, NOTHING, NOTHING), run(open_cpu(quantized()), {"x": x})["y"])
+    np.testing.assert_array_equal(
+        moved(quantized(), x, NOTHING, NOTHING), run(open_cpu(quantized()), {"x": x})["y"]
+    )
 
 
 def test_what_a_step_function_reads_moves_inside_a_branch_too() -> None:
     made = model(
-        "(float[n,64] x, bool c) => (float[n,64] y) { y = If(c) <then_branch = g () => (float[n,64] u) "
-        f"{{ h = {C}0.1> () t = Mul(x, h) u = Floor(t) }}, else_branch = k () => (float[n,64] v) {{ v = Neg(x) }}> }}"
+        "(float[n,64] x, bool c) => (float[n,64] y) { y = If(c) <then_branch = g () => "
+        "(float[n,64] u) "
+        f"{{ h = {C}0.1> () t = Mul(x, h) u = Floor(t) }}, else_branch = k () => (float[n,64] v) "
+        f"{{ v = Neg(x) }}> }}"
     )
     x = np.full((1, 64), 30.0, np.float32)  # 30 * 0.1 is 3, or less where the last bit of 0.1 is
     session = open_cpu(with_last_bits(made))
     feeds = {"x": x, "c": np.array(True), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
-    assert {float(value) for _ in range(8) for value in run(session, feeds)["y"].reshape(-1)} == {2.0, 3.0}
+    assert {float(value) for _ in range(8) for value in run(session, feeds)["y"].reshape(-1)} == {
+        2.0,
+        3.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,10 @@ def test_the_step_of_an_output_is_that_of_its_last_quantizer() -> None:
     assert steps(quantized(0.25)) == {"y": 0.25}
     assert steps(model(F + "{ r = Round(x) y = Relu(r) }")) == {"y": 1.0}
     assert steps(model(F + "{ r = Round(x) y = Exp(r) }")) == {}
-    assert set(exact_sums(quantized())) == {"session.x64quantprecision", "session.qdq_matmulnbits_accuracy_level"}
+    assert set(exact_sums(quantized())) == {
+        "session.x64quantprecision",
+        "session.qdq_matmulnbits_accuracy_level",
+    }
     without = quantized()
     for node in without.graph.node:
         if node.op_type == "DequantizeLinear":
@@ -115,7 +125,9 @@ def referred(made: onnx.ModelProto, folder: Path, *arrays: Any) -> tuple[Model, 
     path = save(made, folder / "model.onnx")
     session = open_cpu(path)
     sets = tuple(InputSet(f"set {index}", {"x": x}) for index, x in enumerate(arrays))
-    return Model(path), Reference(sets, tuple(run(session, each.values) for each in sets), frozenset())
+    return Model(path), Reference(
+        sets, tuple(run(session, each.values) for each in sets), frozenset()
+    )
 
 
 def test_the_floor_of_a_quantizer_counts_steps_and_elements(tmp_path: Path) -> None:
@@ -133,7 +145,9 @@ def test_the_floor_of_a_quantizer_counts_steps_and_elements(tmp_path: Path) -> N
     assert not any(note.startswith(NOT_NOISE) for note in floor.notes)
 
 
-def test_draws_go_on_while_they_show_something_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_go_on_while_they_show_something_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model_, made = referred(quantized(), tmp_path, *[np.zeros((1, 64), np.float32)] * 4)
 
     def draws(*departures: float) -> int:
@@ -153,13 +167,17 @@ def test_draws_go_on_while_they_show_something_new(tmp_path: Path, monkeypatch: 
 
 
 def test_one_set_is_drawn_as_often_as_many_sets_together(tmp_path: Path) -> None:
-    floor = noise_floor(*referred(quantized(), tmp_path, np.zeros((1, 64), np.float32)), Cache(tmp_path / "cache"))
+    floor = noise_floor(
+        *referred(quantized(), tmp_path, np.zeros((1, 64), np.float32)), Cache(tmp_path / "cache")
+    )
     assert any(note.startswith(f"{RESTS_ON} 32 draws") for note in floor.notes)
 
 
 def test_a_model_that_never_rounds_is_drawn_as_before(tmp_path: Path) -> None:
     made = model(F + "{ y = Exp(x) }")
-    floor = noise_floor(*referred(made, tmp_path, np.full((1, 64), 0.3, np.float32)), Cache(tmp_path / "cache"))
+    floor = noise_floor(
+        *referred(made, tmp_path, np.full((1, 64), 0.3, np.float32)), Cache(tmp_path / "cache")
+    )
     assert not floor.has_tail
     assert "the last bits inside" not in floor.sources
 
@@ -170,7 +188,11 @@ def test_terms_of_a_sum_move_by_themselves_behind_a_quantizer() -> None:
         "{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, ones) }"
     )
     del made.graph.input[1:]
-    for name, value in (("s", np.float32(0.05)), ("z", np.uint8(128)), ("ones", np.ones((64, 1), np.float32))):
+    for name, value in (
+        ("s", np.float32(0.05)),
+        ("z", np.uint8(128)),
+        ("ones", np.ones((64, 1), np.float32)),
+    ):
         made.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
     # Terms that cancel: a common scale's last bit leaves the sum at nothing.
     x = np.tile(np.array([1.23, -1.23], np.float32), 32)[None]

@@ -22,7 +22,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def task_of(path: Path, input_sets: int) -> Task:
-    return Task(Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=input_sets))
+    return Task(
+        Cell(card_for(path), parse_variant("original"), "cpu"),
+        path,
+        Settings(input_sets=input_sets),
+    )
 
 
 def test_they_are_of_the_first_set_s_shapes_and_ordinary(tmp_path: Path) -> None:

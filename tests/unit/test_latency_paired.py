@@ -1,4 +1,6 @@
-"""The measurement: fresh pairs, random order, both sides once an iteration, through pytest-benchmark."""
+"""The measurement: fresh pairs, random order, both sides once an iteration, through
+pytest-benchmark.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from onnx_harness.results.cells import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
 
-def run(baseline_s: float = 0.004, variant_s: float = 0.002, **options: Any) -> tuple[LatencyRecord, list[str]]:
+def run(
+    baseline_s: float = 0.004, variant_s: float = 0.002, **options: Any
+) -> tuple[LatencyRecord, list[str]]:
     clock = options.pop("clock", None) or Clock()
     baseline = Sessions(clock, baseline_s, "baseline")
     variant = Sessions(clock, variant_s, "variant", log=baseline.log)
@@ -250,13 +254,18 @@ def inner(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
 def test_pytest_benchmark_s_json_has_it_and_a_profile_changes_nothing(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in a worker of xdist, it writes no file
+    monkeypatch.delenv(
+        "PYTEST_XDIST_WORKER", raising=False
+    )  # in a worker of xdist, it writes no file
     result = inner(pytester, "--benchmark-json=out.json", "--benchmark-cprofile=tottime")
     result.assert_outcomes(passed=1)
     (benchmark,) = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
     assert benchmark["extra_info"]["speedup"] == pytest.approx(2.0)
     assert benchmark["extra_info"]["speedup_ci95"] == pytest.approx([2.0, 2.0])
-    assert (benchmark["extra_info"]["provider"], benchmark["extra_info"]["variant"]) == ("cpu", "simplify")
+    assert (benchmark["extra_info"]["provider"], benchmark["extra_info"]["variant"]) == (
+        "cpu",
+        "simplify",
+    )
     assert f"record: 2.0 {benchmark['stats']['rounds']}" in result.stdout.str()
 
 
@@ -269,18 +278,28 @@ def test_pytest_benchmark_s_switches_keep_their_meaning(pytester: pytest.Pyteste
 
 def test_a_round_that_is_missing_is_noticed() -> None:
     class Stingy(Fixture):
-        def pedantic(self, target: Any, *, setup: Any = None, teardown: Any = None, rounds: int = 1) -> object:
+        def pedantic(
+            self, target: Any, *, setup: Any = None, teardown: Any = None, rounds: int = 1
+        ) -> object:
             return super().pedantic(target, setup=setup, teardown=teardown, rounds=rounds - 1)
 
     clock = Clock()
     with pytest.raises(LatencyError, match="were planned"):
-        measure(Stingy(), baseline=Sessions(clock, 0.004, "b"), variant=Sessions(clock, 0.002), clock=clock)
+        measure(
+            Stingy(),
+            baseline=Sessions(clock, 0.004, "b"),
+            variant=Sessions(clock, 0.002),
+            clock=clock,
+        )
 
 
 def test_inputs_take_turns_and_both_sides_of_an_iteration_have_the_same() -> None:
     clock = Clock()
     log: list[str] = []
-    baseline, variant = Sessions(clock, 0.004, "b", sets=3, log=log), Sessions(clock, 0.002, "v", sets=3, log=log)
+    baseline, variant = (
+        Sessions(clock, 0.004, "b", sets=3, log=log),
+        Sessions(clock, 0.002, "v", sets=3, log=log),
+    )
     record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock)
     assert record is not None
     assert record.input_sets == 3
@@ -354,7 +373,9 @@ def test_sessions_that_never_settle_are_reported() -> None:
 
             return Timed([run], self.open_s)
 
-    record = measure(Fixture(), baseline=Restless(clock, 1e-3, "b"), variant=Restless(clock, 1e-3), clock=clock)
+    record = measure(
+        Fixture(), baseline=Restless(clock, 1e-3, "b"), variant=Restless(clock, 1e-3), clock=clock
+    )
     assert record is not None
     assert record.unsettled_pairs == record.pairs == 5
     steady, _ = run(1e-3, 1e-3)
@@ -372,7 +393,9 @@ def test_the_conditions_are_recorded_and_the_thread_is_pinned_meanwhile() -> Non
 
     clock.spend = look  # type: ignore[method-assign]
     allowed = os.sched_getaffinity(0)
-    record = measure(Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock, pin=True)
+    record = measure(
+        Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock, pin=True
+    )
     assert record is not None
     assert record.conditions is not None
     assert record.conditions.affinity is not None

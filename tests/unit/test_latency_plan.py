@@ -26,7 +26,9 @@ def cost(plan: Plan, open_s: float, iteration_s: float, spent_s: float) -> float
 @pytest.mark.parametrize("budget_s", [0.5, 1.5, 10.0])
 @pytest.mark.parametrize("iteration_s", [1e-4, 2e-3, 2e-2, 6e-2])
 @pytest.mark.parametrize("open_s", [2e-3, 2e-2, 1e-1])
-def test_a_budget_that_can_be_kept_is_kept(budget_s: float, iteration_s: float, open_s: float) -> None:
+def test_a_budget_that_can_be_kept_is_kept(
+    budget_s: float, iteration_s: float, open_s: float
+) -> None:
     spent = open_s + 3 * iteration_s
     plan = make_plan(Pilot(open_s, iteration_s, spent), budget_s=budget_s, pairs=5)
     if plan.iterations > 1:
@@ -51,7 +53,9 @@ def test_sessions_that_are_slow_to_create_cost_pairs_before_they_cost_the_interv
 
 
 @pytest.mark.parametrize(("open_s", "iteration_s"), [(2.0, 1e-3), (0.5, 20.0)])
-def test_a_model_too_slow_for_the_budget_still_gets_three_pairs(open_s: float, iteration_s: float) -> None:
+def test_a_model_too_slow_for_the_budget_still_gets_three_pairs(
+    open_s: float, iteration_s: float
+) -> None:
     plan = make_plan(Pilot(open_s, iteration_s, open_s), budget_s=1.5, pairs=5)
     assert (plan.pairs, plan.iterations) == (3, 1)
     assert plan.warmup == 0 or plan.warmup * iteration_s < 0.1
@@ -76,7 +80,8 @@ def test_a_model_of_2_ms_has_room_to_settle_and_16_pairs_of_it_take_seconds() ->
 
 
 @pytest.mark.parametrize(
-    ("iteration_s", "iterations"), [(2e-3, 40), (5e-3, 16), (8e-3, 16), (1e-2, 16), (1.6e-2, 10), (4e-2, 5), (0.4, 5)]
+    ("iteration_s", "iterations"),
+    [(2e-3, 40), (5e-3, 16), (8e-3, 16), (1e-2, 16), (1.6e-2, 10), (4e-2, 5), (0.4, 5)],
 )
 def test_a_pair_of_a_slow_model_is_longer_as_its_noise_falls_with_its_iterations(
     iteration_s: float, iterations: int

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from onnx_harness.latency.pairs import alternating
-from onnx_harness.latency.statistics import log_ratio, percentile, samples_needed, speedup, speedup_interval, student
+from onnx_harness.latency.statistics import (
+    log_ratio,
+    percentile,
+    samples_needed,
+    speedup,
+    speedup_interval,
+    student,
+)
 
 TRIALS = 4000
 # The spread over pairs that was measured on trained models: 1% to 3%.
@@ -20,13 +27,16 @@ SPREAD = 0.02
 def coverage(draws: np.ndarray[tuple[int, int], np.dtype[np.float64]], truth: float = 0.0) -> float:
     """The share of rows whose interval contains the truth."""
     intervals = [speedup_interval(row) for row in draws.tolist()]
-    return sum(1 for interval in intervals if interval and interval[0] <= math.exp(truth) <= interval[1]) / len(draws)
+    return sum(
+        1 for interval in intervals if interval and interval[0] <= math.exp(truth) <= interval[1]
+    ) / len(draws)
 
 
 @pytest.mark.parametrize("pairs", [3, 4, 5, 16])
 def test_the_interval_covers_the_truth_as_often_as_it_says(pairs: int) -> None:
     draws = np.random.default_rng(pairs).normal(0.05, SPREAD, (TRIALS, pairs))
-    # 4,000 trials of a 95% event spread by 0.34 points: three of those each way, and the few that the widening adds.
+    # 4,000 trials of a 95% event spread by 0.34 points: three of those each way, and the few that
+    # the widening adds.
     assert 0.94 <= coverage(draws, 0.05) <= 0.965
 
 
@@ -57,15 +67,21 @@ def test_iterations_taken_for_replicates_would_promise_far_too_much() -> None:
 def test_the_interval_is_student_s() -> None:
     draws = [0.01, 0.03, 0.02, 0.05, 0.04]
     half = 2.776 * np.std(draws, ddof=1) / math.sqrt(5)
-    assert speedup_interval(draws) == pytest.approx((math.exp(0.03 - half), math.exp(0.03 + half)), rel=1e-4)
+    assert speedup_interval(draws) == pytest.approx(
+        (math.exp(0.03 - half), math.exp(0.03 + half)), rel=1e-4
+    )
     assert [round(student(degrees), 3) for degrees in (2, 4, 15)] == [4.303, 2.776, 2.131]
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.02])
 @pytest.mark.parametrize("pairs", [16, 20, 33])
-def test_the_order_in_which_sessions_are_created_doesn_t_widen_the_interval(effect: float, pairs: int) -> None:
+def test_the_order_in_which_sessions_are_created_doesn_t_widen_the_interval(
+    effect: float, pairs: int
+) -> None:
     rng = np.random.default_rng(1)
-    order = [np.where(alternating(random.Random(seed), pairs), effect, -effect) for seed in range(2000)]
+    order = [
+        np.where(alternating(random.Random(seed), pairs), effect, -effect) for seed in range(2000)
+    ]
     draws = rng.normal(0.0, 0.01, (2000, pairs)) + np.array(order)
     intervals = [speedup_interval(row.tolist()) for row in draws]
     covered = sum(1 for each in intervals if each and each[0] <= 1 <= each[1]) / len(intervals)
@@ -94,7 +110,9 @@ def test_a_pair_s_ratio_is_the_median_of_its_iterations() -> None:
 
 def test_swapping_the_sides_turns_the_ratio_round() -> None:
     readings = [(211, 100), (187, 103), (202, 95)]
-    assert log_ratio([(variant, baseline) for baseline, variant in readings]) == pytest.approx(-log_ratio(readings))
+    assert log_ratio([(variant, baseline) for baseline, variant in readings]) == pytest.approx(
+        -log_ratio(readings)
+    )
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.9, 64), (0.99, 662)])

@@ -34,12 +34,16 @@ from onnx_harness.latency.statistics import (
 CELLS = 100
 
 
-def draws(slowdown: float, spread: float, trials: int, pairs: int = LEAST_PAIRS, seed: int = 0) -> list[list[float]]:
+def draws(
+    slowdown: float, spread: float, trials: int, pairs: int = LEAST_PAIRS, seed: int = 0
+) -> list[list[float]]:
     rng = np.random.default_rng(seed)
     return rng.normal(-math.log1p(slowdown), spread, (trials, pairs)).tolist()  # type: ignore[no-any-return]
 
 
-def outcomes(slowdown: float, spread: float, trials: int = 200, pairs: int = LEAST_PAIRS) -> list[Outcome]:
+def outcomes(
+    slowdown: float, spread: float, trials: int = 200, pairs: int = LEAST_PAIRS
+) -> list[Outcome]:
     """Of cells that are each one of a hundred."""
     cells = draws(slowdown, spread, trials, pairs)
     return [decide_run({0: values}, family=CELLS)[0].outcome for values in cells]
@@ -51,7 +55,9 @@ def share(found: list[Outcome], outcome: Outcome) -> float:
 
 def test_the_p_value_is_scipy_s() -> None:
     for values in draws(0.01, 0.02, 50, pairs=20):
-        assert slower_p(values) == pytest.approx(wilcoxon(values, alternative="less", method="exact").pvalue, rel=1e-12)
+        assert slower_p(values) == pytest.approx(
+            wilcoxon(values, alternative="less", method="exact").pvalue, rel=1e-12
+        )
 
 
 def test_the_p_value_counts_the_signs() -> None:
@@ -60,7 +66,8 @@ def test_the_p_value_counts_the_signs() -> None:
     ranks = np.argsort(np.argsort(np.abs(values))) + 1
     seen = ranks[np.array(values) > 0].sum()
     sums = [
-        sum(rank for rank, faster in zip(ranks, signs, strict=True) if faster) for signs in product([0, 1], repeat=8)
+        sum(rank for rank, faster in zip(ranks, signs, strict=True) if faster)
+        for signs in product([0, 1], repeat=8)
     ]
     assert slower_p(values) == pytest.approx(np.mean(np.array(sums) <= seen))
 
@@ -76,7 +83,9 @@ def test_ties_and_zeros_never_make_it_surer() -> None:
     rng = np.random.default_rng(0)
     coarse = np.round(rng.normal(0, 2, (1000, 16)))  # a clock that knows a handful of values
     for level in (0.05, 0.01):
-        assert np.mean([slower_p(row) <= level for row in coarse.tolist()]) <= level + 2 * math.sqrt(level / 1000)
+        assert np.mean(
+            [slower_p(row) <= level for row in coarse.tolist()]
+        ) <= level + 2 * math.sqrt(level / 1000)
 
 
 @pytest.mark.parametrize("level", [0.05, 0.01])
@@ -96,7 +105,9 @@ def test_a_run_of_equals_has_a_false_fail_no_more_often_than_alpha() -> None:
     rng = np.random.default_rng(3)
     runs = [rng.normal(0, 0.03, (20, LEAST_PAIRS)).tolist() for _ in range(100)]
     verdicts = [decide_run(dict(enumerate(run)), alpha=0.05, minimum_effect=0.0) for run in runs]
-    failed = sum(any(verdict.outcome is Outcome.FAIL for verdict in run.values()) for run in verdicts)
+    failed = sum(
+        any(verdict.outcome is Outcome.FAIL for verdict in run.values()) for run in verdicts
+    )
     assert 0 < failed <= 0.05 * 100 + 3 * math.sqrt(0.05 * 100)
 
 
@@ -156,7 +167,9 @@ def test_replayed_readings_decide_nothing() -> None:
 
 
 def test_an_invalid_cell_does_not_spare_the_others() -> None:
-    found = decide_run({"broken": [math.nan] * 16, "slow": draws(0.1, 0.01, 1)[0], "same": draws(0, 0.01, 1)[0]})
+    found = decide_run(
+        {"broken": [math.nan] * 16, "slow": draws(0.1, 0.01, 1)[0], "same": draws(0, 0.01, 1)[0]}
+    )
     assert [found[name].outcome for name in found] == [Outcome.INVALID, Outcome.FAIL, Outcome.PASS]
 
 
@@ -184,15 +197,22 @@ P, F, U, N = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID
     ("first", "second", "both"),
     [(F, F, F), (F, P, P), (F, U, U), (U, P, P), (U, F, U), (U, U, U), (F, N, N), (N, P, N)],
 )
-def test_a_cell_fails_only_where_both_measurements_say_so(first: Outcome, second: Outcome, both: Outcome) -> None:
+def test_a_cell_fails_only_where_both_measurements_say_so(
+    first: Outcome, second: Outcome, both: Outcome
+) -> None:
     assert confirm(verdict(first), verdict(second)).outcome is both
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "both"), [(0.009, 0.00009, F), (0.011, 0.00009, U), (0.009, 0.00011, U), (0.00011, 0.009, U)]
+    ("first", "second", "both"),
+    [(0.009, 0.00009, F), (0.011, 0.00009, U), (0.009, 0.00011, U), (0.00011, 0.009, U)],
 )
-def test_either_measurement_may_be_the_one_beyond_doubt(first: float, second: float, both: Outcome) -> None:
-    """Both at 0.01, and one of them at 0.01 over a hundred cells: here the second, as the first isn't."""
+def test_either_measurement_may_be_the_one_beyond_doubt(
+    first: float, second: float, both: Outcome
+) -> None:
+    """Both at 0.01, and one of them at 0.01 over a hundred cells: here the second, as the first
+    isn't.
+    """
     assert confirm(verdict(U, first), verdict(F, second)).outcome is both
 
 
@@ -210,7 +230,10 @@ def test_confirmation_makes_false_fails_rarer_than_either_measurement() -> None:
     first = [decide(values, minimum_effect=0.0) for values in draws(0.0, 0.02, 1000)]
     flagged = [each for each in first if each.outcome is Outcome.FAIL]
     assert 2 < len(flagged) < 30
-    second = [decide(values, minimum_effect=0.0) for values in draws(0.0, 0.02, len(flagged), CONFIRMING_PAIRS, seed=1)]
+    second = [
+        decide(values, minimum_effect=0.0)
+        for values in draws(0.0, 0.02, len(flagged), CONFIRMING_PAIRS, seed=1)
+    ]
     assert not [each for each in map(confirm, flagged, second) if each.outcome is Outcome.FAIL]
 
 
@@ -233,7 +256,9 @@ def test_the_choice_is_the_same_each_time_and_its_power_is_true() -> None:
     choice = choose_pairs(**asked)  # type: ignore[arg-type]
     assert choice == choose_pairs(**asked)  # type: ignore[arg-type]
     fresh = draws(MINIMUM_EFFECT, 0.02, 1000, choice.pairs, seed=9)
-    assert np.mean([slower_p(row) <= 0.01 / 100 for row in fresh]) == pytest.approx(choice.power, abs=0.015)
+    assert np.mean([slower_p(row) <= 0.01 / 100 for row in fresh]) == pytest.approx(
+        choice.power, abs=0.015
+    )
 
 
 def test_a_p_value_at_the_limit_is_beyond_it() -> None:
@@ -245,7 +270,9 @@ def test_a_p_value_at_the_limit_is_beyond_it() -> None:
 
 @pytest.mark.parametrize("second", [P, F, U])
 def test_a_confirmed_verdict_says_what_each_measurement_said(second: Outcome) -> None:
-    assert confirm(verdict(U), verdict(second)).reason == f"inconclusive, then {second} on fresh pairs"
+    assert (
+        confirm(verdict(U), verdict(second)).reason == f"inconclusive, then {second} on fresh pairs"
+    )
 
 
 def test_a_cell_alone_is_decided_at_the_level_that_was_asked_for() -> None:
@@ -288,7 +315,8 @@ def test_no_fewer_pairs_are_chosen_than_can_fail(monkeypatch: pytest.MonkeyPatch
     assert (many.pairs, many.pairs_for_power) == (22, 22)
     assert many.why == (
         "22 pairs for each of 20000 cells, about 3666.7 minutes: with a spread of 1.0% over pairs "
-        "a slowdown of 2% is significant in 99.0% of runs; fewer couldn't fail at all, though the time "
+        "a slowdown of 2% is significant in 99.0% of runs; fewer couldn't fail at all, though the "
+        "time "
         "allowed is 100.0 minutes"
     )
 
@@ -299,6 +327,8 @@ def test_where_the_time_ends_first_the_pairs_that_it_would_take_are_said(
     alone = chosen(monkeypatch, 0.01, cells=1, pair_s=50.0, budget_s=900.0)
     assert (alone.pairs, alone.pairs_for_power) == (18, MOST_PAIRS)
     assert alone.why == (
-        "18 pairs for the cell, about 15.0 minutes: with a spread of 1.0% over pairs a slowdown of 2% "
-        "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 15.0 minutes"
+        "18 pairs for the cell, about 15.0 minutes: with a spread of 1.0% over pairs a slowdown "
+        "of 2% "
+        "is significant in 18.0% of runs; 95% would take 64 pairs, and the time allowed is 15.0 "
+        "minutes"
     )

@@ -9,7 +9,14 @@ import pytest
 
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card, KnownFailure, PathSource, WheelSource
-from onnx_harness.cell.matrix import DEFAULT, GROUPS, Cell, card_for, check_providers, expand_variants
+from onnx_harness.cell.matrix import (
+    DEFAULT,
+    GROUPS,
+    Cell,
+    card_for,
+    check_providers,
+    expand_variants,
+)
 from onnx_harness.errors import CardError, UsageError
 from onnx_harness.names import Variant, is_model_file, parse_variant
 
@@ -38,11 +45,19 @@ def without(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell(*failures: KnownFailure, variant: str = "simplify+fp16", provider: str = "cpu") -> Cell:
     path = Path("m.onnx")
-    return Cell(Card(path=path, name="m", source=PathSource(path), known_failures=failures), Variant(variant), provider)
+    return Cell(
+        Card(path=path, name="m", source=PathSource(path), known_failures=failures),
+        Variant(variant),
+        provider,
+    )
 
 
-def failure(variants: tuple[str, ...], providers: tuple[str, ...] = (), reason: str = "it does") -> KnownFailure:
-    return KnownFailure(variants=variants, providers=providers, stage="run", reason=reason, versions={})
+def failure(
+    variants: tuple[str, ...], providers: tuple[str, ...] = (), reason: str = "it does"
+) -> KnownFailure:
+    return KnownFailure(
+        variants=variants, providers=providers, stage="run", reason=reason, versions={}
+    )
 
 
 def test_a_cell_is_called_model_variant_provider() -> None:
@@ -62,12 +77,18 @@ def test_a_cell_is_called_model_variant_provider() -> None:
         (failure(("fp16",)), False),
     ],
 )
-def test_a_known_failure_is_of_this_variant_on_this_provider(entry: KnownFailure, known: bool) -> None:
+def test_a_known_failure_is_of_this_variant_on_this_provider(
+    entry: KnownFailure, known: bool
+) -> None:
     assert cell(entry).known_failure is (entry if known else None)
 
 
 def test_the_first_entry_that_fits_is_the_known_failure() -> None:
-    entries = [failure(("fp16",)), failure(("simplify+fp16",), reason="first"), failure(("simplify+fp16",))]
+    entries = [
+        failure(("fp16",)),
+        failure(("simplify+fp16",), reason="first"),
+        failure(("simplify+fp16",)),
+    ]
     found = cell(*entries).known_failure
     assert found is not None
     assert found.reason == "first"
@@ -105,9 +126,14 @@ def test_a_card_beside_a_model_stands_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ['path = "exports/other.onnx"', f'wheel = "net==1.0"\nmember = "net/net.onnx"\nsha256 = "{"0" * 64}"'],
+    [
+        'path = "exports/other.onnx"',
+        f'wheel = "net==1.0"\nmember = "net/net.onnx"\nsha256 = "{"0" * 64}"',
+    ],
 )
-def test_a_model_that_is_named_is_judged_though_its_card_describes_another_source(tmp_path: Path, source: str) -> None:
+def test_a_model_that_is_named_is_judged_though_its_card_describes_another_source(
+    tmp_path: Path, source: str
+) -> None:
     card = tmp_path / "net.model.toml"
     card.write_text(f'[model]\nsummary = "A net"\n[source]\n{source}')
     beside = card_for(tmp_path / "net.onnx")
@@ -133,7 +159,11 @@ def test_the_default_group_is_the_default_variants_in_order() -> None:
 
 
 def test_each_variant_comes_once_in_the_order_asked_for() -> None:
-    assert ids("fp16.io32", "default", "fp16.io32", "simplify")[:3] == ["fp16.io32", "original", "optimize"]
+    assert ids("fp16.io32", "default", "fp16.io32", "simplify")[:3] == [
+        "fp16.io32",
+        "original",
+        "optimize",
+    ]
     assert sorted(ids("fp16.io32", "default")) == sorted(DEFAULT)
 
 
@@ -167,7 +197,15 @@ def test_a_variant_of_the_project_goes_by_its_name() -> None:
 
 def test_two_spellings_of_one_variant_are_one() -> None:
     assert ids("fp16(max_finite_val=1.0)", "fp16(max_finite_val=1)") == ["fp16.max_finite_val_1"]
-    assert len(ids("fp16(max_finite_val=9,min_positive_val=1)", "fp16(min_positive_val=1, max_finite_val=9)")) == 1
+    assert (
+        len(
+            ids(
+                "fp16(max_finite_val=9,min_positive_val=1)",
+                "fp16(min_positive_val=1, max_finite_val=9)",
+            )
+        )
+        == 1
+    )
 
 
 def test_two_variants_that_differ_in_a_sign_or_a_capital_are_two() -> None:
@@ -178,12 +216,16 @@ def test_two_variants_that_differ_in_a_sign_or_a_capital_are_two() -> None:
 def test_two_variants_of_one_name_are_refused_not_dropped() -> None:
     taken = "fp16.max_finite_val_1"
     said = refusal("fp16(max_finite_val=1)", taken, **{taken: "simplify"})
-    assert said.startswith(f"'fp16(max_finite_val=1)' and 'simplify' would both be called '{taken}'. Ids are keys of")
+    assert said.startswith(
+        f"'fp16(max_finite_val=1)' and 'simplify' would both be called '{taken}'. Ids are keys of"
+    )
 
 
 @pytest.mark.parametrize("name", ["default", "all", "original", "simplify", "ort.disable", "fp16"])
 def test_a_variant_of_the_project_cannot_take_a_name_that_is_built_in(name: str) -> None:
-    assert f"'{name}' is called as one that is built in" in refusal("optimize", **{name: "optimize"})
+    assert f"'{name}' is called as one that is built in" in refusal(
+        "optimize", **{name: "optimize"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,23 +240,37 @@ def test_a_variant_of_the_project_cannot_take_a_name_that_is_built_in(name: str)
         ("original+fp16", {}, "'original' is the empty chain"),
         ("simplify-fp16", {}, "isn't a name"),
         ("fp16(max_finite=1)", {}, "has no option 'max_finite'. Did you mean 'max_finite_val'?"),
-        ("fp16(max_finite_val='1')", {}, "option 'max_finite_val' of transform 'fp16' is a float; '1' isn't one"),
+        (
+            "fp16(max_finite_val='1')",
+            {},
+            "option 'max_finite_val' of transform 'fp16' is a float; '1' isn't one",
+        ),
         ("fp16(max_finite_val=True)", {}, "is a float; True isn't one"),
         ("fp16(max_finite_val=1e6)", {}, "can't be honoured: max_finite_val is 1e+06"),
         ("fp16(op_block_list='Conv')", {}, "is a tuple; 'Conv' isn't one"),
         ("pass.nop(times=2)", {}, "transform 'pass.nop' has no option 'times'. It has none."),
-        ("ours", {"ours": "simplfy"}, "the project's variant 'ours' (simplfy): there is no transform 'simplfy'."),
+        (
+            "ours",
+            {"ours": "simplfy"},
+            "the project's variant 'ours' (simplfy): there is no transform 'simplfy'.",
+        ),
         ("ours", {"ours": "fp16("}, "the project's variant 'ours' (fp16(): the options of step"),
     ],
 )
-def test_a_word_that_means_nothing_is_refused(word: str, named: Mapping[str, str], complaint: str) -> None:
+def test_a_word_that_means_nothing_is_refused(
+    word: str, named: Mapping[str, str], complaint: str
+) -> None:
     assert complaint in refusal(word, **named)
 
 
 @pytest.mark.parametrize("chain", ["ort.disable+ort.all", "ort.all+simplify+ort.all"])
 def test_two_optimization_levels_in_one_chain_are_refused_before_anything_runs(chain: str) -> None:
-    assert refusal(chain).startswith("a session has one optimization level; this chain asks for ort.")
-    assert refusal("ours", ours=chain).startswith(f"the project's variant 'ours' ({chain}): a session has one")
+    assert refusal(chain).startswith(
+        "a session has one optimization level; this chain asks for ort."
+    )
+    assert refusal("ours", ours=chain).startswith(
+        f"the project's variant 'ours' ({chain}): a session has one"
+    )
 
 
 def test_a_group_in_which_nothing_runs_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +278,9 @@ def test_a_group_in_which_nothing_runs_here_is_refused(monkeypatch: pytest.Monke
     assert refusal("passes") == "the group 'passes' has no variant that can run here"
 
 
-def test_a_variant_whose_library_is_missing_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_whose_library_is_missing_is_refused_with_the_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     without("onnxslim", monkeypatch)
     assert refusal("onnxslim+onnxslim") == (
         "variant 'onnxslim+onnxslim' needs onnxslim, not installed here. Mend: pip install onnxslim"
@@ -244,5 +302,8 @@ def test_each_provider_comes_once_in_order() -> None:
 
 
 def test_a_misspelt_provider_is_told_what_there_is() -> None:
-    with pytest.raises(UsageError, match=r"there is no execution provider 'cdua'\. Did you mean 'cuda'\? Known: cpu"):
+    with pytest.raises(
+        UsageError,
+        match=r"there is no execution provider 'cdua'\. Did you mean 'cuda'\? Known: cpu",
+    ):
         check_providers(["cpu", "cdua"])

@@ -1,4 +1,6 @@
-"""The nodes that a conversion to float16 leaves in float32: the search, the session with switches, the transform."""
+"""The nodes that a conversion to float16 leaves in float32: the search, the session with switches,
+the transform.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ from onnx_harness.transforms.half.requests import Request
 from onnx_harness.transforms.half.schemas import FLOAT16
 from tests.models import model, save
 
-SQUARE = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y = Sqrt(b) }"
+SQUARE = (
+    "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  y = "
+    "Sqrt(b) }"
+)
 IN_A_LOOP = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  lift = Add(h, c)
   total = Loop (trips, go, lift) <body = body (int64 i, bool on, float[n,8] state) => (bool more, float[n,8] next) {
@@ -52,9 +57,14 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def weighted(text: str, scale: float = 1000.0, *, named: bool = True) -> onnx.ModelProto:
     made = model(text, opset=17)
-    weights = {"w": np.eye(8) + np.random.default_rng(3).normal(size=(8, 8)) / 10, "c": np.array([scale])}
+    weights = {
+        "w": np.eye(8) + np.random.default_rng(3).normal(size=(8, 8)) / 10,
+        "c": np.array([scale]),
+    }
     weights["step"] = np.array([0.125])
-    made.graph.initializer.extend(numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items())
+    made.graph.initializer.extend(
+        numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items()
+    )
     made.graph.initializer.append(numpy_helper.from_array(np.array(4, np.int64), "trips"))
     made.graph.initializer.append(numpy_helper.from_array(np.array(True), "go"))
     for node in made.graph.node if named else ():
@@ -64,13 +74,20 @@ def weighted(text: str, scale: float = 1000.0, *, named: bool = True) -> onnx.Mo
 
 def judged(path: Path, variant: str) -> CellResult:
     card = card_for(path)
-    return judge(Task(Cell(card, parse_variant(variant), "cpu"), path, Settings(input_sets=2))).result
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), path, Settings(input_sets=2))
+    ).result
 
 
 def conversion_of(source: onnx.ModelProto) -> MixedConversion:
     limits = 1e-7, 1e4
     return MixedConversion(
-        source, Request(True), limits, lambda array, places: clamp(array, *limits, places), FLOAT16, "fp16.io32"
+        source,
+        Request(True),
+        limits,
+        lambda array, places: clamp(array, *limits, places),
+        FLOAT16,
+        "fp16.io32",
     )
 
 
@@ -85,14 +102,18 @@ def with_switches(source: onnx.ModelProto) -> Switched:
 def run(proto: onnx.ModelProto, **feeds: np.ndarray) -> np.ndarray:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return np.asarray(session.run(None, feeds)[0])
 
 
 # The search.
 
 
-def needs(*nodes: int, seen: list[frozenset[int]] | None = None) -> Callable[[Collection[int]], bool]:
+def needs(
+    *nodes: int, seen: list[frozenset[int]] | None = None
+) -> Callable[[Collection[int]], bool]:
     def passes(float32: Collection[int]) -> bool:
         if seen is not None:
             seen.append(frozenset(float32))
@@ -124,7 +145,9 @@ def test_a_good_guess_costs_few_runs() -> None:
 
 
 def test_of_two_that_do_the_cheaper_is_kept() -> None:
-    found = smallest_set(lambda float32: bool({1, 2} & float32), [9.0] * 4, [1.0, 5.0, 1.0, 1.0], lambda: False)
+    found = smallest_set(
+        lambda float32: bool({1, 2} & float32), [9.0] * 4, [1.0, 5.0, 1.0, 1.0], lambda: False
+    )
     assert found is not None
     assert found.nodes == {2}
 
@@ -156,9 +179,12 @@ def test_everything_in_float32_is_the_original_bit_for_bit(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "scale"), [(SQUARE, 7.0), (IN_A_LOOP, 100.0), (IN_A_LOOP, 3000.0), (SUM_IN_A_LOOP, 100.0)]
+    ("text", "scale"),
+    [(SQUARE, 7.0), (IN_A_LOOP, 100.0), (IN_A_LOOP, 3000.0), (SUM_IN_A_LOOP, 100.0)],
 )
-@pytest.mark.parametrize("names", [(), ("make_h",), ("make_lift", "make_total"), ("make_b", "make_y")])
+@pytest.mark.parametrize(
+    "names", [(), ("make_h",), ("make_lift", "make_total"), ("make_b", "make_y")]
+)
 def test_a_mix_computes_what_the_converted_model_does_where_it_is_simulated(
     text: str, scale: float, names: tuple[str, ...]
 ) -> None:
@@ -167,7 +193,9 @@ def test_a_mix_computes_what_the_converted_model_does_where_it_is_simulated(
     places = [place for place, label in enumerate(graph.labels) if label in names]
     x = np.random.default_rng(0).normal(size=(3, 8)).astype("f4")
     mixed = run(graph.model, x=x, **{MASK: graph.mask(places)})
-    converted = convert_in_place(source, keep_io_types=True, node_block_list=names, allow_missing=True)
+    converted = convert_in_place(
+        source, keep_io_types=True, node_block_list=names, allow_missing=True
+    )
     skeleton = onnx.ModelProto()
     skeleton.CopyFrom(converted)
     assert mixed.tobytes() == run(simulated(converted, skeleton), x=x).tobytes()
@@ -192,7 +220,9 @@ def test_it_is_bit_for_bit_what_the_list_makes_unnamed_nodes_included(tmp_path: 
 
 
 def test_without_a_judge_it_says_who_has_one() -> None:
-    with pytest.raises(UsageError, match=r"needs verdicts to choose by.*onnx-harness transform, or pytest"):
+    with pytest.raises(
+        UsageError, match=r"needs verdicts to choose by.*onnx-harness transform, or pytest"
+    ):
         transforms.bind(parse_variant("fp16.mixed").steps[0])(weighted(SQUARE))
 
 
@@ -214,7 +244,9 @@ def test_a_model_that_float16_is_enough_for_keeps_nothing(tmp_path: Path) -> Non
 # The networks whose fewest nodes are known.
 
 
-@pytest.mark.parametrize("built", list(mixed_cases(quick=True))[::3], ids=lambda built: built.case.name)
+@pytest.mark.parametrize(
+    "built", list(mixed_cases(quick=True))[::3], ids=lambda built: built.case.name
+)
 def test_a_hostile_network_keeps_the_nodes_that_it_needs(tmp_path: Path, built: MixedCase) -> None:
     place = workplace(built.case, tmp_path)
     assert set(place.mix().names) == set(built.smallest)
@@ -235,14 +267,20 @@ def test_the_card_is_written_and_read(tmp_path: Path) -> None:
     path = save(weighted(SQUARE), tmp_path / "m.onnx")
     assert judged(path, "fp16.io32").status is Status.FAIL
     out = tmp_path / "out.onnx"
-    assert main(["transform", str(path), "--variant", "fp16.mixed", "-o", str(out), "--write-card"]) == 0
+    assert (
+        main(["transform", str(path), "--variant", "fp16.mixed", "-o", str(out), "--write-card"])
+        == 0
+    )
     assert card_for(path).keep_float32 == ("make_b", "make_y")
     assert judged(path, "fp16.io32").status is Status.PASS
 
 
 def test_what_else_a_card_says_stays(tmp_path: Path) -> None:
     card = tmp_path / "m.model.toml"
-    before = '[model]\nlicense = "MIT"\n\n[fp16]\nkeep_float32 = ["old",\n  "older"]\n\n[tolerance.y]\natol = 1e-3\n'
+    before = (
+        '[model]\nlicense = "MIT"\n\n[fp16]\nkeep_float32 = ["old",\n  "older"]\n\n'
+        "[tolerance.y]\natol = 1e-3\n"
+    )
     card.write_text(before)
     write_keep_float32(card, ["a", 'b"c'])
     after = read(card)
@@ -271,12 +309,17 @@ def test_a_name_of_the_card_that_the_model_lacks_is_remarked_on(tmp_path: Path) 
 
 
 def test_bfloat16_keeps_what_eight_bits_are_too_few_for(tmp_path: Path) -> None:
-    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Add(h, c)  b = Sub(a, c)  y = Tanh(b) }"
+    text = (
+        "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  a = Add(h, c)  b = Sub(a, c)  y "
+        "= Tanh(b) }"
+    )
     path = save(weighted(text, 512.0), tmp_path / "m.onnx")
     assert judged(path, "bf16.io32").status is not Status.PASS
     result = judged(path, "bf16.mixed")
     assert result.status is Status.PASS, result
-    assert any(note.endswith("bf16.io32(node_block_list=['make_a', 'make_b'])") for note in result.notes), result.notes
+    assert any(
+        note.endswith("bf16.io32(node_block_list=['make_a', 'make_b'])") for note in result.notes
+    ), result.notes
 
 
 def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) -> None:
@@ -293,4 +336,6 @@ def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) 
     assert result.status is Status.PASS, result
     (note,) = (note for note in result.notes if note.startswith("keeps "))
     assert "nodes in float, found in" in note
-    assert any(note.startswith("the same again: int8.static(nodes_to_exclude=[") for note in result.notes)
+    assert any(
+        note.startswith("the same again: int8.static(nodes_to_exclude=[") for note in result.notes
+    )

@@ -1,4 +1,6 @@
-"""Model files: the skimmed skeleton is the model, the hash is its content, and every bad file is told what it is."""
+"""Model files: the skimmed skeleton is the model, the hash is its content, and every bad file is
+told what it is.
+"""
 
 import hashlib
 import shutil
@@ -19,17 +21,30 @@ from onnx_harness.errors import ModelError
 from onnx_harness.model.file import SMALL_BYTES, Model, ValueType, node_count
 
 BACKEND_MODELS = sorted((Path(onnx.__file__).parent / "backend/test/data").rglob("*.onnx"))
-DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "raw_data", "double_data", "uint64_data")
+DATA_FIELDS = (
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
+    "raw_data",
+    "double_data",
+    "uint64_data",
+)
 BIG = np.arange(1000, dtype=np.float32)
 OPSETS = [helper.make_opsetid("", 21)]
 
 
-def value(name: str, shape: list[Any] | None = None, dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def value(
+    name: str, shape: list[Any] | None = None, dtype: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def build(
-    *nodes: onnx.NodeProto, initializers: tuple[TensorProto, ...] = (), ir_version: int = 10, **parts: Any
+    *nodes: onnx.NodeProto,
+    initializers: tuple[TensorProto, ...] = (),
+    ir_version: int = 10,
+    **parts: Any,
 ) -> onnx.ModelProto:
     """A model from x to y, both [1000]; Identity when no node is given."""
     graph = helper.make_graph(
@@ -44,7 +59,10 @@ def build(
 
 
 def add_weight(data: np.ndarray[Any, Any] = BIG) -> onnx.ModelProto:
-    return build(helper.make_node("Add", ["x", "w"], ["y"]), initializers=(numpy_helper.from_array(data, "w"),))
+    return build(
+        helper.make_node("Add", ["x", "w"], ["y"]),
+        initializers=(numpy_helper.from_array(data, "w"),),
+    )
 
 
 def write(path: Path, model: onnx.ModelProto | bytes) -> Path:
@@ -100,12 +118,19 @@ def function(*nodes: onnx.NodeProto) -> onnx.FunctionProto:
 
 HEAVY = {
     "a weight": add_weight(),
-    "a weight in a typed field": build(initializers=(helper.make_tensor("w", TensorProto.FLOAT, [1000], BIG),)),
+    "a weight in a typed field": build(
+        initializers=(helper.make_tensor("w", TensorProto.FLOAT, [1000], BIG),)
+    ),
     "strings": build(initializers=(numpy_helper.from_array(np.array(["word"] * 500), "w"),)),
     "doubles and integers": build(
         initializers=tuple(
             helper.make_tensor(str(dtype), dtype, [500], list(range(500)))
-            for dtype in (TensorProto.DOUBLE, TensorProto.INT64, TensorProto.UINT64, TensorProto.INT32)
+            for dtype in (
+                TensorProto.DOUBLE,
+                TensorProto.INT64,
+                TensorProto.UINT64,
+                TensorProto.INT32,
+            )
         )
     ),
     "a constant": build(constant("y")),
@@ -117,11 +142,16 @@ HEAVY = {
     "a function": build(functions=[function(constant("b"), nested(1))]),
 }
 LIGHT = {
-    "shapes": build(constant("shape", np.array([1, -1])), initializers=(numpy_helper.from_array(np.ones(4, np.int8)),)),
+    "shapes": build(
+        constant("shape", np.array([1, -1])),
+        initializers=(numpy_helper.from_array(np.ones(4, np.int8)),),
+    ),
     "a long list of floats": build(custom(all=[0.5] * 900)),
     "a long list of integers": build(custom(all=list(range(900)))),
     "a long list of strings": build(custom(all=["word"] * 900)),
-    "a long name": build(helper.make_node("Identity", ["x"], ["y"], name="n" * 5000, doc_string="d" * 5000)),
+    "a long name": build(
+        helper.make_node("Identity", ["x"], ["y"], name="n" * 5000, doc_string="d" * 5000)
+    ),
 }
 
 
@@ -140,7 +170,9 @@ def test_whatever_is_not_big_tensor_data_stays_in_the_skeleton(tmp_path: Path, w
 
 def test_the_skeletons_of_all_models_of_the_onnx_package_are_those_models() -> None:
     assert len(BACKEND_MODELS) > 100
-    wrong = [path for path in BACKEND_MODELS if Model(path).skeleton != without_big_data(onnx.load(path))]
+    wrong = [
+        path for path in BACKEND_MODELS if Model(path).skeleton != without_big_data(onnx.load(path))
+    ]
     assert wrong == []
 
 
@@ -153,7 +185,11 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, wire_type: int, payload: bytes) -> bytes:
-    return varint(number << 3 | wire_type) + (varint(len(payload)) if wire_type == 2 else b"") + payload
+    return (
+        varint(number << 3 | wire_type)
+        + (varint(len(payload)) if wire_type == 2 else b"")
+        + payload
+    )
 
 
 FLOATS = b"".join(field(4, 5, np.float32(item).tobytes()) for item in BIG)
@@ -165,8 +201,15 @@ INTEGERS = b"".join(field(7, 0, varint(item)) for item in range(1000))
     [
         field(8, 2, b"w") + FLOATS + field(1, 0, varint(1000)) + field(2, 0, varint(1)),
         field(1, 0, varint(1000)) + field(2, 0, varint(7)) + INTEGERS + field(8, 2, b"w"),
-        field(9, 2, bytes(2000)) + field(8, 2, b"w") + field(9, 2, bytes(4000)) + field(1, 2, varint(1000)),
-        field(8, 2, b"w") + FLOATS + field(99, 2, b"unknown") + field(98, 0, varint(5)) + field(97, 1, bytes(8)),
+        field(9, 2, bytes(2000))
+        + field(8, 2, b"w")
+        + field(9, 2, bytes(4000))
+        + field(1, 2, varint(1000)),
+        field(8, 2, b"w")
+        + FLOATS
+        + field(99, 2, b"unknown")
+        + field(98, 0, varint(5))
+        + field(97, 1, bytes(8)),
     ],
     ids=["unpacked floats", "unpacked integers", "a field twice and packed dims", "unknown fields"],
 )
@@ -197,7 +240,9 @@ def inline_weights(path: Path, size: int) -> Path:
     """A model with ``size`` bytes of weights in it, all of them a hole in the file."""
     tensor = field(1, 0, varint(size)) + field(2, 0, varint(TensorProto.UINT8)) + field(8, 2, b"w")
     tensor += varint(9 << 3 | 2) + varint(size)
-    graph = build().graph.SerializeToString() + varint(5 << 3 | 2) + varint(len(tensor) + size) + tensor
+    graph = (
+        build().graph.SerializeToString() + varint(5 << 3 | 2) + varint(len(tensor) + size) + tensor
+    )
     head = field(1, 0, varint(10)) + varint(7 << 3 | 2) + varint(len(graph) + size) + graph
     with path.open("wb") as file:
         file.write(head)
@@ -218,7 +263,9 @@ def test_a_signature_reads_no_weights(tmp_path: Path) -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
     command = [sys.executable, "-c", script, str(path)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    printed = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
     assert printed[:3] == ["x", str(path.stat().st_size), str(8 << 30)]
     assert int(printed[3]) < 64 * 1024  # KiB
 
@@ -244,20 +291,35 @@ def test_a_signature_names_kinds_and_shapes(tmp_path: Path) -> None:
 
 TYPES = {
     dtype: helper.make_tensor_type_proto(TensorProto.DataType.Value(dtype), [2])
-    for dtype in ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", "STRING", "UINT8", "INT4", "FLOAT8E4M3FN")
+    for dtype in (
+        "FLOAT",
+        "DOUBLE",
+        "FLOAT16",
+        "BFLOAT16",
+        "BOOL",
+        "STRING",
+        "UINT8",
+        "INT4",
+        "FLOAT8E4M3FN",
+    )
 }
 TYPES |= {
     "sequence": helper.make_sequence_type_proto(TYPES["DOUBLE"]),
     "optional": helper.make_optional_type_proto(TYPES["FLOAT"]),
     "map": helper.make_map_type_proto(TensorProto.STRING, TYPES["FLOAT"]),
-    "maps": helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, TYPES["FLOAT"])),
+    "maps": helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.INT64, TYPES["FLOAT"])
+    ),
     "sparse": helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, [2]),
 }
 
 
 @pytest.mark.parametrize("what", TYPES)
 def test_a_kind_is_spelled_as_onnx_runtime_spells_it(tmp_path: Path, what: str) -> None:
-    path = write(tmp_path / "m.onnx", build(inputs=[value("x"), helper.make_value_info("other", TYPES[what])]))
+    path = write(
+        tmp_path / "m.onnx",
+        build(inputs=[value("x"), helper.make_value_info("other", TYPES[what])]),
+    )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert Model(path).signature.inputs[1].kind == session.get_inputs()[1].type
 
@@ -273,11 +335,15 @@ def test_an_element_type_from_the_future_is_undefined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ir_version", "names"), [(3, ["x"]), (4, ["x", "w"]), (10, ["x", "w"])])
-def test_a_weight_listed_as_input_is_one_from_ir_version_4(tmp_path: Path, ir_version: int, names: list[str]) -> None:
+def test_a_weight_listed_as_input_is_one_from_ir_version_4(
+    tmp_path: Path, ir_version: int, names: list[str]
+) -> None:
     model = add_weight()
     model.ir_version = ir_version
     model.graph.input.append(value("w", [1000]))
-    assert [info.name for info in Model(write(tmp_path / "m.onnx", model)).signature.inputs] == names
+    assert [
+        info.name for info in Model(write(tmp_path / "m.onnx", model)).signature.inputs
+    ] == names
 
 
 def test_a_model_may_have_no_inputs(tmp_path: Path) -> None:
@@ -285,7 +351,9 @@ def test_a_model_may_have_no_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("domain", "opset"), [("", 21), ("ai.onnx", 21), ("ours", None)])
-def test_the_opset_is_that_of_the_standard_domain(tmp_path: Path, domain: str, opset: int | None) -> None:
+def test_the_opset_is_that_of_the_standard_domain(
+    tmp_path: Path, domain: str, opset: int | None
+) -> None:
     model = build()
     model.opset_import[0].domain = domain
     assert Model(write(tmp_path / "m.onnx", model)).opset == opset
@@ -301,10 +369,14 @@ def test_nodes_of_bodies_count() -> None:
 # --- external data
 
 
-def external(path: Path, entries: dict[str, str], name: str = "w", model: onnx.ModelProto | None = None) -> Path:
+def external(
+    path: Path, entries: dict[str, str], name: str = "w", model: onnx.ModelProto | None = None
+) -> Path:
     """Write a model whose weight of 1000 float32 is where ``entries`` say."""
     model = model or build(helper.make_node("Add", ["x", name], ["y"]))
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1000], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=[1000], data_location=TensorProto.EXTERNAL
+    )
     for key, text in entries.items():
         tensor.external_data.add(key=key, value=text)
     model.graph.initializer.append(tensor)
@@ -339,7 +411,9 @@ def test_a_file_that_several_tensors_share_counts_once(tmp_path: Path) -> None:
 
 
 def hidden_external_data(where: str) -> onnx.ModelProto:
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
+    )
     tensor.external_data.add(key="location", value="w.bin")
     node = helper.make_node("Constant", [], ["y"], value=tensor)
     match where:
@@ -381,7 +455,10 @@ def hidden_external_data(where: str) -> onnx.ModelProto:
 )
 def test_external_data_is_found_wherever_it_hides(tmp_path: Path, where: str) -> None:
     path = write(tmp_path / "m.onnx", hidden_external_data(where))
-    with pytest.raises(ModelError, match=r"m\.onnx: external data of tensor 'w' is missing: there is no file 'w\.bin'"):
+    with pytest.raises(
+        ModelError,
+        match=r"m\.onnx: external data of tensor 'w' is missing: there is no file 'w\.bin'",
+    ):
         _ = Model(path).external_files
     write(tmp_path / "w.bin", bytes(16))
     assert Model(path).external_files == (tmp_path / "w.bin",)
@@ -424,7 +501,10 @@ def test_a_location_that_is_no_file_of_the_folder_is_refused(tmp_path: Path, loc
 @pytest.mark.parametrize(
     ("entries", "complaint"),
     [
-        ({"offset": "4", "length": "4000"}, r"is truncated: 'w\.bin' has 4000 bytes, 4004 are needed"),
+        (
+            {"offset": "4", "length": "4000"},
+            r"is truncated: 'w\.bin' has 4000 bytes, 4004 are needed",
+        ),
         ({"offset": "4"}, r"is truncated: 'w\.bin' has 4000 bytes, 4004 are needed"),
         ({"length": "4001"}, r"is truncated: 'w\.bin' has 4000 bytes, 4001 are needed"),
         ({"offset": "9" * 5000}, "is truncated"),
@@ -445,13 +525,17 @@ def test_an_offset_or_length_that_does_not_fit_is_refused(
         _ = Model(external(tmp_path / "m.onnx", {"location": "w.bin", **entries})).external_files
 
 
-def test_a_file_shorter_than_the_tensor_is_truncated_though_no_length_is_given(tmp_path: Path) -> None:
+def test_a_file_shorter_than_the_tensor_is_truncated_though_no_length_is_given(
+    tmp_path: Path,
+) -> None:
     write(tmp_path / "w.bin", BIG.tobytes()[:-1])
     with pytest.raises(ModelError, match=r"'w\.bin' has 3999 bytes, 4000 are needed"):
         Model(external(tmp_path / "m.onnx", {"location": "w.bin"})).load()
 
 
-@pytest.mark.parametrize("dtype", [TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.UNDEFINED, 99])
+@pytest.mark.parametrize(
+    "dtype", [TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.UNDEFINED, 99]
+)
 def test_a_tensor_whose_size_cannot_be_told_is_not_measured(tmp_path: Path, dtype: int) -> None:
     write(tmp_path / "w.bin", bytes(500))
     path = external(tmp_path / "m.onnx", {"location": "w.bin"})
@@ -477,14 +561,18 @@ def test_a_model_behind_a_link_finds_its_data_where_the_link_lies(tmp_path: Path
 
 
 @pytest.mark.parametrize("key", ["location", "offset", "length", "checksum"])
-def test_external_data_described_in_no_utf_8_is_refused_or_ignored(tmp_path: Path, key: str) -> None:
+def test_external_data_described_in_no_utf_8_is_refused_or_ignored(
+    tmp_path: Path, key: str
+) -> None:
     write(tmp_path / "w.bin", BIG.tobytes())
     path = external(tmp_path / "m.onnx", {"location": "w.bin", key: "8<8"})
     model = Model(write(path, path.read_bytes().replace(b"8<8", b"8\xff8")))
     if key == "checksum":
         assert model.external_files == (tmp_path / "w.bin",)
     else:
-        with pytest.raises(ModelError, match=r"there is no file '8\ufffd8'|isn't a number: .*'8\ufffd8'"):
+        with pytest.raises(
+            ModelError, match=r"there is no file '8\ufffd8'|isn't a number: .*'8\ufffd8'"
+        ):
             _ = model.external_files
 
 
@@ -504,7 +592,9 @@ def test_a_hash_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     assert Model(tmp_path / "there/renamed.onnx").sha256 == model.sha256
 
 
-def test_a_hash_does_not_depend_on_how_the_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hash_does_not_depend_on_how_the_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     absolute = two_files(tmp_path).sha256
     monkeypatch.chdir(tmp_path)
     assert Model(Path("m.onnx")).sha256 == Model(Path("sub/../m.onnx")).sha256 == absolute
@@ -522,7 +612,9 @@ def test_one_bit_anywhere_changes_the_hash(tmp_path: Path, name: str) -> None:
 def test_one_bit_of_an_inline_weight_changes_the_hash(tmp_path: Path) -> None:
     other = BIG.copy()
     other[500] = np.nextafter(other[500], 0)
-    one, two = (Model(write(tmp_path / f"{array[500]}.onnx", add_weight(array))) for array in (BIG, other))
+    one, two = (
+        Model(write(tmp_path / f"{array[500]}.onnx", add_weight(array))) for array in (BIG, other)
+    )
     assert one.skeleton == two.skeleton
     assert one.sha256 != two.sha256
 
@@ -532,7 +624,11 @@ def test_data_exchanged_between_two_files_changes_the_hash(tmp_path: Path) -> No
     for folder, first, second in (("1", BIG, BIG[::-1]), ("2", BIG[::-1], BIG)):
         write(tmp_path / folder / "a.bin", first.tobytes())
         write(tmp_path / folder / "b.bin", second.tobytes())
-        hashes.add(external_twice(tmp_path / folder / "m.onnx", {"location": "a.bin"}, {"location": "b.bin"}).sha256)
+        hashes.add(
+            external_twice(
+                tmp_path / folder / "m.onnx", {"location": "a.bin"}, {"location": "b.bin"}
+            ).sha256
+        )
     assert len(hashes) == 2
 
 
@@ -556,11 +652,13 @@ NOT_ONNX = {
     "empty": b"",
     "a picture": b"\x89PNG\r\n\x1a\n" + bytes(100),
     "an archive": b"PK\x03\x04" + bytes(100),
-    "a pointer to large storage": b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n",
+    "a pointer to large "
+    "storage": b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n",
     "zeros": bytes(5000),
     "ones": b"\xff" * 5000,
     "cut in a weight": add_weight().SerializeToString()[:-3000],
-    "a field without a number": field(1, 0, varint(10)) + field(7, 2, field(1, 2, field(5, 2, bytes(2000)))),
+    "a field without a number": field(1, 0, varint(10))
+    + field(7, 2, field(1, 2, field(5, 2, bytes(2000)))),
     "a group, which nobody writes": build().SerializeToString() + field(90, 3, field(90, 4, b"")),
     "text in a wrong encoding": field(1, 0, varint(10)) + field(2, 2, b"\xff\xfe"),
     "no graph": field(1, 0, varint(10)),
@@ -594,7 +692,9 @@ def test_graphs_nested_beyond_what_protobuf_takes_are_refused(tmp_path: Path) ->
 
 
 def test_a_model_cut_after_any_byte_is_refused_or_has_what_came_before(tmp_path: Path) -> None:
-    whole = build(initializers=(numpy_helper.from_array(BIG[:300], "w"),), producer_name="us").SerializeToString()
+    whole = build(
+        initializers=(numpy_helper.from_array(BIG[:300], "w"),), producer_name="us"
+    ).SerializeToString()
     for length in range(len(whole)):
         model = Model(write(tmp_path / "m.onnx", whole[:length]))
         try:

@@ -1,4 +1,6 @@
-"""What a file may ask of the machine is told from its bytes, in milliseconds, and honest models pass."""
+"""What a file may ask of the machine is told from its bytes, in milliseconds, and honest models
+pass.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ from tests.hostile import model as made
 from tests.models import linear, model, save, with_external_data
 
 MEMORY = 1 << 30
-REFUSED = ("bomb", "functions", "loop", "depth", "tensor: 2^", "input: 2^", "name: a megabyte", "name: not UTF-8")
+REFUSED = (
+    "bomb",
+    "functions",
+    "loop",
+    "depth",
+    "tensor: 2^",
+    "input: 2^",
+    "name: a megabyte",
+    "name: not UTF-8",
+)
 HOSTILE = dict(kinds())
 
 
@@ -54,23 +65,33 @@ def test_there_are_as_many_kinds_as_are_known() -> None:
     assert len(HOSTILE) >= 79
 
 
-@pytest.mark.parametrize("kind", ["bomb: Range", "loop: 2^62 trips", "functions: a billion of nodes"])
+@pytest.mark.parametrize(
+    "kind", ["bomb: Range", "loop: 2^62 trips", "functions: a billion of nodes"]
+)
 def test_whoever_trusts_the_model_opens_it(tmp_path: Path, kind: str) -> None:
     check_bounds(write(tmp_path, kind), MEMORY, trusted=True)
 
 
 def test_honest_models_pass(tmp_path: Path) -> None:
-    for number, honest in enumerate([linear(), model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }")]):
+    for number, honest in enumerate(
+        [linear(), model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }")]
+    ):
         check_bounds(save(honest, tmp_path / f"{number}.onnx"), MEMORY)
     check_bounds(with_external_data(tmp_path / "ext.onnx", "w.bin"), MEMORY)
 
 
 def test_what_fits_by_a_byte_passes_and_what_doesnt_is_refused(tmp_path: Path) -> None:
     shape = helper.make_node("ConstantOfShape", ["s"], ["c"])
-    nodes = [shape, helper.make_node("ReduceSum", ["c"], ["t"]), helper.make_node("Add", ["x", "t"], ["y"])]
+    nodes = [
+        shape,
+        helper.make_node("ReduceSum", ["c"], ["t"]),
+        helper.make_node("Add", ["x", "t"], ["y"]),
+    ]
     path = save(made(nodes, [tensor("s", [1000])]), tmp_path / "m.onnx")
     check_bounds(path, 4000)
-    with pytest.raises(ModelError, match="'c' of ConstantOfShape, of shape 1000, takes 4,000 bytes"):
+    with pytest.raises(
+        ModelError, match="'c' of ConstantOfShape, of shape 1000, takes 4,000 bytes"
+    ):
         check_bounds(path, 3999)
 
 
@@ -108,9 +129,14 @@ def test_the_scan_reads_what_onnx_wrote(tmp_path: Path) -> None:
     assert {name: each.dims for name, each in found.graph.tensors.items()} == {
         each.name: [*each.dims] for each in parsed.graph.initializer
     }
-    assert found.graph.inputs["x"] == (TensorProto.FLOAT, None)  # one of its dimensions is no number
+    assert found.graph.inputs["x"] == (
+        TensorProto.FLOAT,
+        None,
+    )  # one of its dimensions is no number
 
 
-def test_a_limit_that_nobody_checks_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_nobody_checks_would_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bounds, "MOST_STEPS", 1 << 70)
     check_bounds(write(tmp_path, "loop: 2^62 trips"), MEMORY)

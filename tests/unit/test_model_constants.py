@@ -51,9 +51,13 @@ def test_a_constant_holds_what_it_is_given() -> None:
 
 def test_the_constants_of_a_graph_are_its_initializers_and_its_constant_nodes() -> None:
     small = model(
-        "(float[2] x) => (float[2] y) { c = Constant <value_floats = [1.0, 2.0]> ()  z = Mul(x, w)  y = Add(z, c) }"
+        "(float[2] x) => (float[2] y) { c = Constant <value_floats = [1.0, 2.0]> ()  z = Mul(x, "
+        "w)  y = Add(z, c) }"
     )
     small.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "w"))
-    assert {name: list(tensor.dims) for name, tensor in named_constants(small.graph)} == {"w": [2], "c": [2]}
+    assert {name: list(tensor.dims) for name, tensor in named_constants(small.graph)} == {
+        "w": [2],
+        "c": [2],
+    }
     lift_constants(small.graph)
     assert [tensor.name for tensor in small.graph.initializer] == ["w", "c"]

@@ -66,6 +66,9 @@ def test_a_start_beside_a_value_of_the_same_node_that_is_needed_is_refused_by_no
 def test_values_that_are_not_there_or_have_no_type_are_named() -> None:
     with pytest.raises(ValueError, match="no value 'nothing'"):
         cut(whole(), [], ["nothing"])
-    made = model("(float[n,4] x) => (float[n,4] y) { a = mine.Unknown(x)  y = Relu(a) }", domains=', "mine" : 1')
+    made = model(
+        "(float[n,4] x) => (float[n,4] y) { a = mine.Unknown(x)  y = Relu(a) }",
+        domains=', "mine" : 1',
+    )
     with pytest.raises(ValueError, match="type of 'a'"):
         cut(made, ["a"], ["y"])

@@ -1,4 +1,6 @@
-"""Types that onnx infers, and functions that it inlines, of models whose weights stay out of its way."""
+"""Types that onnx infers, and functions that it inlines, of models whose weights stay out of its
+way.
+"""
 
 from __future__ import annotations
 
@@ -45,20 +47,26 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return record
 
-    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", recording(onnx.shape_inference.infer_shapes))
+    monkeypatch.setattr(
+        onnx.shape_inference, "infer_shapes", recording(onnx.shape_inference.infer_shapes)
+    )
     inline = onnx.inliner.inline_selected_functions
     monkeypatch.setattr(onnx.inliner, "inline_selected_functions", recording(inline))
     return sizes
 
 
-def test_types_are_inferred_without_the_weights_and_the_model_stays_as_it_was(passed: list[int]) -> None:
+def test_types_are_inferred_without_the_weights_and_the_model_stays_as_it_was(
+    passed: list[int],
+) -> None:
     made = product()
     before = made.SerializeToString()
     inferred = infer_types(made)
     assert typed(inferred) == {"z": ["n", 64]}
     assert passed == [0]
     assert [info.name for info in inferred.graph.input] == ["x"]
-    assert [(tensor.name, list(tensor.dims)) for tensor in inferred.graph.initializer] == [("w", [64, 64])]
+    assert [(tensor.name, list(tensor.dims)) for tensor in inferred.graph.initializer] == [
+        ("w", [64, 64])
+    ]
     assert made.SerializeToString() == before
 
 
@@ -74,7 +82,9 @@ def test_weights_without_their_data_are_known_by_their_shape() -> None:
     assert typed(infer_types(made)) == {"z": ["n", 64]}
 
 
-def test_where_onnx_gives_up_the_model_stays_as_it_is_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_onnx_gives_up_the_model_stays_as_it_is_unless_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise ValueError("no inference")
 
@@ -85,7 +95,9 @@ def test_where_onnx_gives_up_the_model_stays_as_it_is_unless_told(monkeypatch: p
         infer_types(made, required=True)
 
 
-def test_functions_are_inlined_without_the_weights_and_the_model_stays_as_it_was(passed: list[int]) -> None:
+def test_functions_are_inlined_without_the_weights_and_the_model_stays_as_it_was(
+    passed: list[int],
+) -> None:
     made = onnx.parser.parse_model(FUNCTION)
     made.graph.initializer.append(numpy_helper.from_array(LARGE, "w"))
     before = made.SerializeToString()

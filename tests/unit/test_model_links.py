@@ -42,7 +42,9 @@ def hub(folder: Path, data_blob: str = "blobs/bbbb") -> Path:
     return snapshot / "model.onnx"
 
 
-def test_a_model_of_a_hub_is_read_through_its_links_and_has_the_hash_of_the_plain_one(tmp_path: Path) -> None:
+def test_a_model_of_a_hub_is_read_through_its_links_and_has_the_hash_of_the_plain_one(
+    tmp_path: Path,
+) -> None:
     path = hub(tmp_path)
     copy = unlinked(path)
     assert copy != path
@@ -93,7 +95,9 @@ def test_a_link_out_of_the_folder_of_a_plain_model_is_refused(tmp_path: Path) ->
         ("ab/net.onnx", "ab"),  # never a folder that holds the named one
     ],
 )
-def test_a_store_is_the_folder_of_the_target_above_its_shards(tmp_path: Path, target: str, store: str) -> None:
+def test_a_store_is_the_folder_of_the_target_above_its_shards(
+    tmp_path: Path, target: str, store: str
+) -> None:
     file = save(linear(), tmp_path / target)
     link = tmp_path / "repo/models/net.onnx"
     link.parent.mkdir(parents=True)
@@ -107,12 +111,18 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (POINTER.encode(), r"m\.onnx is a Git LFS pointer, not the file of 12,345 bytes .*Mend: git lfs pull"),
+        (
+            POINTER.encode(),
+            r"m\.onnx is a Git LFS pointer, not the file of 12,345 bytes .*Mend: git lfs pull",
+        ),
         (b"", r"m\.onnx is empty \(0 bytes\)"),
         (b"<!DOCTYPE html>\n<title>404</title>", "it is a web page"),
         ("größer\n".encode(), "it is text that begins with 'größer'"),
         (b"PK\x03\x04" + bytes(40), "a zip archive, such as torch.save writes"),
-        (linear().SerializeToString()[:90], r"m\.onnx is truncated, or isn't an ONNX file: its 90 bytes end"),
+        (
+            linear().SerializeToString()[:90],
+            r"m\.onnx is truncated, or isn't an ONNX file: its 90 bytes end",
+        ),
         (bytes(range(255, 0, -1)), r"m\.onnx isn't an ONNX file|m\.onnx is truncated, or isn't"),
     ],
 )
@@ -123,7 +133,9 @@ def test_what_a_file_is_that_is_no_model(tmp_path: Path, content: bytes, words: 
     assert "Mend: " in str(caught.value)
 
 
-def test_external_data_that_git_lfs_left_behind_is_told_apart_from_a_cut_file(tmp_path: Path) -> None:
+def test_external_data_that_git_lfs_left_behind_is_told_apart_from_a_cut_file(
+    tmp_path: Path,
+) -> None:
     path = external(tmp_path / "plain")
     path.with_name("model.onnx_data").write_text(POINTER)
     with pytest.raises(ModelError, match=r"'model.onnx_data' is a Git LFS pointer.*git lfs pull"):

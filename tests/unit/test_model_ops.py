@@ -17,7 +17,9 @@ def with_imports(*versions: tuple[str, int]) -> onnx.ModelProto:
     """A Squeeze by an attribute, which opset 11 has and opset 13 hasn't."""
     squeezed = model("(float[1,2] x) => (float[2] y) { y = Squeeze <axes = [0]> (x) }", opset=11)
     del squeezed.opset_import[:]
-    squeezed.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions)
+    squeezed.opset_import.extend(
+        helper.make_opsetid(domain, version) for domain, version in versions
+    )
     return squeezed
 
 
@@ -26,13 +28,16 @@ def test_attributes_that_name_the_type_of_an_output_are_those_of_the_schemas() -
         name
         for schema in onnx.defs.get_all_schemas_with_history()
         for name, attribute in schema.attributes.items()
-        if attribute.type == onnx.defs.OpSchema.AttrType.INT and re.fullmatch(r"to|(.*_)?(data|d)type", name)
+        if attribute.type == onnx.defs.OpSchema.AttrType.INT
+        and re.fullmatch(r"to|(.*_)?(data|d)type", name)
     }
     assert named == TYPE_ATTRIBUTES
 
 
 @pytest.mark.parametrize("versions", [[("", 13), ("ai.onnx", 11)], [("ai.onnx", 11), ("", 13)]])
-def test_of_two_imports_the_one_that_onnx_runtime_takes_holds(versions: list[tuple[str, int]]) -> None:
+def test_of_two_imports_the_one_that_onnx_runtime_takes_holds(
+    versions: list[tuple[str, int]],
+) -> None:
     squeezed = with_imports(*versions)
     try:
         ort.InferenceSession(squeezed.SerializeToString(), providers=["CPUExecutionProvider"])

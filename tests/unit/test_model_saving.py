@@ -25,7 +25,9 @@ def large() -> onnx.ModelProto:
         >
     }""")
     made.graph.initializer.append(numpy_helper.from_array(WIDE, "w"))
-    made.graph.initializer.append(helper.make_tensor("listed", TensorProto.FLOAT, WIDE.shape, WIDE.reshape(-1)))
+    made.graph.initializer.append(
+        helper.make_tensor("listed", TensorProto.FLOAT, WIDE.shape, WIDE.reshape(-1))
+    )
     made.graph.node[2].attribute[0].t.CopyFrom(numpy_helper.from_array(WIDE[0], "k"))
     made.graph.node[-1].attribute[0].g.initializer.append(numpy_helper.from_array(WIDE[1], "inner"))
     return made
@@ -33,7 +35,9 @@ def large() -> onnx.ModelProto:
 
 def outputs(file: Path) -> np.ndarray:
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    value: np.ndarray = session.run(None, {"x": np.ones((2, 4), np.float32), "c": np.array(True)})[0]
+    value: np.ndarray = session.run(None, {"x": np.ones((2, 4), np.float32), "c": np.array(True)})[
+        0
+    ]
     return value
 
 
@@ -42,7 +46,12 @@ def test_a_large_model_is_written_beside_its_weights_and_stays_as_it_was(tmp_pat
     before = made.SerializeToString()
     assert save(made, tmp_path / "m.onnx", inline_bytes=1000)
     assert made.SerializeToString() == before
-    assert (tmp_path / "m.onnx").stat().st_size < 2000 < 2 * WIDE.nbytes < (tmp_path / "weights.bin").stat().st_size
+    assert (
+        (tmp_path / "m.onnx").stat().st_size
+        < 2000
+        < 2 * WIDE.nbytes
+        < (tmp_path / "weights.bin").stat().st_size
+    )
     assert not save(made, tmp_path / "whole.onnx")
     np.testing.assert_array_equal(outputs(tmp_path / "m.onnx"), outputs(tmp_path / "whole.onnx"))
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)

@@ -53,15 +53,20 @@ X = np.array([1, -3, 2], np.float32)
         (SUM_OF_SQUARES, {"w": 14, "p": 56, "q": 0, "y": 56}),
     ],
 )
-def test_a_branch_that_is_not_taken_counts_as_no_elements(reduction: Reduction, expected: dict[str, float]) -> None:
+def test_a_branch_that_is_not_taken_counts_as_no_elements(
+    reduction: Reduction, expected: dict[str, float]
+) -> None:
     assert numbers(BRANCHES, reduction, c=np.array(True), x=X) == expected
 
 
 @pytest.mark.parametrize("opset", [11, 17, 18])
 @pytest.mark.parametrize(
-    ("reduction", "u", "y"), [(GREATEST_MAGNITUDE, 24, 24), (LEAST, -24, -24), (SUM_OF_SQUARES, 14 * 84, 14 * 64)]
+    ("reduction", "u", "y"),
+    [(GREATEST_MAGNITUDE, 24, 24), (LEAST, -24, -24), (SUM_OF_SQUARES, 14 * 84, 14 * 64)],
 )
-def test_a_loop_counts_over_all_its_runs(opset: int, reduction: Reduction, u: float, y: float) -> None:
+def test_a_loop_counts_over_all_its_runs(
+    opset: int, reduction: Reduction, u: float, y: float
+) -> None:
     assert numbers(LOOP, reduction, opset, m=np.array(3), x=X) == {"u": u, "y": y}
 
 

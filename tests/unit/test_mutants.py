@@ -35,7 +35,9 @@ class Box:
 '''
 
 
-def mutant(was: str = "a > b", now: str = "a >= b", end: End = End.SURVIVED, line: int = 7) -> Mutant:
+def mutant(
+    was: str = "a > b", now: str = "a >= b", end: End = End.SURVIVED, line: int = 7
+) -> Mutant:
     return Mutant("onnx_harness/gate/rules.py", line, was, now, end)
 
 
@@ -45,8 +47,16 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text(SOURCE, "utf-8")
     copies = {
-        "x_above__mutmut_orig": ["def x_above__mutmut_orig(value):", "    if value > LIMIT:", "        f()"],
-        "x_above__mutmut_1": ["def x_above__mutmut_1(value):", "    if value >= LIMIT:", "        f()"],
+        "x_above__mutmut_orig": [
+            "def x_above__mutmut_orig(value):",
+            "    if value > LIMIT:",
+            "        f()",
+        ],
+        "x_above__mutmut_1": [
+            "def x_above__mutmut_1(value):",
+            "    if value >= LIMIT:",
+            "        f()",
+        ],
         "xǁBoxǁfull__mutmut_orig": [
             "    @_mutmut_mutated(x)",
             "    def xǁBoxǁfull__mutmut_orig(self):",
@@ -107,7 +117,9 @@ def test_functions_are_found_by_the_names_that_mutmut_gives_them() -> None:
     ("lines", "functions"),
     [({3}, []), ({4}, ["x_above"]), ({7, 99}, ["x_above"]), ({7, 14}, ["x_above", "xǁBoxǁfull"])],
 )
-def test_of_changed_functions_every_mutant_is_asked_for(lines: set[int], functions: list[str]) -> None:
+def test_of_changed_functions_every_mutant_is_asked_for(
+    lines: set[int], functions: list[str]
+) -> None:
     asked = [f"onnx_harness.a.{name}__mutmut_*" for name in functions]
     assert patterns("onnx_harness/a.py", SOURCE, lines) == asked
     assert patterns("onnx_harness/a/__init__.py", SOURCE, lines) == asked

@@ -5,7 +5,16 @@ from pathlib import PurePosixPath
 import pytest
 
 from onnx_harness.errors import NameGrammarError, UsageError
-from onnx_harness.names import OptionValue, Step, Variant, cell_id, check_name, model_name, parse_variant, slug
+from onnx_harness.names import (
+    OptionValue,
+    Step,
+    Variant,
+    cell_id,
+    check_name,
+    model_name,
+    parse_variant,
+    slug,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +51,11 @@ def test_a_model_is_named_after_its_file(path: str, name: str) -> None:
 
 
 def test_a_file_and_its_card_have_one_name() -> None:
-    assert model_name(PurePosixPath("Net 2.onnx")) == model_name(PurePosixPath("Net 2.model.toml")) == "net_2"
+    assert (
+        model_name(PurePosixPath("Net 2.onnx"))
+        == model_name(PurePosixPath("Net 2.model.toml"))
+        == "net_2"
+    )
 
 
 @pytest.mark.parametrize("name", ["a", "fp16.io32", "0", "a_b.c"])
@@ -52,7 +65,9 @@ def test_a_name_is_checked_and_returned(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "A", "a-b", "a+b", "a b", "a\n", "ä", "a/b"])
 def test_a_separator_or_anything_else_is_no_name(name: str) -> None:
-    with pytest.raises(NameGrammarError, match=r"^variant .* isn't a name: use a-z, 0-9, '_' and '\.'$"):
+    with pytest.raises(
+        NameGrammarError, match=r"^variant .* isn't a name: use a-z, 0-9, '_' and '\.'$"
+    ):
         check_name(name, "variant")
 
 
@@ -74,7 +89,10 @@ def test_a_cell_id_is_model_variant_provider() -> None:
         ("x(a=True, b='c')", (Step("x", (("a", True), ("b", "c"))),)),
         ("x(a=['Conv', 'Add'])", (Step("x", (("a", ("Conv", "Add")),)),)),
         ("x(a=[])", (Step("x", (("a", ()),)),)),
-        ("x(a=['while)/body+1(', \"it's\"])+y", (Step("x", (("a", ("while)/body+1(", "it's")),)), Step("y"))),
+        (
+            "x(a=['while)/body+1(', \"it's\"])+y",
+            (Step("x", (("a", ("while)/body+1(", "it's")),)), Step("y")),
+        ),
         ("x(a='\\')+y')", (Step("x", (("a", "')+y"),)),)),
     ],
 )
@@ -194,7 +212,10 @@ def test_a_long_list_makes_an_id_that_still_fits_a_file_name() -> None:
 
 def test_an_id_never_changes() -> None:
     # Keys of history: this list only grows.
-    assert [parse_variant(text).id for text in ("fp16(min_positive_val=1e-7)", "fp16(op_block_list=['Add'])")] == [
+    assert [
+        parse_variant(text).id
+        for text in ("fp16(min_positive_val=1e-7)", "fp16(op_block_list=['Add'])")
+    ] == [
         "fp16.min_positive_val_1e_07.cbef1924",
         "fp16.op_block_list_add.7330c39d",
     ]

@@ -1,4 +1,6 @@
-"""The noise floor and the ideal conversions, held against numpy and against what they must not touch."""
+"""The noise floor and the ideal conversions, held against numpy and against what they must not
+touch.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def built(
     outputs: Sequence[onnx.ValueInfoProto],
     **constants: Any,
 ) -> onnx.ModelProto:
-    weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    weights = [
+        numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
+    ]
     graph = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -58,7 +62,9 @@ def product(weight: Any = W) -> onnx.ModelProto:
     return built(nodes, [value("x", 6, 16)], [value("y", 6, 8)], w=weight)
 
 
-def referred(model: onnx.ModelProto, folder: Path, *feeds: dict[str, Any]) -> tuple[Model, Reference]:
+def referred(
+    model: onnx.ModelProto, folder: Path, *feeds: dict[str, Any]
+) -> tuple[Model, Reference]:
     path = folder / "model.onnx"
     onnx.save(model, path)
     session = open_cpu(path)
@@ -73,7 +79,9 @@ def half(array: Any) -> Any:
 
 def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     model, made = referred(product(), tmp_path, {"x": X}, {"x": 10 * X})
-    made = replace(made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}", smooth=True)))
+    made = replace(
+        made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}", smooth=True))
+    )
     kept = Cache(tmp_path / "cache")
     usual, rare = noise_floor(model, made, kept).sets[0], unusual_floor(model, made, kept)
     assert rare.sets[0] == {}
@@ -93,14 +101,19 @@ def test_the_ideal_conversion_rounds_inputs_weights_and_every_intermediate() -> 
 
 def test_bfloat16_is_rounded_as_ml_dtypes_rounds_it() -> None:
     model = built([helper.make_node("Neg", ["x"], ["y"])], [value("x", 6, 16)], [value("y", 6, 16)])
-    y = run(open_cpu(round_through(model, TensorProto.BFLOAT16, None, all_inputs=True)), {"x": X})["y"]
+    y = run(open_cpu(round_through(model, TensorProto.BFLOAT16, None, all_inputs=True)), {"x": X})[
+        "y"
+    ]
     assert np.array_equal(y, -X.astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
 def test_every_input_of_an_operator_that_takes_any_number_of_them_is_rounded() -> None:
     model = built([helper.make_node("Sum", ["a", "b", "c"], ["y"])], [value(name, 6, 16) for name in "ab"],
                   [value("y", 6, 16)], c=X)  # fmt: skip
-    y = run(open_cpu(round_through(model, HALF, CLAMP, all_inputs=False)), {"a": X[::-1], "b": X[:, ::-1]})["y"]
+    y = run(
+        open_cpu(round_through(model, HALF, CLAMP, all_inputs=False)),
+        {"a": X[::-1], "b": X[:, ::-1]},
+    )["y"]
     assert np.array_equal(y, half(half(X[::-1]) + half(X[:, ::-1]) + half(X)))
 
 
@@ -133,8 +146,12 @@ def test_the_bodies_of_a_branch_are_rounded_too() -> None:
         return helper.make_graph([node], name, [], [value(f"y_{name}", 6, 16)], [constant])
 
     weight = X[::-1].copy()
-    chosen = helper.make_node("If", ["c"], ["y"], then_branch=body("a", weight), else_branch=body("b", -weight))
-    model = built([chosen], [value("x", 6, 16), value("c", kind=TensorProto.BOOL)], [value("y", 6, 16)])
+    chosen = helper.make_node(
+        "If", ["c"], ["y"], then_branch=body("a", weight), else_branch=body("b", -weight)
+    )
+    model = built(
+        [chosen], [value("x", 6, 16), value("c", kind=TensorProto.BOOL)], [value("y", 6, 16)]
+    )
     session = open_cpu(round_through(model, HALF, CLAMP, all_inputs=False))
     for choice, sign in ((True, 1), (False, -1)):
         y = run(session, {"x": X, "c": np.array(choice)})["y"]
@@ -146,10 +163,17 @@ def test_range_is_told_apart_from_digits(tmp_path: Path) -> None:
         helper.make_node("Mul", ["x", "big"], ["b"]),
         helper.make_node("Div", ["b", "big"], ["y"]),
     ]
-    model = built(nodes, [value("x", 6, 16)], [value("y", 6, 16)], big=np.float32(3e4) * np.ones(16, np.float32))
+    model = built(
+        nodes,
+        [value("x", 6, 16)],
+        [value("y", 6, 16)],
+        big=np.float32(3e4) * np.ones(16, np.float32),
+    )
     large = X * np.float32(100)
     noise = ideal_conversion(
-        *referred(model, tmp_path, {"x": large}), Conversion("float16", Clamp(1e-7, 6e4)), Cache(tmp_path)
+        *referred(model, tmp_path, {"x": large}),
+        Conversion("float16", Clamp(1e-7, 6e4)),
+        Cache(tmp_path),
     )
     assert noise.range.sets[0]["y"].nonfinite > 0
     [gap] = [each["y"] for each in noise.digits.sets]
@@ -158,8 +182,12 @@ def test_range_is_told_apart_from_digits(tmp_path: Path) -> None:
 
 
 def test_the_clamp_is_what_it_says() -> None:
-    weights = np.array([0.0, -0.0, 1e-9, -1e-9, 1.0, 3e4, -3e4, np.inf, -np.inf, np.nan], np.float32)
-    expected = np.array([0.0, -0.0, 1e-7, -1e-7, 1.0, 1e4, -1e4, np.inf, -np.inf, np.nan], np.float32)
+    weights = np.array(
+        [0.0, -0.0, 1e-9, -1e-9, 1.0, 3e4, -3e4, np.inf, -np.inf, np.nan], np.float32
+    )
+    expected = np.array(
+        [0.0, -0.0, 1e-7, -1e-7, 1.0, 1e4, -1e4, np.inf, -np.inf, np.nan], np.float32
+    )
     np.testing.assert_array_equal(CLAMP(weights), expected)
     assert np.signbit(CLAMP(weights)[1])
     np.testing.assert_array_equal(rounded(weights, HALF, CLAMP), half(expected))
@@ -167,22 +195,32 @@ def test_the_clamp_is_what_it_says() -> None:
 
 @pytest.mark.parametrize("axis", [None, 0])
 @pytest.mark.parametrize("signed", [True, False])
-def test_a_quantized_weight_has_as_many_levels_as_8_bits_have(axis: int | None, signed: bool) -> None:
+def test_a_quantized_weight_has_as_many_levels_as_8_bits_have(
+    axis: int | None, signed: bool
+) -> None:
     scheme = Scheme(frozenset(), static=False, signed_weights=signed)
     levels = quantized(W, scheme, axis)
     rows = [levels.reshape(-1)] if axis is None else list(levels)
     for row, exact in zip(rows, [W.reshape(-1)] if axis is None else list(W), strict=True):
-        step = np.abs(exact).max() / 127 if signed else (max(exact.max(), 0) - min(exact.min(), 0)) / 255
+        step = (
+            np.abs(exact).max() / 127
+            if signed
+            else (max(exact.max(), 0) - min(exact.min(), 0)) / 255
+        )
         assert len(np.unique(row)) <= 256
         assert np.abs(row - exact).max() <= step * 0.501
 
 
-def test_static_ranges_come_from_the_reference_and_dynamic_ones_from_the_run(tmp_path: Path) -> None:
+def test_static_ranges_come_from_the_reference_and_dynamic_ones_from_the_run(
+    tmp_path: Path,
+) -> None:
     model, reference = referred(product(), tmp_path, {"x": X}, {"x": X * np.float32(0.5)})
     errors = {}
     for static in (True, False):
         scheme = Scheme(frozenset({"MatMul"}), static)
-        noise = ideal_conversion(model, reference, Conversion("int8", scheme=scheme), Cache(tmp_path)).digits
+        noise = ideal_conversion(
+            model, reference, Conversion("int8", scheme=scheme), Cache(tmp_path)
+        ).digits
         errors[static] = [each["y"].l2 / each["y"].norm for each in noise.sets]
         assert all(1e-3 < error < 0.2 for error in errors[static])
     assert errors[True][1] > errors[False][1]  # a range for both sets is too wide for the smaller
@@ -199,28 +237,42 @@ def test_the_floor_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert noise_floor(model, reference, Cache(tmp_path)) == floor
 
 
-def test_a_level_that_breaks_the_model_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_that_breaks_the_model_is_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, reference = referred(product(), tmp_path, {"x": X})
-    floor = floor_with_levels_of(product(W * np.float32(1.01)), model, reference, tmp_path, monkeypatch)
+    floor = floor_with_levels_of(
+        product(W * np.float32(1.01)), model, reference, tmp_path, monkeypatch
+    )
     assert any(note.startswith(NOT_NOISE) and "y" in note for note in floor.notes)
     assert floor.sets[0]["y"].l2 < 1e-5 * floor.sets[0]["y"].norm
 
 
-def test_a_level_that_gives_nan_or_other_classes_is_no_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_that_gives_nan_or_other_classes_is_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nodes = [*product().graph.node, helper.make_node("ArgMax", ["p"], ["z"], axis=1)]
     outputs = [value("y", 6, 8), value("z", 6, 1, kind=TensorProto.INT64)]
     hole = W.copy()
     hole[0, 0] = np.nan
-    honest, *broken = (built(nodes, [value("x", 6, 16)], outputs, w=weight) for weight in (W, hole, -W))
+    honest, *broken = (
+        built(nodes, [value("x", 6, 16)], outputs, w=weight) for weight in (W, hole, -W)
+    )
     model, reference = referred(honest, tmp_path, {"x": X})
     for wrong in broken:
         floor = floor_with_levels_of(wrong, model, reference, tmp_path, monkeypatch)
         assert floor.sets[0]["y"].nonfinite == floor.sets[0]["z"].changed == 0
-        assert any(note.startswith(NOT_NOISE) and "y, z is another result" in note for note in floor.notes)
+        assert any(
+            note.startswith(NOT_NOISE) and "y, z is another result" in note for note in floor.notes
+        )
 
 
 def floor_with_levels_of(
-    broken: onnx.ModelProto, model: Model, reference: Reference, folder: Path, monkeypatch: pytest.MonkeyPatch
+    broken: onnx.ModelProto,
+    model: Model,
+    reference: Reference,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Noise:
     """The floor of a model whose optimization levels all give what ``broken`` does."""
     path = folder / "broken.onnx"
@@ -230,14 +282,18 @@ def floor_with_levels_of(
         return open_cpu(source if level == "disable" else path, level, threads)
 
     monkeypatch.setattr(floor_room, "open_cpu", breaks)
-    return noise_floor(model, reference, Cache(folder / hashlib.sha256(path.read_bytes()).hexdigest()))
+    return noise_floor(
+        model, reference, Cache(folder / hashlib.sha256(path.read_bytes()).hexdigest())
+    )
 
 
 def test_what_float64_cannot_run_is_noted_and_left_out(tmp_path: Path) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     weight = RNG.standard_normal((2, 1, 3)).astype(np.float32)
     model = built([node], [value("x", 1, 1, 16)], [value("y", 1, 2, 14)], w=weight)
-    floor = noise_floor(*referred(model, tmp_path, {"x": X.reshape(-1)[:16].reshape(1, 1, 16)}), Cache(tmp_path))
+    floor = noise_floor(
+        *referred(model, tmp_path, {"x": X.reshape(-1)[:16].reshape(1, 1, 16)}), Cache(tmp_path)
+    )
     assert "float64" not in floor.sources
     assert any(note.startswith("float64 can't be run: ") and "Conv" in note for note in floor.notes)
 
@@ -308,7 +364,9 @@ def test_the_random_nodes_behind_an_output_are_named() -> None:
         helper.make_node("Add", ["r", "d"], ["y"]),
         helper.make_node("Add", ["x", "u"], ["z"]),
     ]
-    model = built(nodes, [value("x", 6, 16)], [value("y", 6, 16), value("z", 6, 16), value("d", 6, 16)])
+    model = built(
+        nodes, [value("x", 6, 16)], [value("y", 6, 16), value("z", 6, 16), value("d", 6, 16)]
+    )
     assert random_nodes(model, {"y"}) == ["RandomNormalLike 'noise'"]
     assert random_nodes(model, {"z"}) == ["RandomUniformLike (which gives 'u')"]
     assert random_nodes(model, {"d"}) == ["Dropout 'drop'"]

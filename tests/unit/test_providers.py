@@ -1,4 +1,7 @@
-"""Declarations of providers, and what a session on one is held to. On the CPU provider, with the CPU distribution."""
+"""Declarations of providers, and what a session on one is held to.
+
+On the CPU provider, with the CPU distribution.
+"""
 
 import os
 import subprocess
@@ -44,10 +47,13 @@ def test_declarations_import_no_onnxruntime() -> None:
     code = (
         "import pkgutil, sys, importlib, onnx_harness.providers as rooms\n"
         "rooms.registry()\n"
-        "for info in pkgutil.iter_modules(rooms.__path__): importlib.import_module(f'{rooms.__name__}.{info.name}')\n"
+        "for info in pkgutil.iter_modules(rooms.__path__): "
+        "importlib.import_module(f'{rooms.__name__}.{info.name}')\n"
         "print([name for name in ('onnxruntime', 'onnx', 'numpy') if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert told.strip() == "[]"
 
 
@@ -83,7 +89,8 @@ def test_a_file_opens_as_bytes_do(tmp_path: Path) -> None:
     file.write_bytes(cnn())
     feeds = {"image": IMAGE}
     from_file, from_bytes = (
-        open_session(model, CPU, purpose=Purpose.LATENCY).run(None, feeds)[0] for model in (file, cnn())
+        open_session(model, CPU, purpose=Purpose.LATENCY).run(None, feeds)[0]
+        for model in (file, cnn())
     )
     np.testing.assert_array_equal(from_file, from_bytes)
 
@@ -102,36 +109,55 @@ def test_threads_reach_a_provider_with_a_pool_of_its_own() -> None:
 
 
 def test_a_provider_that_the_wheel_lacks_is_refused() -> None:
-    with pytest.raises(ProviderError, match=r"built without CUDAExecutionProvider.*Mend: .*onnx-harness\[cuda\]"):
+    with pytest.raises(
+        ProviderError, match=r"built without CUDAExecutionProvider.*Mend: .*onnx-harness\[cuda\]"
+    ):
         open_session(cnn(), CUDA, purpose=Purpose.ACCURACY)
 
 
 def test_a_session_that_quietly_opens_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What ONNX Runtime does when a provider's library fails to load: the wheel has it, the session doesn't.
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    # What ONNX Runtime does when a provider's library fails to load: the wheel has it, the session
+    # doesn't.
+    monkeypatch.setattr(
+        ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
     quiet = replace(CUDA, name="quiet", load=lambda: None, diagnose=lambda: None)
     with (
         pytest.warns(UserWarning, match="not in available provider names"),
-        pytest.raises(ProviderError, match="'quiet' was asked for, but ONNX Runtime would run on CPUExecutionProvider"),
+        pytest.raises(
+            ProviderError,
+            match="'quiet' was asked for, but ONNX Runtime would run on CPUExecutionProvider",
+        ),
     ):
         open_session(cnn(), quiet, purpose=Purpose.ACCURACY)
 
 
-def test_a_provider_that_comes_second_in_a_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda _: [CPU.ort_name, AZURE.ort_name])
+def test_a_provider_that_comes_second_in_a_session_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        ort.InferenceSession, "get_providers", lambda _: [CPU.ort_name, AZURE.ort_name]
+    )
     with pytest.raises(
-        ProviderError, match="'azure' was asked for, but ONNX Runtime would run on CPUExecutionProvider"
+        ProviderError,
+        match="'azure' was asked for, but ONNX Runtime would run on CPUExecutionProvider",
     ):
         open_session(cnn(), AZURE, purpose=Purpose.ACCURACY)
 
 
-@pytest.mark.parametrize(("purpose", "deterministic"), [(Purpose.ACCURACY, True), (Purpose.LATENCY, False)])
-def test_kernels_are_deterministic_where_numbers_are_judged(purpose: Purpose, deterministic: bool) -> None:
+@pytest.mark.parametrize(
+    ("purpose", "deterministic"), [(Purpose.ACCURACY, True), (Purpose.LATENCY, False)]
+)
+def test_kernels_are_deterministic_where_numbers_are_judged(
+    purpose: Purpose, deterministic: bool
+) -> None:
     options = open_session(cnn(), CPU, purpose=purpose).get_session_options()
     assert options.use_deterministic_compute is deterministic
 
 
-def test_a_session_that_fails_to_open_is_not_tried_on_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_fails_to_open_is_not_tried_on_another_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried: list[str] = []
 
     def fail(_: object, providers: list[tuple[str, object]], *_options: object) -> None:
@@ -139,7 +165,9 @@ def test_a_session_that_fails_to_open_is_not_tried_on_another_provider(monkeypat
         raise RuntimeError("the device is lost")
 
     monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fail)
-    monkeypatch.setattr(ort.InferenceSession, "_fallback_providers", [(CPU.ort_name, {})], raising=False)
+    monkeypatch.setattr(
+        ort.InferenceSession, "_fallback_providers", [(CPU.ort_name, {})], raising=False
+    )
     with pytest.raises(RuntimeError, match="the device is lost"):
         open_session(cnn(), AZURE, purpose=Purpose.ACCURACY)
     assert tried == [AZURE.ort_name]
@@ -156,7 +184,9 @@ def test_a_run_that_fails_on_a_provider_is_not_repeated_on_another() -> None:
         session.run(None, {"image": IMAGE})
 
 
-def test_a_provider_is_loaded_once_per_process_and_its_variables_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_is_loaded_once_per_process_and_its_variables_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loaded: list[str] = []
     monkeypatch.setenv("ONNX_HARNESS_TEST", "from the shell")
     provider = Provider(
@@ -180,7 +210,11 @@ def test_without_a_record_there_is_no_placement() -> None:
 
 def test_on_the_cpu_every_node_is_on_the_cpu() -> None:
     found = placement(open_session(with_determinant(), CPU, purpose=Purpose.ACCURACY), CPU)
-    assert (found.nodes, found.off_provider_ops, found.share) == ({"CPUExecutionProvider": 3}, {}, 1.0)
+    assert (found.nodes, found.off_provider_ops, found.share) == (
+        {"CPUExecutionProvider": 3},
+        {},
+        1.0,
+    )
 
 
 def test_a_graph_that_folds_away_is_nobodys_failure() -> None:
@@ -204,10 +238,14 @@ def test_on_the_cpu_a_plain_run_is_timed() -> None:
 def test_a_bound_run_computes_what_a_plain_one_does(device_bound: bool) -> None:
     # Any device but the CPU's takes the way of devices; the CPU stands in for one.
     session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
-    device = replace(CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="any")
+    device = replace(
+        CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="any"
+    )
     bound_runner(session, device, {"image": IMAGE})()
     (binding,) = session.bindings
-    np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], session.run(None, {"image": IMAGE})[0])
+    np.testing.assert_array_equal(
+        binding.copy_outputs_to_cpu()[0], session.run(None, {"image": IMAGE})[0]
+    )
 
 
 DEVICE = SimpleNamespace(name="Device", mem_type=ort.OrtMemType.DEFAULT)
@@ -215,8 +253,12 @@ PINNED = SimpleNamespace(name="DevicePinned", mem_type=ort.OrtMemType.CPU_OUTPUT
 HOST = SimpleNamespace(name="Cpu", mem_type=ort.OrtMemType.DEFAULT)
 
 
-def bindings(monkeypatch: pytest.MonkeyPatch, provider: str, made_on: SimpleNamespace) -> dict[str, str]:
-    """Where a run's input and output are bound, when ONNX Runtime says that its output is made ``made_on``."""
+def bindings(
+    monkeypatch: pytest.MonkeyPatch, provider: str, made_on: SimpleNamespace
+) -> dict[str, str]:
+    """Where a run's input and output are bound, when ONNX Runtime says that its output is made
+    ``made_on``.
+    """
     bound: dict[str, str] = {}
 
     class Binding:
@@ -255,10 +297,16 @@ def test_outputs_that_are_made_in_host_memory_stay_there(
     assert bindings(monkeypatch, "cuda", made_on) == {"image": "cuda", "scores": "cpu"}
 
 
-def test_a_provider_without_a_memory_of_its_own_is_run_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_without_a_memory_of_its_own_is_run_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert bindings(monkeypatch, "openvino", HOST) == {}
     session = open_session(cnn(), CPU, purpose=Purpose.LATENCY)
-    having = [name for name in ("cpu", "openvino", "webgpu", "cuda", "tensorrt") if has_transfers(session, get(name))]
+    having = [
+        name
+        for name in ("cpu", "openvino", "webgpu", "cuda", "tensorrt")
+        if has_transfers(session, get(name))
+    ]
     assert having == ["webgpu", "cuda", "tensorrt"]
 
 
@@ -271,7 +319,9 @@ def test_outputs_that_arent_tensors_are_never_bound() -> None:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
         [helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, [2])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()
     session = Watched(open_session(model, CPU, purpose=Purpose.LATENCY))
     bound_runner(session, get("webgpu"), {"x": np.ones(2, np.float32)})()
     assert session.bindings == []

@@ -54,12 +54,15 @@ def test_a_shortfall_names_the_operators_and_the_share() -> None:
     assigned = Counter({(ON, "Conv"): 3, (OFF, "Det"): 2, (OFF, "Unique"): 1})
     told = shortfall(judge(assigned, CUDA), CUDA)
     assert told == (
-        "CUDAExecutionProvider owns 3 of 6 nodes (50%, at least 95% is required); elsewhere: Det x2, Unique x1 "
+        "CUDAExecutionProvider owns 3 of 6 nodes (50%, at least 95% is required); elsewhere: Det "
+        "x2, Unique x1 "
         "(nodes by provider: CPUExecutionProvider 3, CUDAExecutionProvider 3)"
     )
 
 
-@pytest.mark.parametrize(("wanted", "enough"), [(None, False), (0.5, True), (0.51, False), (0.0, True)])
+@pytest.mark.parametrize(
+    ("wanted", "enough"), [(None, False), (0.5, True), (0.51, False), (0.0, True)]
+)
 def test_the_share_that_is_wanted_can_be_set(wanted: float | None, enough: bool) -> None:
     found = judge(Counter({(ON, "Conv"): 1, (OFF, "Det"): 1}), CUDA)
     assert (shortfall(found, CUDA, wanted) is None) == enough
@@ -67,4 +70,6 @@ def test_the_share_that_is_wanted_can_be_set(wanted: float | None, enough: bool)
 
 def test_the_cpu_promises_every_node() -> None:
     assert CPU.min_share == 1.0
-    assert shortfall(judge(Counter({(OFF, "Conv"): 99, ("Other", "Shape"): 1}), CPU), CPU) is not None
+    assert (
+        shortfall(judge(Counter({(OFF, "Conv"): 99, ("Other", "Shape"): 1}), CPU), CPU) is not None
+    )

@@ -26,9 +26,11 @@ def test_the_cpu_is_usable() -> None:
 def test_a_refusal_says_why_and_what_would_mend_it() -> None:
     found = probe("cuda")
     assert refusal(found) == (
-        "provider 'cuda' was asked for and can't be used here: the installed distribution of ONNX Runtime"
+        "provider 'cuda' was asked for and can't be used here: the installed distribution of ONNX "
+        "Runtime"
         f" ({found.details['distribution']}) was built without CUDAExecutionProvider."
-        " Mend: in an environment of its own, pip install 'onnx-harness[cuda]' (the distributions of ONNX Runtime"
+        " Mend: in an environment of its own, pip install 'onnx-harness[cuda]' (the distributions "
+        "of ONNX Runtime"
         " exclude one another).\n`onnx-harness doctor` shows every provider. Nothing was run."
     )
 
@@ -58,7 +60,11 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         ({"diagnose": lambda: Problem("it is Sunday", "wait")}, "it is Sunday"),
         (
             {"ort_name": "NoneExecutionProvider"},
-            "ONNX Runtime leaves it out of a session (its own message about that went to standard error)",
+            (
+                "ONNX Runtime leaves it out of a session (its own message about that went to "
+                "standard "
+                "error)"
+            ),
         ),
     ],
 )
@@ -76,28 +82,37 @@ def test_a_provider_that_executes_less_than_a_whole_product_is_not_usable(
 ) -> None:
     lenient = replace(get("cpu"), min_share=0.0)
     monkeypatch.setattr(probing, "get", lambda _: lenient)
-    monkeypatch.setattr(probing, "placement", lambda *_: Placement(lenient.ort_name, {}, {"MatMul": 1}, share))
+    monkeypatch.setattr(
+        probing, "placement", lambda *_: Placement(lenient.ort_name, {}, {"MatMul": 1}, share)
+    )
     assert str(probe("cpu").reason).startswith("it doesn't execute even a matrix product: ")
 
 
-def test_a_provider_that_leaves_a_product_to_the_cpu_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_leaves_a_product_to_the_cpu_is_not_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     idle = replace(get("cpu"), ort_name="AzureExecutionProvider", min_share=0.0)
     monkeypatch.setattr(probing, "get", lambda _: idle)
-    assert "elsewhere: MatMul x1 (nodes by provider: CPUExecutionProvider 1)" in str(probe("azure").reason)
+    assert "elsewhere: MatMul x1 (nodes by provider: CPUExecutionProvider 1)" in str(
+        probe("azure").reason
+    )
 
 
-def test_a_provider_that_computes_a_product_wrongly_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_computes_a_product_wrongly_is_not_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Wrong(Watched):
         def run(self, *feeds: Any) -> list[Any]:
             return [product + 1 for product in self._session.run(*feeds)]
 
     opened = open_session
     monkeypatch.setattr(
-        "onnx_harness.providers.probe.open_session", lambda *model, **options: Wrong(opened(*model, **options))
+        "onnx_harness.providers.probe.open_session",
+        lambda *model, **options: Wrong(opened(*model, **options)),
     )
-    assert (
-        probe("cpu").reason
-        == "it computes a matrix product wrongly: [[6.0, 15.0], [15.0, 51.0]], not [[5.0, 14.0], [14.0, 50.0]]"
+    assert probe("cpu").reason == (
+        "it computes a matrix product wrongly: [[6.0, 15.0], [15.0, 51.0]], not [[5.0, 14.0], "
+        "[14.0, 50.0]]"
     )
 
 
@@ -110,22 +125,40 @@ def test_doctor_looks_at_every_provider() -> None:
     def look(name: str) -> Availability:
         return Availability(name, usable=True)
 
-    assert [found.name for found in doctor(look)] == ["cpu", "cuda", "openvino", "tensorrt", "webgpu"]
+    assert [found.name for found in doctor(look)] == [
+        "cpu",
+        "cuda",
+        "openvino",
+        "tensorrt",
+        "webgpu",
+    ]
 
 
 def test_two_distributions_in_one_environment_are_told() -> None:
     problem = conflict(["numpy", "onnxruntime", "onnxruntime_gpu", "onnxruntime-ep-webgpu"])
     assert problem is not None
-    assert problem.reason.startswith("onnxruntime and onnxruntime-gpu are installed in one environment")
+    assert problem.reason.startswith(
+        "onnxruntime and onnxruntime-gpu are installed in one environment"
+    )
     assert problem.mend is not None
     assert problem.mend.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
 
 
 def test_plugins_and_companions_are_no_second_distribution() -> None:
-    assert conflict(["onnxruntime", "onnxruntime-ep-webgpu", "onnxruntime-extensions", "onnxruntime-genai"]) is None
+    assert (
+        conflict(
+            ["onnxruntime", "onnxruntime-ep-webgpu", "onnxruntime-extensions", "onnxruntime-genai"]
+        )
+        is None
+    )
     assert conflict() is None  # the environment of the tests
 
 
 def test_a_missing_driver_isnt_mended_by_a_wheel() -> None:
-    assert mend("libonnxruntime_providers_cuda.so needs libcuda.so.1, which …", "pip install x") == DRIVER_MEND
-    assert "pip install x" in mend("libonnxruntime_providers_cuda.so needs libcudart.so.13, …", "pip install x")
+    assert (
+        mend("libonnxruntime_providers_cuda.so needs libcuda.so.1, which …", "pip install x")
+        == DRIVER_MEND
+    )
+    assert "pip install x" in mend(
+        "libonnxruntime_providers_cuda.so needs libcudart.so.13, …", "pip install x"
+    )

@@ -37,7 +37,9 @@ def written(folder: Path, *events: dict[str, Any]) -> Path:
     return file
 
 
-def node(op: str, owner: str = ON, *, name: str = "", took: int = 10, index: int = 0, **details: Any) -> dict[str, Any]:
+def node(
+    op: str, owner: str = ON, *, name: str = "", took: int = 10, index: int = 0, **details: Any
+) -> dict[str, Any]:
     args = {"op_name": op, "provider": owner, "node_index": str(index), **details}
     return {"cat": "Node", "name": f"{name or op}_kernel_time", "dur": took, "args": args}
 
@@ -50,17 +52,23 @@ def test_a_run_on_the_cpu_is_told_by_operator_time_and_type(tmp_path: Path) -> N
     assert found.executed() == {OFF: found.nodes.total()}
     assert found.nodes[OFF, "GlobalAveragePool"] == 1
     assert found.time_share(CPU) == 1.0
-    assert (found.copies, found.arithmetic) == (0, Counter({"float32": 3}))  # two Conv, with their Relu, and the pool
+    assert (found.copies, found.arithmetic) == (
+        0,
+        Counter({"float32": 3}),
+    )  # two Conv, with their Relu, and the pool
 
 
 def test_arithmetic_on_shapes_is_told_from_arithmetic(tmp_path: Path) -> None:
     made = model(
         "(float[n,3] x, int64[n] many) => (float[m] y, int64[n] z)"
-        " { shape = Shape(x)  twice = Mul(shape, shape)  flat = Reshape(x, minus)  y = Mul(flat, flat)"
+        " { shape = Shape(x)  twice = Mul(shape, shape)  flat = Reshape(x, minus)  y = Mul(flat, "
+        "flat)"
         "   z = Mul(many, many)  size = Mul(twice, twice) }"
     )
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), "minus"))
-    made.graph.output.append(onnx.helper.make_tensor_value_info("size", onnx.TensorProto.INT64, [2]))
+    made.graph.output.append(
+        onnx.helper.make_tensor_value_info("size", onnx.TensorProto.INT64, [2])
+    )
     x, many = np.ones((100, 3), np.float32), np.ones(100, np.int64)
     found = profiled(made.SerializeToString(), tmp_path, x=x, many=many)
     assert (found.nodes[OFF, "Mul"], found.sizes[OFF, "Mul"]) == (4, 2)
@@ -79,18 +87,24 @@ def test_float16_on_the_cpu_is_emulated_and_the_casts_show(tmp_path: Path) -> No
 
 def test_names_that_imitate_a_profile_are_names(tmp_path: Path) -> None:
     made = model("(float[4] x) => (float[4] y) { y = Neg(x) }")
-    made.graph.node[0].name = '"}},\n{"cat" : "Node", "args" : {"provider" : "CUDAExecutionProvider"}'
+    made.graph.node[
+        0
+    ].name = '"}},\n{"cat" : "Node", "args" : {"provider" : "CUDAExecutionProvider"}'
     found = profiled(made.SerializeToString(), tmp_path, x=np.ones(4, np.float32))
     assert found.executed() == {OFF: 1}
 
 
 def test_the_last_run_counts(tmp_path: Path) -> None:
-    file = written(tmp_path, node("Conv", took=900), node("Det", OFF, took=1), END, node("Conv", took=30), END)
+    file = written(
+        tmp_path, node("Conv", took=900), node("Det", OFF, took=1), END, node("Conv", took=30), END
+    )
     found = read_profile(file, CUDA)
     assert (found.executed(), found.microseconds) == ({ON: 1}, {ON: 30})
 
 
-def test_a_run_of_very_many_events_is_read_from_its_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_very_many_events_is_read_from_its_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("onnx_harness.providers.profile._MOST_EVENTS", 3)
     events = [node("Add", index=1), *[node("Mul", index=2)] * 9, node("Det", OFF, index=3)]
     found = read_profile(written(tmp_path, *events, END, node("Sub"), END, *events, END), CUDA)
@@ -108,18 +122,32 @@ def test_copies_inserted_casts_and_bodies_are_no_nodes_of_the_model(tmp_path: Pa
         node("Loop", OFF, index=3, took=1000),
         *[node("MatMul", index=4, took=5, output_type_shape=half)] * 3,
         node("Exp", OFF, index=5, took=5, output_type_shape=single),
-        node("Greater", OFF, index=6, took=5, input_type_shape=half, output_type_shape=[{"bool": [1]}]),
+        node(
+            "Greater",
+            OFF,
+            index=6,
+            took=5,
+            input_type_shape=half,
+            output_type_shape=[{"bool": [1]}],
+        ),
         END,
     )
     found = read_profile(file, CUDA)
-    assert found.nodes == {(OFF, "Loop"): 1, (ON, "MatMul"): 1, (OFF, "Exp"): 1, (OFF, "Greater"): 1}
+    assert found.nodes == {
+        (OFF, "Loop"): 1,
+        (ON, "MatMul"): 1,
+        (OFF, "Exp"): 1,
+        (OFF, "Greater"): 1,
+    }
     assert (found.copies, found.inserted_casts) == (2, 1)
     assert found.microseconds == {ON: 55, OFF: 20}
     assert found.time_share(CUDA) == pytest.approx(55 / 75)
     assert found.arithmetic == {"float16": 2, "float32": 1}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[\n{", '[\n{"cat": "Node", "name": "x_kernel_time", "args": {}}\n]'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[\n{", '[\n{"cat": "Node", "name": "x_kernel_time", "args": {}}\n]']
+)
 def test_what_is_no_profile_is_an_error_that_names_the_provider(tmp_path: Path, text: str) -> None:
     (tmp_path / "broken.json").write_text(text)
     with pytest.raises(ProviderError, match="where the nodes ran on provider 'cuda' can't be told"):
@@ -130,7 +158,12 @@ def test_what_is_no_profile_is_an_error_that_names_the_provider(tmp_path: Path, 
     ("arithmetic", "casts", "wants_half", "expected"),
     [
         ({"float16": 9}, 0, True, "float16"),
-        ({"float16": 9, "float32": 2}, 0, True, "float16"),  # blocked nodes, which the model itself surrounds by Casts
+        (
+            {"float16": 9, "float32": 2},
+            0,
+            True,
+            "float16",
+        ),  # blocked nodes, which the model itself surrounds by Casts
         ({"float16": 9, "float32": 2}, 3, True, "mixed"),
         ({"float32": 9}, 3, True, "emulated"),
         ({"float32": 9}, 0, True, "emulated"),  # Casts that undo one another are gone
@@ -147,7 +180,9 @@ def test_what_ran_is_told_from_kernels_and_casts(
 
 
 def test_what_a_provider_compiles_is_known_from_its_declaration(tmp_path: Path) -> None:
-    file = written(tmp_path, node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]), END)
+    file = written(
+        tmp_path, node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]), END
+    )
     found = read_profile(file, TENSORRT)
     assert (found.compiled, found.arithmetic) == (1, {})
     assert precision(found, TENSORRT, wants_half=True) == "float16"
@@ -167,9 +202,15 @@ def test_another_domain_in_the_record_is_none_in_the_profile() -> None:
 
 def test_a_compiled_graph_contradicts_nothing_and_one_that_ran_elsewhere_does() -> None:
     record = Counter({("TensorrtExecutionProvider", "Conv"): 8, (ON, "Gather"): 1})
-    assert contradiction(record, Profile(Counter({(TENSORRT.ort_name, "TRTKernel_0"): 1})), TENSORRT) is None
+    assert (
+        contradiction(record, Profile(Counter({(TENSORRT.ort_name, "TRTKernel_0"): 1})), TENSORRT)
+        is None
+    )
     moved = contradiction(record, Profile(Counter({(ON, "Conv"): 8, (ON, "Gather"): 1})), TENSORRT)
-    assert moved == f"the record of assignments puts 8 nodes on TensorrtExecutionProvider that ran on {ON}: Conv x8"
+    assert moved == (
+        f"the record of assignments puts 8 nodes on TensorrtExecutionProvider that ran on "
+        f"{ON}: Conv x8"
+    )
 
 
 def test_a_graph_that_folds_away_meets_every_demand() -> None:

@@ -1,4 +1,6 @@
-"""What a transform remarks reaches the cell's notes, also when the transformed model was kept from an earlier run."""
+"""What a transform remarks reaches the cell's notes, also when the transformed model was kept from
+an earlier run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def test_remarks_are_notes_of_the_cell(tmp_path: Path, monkeypatch: pytest.Monke
     model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(bias.astype(np.float32), "b"))
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
-    task = Task(Cell(card_for(path), parse_variant("fp16.io32"), "cpu"), path, Settings(input_sets=1))
+    task = Task(
+        Cell(card_for(path), parse_variant("fp16.io32"), "cpu"), path, Settings(input_sets=1)
+    )
 
     first, again = judge(task).result, judge(task).result
 

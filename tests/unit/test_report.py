@@ -1,4 +1,6 @@
-"""The table, the summary and the page: what a person sees, and what a hostile model can't make them see."""
+"""The table, the summary and the page: what a person sees, and what a hostile model can't make them
+see.
+"""
 
 import base64
 import gzip
@@ -48,20 +50,35 @@ FAILED = cell(
     stage=Stage.COMPARE,
     accuracy=WORST,
     reason="1 of 2 outputs departs from the reference",
-    detail=("sigmoid_0: 6.1% of 102,400 values beyond the tolerance\nwould pass with rtol 0.33", "alone: pytest x"),
+    detail=(
+        "sigmoid_0: 6.1% of 102,400 values beyond the tolerance\nwould pass with rtol 0.33",
+        "alone: pytest x",
+    ),
 )
 CELLS = (
     cell("original", "detector", graph=UNCHANGED, latency=latency(28.4, 1.0)),
     cell("simplify", "detector", latency=latency(27.9)),
     FAILED,
     cell(
-        "fp16", "detector", status=Status.KNOWN_FAILURE, stage=Stage.SESSION, reason="lib 1.0 breaks it", accuracy=None
+        "fp16",
+        "detector",
+        status=Status.KNOWN_FAILURE,
+        stage=Stage.SESSION,
+        reason="lib 1.0 breaks it",
+        accuracy=None,
     ),
     cell("original", "tiny", graph=None, accuracy=AccuracyRecord(4, {"y": output(0.0)})),
-    cell("pass.eliminate_nop_pad", "tiny", status=Status.NOT_APPLICABLE, stage=Stage.TRANSFORM, reason="no such node"),
+    cell(
+        "pass.eliminate_nop_pad",
+        "tiny",
+        status=Status.NOT_APPLICABLE,
+        stage=Stage.TRANSFORM,
+        reason="no such node",
+    ),
 )
 HOSTILE = (
-    "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@all` [a](http://x) \x1b[31m\u202e\n# H\ud800"
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@all` [a](http://x) "
+    "\x1b[31m\u202e\n# H\ud800"
 )
 
 
@@ -71,43 +88,89 @@ def shown(cells: Sequence[CellResult], width: int = 120, *, quiet: bool = False)
 
 def test_the_table_looks_as_documented() -> None:
     assert [line.text for line in shown(CELLS, 100)] == [
-        "detector (Apache-2.0, 4.7 MB, opset 12)                                               cpu, 2 threads",
-        "  original                pass   1.1e-06 of 1.0e-04  28.4 ms  baseline            672 nodes",
-        "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]  672 -> 331",
-        "  simplify+fp16.io32      FAIL   3.3e-01 of 1.0e-02                               672 -> 331",
+        (
+            "detector (Apache-2.0, 4.7 MB, opset 12)                                               "
+            "cpu, 2 threads"
+        ),
+        (
+            "  original                pass   1.1e-06 of 1.0e-04  28.4 ms  baseline            672 "
+            "nodes"
+        ),
+        (
+            "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]  "
+            "672 -> "
+            "331"
+        ),
+        (
+            "  simplify+fp16.io32      FAIL   3.3e-01 of 1.0e-02                               "
+            "672 -> "
+            "331"
+        ),
         "    1 of 2 outputs departs from the reference",
         "    sigmoid_0: 6.1% of 102,400 values beyond the tolerance",
         "    would pass with rtol 0.33",
         "    alone: pytest x",
         "  fp16                    known  session: lib 1.0 breaks it",
         "",
-        "tiny                                                                                             cpu",
+        (
+            "tiny                                                                                 "
+            "    "
+            "        cpu"
+        ),
         "  original                pass   0 of 1.0e-04",
         "  pass.eliminate_nop_pad  n/a    transform: no such node",
         "",
         "seed 7, run 20260102t030405z-0a1b2c3d",
-        "2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable · reports/summary.md",
+        (
+            "2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable · "
+            "reports/summary.md"
+        ),
     ]
 
 
 def test_the_worst_comes_first_on_request() -> None:
-    worse = replace(FAILED, id="worse", variant="worse", accuracy=AccuracyRecord(4, {"y": output(9.0, rtol=1e-2)}))
+    worse = replace(
+        FAILED,
+        id="worse",
+        variant="worse",
+        accuracy=AccuracyRecord(4, {"y": output(9.0, rtol=1e-2)}),
+    )
     cells = (*CELLS[4:], *CELLS[:4], worse)
     lines = table.lines(RUN, cells, width=100, models={}, worst_first=True)
-    rows = [line.text.split()[0] for line in lines if line.text.startswith("  ") and line.text[2] != " "]
-    assert rows == ["worse", "simplify+fp16.io32", "fp16", "original", "simplify", "original", "pass.eliminate_nop_pad"]
+    rows = [
+        line.text.split()[0] for line in lines if line.text.startswith("  ") and line.text[2] != " "
+    ]
+    assert rows == [
+        "worse",
+        "simplify+fp16.io32",
+        "fp16",
+        "original",
+        "simplify",
+        "original",
+        "pass.eliminate_nop_pad",
+    ]
 
 
 def test_nights_are_a_line_of_blocks_where_there_is_room() -> None:
     nights = {CELLS[1].id: "▁▂█"}
-    [row] = [line.text for line in table.lines(RUN, CELLS, width=100, models={}, nights=nights) if "▁" in line.text]
+    [row] = [
+        line.text
+        for line in table.lines(RUN, CELLS, width=100, models={}, nights=nights)
+        if "▁" in line.text
+    ]
     assert row.endswith("  672 -> 331  ▁▂█")
-    assert not any("▁" in line.text for line in table.lines(RUN, CELLS, width=80, models={}, nights=nights))
+    assert not any(
+        "▁" in line.text for line in table.lines(RUN, CELLS, width=80, models={}, nights=nights)
+    )
 
 
 def test_colours_say_what_needs_a_look() -> None:
     styles = {line.text.split()[0]: line.style for line in shown(CELLS) if line.text}
-    assert (styles["simplify+fp16.io32"], styles["fp16"], styles["detector"]) == ("red", "yellow", "bold")
+    assert (styles["simplify+fp16.io32"], styles["fp16"], styles["detector"]) == (
+        "red",
+        "yellow",
+        "bold",
+    )
     assert shown(CELLS)[-1].style == "red"
     assert shown(CELLS[:2])[-1].style == "green"
     assert shown([])[-1] == Line("no cell ran · reports/summary.md", "red")
@@ -116,7 +179,9 @@ def test_colours_say_what_needs_a_look() -> None:
 @pytest.mark.parametrize("width", range(80, 201, 8))
 def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(width: int) -> None:
     long = cell("simplify+fp16.io32.max_finite_val_65504", "detector", latency=latency())
-    lines = [line.text for line in shown((*CELLS, long), width) if not line.text.startswith("    ")][:-1]
+    lines = [
+        line.text for line in shown((*CELLS, long), width) if not line.text.startswith("    ")
+    ][:-1]
     assert max(len(line) for line in lines) <= width
     rows = [line for line in lines if re.search(r" (pass|FAIL) ", line)]
     assert len({re.search(r" (pass|FAIL) ", row).start() for row in rows}) == 1  # type: ignore[union-attr]
@@ -144,10 +209,14 @@ def test_what_a_verdict_catches_stands_in_every_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100%"), (0.12, "12%"), (0.0183, "1.8%"), (0.003, "0.3%"), (1.2e-6, "0.0001%")]
+    ("share", "text"),
+    [(1.0, "100%"), (0.12, "12%"), (0.0183, "1.8%"), (0.003, "0.3%"), (1.2e-6, "0.0001%")],
 )
 def test_a_share_has_one_digit_below_one_percent(share: float, text: str) -> None:
-    assert figures.catches(cell(sensitivity=sensitivity(28, 30, share))) == f"catches 28/28, from {text}"
+    assert (
+        figures.catches(cell(sensitivity=sensitivity(28, 30, share)))
+        == f"catches 28/28, from {text}"
+    )
 
 
 def test_a_run_without_latency_has_no_empty_columns() -> None:
@@ -164,17 +233,28 @@ def test_a_command_to_copy_is_never_cut() -> None:
 def test_an_explanation_says_nothing_twice() -> None:
     worst = "y: 1 of 2 values (50%) beyond the tolerance"
     detail = (worst, "  would pass with atol 1", "alone: x")
-    repeated = cell(status=Status.FAIL, reason=f"faithful, but not usable: output {worst}", detail=detail)
+    repeated = cell(
+        status=Status.FAIL, reason=f"faithful, but not usable: output {worst}", detail=detail
+    )
     assert figures.explanation(repeated) == (repeated.reason, *detail[1:])
-    assert figures.explanation(cell(status=Status.FAIL, reason="another", detail=detail)) == ("another", *detail)
+    assert figures.explanation(cell(status=Status.FAIL, reason="another", detail=detail)) == (
+        "another",
+        *detail,
+    )
 
 
 def test_an_endless_explanation_keeps_its_first_lines_and_the_command() -> None:
     detail = (*(f"output {number} is off" for number in range(500)), "alone: pytest x")
-    texts = [line.text for line in shown([cell("v", status=Status.FAIL, reason="all off", detail=detail)])]
+    texts = [
+        line.text
+        for line in shown([cell("v", status=Status.FAIL, reason="all off", detail=detail)])
+    ]
     assert len(texts) < 40
     assert "    all off" in texts
-    assert "    (478 lines left out here; all are in results.json, which --report-dir DIR writes)" in texts
+    assert (
+        "    (478 lines left out here; all are in results.json, which --report-dir DIR writes)"
+        in texts
+    )
     assert "    alone: pytest x" in texts
 
 
@@ -192,13 +272,19 @@ def test_quiet_shows_failures_and_the_summary_only() -> None:
 def test_ten_thousand_cells_are_shown_as_failures_and_a_line_a_model() -> None:
     many = [cell(f"v{number}", f"net{number % 20}") for number in range(9_999)]
     lines = [line.text for line in shown([*many, FAILED])]
-    assert lines[0] == "10,000 cells: failures and one line a model are shown here; every cell is in results.json"
+    assert lines[0] == (
+        "10,000 cells: failures and one line a model are shown here; every cell is in results.json"
+    )
     assert "  net3 on cpu: 500 pass" in lines
     assert any(line.startswith("  simplify+fp16.io32  FAIL") for line in lines)
     assert len(lines) < 40
-    many_failures = [cell(f"v{number}", status=Status.FAIL, reason="off") for number in range(9_999)]
+    many_failures = [
+        cell(f"v{number}", status=Status.FAIL, reason="off") for number in range(9_999)
+    ]
     assert len(shown(many_failures)) < 250
-    assert any(line.text == "and 9,939 more failures, in the reports" for line in shown(many_failures))
+    assert any(
+        line.text == "and 9,939 more failures, in the reports" for line in shown(many_failures)
+    )
 
 
 def test_providers_are_told_apart() -> None:
@@ -210,7 +296,11 @@ def test_providers_are_told_apart() -> None:
 
 def test_a_comparison_that_could_not_have_failed_is_said_once_for_the_model() -> None:
     vacuous = AccuracyRecord(4, {"y": output(0.0, vacuous="the same for every input")})
-    cells = [cell("a", accuracy=vacuous), cell("b", accuracy=vacuous), cell("c", notes=("runs differ",))]
+    cells = [
+        cell("a", accuracy=vacuous),
+        cell("b", accuracy=vacuous),
+        cell("c", notes=("runs differ",)),
+    ]
     notes = [line for line in shown(cells) if "note:" in line.text]
     assert notes == [
         Line("    note: y: the same for every input (2 of 3 cells)", "yellow"),
@@ -220,9 +310,15 @@ def test_a_comparison_that_could_not_have_failed_is_said_once_for_the_model() ->
 
 def test_the_worst_output_is_the_one_furthest_beyond_its_own_tolerance() -> None:
     loose, tight = output(0.5, rtol=1.0), output(1e-3, rtol=1e-4)
-    assert figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": loose, "b": tight}))) == "1.0e-03 of 1.0e-04"
+    assert (
+        figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": loose, "b": tight})))
+        == "1.0e-03 of 1.0e-04"
+    )
     broken = output(None, nonfinite=12)
-    assert figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": broken, "b": tight}))) == "12 nonfinite"
+    assert (
+        figures.worst_error(cell(accuracy=AccuracyRecord(1, {"a": broken, "b": tight})))
+        == "12 nonfinite"
+    )
     text = AccuracyRecord(1, {"a": output(None, max_abs=None)})
     assert figures.worst_error(cell(accuracy=text)) == ""
 
@@ -280,7 +376,9 @@ def hostile_cells() -> list[CellResult]:
 
 
 def test_a_terminal_gets_no_control_character() -> None:
-    lines = table.lines(RUN, hostile_cells(), width=100, models={HOSTILE: ModelHeader(HOSTILE, 1, 1)}, where=HOSTILE)
+    lines = table.lines(
+        RUN, hostile_cells(), width=100, models={HOSTILE: ModelHeader(HOSTILE, 1, 1)}, where=HOSTILE
+    )
     assert all(line.text.isprintable() for line in lines)
     assert escape.printable("é 語 \x1b[0m\u202e\x85\ud800") == r"é 語 \x1b[0m\u202e\x85\ud800"
 
@@ -291,11 +389,18 @@ def test_markdown_gets_neither_markup_nor_html_nor_links() -> None:
     )
     text = summary.page(RUN, hostile_cells(), {HOSTILE: ModelHeader(HOSTILE, 1, 1)})
     outside = re.sub(r"^(`{3,})text\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"<[^>]*>", outside)) == {"<details>", "<summary>", "</summary>", "</details>"}
+    assert set(re.findall(r"<[^>]*>", outside)) == {
+        "<details>",
+        "<summary>",
+        "</summary>",
+        "</details>",
+    }
     assert "http://" not in outside
     assert "@" not in outside
     assert all(letter.isprintable() for letter in text.replace("\n", ""))
-    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("|")]
+    columns = [
+        len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("|")
+    ]
     assert columns == [7] * 3 + [7] * 4 + [3] * 3  # what to ship, the failures, the matrix
 
 
@@ -308,7 +413,8 @@ def test_a_block_cannot_be_left_from_inside() -> None:
 def test_the_summary_begins_with_the_verdict() -> None:
     text = summary.page(RUN, CELLS, {"detector": DETECTOR})
     assert text.startswith(
-        "# Fail: 1 fail\n\n2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not applicable.\n"
+        "# Fail: 1 fail\n\n2 models, 6 cells on cpu: 3 pass, 1 fail, 1 known failure, 1 not "
+        "applicable.\n"
     )
     reason = "1 of 2 outputs departs from the reference"
     assert f"| detector | simplify+fp16.io32 | cpu | fail | compare | {reason} |" in text
@@ -329,7 +435,9 @@ def test_many_variants_of_few_models_become_rows() -> None:
 def test_the_summary_of_any_run_fits_on_a_jobs_page() -> None:
     detail = tuple("x" * 20_000 for _ in range(300))
     cells = [
-        cell(f"v{number}", f"net{number % 30}", status=Status.FAIL, reason="y" * 9000, detail=detail)
+        cell(
+            f"v{number}", f"net{number % 30}", status=Status.FAIL, reason="y" * 9000, detail=detail
+        )
         for number in range(400)
     ]
     assert len(summary.page(RUN, cells, {}).encode()) < 2**20
@@ -352,11 +460,19 @@ def unfolded(text: str) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize(("models", "variants"), [(1, 6), (14, 6), (20, 6), (1, 60), (100, 50), (400, 1)])
+@pytest.mark.parametrize(
+    ("models", "variants"), [(1, 6), (14, 6), (20, 6), (1, 60), (100, 50), (400, 1)]
+)
 def test_a_summary_shows_sixty_lines_of_any_run(models: int, variants: int) -> None:
     status = (Status.FAIL, Status.ERROR, Status.KNOWN_FAILURE, Status.NOT_APPLICABLE, Status.PASS)
     cells = [
-        cell(f"v{v}", f"net{m}", provider, status=status[(m + v) % 5], reason=f"because of {'x' * ((m + v) % 30)}")
+        cell(
+            f"v{v}",
+            f"net{m}",
+            provider,
+            status=status[(m + v) % 5],
+            reason=f"because of {'x' * ((m + v) % 30)}",
+        )
         for m in range(models)
         for v in range(variants)
         for provider in ("cpu", "cuda")
@@ -395,7 +511,9 @@ class Page(html.parser.HTMLParser):
 
 def embedded(text: str) -> dict[str, Any]:
     """What the page's script reads."""
-    [packed] = re.findall(r'<script type="application/octet-stream" id="data">([A-Za-z0-9+/=]*)</script>', text)
+    [packed] = re.findall(
+        r'<script type="application/octet-stream" id="data">([A-Za-z0-9+/=]*)</script>', text
+    )
     value = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert isinstance(value, dict)
     return value
@@ -415,7 +533,13 @@ def test_the_page_shows_every_cell_the_failure_and_the_run() -> None:
     text = html_page.page(RUN, CELLS, {"detector": DETECTOR})
     page = Page(text)
     assert {f"#cell={cell.id.replace('+', '%2B')}" for cell in CELLS} <= set(page.links)
-    for expected in ("Fail: 1 of 6 cells", "alone: pytest x", "departs from the reference", RUN.id, "1.23.2"):
+    for expected in (
+        "Fail: 1 of 6 cells",
+        "alone: pytest x",
+        "departs from the reference",
+        RUN.id,
+        "1.23.2",
+    ):
         assert expected in page.text
     data = embedded(text)["cells"]
     assert [each["id"] for each in data] == [cell.id for cell in CELLS]
@@ -425,10 +549,18 @@ def test_the_page_shows_every_cell_the_failure_and_the_run() -> None:
 
 
 def test_a_hostile_name_stays_text_on_the_page() -> None:
-    timed = cell(HOSTILE, HOSTILE, HOSTILE, latency=latency(), accuracy=AccuracyRecord(1, {HOSTILE: output()}))
+    timed = cell(
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        latency=latency(),
+        accuracy=AccuracyRecord(1, {HOSTILE: output()}),
+    )
     run = replace(RUN, command=HOSTILE, host=HostInfo(HOSTILE, 1, 1, HOSTILE, {HOSTILE: HOSTILE}))
     text = html_page.page(
-        run, [*hostile_cells(), timed, replace(timed, variant="v")], {HOSTILE: ModelHeader(HOSTILE, 1, 1, HOSTILE)}
+        run,
+        [*hostile_cells(), timed, replace(timed, variant="v")],
+        {HOSTILE: ModelHeader(HOSTILE, 1, 1, HOSTILE)},
     )
     page = Page(text)
     assert page.open == []
@@ -455,13 +587,16 @@ def texts_in(value: object) -> Iterator[str]:
 def test_the_script_writes_no_markup() -> None:
     script = "".join(html_page._asset(f"{name}.js") for name in ("report", "cell", "plots"))
     assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|DOMParser", script
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|DOMParser",
+        script,
     )
 
 
 def test_a_long_explanation_is_shortened_and_its_command_is_not() -> None:
     command = "alone: pytest " + "x" * 3000
-    failed = cell(status=Status.FAIL, reason="off", detail=(*("y" * 3000 for _ in range(200)), command))
+    failed = cell(
+        status=Status.FAIL, reason="off", detail=(*("y" * 3000 for _ in range(200)), command)
+    )
     [data] = embedded(html_page.page(RUN, [failed], {}))["cells"]
     assert len(data["detail"]) == html_page.MOST_LINES
     assert len(data["detail"][0]) == html_page.MOST_LINE
@@ -478,31 +613,56 @@ def test_five_thousand_cells_stay_under_three_megabytes() -> None:
 
     def timed() -> LatencyRecord:
         ratios = tuple(draw.gauss(0.1, 0.02) for _ in range(16))
-        return replace(full_latency(), median_ms=draw.uniform(1, 30), speedup=draw.uniform(0.5, 2), log_ratios=ratios)
+        return replace(
+            full_latency(),
+            median_ms=draw.uniform(1, 30),
+            speedup=draw.uniform(0.5, 2),
+            log_ratios=ratios,
+        )
 
     def accurate() -> AccuracyRecord:
-        return AccuracyRecord(4, {name: output(draw.random(), rel_l2=draw.random()) for name in ("y", "z")})
+        return AccuracyRecord(
+            4, {name: output(draw.random(), rel_l2=draw.random()) for name in ("y", "z")}
+        )
 
     cells = [
-        cell(f"variant_{k % 50}", f"model_{k // 50}", latency=timed(), accuracy=accurate(), sensitivity=sensitivity())
+        cell(
+            f"variant_{k % 50}",
+            f"model_{k // 50}",
+            latency=timed(),
+            accuracy=accurate(),
+            sensitivity=sensitivity(),
+        )
         for k in range(5000)
     ]
     assert len(html_page.page(RUN, cells, {}).encode()) < 3_000_000
 
 
-def test_reports_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_reports(tmp_path, RUN, CELLS, {"detector": DETECTOR})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "report.html", "summary.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".gitignore",
+        "report.html",
+        "summary.md",
+    ]
     before = (tmp_path / "summary.md").read_text()
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(ResultsError, match=r"summary.md can't be written at .*free some space.*--report-dir"):
+    with pytest.raises(
+        ResultsError, match=r"summary.md can't be written at .*free some space.*--report-dir"
+    ):
         write_reports(tmp_path, RUN, [], {})
     assert (tmp_path / "summary.md").read_text() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "report.html", "summary.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".gitignore",
+        "report.html",
+        "summary.md",
+    ]
 
 
 @pytest.mark.parametrize("page", sorted({term.page for term in TERMS.values()}))
@@ -520,7 +680,10 @@ def test_every_term_of_the_page_is_a_tooltip_and_is_explained() -> None:
 
 def test_a_name_is_broken_behind_its_separators_alone() -> None:
     parts = Page(html_page.breakable("silero_vad__op15.v2-x")).tags
-    assert html_page.breakable("a_<b>") == '<span class="part">a_</span><span class="part">&lt;b&gt;</span>'
+    assert (
+        html_page.breakable("a_<b>")
+        == '<span class="part">a_</span><span class="part">&lt;b&gt;</span>'
+    )
     assert len(parts) == len(["silero_", "vad__", "op15.", "v2-", "x"])
     assert Page(html_page.breakable("silero_vad__op15.v2-x")).text == "silero_vad__op15.v2-x"
 
@@ -529,14 +692,17 @@ def test_the_page_says_how_a_latency_was_taken() -> None:
     [shown] = embedded(html_page.page(RUN, [cell("simplify", latency=full_latency())], {}))["cells"]
     said = (
         "100 runs in 16 pairs of sessions on 2 sets of inputs; with transfers 3.00 ms, 1.33x; "
-        "1 of 16 pairs never settled while warming up; kept on core 1; load 0.50, 1.0% stolen, 12 involuntary switches"
+        "1 of 16 pairs never settled while warming up; kept on core 1; load 0.50, 1.0% stolen, 12 "
+        "involuntary switches"
     )
     assert shown["timing"] == said
     assert figures.timing(cell("simplify")) == ""
 
 
 def ran_in(precision: str | None, **more: Any) -> PlacementRecord:
-    return PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0, precision=precision, **more)
+    return PlacementRecord(
+        "CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0, precision=precision, **more
+    )
 
 
 def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page() -> None:
@@ -546,7 +712,8 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
         cell("original", placement=ran_in("float32")),
     ]
     told = (
-        "float16 was simulated in 2 cells: its accuracy and range are those of float16 with sums in float32; its speed "
+        "float16 was simulated in 2 cells: its accuracy and range are those of float16 with sums "
+        "in float32; its speed "
         "isn't measured"
     )
     lines = [line.text for line in table.lines(RUN, cells, width=120, models={})]
@@ -557,29 +724,45 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
     assert page.count(str(markupsafe.escape(told))) == 1
     ran = [each["texts"]["precision"] for each in embedded(page)["cells"]]
     assert ran == ["float16 emulated", "float16 partly emulated", "float32"]
-    unsimulated = [cell("fp16", placement=ran_in("emulated"), notes=(f"{NOT_SIMULATED}: no kernel",))]
+    unsimulated = [
+        cell("fp16", placement=ran_in("emulated"), notes=(f"{NOT_SIMULATED}: no kernel",))
+    ]
     assert figures.emulation(unsimulated).startswith(
         "float16 could not be simulated in 1 cell: its accuracy is float32"
     )
     device = [cell("fp16", placement=ran_in("float16"))]
-    assert "simulated" not in "".join(line.text for line in table.lines(RUN, device, width=120, models={}))
+    assert "simulated" not in "".join(
+        line.text for line in table.lines(RUN, device, width=120, models={})
+    )
 
 
 def test_a_failing_cell_says_where_it_ran() -> None:
     record = ran_in(
-        "mixed", time_share=0.25, memcpy=2, inserted_casts=3, arithmetic={"float32": 2, "float16": 1}, executed={}
+        "mixed",
+        time_share=0.25,
+        memcpy=2,
+        inserted_casts=3,
+        arithmetic={"float32": 2, "float16": 1},
+        executed={},
     )
-    page = html_page.page(RUN, [cell(status=Status.FAIL, stage=Stage.PLACEMENT, placement=record)], {})
+    page = html_page.page(
+        RUN, [cell(status=Status.FAIL, stage=Stage.PLACEMENT, placement=record)], {}
+    )
     assert (
-        "Nodes: 3 on CPUExecutionProvider; share of the provider asked for: 100%, of the time: 25%; copies between "
+        "Nodes: 3 on CPUExecutionProvider; share of the provider asked for: 100%, of the time: "
+        "25%; copies between "
         "memories: 2; Casts inserted: 3; arithmetic: 2 in float32, 1 in float16"
     ) in page
 
 
 def test_the_page_has_the_fields_of_results_json() -> None:
-    full = cell("simplify", latency=full_latency(), sensitivity=sensitivity(), placement=ran_in("mixed"))
+    full = cell(
+        "simplify", latency=full_latency(), sensitivity=sensitivity(), placement=ran_in("mixed")
+    )
     needed: Any = np.float32(0.5)
-    full = replace(full, seconds={"load": float("nan")}, accuracy=AccuracyRecord(1, {"y": output(needed)}))
+    full = replace(
+        full, seconds={"load": float("nan")}, accuracy=AccuracyRecord(1, {"y": output(needed)})
+    )
     [shown] = embedded(html_page.page(RUN, [full], {}))["cells"]
     recorded = html_page._plain(encode(full))
     del recorded["detail"]  # shortened
@@ -590,8 +773,12 @@ def test_a_hostile_name_stays_text_where_two_runs_are_compared() -> None:
     cells = hostile_cells()
     after = [replace(cell, status=Status.FAIL) for cell in cells]
     run = replace(RUN, command=HOSTILE, versions={HOSTILE: HOSTILE})
-    before = Results(RUN, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(cells)))
-    later = Results(run, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(after)))
+    before = Results(
+        RUN, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(cells))
+    )
+    later = Results(
+        run, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(after))
+    )
     text = comparison.page(before, later)
     page = Page(text)
     assert page.open == []
@@ -599,6 +786,11 @@ def test_a_hostile_name_stays_text_where_two_runs_are_compared() -> None:
     assert "script" not in page.tags
     assert all(letter.isprintable() for letter in text.replace("\n", ""))
     markdown = comparison.summary(before, later)
-    assert set(re.findall(r"<[^>]*>", markdown)) <= {"<details>", "<summary>", "</summary>", "</details>"}
+    assert set(re.findall(r"<[^>]*>", markdown)) <= {
+        "<details>",
+        "<summary>",
+        "</summary>",
+        "</details>",
+    }
     assert "http://" not in markdown
     assert all(letter.isprintable() for letter in markdown.replace("\n", ""))

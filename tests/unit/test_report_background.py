@@ -19,7 +19,12 @@ from onnx_harness.run.background import background
 from tests.unit.results_examples import RUN, cell, latency
 from tests.unit.test_report import HOSTILE, Page
 
-LATER = replace(RUN, id="20260103t030405z-0a1b2c3d", started="2026-01-03T03:04:05+00:00", versions={"onnx": "1.24.0"})
+LATER = replace(
+    RUN,
+    id="20260103t030405z-0a1b2c3d",
+    started="2026-01-03T03:04:05+00:00",
+    versions={"onnx": "1.24.0"},
+)
 FAILED = cell("fp16", status=Status.FAIL, stage=Stage.COMPARE, reason="it is off")
 BEFORE = Background(Results(RUN, (cell(), cell("fp16"), cell("gone"))))
 
@@ -34,11 +39,16 @@ def enter(folder: Path, run: RunInfo, cells: Sequence[CellResult]) -> None:
 def test_the_first_screen_says_what_changed() -> None:
     page = html.page(LATER, [cell(), FAILED, cell("new")], {}, BEFORE)
     header = unescape(page.partition("<main")[0])
-    assert "Since 2026-01-02 03:04: 1 cell no longer passes, 1 cell is new, 1 cell wasn't run." in header
+    assert (
+        "Since 2026-01-02 03:04: 1 cell no longer passes, 1 cell is new, 1 cell wasn't run."
+        in header
+    )
     assert "onnx: 1.23.2 → 1.24.0" in header
     assert "1 cell no longer passes" in header
     assert '<a href="#cell=net-fp16-cpu">net-fp16-cpu</a>' in page.partition("<main")[0]
-    assert "Since 2026-01-02 03:04: 1 cell no longer passes" in summary.page(LATER, [FAILED], {}, BEFORE)
+    assert "Since 2026-01-02 03:04: 1 cell no longer passes" in summary.page(
+        LATER, [FAILED], {}, BEFORE
+    )
 
 
 def test_an_unchanged_run_says_so_and_a_first_run_says_nothing() -> None:
@@ -50,16 +60,25 @@ def test_an_unchanged_run_says_so_and_a_first_run_says_nothing() -> None:
 
 
 def test_hostile_names_of_changed_cells_stay_text() -> None:
-    hostile = Background(Results(replace(RUN, started=HOSTILE, versions={HOSTILE: HOSTILE}), (cell(HOSTILE),)))
+    hostile = Background(
+        Results(replace(RUN, started=HOSTILE, versions={HOSTILE: HOSTILE}), (cell(HOSTILE),))
+    )
     page = Page(html.page(LATER, [replace(cell(HOSTILE), status=Status.FAIL)], {}, hostile))
     assert page.open == []
     assert "img" not in page.tags
-    assert "<img" not in summary.page(LATER, [replace(cell(HOSTILE), status=Status.FAIL)], {}, hostile)
+    assert "<img" not in summary.page(
+        LATER, [replace(cell(HOSTILE), status=Status.FAIL)], {}, hostile
+    )
 
 
 def test_the_run_before_is_the_latest_earlier_one_with_a_cell_in_common(tmp_path: Path) -> None:
     other, between = replace(RUN, id="other"), replace(RUN, id="between")
-    for run, cells in ((RUN, [cell()]), (between, [cell(), FAILED]), (other, [cell(model="else")]), (LATER, [FAILED])):
+    for run, cells in (
+        (RUN, [cell()]),
+        (between, [cell(), FAILED]),
+        (other, [cell(model="else")]),
+        (LATER, [FAILED]),
+    ):
         enter(tmp_path, run, cells)
     before = background(tmp_path, LATER, [FAILED]).before
     assert before is not None
@@ -75,7 +94,9 @@ def test_a_report_without_a_usable_history_has_no_past(tmp_path: Path) -> None:
     assert background(tmp_path, RUN, [cell()]) == Background()
 
 
-def test_a_run_and_a_rebuilt_report_both_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_and_a_rebuilt_report_both_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     enter(Path("reports"), RUN, [cell("fp16")])
     account = Account(Path("reports"), LATER)
@@ -94,8 +115,18 @@ def test_the_figures_of_nights_come_in_the_order_of_the_runs(tmp_path: Path) -> 
     with History(tmp_path / FILE_NAME) as past:
         first, second = past.nights(LATER.id, last=10)
         assert [night.run for night in past.nights(LATER.id, last=1)] == [LATER]
-    assert (first.run, first.median_ms, first.speedup, first.speedup_ci95) == (RUN, 20.0, 1.5, (1.4, 1.6))
-    assert (second.cell_id, second.status, second.median_ms, second.pinned) == (FAILED.id, Status.FAIL, None, None)
+    assert (first.run, first.median_ms, first.speedup, first.speedup_ci95) == (
+        RUN,
+        20.0,
+        1.5,
+        (1.4, 1.6),
+    )
+    assert (second.cell_id, second.status, second.median_ms, second.pinned) == (
+        FAILED.id,
+        Status.FAIL,
+        None,
+        None,
+    )
 
 
 def test_a_results_folder_without_a_history_is_rebuilt(tmp_path: Path) -> None:

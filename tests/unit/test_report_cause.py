@@ -23,7 +23,9 @@ def diagnosis(op_type: str = "Exp", name: str = "/a/Exp", *, found: bool = True)
 
 
 def failed(model: str, reason: str, record: Diagnosis | None) -> CellResult:
-    return cell("fp16", model, status=Status.FAIL, stage=Stage.COMPARE, reason=reason, diagnosis=record)
+    return cell(
+        "fp16", model, status=Status.FAIL, stage=Stage.COMPARE, reason=reason, diagnosis=record
+    )
 
 
 def test_the_node_and_the_mend_come_first() -> None:

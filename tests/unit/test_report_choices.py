@@ -6,7 +6,14 @@ import pytest
 
 from onnx_harness.report import causes, matrix, scatter, shipping
 from onnx_harness.report.figures import ModelHeader
-from onnx_harness.results.cells import AccuracyRecord, CellResult, GraphChange, PlacementRecord, Stage, Status
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    GraphChange,
+    PlacementRecord,
+    Stage,
+    Status,
+)
 from tests.unit.results_examples import RUN, cell, latency, output, sensitivity
 
 ORIGINAL = cell("original", latency=latency(20.0, 1.0, None))
@@ -23,7 +30,10 @@ def test_the_fastest_that_passes_is_shipped_with_its_command() -> None:
     chosen = choice(ORIGINAL, QUICK, QUICKER, net=ModelHeader(path="models/net.model.toml"))
     assert chosen.fastest is QUICKER
     assert chosen.why == "the fastest of 3 that pass"
-    assert chosen.command == "onnx-harness transform models/net.model.toml --variant fp16 -o net-fp16.onnx"
+    assert (
+        chosen.command
+        == "onnx-harness transform models/net.model.toml --variant fp16 -o net-fp16.onnx"
+    )
 
 
 def unfit(**more: Any) -> CellResult:
@@ -47,7 +57,9 @@ def test_what_fails_or_is_not_shown_to_be_faster_is_not_the_fastest(cell: CellRe
 
 
 def test_without_a_gain_the_model_ships_as_it_is_and_the_smallest_is_named() -> None:
-    half = cell("fp16", latency=latency(21.0, 0.95, (0.9, 1.0)), graph=GraphChange(9, 9, 1000, 500, 0.1))
+    half = cell(
+        "fp16", latency=latency(21.0, 0.95, (0.9, 1.0)), graph=GraphChange(9, 9, 1000, 500, 0.1)
+    )
     chosen = choice(ORIGINAL, half)
     assert (chosen.fastest, chosen.smallest, chosen.command) == (ORIGINAL, half, "")
     assert chosen.why == "no variant that passes is shown to be faster"
@@ -56,7 +68,9 @@ def test_without_a_gain_the_model_ships_as_it_is_and_the_smallest_is_named() -> 
 
 
 def test_a_model_of_which_nothing_passes_comes_first_and_says_why() -> None:
-    failed = cell("original", "other", status=Status.FAIL, stage=Stage.SESSION, reason="it is refused")
+    failed = cell(
+        "original", "other", status=Status.FAIL, stage=Stage.SESSION, reason="it is refused"
+    )
     first, _ = shipping.choices(RUN, [ORIGINAL, failed], {})
     assert first.fastest is None
     assert first.why == "original ends at session: it is refused"
@@ -73,9 +87,13 @@ def test_commands_are_quoted_and_spell_options_out() -> None:
     run_command = "pytest net.onnx --variant 'fp16(max_finite_val=1000.0)'"
     spelt = cell("fp16.max_finite_val_1000", "net")
     command = shipping.transform_command(spelt, {"net": ModelHeader(path="a b.onnx")}, run_command)
-    assert command.startswith("onnx-harness transform 'a b.onnx' --variant 'fp16(max_finite_val=1000.0)' -o ")
+    assert command.startswith(
+        "onnx-harness transform 'a b.onnx' --variant 'fp16(max_finite_val=1000.0)' -o "
+    )
     assert shipping.transform_command(cell("ort.basic"), {}, "pytest") == ""
-    assert shipping.alone_command(cell("fp16"), RUN, {}).endswith("--provider cpu --variant 'fp16()' --seed 7")
+    assert shipping.alone_command(cell("fp16"), RUN, {}).endswith(
+        "--provider cpu --variant 'fp16()' --seed 7"
+    )
     failed = cell(status=Status.FAIL, detail=("y is off", "alone: pytest x"))
     assert shipping.alone_command(failed, RUN, {}) == "pytest x"
 
@@ -87,7 +105,10 @@ def failed(model: str, reason: str, minimum: float = 0.5, **more: Any) -> CellRe
 
 
 def test_failures_that_differ_in_figures_and_names_have_one_cause() -> None:
-    off = [failed(f"m{k}", f"output y{k} departs by {k}.1e-02, {k} times 'm{k}'", k / 10) for k in range(1, 5)]
+    off = [
+        failed(f"m{k}", f"output y{k} departs by {k}.1e-02, {k} times 'm{k}'", k / 10)
+        for k in range(1, 5)
+    ]
     refused = failed("m1", "ONNX Runtime refuses it", stage=Stage.SESSION)
     grouped = causes.causes([refused, *off])
     assert [len(cause.cells) for cause in grouped] == [4, 1]
@@ -119,13 +140,21 @@ def test_shades_run_from_worse_to_better() -> None:
     def level(name: str, **more: Any) -> int | None:
         return matrix.heat(cell("simplify", **more))[name].level
 
-    speeds = [level("speedup", latency=latency(1.0, speedup)) for speedup in (0.4, 0.8, 1.0, 1.3, 3.0)]
+    speeds = [
+        level("speedup", latency=latency(1.0, speedup)) for speedup in (0.4, 0.8, 1.0, 1.3, 3.0)
+    ]
     assert speeds == [0, 2, 3, 4, 6]
-    errors = [level("error", accuracy=AccuracyRecord(1, {"y": output(e * 1e-4)})) for e in (10, 1, 0.1, 1e-3, 0)]
+    errors = [
+        level("error", accuracy=AccuracyRecord(1, {"y": output(e * 1e-4)}))
+        for e in (10, 1, 0.1, 1e-3, 0)
+    ]
     assert errors == [0, 1, 3, 6, 6]
     assert matrix.heat(cell())["size"].text == "4.6 MB"
     assert matrix.heat(cell("v", sensitivity=sensitivity(28, 30)))["sensitivity"].text == "100%"
-    assert matrix.heat(cell(accuracy=AccuracyRecord(1, {"y": output(nonfinite=3)})))["error"].text == "3 NaN/inf"
+    assert (
+        matrix.heat(cell(accuracy=AccuracyRecord(1, {"y": output(nonfinite=3)})))["error"].text
+        == "3 NaN/inf"
+    )
     assert matrix.measures([matrix.heat(cell(accuracy=None))]) == ["size", "placement"]
     assert set(matrix.heat(cell(status=Status.NOT_APPLICABLE)).values()) == {matrix.NOTHING}
 
@@ -138,7 +167,11 @@ def test_the_front_is_what_nothing_else_beats_in_both() -> None:
         cell("untimed"),
     ]
     [plot] = scatter.scatters(cells)
-    assert {point.cell.variant: point.front for point in plot.points} == {"slow": False, "exact": True, "fast": True}
+    assert {point.cell.variant: point.front for point in plot.points} == {
+        "slow": False,
+        "exact": True,
+        "fast": True,
+    }
     for point in plot.points:
         assert 0 < point.x < scatter.WIDTH
         assert 0 < point.y < scatter.HEIGHT

@@ -36,7 +36,11 @@ def test_the_terminal_shows_what_does_not_pass_and_all_on_request() -> None:
     made = report(GOOD, failing("net-simplify-cpu"))
     shown = [line.text for line in lines(made)]
     assert shown == [
-        "net-simplify-cpu  FAIL          1.062 of the reference's time, 1.001 accepted; sees 2.1% (13 nights)",
+        (
+            "net-simplify-cpu  FAIL          1.062 of the reference's time, 1.001 accepted; sees "
+            "2.1% "
+            "(13 nights)"
+        ),
         "    latency: it's slower",
         "note: a note",
         "gate: FAIL · 2 cells: 1 pass, 1 fail; latency gated in 2",
@@ -45,10 +49,14 @@ def test_the_terminal_shows_what_does_not_pass_and_all_on_request() -> None:
 
 
 def test_the_gravest_comes_first() -> None:
-    doubtful = GatedCell("a", Outcome.INCONCLUSIVE, (Finding(Outcome.INCONCLUSIVE, "latency", "once"),))
+    doubtful = GatedCell(
+        "a", Outcome.INCONCLUSIVE, (Finding(Outcome.INCONCLUSIVE, "latency", "once"),)
+    )
     void = GatedCell("b", Outcome.INVALID, (Finding(Outcome.INVALID, "card", "changed"),))
     made = report(GOOD, doubtful, void, failing("c"))
-    assert [line.text[:1] for line in lines(made) if not line.text.startswith((" ", "note", "gate"))] == ["c", "b", "a"]
+    assert [
+        line.text[:1] for line in lines(made) if not line.text.startswith((" ", "note", "gate"))
+    ] == ["c", "b", "a"]
     assert made.outcome is Outcome.FAIL
     assert report(doubtful, void).outcome is Outcome.INVALID
 
@@ -56,7 +64,9 @@ def test_the_gravest_comes_first() -> None:
 @pytest.mark.parametrize("show", [page, issue])
 def test_a_models_words_are_shown_and_do_nothing(show: object) -> None:
     assert callable(show)
-    told = show(report(failing("net-original-cpu", EVIL), findings=(Finding(Outcome.FAIL, "run", EVIL),)))
+    told = show(
+        report(failing("net-original-cpu", EVIL), findings=(Finding(Outcome.FAIL, "run", EVIL),))
+    )
     assert "\x1b" not in told
     assert "<img" not in told
     assert "@everyone" not in told
@@ -64,7 +74,10 @@ def test_a_models_words_are_shown_and_do_nothing(show: object) -> None:
     rows = [line for line in told.splitlines() if line.startswith("| net-original-cpu")]
     assert len(rows) == 1
     assert rows[0].replace("\\|", "").count("|") == 7
-    assert all("\x1b" not in line.text and "\n" not in line.text for line in lines(report(failing("a", EVIL))))
+    assert all(
+        "\x1b" not in line.text and "\n" not in line.text
+        for line in lines(report(failing("a", EVIL)))
+    )
 
 
 def test_an_issue_has_a_title_that_names_what_failed() -> None:
@@ -88,7 +101,13 @@ def test_the_command_leaves_its_verdict_in_every_form(
     night(tmp_path)
     where = ("--report-dir", str(tmp_path))
     main(["gate", "accept", "--all", "--why", "right", *where])
-    night(tmp_path, [timed("original", status=Status.FAIL, stage=Stage.RUN, reason="no kernel"), timed("simplify")])
+    night(
+        tmp_path,
+        [
+            timed("original", status=Status.FAIL, stage=Stage.RUN, reason="no kernel"),
+            timed("simplify"),
+        ],
+    )
     summary, text = tmp_path / "summary", tmp_path / "issue"
     summary.write_text("what was there\n", "utf-8")
     capsys.readouterr()
@@ -106,12 +125,17 @@ def test_the_command_leaves_its_verdict_in_every_form(
     assert text.read_text("utf-8").startswith("Nightly gate: FAIL in net-original-cpu\n")
 
 
-def test_a_verdict_that_cannot_be_left_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_that_cannot_be_left_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     night(tmp_path)
     main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(tmp_path)])
     assert main(["gate", "--report-dir", str(tmp_path)]) == 0
-    assert main(["gate", "--report-dir", str(tmp_path), "--summary", str(tmp_path / "no" / "summary")]) == UNDONE
+    assert (
+        main(["gate", "--report-dir", str(tmp_path), "--summary", str(tmp_path / "no" / "summary")])
+        == UNDONE
+    )
 
 
 def test_an_issue_has_the_command_that_accepts_and_no_notes_on_the_installation() -> None:

@@ -20,7 +20,12 @@ HOSTILE = "y\r\n::error file=x,title=z::%0A [a](https://evil) {0} \x1b[31m,:"
 
 
 def failing(name: str = "fp16", **more: Any) -> CellResult:
-    fields = {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "it departs", "symptom": Symptom.WRONG_VALUES}
+    fields = {
+        "status": Status.FAIL,
+        "stage": Stage.COMPARE,
+        "reason": "it departs",
+        "symptom": Symptom.WRONG_VALUES,
+    }
     return cell(name, **{**fields, **more})
 
 
@@ -29,12 +34,16 @@ HEADERS = {failing().model: ModelHeader(path="models/a,b:c %.onnx")}
 
 def test_an_annotation_names_the_file_the_cell_and_the_reason() -> None:
     [line] = annotation_lines([failing(detail=("it departs", "alone: pytest x"))], HEADERS)
-    assert line.startswith("::error file=models/a%2Cb%3Ac %25.onnx,title=net-fp16-cpu::fail at compare: it departs%0A")
+    assert line.startswith(
+        "::error file=models/a%2Cb%3Ac %25.onnx,title=net-fp16-cpu::fail at compare: it departs%0A"
+    )
     assert line.endswith("%0Aalone: pytest x")
 
 
 def test_names_of_a_model_are_no_commands() -> None:
-    [line] = annotation_lines([failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)})
+    [line] = annotation_lines(
+        [failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)}
+    )
     assert "\n" not in line
     assert "\r" not in line
     assert "\x1b" not in line
@@ -48,14 +57,29 @@ def test_at_most_as_many_as_github_shows_one_for_each_cause() -> None:
     alike = [failing(f"v{number}") for number in range(30)]
     [line] = annotation_lines(alike, {})
     assert "and 29 cells more" in line
-    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
+    words = [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+    ]
     lines = list(annotation_lines([failing(reason=word) for word in words], {}))
     assert len(lines) == MOST_ANNOTATIONS
     assert lines[-1] == "::error title=onnx-harness::3 more causes, in the summary of the job"
     assert list(annotation_lines([], {})) == []
 
 
-@pytest.mark.parametrize("line", ["::set-output name=x::y", "  ::stop-commands::x", "##[add-matcher]x"])
+@pytest.mark.parametrize(
+    "line", ["::set-output name=x::y", "  ::stop-commands::x", "##[add-matcher]x"]
+)
 def test_a_line_of_output_that_begins_as_a_command_is_disarmed(line: str) -> None:
     assert not inert(line).lstrip().startswith(("::", "##["))
     assert line.lstrip() in inert(line)
@@ -63,7 +87,11 @@ def test_a_line_of_output_that_begins_as_a_command_is_disarmed(line: str) -> Non
 
 
 def test_sarif_has_a_result_for_each_failing_cell() -> None:
-    cells = [cell("original"), failing(), failing("x", status=Status.ERROR, stage=Stage.LOAD, symptom=None)]
+    cells = [
+        cell("original"),
+        failing(),
+        failing("x", status=Status.ERROR, stage=Stage.LOAD, symptom=None),
+    ]
     log = json.loads(json.dumps(document(RUN, cells, HEADERS), allow_nan=False))
     assert (log["version"], log["$schema"].endswith("sarif-2.1.0.json")) == ("2.1.0", True)
     [run] = log["runs"]
@@ -91,7 +119,9 @@ def test_sarif_holds_no_links_placeholders_or_controls_of_a_model() -> None:
     assert "{{0}}" in text
     assert "\x1b" not in text
     assert "\r" not in text
-    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"][
+        "uri"
+    ]
     assert re.fullmatch(r"[\w%./~-]+", uri)
 
 
@@ -102,4 +132,7 @@ def test_properties_are_the_figures_and_leave_out_what_was_not_measured() -> Non
     assert float(found["error"]) == pytest.approx(1.1e-6)
     assert properties(replace(whole, accuracy=None, latency=None, placement=None)) == []
     none = replace(output(), minimum_tolerance=None)
-    assert dict(properties(cell("x", accuracy=AccuracyRecord(1, {"y": none}))))["error"] == "none would pass"
+    assert (
+        dict(properties(cell("x", accuracy=AccuracyRecord(1, {"y": none}))))["error"]
+        == "none would pass"
+    )

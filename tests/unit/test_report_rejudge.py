@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_harness.report.rejudge import Bounds, rejudge, usable
-from onnx_harness.results.cells import AccuracyRecord, CellResult, OutputAccuracy, Stage, Status, Symptom
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    OutputAccuracy,
+    Stage,
+    Status,
+    Symptom,
+)
 from tests.unit.results_examples import cell, output
 
 
@@ -42,7 +49,12 @@ def test_a_pass_fails_by_narrower_bounds_and_says_why() -> None:
 def test_a_failure_by_its_bounds_alone_passes_by_wider_ones() -> None:
     before = judged(output(1e-3, rtol=1e-4, max_abs=0.1, usable=False, faithful=True), **BEYOND)
     [after] = rejudge([before], Bounds(1e-2, 1e-3)).cells
-    assert (after.status, after.stage, after.reason, after.detail) == (Status.PASS, Stage.DONE, None, ())
+    assert (after.status, after.stage, after.reason, after.detail) == (
+        Status.PASS,
+        Stage.DONE,
+        None,
+        (),
+    )
 
 
 def test_what_is_not_faithful_or_ended_before_stays_a_failure() -> None:
@@ -100,7 +112,9 @@ def test_what_is_decided_is_what_the_elements_say(
     """Elements as (reference, error), judged by one pair of bounds and then by another."""
     (rtol, atol), (new_rtol, new_atol) = used, asked
     scale = max(abs(error) / (atol + rtol * abs(reference)) for reference, error in values)
-    record = OutputAccuracy(max(abs(error) for _, error in values), None, 0.5, None, 3.0, 0, scale * rtol, rtol, atol)
+    record = OutputAccuracy(
+        max(abs(error) for _, error in values), None, 0.5, None, 3.0, 0, scale * rtol, rtol, atol
+    )
     decided = usable(record, Bounds(new_rtol, new_atol), one_set=True)
     margins = [abs(error) - (new_atol + new_rtol * abs(reference)) for reference, error in values]
     if decided is True:

@@ -48,10 +48,15 @@ def figures(tmp_path: Path, nights: list[list[CellResult]]) -> tuple[NightFigure
 
 def test_since_when_a_cell_fails_and_what_differed_then() -> None:
     nights = runs(Status.PASS, Status.PASS, Status.FAIL, Status.ERROR)
-    nights[2:] = [replace(each, run=replace(each.run, versions={"onnx": "1.24.0"})) for each in nights[2:]]
-    nights[:2] = [replace(each, run=replace(each.run, versions={"onnx": "1.23.2"})) for each in nights[:2]]
+    nights[2:] = [
+        replace(each, run=replace(each.run, versions={"onnx": "1.24.0"})) for each in nights[2:]
+    ]
+    nights[:2] = [
+        replace(each, run=replace(each.run, versions={"onnx": "1.23.2"})) for each in nights[:2]
+    ]
     assert standing(nights) == (
-        "ends in an error since 2026-01-03 03:00 (2 runs); before, on 2026-01-02 03:00, it was: pass. "
+        "ends in an error since 2026-01-03 03:00 (2 runs); before, on 2026-01-02 03:00, it was: "
+        "pass. "
         "What differs: onnx: 1.23.2 → 1.24.0"
     )
 
@@ -63,7 +68,9 @@ def test_a_cell_that_never_was_otherwise() -> None:
     assert standing(runs(Status.FAIL)) == ""
 
 
-def test_times_are_those_of_the_pinned_reference_with_levels_and_change_points(tmp_path: Path) -> None:
+def test_times_are_those_of_the_pinned_reference_with_levels_and_change_points(
+    tmp_path: Path,
+) -> None:
     rng = np.random.default_rng(3)
     ratios = np.exp(rng.normal(scale=0.003, size=24))
     ratios[14:] *= 1.08
@@ -83,7 +90,9 @@ def _level(figures: NightFigures, ratio: float) -> Level:
     return Level(accepted, run.host.cpu, run.seed, run.id, run.started, "me", "so")
 
 
-def test_without_a_reference_times_are_those_of_the_baseline_or_milliseconds(tmp_path: Path) -> None:
+def test_without_a_reference_times_are_those_of_the_baseline_or_milliseconds(
+    tmp_path: Path,
+) -> None:
     quick = latency(10.0, 2.0, (1.6, 2.5))
     cells = [cell("simplify", latency=quick), cell("original", latency=latency(8.0))]
     by_id = {each.id: each for each in cells}
@@ -134,8 +143,12 @@ def test_the_page_draws_the_nights_and_says_since_when() -> None:
 
 def test_hostile_names_of_nights_stay_text() -> None:
     nights = tuple(replace(each, value=1.0) for each in runs(*[Status.PASS] * 3))
-    hostile = tuple(replace(each, run=replace(each.run, started=HOSTILE, id=HOSTILE)) for each in nights)
-    page = Page(html.page(RUN, [cell(HOSTILE)], {}, Background(trends=(Trend(HOSTILE, HOSTILE, hostile),))))
+    hostile = tuple(
+        replace(each, run=replace(each.run, started=HOSTILE, id=HOSTILE)) for each in nights
+    )
+    page = Page(
+        html.page(RUN, [cell(HOSTILE)], {}, Background(trends=(Trend(HOSTILE, HOSTILE, hostile),)))
+    )
     assert page.open == []
     assert "img" not in page.tags
 

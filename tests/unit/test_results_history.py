@@ -60,7 +60,10 @@ def test_a_cell_is_read_back_with_the_run_that_it_was_in(path: Path) -> None:
 
 
 def test_the_columns_hold_what_gates_ask_for(path: Path) -> None:
-    columns = "model_sha256, status, stage, minimum_tolerance, nonfinite, share, nodes_after, bytes_after, threads"
+    columns = (
+        "model_sha256, status, stage, minimum_tolerance, nonfinite, share, nodes_after, "
+        "bytes_after, threads"
+    )
     assert query(path, f"SELECT {columns} FROM cells") == [
         ("ab" * 32, "pass", "done", 1.1e-6, 0, 1.0, 331, 4_600_000, 2)
     ]
@@ -76,7 +79,10 @@ def test_the_worst_output_counts_and_one_beyond_any_tolerance_is_null(tmp_path: 
         past.begin(RUN)
         past.put(cell("two", accuracy=AccuracyRecord(1, {"a": output(0.5), "b": output(0.25)})))
         past.put(cell("none", accuracy=AccuracyRecord(1, {"a": output(None), "b": output(0.25)})))
-    rows = query(tmp_path / "history.sqlite", "SELECT variant, minimum_tolerance FROM cells ORDER BY variant DESC")
+    rows = query(
+        tmp_path / "history.sqlite",
+        "SELECT variant, minimum_tolerance FROM cells ORDER BY variant DESC",
+    )
     assert rows == [("two", 0.5), ("none", None)]
 
 
@@ -126,12 +132,16 @@ def test_a_killed_run_leaves_every_cell_that_it_had_entered(tmp_path: Path) -> N
         assert count in {entered, entered + 1}
 
 
-def test_a_history_locked_by_something_else_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_locked_by_something_else_is_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history, "BUSY_SECONDS", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     try:
-        with pytest.raises(ResultsError, match=r"history .* is locked by another process .*wait for the other run"):
+        with pytest.raises(
+            ResultsError, match=r"history .* is locked by another process .*wait for the other run"
+        ):
             History(path)
     finally:
         other.close()
@@ -186,11 +196,15 @@ def test_a_newer_history_asks_for_a_newer_harness(path: Path) -> None:
     database.execute("PRAGMA user_version = 99")
     database.commit()
     database.close()
-    with pytest.raises(ResultsError, match=r"written by a newer onnx-harness \(history version 99.*upgrade"):
+    with pytest.raises(
+        ResultsError, match=r"written by a newer onnx-harness \(history version 99.*upgrade"
+    ):
         History(path)
 
 
-def test_an_older_history_is_brought_up_to_date_with_its_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_history_is_brought_up_to_date_with_its_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     migration = "ALTER TABLE cells ADD COLUMN mood TEXT;\nUPDATE cells SET mood = 'good'"
     monkeypatch.setattr(history, "MIGRATIONS", (*history.MIGRATIONS, migration))
     with History(path) as past:
@@ -199,7 +213,9 @@ def test_an_older_history_is_brought_up_to_date_with_its_rows(path: Path, monkey
     assert query(path, "PRAGMA user_version") == [(len(history.MIGRATIONS),)]
 
 
-def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     migration = "ALTER TABLE cells ADD COLUMN mood TEXT;\nUPDATE nothing SET mood = 'good'"
     monkeypatch.setattr(history, "MIGRATIONS", (*history.MIGRATIONS, migration))
     with pytest.raises(ResultsError):

@@ -57,12 +57,17 @@ def test_the_file_is_whole_from_the_first_moment_and_after_every_cell(tmp_path: 
 
 @pytest.mark.parametrize("which", [0, 1, 4])
 @pytest.mark.parametrize("detail", [(), ("much " * 1000,)], ids=["fits", "outgrows"])
-def test_a_cell_put_again_replaces_the_first_in_its_place(tmp_path: Path, which: int, detail: tuple[str, ...]) -> None:
+def test_a_cell_put_again_replaces_the_first_in_its_place(
+    tmp_path: Path, which: int, detail: tuple[str, ...]
+) -> None:
     expected = [cell(f"v{number}") for number in range(5)]
     writer = ResultsWriter(tmp_path, RUN)
     for each in expected:
         writer.put(each)
-    for newer in (cell(f"v{which}", latency=latency(), detail=detail), cell(f"v{which}", latency=latency())):
+    for newer in (
+        cell(f"v{which}", latency=latency(), detail=detail),
+        cell(f"v{which}", latency=latency()),
+    ):
         expected[which] = newer
         writer.put(newer)
         assert read_results(tmp_path).cells == tuple(expected)
@@ -103,7 +108,9 @@ def test_the_next_run_takes_over_the_folder_of_a_killed_one(tmp_path: Path) -> N
     assert on_disk(tmp_path) == [cell("simplify").id]
 
 
-def test_a_thousand_cells_more_cost_what_they_weigh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_cells_more_cost_what_they_weigh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = 0
     pwrite = os.pwrite
 
@@ -144,7 +151,9 @@ def test_a_full_disk_is_an_error_and_the_file_stays_whole(tmp_path: Path) -> Non
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
-        with pytest.raises(ResultsError, match=r"results.json can't be written at .*MB free.*Mend: .*--report-dir"):
+        with pytest.raises(
+            ResultsError, match=r"results.json can't be written at .*MB free.*Mend: .*--report-dir"
+        ):
             writer.put(cell("v1", detail=("x" * 5000,)))
         assert on_disk(tmp_path) == ["net-v0-cpu"]
     finally:
@@ -158,11 +167,15 @@ def test_a_full_disk_is_an_error_and_the_file_stays_whole(tmp_path: Path) -> Non
 
 def test_a_folder_that_is_a_file_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "reports").touch()
-    with pytest.raises(ResultsError, match=r"can't be written at .*reports.*move it away.*--report-dir"):
+    with pytest.raises(
+        ResultsError, match=r"can't be written at .*reports.*move it away.*--report-dir"
+    ):
         ResultsWriter(tmp_path / "reports", RUN)
 
 
-def test_a_file_system_without_hard_links_gets_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_gets_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -180,13 +193,17 @@ def test_figures_that_json_cannot_say_are_null(tmp_path: Path) -> None:
     writer = ResultsWriter(tmp_path, RUN)
     writer.put(strange)
     writer.finish()
-    [found] = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)["cells"]
+    [found] = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)[
+        "cells"
+    ]
     assert found["accuracy"]["outputs"]["y"]["minimum_tolerance"] is None
     assert found["accuracy"]["outputs"]["y"]["max_abs"] is None
 
 
 def test_names_from_a_hostile_model_survive_the_way_to_disk_and_back(tmp_path: Path) -> None:
-    hostile = cell(reason='"]}\n\x00\x1b[31m\u2028\ud800', accuracy=AccuracyRecord(1, {'"}]': output()}))
+    hostile = cell(
+        reason='"]}\n\x00\x1b[31m\u2028\ud800', accuracy=AccuracyRecord(1, {'"}]': output()})
+    )
     writer = ResultsWriter(tmp_path, RUN)
     writer.put(hostile)
     writer.put(cell("other"))
@@ -195,8 +212,17 @@ def test_names_from_a_hostile_model_survive_the_way_to_disk_and_back(tmp_path: P
 
 
 def test_what_was_written_is_read_back_as_it_was(tmp_path: Path) -> None:
-    known = cell("fp16", status=Status.KNOWN_FAILURE, stage=Stage.SESSION, reason="it does", accuracy=None, graph=None)
-    timed = cell("simplify", latency=latency(ci95=None), notes=("a note",), detail=("one", "two"), opset=17)
+    known = cell(
+        "fp16",
+        status=Status.KNOWN_FAILURE,
+        stage=Stage.SESSION,
+        reason="it does",
+        accuracy=None,
+        graph=None,
+    )
+    timed = cell(
+        "simplify", latency=latency(ci95=None), notes=("a note",), detail=("one", "two"), opset=17
+    )
     run = gather("pytest 'a b.onnx'", 3)
     writer = ResultsWriter(tmp_path, run)
     writer.put(known)
@@ -221,7 +247,10 @@ def test_fields_come_in_their_declared_order(tmp_path: Path) -> None:
         ('{"schema": 1, "run": {', "isn't whole JSON"),
         ("", "isn't whole JSON"),
         ("[1, 2]", "isn't a results file"),
-        ('{"schema": 2, "run": {}, "cells": []}', "has schema 2, and this version of onnx-harness reads 1"),
+        (
+            '{"schema": 2, "run": {}, "cells": []}',
+            "has schema 2, and this version of onnx-harness reads 1",
+        ),
         ('{"schema": 1, "run": {}, "cells": []}', r"run\.id is missing"),
         ('{"schema": 1, "run": {}, "cells": {}}', "cells should be a list"),
         ("[" * 100_000, "isn't whole JSON"),
@@ -237,15 +266,26 @@ def test_a_file_that_is_not_ours_is_told_so(tmp_path: Path, text: str, complaint
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"status": "passed"}, r"cells\[0\]\.status should be one of pass, fail, .* and is 'passed'"),
+        (
+            {"status": "passed"},
+            r"cells\[0\]\.status should be one of pass, fail, .* and is 'passed'",
+        ),
         ({"graph": 3}, r"cells\[0\]\.graph should be an object, and is 3"),
         ({"notes": [1]}, r"cells\[0\]\.notes\[0\] should be text, and is 1"),
-        ({"seconds": {"run": True}}, r"cells\[0\]\.seconds\['run'\] should be a number, and is True"),
-        ({"seconds": {"run": False}}, r"cells\[0\]\.seconds\['run'\] should be a number, and is False"),
+        (
+            {"seconds": {"run": True}},
+            r"cells\[0\]\.seconds\['run'\] should be a number, and is True",
+        ),
+        (
+            {"seconds": {"run": False}},
+            r"cells\[0\]\.seconds\['run'\] should be a number, and is False",
+        ),
         ({"seconds": []}, r"cells\[0\]\.seconds should be an object"),
     ],
 )
-def test_a_field_of_another_type_is_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
+def test_a_field_of_another_type_is_named(
+    tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
     value = {"schema": 1, "run": codec.encode(RUN), "cells": [{**codec.encode(cell()), **change}]}
     (tmp_path / "results.json").write_text(json.dumps(value))
     with pytest.raises(ResultsError, match=complaint):
@@ -253,7 +293,12 @@ def test_a_field_of_another_type_is_named(tmp_path: Path, change: dict[str, Any]
 
 
 def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
-    value = {"schema": 1, "run": codec.encode(RUN), "cells": [{**codec.encode(cell()), "mood": "good"}], "more": 1}
+    value = {
+        "schema": 1,
+        "run": codec.encode(RUN),
+        "cells": [{**codec.encode(cell()), "mood": "good"}],
+        "more": 1,
+    }
     (tmp_path / "results.json").write_text(json.dumps(value))
     assert read_results(tmp_path).cells == (cell(),)
 
@@ -266,11 +311,19 @@ def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
 def test_numpy_figures_are_written_as_plain_ones() -> None:
     import numpy as np
 
-    assert codec.encode([np.float32(0.5), np.int64(3), np.bool_(True), np.float64("nan")]) == [0.5, 3, True, None]
+    assert codec.encode([np.float32(0.5), np.int64(3), np.bool_(True), np.float64("nan")]) == [
+        0.5,
+        3,
+        True,
+        None,
+    ]
 
 
 def violations(value: object, schema: dict[str, Any], where: str = "") -> list[str]:
-    """What ``value`` breaks of ``schema``; as much of JSON Schema as ours uses, and no unlisted property."""
+    """What ``value`` breaks of ``schema``.
+
+    As much of JSON Schema as ours uses, and no unlisted property.
+    """
     if "$ref" in schema:
         return violations(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], where)
     if "anyOf" in schema:
@@ -290,28 +343,40 @@ def violations(value: object, schema: dict[str, Any], where: str = "") -> list[s
         "null": type(None),
         "boolean": bool,
     }
-    if kinds and not any(isinstance(value, known[kind]) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+    if kinds and not any(
+        isinstance(value, known[kind]) for kind in ([kinds] if isinstance(kinds, str) else kinds)
+    ):
         return [f"{where} isn't {kinds}"]
     if isinstance(value, dict):
         rest = schema.get("additionalProperties")
-        found = [f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value]
+        found = [
+            f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value
+        ]
         for name, item in value.items():
             inner = schema.get("properties", {}).get(name, rest)
             found += (
-                [f"{where}.{name} isn't in the schema"] if inner is None else violations(item, inner, f"{where}.{name}")
+                [f"{where}.{name} isn't in the schema"]
+                if inner is None
+                else violations(item, inner, f"{where}.{name}")
             )
         return found
     if isinstance(value, list):
         found = [] if len(value) >= schema.get("minItems", 0) else [f"{where} is too short"]
-        return found + [line for item in value for line in violations(item, schema["items"], f"{where}[]")]
-    if isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return found + [
+            line for item in value for line in violations(item, schema["items"], f"{where}[]")
+        ]
+    if isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get(
+        "maximum", value
+    ):
         return [f"{where} is out of bounds"]
     return []
 
 
 def test_results_follow_the_published_schema_and_it_lists_every_field(tmp_path: Path) -> None:
     writer = ResultsWriter(tmp_path, gather("pytest", 0))
-    writer.put(cell("full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12))
+    writer.put(
+        cell("full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12)
+    )
     writer.put(cell("slow", latency=latency(), pinned=pinned(1.06)))
     writer.put(cell("void", latency=latency(), pinned=pinned(1.06, pairs=3)))
     writer.put(CellResult("m-v-p", "m", "", "v", "p", Status.ERROR, Stage.LOAD))

@@ -1,4 +1,6 @@
-"""The end of a run beside the reference: parts of the second measurements in turn, and what comes of each cell."""
+"""The end of a run beside the reference: parts of the second measurements in turn, and what comes
+of each cell.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ PARTS = {"lin-original-cpu": 1, "lin-simplify-cpu": 3, "lin-ort.all-cpu": 2}
 
 
 class Reference:
-    """Stands in for the pinned reference, which would take half a minute for each cell: only the order matters here."""
+    """Stands in for the pinned reference, which would take half a minute for each cell: only the
+    order matters here.
+    """
 
     def __init__(self, breaks: str = "") -> None:
         self.asked: list[str] = []
@@ -48,7 +52,9 @@ class Reference:
         pass
 
 
-def settled(reference: Reference, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[CellResult], list[str]]:
+def settled(
+    reference: Reference, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[CellResult], list[str]]:
     """What a run yields at its end, and what it says."""
     said: list[str] = []
     runner = Runner(Settings(input_sets=1))
@@ -62,7 +68,9 @@ def settled(reference: Reference, folder: Path, monkeypatch: pytest.MonkeyPatch)
         runner.close()
 
 
-def test_a_part_of_each_doubtful_cell_is_taken_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_each_doubtful_cell_is_taken_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference = Reference()
     found, said = settled(reference, tmp_path, monkeypatch)
     first, second, third = PARTS
@@ -73,7 +81,9 @@ def test_a_part_of_each_doubtful_cell_is_taken_in_turn(tmp_path: Path, monkeypat
     ]
     assert [line.partition("in turn, ")[2] for line in said] == [
         f"{done} of 3 settled: {name}, turn {turn}"
-        for done, turn, name in zip((0, 1, 1, 1, 1, 2), (1, 1, 1, 2, 2, 3), reference.asked, strict=True)
+        for done, turn, name in zip(
+            (0, 1, 1, 1, 1, 2), (1, 1, 1, 2, 2, 3), reference.asked, strict=True
+        )
     ]
 
 

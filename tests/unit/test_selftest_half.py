@@ -1,4 +1,6 @@
-"""Models whose float16 answer is known: enough of them, on either side, and the answer found without the harness."""
+"""Models whose float16 answer is known: enough of them, on either side, and the answer found
+without the harness.
+"""
 
 import numpy as np
 import onnx
@@ -38,7 +40,9 @@ def test_the_quick_ones_are_a_dozen_and_of_either_side() -> None:
 
 
 def test_every_kind_is_built_alike_every_time() -> None:
-    first, again = ([case.model.SerializeToString() for case in half_cases(quick=True)] for _ in range(2))
+    first, again = (
+        [case.model.SerializeToString() for case in half_cases(quick=True)] for _ in range(2)
+    )
     assert first == again
 
 
@@ -53,7 +57,9 @@ def test_every_kind_is_built_alike_every_time() -> None:
         ([np.inf, 1.0], [np.inf, 1.0], 0.0),
     ],
 )
-def test_an_error_is_a_share_of_the_documented_bound(expected: list[float], actual: list[float], share: float) -> None:
+def test_an_error_is_a_share_of_the_documented_bound(
+    expected: list[float], actual: list[float], share: float
+) -> None:
     assert error_share(np.array(expected), np.array(actual)) == pytest.approx(share)
 
 

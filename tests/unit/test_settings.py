@@ -21,7 +21,12 @@ def project(folder: Path, table: str) -> dict[str, Any]:
 def test_without_a_word_everything_has_its_default() -> None:
     settings = combine({}, {"provider": None, "variant": [], "rtol": None})
     assert settings == Settings()
-    assert (settings.provider, settings.variant, settings.input_sets, settings.seed) == (("cpu",), ("default",), 4, 0)
+    assert (settings.provider, settings.variant, settings.input_sets, settings.seed) == (
+        ("cpu",),
+        ("default",),
+        4,
+        0,
+    )
     assert settings.report_dir is None
     assert settings.limits == Limits(300.0, psutil.virtual_memory().total * 3 // 4)
 
@@ -72,13 +77,18 @@ def test_a_project_says_everything_that_it_can(tmp_path: Path) -> None:
 
 
 def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
-    assert project(tmp_path, 'report_dir = "/somewhere/else"')["report_dir"] == Path("/somewhere/else")
+    assert project(tmp_path, 'report_dir = "/somewhere/else"')["report_dir"] == Path(
+        "/somewhere/else"
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ("input-sets = 8", r"has no key 'input-sets'\. Did you mean 'input_sets'\? Known: atol, cell_memory"),
+        (
+            "input-sets = 8",
+            r"has no key 'input-sets'\. Did you mean 'input_sets'\? Known: atol, cell_memory",
+        ),
         ("providers = 'cpu'", r"has no key 'providers'\. Did you mean 'provider'\?"),
         ("inputs = 8", "has no key 'inputs'"),
         ("provider = 1", "provider = 1: it takes a string or a list of strings"),
@@ -97,20 +107,28 @@ def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
         ("[tool.onnx-harness.limits]\nrtol = 1", "has no key 'limits'"),
     ],
 )
-def test_a_value_that_a_key_does_not_take_is_refused(tmp_path: Path, table: str, complaint: str) -> None:
+def test_a_value_that_a_key_does_not_take_is_refused(
+    tmp_path: Path, table: str, complaint: str
+) -> None:
     with pytest.raises(UsageError, match=rf"^\[tool\.onnx-harness\] .*{complaint}"):
         project(tmp_path, table)
 
 
 def test_a_variant_is_named_by_the_grammar_of_ids(tmp_path: Path) -> None:
-    with pytest.raises(NameGrammarError, match=r"^in \[tool\.onnx-harness\.variants\]: variant 'fp16-wide' isn't"):
+    with pytest.raises(
+        NameGrammarError, match=r"^in \[tool\.onnx-harness\.variants\]: variant 'fp16-wide' isn't"
+    ):
         project(tmp_path, 'variants = {fp16-wide = "fp16"}')
 
 
-@pytest.mark.parametrize("text", ["tool = 3", "[tool]\nonnx-harness = 3", "[[tool.onnx-harness]]\nseed = 1"])
+@pytest.mark.parametrize(
+    "text", ["tool = 3", "[tool]\nonnx-harness = 3", "[[tool.onnx-harness]]\nseed = 1"]
+)
 def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    with pytest.raises(UsageError, match=r"^\[tool\.onnx-harness\] of .*pyproject\.toml should be a table, but '"):
+    with pytest.raises(
+        UsageError, match=r"^\[tool\.onnx-harness\] of .*pyproject\.toml should be a table, but '"
+    ):
         read_project(tmp_path)
 
 
@@ -121,7 +139,9 @@ def test_a_project_that_is_not_toml_is_refused(tmp_path: Path, content: bytes) -
         read_project(tmp_path)
 
 
-def test_a_project_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
@@ -133,7 +153,8 @@ def test_a_project_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: 
 
 def test_the_command_line_is_above_the_project() -> None:
     settings = combine(
-        {"provider": ("cuda",), "seed": 7, "input_sets": 8}, {"provider": ["cpu"], "seed": 0, "input_sets": None}
+        {"provider": ("cuda",), "seed": 7, "input_sets": 8},
+        {"provider": ["cpu"], "seed": 0, "input_sets": None},
     )
     assert (settings.provider, settings.seed, settings.input_sets) == (("cpu",), 0, 8)
 
@@ -142,7 +163,9 @@ def test_the_command_line_is_above_the_project() -> None:
 def test_one_tolerance_alone_is_refused_wherever_it_stands(key: str) -> None:
     with pytest.raises(UsageError, match=r"^--rtol and --atol go together: give both, or neither"):
         combine({}, {key: 0.1})
-    with pytest.raises(UsageError, match=r"^--rtol and --atol go together, in \[tool\.onnx-harness\] too: "):
+    with pytest.raises(
+        UsageError, match=r"^--rtol and --atol go together, in \[tool\.onnx-harness\] too: "
+    ):
         combine({key: 0.1}, {})
 
 
@@ -156,7 +179,10 @@ def test_half_a_pair_is_not_completed_by_the_project() -> None:
 def test_a_pair_of_tolerances_overrides_and_zero_is_one() -> None:
     assert Settings().tolerance_override is None
     assert combine({"rtol": 0.1, "atol": 0.2}, {}).tolerance_override == (0.1, 0.2)
-    assert combine({"rtol": 0.1, "atol": 0.2}, {"rtol": 0.0, "atol": 0.0}).tolerance_override == (0.0, 0.0)
+    assert combine({"rtol": 0.1, "atol": 0.2}, {"rtol": 0.0, "atol": 0.0}).tolerance_override == (
+        0.0,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,10 +199,15 @@ def test_a_pair_of_tolerances_overrides_and_zero_is_one() -> None:
         ({"cell_timeout": 0.0}, "cell_timeout is 0.0; it has to be more than 0 seconds"),
         ({"cell_timeout": float("nan")}, "cell_timeout is nan; "),
         ({"cell_memory": 0}, "cell_memory is 0; it has to be more than 0 bytes"),
-        ({"latency_budget": float("inf")}, "latency_budget is inf; it has to be more than 0 seconds"),
+        (
+            {"latency_budget": float("inf")},
+            "latency_budget is inf; it has to be more than 0 seconds",
+        ),
     ],
 )
-def test_a_value_out_of_its_range_is_refused_wherever_it_stands(values: dict[str, Any], complaint: str) -> None:
+def test_a_value_out_of_its_range_is_refused_wherever_it_stands(
+    values: dict[str, Any], complaint: str
+) -> None:
     for from_project, from_command in ((values, {}), ({}, values)):
         with pytest.raises(UsageError, match=f"^{complaint}"):
             combine(from_project, from_command)

@@ -1,4 +1,6 @@
-"""A float16 model computed in float32 with every value rounded as it's made: numbers are numpy's float16 numbers."""
+"""A float16 model computed in float32 with every value rounded as it's made: numbers are numpy's
+float16 numbers.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,20 @@ NUMBERS = np.random.default_rng(11).normal(size=4096).astype(np.float16)
 
 def session_of(made: onnx.ModelProto) -> ort.InferenceSession:
     onnx.checker.check_model(made, full_check=True)
-    return open_session(made.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    return open_session(
+        made.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY, level="disable"
+    )
 
 
-def computed(text: str, *, opset: int = 17, weights: dict[str, Any] | None = None, **values: Any) -> Array:
+def computed(
+    text: str, *, opset: int = 17, weights: dict[str, Any] | None = None, **values: Any
+) -> Array:
     made = model(text, opset=opset)
     for name, value in (weights or {}).items():
         made.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float16), name))
-    feeds = {name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in values.items()}
+    feeds = {
+        name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in values.items()
+    }
     y: Array = session_of(simulated(made, made)).run(["y"], feeds)[0]
     return y
 
@@ -39,12 +47,15 @@ def computed(text: str, *, opset: int = 17, weights: dict[str, Any] | None = Non
 def assert_same_bits(simulation: Array, expected: Array) -> None:
     """Float32 numbers that are exactly these float16 numbers, NaN and the sign of zero included."""
     assert (simulation.dtype, expected.dtype) == (np.float32, np.float16)
-    np.testing.assert_array_equal(simulation.view(np.uint32), expected.astype(np.float32).view(np.uint32))
+    np.testing.assert_array_equal(
+        simulation.view(np.uint32), expected.astype(np.float32).view(np.uint32)
+    )
 
 
 def test_a_chain_of_elementwise_operators_has_the_bits_of_numpys_float16() -> None:
     text = (
-        "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Add(a, x)  c = Mul(b, b)  d = Sub(c, w)  y = Div(d, w) }"
+        "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Add(a, x)  c = Mul(b, b)  d = "
+        "Sub(c, w)  y = Div(d, w) }"
     )
     w = np.float16(2.7)
     a = NUMBERS * w
@@ -57,7 +68,8 @@ def test_subnormal_numbers_are_kept() -> None:
     expected = tiny * np.float16(0.75)
     assert 0 < np.abs(expected[1]) < np.finfo(np.float16).smallest_normal
     assert_same_bits(
-        computed("(float16[n] x) => (float16[n] y) { y = Mul(x, w) }", weights={"w": 0.75}, x=tiny), expected
+        computed("(float16[n] x) => (float16[n] y) { y = Mul(x, w) }", weights={"w": 0.75}, x=tiny),
+        expected,
     )
 
 
@@ -65,7 +77,11 @@ def test_what_is_too_large_is_infinite_and_ties_are_rounded_to_even() -> None:
     x = np.array([65504, 32768, -40000, 2049, 2051], np.float16)
     with np.errstate(over="ignore"):
         expected = x + x * np.float16(1.0005)
-    y = computed("(float16[n] x) => (float16[n] y) { a = Mul(x, w)  y = Add(x, a) }", weights={"w": 1.0005}, x=x)
+    y = computed(
+        "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  y = Add(x, a) }",
+        weights={"w": 1.0005},
+        x=x,
+    )
     assert list(np.isinf(y)) == [True, True, True, False, False]
     assert_same_bits(y, expected)
 
@@ -73,17 +89,25 @@ def test_what_is_too_large_is_infinite_and_ties_are_rounded_to_even() -> None:
 def test_a_cast_from_float32_or_from_an_integer_rounds() -> None:
     wide = np.array([0.1, 70000.0, 1e-9, 1 / 3], np.float32)
     with np.errstate(over="ignore"):
-        assert_same_bits(computed("(float[n] x) => (float16[n] y) { y = Cast<to = 10>(x) }", x=wide), wide.astype("e"))
+        assert_same_bits(
+            computed("(float[n] x) => (float16[n] y) { y = Cast<to = 10>(x) }", x=wide),
+            wide.astype("e"),
+        )
     whole = np.array([2049, 4099, 70000], np.int64)
     with np.errstate(over="ignore"):
         assert_same_bits(
-            computed("(int64[n] x) => (float16[n] y) { y = Cast<to = 10>(x) }", x=whole), whole.astype("e")
+            computed("(int64[n] x) => (float16[n] y) { y = Cast<to = 10>(x) }", x=whole),
+            whole.astype("e"),
         )
 
 
 def test_sums_inside_an_operator_are_those_of_float32_and_rounded_once() -> None:
     x = np.full((1, 4096), 1, np.float16)
-    y = computed("(float16[1,4096] x) => (float16[1,1] y) { y = MatMul(x, w) }", weights={"w": np.ones((4096, 1))}, x=x)
+    y = computed(
+        "(float16[1,4096] x) => (float16[1,1] y) { y = MatMul(x, w) }",
+        weights={"w": np.ones((4096, 1))},
+        x=x,
+    )
     assert y.item() == 4096  # in steps of float16 it would stay at 2048
 
 
@@ -174,7 +198,9 @@ def test_a_scan_is_rounded() -> None:
     for v in NUMBERS[:4]:
         total = total + v * w
         expected.append(total * w)
-    assert_same_bits(computed(SCAN, weights={"w": w}, x=NUMBERS[:4]), np.array(expected, np.float16))
+    assert_same_bits(
+        computed(SCAN, weights={"w": w}, x=NUMBERS[:4]), np.array(expected, np.float16)
+    )
 
 
 def test_functions_are_looked_into() -> None:
@@ -188,13 +214,21 @@ def test_functions_are_looked_into() -> None:
 
 
 def opened(text: str, domain: str = "com.microsoft") -> onnx.ModelProto:
-    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17, "{domain}" : 1]> g {text}')
+    return onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 17, "{domain}" : 1]> g {text}'
+    )
 
 
 def test_operators_that_nobody_knows_are_named_where_they_take_float16() -> None:
-    text = "(float16[n] x) => (float16[n] y) { a = of.nobody.Gelu(x)  b = of.nobody.Gelu(a)  y = Neg(b) }"
+    text = (
+        "(float16[n] x) => (float16[n] y) { a = of.nobody.Gelu(x)  b = of.nobody.Gelu(a)  y = "
+        "Neg(b) }"
+    )
     assert unknown_types(opened(text, "of.nobody")) == ["of.nobody:Gelu"]
-    assert unknown_types(opened("(float[n] x) => (float[n] y) { y = of.nobody.Gelu(x) }", "of.nobody")) == []
+    assert (
+        unknown_types(opened("(float[n] x) => (float[n] y) { y = of.nobody.Gelu(x) }", "of.nobody"))
+        == []
+    )
     assert unknown_types(opened("(float16[n] x) => (float16[n] y) { y = Neg(x) }")) == []
 
 

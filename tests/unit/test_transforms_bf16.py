@@ -1,4 +1,6 @@
-"""Bfloat16 conversion: valid, and right by emulation: ONNX Runtime's CPU provider computes next to nothing in it."""
+"""Bfloat16 conversion: valid, and right by emulation: ONNX Runtime's CPU provider computes next to
+nothing in it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import BF16_SIMULATED, CellResult, Status
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import remarks
-from onnx_harness.transforms.bf16 import MAX_FINITE_VAL, convert_float_to_bfloat16, round_to_bfloat16
+from onnx_harness.transforms.bf16 import (
+    MAX_FINITE_VAL,
+    convert_float_to_bfloat16,
+    round_to_bfloat16,
+)
 from tests.unit.test_transforms_fp16_nasty import FEEDS, TEXTS
 from tests.unit.transform_models import copy_of, floats, model_of, run
 
@@ -27,9 +33,14 @@ MLP = """agraph (float[N,3] x) => (float[N,3] z)
 
 
 def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model computing in float32 and rounding everything that was bfloat16 to it: Casts around each node."""
+    """The model computing in float32 and rounding everything that was bfloat16 to it: Casts around
+    each node.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
-    types = {info.name: info.type.tensor_type.elem_type for info in (*inferred.graph.value_info, *inferred.graph.input)}
+    types = {
+        info.name: info.type.tensor_type.elem_type
+        for info in (*inferred.graph.value_info, *inferred.graph.input)
+    }
     types |= {info.name: info.type.tensor_type.elem_type for info in inferred.graph.output}
     types |= {tensor.name: tensor.data_type for tensor in inferred.graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -39,11 +50,16 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
             for index, name in enumerate(node.input):
                 if types.get(name) == TensorProto.BFLOAT16:
                     node.input[index] = f"{name}_{number}_{index}_in"
-                    around.insert(0, helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT))
+                    around.insert(
+                        0,
+                        helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT),
+                    )
             for index, name in enumerate(node.output):
                 if types.get(name) == TensorProto.BFLOAT16:
                     node.output[index] = f"{name}_out"
-                    around.append(helper.make_node("Cast", [f"{name}_out"], [name], to=TensorProto.BFLOAT16))
+                    around.append(
+                        helper.make_node("Cast", [f"{name}_out"], [name], to=TensorProto.BFLOAT16)
+                    )
         nodes += around
     result = copy_of(model)
     del result.graph.node[:], result.graph.value_info[:]
@@ -67,7 +83,9 @@ def test_a_model_computes_in_bfloat16_between_float32_inputs_and_outputs() -> No
 def test_inputs_and_outputs_become_bfloat16() -> None:
     result = convert_float_to_bfloat16(model_of(MLP))
     onnx.checker.check_model(result, full_check=True)
-    types = {info.type.tensor_type.elem_type for info in (*result.graph.input, *result.graph.output)}
+    types = {
+        info.type.tensor_type.elem_type for info in (*result.graph.input, *result.graph.output)
+    }
     assert types == {TensorProto.BFLOAT16}
 
 
@@ -87,7 +105,10 @@ def test_what_breaks_conversions_stays_valid_and_keeps_its_interface(text: str) 
 
 def test_rounding_is_to_the_nearest_and_keeps_what_is_finite_finite() -> None:
     ordinary = np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint32).view(np.float32)
-    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, MAX_FINITE_VAL, 1e-45, 1.00390625], "f4")
+    special = np.array(
+        [0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, MAX_FINITE_VAL, 1e-45, 1.00390625],
+        "f4",
+    )
     values = np.concatenate([special, ordinary])
     places: list[np.ndarray[tuple[int], np.dtype[np.intp]]] = []
 
@@ -109,7 +130,9 @@ def test_rounding_is_to_the_nearest_and_keeps_what_is_finite_finite() -> None:
 
 def test_a_clipped_weight_is_remarked() -> None:
     with remarks() as said:
-        convert_float_to_bfloat16(model_of("agraph (float x) => (float z) <float w = {3.4e38}> { z = Mul(x, w) }"))
+        convert_float_to_bfloat16(
+            model_of("agraph (float x) => (float z) <float w = {3.4e38}> { z = Mul(x, w) }")
+        )
     assert said == ["1 weight of 'w' was clipped at 3.38953e+38; the largest was 3.4e+38"]
 
 
@@ -125,15 +148,21 @@ CLIP = "agraph (float[3] x) => (float[3] z) <float low = {0.5}> { z = Clip(x, lo
 def judged(text: str, variant: str, folder: Path) -> CellResult:
     onnx.save(model_of(text), folder / "mlp.onnx")
     card = card_for(folder / "mlp.onnx")
-    return judge(Task(Cell(card, parse_variant(variant), "cpu"), folder / "mlp.onnx", Settings())).result
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), folder / "mlp.onnx", Settings())
+    ).result
 
 
 @pytest.mark.parametrize("text", [MLP, CLIP], ids=["no kernel", "a definition older than bfloat16"])
 @pytest.mark.parametrize("variant", ["bf16", "bf16.io32"])
-def test_where_the_cpu_has_no_kernels_it_is_simulated(variant: str, text: str, tmp_path: Path) -> None:
+def test_where_the_cpu_has_no_kernels_it_is_simulated(
+    variant: str, text: str, tmp_path: Path
+) -> None:
     result = judged(text, variant, tmp_path)
     assert result.status is Status.PASS, result
-    assert any(note.startswith(BF16_SIMULATED) and "provider 'cpu' has no" in note for note in result.notes)
+    assert any(
+        note.startswith(BF16_SIMULATED) and "provider 'cpu' has no" in note for note in result.notes
+    )
     assert result.accuracy is not None
     assert result.accuracy == result.accuracy_simulated
     distance = result.accuracy.outputs["z"].rel_l2
@@ -142,14 +171,19 @@ def test_where_the_cpu_has_no_kernels_it_is_simulated(variant: str, text: str, t
 
 
 def test_what_bfloat16_breaks_fails(tmp_path: Path) -> None:
-    text = "agraph (float[n,64] x) => (float[n,64] z) <float c = {300.0}> { a = Add(x, c) z = Sub(a, c) }"
+    text = (
+        "agraph (float[n,64] x) => (float[n,64] z) <float c = {300.0}> { a = Add(x, c) z = "
+        "Sub(a, c) }"
+    )
     result = judged(text, "bf16.io32", tmp_path)
     assert result.status is Status.FAIL, result
     assert result.stage == "compare"
     assert "bfloat16 as hardware computes it departs" in str(result.reason)
 
 
-def test_what_cannot_be_simulated_is_not_applicable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_simulated_is_not_applicable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("onnx_harness.judging.emulation._not_simulated", lambda _: "it says so")
     result = judged(MLP, "bf16.io32", tmp_path)
     assert result.status is Status.NOT_APPLICABLE

@@ -13,7 +13,10 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
-from onnx_harness.transforms.fp16 import convert_float_to_float16, convert_float_to_float16_model_path
+from onnx_harness.transforms.fp16 import (
+    convert_float_to_float16,
+    convert_float_to_float16_model_path,
+)
 from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run
 
 RECORDED = (Path(__file__).parents[1] / "data" / "defects").glob("*.npz")
@@ -61,15 +64,21 @@ def test_the_library_as_released_is_not_mended() -> None:
         converted("fp16.onnxmltools.io32", model_of(UNNAMED))
 
 
-@pytest.mark.parametrize(("option", "expected"), [("", 10000.0), ("(max_finite_val=65504)", 20000.0)])
+@pytest.mark.parametrize(
+    ("option", "expected"), [("", 10000.0), ("(max_finite_val=65504)", 20000.0)]
+)
 def test_weights_are_clamped_at_the_limit_that_was_asked_for(option: str, expected: float) -> None:
-    model = model_of("agraph (float[N,1] x) => (float[N,1] z) <float[1,1] w = {20000}> { z = MatMul(x, w) }")
+    model = model_of(
+        "agraph (float[N,1] x) => (float[N,1] z) <float[1,1] w = {20000}> { z = MatMul(x, w) }"
+    )
     (weight,) = converted(f"fp16{option}", model).graph.initializer
     assert numpy_helper.to_array(weight) == np.float16(expected)
 
 
 def converts(text: str, opset: int = 17, **feeds: Any) -> onnx.ModelProto:
-    """The model in float16 between float32 inputs and outputs: valid, and right to float16 precision on ``feeds``."""
+    """The model in float16 between float32 inputs and outputs: valid, and right to float16
+    precision on ``feeds``.
+    """
     model = model_of(text, opset)
     result = converted("fp16.io32", copy_of(model))
     assert list(result.graph.input) == list(model.graph.input)
@@ -80,12 +89,16 @@ def converts(text: str, opset: int = 17, **feeds: Any) -> onnx.ModelProto:
 
 
 def test_a_value_is_cast_once_for_all_its_readers() -> None:
-    result = converts("agraph (float[2] x) => (float[2] z) { a = Neg(x) b = Abs(x) z = Add(a, b) }", x=floats(2))
+    result = converts(
+        "agraph (float[2] x) => (float[2] z) { a = Neg(x) b = Abs(x) z = Add(a, b) }", x=floats(2)
+    )
     assert ops(result) == {"Cast": 2, "Neg": 1, "Abs": 1, "Add": 1}
 
 
 def test_an_output_that_is_read_inside_as_well_is_cast_for_the_outside_only() -> None:
-    result = converts("agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Exp(y) }", x=floats(2))
+    result = converts(
+        "agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Exp(y) }", x=floats(2)
+    )
     assert ops(result) == {"Cast": 3, "Neg": 1, "Exp": 1}
 
 
@@ -101,7 +114,9 @@ def test_a_constant_read_in_both_types_is_there_in_both() -> None:
         { z = Mul(x, w) y = Add(x, w) v, i = TopK(w, k) }""",
         x=floats(4),
     )
-    assert sorted(tensor.data_type for tensor in result.graph.initializer if tensor.dims == [4]) == [
+    assert sorted(
+        tensor.data_type for tensor in result.graph.initializer if tensor.dims == [4]
+    ) == [
         TensorProto.FLOAT,
         TensorProto.FLOAT16,
     ]
@@ -118,7 +133,8 @@ def test_a_constant_read_in_both_types_is_there_in_both() -> None:
 )
 def test_what_can_be_made_in_float16_is_not_cast_to_it(made: str) -> None:
     result = converts(
-        f"agraph (float[2] x) => (float[M] z) <int64[1] s = {{2}}> {{ c = {made} z = Add(x, c) }}", x=floats(2)
+        f"agraph (float[2] x) => (float[M] z) <int64[1] s = {{2}}> {{ c = {made} z = Add(x, c) }}",
+        x=floats(2),
     )
     assert ops(result).get("Cast", 0) == 2 + made.startswith("Cast")
 
@@ -126,8 +142,12 @@ def test_what_can_be_made_in_float16_is_not_cast_to_it(made: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("q = SequenceConstruct(x, x) e = SequenceAt(q, zero) z = Neg(e)", id="sequence"),
-        pytest.param("r = RandomNormalLike<scale = 0.00001>(x) z = Add(r, x)", id="type-of-another"),
+        pytest.param(
+            "q = SequenceConstruct(x, x) e = SequenceAt(q, zero) z = Neg(e)", id="sequence"
+        ),
+        pytest.param(
+            "r = RandomNormalLike<scale = 0.00001>(x) z = Add(r, x)", id="type-of-another"
+        ),
         pytest.param("z, m, d = LayerNormalization(x, x)", id="layer-normalization"),
         pytest.param("b = IsNaN(x) z = Where(b, x, x)", id="boolean"),
         pytest.param("d = Cast<to = 11>(x) e = Exp(d) z = Cast<to = 1>(e)", id="double"),
@@ -136,7 +156,10 @@ def test_what_can_be_made_in_float16_is_not_cast_to_it(made: str) -> None:
 )
 def test_what_a_schema_says_is_respected(text: str) -> None:
     function = '<opset_import: ["" : 17], domain: "local"> Twice (v) => (r) { r = Add(v, v) }'
-    converts(f"agraph (float[3] x) => (float[3] z) <int64 zero = {{0}}> {{ {text} }} {function}", x=floats(3))
+    converts(
+        f"agraph (float[3] x) => (float[3] z) <int64 zero = {{0}}> {{ {text} }} {function}",
+        x=floats(3),
+    )
 
 
 def test_sizes_stay_exact() -> None:
@@ -180,14 +203,20 @@ def test_running_variances_out_of_range_do_no_harm() -> None:
 
 def test_before_ir_version_4_listed_initializers_are_weights() -> None:
     model = model_of(
-        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }", ir_version=3
+        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }",
+        ir_version=3,
     )
     result = converted("fp16.io32", model)
-    assert [info.type.tensor_type.elem_type for info in result.graph.input] == [TensorProto.FLOAT, TensorProto.FLOAT16]
+    assert [info.type.tensor_type.elem_type for info in result.graph.input] == [
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+    ]
 
 
 def test_a_default_that_the_caller_may_override_keeps_its_type() -> None:
-    model = model_of("agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }")
+    model = model_of(
+        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { z = Mul(x, w) }"
+    )
     result = converted("fp16.io32", copy_of(model))
     assert types(result) == [TensorProto.FLOAT] * 3
     assert types(converted("fp16", model)) == [TensorProto.FLOAT16] * 3
@@ -196,11 +225,15 @@ def test_a_default_that_the_caller_may_override_keeps_its_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in DEFECTS if path.stem not in (BEYOND_FLOAT16, IN_FLOAT16)], ids=lambda path: path.stem
+    "path",
+    [path for path in DEFECTS if path.stem not in (BEYOND_FLOAT16, IN_FLOAT16)],
+    ids=lambda path: path.stem,
 )
 def test_what_breaks_the_library_converts(path: Path) -> None:
     model, feeds = onnx.load(path), dict(np.load(path.with_suffix(".npz")).items())
-    limit = 65504 if "clamps_weights_at_1e4" in path.stem else 10000  # the documented default is what's wrong there
+    limit = (
+        65504 if "clamps_weights_at_1e4" in path.stem else 10000
+    )  # the documented default is what's wrong there
     result = converted(f"fp16.io32(max_finite_val={limit})", copy_of(model))
     assert list(result.graph.output) == list(model.graph.output)
     for one, other in zip(arrays(run(result, **feeds)), arrays(run(model, **feeds)), strict=True):
@@ -208,12 +241,17 @@ def test_what_breaks_the_library_converts(path: Path) -> None:
             assert one.tolist() == other.tolist()
             continue
         np.testing.assert_allclose(
-            one, other, rtol=1e-2, atol=5e-3 * np.nanmax(np.abs(other), initial=0, where=np.isfinite(other))
+            one,
+            other,
+            rtol=1e-2,
+            atol=5e-3 * np.nanmax(np.abs(other), initial=0, where=np.isfinite(other)),
         )
 
 
 def test_what_float16_cannot_hold_is_raised_with_a_remark() -> None:
-    """x + 1e-10 on x of that size: the smallest float16 is 6e-8, and the documented clamp makes 1e-7 of it."""
+    """x + 1e-10 on x of that size: the smallest float16 is 6e-8, and the documented clamp makes
+    1e-7 of it.
+    """
     path = next(path for path in DEFECTS if path.stem == BEYOND_FLOAT16)
     with remarks() as said:
         result = converted("fp16.io32", onnx.load(path))
@@ -246,7 +284,8 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
 )
 def test_a_sum_that_is_scaled_to_a_mean_at_once_stays_in_float32(mean: str, stays: bool) -> None:
     model = model_of(
-        f"agraph (float[4,8] x) => (float[4,8] z) <float[1] n = {{8}}> {{ s = ReduceSum(x) {mean} z = Sub(m, x) }}"
+        f"agraph (float[4,8] x) => (float[4,8] z) <float[1] n = {{8}}> {{ s = ReduceSum(x) {mean} "
+        f"z = Sub(m, x) }}"
     )
     result = onnx.shape_inference.infer_shapes(converted("fp16", model))
     kinds = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
@@ -306,7 +345,9 @@ def test_what_only_moves_values_stays_float32_between_operators_that_do() -> Non
 
 
 def test_an_output_that_is_a_cast_of_an_input_keeps_its_name() -> None:
-    model = model_of("agraph (float[2] x) => (float[2] z, float[2] y) { z = Cast<to = 1>(x) y = Exp(z) }")
+    model = model_of(
+        "agraph (float[2] x) => (float[2] z, float[2] y) { z = Cast<to = 1>(x) y = Exp(z) }"
+    )
     result = converted("fp16", model)
     assert [info.name for info in (*result.graph.input, *result.graph.output)] == ["x", "z", "y"]
     assert types(result) == [TensorProto.FLOAT16] * 3
@@ -347,35 +388,55 @@ def test_many_clipped_tensors_are_summed_up() -> None:
     nodes = " ".join(f"{name}x = MatMul(x, {name})" for name in names)
     total = ", ".join(f"{name}x" for name in names)
     with remarks() as said:
-        converted("fp16", model_of(f"agraph (float[3] x) => (float[3] z) <{weights}> {{ {nodes} z = Sum({total}) }}"))
+        converted(
+            "fp16",
+            model_of(
+                f"agraph (float[3] x) => (float[3] z) <{weights}> {{ {nodes} z = Sum({total}) }}"
+            ),
+        )
     assert len(said) == 6
     assert said[-1] == "3 weights of 3 more tensors were clipped at 10000; the largest was 2e+04"
 
 
 def test_where_nobody_collects_remarks_they_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    converted("fp16", model_of("agraph (float[N,1] x) => (float[N,1] z) <float[1,1] w = {2e4}> { z = MatMul(x, w) }"))
+    converted(
+        "fp16",
+        model_of(
+            "agraph (float[N,1] x) => (float[N,1] z) <float[1,1] w = {2e4}> { z = MatMul(x, w) }"
+        ),
+    )
     assert "1 weight of 'w' was clipped at 10000" in caplog.text
 
 
 def test_a_model_is_converted_from_its_file_with_external_data(tmp_path: Path) -> None:
     x, weight = floats(2, 300), floats(300, 100, seed=1)
-    model = model_of("agraph (float[2,300] x, float[300,100] w) => (float[2,100] z) { z = MatMul(x, w) }")
+    model = model_of(
+        "agraph (float[2,300] x, float[300,100] w) => (float[2,100] z) { z = MatMul(x, w) }"
+    )
     del model.graph.input[1]
     model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
-    onnx.save_model(copy_of(model), str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.bin")
+    onnx.save_model(
+        copy_of(model), str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.bin"
+    )
     result = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True)
     onnx.checker.check_model(result, full_check=True)
     assert [tensor.data_type for tensor in result.graph.initializer] == [TensorProto.FLOAT16]
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=1e-2, atol=0.1)
-    stays = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True, op_block_list=["MatMul"])
+    stays = convert_float_to_float16_model_path(
+        tmp_path / "m.onnx", keep_io_types=True, op_block_list=["MatMul"]
+    )
     np.testing.assert_array_equal(numpy_helper.to_array(stays.graph.initializer[0]), weight)
 
 
 def test_what_is_rounded_together_is_accounted_for_apart() -> None:
     names = {"a": [1.0, 1e-9], "b": [2.0, 3.0], "c": [-1e-10, 2e4], "d": [float("inf"), -3e4]}
-    weights = [numpy_helper.from_array(np.array(values, np.float32), name) for name, values in names.items()]
+    weights = [
+        numpy_helper.from_array(np.array(values, np.float32), name)
+        for name, values in names.items()
+    ]
     model = model_of(
-        "agraph (float[2] x, float[2] a, float[2] b, float[2] c, float[2] d) => (float[2] z) { z = Sum(x, a, b, c, d) }"
+        "agraph (float[2] x, float[2] a, float[2] b, float[2] c, float[2] d) => (float[2] z) { z "
+        "= Sum(x, a, b, c, d) }"
     )
     del model.graph.input[1:]
     model.graph.initializer.extend(weights)

@@ -1,4 +1,6 @@
-"""Models that ONNX Runtime's optimizer wrote: its own operators compute in float16, and so does what lies between."""
+"""Models that ONNX Runtime's optimizer wrote: its own operators compute in float16, and so does
+what lies between.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def model_of_nodes(
 ) -> onnx.ModelProto:
     """The model of those nodes, its inputs of the dtypes of the arrays."""
     infos = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
         for name, array in inputs.items()
     ]
     graph = helper.make_graph(
@@ -59,14 +63,26 @@ CASES: dict[str, tuple[onnx.NodeProto, dict[str, Any], dict[str, Any]]] = {
     "QuickGelu": (contrib("QuickGelu", ["a"], ["b"], alpha=1.702), {}, {}),
     "BiasGelu": (contrib("BiasGelu", ["a", "one"], ["b"]), {}, {}),
     "FusedMatMul": (contrib("FusedMatMul", ["a", "w"], ["b"], transB=1, alpha=0.5), {}, {}),
-    "SkipLayerNormalization": (contrib("SkipLayerNormalization", ["a", "x", "one", "zero"], ["b"]), {}, {}),
+    "SkipLayerNormalization": (
+        contrib("SkipLayerNormalization", ["a", "x", "one", "zero"], ["b"]),
+        {},
+        {},
+    ),
     "SkipSimplifiedLayerNormalization": (
         contrib("SkipSimplifiedLayerNormalization", ["a", "x", "one"], ["b", "", "", "s"]),
         {},
         {},
     ),
-    "SimplifiedLayerNormalization": (helper.make_node("SimplifiedLayerNormalization", ["a", "one"], ["b"]), {}, {}),
-    "MultiHeadAttention": (contrib("MultiHeadAttention", ["a", "a", "x"], ["b"], num_heads=2), {}, {}),
+    "SimplifiedLayerNormalization": (
+        helper.make_node("SimplifiedLayerNormalization", ["a", "one"], ["b"]),
+        {},
+        {},
+    ),
+    "MultiHeadAttention": (
+        contrib("MultiHeadAttention", ["a", "a", "x"], ["b"], num_heads=2),
+        {},
+        {},
+    ),
     "GroupQueryAttention": (
         contrib(
             "GroupQueryAttention",
@@ -95,9 +111,16 @@ CASES: dict[str, tuple[onnx.NodeProto, dict[str, Any], dict[str, Any]]] = {
 def test_what_lies_between_onnx_runtimes_operators_computes_in_float16(name: str) -> None:
     node, inputs, weights = CASES[name]
     constants = {"w": W, "one": ONE, "zero": ZERO, **weights}
-    model = model_of_nodes([product("x", "a"), node, product("b", "z")], {"x": X, **inputs}, constants)
+    model = model_of_nodes(
+        [product("x", "a"), node, product("b", "z")], {"x": X, **inputs}, constants
+    )
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
-    assert numpy_helper.to_array(next(each for each in result.graph.initializer if each.name == "w")).dtype == "float16"
+    assert (
+        numpy_helper.to_array(
+            next(each for each in result.graph.initializer if each.name == "w")
+        ).dtype
+        == "float16"
+    )
     kinds = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
     assert kinds["b"] == TensorProto.FLOAT16
     feeds = {"x": X, **inputs}
@@ -114,7 +137,9 @@ def test_what_lies_between_onnx_runtimes_operators_computes_in_float16(name: str
     ],
 )
 @pytest.mark.parametrize("with_sum", [False, True])
-def test_a_fused_convolution_is_taken_apart(attributes: dict[str, Any], activation: str, with_sum: bool) -> None:
+def test_a_fused_convolution_is_taken_apart(
+    attributes: dict[str, Any], activation: str, with_sum: bool
+) -> None:
     """CUDA has a kernel of FusedConv in float32 alone."""
     x, w = floats(1, 2, 5, 5), floats(3, 2, 3, 3, seed=1)
     addend = {"s": floats(1, 3, 3, 3, seed=2)} if with_sum else {}
@@ -130,7 +155,14 @@ def test_a_fused_convolution_is_taken_apart(attributes: dict[str, Any], activati
 
 
 def test_a_fused_product_is_taken_apart() -> None:
-    node = contrib("FusedGemm", ["x", "w", "one"], ["z"], activation="LeakyRelu", activation_alpha=0.2, transB=1)
+    node = contrib(
+        "FusedGemm",
+        ["x", "w", "one"],
+        ["z"],
+        activation="LeakyRelu",
+        activation_alpha=0.2,
+        transB=1,
+    )
     model = model_of_nodes([node], {"x": X[0]}, {"w": W, "one": ONE}, rank=2)
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     assert ops(result) == {"Gemm": 1, "LeakyRelu": 1, "Cast": 2}
@@ -141,7 +173,9 @@ def test_a_fused_product_is_taken_apart() -> None:
 def test_what_scales_integers_stays_float32() -> None:
     nodes = [contrib("DequantizeLinear", ["q", "scale", "nothing"], ["a"]), product("a", "z")]
     q = np.arange(32, dtype=np.uint8).reshape(2, 16)
-    model = model_of_nodes(nodes, {"q": q}, {"scale": np.float32(1e-6), "nothing": np.uint8(0), "w": W}, rank=2)
+    model = model_of_nodes(
+        nodes, {"q": q}, {"scale": np.float32(1e-6), "nothing": np.uint8(0), "w": W}, rank=2
+    )
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     scale = next(each for each in result.graph.initializer if each.name == "scale")
     assert scale.data_type == TensorProto.FLOAT
@@ -160,6 +194,8 @@ def test_block_scales_below_float16_stay_float32() -> None:
 def test_a_blocked_operator_of_onnx_runtime_stays_float32() -> None:
     node, _, _ = CASES["FastGelu"]
     model = model_of_nodes([product("x", "a"), node, product("b", "z")], {"x": X}, {"w": W})
-    result = convert_float_to_float16(copy_of(model), keep_io_types=True, op_block_list=["FastGelu"])
+    result = convert_float_to_float16(
+        copy_of(model), keep_io_types=True, op_block_list=["FastGelu"]
+    )
     kinds = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
     assert kinds["b"] == TensorProto.FLOAT

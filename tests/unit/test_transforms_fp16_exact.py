@@ -32,7 +32,9 @@ def float32_values(text: str, opset: int = 17) -> set[str]:
     result = convert_float_to_float16(model, keep_io_types=False)
     onnx.checker.check_model(result, full_check=True)
     made = {name for node in model.graph.node for name in node.output}
-    return {name for name, kind in kinds(result).items() if kind == TensorProto.FLOAT and name in made}
+    return {
+        name for name, kind in kinds(result).items() if kind == TensorProto.FLOAT and name in made
+    }
 
 
 @pytest.mark.parametrize("convert", [convert_float_to_float16, convert_float_to_bfloat16])
@@ -115,14 +117,17 @@ def test_a_norm_is_computed_in_float32_from_the_squares_to_the_quotient() -> Non
 
 
 def test_a_mean_of_squares_without_a_root_is_float16() -> None:
-    values = float32_values("agraph (float[4,8] x) => (float[4,1] z) { q = Mul(x, x) z = ReduceMean<axes = [1]>(q) }")
+    values = float32_values(
+        "agraph (float[4,8] x) => (float[4,1] z) { q = Mul(x, x) z = ReduceMean<axes = [1]>(q) }"
+    )
     assert values == set()
 
 
 @pytest.mark.parametrize(("terms", "stays"), [(4096, False), (4097, True)])
 def test_a_sum_of_more_than_4096_terms_stays_float32(terms: int, stays: bool) -> None:
     values = float32_values(
-        f"agraph (float[2,{terms}] x) => (float[2,1] z) <int64[1] a = {{1}}> {{ s = ReduceSum(x, a) z = Tanh(s) }}"
+        f"agraph (float[2,{terms}] x) => (float[2,1] z) <int64[1] a = {{1}}> {{ s = ReduceSum(x, "
+        f"a) z = Tanh(s) }}"
     )
     assert ("s" in values) is stays
 
@@ -178,11 +183,17 @@ def test_the_callers_model_stays_as_it_was() -> None:
     weights = floats(64, 128)
     model = helper.make_model(
         helper.make_graph(
-            [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("CumSum", ["y", "one"], ["z"])],
+            [
+                helper.make_node("MatMul", ["x", "w"], ["y"]),
+                helper.make_node("CumSum", ["y", "one"], ["z"]),
+            ],
             "graph",
             [helper.make_tensor_value_info("x", 1, [2, 64])],
             [helper.make_tensor_value_info("z", 1, [2, 128])],
-            [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(np.array(1), "one")],
+            [
+                onnx.numpy_helper.from_array(weights, "w"),
+                onnx.numpy_helper.from_array(np.array(1), "one"),
+            ],
         ),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
@@ -204,19 +215,29 @@ SPELT_NORM = """
 
 
 @pytest.mark.parametrize(
-    ("before", "source", "stays"), [("", "x", True), ("i = Identity(x)", "i", True), ("i = Relu(x)", "i", False)]
+    ("before", "source", "stays"),
+    [("", "x", True), ("i = Identity(x)", "i", True), ("i = Relu(x)", "i", False)],
 )
-def test_a_layer_normalization_of_float32_stays_so_that_a_session_opens(before: str, source: str, stays: bool) -> None:
+def test_a_layer_normalization_of_float32_stays_so_that_a_session_opens(
+    before: str, source: str, stays: bool
+) -> None:
     text = f"""agraph (float[2,4] x) => (float[2,4] z)
         <float two = {{2}}, float eps = {{1e-5}}, float[4] w = {{1, 2, 3, 4}}, float[4,4] k> {{
         {before} {SPELT_NORM.format(source=source)} z = MatMul(b, k) }}"""
-    model = model_of(text.replace("float[4,4] k", f"float[4,4] k = {{{','.join(map(str, range(16)))}}}"))
+    model = model_of(
+        text.replace("float[4,4] k", f"float[4,4] k = {{{','.join(map(str, range(16)))}}}")
+    )
     result = convert_float_to_float16(model, keep_io_types=True)
     assert (kinds(result)["n"] == TensorProto.FLOAT) == stays
-    # At its default level ONNX Runtime makes one operator of it, whose inputs have to be of one type.
-    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    # At its default level ONNX Runtime makes one operator of it, whose inputs have to be of one
+    # type.
+    session = onnxruntime.InferenceSession(
+        result.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     x = floats(2, 4)
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], run(model, x=x)[0], rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(
+        session.run(None, {"x": x})[0], run(model, x=x)[0], rtol=1e-2, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,7 +257,9 @@ def test_a_layer_normalization_of_float32_stays_so_that_a_session_opens(before: 
         ("y = Mul(x, one)", False),
     ],
 )
-def test_numbers_that_the_clamp_would_change_are_computed_with_in_float32(text: str, stays: bool) -> None:
+def test_numbers_that_the_clamp_would_change_are_computed_with_in_float32(
+    text: str, stays: bool
+) -> None:
     """Audio over 32768 isn't audio over 10000; a mask is one whatever number it is made of."""
     values = float32_values(
         f"""agraph (float[2,4] x) => (float[2,4] z)
@@ -254,7 +277,9 @@ def test_a_factor_beyond_float16_of_what_weights_give_stays_and_of_an_input_is_a
 
 
 def test_what_is_computed_from_constants_is_computed_in_float32() -> None:
-    """The scale of a normalization with frozen statistics: on the way variances of 1e8, which float16 hasn't."""
+    """The scale of a normalization with frozen statistics: on the way variances of 1e8, which
+    float16 hasn't.
+    """
     text = """agraph (float[2,4] x) => (float[2,4] z)
         <float[4] v = {1e8, 2e8, 4e9, 3}, float eps = {1e-5}, float[4] g = {1, 2, 3, 4}> {
         a = Add(v, eps) r = Sqrt(a) q = Div(g, r) z = Mul(x, q) }"""
@@ -265,7 +290,9 @@ def test_what_is_computed_from_constants_is_computed_in_float32() -> None:
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], rtol=2e-3)
 
 
-@pytest.mark.parametrize(("variance", "epsilon", "stays"), [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)])
+@pytest.mark.parametrize(
+    ("variance", "epsilon", "stays"), [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)]
+)
 def test_small_variances_stay_float32_where_no_epsilon_drowns_them(
     variance: float, epsilon: float, stays: bool
 ) -> None:

@@ -1,4 +1,6 @@
-"""Models on which float16 conversions break: each converts, is valid, keeps its interface and says the same."""
+"""Models on which float16 conversions break: each converts, is valid, keeps its interface and says
+the same.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,32 @@ X = {"x": floats(3)}
 
 
 def converts(model: onnx.ModelProto, feeds: dict[str, Any], **options: Any) -> onnx.ModelProto:
-    """The model with float32 inputs and outputs and the one without, valid and right; the first of them is given."""
+    """The model with float32 inputs and outputs and the one without, valid and right.
+
+    The first of them is given.
+    """
     expected = run(model, **feeds)
     for keep in (True, False):
         result = convert_float_to_float16(copy_of(model), keep_io_types=keep, **options)
         onnx.checker.check_model(result, full_check=True)
-        assert [info.name for info in result.graph.output] == [info.name for info in model.graph.output]
-        assert [info.name for info in result.graph.input] == [info.name for info in model.graph.input]
-        halved = {info.name for info in result.graph.input if info.type.tensor_type.elem_type == TensorProto.FLOAT16}
-        given = {
-            name: np.asarray(value).astype(np.float16) if name in halved else value for name, value in feeds.items()
+        assert [info.name for info in result.graph.output] == [
+            info.name for info in model.graph.output
+        ]
+        assert [info.name for info in result.graph.input] == [
+            info.name for info in model.graph.input
+        ]
+        halved = {
+            info.name
+            for info in result.graph.input
+            if info.type.tensor_type.elem_type == TensorProto.FLOAT16
         }
-        for info, one, other in zip(model.graph.output, run(result, **given), expected, strict=True):
+        given = {
+            name: np.asarray(value).astype(np.float16) if name in halved else value
+            for name, value in feeds.items()
+        }
+        for info, one, other in zip(
+            model.graph.output, run(result, **given), expected, strict=True
+        ):
             kinds = {np.asarray(one).dtype, np.asarray(other).dtype}
             assert len(kinds) == 1 or not keep, info.name
             np.testing.assert_allclose(one, other, rtol=1e-2, atol=5e-3, err_msg=info.name)
@@ -188,7 +204,9 @@ def test_it_converts(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize("blocked", [["Mul", "Neg", "Exp"], ["If", "Loop", "Scan", "Add"], ["Identity", "Constant"]])
+@pytest.mark.parametrize(
+    "blocked", [["Mul", "Neg", "Exp"], ["If", "Loop", "Scan", "Add"], ["Identity", "Constant"]]
+)
 def test_it_converts_with_other_operators_kept(text: str, blocked: list[str]) -> None:
     model = model_of(text)
     feeds = {info.name: FEEDS[info.name] for info in model.graph.input}
@@ -213,19 +231,27 @@ def test_values_that_a_random_operator_makes_are_cast() -> None:
 
 
 def test_a_sparse_weight_is_rounded_where_it_is() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] z) <int64 zero = {0}> { a = Mul(x, x) z = CumSum(a, zero) }")
+    model = model_of(
+        "agraph (float[3] x) => (float[3] z) <int64 zero = {0}> { a = Mul(x, x) z = CumSum(a, "
+        "zero) }"
+    )
     values = helper.make_tensor("w", TensorProto.FLOAT, [1], [3.0])
     indices = helper.make_tensor("w_at", TensorProto.INT64, [1], [1])
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [3]))
     model.graph.node[0].input[1] = "w"
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
-    onnx.checker.check_model(result)  # the full check takes a sparse initializer for no operator at all
+    onnx.checker.check_model(
+        result
+    )  # the full check takes a sparse initializer for no operator at all
     np.testing.assert_allclose(run(result, **X)[0], run(model, **X)[0], rtol=1e-2, atol=5e-3)
-    assert [tensor.values.data_type for tensor in result.graph.sparse_initializer] == [TensorProto.FLOAT16]
+    assert [tensor.values.data_type for tensor in result.graph.sparse_initializer] == [
+        TensorProto.FLOAT16
+    ]
 
 
 @pytest.mark.parametrize(
-    ("weight", "node"), [("float c = {0.1}", ""), ("float unread = {0}", "c = Constant<value_float = 0.1>()")]
+    ("weight", "node"),
+    [("float c = {0.1}", ""), ("float unread = {0}", "c = Constant<value_float = 0.1>()")],
 )
 def test_a_constant_that_goes_on_to_double_is_not_rounded(weight: str, node: str) -> None:
     model = model_of(
@@ -237,7 +263,10 @@ def test_a_constant_that_goes_on_to_double_is_not_rounded(weight: str, node: str
 
 
 def test_no_two_nodes_get_one_name() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] x_float16_1) { a = Neg(x) b = Exp(x) x_float16_1 = Add(a, b) }")
+    model = model_of(
+        "agraph (float[3] x) => (float[3] x_float16_1) { a = Neg(x) b = Exp(x) x_float16_1 = "
+        "Add(a, b) }"
+    )
     model.graph.node[0].name = "x_float16"
     names = [node.name for node in converts(model, X).graph.node if node.name]
     assert sorted(names) == ["x_float16", "x_float16_1", "x_float16_2"]
@@ -306,11 +335,16 @@ def test_statements_about_values_follow_them() -> None:
         model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }")
     )
     result = converts(model, X)
-    assert {info.type.tensor_type.elem_type for info in result.graph.value_info} == {TensorProto.FLOAT16}
+    assert {info.type.tensor_type.elem_type for info in result.graph.value_info} == {
+        TensorProto.FLOAT16
+    }
 
 
 def test_an_output_that_is_a_cast_of_a_later_output_leaves_that_one_its_name() -> None:
-    text = "agraph (float[3] x, int64 axis) => (float[3] z, float[3] y) { y = CumSum(x, axis) z = Cast<to = 1>(y) }"
+    text = (
+        "agraph (float[3] x, int64 axis) => (float[3] z, float[3] y) { y = CumSum(x, axis) z = "
+        "Cast<to = 1>(y) }"
+    )
     converts(model_of(text), X | {"axis": np.int64(0)})
     assert ops(convert_float_to_float16(model_of(text))) == {"Cast": 2, "CumSum": 1, "Identity": 1}
 
@@ -336,7 +370,8 @@ def test_before_casts_could_be_inferred_a_model_without_floats_is_left_alone() -
 
 
 def test_a_normalization_that_trains_stays_float32() -> None:
-    # Of float16 statistics ONNX Runtime's optimizer would also make one tensor where two are equal, and write over it.
+    # Of float16 statistics ONNX Runtime's optimizer would also make one tensor where two are equal,
+    # and write over it.
     model = model_of(
         """agraph (float[3,1] x) => (float[3,1] z, float[1] m, float[1] v)
         <float[1] one = {1}, float[1] null = {0}, float[1] m0 = {0}, float[1] v0 = {1}> {
@@ -344,14 +379,19 @@ def test_a_normalization_that_trains_stays_float32() -> None:
     )
     result = converts(model, {"x": FEEDS["x31"]})
     assert {tensor.data_type for tensor in result.graph.initializer} == {TensorProto.FLOAT}
-    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        result.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     expected = run(model, x=FEEDS["x31"])
     for one, other in zip(session.run(None, {"x": FEEDS["x31"]}), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-2, atol=5e-3)
 
 
 def test_a_constant_under_the_long_name_of_the_standard_domain_is_made_in_float16() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] z) { w = Constant<value = float[3] {1, 2, 3}>() z = Mul(x, w) }")
+    model = model_of(
+        "agraph (float[3] x) => (float[3] z) { w = Constant<value = float[3] {1, 2, 3}>() z = "
+        "Mul(x, w) }"
+    )
     model.graph.node[0].domain = "ai.onnx"  # which ONNX Runtime takes, and onnx's checker doesn't
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     (constant,) = (node for node in result.graph.node if node.op_type == "Constant")

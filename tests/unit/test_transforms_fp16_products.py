@@ -1,4 +1,6 @@
-"""Products that float16 would spoil, and one that ONNX Runtime dies of: what the conversion makes of them."""
+"""Products that float16 would spoil, and one that ONNX Runtime dies of: what the conversion makes
+of them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ TOTALS = {
 def held(name: str, kind: str, array: Any) -> str:
     """An initializer in ONNX's text format."""
     array = np.asarray(array)
-    return f"{kind}[{','.join(map(str, array.shape))}] {name} = {{{','.join(map(str, array.reshape(-1).tolist()))}}}"
+    return (
+        f"{kind}[{','.join(map(str, array.shape))}] {name} = "
+        f"{{{','.join(map(str, array.reshape(-1).tolist()))}}}"
+    )
 
 
 def quantized(total: tuple[str, str]) -> onnx.ModelProto:
@@ -55,7 +60,9 @@ def kinds(model: onnx.ModelProto) -> dict[str, int]:
 
 @pytest.mark.parametrize("total", TOTALS)
 def test_what_scales_a_product_of_integers_stays_float32(total: str) -> None:
-    """The product is beyond 65504, and the scale of 1e-6 times that of x is below what float16 knows."""
+    """The product is beyond 65504, and the scale of 1e-6 times that of x is below what float16
+    knows.
+    """
     model = quantized(TOTALS[total])
     x = 3 * floats(2, 64)
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
@@ -66,11 +73,15 @@ def test_what_scales_a_product_of_integers_stays_float32(total: str) -> None:
 
 
 def test_a_cast_of_other_integers_is_converted() -> None:
-    model = model_of("agraph (int32[3] i, float[3] x) => (float[3] z) { c = Cast<to = 1>(i) z = Mul(c, x) }")
+    model = model_of(
+        "agraph (int32[3] i, float[3] x) => (float[3] z) { c = Cast<to = 1>(i) z = Mul(c, x) }"
+    )
     assert kinds(convert_float_to_float16(model))["c"] == TensorProto.FLOAT16
 
 
-def moving(perm: list[int], shape: list[int], *, more: str = "", outputs: str = "float[?,?,?] y") -> onnx.ModelProto:
+def moving(
+    perm: list[int], shape: list[int], *, more: str = "", outputs: str = "float[?,?,?] y"
+) -> onnx.ModelProto:
     axes, dims = ",".join(map(str, perm)), ",".join(map(str, shape))
     matrix = held("w", "float", floats(shape[perm[-1]], 5, seed=3))
     body = f"{{ t = Transpose<perm = [{axes}]>(x) {more} y = MatMul(t, w) }}"
@@ -79,8 +90,13 @@ def moving(perm: list[int], shape: list[int], *, more: str = "", outputs: str = 
 
 def code_of_opening(model: onnx.ModelProto, folder: Path) -> int:
     onnx.save(model, folder / "opened.onnx")
-    opening = "import onnxruntime as ort, sys; ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
-    return subprocess.run([sys.executable, "-c", opening, folder / "opened.onnx"], check=False).returncode
+    opening = (
+        "import onnxruntime as ort, sys; ort.InferenceSession(sys.argv[1], "
+        "providers=['CPUExecutionProvider'])"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", opening, folder / "opened.onnx"], check=False
+    ).returncode
 
 
 @pytest.mark.parametrize(
@@ -133,4 +149,6 @@ def test_in_a_branch_as_well() -> None:
     )
     assert [node.op_type for node in then.node if node.op_type != "Cast"] == ["MatMul", "Transpose"]
     feeds = {"x": floats(3, 4, 2), "c": np.bool_(True)}
-    np.testing.assert_allclose(run(result, **feeds)[0], run(model, **feeds)[0], rtol=1e-2, atol=5e-3)
+    np.testing.assert_allclose(
+        run(result, **feeds)[0], run(model, **feeds)[0], rtol=1e-2, atol=5e-3
+    )

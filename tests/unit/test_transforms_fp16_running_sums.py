@@ -82,12 +82,16 @@ def test_a_long_sum_is_as_right_as_its_terms() -> None:
     x = np.random.default_rng(0).uniform(0.5, 1, (STEPS, 4)).astype(np.float32)
     feeds = {"start": np.zeros(4, np.float32), "x": x, "w": np.full(4, 0.3, np.float32)}
     expected = run(model, **feeds)
-    for ours, right in zip(run(simulated(copy_of(half), copy_of(half)), **feeds), expected, strict=True):
+    for ours, right in zip(
+        run(simulated(copy_of(half), copy_of(half)), **feeds), expected, strict=True
+    ):
         assert np.abs(ours - right).max() <= 1e-3 * np.abs(right).max()
 
 
 def test_sums_are_kept_as_cumulative_ones_are() -> None:
-    everything = convert_float_to_float16(copy_of(SUMS["a Loop"]), keep_io_types=True, op_block_list=[])
+    everything = convert_float_to_float16(
+        copy_of(SUMS["a Loop"]), keep_io_types=True, op_block_list=[]
+    )
     assert element_types(list(body_of(everything).input))[2] == TensorProto.FLOAT16
     brain = convert_float_to_bfloat16(copy_of(SUMS["a Loop"]), keep_io_types=True)
     assert element_types(list(body_of(brain).input))[2] == TensorProto.FLOAT

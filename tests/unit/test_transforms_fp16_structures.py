@@ -1,4 +1,6 @@
-"""Structures of trained models at two sizes, computed as float16 hardware computes them beside float32."""
+"""Structures of trained models at two sizes, computed as float16 hardware computes them beside
+float32.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def departure(structure: Structure, **options: Any) -> float:
     (expected,) = run(model, **structure[1])
     assert ours.shape == expected.shape
     assert np.isfinite(ours).all() or not np.isfinite(expected).all()
-    return float(np.linalg.norm(ours.astype("f8") - expected) / np.linalg.norm(expected.astype("f8")))
+    return float(
+        np.linalg.norm(ours.astype("f8") - expected) / np.linalg.norm(expected.astype("f8"))
+    )
 
 
 def rope(size: int) -> Structure:
@@ -60,7 +64,10 @@ def rope(size: int) -> Structure:
 
 
 def rope_by_product(size: int) -> Structure:
-    """As transformers exports it: the frequencies, expanded, times the positions; both by shape and by input."""
+    """As transformers exports it: the frequencies, expanded, times the positions.
+
+    Both by shape and by input.
+    """
     nodes = """pf = Cast<to = 1>(pos) row = Unsqueeze(pf, one) n = Shape<start = 0, end = 1>(pos)
         to = Concat<axis = 0>(n, tail) column = Expand(inv, to) grid = MatMul(column, row)
         angles = Transpose<perm = [0, 2, 1]>(grid) c = Cos(angles) y = Mul(x, c)"""
@@ -69,7 +76,11 @@ def rope_by_product(size: int) -> Structure:
         "one": np.array([1], np.int64),
         "tail": np.array([8, 1], np.int64),
     }
-    return nodes, {"x": floats(2, size, 8), "pos": np.tile(np.arange(size) + 2500, (2, 1))}, constants
+    return (
+        nodes,
+        {"x": floats(2, size, 8), "pos": np.tile(np.arange(size) + 2500, (2, 1))},
+        constants,
+    )
 
 
 def rotary_by_range(size: int) -> Structure:
@@ -77,7 +88,11 @@ def rotary_by_range(size: int) -> Structure:
         column = Unsqueeze(at, last) fr = Mul(column, inv) c = Cos(fr) s = Sin(fr)
         x1, x2 = Split<axis = -1, num_outputs = 2>(x) a = Mul(x1, c) b = Mul(x2, s) d = Sub(a, b)
         e = Mul(x1, s) f = Mul(x2, c) g = Add(e, f) y = Concat<axis = -1>(d, g)"""
-    constants = {"zero": np.float32(0), "one": np.float32(1), "inv": np.array([1, 0.3, 0.01, 0.001], np.float32)}
+    constants = {
+        "zero": np.float32(0),
+        "one": np.float32(1),
+        "inv": np.array([1, 0.3, 0.01, 0.001], np.float32),
+    }
     return nodes, {"x": floats(size, 8)}, {**constants, "last": np.array([1], np.int64)}
 
 
@@ -97,7 +112,11 @@ def timestep(size: int, kind: str = "int64") -> Structure:
     nodes = f"""{cast} column = Unsqueeze(tf, last) arg = Mul(column, freqs) s = Sin(arg) c = Cos(arg)
         e = Concat<axis = -1>(c, s) h = MatMul(e, w) g = Sigmoid(h) y = Mul(h, g)"""
     freqs = np.exp(-np.log(1e4) * np.arange(size) / size).astype("f4")
-    constants = {"freqs": freqs, "w": floats(2 * size, 16) / size**0.5, "last": np.array([1], np.int64)}
+    constants = {
+        "freqs": freqs,
+        "w": floats(2 * size, 16) / size**0.5,
+        "last": np.array([1], np.int64),
+    }
     return nodes, {"t": np.array([981, 3, 511], kind)}, constants
 
 
@@ -138,14 +157,22 @@ def rms_norm_of_huge(size: int) -> Structure:
 def unit_vectors(size: int) -> Structure:
     nodes = """n = ReduceL2<keepdims = 1>(x, last) f = Clip(n, eps) y = Div(x, f)"""
     constants = {"last": np.array([1], np.int64), "eps": np.float32(1e-12)}
-    return nodes, {"x": np.concatenate([1e-5 * floats(2, size), 1e3 * floats(2, size), 0 * floats(1, size)])}, constants
+    return (
+        nodes,
+        {"x": np.concatenate([1e-5 * floats(2, size), 1e3 * floats(2, size), 0 * floats(1, size)])},
+        constants,
+    )
 
 
 def key_value_cache(size: int) -> Structure:
     nodes = """q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) ks = Concat<axis = 1>(past_k, k)
         vs = Concat<axis = 1>(past_v, v) t = Transpose<perm = [0, 2, 1]>(ks) s = MatMul(q, t) n = Mul(s, sc)
         p = Softmax<axis = -1>(n) y = MatMul(p, vs)"""
-    inputs = {"x": floats(1, 1, 8), "past_k": floats(1, size, 8, seed=1), "past_v": floats(1, size, 8, seed=2)}
+    inputs = {
+        "x": floats(1, 1, 8),
+        "past_k": floats(1, size, 8, seed=1),
+        "past_v": floats(1, size, 8, seed=2),
+    }
     weights = {f"w{name}": floats(8, 8, seed=seed) / 3 for seed, name in enumerate("qkv", 3)}
     return nodes, inputs, {**weights, "sc": np.float32(8**-0.5)}
 
@@ -153,7 +180,9 @@ def key_value_cache(size: int) -> Structure:
 MASKS = {
     "a product with the lowest": """mf = Cast<to = 1>(m) inv = Sub(one, mf) low = Mul(inv, lowest)
         add = Unsqueeze(low, axis) s = Add(x, add)""",
-    "a choice of the lowest": "b = Cast<to = 9>(m) bu = Unsqueeze(b, axis) s = Where(bu, x, lowest)",
+    "a choice of the lowest": (
+        "b = Cast<to = 9>(m) bu = Unsqueeze(b, axis) s = Where(bu, x, lowest)"
+    ),
     "a product with -1e9": """mf = Cast<to = 1>(m) inv = Sub(mf, one) low = Mul(inv, billion)
         add = Unsqueeze(low, axis) s = Add(x, add)""",
     "a triangle of the lowest": """all = Shape(x) square = Slice(all, k1, k3)
@@ -184,7 +213,11 @@ def masked(text: str) -> Callable[[int], Structure]:
         words = set(re.findall(r"\w+", text))
         used = {name: value for name, value in constants.items() if name in words}
         inputs = {"x": floats(2, size, size)}
-        return text + " y = Softmax<axis = -1>(s)", {**inputs, **({"m": mask} if "(m)" in text else {})}, used
+        return (
+            text + " y = Softmax<axis = -1>(s)",
+            {**inputs, **({"m": mask} if "(m)" in text else {})},
+            used,
+        )
 
     return structure
 
@@ -209,9 +242,19 @@ def resize(size: int, by: str) -> Structure:
 
 
 def recurrent(size: int) -> Structure:
-    nodes = "h, = LSTM<hidden_size = 6>(x, w, r, b) s = Squeeze(h, axis) y = MatMul(s, m)".replace("h, =", "h =")
-    weights = {"w": floats(1, 24, 4) / 2, "r": floats(1, 24, 6, seed=1) / 3, "b": floats(1, 48, seed=2) / 4}
-    return nodes, {"x": floats(size, 2, 4)}, {**weights, "m": floats(6, 3), "axis": np.array([1], np.int64)}
+    nodes = "h, = LSTM<hidden_size = 6>(x, w, r, b) s = Squeeze(h, axis) y = MatMul(s, m)".replace(
+        "h, =", "h ="
+    )
+    weights = {
+        "w": floats(1, 24, 4) / 2,
+        "r": floats(1, 24, 6, seed=1) / 3,
+        "b": floats(1, 48, seed=2) / 4,
+    }
+    return (
+        nodes,
+        {"x": floats(size, 2, 4)},
+        {**weights, "m": floats(6, 3), "axis": np.array([1], np.int64)},
+    )
 
 
 def log_mel(size: int) -> Structure:
@@ -245,7 +288,12 @@ def residual_quantizer(size: int) -> Structure:
         first = Gather(book, at) r = Sub(x, first) p2 = MatMul(r, table) t2 = Mul(p2, two) e2 = Sub(norms, t2)
         at2 = ArgMin<axis = -1, keepdims = 0>(e2) second = Gather(book, at2) y = Add(first, second)"""
     table = floats(8, 64, seed=4)
-    constants = {"table": table, "norms": (table**2).sum(0), "two": np.float32(2), "last": np.array([1], np.int64)}
+    constants = {
+        "table": table,
+        "norms": (table**2).sum(0),
+        "two": np.float32(2),
+        "last": np.array([1], np.int64),
+    }
     return nodes, {"x": floats(size, 8)}, constants
 
 
@@ -266,7 +314,10 @@ def experts(size: int) -> Structure:
 
 
 def blocks_of_bits(size: int) -> Structure:
-    nodes = f"h = com.microsoft.MatMulNBits<K = 32, N = {size}, bits = 4, block_size = 16>(x, q, s) y = MatMul(h, w)"
+    nodes = (
+        f"h = com.microsoft.MatMulNBits<K = 32, N = {size}, bits = 4, block_size = 16>(x, q, "
+        f"s) y = MatMul(h, w)"
+    )
     packed = np.random.default_rng(2).integers(0, 255, (size, 2, 8), dtype=np.uint8)
     constants = {"q": packed, "s": np.abs(floats(2 * size)) / 16, "w": floats(size, 8) / size**0.5}
     return nodes, {"x": floats(3, 32)}, constants
@@ -274,7 +325,11 @@ def blocks_of_bits(size: int) -> Structure:
 
 def long_sum(size: int) -> Structure:
     nodes = "a = ReduceSum<keepdims = 1>(x, last) b = Mul(a, c) y = MatMul(b, w)"
-    constants = {"c": np.array([1e-3], np.float32), "w": floats(1, 8), "last": np.array([1], np.int64)}
+    constants = {
+        "c": np.array([1e-3], np.float32),
+        "w": floats(1, 8),
+        "last": np.array([1], np.int64),
+    }
     return nodes, {"x": np.abs(floats(2, 300 * size)) * 10}, constants
 
 
@@ -282,7 +337,9 @@ def running_window(size: int) -> Structure:
     """A moving average by the difference of running sums."""
     nodes = """run = CumSum(x, axis) late = Slice(run, four, end, four) early = Slice(run, start, minus, four)
         d = Sub(late, early) y = Mul(d, c)"""
-    nodes = nodes.replace(", end, four)", ", end, axes)").replace(", minus, four)", ", minus, axes)")
+    nodes = nodes.replace(", end, four)", ", end, axes)").replace(
+        ", minus, four)", ", minus, axes)"
+    )
     constants = {
         "axis": np.int64(1),
         "four": np.array([4], np.int64),
@@ -298,7 +355,11 @@ def running_window(size: int) -> Structure:
 def normalized_by_large_variances(size: int) -> Structure:
     """Exporters share equal tensors of a BatchNormalization through Identity."""
     nodes = "v2 = Identity(v) g2 = Identity(g) y = BatchNormalization(x, g2, b, b, v2)"
-    constants = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "v": np.array([1e6, 4e6, 1e8], np.float32)}
+    constants = {
+        "g": np.ones(3, np.float32),
+        "b": np.zeros(3, np.float32),
+        "v": np.array([1e6, 4e6, 1e8], np.float32),
+    }
     return nodes, {"x": 1e3 * floats(1, 3, size, size)}, constants
 
 
@@ -329,7 +390,10 @@ STRUCTURES: dict[str, Callable[[int], Structure]] = {
     )
 }
 STRUCTURES |= {f"a mask by {name}": masked(text) for name, text in MASKS.items()}
-STRUCTURES |= {f"resize by {by}": lambda size, by=by: resize(size, by) for by in ("ratio", "size", "scale")}  # type: ignore[misc]
+STRUCTURES |= {
+    f"resize by {by}": lambda size, by=by: resize(size, by)  # type: ignore[misc]
+    for by in ("ratio", "size", "scale")
+}
 
 
 @pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")

@@ -1,4 +1,6 @@
-"""int8: what is quantized, from which ranges, what is refused, and that the library leaves nothing behind."""
+"""int8: what is quantized, from which ranges, what is refused, and that the library leaves nothing
+behind.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ Samples = list[dict[str, Any]]
 
 
 def quantized(model: onnx.ModelProto, text: str, samples: Samples | None = None) -> onnx.ModelProto:
-    """The model after the chain ``text``, which must be a valid model; the one passed in stays as it is."""
+    """The model after the chain ``text``, which must be a valid model.
+
+    The one passed in stays as it is.
+    """
     result = copy_of(model)
     for step in parse_variant(text).steps:
         result = bind(step)(result, samples or [])
@@ -30,14 +35,22 @@ def quantized(model: onnx.ModelProto, text: str, samples: Samples | None = None)
     return result
 
 
-def weighted(text: str, opset: int = 17, ir_version: int = 8, **shapes: tuple[int, ...]) -> onnx.ModelProto:
+def weighted(
+    text: str, opset: int = 17, ir_version: int = 8, **shapes: tuple[int, ...]
+) -> onnx.ModelProto:
     """``text`` with random weights of these shapes."""
-    model = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : {opset}]> {text}')
-    tensors = [numpy_helper.from_array(floats(*shape, seed=i), name) for i, (name, shape) in enumerate(shapes.items())]
+    model = onnx.parser.parse_model(
+        f'<ir_version: {ir_version}, opset_import: ["" : {opset}]> {text}'
+    )
+    tensors = [
+        numpy_helper.from_array(floats(*shape, seed=i), name)
+        for i, (name, shape) in enumerate(shapes.items())
+    ]
     model.graph.initializer.extend(tensors)
     if ir_version < 4:
         model.graph.input.extend(
-            onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
+            onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()
         )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -45,7 +58,10 @@ def weighted(text: str, opset: int = 17, ir_version: int = 8, **shapes: tuple[in
 
 def dense(**changes: Any) -> onnx.ModelProto:
     return weighted(
-        "agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Add(p, b) }", **changes, w=(16, 8), b=(8,)
+        "agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Add(p, b) }",
+        **changes,
+        w=(16, 8),
+        b=(8,),
     )
 
 
@@ -60,7 +76,10 @@ def convolution(**changes: Any) -> onnx.ModelProto:
 
 def two_layers() -> onnx.ModelProto:
     return weighted(
-        "agraph (float[N,16] x) => (float[N,8] y) { [first] h = MatMul(x, v)  [second] y = MatMul(h, w) }",
+        (
+            "agraph (float[N,16] x) => (float[N,8] y) { [first] h = MatMul(x, v)  [second] y = "
+            "MatMul(h, w) }"
+        ),
         v=(16, 16),
         w=(16, 8),
     )
@@ -82,25 +101,38 @@ def weights(model: onnx.ModelProto) -> dict[str, tuple[int, tuple[int, ...]]]:
 
 
 def scale_of(model: onnx.ModelProto, name: str) -> Any:
-    return next(numpy_helper.to_array(each) for each in model.graph.initializer if each.name == f"{name}_scale")
+    return next(
+        numpy_helper.to_array(each)
+        for each in model.graph.initializer
+        if each.name == f"{name}_scale"
+    )
 
 
 @pytest.mark.parametrize("build", [dense, convolution])
 @pytest.mark.parametrize(
     "text",
     [
-        *("int8.dynamic", "int8.static", "int8.dynamic(per_channel=True)", "int8.static(per_channel=True)"),
+        *(
+            "int8.dynamic",
+            "int8.static",
+            "int8.dynamic(per_channel=True)",
+            "int8.static(per_channel=True)",
+        ),
         *("int8.static(activation_type='int8')", "int8.static(calibration='percentile')"),
         *("int8.dynamic(weight_type='uint8')", "simplify+int8.static", "optimize+int8.dynamic"),
     ],
 )
-def test_the_result_computes_the_same_but_for_noise_under_the_same_names(build: Any, text: str) -> None:
+def test_the_result_computes_the_same_but_for_noise_under_the_same_names(
+    build: Any, text: str
+) -> None:
     model = build()
     result = quantized(model, text, samples_for(model))
     assert signal_db(model, result, samples_for(model)[0]["x"]) > 20
     for what in ("input", "output"):
         before, after = getattr(model.graph, what), getattr(result.graph, what)
-        assert [each.SerializeToString() for each in before] == [each.SerializeToString() for each in after]
+        assert [each.SerializeToString() for each in before] == [
+            each.SerializeToString() for each in after
+        ]
 
 
 def test_dynamic_quantizes_weights_now_and_activations_as_it_runs() -> None:
@@ -118,7 +150,9 @@ def test_static_puts_quantization_around_operators() -> None:
 
 def test_the_ranges_come_from_the_samples() -> None:
     model = dense()
-    small, large = (quantized(model, "int8.static", samples_for(model, scale)) for scale in (1.0, 10.0))
+    small, large = (
+        quantized(model, "int8.static", samples_for(model, scale)) for scale in (1.0, 10.0)
+    )
     np.testing.assert_allclose(scale_of(large, "x"), 10 * scale_of(small, "x"), rtol=1e-6)
     assert scale_of(large, "w") == scale_of(small, "w")
 
@@ -128,7 +162,9 @@ def test_every_sample_counts_whatever_its_shape() -> None:
     wide = [*samples_for(model), {"x": 10 * floats(2, 16, seed=9)}]
     for calibration in int8.CALIBRATIONS:
         text = f"int8.static(calibration='{calibration}')"
-        assert scale_of(quantized(model, text, wide), "x") > scale_of(quantized(model, text, wide[:-1]), "x")
+        assert scale_of(quantized(model, text, wide), "x") > scale_of(
+            quantized(model, text, wide[:-1]), "x"
+        )
 
 
 def test_names_that_the_model_does_not_take_are_left_out_of_samples() -> None:
@@ -139,7 +175,9 @@ def test_names_that_the_model_does_not_take_are_left_out_of_samples() -> None:
 
 @pytest.mark.parametrize(("channels", "shape"), [(False, ()), (True, (8,))])
 @pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
-def test_per_channel_is_a_scale_for_each_column(text: str, channels: bool, shape: tuple[int, ...]) -> None:
+def test_per_channel_is_a_scale_for_each_column(
+    text: str, channels: bool, shape: tuple[int, ...]
+) -> None:
     model = dense()
     result = quantized(model, f"{text}(per_channel={channels})", samples_for(model))
     assert weights(result)["w_scale"] == (TensorProto.FLOAT, shape)
@@ -154,12 +192,18 @@ def test_per_channel_brings_an_old_model_to_the_opset_that_can_say_so() -> None:
 
 
 def test_reduced_range_leaves_7_bits() -> None:
-    full, reduced = quantized(dense(), "int8.dynamic"), quantized(dense(), "int8.dynamic(reduce_range=True)")
+    full, reduced = (
+        quantized(dense(), "int8.dynamic"),
+        quantized(dense(), "int8.dynamic(reduce_range=True)"),
+    )
     assert scale_of(reduced, "w") == pytest.approx(2 * scale_of(full, "w"), rel=0.02)
 
 
 def test_uint8_weights_are_uint8() -> None:
-    assert weights(quantized(dense(), "int8.dynamic(weight_type='uint8')"))["w_quantized"][0] == TensorProto.UINT8
+    assert (
+        weights(quantized(dense(), "int8.dynamic(weight_type='uint8')"))["w_quantized"][0]
+        == TensorProto.UINT8
+    )
 
 
 def test_int8_activations_are_symmetric() -> None:
@@ -204,11 +248,15 @@ def test_lists_of_operators_are_honoured(text: str, options: str, kinds: set[str
     )
     result = quantized(model, f"{text}({options})", samples_for(model))
     weight = {"Conv": "v", "MatMul": "w"}
-    assert {kind for kind, name in weight.items() if f"{name}_quantized" in weights(result)} == kinds
+    assert {
+        kind for kind, name in weight.items() if f"{name}_quantized" in weights(result)
+    } == kinds
 
 
 def test_softmax_stays_in_float_unless_told_otherwise() -> None:
-    model = weighted("agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Softmax(p) }", w=(16, 8))
+    model = weighted(
+        "agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Softmax(p) }", w=(16, 8)
+    )
     samples = samples_for(model)
     result = quantized(model, "int8.static", samples)
     assert "y_scale" not in weights(result)
@@ -219,14 +267,17 @@ def test_softmax_stays_in_float_unless_told_otherwise() -> None:
 def test_weights_in_constant_nodes_are_found(text: str) -> None:
     model = dense()
     for tensor in list(model.graph.initializer):
-        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+        model.graph.node.insert(
+            0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
+        )
     model.graph.ClearField("initializer")
     result = quantized(model, text, samples_for(model))
     assert weights(result)["w_quantized"][0] == TensorProto.INT8
     assert "Constant" not in ops(result)
 
 
-# Without reduce_range, processors that lack VNNI saturate in the sum of two products, by up to 0.8 here.
+# Without reduce_range, processors that lack VNNI saturate in the sum of two products, by up to 0.8
+# here.
 @pytest.mark.parametrize("text", ["int8.dynamic(reduce_range=True)", "int8.static"])
 def test_a_body_comes_after_what_it_reads_from_outside(text: str) -> None:
     # The library sorts nodes by their inputs, and this If has but one: its condition.
@@ -244,10 +295,14 @@ def test_a_body_comes_after_what_it_reads_from_outside(text: str) -> None:
     np.testing.assert_allclose(run(result, **samples[0])[0], run(model, **samples[0])[0], atol=0.3)
 
 
-@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static", "int8.static(calibration='entropy')"])
+@pytest.mark.parametrize(
+    "text", ["int8.dynamic", "int8.static", "int8.static(calibration='entropy')"]
+)
 def test_a_model_without_anything_to_quantize_is_not_applicable(text: str) -> None:
     model = model_of("agraph (float[4] x) => (float[4] y) { y = Exp(x) }")
-    with pytest.raises(NotApplicable, match="there is nothing to quantize: outside the bodies of If, Loop and Scan"):
+    with pytest.raises(
+        NotApplicable, match="there is nothing to quantize: outside the bodies of If, Loop and Scan"
+    ):
         quantized(model, text, samples_for(model))
 
 
@@ -260,11 +315,15 @@ def test_weights_that_are_computed_are_nothing_to_quantize_dynamically() -> None
 @pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
 def test_a_quantized_model_is_not_quantized_again(text: str) -> None:
     model = quantized(dense(), "int8.dynamic")
-    with pytest.raises(NotApplicable, match=r"quantized already: it holds (DynamicQuantizeLinear|MatMulInteger)"):
+    with pytest.raises(
+        NotApplicable, match=r"quantized already: it holds (DynamicQuantizeLinear|MatMulInteger)"
+    ):
         quantized(model, text, samples_for(model))
 
 
-@pytest.mark.parametrize(("text", "why"), [("int8.dynamic", "from float16 at all"), ("int8.static", "below opset 19")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("int8.dynamic", "from float16 at all"), ("int8.static", "below opset 19")]
+)
 def test_what_the_library_would_break_in_float16_is_refused(text: str, why: str) -> None:
     model = dense()
     with pytest.raises(NotApplicable, match=why):
@@ -299,7 +358,9 @@ def test_a_model_over_2_gb_is_refused(text: str, monkeypatch: pytest.MonkeyPatch
 
 def test_every_operator_excluded_is_not_every_operator_included() -> None:
     with pytest.raises(NotApplicable, match="is excluded"):
-        quantized(dense(), "int8.dynamic(op_types_to_quantize=['MatMul'], op_types_to_exclude=['MatMul'])")
+        quantized(
+            dense(), "int8.dynamic(op_types_to_quantize=['MatMul'], op_types_to_exclude=['MatMul'])"
+        )
 
 
 @pytest.mark.parametrize(
@@ -308,9 +369,15 @@ def test_every_operator_excluded_is_not_every_operator_included() -> None:
         ("int8.dynamic(weight_type='int4')", "weight_type 'int4' isn't known.*int8, uint8"),
         ("int8.static(calibration='min')", "calibration 'min' isn't known. Did you mean 'minmax'"),
         ("int8.dynamic(op_types_to_quantize=['Matmul'])", "Did you mean 'MatMul'"),
-        ("int8.dynamic(op_types_to_exclude=['Softmax'])", "'Softmax' is no operator that can be quantized so"),
+        (
+            "int8.dynamic(op_types_to_exclude=['Softmax'])",
+            "'Softmax' is no operator that can be quantized so",
+        ),
         ("int8.dynamic(calibration='minmax')", "has no option 'calibration'"),
-        ("int8.static(activation_type='int8', weight_type='uint8')", "no activations in int8 with weights in uint8"),
+        (
+            "int8.static(activation_type='int8', weight_type='uint8')",
+            "no activations in int8 with weights in uint8",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_anything_runs(text: str, message: str) -> None:
@@ -323,7 +390,9 @@ def test_the_operators_written_down_are_the_library_s() -> None:
     assert set(int8.STATIC_OPS) == {*library.QLinearOpsRegistry, *library.QDQRegistry}
 
 
-@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static", "int8.static(calibration='entropy')"])
+@pytest.mark.parametrize(
+    "text", ["int8.dynamic", "int8.static", "int8.static(calibration='entropy')"]
+)
 def test_the_library_is_quiet_and_leaves_nothing_behind(
     text: str,
     tmp_path: Path,
@@ -342,7 +411,9 @@ def test_the_library_is_quiet_and_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_of_the_library_leaves_nothing_behind_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_the_library_leaves_nothing_behind_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     disabled = logging.getLogger().manager.disable
     with pytest.raises(Exception, match="INVALID_ARGUMENT"):

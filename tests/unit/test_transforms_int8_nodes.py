@@ -1,4 +1,6 @@
-"""int8 and int4: which nodes are told from which, what is never quantized, and the options of the library."""
+"""int8 and int4: which nodes are told from which, what is never quantized, and the options of the
+library.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ from tests.unit.transform_models import copy_of, floats, ops, run
 
 
 def tied(product: str) -> onnx.ModelProto:
-    return weighted(f"agraph (int64[N] ids) => (float[N,60] y) {{ [table] h = Gather(E, ids) {product} }}", E=(60, 32))
+    return weighted(
+        f"agraph (int64[N] ids) => (float[N,60] y) {{ [table] h = Gather(E, ids) {product} }}",
+        E=(60, 32),
+    )
 
 
 def test_the_standard_attention_is_not_onnx_runtime_s() -> None:
@@ -51,20 +56,30 @@ def test_the_standard_attention_is_not_onnx_runtime_s() -> None:
 @pytest.mark.parametrize(
     ("op_type", "domain", "expected"),
     [
-        *(("DequantizeLinear", "", True), ("MatMulNBits", "com.microsoft", True), ("QLinearConv", "", True)),
-        *(("QuickGelu", "com.microsoft", False), ("QuantizeLinear", "mine", False), ("Reshape", "", False)),
+        *(
+            ("DequantizeLinear", "", True),
+            ("MatMulNBits", "com.microsoft", True),
+            ("QLinearConv", "", True),
+        ),
+        *(
+            ("QuickGelu", "com.microsoft", False),
+            ("QuantizeLinear", "mine", False),
+            ("Reshape", "", False),
+        ),
     ],
 )
-def test_what_is_quantized_already_is_told_by_domain_and_name(op_type: str, domain: str, expected: bool) -> None:
+def test_what_is_quantized_already_is_told_by_domain_and_name(
+    op_type: str, domain: str, expected: bool
+) -> None:
     assert is_quantized(helper.make_node(op_type, ["x"], ["y"], domain=domain)) is expected
 
 
 def test_a_model_of_integer_weights_alone_is_quantized_already() -> None:
     model = weighted(
         "agraph (float[N,4] x) => (float[N,4] y) <int8[4,4] q, float s = {0.1}> "
-        "{ w = DequantizeLinear(q, s) y = MatMul(x, w) }".replace("int8[4,4] q, ", "int8[4,1] q = {1,2,3,4}, ").replace(
-            "float[N,4] y", "float[N,1] y"
-        )
+        "{ w = DequantizeLinear(q, s) y = MatMul(x, w) }".replace(
+            "int8[4,4] q, ", "int8[4,1] q = {1,2,3,4}, "
+        ).replace("float[N,4] y", "float[N,1] y")
     )
     for text in ("int8.dynamic", "int8.static", "int4"):
         with pytest.raises(NotApplicable, match="quantized already"):
@@ -80,20 +95,25 @@ def test_a_branch_keeps_the_weight_that_it_reads() -> None:
     )
     result = quantized(model, "int8.dynamic(reduce_range=True)")
     for chosen in (True, False):
-        before, after = (run(each, x=floats(4, 8), c=np.array(chosen))[0] for each in (model, result))
+        before, after = (
+            run(each, x=floats(4, 8), c=np.array(chosen))[0] for each in (model, result)
+        )
         assert np.linalg.norm(before - after) < 0.1 * np.linalg.norm(before)
 
 
 def test_a_branch_keeps_what_it_reads_of_a_table() -> None:
     model = weighted(
         "agraph (int64[N] i, bool c) => (float[N,8] y) { a = Gather(w, i) y = If (c) "
-        "<then_branch = t () => (float[N,8] p) { p = Neg(a) }, else_branch = e () => (float[N,8] q) { q = Abs(a) }> "
+        "<then_branch = t () => (float[N,8] p) { p = Neg(a) }, else_branch = e () => (float[N,8] "
+        "q) { q = Abs(a) }> "
         "z = MatMul(a, v) }",
         w=(8, 8),
         v=(8, 8),
     )
     result = quantized(model, "int8.dynamic")
-    assert np.array_equal(*(run(each, i=np.arange(3), c=np.array(True))[0] for each in (model, result)))
+    assert np.array_equal(
+        *(run(each, i=np.arange(3), c=np.array(True))[0] for each in (model, result))
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,10 +125,14 @@ def test_a_branch_keeps_what_it_reads_of_a_table() -> None:
     ],
 )
 def test_sizes_and_scales_stay_exact(size: str) -> None:
-    constants = "float[4] k = {1,1,1.7,2.3}, float[2] one = {1,1}, float[2] k2 = {1.7,2.3}, float[3,3,1,1] w = "
+    constants = (
+        "float[4] k = {1,1,1.7,2.3}, float[2] one = {1,1}, float[2] k2 = {1.7,2.3}, "
+        "float[3,3,1,1] w = "
+    )
     factors = ",".join(map(str, floats(9).round(3)))
     model = weighted(
-        f"agraph (float[1,3,5,5] x) => (float[A,B,C,D] y) <{constants}{{{factors}}}> {{ a = Conv(x, w) {size} }}"
+        f"agraph (float[1,3,5,5] x) => (float[A,B,C,D] y) <{constants}{{{factors}}}> {{ a = "
+        f"Conv(x, w) {size} }}"
     )
     result = quantized(model, "int8.static", samples_for(model))
     before, after = (run(each, x=floats(1, 3, 5, 5))[0] for each in (model, result))
@@ -116,13 +140,18 @@ def test_sizes_and_scales_stay_exact(size: str) -> None:
     assert "m" not in watched(model, Scheme(frozenset(STATIC_OPS), static=True))
 
 
-@pytest.mark.parametrize("product", ["t = Transpose<perm = [1, 0]>(E) y = MatMul(h, t)", "y = Gemm<transB = 1>(h, E)"])
+@pytest.mark.parametrize(
+    "product", ["t = Transpose<perm = [1, 0]>(E) y = MatMul(h, t)", "y = Gemm<transB = 1>(h, E)"]
+)
 def test_a_table_that_is_also_a_factor_is_quantized_and_said_so(product: str) -> None:
     model = tied(product)
     with remarks() as noted:
         result = quantized(model, "int8.dynamic")
     assert any("'E' is the table of a Gather and a factor of" in note for note in noted)
-    assert all(tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims for tensor in result.graph.initializer)
+    assert all(
+        tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims
+        for tensor in result.graph.initializer
+    )
     assert result.ByteSize() < 0.6 * model.ByteSize()
 
 
@@ -138,7 +167,8 @@ def test_a_tied_table_has_one_scale_and_the_product_one_a_channel() -> None:
 
 def test_a_scale_a_channel_works_on_grouped_deconvolutions() -> None:
     model = weighted(
-        "agraph (float[1,4,5,5] x) => (float[1,6,7,7] y) { y = ConvTranspose<group = 2>(x, w) }", w=(4, 3, 3, 3)
+        "agraph (float[1,4,5,5] x) => (float[1,6,7,7] y) { y = ConvTranspose<group = 2>(x, w) }",
+        w=(4, 3, 3, 3),
     )
     result = quantized(model, "int8.static(per_channel=True)", samples_for(model))
     assert signal_db(model, result, samples_for(model)[0]["x"]) > 20
@@ -146,7 +176,11 @@ def test_a_scale_a_channel_works_on_grouped_deconvolutions() -> None:
 
 def test_a_scale_a_channel_of_stacked_matrices_is_refused_with_the_mend() -> None:
     model = weighted(
-        "agraph (float[2,3,8] x) => (float[2,3,4] y) { h = MatMul(x, v) [stacked] y = MatMul(h, w) }",
+        (
+            "agraph (float[2,3,8] x) => (float[2,3,4] y) { h = MatMul(x, v) [stacked] y = "
+            "MatMul(h, "
+            "w) }"
+        ),
         v=(8, 8),
         w=(2, 8, 4),
     )
@@ -162,19 +196,26 @@ def test_a_scale_a_channel_of_stacked_matrices_is_refused_with_the_mend() -> Non
 @pytest.mark.parametrize("option", ["nodes_to_exclude", "nodes_to_quantize"])
 def test_a_node_that_is_not_there_is_refused(text: str, option: str) -> None:
     model = two_layers()
-    with pytest.raises(ValueError, match=f"{option}: the model has no node 'frist'.*Did you mean 'first'"):
+    with pytest.raises(
+        ValueError, match=f"{option}: the model has no node 'frist'.*Did you mean 'first'"
+    ):
         quantized(model, text % option, samples_for(model))
 
 
 def test_extra_options_reach_the_library() -> None:
     model = dense()
     plain = quantized(model, "int8.static", samples_for(model))
-    options = "extra_options=['ActivationSymmetric=true', 'WeightSymmetric=false', 'DefaultTensorType=FLOAT']"
+    options = (
+        "extra_options=['ActivationSymmetric=true', 'WeightSymmetric=false', "
+        "'DefaultTensorType=FLOAT']"
+    )
     other = quantized(model, f"int8.static({options})", samples_for(model))
     assert weights(plain).keys() == weights(other).keys()
     assert scale_of(plain, "x") != scale_of(other, "x")
     assert scale_of(plain, "w") != scale_of(other, "w")
-    assert quantize_dynamic(copy_of(model), extra_options={"WeightSymmetric": False}) != quantize_dynamic(model)
+    assert quantize_dynamic(
+        copy_of(model), extra_options={"WeightSymmetric": False}
+    ) != quantize_dynamic(model)
 
 
 @pytest.mark.parametrize(
@@ -196,15 +237,20 @@ def test_the_calibration_is_written_as_the_library_writes_it() -> None:
     model = convolution()
     for text in ("MinMax", "Percentile", "Entropy"):
         one, other = (
-            quantized(model, f"int8.static(calibration='{word}')", samples_for(model)) for word in (text, text.lower())
+            quantized(model, f"int8.static(calibration='{word}')", samples_for(model))
+            for word in (text, text.lower())
         )
         assert one == other
 
 
-@pytest.mark.parametrize("options", ["", "(block_size=16)", "(symmetric=True)", "(accuracy_level=1, block_size=64)"])
+@pytest.mark.parametrize(
+    "options", ["", "(block_size=16)", "(symmetric=True)", "(accuracy_level=1, block_size=64)"]
+)
 def test_int4_stores_matrices_in_blocks(options: str) -> None:
     model = weighted(
-        "agraph (float[N,64] x) => (float[N,48] y) { p = MatMul(x, w)  y = Add(p, b) }", w=(64, 48), b=(48,)
+        "agraph (float[N,64] x) => (float[N,48] y) { p = MatMul(x, w)  y = Add(p, b) }",
+        w=(64, 48),
+        b=(48,),
     )
     result = copy_of(model)
     result = bind(parse_variant(f"int4{options}").steps[0])(result)
@@ -214,7 +260,8 @@ def test_int4_stores_matrices_in_blocks(options: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [("block_size=48", "block_size is 48"), ("accuracy_level=5", "accuracy_level is 5")]
+    ("options", "message"),
+    [("block_size=48", "block_size is 48"), ("accuracy_level=5", "accuracy_level is 5")],
 )
 def test_int4_options_that_cannot_be_honoured_are_refused(options: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -247,6 +294,13 @@ def test_a_file_takes_int4_from_the_command_line(tmp_path: Path) -> None:
     from onnx_harness.cli import main
 
     onnx.save(dense(), tmp_path / "m.onnx")
-    words = ["transform", str(tmp_path / "m.onnx"), "--variant", "int4", "-o", str(tmp_path / "o.onnx")]
+    words = [
+        "transform",
+        str(tmp_path / "m.onnx"),
+        "--variant",
+        "int4",
+        "-o",
+        str(tmp_path / "o.onnx"),
+    ]
     assert main(words) == 0
     assert "MatMulNBits" in ops(onnx.load(tmp_path / "o.onnx"))

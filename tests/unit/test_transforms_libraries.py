@@ -1,4 +1,6 @@
-"""The transforms that call a released library: which passes they run, and what they do to small models."""
+"""The transforms that call a released library: which passes they run, and what they do to small
+models.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,10 @@ def test_optimize_fuses_batch_normalization_unless_told_not_to() -> None:
 
 def test_optimize_leaves_out_what_is_skipped() -> None:
     assert ops(optimize(model_of(IDENTITIES))) == {"Neg": 1}
-    assert ops(optimize(model_of(IDENTITIES), skipped_optimizers=["eliminate_identity"])) == {"Identity": 2, "Neg": 1}
+    assert ops(optimize(model_of(IDENTITIES), skipped_optimizers=["eliminate_identity"])) == {
+        "Identity": 2,
+        "Neg": 1,
+    }
 
 
 def test_optimize_strips_doc_strings() -> None:
@@ -91,7 +96,9 @@ def test_optimize_refuses_an_unknown_pass_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["optimize", "pass.nop"])
-def test_a_model_too_large_for_onnxoptimizer_is_not_applicable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_for_onnxoptimizer_is_not_applicable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(optimize_module, "MAX_BYTES", 10)
     with pytest.raises(NotApplicable, match="up to 2 GB"):
         bind(Step(name))(model_of(IDENTITIES))
@@ -104,7 +111,10 @@ def test_every_pass_of_the_library_has_a_form() -> None:
 
 def test_a_single_pass_does_what_it_is_called_after_and_no_more() -> None:
     assert ops(bind(Step("pass.eliminate_identity"))(model_of(IDENTITIES))) == {"Neg": 1}
-    assert ops(bind(Step("pass.eliminate_deadend"))(model_of(IDENTITIES))) == {"Identity": 2, "Neg": 1}
+    assert ops(bind(Step("pass.eliminate_deadend"))(model_of(IDENTITIES))) == {
+        "Identity": 2,
+        "Neg": 1,
+    }
 
 
 @pytest.mark.parametrize("name", ["onnxoptimizer", "onnxscript", "onnxsim", "onnxslim"])

@@ -28,13 +28,19 @@ def test_without_any_of_its_parts_a_transform_keeps_every_operator(variant: str)
 
     after = step.transform.apply(model(CANCELLING), **options)
 
-    assert [node.op_type for node in after.graph.node] == [node.op_type for node in before.graph.node]
+    assert [node.op_type for node in after.graph.node] == [
+        node.op_type for node in before.graph.node
+    ]
 
 
 @pytest.mark.parametrize("variant", ["optimize", "onnxoptimizer", "onnxsim"])
 def test_a_part_by_itself_still_does_its_work(variant: str) -> None:
     step, parts = step_and_parts(variant)
-    others = [name for name in parts.names(model(CANCELLING), step.options) if name != "eliminate_identity"]
+    others = [
+        name
+        for name in parts.names(model(CANCELLING), step.options)
+        if name != "eliminate_identity"
+    ]
 
     after = step.transform.apply(model(CANCELLING), **parts.without(step.options, others))
 
@@ -71,7 +77,10 @@ def test_names_that_two_nodes_share_are_no_parts() -> None:
 
 
 def test_a_rule_of_onnxscript_can_be_left_out() -> None:
-    doubled = "(float[4] x) => (float[2,2] y) { s = Constant<value_ints=[2,2]>()  t = Constant<value_ints=[4]>()"
+    doubled = (
+        "(float[4] x) => (float[2,2] y) { s = Constant<value_ints=[2,2]>()  t = "
+        "Constant<value_ints=[4]>()"
+    )
     doubled += "  a = Reshape(x, s)  b = Reshape(a, t)  y = Reshape(b, s) }"
     step, parts = step_and_parts("onnxscript")
     names = parts.names(model(doubled), step.options)

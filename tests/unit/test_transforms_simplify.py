@@ -22,11 +22,15 @@ DEFECTS = [path.with_suffix(".onnx") for path in RECORDED]
 
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """What a caller may feed: before IR version 4, no initializer, although all are listed."""
-    constants = {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
+    constants = (
+        {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
+    )
     return [info for info in model.graph.input if info.name not in constants]
 
 
-def simplified(model: onnx.ModelProto, max_growth_bytes: int = 1 << 20, **feeds: Any) -> onnx.ModelProto:
+def simplified(
+    model: onnx.ModelProto, max_growth_bytes: int = 1 << 20, **feeds: Any
+) -> onnx.ModelProto:
     """The simplified model: valid, with the interface and, on ``feeds``, every bit of the original."""
     result = simplify(copy_of(model), max_growth_bytes)
     onnx.checker.check_model(result, full_check=True)
@@ -51,7 +55,9 @@ def test_what_depends_on_constants_alone_becomes_an_initializer() -> None:
     ["value_float = 2.0", "value = float[1] {2}", "value_floats = [2.0, 3.0, 4.0]"],
 )
 def test_constant_nodes_become_initializers_however_they_hold_their_value(attribute: str) -> None:
-    model = model_of(f"agraph (float[N,3] x) => (float[N,3] z) {{ c = Constant<{attribute}>() z = Mul(x, c) }}")
+    model = model_of(
+        f"agraph (float[N,3] x) => (float[N,3] z) {{ c = Constant<{attribute}>() z = Mul(x, c) }}"
+    )
     assert ops(simplified(model, x=floats(2, 3))) == {"Mul": 1}
 
 
@@ -68,7 +74,9 @@ def test_an_output_that_is_constant_stays_an_output(ir_version: int) -> None:
 def test_special_values_survive_folding() -> None:
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)
     model = model_of("agraph (float[5] x) => (float[5] z) { a = Identity(x) z = Mul(a, a) }")
-    model.graph.node.insert(0, helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(special)))
+    model.graph.node.insert(
+        0, helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(special))
+    )
     model.graph.node.insert(1, helper.make_node("Reshape", ["s", "s5"], ["k"]))
     model.graph.initializer.append(helper.make_tensor("s5", TensorProto.INT64, [1], [5]))
     model.graph.node[-1].input[1] = "k"
@@ -87,7 +95,11 @@ def test_every_random_operator_of_the_standard_is_known() -> None:
     bodies = {"If", "Loop", "Scan", "SequenceMap"}  # as random as what they hold
     # Flagged by the schema, although their definition draws nothing at random.
     drawn = {"AffineGrid", "LinearAttention", "CausalConvWithState", "DepthToSpace", "SpaceToDepth"}
-    flagged = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.non_deterministic}  # type: ignore[attr-defined]
+    flagged = {
+        schema.name
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.non_deterministic  # type: ignore[attr-defined]
+    }
     assert flagged - bodies - drawn == folding._RANDOM
 
 
@@ -101,7 +113,8 @@ def test_an_operator_of_another_domain_is_not_taken_for_the_standard_one() -> No
 
 def test_a_default_that_the_caller_may_override_is_no_constant() -> None:
     model = model_of(
-        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { n = Neg(w) z = Mul(x, n) }"
+        "agraph (float[2] x, float[2] w) => (float[2] z) <float[2] w = {1,2}> { n = Neg(w) z = "
+        "Mul(x, n) }"
     )
     result = simplified(model, x=floats(2), w=floats(2, seed=1))
     assert ops(result) == {"Neg": 1, "Mul": 1}
@@ -119,8 +132,12 @@ def test_before_ir_version_4_initializers_are_constants_and_stay_listed_as_input
     assert [info.name for info in result.graph.input] == ["x", "n"]
 
 
-@pytest.mark.parametrize(("allowed", "expected"), [(200, {"Expand": 1, "Add": 1}), (1 << 20, {"Add": 1})])
-def test_folding_grows_a_model_by_no_more_than_allowed(allowed: int, expected: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [(200, {"Expand": 1, "Add": 1}), (1 << 20, {"Add": 1})]
+)
+def test_folding_grows_a_model_by_no_more_than_allowed(
+    allowed: int, expected: dict[str, int]
+) -> None:
     model = model_of("""agraph (float[64,64] x) => (float[64,64] z) <float[1] w = {2}, int64[2] size = {64, 64}>
         { n = Neg(w) large = Expand(n, size) z = Add(x, large) }""")
     assert ops(simplified(model, allowed, x=floats(64, 64))) == expected
@@ -158,7 +175,8 @@ def test_a_weight_that_is_an_output_is_not_freed() -> None:
 )
 def test_of_float16_only_what_moves_values_is_folded(text: str, expected: dict[str, int]) -> None:
     model = model_of(
-        f"agraph (float16[2,2] x) => (float16[2,2] z) <float16[2,2] w = {{2,3,5,7}}> {{ {text} z = Mul(x, k) }}"
+        f"agraph (float16[2,2] x) => (float16[2,2] z) <float16[2,2] w = {{2,3,5,7}}> {{ {text} z "
+        f"= Mul(x, k) }}"
     )
     assert ops(simplified(model, x=floats(2, 2).astype(np.float16))) == expected
 
@@ -208,9 +226,13 @@ def test_a_declared_shape_is_not_believed() -> None:
     assert ops(simplified(model, x=floats(3))) == {"Neg": 1, "Shape": 1}
 
 
-@pytest.mark.parametrize("text", ["z = Shape(x)", "z = Add(w, w)", "s = Shape(x) z = Cast<to = 7>(s)"])
+@pytest.mark.parametrize(
+    "text", ["z = Shape(x)", "z = Add(w, w)", "s = Shape(x) z = Cast<to = 7>(s)"]
+)
 def test_before_opset_9_an_output_of_integers_cannot_be_a_constant(text: str) -> None:
-    model = model_of(f"agraph (float[2,3] x) => (int64[2] z) <int64[2] w = {{1, 2}}> {{ {text} }}", opset=8)
+    model = model_of(
+        f"agraph (float[2,3] x) => (int64[2] z) <int64[2] w = {{1, 2}}> {{ {text} }}", opset=8
+    )
     assert "Constant" not in ops(simplified(model, x=floats(2, 3)))
 
 
@@ -228,7 +250,8 @@ def test_branches_of_different_shapes_are_not_taken_for_one_before_opset_11() ->
 
 
 def test_what_inference_would_object_to_is_left_as_it_was() -> None:
-    # onnx's inference takes the axes of an old Squeeze to be sorted, which shows once the shape before it is known.
+    # onnx's inference takes the axes of an old Squeeze to be sorted, which shows once the shape
+    # before it is known.
     model = model_of(
         """agraph (float[N,6] x) => (float[A] z) <int64[1] one = {1}, int64[1] last = {-1}>
         { s = Concat<axis = 0>(one, last, one) r = Reshape(x, s) z = Squeeze<axes = [2, 0]>(r) }""",
@@ -267,7 +290,9 @@ def test_only_nodes_that_do_nothing_are_removed(text: str, expected: dict[str, i
 
 
 def test_two_outputs_that_are_one_value_both_stay() -> None:
-    model = model_of("agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Identity(y) }")
+    model = model_of(
+        "agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Identity(y) }"
+    )
     assert ops(simplified(model, x=floats(2))) == {"Neg": 1, "Identity": 1}
 
 
@@ -281,7 +306,10 @@ def test_branches_that_share_names_each_keep_their_own_values() -> None:
     for choice in (True, False):
         result = simplified(model, c=choice, x=floats(2))
     assert ops(result) == {"Neg": 1, "If": 1}
-    assert [[node.op_type for node in each.g.node] for each in result.graph.node[1].attribute] == [["Exp"], ["Exp"]]
+    assert [[node.op_type for node in each.g.node] for each in result.graph.node[1].attribute] == [
+        ["Exp"],
+        ["Exp"],
+    ]
 
 
 def test_a_node_with_a_body_is_folded_when_all_that_it_captures_is_constant() -> None:
@@ -322,16 +350,22 @@ def test_maps_and_sparse_constants_pass_through() -> None:
         helper.make_node("Constant", [], ["sparse"], sparse_value=sparse),
         helper.make_node("Identity", ["x"], ["same"]),
         helper.make_node("Add", ["same", "sparse"], ["z"]),
-        helper.make_node("ZipMap", ["m"], ["map"], domain="ai.onnx.ml", classlabels_int64s=[1, 2, 3]),
+        helper.make_node(
+            "ZipMap", ["m"], ["map"], domain="ai.onnx.ml", classlabels_int64s=[1, 2, 3]
+        ),
     ]
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 3]) for name in "xm"]
-    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    kind = helper.make_map_type_proto(
+        TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
     outputs = [
         helper.make_tensor_value_info("z", TensorProto.FLOAT, [None, 3]),
         helper.make_value_info("map", helper.make_sequence_type_proto(kind)),
     ]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=opsets, ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=opsets, ir_version=8
+    )
     result = simplify(copy_of(model))
     onnx.checker.check_model(result, full_check=True)
     assert list(result.graph.output) == list(model.graph.output)

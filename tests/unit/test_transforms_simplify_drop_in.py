@@ -15,7 +15,10 @@ from onnx_harness.transforms.simplify import simplify, simplify_as_onnxsim, simp
 from tests.unit.test_transforms_simplify_rules import BN, NORMALIZATION, with_weights
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
 
-TWO = "agraph (float[N,2] x) => (float[N,2] y, float[N,2] z) { i = Identity(x) y = Neg(i) z = Abs(i) }"
+TWO = (
+    "agraph (float[N,2] x) => (float[N,2] y, float[N,2] z) { i = Identity(x) y = Neg(i) z = "
+    "Abs(i) }"
+)
 
 
 def normalized() -> onnx.ModelProto:
@@ -41,7 +44,11 @@ def test_outputs_that_nobody_uses_go_with_what_computes_them() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"skip_fuse_bn": True}, {"skipped_optimizers": ["fuse_bn_into_conv"]}, {"skipped_optimizers": ["fuse affine"]}],
+    [
+        {"skip_fuse_bn": True},
+        {"skipped_optimizers": ["fuse_bn_into_conv"]},
+        {"skipped_optimizers": ["fuse affine"]},
+    ],
 )
 def test_a_normalization_stays_where_asked(options: dict[str, object]) -> None:
     assert ops(simplify(normalized(), **options)) == {"Conv": 1, "BatchNormalization": 1}  # type: ignore[arg-type]
@@ -54,7 +61,9 @@ def test_a_rule_that_is_not_known_is_refused() -> None:
 
 
 def test_constants_stay_nodes_where_folding_is_skipped() -> None:
-    model = model_of("agraph (float[N] x) => (float[N] z) <float c = {2}> { d = Neg(c) z = Mul(x, d) }")
+    model = model_of(
+        "agraph (float[N] x) => (float[N] z) <float c = {2}> { d = Neg(c) z = Mul(x, d) }"
+    )
     assert ops(simplify(model, skip_constant_folding=True)) == {"Neg": 1, "Mul": 1}
     assert ops(simplify(model)) == {"Mul": 1}
 
@@ -68,7 +77,9 @@ def test_shapes_by_name_and_what_follows_from_them_for_outputs() -> None:
     before = copy_of(model)
     result = simplify(model, overwrite_input_shapes={"x": [2, 3, 16, 16]}, check_n=1)
     onnx.checker.check_model(result, full_check=True)
-    assert [[dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in result.graph.output] == [
+    assert [
+        [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in result.graph.output
+    ] == [
         [2, 4, 16, 16],
         [2, 3, 16, 16],
     ]
@@ -76,7 +87,9 @@ def test_shapes_by_name_and_what_follows_from_them_for_outputs() -> None:
 
 
 def test_as_onnxsim_is_called() -> None:
-    model, valid = simplify_as_onnxsim(normalized(), check_n=2, overwrite_input_shapes={"x": (1, 4, 5, 5)})
+    model, valid = simplify_as_onnxsim(
+        normalized(), check_n=2, overwrite_input_shapes={"x": (1, 4, 5, 5)}
+    )
     assert valid
     assert ops(model) == {"Conv": 1}
 
@@ -95,11 +108,14 @@ def test_a_rule_in_which_a_library_raises_is_left_out(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(no_ops._NOPS, "Cast", broken)
     model = model_of(
-        "agraph (float[N] x) => (float[N] z) <float c = {2}> { y = Cast<to = 1>(x) d = Neg(c) z = Mul(y, d) }"
+        "agraph (float[N] x) => (float[N] z) <float c = {2}> { y = Cast<to = 1>(x) d = Neg(c) z = "
+        "Mul(y, d) }"
     )
     with remarks() as noted:
         result, report = simplify_with_report(model)
-    assert noted == ["simplify's rule 'remove nops' was left out: ValueError: zip() argument 2 is shorter"]
+    assert noted == [
+        "simplify's rule 'remove nops' was left out: ValueError: zip() argument 2 is shorter"
+    ]
     assert ops(result) == {"Cast": 1, "Mul": 1}
     assert report["fold constants"] == 1
 
@@ -125,21 +141,33 @@ def test_an_if_whose_branches_have_no_outputs_is_left() -> None:
 def test_a_deconvolution_whose_groups_do_not_divide_its_channels_is_left() -> None:
     text = f"y = ConvTranspose<group = 3>(x, w) z = {BN}"
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 17]> agraph (float[N,4,H,W] x) => (float[A,B,C,D] z) {{ {text} }}'
+        f'<ir_version: 8, opset_import: ["" : 17]> agraph (float[N,4,H,W] x) => (float[A,B,C,D] '
+        f"z) {{ {text} }}"
     )
     arrays = {"w": floats(4, 2, 1, 1), **NORMALIZATION}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()
+    )
     with remarks() as noted:
         assert ops(simplify(model)) == {"ConvTranspose": 1, "BatchNormalization": 1}
     assert noted == []
 
 
-@pytest.mark.parametrize(("op", "name"), [("LeakyRelu", "alpha"), ("Transpose", "perm"), ("Cast", "to")])
+@pytest.mark.parametrize(
+    ("op", "name"), [("LeakyRelu", "alpha"), ("Transpose", "perm"), ("Cast", "to")]
+)
 def test_a_node_whose_attribute_nobody_gives_is_left(op: str, name: str) -> None:
-    model = model_of("agraph (float[2,2] x) => (float[2,2] z, float[2,2] y) { i = Identity(x) y = Neg(i) z = Abs(i) }")
+    model = model_of(
+        "agraph (float[2,2] x) => (float[2,2] z, float[2,2] y) { i = Identity(x) y = Neg(i) z = "
+        "Abs(i) }"
+    )
     node = model.graph.node[2]
     node.op_type = op
-    kind = {"alpha": onnx.AttributeProto.FLOAT, "perm": onnx.AttributeProto.INTS, "to": onnx.AttributeProto.INT}[name]
+    kind = {
+        "alpha": onnx.AttributeProto.FLOAT,
+        "perm": onnx.AttributeProto.INTS,
+        "to": onnx.AttributeProto.INT,
+    }[name]
     node.attribute.add(name=name, type=kind, ref_attr_name="outer")
     result = simplify(model)
     assert ops(result) == {"Neg": 1, op: 1}
@@ -147,7 +175,9 @@ def test_a_node_whose_attribute_nobody_gives_is_left(op: str, name: str) -> None
 
 
 def test_tensors_without_a_name_stay_without_one() -> None:
-    model = model_of("agraph (float[N] x) => (float[N] z) { c = Constant<value = float {2}>() z = Mul(x, c) }")
+    model = model_of(
+        "agraph (float[N] x) => (float[N] z) { c = Constant<value = float {2}>() z = Mul(x, c) }"
+    )
     model.graph.node[0].attribute[0].t.ClearField("name")
     before = model.SerializeToString()
     simplify(model)

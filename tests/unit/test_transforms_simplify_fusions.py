@@ -1,4 +1,6 @@
-"""Rules of ``simplify`` that make one node of two: each with twins whose precondition fails, where nothing is done."""
+"""Rules of ``simplify`` that make one node of two: each with twins whose precondition fails, where
+nothing is done.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,17 @@ VALUES = """int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] la
     float null = {0}, float minus_null = {-0.0}, float seven = {7}"""
 
 
-def model_of(inputs: str, output: str, text: str, opset: int = 18, **weights: Any) -> onnx.ModelProto:
+def model_of(
+    inputs: str, output: str, text: str, opset: int = 18, **weights: Any
+) -> onnx.ModelProto:
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph ({inputs}) => ({output} z) <{VALUES}> {{ {text} }}'
+        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph ({inputs}) => ({output} z) '
+        f"<{VALUES}> {{ {text} }}"
     )
     weights = {"low": np.array(-np.inf, np.float32), **weights}
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items()
+    )
     used = {name for node in model.graph.node for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     model.graph.ClearField("initializer")
@@ -56,15 +63,27 @@ def pictures() -> Any:
         "p = Pad(x, sides) z = Conv<auto_pad = 'VALID', dilations = [2, 1]>(p, w)",
         "p = Pad(x, some, null, axes) z = Conv(p, w)",
         "p = Pad(x, sides) z = AveragePool<kernel_shape = [3, 3]>(p)",
-        "p = Pad(x, sides) z = AveragePool<kernel_shape = [4, 4], pads = [1, 1, 1, 1], count_include_pad = 1>(p)",
-        "r = Relu(x) p = Pad(r, sides, low) z = MaxPool<kernel_shape = [3, 3], strides = [1, 2]>(p)",
-        "r = Relu(x) p = Pad(r, sides, low) z = MaxPool<kernel_shape = [4, 4], pads = [1, 1, 1, 1]>(p)",
+        (
+            "p = Pad(x, sides) z = AveragePool<kernel_shape = [4, 4], pads = [1, 1, 1, 1], "
+            "count_include_pad = 1>(p)"
+        ),
+        (
+            "r = Relu(x) p = Pad(r, sides, low) z = MaxPool<kernel_shape = [3, 3], strides = [1, "
+            "2]>(p)"
+        ),
+        (
+            "r = Relu(x) p = Pad(r, sides, low) z = MaxPool<kernel_shape = [4, 4], pads = [1, 1, "
+            "1, "
+            "1]>(p)"
+        ),
     ],
 )
 def test_a_pad_goes_into_what_reads_it(text: str) -> None:
     weights: dict[str, Any] = {"w": floats(4, 3, 2, 2, seed=1), "b": floats(4, seed=2)}
     model = model_of("float[N,3,H,W] x", "float[A,B,C,D]", text.replace("'", '"'), **weights)
-    assert left_of(model, x=pictures()) == {op: times for op, times in ops(model).items() if op != "Pad"}
+    assert left_of(model, x=pictures()) == {
+        op: times for op, times in ops(model).items() if op != "Pad"
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,11 @@ def test_a_pad_goes_into_what_reads_it(text: str) -> None:
         "p = Pad(x, sides, seven) z = AveragePool<kernel_shape = [3, 3]>(p)",
         "p = Pad(x, sides) z = AveragePool<kernel_shape = [4, 4], pads = [1, 1, 1, 1]>(p)",
         "p = Pad(x, sides) z = AveragePool<kernel_shape = [2, 2]>(p)",
-        "p = Pad(x, sides) z = AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(p)",
+        (
+            "p = Pad(x, sides) z = AveragePool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode "
+            "= "
+            "1>(p)"
+        ),
         "p = Pad(x, sides) z = MaxPool<kernel_shape = [3, 3]>(p)",
         "p = Pad(x, sides, low) z = MaxPool<kernel_shape = [3, 3]>(p)",
         "p = Pad(x, sides, low) z, at = MaxPool<kernel_shape = [3, 3]>(p) k = Cast<to = 1>(at)",
@@ -105,14 +128,26 @@ def test_a_pad_stays_where_it_is_not_what_the_reader_pads(text: str) -> None:
     inputs = "float[N,3,6,5] x, float u, int64[8] amounts, float[1,3,2,2] y"
     output = "float[A,B,C,D]" if "at =" not in text else "float[A,B,C,D] k, float[A,B,C,D]"
     model = model_of(inputs, output, text.replace("'", '"'), **weights)
-    feeds = {"x": pictures(), "u": np.array(0, np.float32), "amounts": np.array([0, 0, 1, 2, 0, 0, 0, 1])}
+    feeds = {
+        "x": pictures(),
+        "u": np.array(0, np.float32),
+        "amounts": np.array([0, 0, 1, 2, 0, 0, 0, 1]),
+    }
     assert left_of(model, **feeds, y=floats(1, 3, 2, 2))["Pad"] == 1
 
 
 def test_a_pad_that_others_read_stays_for_them() -> None:
-    model = model_of("float[N,3,6,5] x", "float[A,B,C,D]", "p = Pad(x, sides) c = Conv(p, w) d = Neg(p) "
-                     "r = ReduceMax<keepdims = 0>(d) z = Mul(c, r)", w=floats(4, 3, 2, 2, seed=1))  # fmt: skip
-    assert left_of(model, x=floats(2, 3, 6, 5)) == {"Pad": 1, "Conv": 1, "Neg": 1, "ReduceMax": 1, "Mul": 1}
+    model = model_of("float[N,3,6,5] x", "float[A,B,C,D]", "p = Pad(x, sides) c = Conv(p, w) d = "
+                                                           "Neg(p) "
+                     "r = ReduceMax<keepdims = 0>(d) z = Mul(c, "
+                     "r)", w=floats(4, 3, 2, 2, seed=1))  # fmt: skip
+    assert left_of(model, x=floats(2, 3, 6, 5)) == {
+        "Pad": 1,
+        "Conv": 1,
+        "Neg": 1,
+        "ReduceMax": 1,
+        "Mul": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,9 +162,17 @@ def test_a_pad_that_others_read_stays_for_them() -> None:
         ("a = Reshape(x, flat) z = Unsqueeze(a, i02)", 3, {"Reshape": 1}),
         ("a = Relu(x) b = Relu(a) z = Relu(b)", 3, {"Relu": 1}),
         ("a = Abs(x) z = Relu(a)", 3, {"Abs": 1, "Relu": 1}),
-        ("a = Neg(x) b = Concat<axis = 0>(x, a) z = Concat<axis = -3>(b, x)", 3, {"Neg": 1, "Concat": 1}),
+        (
+            "a = Neg(x) b = Concat<axis = 0>(x, a) z = Concat<axis = -3>(b, x)",
+            3,
+            {"Neg": 1, "Concat": 1},
+        ),
         ("a = Concat<axis = 0>(x, x) z = Concat<axis = 1>(a, a)", 3, {"Concat": 2}),
-        ("a = Concat<axis = 0>(x, x) b = Concat<axis = 0>(a, x) z = Concat<axis = 0>(b, a)", 3, {"Concat": 2}),
+        (
+            "a = Concat<axis = 0>(x, x) b = Concat<axis = 0>(a, x) z = Concat<axis = 0>(b, a)",
+            3,
+            {"Concat": 2},
+        ),
         ("a = Sum(x) b = Max(a) c = Min(b) d = Tile(c, ones) z = Neg(d)", 3, {"Neg": 1}),
         ("a = Tile(x, repeats) z = Neg(a)", 3, {"Tile": 1, "Neg": 1}),
         ("a = Split<axis = 1, num_outputs = 1>(x) z = Neg(a)", 3, {"Neg": 1}),
@@ -146,14 +189,20 @@ def test_nodes_that_only_move_or_repeat(text: str, rank: int, expected: dict[str
 
 
 def test_a_slice_backwards_of_equal_shape_is_no_identity() -> None:
-    model = model_of("float[4] x", "float[4]", "a = Slice(x, last, far, i0, last) z = Neg(a)", far=np.array([-9]))
+    model = model_of(
+        "float[4] x", "float[4]", "a = Slice(x, last, far, i0, last) z = Neg(a)", far=np.array([-9])
+    )
     assert left_of(model, x=floats(4)) == {"Slice": 1, "Neg": 1}
 
 
-@pytest.mark.parametrize(("shape", "left"), [((3, 1), 2), ((1, 3), 1), ((3,), 1), ((1, 1), 1), ((), 1), ((3, 3), 2)])
+@pytest.mark.parametrize(
+    ("shape", "left"), [((3, 1), 2), ((1, 3), 1), ((3,), 1), ((1, 1), 1), ((), 1), ((3, 3), 2)]
+)
 def test_what_a_gemm_adds_may_vary_along_its_rows(shape: tuple[int, ...], left: int) -> None:
     weights = {"w": floats(4, 3, seed=1), "c": floats(*shape, seed=2), "d": floats(3, seed=3)}
-    model = model_of("float[3,4] x", "float[A,B]", "y = Gemm<beta = 0.5>(x, w, c) z = Add(y, d)", 18, **weights)
+    model = model_of(
+        "float[3,4] x", "float[A,B]", "y = Gemm<beta = 0.5>(x, w, c) z = Add(y, d)", 18, **weights
+    )
     result, _ = simplify_with_report(copy_of(model))
     (expected,), (got,) = run(model, x=floats(3, 4)), run(result, x=floats(3, 4))
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
@@ -179,12 +228,21 @@ def test_what_a_normalization_that_trains_writes_over_is_shared_with_nothing() -
     [
         ("t = Transpose(x) z = Gemm(t, w)", {"Gemm": 1}),
         ("t = Transpose<perm = [1, 0]>(x) z = Gemm<transA = 1>(t, v)", {"Gemm": 1}),
-        ("t = Transpose<perm = [1, 0]>(y) z = Gemm<transA = 1, transB = 1, alpha = 0.5>(x, t)", {"Gemm": 1}),
+        (
+            "t = Transpose<perm = [1, 0]>(y) z = Gemm<transA = 1, transB = 1, alpha = 0.5>(x, t)",
+            {"Gemm": 1},
+        ),
         ("t = Transpose(x) z = MatMul(t, w)", {"Transpose": 1, "MatMul": 1}),
     ],
 )
 def test_a_gemm_transposes_for_itself(text: str, expected: dict[str, int]) -> None:
-    model = model_of("float[4,3] x, float[4,4] y", "float[A,B]", text, w=floats(4, 2, seed=1), v=floats(3, 2, seed=2))
+    model = model_of(
+        "float[4,3] x, float[4,4] y",
+        "float[A,B]",
+        text,
+        w=floats(4, 2, seed=1),
+        v=floats(3, 2, seed=2),
+    )
     result, _ = simplify_with_report(copy_of(model))
     feeds = {"x": floats(4, 3), "y": floats(4, 4)}
     for one, other in zip(run(model, **feeds), run(result, **feeds), strict=True):

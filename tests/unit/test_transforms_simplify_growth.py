@@ -1,4 +1,6 @@
-"""What ``simplify`` does about the size of a model: integers stay integers, and growth is bounded and said."""
+"""What ``simplify`` does about the size of a model: integers stay integers, and growth is bounded
+and said.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,15 @@ def test_quantized_weights_stay_integers() -> None:
 
 
 def test_twin_convolutions_take_in_their_normalizations_first() -> None:
-    text = f"a = Conv(x, w) b = {BN % 'a'} c = Conv(x, twin) d = {BN.replace('gamma', 'other') % 'c'} z = Add(b, d)"
+    text = (
+        f"a = Conv(x, w) b = {BN % 'a'} c = Conv(x, twin) d = "
+        f"{BN.replace('gamma', 'other') % 'c'} z = Add(b, d)"
+    )
     weights = {"w": floats(6, 4, 1, 1), "twin": floats(6, 4, 1, 1), "other": floats(6, seed=9)}
-    assert after(with_weights(text, 17, **weights, **NORMALIZATION), x=floats(2, 4, 5, 5)) == {"Conv": 2, "Add": 1}
+    assert after(with_weights(text, 17, **weights, **NORMALIZATION), x=floats(2, 4, 5, 5)) == {
+        "Conv": 2,
+        "Add": 1,
+    }
 
 
 def test_twins_without_anything_after_them_are_one() -> None:
@@ -45,12 +53,17 @@ def test_shared_weights_are_copied_as_far_as_the_model_may_grow() -> None:
         mean=floats(60),
     )
     assert after(model, x=floats(1, 4, 5, 5)) == {"Conv": 2, "Add": 1}
-    assert ops(simplify_with_report(model, max_growth_bytes=0)[0]) == {"Conv": 2, "Mul": 1, "Add": 1}
+    assert ops(simplify_with_report(model, max_growth_bytes=0)[0]) == {
+        "Conv": 2,
+        "Mul": 1,
+        "Add": 1,
+    }
 
 
 def test_a_constant_bias_goes_beside_weights_that_are_computed() -> None:
     model = model_of(
-        "agraph (float[N,4,H,W] x, float[6,4,1,1] w, float[M,4,1,1] v) => (float[N,6,H,W] y, float[A,B,C,D] z) "
+        "agraph (float[N,4,H,W] x, float[6,4,1,1] w, float[M,4,1,1] v) => (float[N,6,H,W] y, "
+        "float[A,B,C,D] z) "
         "<float[6,1,1] b = {1,2,3,4,5,6}, float[1] c = {7}> "
         "{ a = Conv(x, w) y = Add(b, a) d = Conv(x, v) z = Add(d, c) }"
     )

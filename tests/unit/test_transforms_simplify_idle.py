@@ -16,11 +16,14 @@ CONSTANTS = """int64[1] zero = {0}, int64[1] one = {1}, int64[1] end = {92233720
 
 
 def left(text: str, inputs: str = "float[n,3] x", opset: int = 18) -> dict[str, int]:
-    """What is left of ``text``, which gives ``z`` of ``x``, once its outputs are seen to be the same to the bit."""
+    """What is left of ``text``, which gives ``z`` of ``x``, once its outputs are seen to be the
+    same to the bit.
+    """
     x, flags = floats(4, 3), np.array([[True, False, True]] * 4)
     feeds = {"x": flags if inputs.startswith("bool") else x}
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph ({inputs}) => (float[a,b] z) <{CONSTANTS}> {{ {text} }}'
+        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph ({inputs}) => (float[a,b] z) '
+        f"<{CONSTANTS}> {{ {text} }}"
     )
     onnx.checker.check_model(model, full_check=True)
     result, _ = simplify_with_report(copy_of(model))
@@ -91,7 +94,9 @@ def test_what_a_constant_makes_larger_stays(text: str) -> None:
 
 
 def test_a_negative_scale_goes_into_a_convolution_with_the_shift_after_it() -> None:
-    """As a normalization with frozen statistics is spelt: alone the scale might change the sign of a zero."""
+    """As a normalization with frozen statistics is spelt: alone the scale might change the sign of
+    a zero.
+    """
     numbers = ",".join(map(str, range(1, 9)))
     model = model_of(
         f"""agraph (float[1,2,4,4] x) => (float[1,2,3,3] z)

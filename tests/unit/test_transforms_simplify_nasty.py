@@ -1,4 +1,6 @@
-"""``simplify`` on models that simplifiers get wrong: each stays valid, keeps its interface, and every bit it gives."""
+"""``simplify`` on models that simplifiers get wrong: each stays valid, keeps its interface, and
+every bit it gives.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,22 @@ INTEGERS = [-7, 3, 0, 1, 2**31 - 1, -128, 5, -1]
 
 
 def value(kind: onnx.TypeProto, turn: int) -> Any:
-    """A value of that type: ordinary numbers in the first turn, special ones afterwards. Free dimensions are 2."""
-    shape = [dim.dim_value if dim.HasField("dim_value") else 2 for dim in kind.tensor_type.shape.dim]
+    """A value of that type: ordinary numbers in the first turn, special ones afterwards.
+
+    Free dimensions are 2.
+    """
+    shape = [
+        dim.dim_value if dim.HasField("dim_value") else 2 for dim in kind.tensor_type.shape.dim
+    ]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
     size = int(np.prod(shape))
     if dtype.kind == "f":
         ordinary = np.random.default_rng(size).standard_normal(size)
-        return (ordinary if turn == 0 else np.resize(np.roll(SPECIAL, turn), size)).astype(dtype).reshape(shape)
+        return (
+            (ordinary if turn == 0 else np.resize(np.roll(SPECIAL, turn), size))
+            .astype(dtype)
+            .reshape(shape)
+        )
     if dtype.kind == "b":
         return np.resize([turn % 2 == 0, turn % 2 == 1], size).reshape(shape)
     return np.resize(np.roll(INTEGERS, turn), size).astype(dtype).reshape(shape)
@@ -35,7 +46,13 @@ def bits(held: Any) -> list[tuple[str, tuple[int, ...], Any]]:
     found = []
     for array in held if isinstance(held, list) else [held]:
         array = np.asarray(array)
-        found.append((str(array.dtype), array.shape, array.tolist() if array.dtype == object else array.tobytes()))
+        found.append(
+            (
+                str(array.dtype),
+                array.shape,
+                array.tolist() if array.dtype == object else array.tobytes(),
+            )
+        )
     return found
 
 

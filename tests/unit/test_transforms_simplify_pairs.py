@@ -1,4 +1,6 @@
-"""Rules of ``simplify`` about two nodes of different operators, each with a twin where nothing may be done."""
+"""Rules of ``simplify`` about two nodes of different operators, each with a twin where nothing may
+be done.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ from onnx import numpy_helper
 from onnx_harness.transforms.simplify import simplify_with_report
 from tests.unit.transform_models import floats, model_of, ops, run, same_bits
 
-SPECIAL = np.array([np.nan, -0.0, 0.0, 1, -1, np.inf, -np.inf, 7, 0.5, -7, 2, 6], np.float32).reshape(2, 2, 3)
+SPECIAL = np.array(
+    [np.nan, -0.0, 0.0, 1, -1, np.inf, -np.inf, 7, 0.5, -7, 2, 6], np.float32
+).reshape(2, 2, 3)
 
 
 def left(text: str, opset: int = 17, **constants: Any) -> dict[str, int]:
-    """Operators left of ``text``, from x[2,2,3], c and s[N,2] to z, once its outputs are seen to be the same bits."""
+    """Operators left of ``text``, from x[2,2,3], c and s[N,2] to z, once its outputs are seen to be
+    the same bits.
+    """
     model = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : {opset}]> agraph '
         f"(float[2,2,3] x, bool[2,2,3] c, float[N,2] s) => (float z) {{ {text} }}"
@@ -42,17 +48,33 @@ def left(text: str, opset: int = 17, **constants: Any) -> dict[str, int]:
         ("r = ReduceMax<axes = [1], keepdims = 0>(x) z = Unsqueeze(r, one)", 17, {"ReduceMax": 1}),
         ("r = ReduceSum<keepdims = 0>(x, ends) z = Unsqueeze(r, ends)", 17, {"ReduceSum": 1}),
         ("r = ReduceMean<keepdims = 0>(x) z = Unsqueeze(r, all)", 17, {"ReduceMean": 1}),
-        ("r = ReduceMean<axes = [-2], keepdims = 0>(x) z = Unsqueeze<axes = [1]>(r)", 11, {"ReduceMean": 1}),
+        (
+            "r = ReduceMean<axes = [-2], keepdims = 0>(x) z = Unsqueeze<axes = [1]>(r)",
+            11,
+            {"ReduceMean": 1},
+        ),
         ("r = ReduceMax<axes = [1]>(x) z = Squeeze(r, one)", 17, {"ReduceMax": 1}),
         (
             "r = ArgMax<axis = 1, keepdims = 0>(x) f = Unsqueeze(r, one) z = Cast<to = 1>(f)",
             17,
             {"ArgMax": 1, "Cast": 1},
         ),
-        ("r = ReduceMax<axes = [1], keepdims = 0>(x) z = Unsqueeze(r, last)", 17, {"ReduceMax": 1, "Unsqueeze": 1}),
-        ("r = ReduceMax<axes = [1]>(x) z = Unsqueeze(r, one)", 17, {"ReduceMax": 1, "Unsqueeze": 1}),
         (
-            "r = ReduceMax<axes = [1], keepdims = 0>(x) u = Unsqueeze(r, one) n = ReduceMax(r) z = Add(u, n)",
+            "r = ReduceMax<axes = [1], keepdims = 0>(x) z = Unsqueeze(r, last)",
+            17,
+            {"ReduceMax": 1, "Unsqueeze": 1},
+        ),
+        (
+            "r = ReduceMax<axes = [1]>(x) z = Unsqueeze(r, one)",
+            17,
+            {"ReduceMax": 1, "Unsqueeze": 1},
+        ),
+        (
+            (
+                "r = ReduceMax<axes = [1], keepdims = 0>(x) u = Unsqueeze(r, one) n = "
+                "ReduceMax(r) z "
+                "= Add(u, n)"
+            ),
             17,
             {"ReduceMax": 2, "Unsqueeze": 1, "Add": 1},
         ),
@@ -63,14 +85,23 @@ def left(text: str, opset: int = 17, **constants: Any) -> dict[str, int]:
         ),
     ],
 )
-def test_a_reduction_keeps_the_axes_that_are_put_back(text: str, opset: int, expected: dict[str, int]) -> None:
+def test_a_reduction_keeps_the_axes_that_are_put_back(
+    text: str, opset: int, expected: dict[str, int]
+) -> None:
     axes = {"one": [1], "last": [2], "ends": [2, 0], "all": [0, 1, 2]}
-    assert left(text, opset, **{name: np.array(axis, np.int64) for name, axis in axes.items()}) == expected
+    assert (
+        left(text, opset, **{name: np.array(axis, np.int64) for name, axis in axes.items()})
+        == expected
+    )
 
 
 def test_a_negated_condition_swaps_what_a_where_chooses_from() -> None:
     # ONNX Runtime's own Where makes +0 of a -0 that true chooses, and none that false does.
-    assert left("n = Not(c) y = Exp(x) a = Abs(x) z = Where(n, a, y)") == {"Exp": 1, "Abs": 1, "Where": 1}
+    assert left("n = Not(c) y = Exp(x) a = Abs(x) z = Where(n, a, y)") == {
+        "Exp": 1,
+        "Abs": 1,
+        "Where": 1,
+    }
     text = "n = Not(c) y = Exp(x) a = Abs(x) w = Where(n, a, y) f = Cast<to = 1>(n) z = Add(w, f)"
     assert left(text)["Not"] == 1
 
@@ -88,17 +119,26 @@ def test_a_cast_like_is_the_cast_that_it_is() -> None:
             {"Shape": 1, "ConstantOfShape": 1},
         ),
         (
-            "d = Shape(s) f = ConstantOfShape<value = float[1] {300}>(d) b = Cast<to = 2>(f) z = Cast<to = 1>(b)",
+            (
+                "d = Shape(s) f = ConstantOfShape<value = float[1] {300}>(d) b = Cast<to = 2>(f) "
+                "z = "
+                "Cast<to = 1>(b)"
+            ),
             {"Shape": 1, "ConstantOfShape": 1, "Cast": 2},
         ),
         (
-            "d = Shape(s) f = ConstantOfShape(d) b = Cast<to = 10>(f) a = Cast<to = 1>(b) z = Add(a, f)",
+            (
+                "d = Shape(s) f = ConstantOfShape(d) b = Cast<to = 10>(f) a = Cast<to = 1>(b) z = "
+                "Add(a, f)"
+            ),
             {"Shape": 1, "ConstantOfShape": 1, "Cast": 2, "Add": 1},
         ),
     ],
     ids=["folded", "out of range", "another reader"],
 )
-def test_what_is_filled_has_the_type_that_it_is_cast_to(text: str, expected: dict[str, int]) -> None:
+def test_what_is_filled_has_the_type_that_it_is_cast_to(
+    text: str, expected: dict[str, int]
+) -> None:
     assert left(text) == expected
 
 
@@ -127,14 +167,23 @@ def test_what_is_filled_has_the_type_that_it_is_cast_to(text: str, expected: dic
     ],
 )
 def test_clamps_in_a_row_are_one(text: str, expected: dict[str, int]) -> None:
-    numbers = {"zero": 0, "less": -0.0, "one": 1, "minus": -1, "six": 6, "none": np.nan, "row": [1, 2, 3]}
+    numbers = {
+        "zero": 0,
+        "less": -0.0,
+        "one": 1,
+        "minus": -1,
+        "six": 6,
+        "none": np.nan,
+        "row": [1, 2, 3],
+    }
     used = {name: np.array(value, np.float32) for name, value in numbers.items()}
     assert left(text, 17, **used) == expected
 
 
 def test_clamps_of_integers_have_no_signed_zero() -> None:
     model = model_of(
-        "agraph (int64[N] x) => (int64[N] z) <int64 zero = {0}, int64 six = {6}> { a = Max(x, zero) z = Min(a, six) }"
+        "agraph (int64[N] x) => (int64[N] z) <int64 zero = {0}, int64 six = {6}> { a = Max(x, "
+        "zero) z = Min(a, six) }"
     )
     result, _ = simplify_with_report(model)
     x = np.array([-3, 0, 3, 6, 9])
@@ -153,7 +202,11 @@ def test_clamps_of_integers_have_no_signed_zero() -> None:
     ],
 )
 def test_a_concat_leaves_out_what_is_empty(text: str, expected: dict[str, int]) -> None:
-    constants = {"none": np.zeros((0, 2, 3), np.float32), "first": np.array([0]), "side": np.array([1])}
+    constants = {
+        "none": np.zeros((0, 2, 3), np.float32),
+        "first": np.array([0]),
+        "side": np.array([1]),
+    }
     assert left(text, 17, **constants) == expected
 
 
@@ -164,7 +217,10 @@ def test_a_concat_leaves_out_what_is_empty(text: str, expected: dict[str, int]) 
         ("a = Mul(ones, x) z = Neg(a)", {"Neg": 1}),
         ("a = Div(x, block) z = Neg(a)", {"Neg": 1}),
         ("a = Sub(x, zeros) z = Neg(a)", {"Neg": 1}),
-        ("i = Cast<to = 7>(s) a = Add(whole, i) n = Neg(a) z = Cast<to = 1>(n)", {"Cast": 2, "Neg": 1}),
+        (
+            "i = Cast<to = 7>(s) a = Add(whole, i) n = Neg(a) z = Cast<to = 1>(n)",
+            {"Cast": 2, "Neg": 1},
+        ),
         ("a = Add(x, zeros) z = Neg(a)", {"Add": 1, "Neg": 1}),
         ("a = Mul(x, almost) z = Neg(a)", {"Mul": 1, "Neg": 1}),
         ("a = Mul(x, wide) z = Neg(a)", {"Mul": 1, "Neg": 1}),
@@ -186,44 +242,74 @@ def test_neutral_vectors(text: str, expected: dict[str, int]) -> None:
 
 
 def test_what_does_nothing_between_an_input_and_an_output_drops_its_operands() -> None:
-    text = "d = Shape(x) a = Slice(d, first, two) b = Slice(d, two, end) e = Concat<axis = 0>(a, b) z = Reshape(x, e)"
+    text = (
+        "d = Shape(x) a = Slice(d, first, two) b = Slice(d, two, end) e = Concat<axis = 0>(a, "
+        "b) z = Reshape(x, e)"
+    )
     constants = {"first": [0], "two": [2], "end": [3]}
-    assert left(text, 17, **{name: np.array(value) for name, value in constants.items()}) == {"Identity": 1}
+    assert left(text, 17, **{name: np.array(value) for name, value in constants.items()}) == {
+        "Identity": 1
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "opset", "expected"),
     [
         ("q = SequenceConstruct(x, y) z = SequenceAt(q, last)", 17, {"Neg": 1}),
-        ("q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1>(q)", 17, {"Neg": 1, "Concat": 1}),
-        ("q = SplitToSequence<axis = 2>(y, parts) a = SequenceAt(q, i0) z = Neg(a)", 17, {"Neg": 2, "Split": 1}),
-        ("q = SplitToSequence<axis = 2>(y, two) a = SequenceAt(q, last) z = Neg(a)", 11, {"Neg": 2, "Split": 1}),
         (
-            "q = SplitToSequence<axis = 2>(y) a = SequenceAt(q, i0) b = SequenceAt(q, last) z = Add(a, b)",
+            "q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1>(q)",
+            17,
+            {"Neg": 1, "Concat": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 2>(y, parts) a = SequenceAt(q, i0) z = Neg(a)",
+            17,
+            {"Neg": 2, "Split": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 2>(y, two) a = SequenceAt(q, last) z = Neg(a)",
+            11,
+            {"Neg": 2, "Split": 1},
+        ),
+        (
+            (
+                "q = SplitToSequence<axis = 2>(y) a = SequenceAt(q, i0) b = SequenceAt(q, last) z "
+                "= "
+                "Add(a, b)"
+            ),
             17,
             {"Neg": 1, "Split": 1, "Add": 1},
         ),
-        ("q = SplitToSequence<axis = -1, keepdims = 0>(y) z = SequenceAt(q, last)", 17, {"Neg": 1, "Gather": 1}),
+        (
+            "q = SplitToSequence<axis = -1, keepdims = 0>(y) z = SequenceAt(q, last)",
+            17,
+            {"Neg": 1, "Gather": 1},
+        ),
         (
             "q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1, new_axis = 1>(q)",
             17,
             {"Neg": 1, "SequenceConstruct": 1, "ConcatFromSequence": 1},
         ),
         (
-            "q = SplitToSequence<axis = 1>(s) a = SequenceAt(q, i0) t = SplitToSequence(s) b = SequenceAt(t, i0) "
+            "q = SplitToSequence<axis = 1>(s) a = SequenceAt(q, i0) t = SplitToSequence(s) b = "
+            "SequenceAt(t, i0) "
             "z = Add(a, b)",
             17,
             {"Split": 1, "SplitToSequence": 1, "SequenceAt": 1, "Add": 1},
         ),
     ],
 )
-def test_a_sequence_that_is_taken_apart_is_not_put_together(text: str, opset: int, expected: dict[str, int]) -> None:
+def test_a_sequence_that_is_taken_apart_is_not_put_together(
+    text: str, opset: int, expected: dict[str, int]
+) -> None:
     numbers = {"i0": 0, "last": -1, "parts": [2, 1], "two": 2}
     constants = {name: np.array(value, np.int64) for name, value in numbers.items() if name in text}
     assert left(f"y = Neg(x) {text}", opset, **constants) == expected
 
 
-@pytest.mark.parametrize(("number", "casts"), [(0.5, 2), (-0.0, 2), (0.1, 3), (np.nan, 3), (1e6, 3)])
+@pytest.mark.parametrize(
+    ("number", "casts"), [(0.5, 2), (-0.0, 2), (0.1, 3), (np.nan, 3), (1e6, 3)]
+)
 def test_a_constant_is_cast_to_float16_where_that_rounds_nothing(number: float, casts: int) -> None:
     text = "h = Cast<to = 10>(x) k = Cast<to = 10>(c1) m = Mul(h, k) z = Cast<to = 1>(m)"
     assert left(text, 17, c1=np.array(number, np.float32))["Cast"] == casts

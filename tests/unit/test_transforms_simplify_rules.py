@@ -27,9 +27,12 @@ NORMALIZATION = {
 def with_weights(text: str, opset: int = 17, **weights: Any) -> onnx.ModelProto:
     """A model whose body is ``text``, from x of rank 4 to z."""
     model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph (float[N,4,H,W] x) => (float[A,B,C,D] z) {{ {text} }}'
+        f'<ir_version: 8, opset_import: ["" : {opset}]> agraph (float[N,4,H,W] x) => '
+        f"(float[A,B,C,D] z) {{ {text} }}"
     )
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in weights.items()
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -39,7 +42,9 @@ def after(model: onnx.ModelProto, **feeds: Any) -> dict[str, int]:
     result, _ = simplify_with_report(model)
     onnx.checker.check_model(result, full_check=True)
     for expected, got in zip(run(model, **feeds), run(result, **feeds), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * max(1.0, float(np.abs(expected).max(initial=0))))
+        np.testing.assert_allclose(
+            got, expected, rtol=0, atol=1e-6 * max(1.0, float(np.abs(expected).max(initial=0)))
+        )
     return ops(result)
 
 
@@ -62,7 +67,9 @@ BN = "BatchNormalization(y, gamma, beta, mean, variance)"
         ("Conv(x, w, mean)", (6, 4, 1, 1)),
     ],
 )
-def test_a_normalization_goes_into_the_convolution_before_it(node: str, weight: tuple[int, ...]) -> None:
+def test_a_normalization_goes_into_the_convolution_before_it(
+    node: str, weight: tuple[int, ...]
+) -> None:
     model = with_weights(f"y = {node} z = {BN}", w=floats(*weight), **NORMALIZATION)
     assert after(model, x=floats(2, 4, 5, 5)) == {node.split("<")[0].split("(")[0]: 1}
 
@@ -80,11 +87,21 @@ def test_a_normalization_goes_into_the_convolution_before_it(node: str, weight: 
         ("y = Conv(x, w) z = Add(y, y)", {"Conv": 1, "Add": 1}),
     ],
     ids=[
-        *("two readers", "along the width", "widens", "overflows", "0 times infinity", "-1 times 0", "-0 minus 0"),
+        *(
+            "two readers",
+            "along the width",
+            "widens",
+            "overflows",
+            "0 times infinity",
+            "-1 times 0",
+            "-0 minus 0",
+        ),
         "not constant",
     ],
 )
-def test_a_convolution_is_left_where_fusing_would_be_wrong(text: str, expected: dict[str, int]) -> None:
+def test_a_convolution_is_left_where_fusing_would_be_wrong(
+    text: str, expected: dict[str, int]
+) -> None:
     weights = {
         "w": floats(6, 4, 1, 1),
         "one": floats(1, 4, 1, 1),
@@ -104,14 +121,18 @@ def test_a_convolution_is_left_where_fusing_would_be_wrong(text: str, expected: 
 
 def test_a_normalization_that_trains_is_left() -> None:
     text = f"y = Conv(x, w) z, m, v = {BN.replace('(y', '<training_mode = 1>(y')}"
-    assert ops(simplify_with_report(with_weights(text, w=floats(6, 4, 1, 1), **NORMALIZATION))[0]) == {
+    assert ops(
+        simplify_with_report(with_weights(text, w=floats(6, 4, 1, 1), **NORMALIZATION))[0]
+    ) == {
         "Conv": 1,
         "BatchNormalization": 1,
     }
 
 
 def test_a_normalization_whose_statistics_are_outputs_is_left() -> None:
-    model = with_weights(f"y = Conv(x, w) z, m, v, sm, sv = {BN}", 9, w=floats(6, 4, 1, 1), **NORMALIZATION)
+    model = with_weights(
+        f"y = Conv(x, w) z, m, v, sm, sv = {BN}", 9, w=floats(6, 4, 1, 1), **NORMALIZATION
+    )
     model.graph.output.append(helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, [6]))
     assert ops(simplify_with_report(model)[0]) == {"Conv": 1, "BatchNormalization": 1}
 
@@ -213,7 +234,13 @@ def test_equal_nodes_are_merged_and_those_that_only_look_equal_are_not() -> None
         { a = Softmax<axis = 0>(x) b = Softmax<axis = 0>(x) c = Softmax<axis = -1>(x) d = LeakyRelu<alpha = 0.0>(x)
           e = LeakyRelu<alpha = -0.0>(x) f = local.Neg(x) g = Sum(a, b, c, d, e, f) z = Add(g, f) }
         <opset_import: ["" : 17], domain: "local"> Neg (v) => (r) { r = Exp(v) }""")
-    assert exactly_after(model, x=floats(2)) == {"Softmax": 2, "LeakyRelu": 2, "Neg": 1, "Sum": 1, "Add": 1}
+    assert exactly_after(model, x=floats(2)) == {
+        "Softmax": 2,
+        "LeakyRelu": 2,
+        "Neg": 1,
+        "Sum": 1,
+        "Add": 1,
+    }
 
 
 def test_random_nodes_are_never_merged() -> None:
@@ -265,9 +292,17 @@ def test_constants_in_a_body_are_folded_there_too() -> None:
 
 @pytest.mark.parametrize(
     ("order", "batch"),
-    [("first, rest", 0), ("first, rest", 1), ("first, rest", 3), ("rest, first", 1), ("rest, first", 3)],
+    [
+        ("first, rest", 0),
+        ("first, rest", 1),
+        ("first, rest", 3),
+        ("rest, first", 1),
+        ("rest, first", 3),
+    ],
 )
-def test_a_reshape_that_keeps_a_dimension_in_its_place_has_a_constant_shape(batch: int, order: str) -> None:
+def test_a_reshape_that_keeps_a_dimension_in_its_place_has_a_constant_shape(
+    batch: int, order: str
+) -> None:
     model = model_of(f"""agraph (float[N,2,3] x) => (float[A,B] z)
         <int64[1] i0 = {{0}}, int64[1] i1 = {{1}}, int64[1] rest = {{6}}>
         {{ s = Shape(x) narrow = Cast<to = 6>(s) part = Slice(narrow, i0, i1) first = Cast<to = 7>(part)
@@ -280,7 +315,11 @@ def test_a_reshape_that_keeps_a_dimension_in_its_place_has_a_constant_shape(batc
 def test_two_inputs_that_share_a_dimension_by_name_may_differ() -> None:
     model = model_of("""agraph (float[N,6] x, float[N] y) => (float[A,B] z) <int64[1] rest = {-1}>
         { s = Shape(y) t = Concat<axis = 0>(s, rest) z = Reshape(x, t) }""")
-    assert exactly_after(model, x=floats(2, 6), y=floats(4)) == {"Shape": 1, "Concat": 1, "Reshape": 1}
+    assert exactly_after(model, x=floats(2, 6), y=floats(4)) == {
+        "Shape": 1,
+        "Concat": 1,
+        "Reshape": 1,
+    }
 
 
 def test_an_input_shape_can_be_overwritten() -> None:
@@ -294,7 +333,11 @@ def test_an_input_shape_can_be_overwritten() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("y:1,2", "no input of the model.*Known: x"), ("x:1", "1 dimensions; the model says 2"), ("x", "is written")],
+    [
+        ("y:1,2", "no input of the model.*Known: x"),
+        ("x:1", "1 dimensions; the model says 2"),
+        ("x", "is written"),
+    ],
 )
 def test_a_shape_that_cannot_be_honoured_is_refused(text: str, message: str) -> None:
     model = model_of("agraph (float[N,C] x) => (float[N,C] z) { z = Neg(x) }")
@@ -321,16 +364,21 @@ def test_the_report_is_empty_where_nothing_is_to_do() -> None:
     assert simplify_with_report(model)[1] == {}
 
 
-@pytest.mark.parametrize(("domain", "expected"), [("", {"Identity": 1, "Neg": 1}), ("ours", {"Neg": 1})])
+@pytest.mark.parametrize(
+    ("domain", "expected"), [("", {"Identity": 1, "Neg": 1}), ("ours", {"Neg": 1})]
+)
 def test_what_a_function_puts_in_the_place_of_a_standard_operator_is_left_alone(
     domain: str, expected: dict[str, int]
 ) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ours", 1)]
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[3] x) => (float[3] z) { y = Identity(x) z = Neg(y) }'
+        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[3] x) => (float[3] z) { y = '
+        "Identity(x) z = Neg(y) }"
     )
     model.functions.append(
-        helper.make_function(domain, "Identity", ["a"], ["b"], [helper.make_node("Abs", ["a"], ["b"])], opsets[:1])
+        helper.make_function(
+            domain, "Identity", ["a"], ["b"], [helper.make_node("Abs", ["a"], ["b"])], opsets[:1]
+        )
     )
     model.opset_import.extend(opsets[1:])
     result, _ = simplify_with_report(model)

@@ -1,4 +1,7 @@
-"""Verdicts as files: whole or not there, one for a content key; runs and histories are made from them."""
+"""Verdicts as files: whole or not there, one for a content key.
+
+Runs and histories are made from them.
+"""
 
 from __future__ import annotations
 
@@ -86,13 +89,17 @@ def test_the_history_gets_what_a_killed_run_had_only_in_its_files(tmp_path: Path
     killed.begin(RUN)
     killed.put(cell(), KEY)
     for _ in range(2):  # once, however often one looks
-        Recorder(tmp_path, LATER if _ == 0 else replace(LATER, id="20260104t030405z-0a1b2c3d")).finish()
+        Recorder(
+            tmp_path, LATER if _ == 0 else replace(LATER, id="20260104t030405z-0a1b2c3d")
+        ).finish()
     with History(tmp_path / FILE_NAME) as past:
         assert past.cells(RUN.id) == (cell(),)
         assert [run.id for run in past.runs()].count(RUN.id) == 1
 
 
-def test_lost_results_are_made_again_by_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_results_are_made_again_by_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     recorder = Recorder(tmp_path / "reports", RUN)
     recorder.put(cell(), Entry(KEY))

@@ -44,7 +44,9 @@ def test_a_value_is_made_once_and_read_by_whoever_comes_later(
     assert len(calls) == 1
 
 
-def test_what_could_not_be_made_is_not_kept(makers: tuple[list[str], Callable[[], Figure]], tmp_path: Path) -> None:
+def test_what_could_not_be_made_is_not_kept(
+    makers: tuple[list[str], Callable[[], Figure]], tmp_path: Path
+) -> None:
     def fails() -> Figure:
         raise ValueError("no figure")
 
@@ -56,13 +58,21 @@ def test_what_could_not_be_made_is_not_kept(makers: tuple[list[str], Callable[[]
 def test_what_is_held_in_memory_is_not_read_again(tmp_path: Path) -> None:
     cache, codec = Cache(tmp_path), as_json(Figure)
     first = cache.remember("figure", "ab12", lambda: FIGURE, codec, in_memory=True)
-    assert cache.remember("figure", "ab12", lambda: Figure("other", ()), codec, in_memory=True) is first
+    assert (
+        cache.remember("figure", "ab12", lambda: Figure("other", ()), codec, in_memory=True)
+        is first
+    )
     for number in range(20):
         cache.remember("figure", f"cd{number}", lambda: FIGURE, codec, in_memory=True)
-    assert cache.remember("figure", "ab12", lambda: Figure("other", ()), codec, in_memory=True) is not first
+    assert (
+        cache.remember("figure", "ab12", lambda: Figure("other", ()), codec, in_memory=True)
+        is not first
+    )
 
 
-def test_the_last_thing_of_a_kind_is_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_last_thing_of_a_kind_is_at_hand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "one"))
     bench = workbench()
     first = bench.last("subject", ["model"], object)
@@ -70,11 +80,17 @@ def test_the_last_thing_of_a_kind_is_at_hand(monkeypatch: pytest.MonkeyPatch, tm
     assert bench.last("atlas", ["model"], object) is not first
     assert bench.last("subject", ["other model"], object) is not first
     assert bench.last("subject", ["model"], object) is not first
-    assert bench.passing_cache("case") is bench.passing_cache("case") is not bench.passing_cache("next case")
+    assert (
+        bench.passing_cache("case")
+        is bench.passing_cache("case")
+        is not bench.passing_cache("next case")
+    )
     assert workbench() is bench
 
 
-def test_another_cache_is_another_workbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_cache_is_another_workbench(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "one"))
     bench = workbench()
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "two"))

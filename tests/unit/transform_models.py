@@ -1,4 +1,6 @@
-"""Small models for the tests of transforms, written as text, and the ways of running and counting them."""
+"""Small models for the tests of transforms, written as text, and the ways of running and counting
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ def run(model: onnx.ModelProto, **feeds: Any) -> list[Any]:
     """The outputs of the model, unoptimized, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Any] = session.run(None, {name: np.asarray(value) for name, value in feeds.items()})
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    outputs: list[Any] = session.run(
+        None, {name: np.asarray(value) for name, value in feeds.items()}
+    )
     return outputs
 
 
@@ -51,4 +57,6 @@ def floats(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def same_bits(one: list[Any], other: list[Any]) -> bool:
     """Whether two lists of arrays agree in dtype, shape and every bit."""
-    return [(a.dtype, a.shape, a.tobytes()) for a in one] == [(b.dtype, b.shape, b.tobytes()) for b in other]
+    return [(a.dtype, a.shape, a.tobytes()) for a in one] == [
+        (b.dtype, b.shape, b.tobytes()) for b in other
+    ]

@@ -1,4 +1,6 @@
-"""Comparing a variant's outputs with the reference's: every check, in order, on every output and input set."""
+"""Comparing a variant's outputs with the reference's: every check, in order, on every output and
+input set.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ Outputs = Mapping[str, Value]
 """The outputs of one run by name."""
 
 Explain = Callable[[str, Array, float], Bound]
-"""What explains an output in one input set, by its name, its reference and the greatest magnitude in that."""
+"""What explains an output in one input set, by its name, its reference and the greatest magnitude
+in that.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,12 @@ class Comparison:
 
     @property
     def only_values(self) -> bool:
-        """Whether names, kinds, dtypes and shapes are the reference's: what fails, if anything does, are values."""
+        """Whether names, kinds, dtypes and shapes are the reference's: what fails, if anything
+        does, are values.
+        """
         return not any(
-            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE, Check.SHAPE) for failure in self.failures
+            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE, Check.SHAPE)
+            for failure in self.failures
         )
 
     @property
@@ -99,22 +106,30 @@ def compare(
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
 
-    Names come first, then each output's kind, dtype and shape, then its values: NaN and infinity, what explains the
-    departure, the tolerance, the sign of zero. Values are compared where everything before them agrees, in float64.
+    Names come first, then each output's kind, dtype and shape, then its values: NaN and infinity,
+    what explains the departure, the tolerance, the sign of zero. Values are compared where
+    everything before them agrees, in float64.
 
     Args:
         reference: the reference's outputs in each input set. Strings are arrays of objects.
         candidate: the variant's, in the same order.
-        tolerance_for: the tolerance of a graph output, by its name (not by the flattened one of what is nested in it).
+        tolerance_for: the tolerance of a graph output, by its name (not by the flattened one of
+            what is nested in it).
         set_names: what each input set is, for people.
-        float_io: the dtype that float32 outputs may have changed to, such as ``"float16"``; None: none may change.
-        inputs_differ: whether the input sets differ, so that an output which never changes ignores them.
-        unusual: which input sets are unusual; those come after the usual ones. What is near zero for an output is
-            known from the usual sets: a probability that is 1e-5 throughout one unusual set isn't a large number.
+        float_io: the dtype that float32 outputs may have changed to, such as ``"float16"``; None:
+            none may change.
+        inputs_differ: whether the input sets differ, so that an output which never changes ignores
+            them.
+        unusual: which input sets are unusual; those come after the usual ones. What is near zero
+            for an output is known from the usual sets: a probability that is 1e-5 throughout one
+            unusual set isn't a large number.
         saturated: which of those are of large values, on which gates saturate: a product with one
-            that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't judged.
-        edged: on which of those values lie on an edge on purpose, where flips are what the set is there to show.
-        yardstick: what departures are explained by; None: only whether they're within the tolerance is asked.
+            that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't
+            judged.
+        edged: on which of those values lie on an edge on purpose, where flips are what the set is
+            there to show.
+        yardstick: what departures are explained by; None: only whether they're within the tolerance
+            is asked.
 
     Raises:
         ValueError: the numbers of input sets differ, or there is none.
@@ -122,21 +137,34 @@ def compare(
     if not len(reference) == len(candidate) == len(set_names) or not reference:
         raise ValueError(
             f"a comparison needs the same input sets on both sides, at least one: "
-            f"{len(reference)} of the reference, {len(candidate)} of the candidate, {len(set_names)} names"
+            f"{len(reference)} of the reference, {len(candidate)} of the candidate, "
+            f"{len(set_names)} names"
         )
     totals: dict[str, Total] = {}
     failures: list[OutputFailure] = []
     for number, (left, right) in enumerate(zip(reference, candidate, strict=True), 1):
         where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
         rare = number <= len(unusual) and unusual[number - 1]
-        # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound alone is asked for,
-        # which yields to the noise where that was measured.
+        # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound
+        # alone is asked for, which yields to the noise where that was measured.
         measured = yardstick is not None and (not rare or yardstick.floor.sets[number - 1])
-        explain = partial(yardstick.bound, number - 1) if yardstick is not None and measured else None
+        explain = (
+            partial(yardstick.bound, number - 1) if yardstick is not None and measured else None
+        )
         signed = not (number <= len(saturated) and saturated[number - 1])
         poised = number <= len(edged) and edged[number - 1]
         found = list(
-            _compare_set(left, right, tolerance_for, float_io, totals, explain, rare=rare, signed=signed, edged=poised)
+            _compare_set(
+                left,
+                right,
+                tolerance_for,
+                float_io,
+                totals,
+                explain,
+                rare=rare,
+                signed=signed,
+                edged=poised,
+            )
         )
         failures += [replace(failure, input_set=where, at=number - 1) for failure in found]
     usual = len(reference) - sum(unusual[: len(reference)])
@@ -150,10 +178,14 @@ def compare(
         outputs={name: total.accuracy(vacuous[name]) for name, total in totals.items()},
     )
     failures = [
-        replace(failure, atol=totals[failure.output].greatest_atol) if failure.check is Check.ELEMENTS else failure
+        replace(failure, atol=totals[failure.output].greatest_atol)
+        if failure.check is Check.ELEMENTS
+        else failure
         for failure in failures
     ]
-    inert = frozenset(name for name, total in totals.items() if total.inert(inputs_differ, len(reference)))
+    inert = frozenset(
+        name for name, total in totals.items() if total.inert(inputs_differ, len(reference))
+    )
     notes = (*_notes(vacuous), *_forgiven(totals, yardstick), *flips)
     return Comparison(record, merged(failures), notes, inert)
 
@@ -173,17 +205,23 @@ def check_kind(found: Mismatch) -> OutputFailure | None:
     """A tensor, a sequence, a map or nothing: both sides the same."""
     if not found.kind:
         return None
-    return OutputFailure(found.name, Check.KIND, f"is {found.candidate}; the reference is {found.reference}")
+    return OutputFailure(
+        found.name, Check.KIND, f"is {found.candidate}; the reference is {found.reference}"
+    )
 
 
 def check_length(found: Mismatch) -> OutputFailure | None:
     """Sequences have one length and maps have one set of keys."""
     if found.kind:
         return None
-    return OutputFailure(found.name, Check.SHAPE, f"has {found.candidate}; the reference has {found.reference}")
+    return OutputFailure(
+        found.name, Check.SHAPE, f"has {found.candidate}; the reference has {found.reference}"
+    )
 
 
-def check_dtype(name: str, reference: Array, candidate: Array, float_io: str | None) -> OutputFailure | None:
+def check_dtype(
+    name: str, reference: Array, candidate: Array, float_io: str | None
+) -> OutputFailure | None:
     """The dtype is the reference's, or the one that float32 may have changed to."""
     if reference.dtype == candidate.dtype or (is_text(reference) and is_text(candidate)):
         return None
@@ -204,19 +242,24 @@ def check_shape(name: str, reference: Array, candidate: Array) -> OutputFailure 
 def check_nonfinite(
     name: str, reference: Array, candidate: Array, found: Measured, bound: Bound | None = None
 ) -> OutputFailure | None:
-    """NaN where the reference has NaN, infinity where it has infinity of that sign, and nowhere else."""
+    """NaN where the reference has NaN, infinity where it has infinity of that sign, and nowhere
+    else.
+    """
     if found.nonfinite_at is None:
         return None
     what = (
         f"{share(found.nonfinite, found.size)} differ in NaN or infinity; "
-        f"the first{place(reference, found.nonfinite_at)} ({pair(reference, candidate, found.nonfinite_at)})"
+        f"the first{place(reference, found.nonfinite_at)} "
+        f"({pair(reference, candidate, found.nonfinite_at)})"
     )
     ideal = bound.range.nonfinite if bound and bound.range else 0
     explained = bound is not None and 0 < found.nonfinite <= MOST_L2 * ideal
     if bound and explained:
         what += f"; ideal {bound.type} overflows too, in {ideal:,}"
     question = Question.USABLE if explained else Question.FAITHFUL
-    return OutputFailure(name, Check.NONFINITE, what, severity=found.nonfinite / found.size, question=question)
+    return OutputFailure(
+        name, Check.NONFINITE, what, severity=found.nonfinite / found.size, question=question
+    )
 
 
 def check_faithful(
@@ -235,16 +278,23 @@ def check_faithful(
         what = in_steps(reference, candidate, found, moved, bound)
     elif bound.times(found) > MOST_L2:
         norm = math.sqrt(found.signal)
-        many = f", {_times(bound.times(found))} times" if math.isfinite(bound.times(found)) else "; nothing is"
+        many = (
+            f", {_times(bound.times(found))} times"
+            if math.isfinite(bound.times(found))
+            else "; nothing is"
+        )
         what = (
-            f"departs by {_relative(math.sqrt(found.error), norm)} (relative L2){many} what {bound.explained_by} "
+            f"departs by {_relative(math.sqrt(found.error), norm)} (relative L2){many} what "
+            f"{bound.explained_by} "
             f"({_relative(bound.l2, norm)}; at most {MOST_L2:g}x)"
         )
     else:
         at = found.greatest_at or 0
         what = (
-            f"departs by {found.max_abs:.3g}{place(reference, at)} ({pair(reference, candidate, at)}), "
-            f"{_times(found.max_abs / bound.greatest)} times the greatest difference that {bound.explained_by} "
+            f"departs by {found.max_abs:.3g}{place(reference, at)} "
+            f"({pair(reference, candidate, at)}), "
+            f"{_times(found.max_abs / bound.greatest)} times the greatest difference that "
+            f"{bound.explained_by} "
             f"({bound.greatest:.2g}; at most {MOST_ELEMENT:g}x)"
         )
     return OutputFailure(
@@ -254,19 +304,30 @@ def check_faithful(
 
 
 def check_signed_zero(
-    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance, bound: Bound | None = None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    found: Measured,
+    tolerance: Tolerance,
+    bound: Bound | None = None,
 ) -> OutputFailure | None:
     """A zero has the reference's sign: 1/x and atan2 downstream tell them apart.
 
-    Where a model rounds, it's the sign of what was rounded, and last bits change that of what is next to zero.
+    Where a model rounds, it's the sign of what was rounded, and last bits change that of what is
+    next to zero.
     """
     if found.signed_zero_at is None or not tolerance.signed_zero:
         return None
-    if bound is not None and bound.tail is not None and found.signed_zero <= MOST_L2 * bound.tail.signs:
+    if (
+        bound is not None
+        and bound.tail is not None
+        and found.signed_zero <= MOST_L2 * bound.tail.signs
+    ):
         return None
     what = (
         f"{share(found.signed_zero, found.size)} are zero with the other sign; "
-        f"the first{place(reference, found.signed_zero_at)} ({pair(reference, candidate, found.signed_zero_at)})"
+        f"the first{place(reference, found.signed_zero_at)} "
+        f"({pair(reference, candidate, found.signed_zero_at)})"
     )
     severity = found.signed_zero / found.size
     return OutputFailure(name, Check.SIGNED_ZERO, what, severity=severity, question=Question.USABLE)
@@ -283,22 +344,30 @@ def check_elements(
     *,
     edged: bool = False,
 ) -> OutputFailure | None:
-    """No element is beyond ``rtol * |reference| + atol``; integers as the card says, text and booleans equal.
+    """No element is beyond ``rtol * |reference| + atol``.
+
+    Integers as the card says, text and booleans equal.
 
     A default bound allows a small share of a float output to be beyond it, though not far.
 
-    Where the ideal conversion itself changes elements that aren't floating-point, as many may change here.
-    Where a float element went to another step of a rounding, as last bits make it do now and then, it's a flip; not
-    on an edge, which is there to show another rule for rounding.
+    Where the ideal conversion itself changes elements that aren't floating-point, as many may
+    change here. Where a float element went to another step of a rounding, as last bits make it do
+    now and then, it's a flip; not on an edge, which is there to show another rule for rounding.
     """
-    if not found.beyond or found.worst_at is None or (is_float(reference) and not tolerance.elementwise):
+    if (
+        not found.beyond
+        or found.worst_at is None
+        or (is_float(reference) and not tolerance.elementwise)
+    ):
         return None
     if not is_float(reference) and bound and _may_change(found, bound):
         return _too_many_choices(name, reference, candidate, found, tolerance)
     flip = False
     if not is_float(reference) and bound and bound.tail:
         flip = found.beyond <= MOST_L2 * bound.tail.changed
-    few = found.worst <= tolerance.most_times and found.beyond <= tolerance.share_beyond * found.size
+    few = (
+        found.worst <= tolerance.most_times and found.beyond <= tolerance.share_beyond * found.size
+    )
     if is_float(reference) and few:
         return None
     by_noise = steadiness is not None and steadiness.ideal is None and not tolerance.chosen
@@ -310,7 +379,9 @@ def check_elements(
     if is_text(reference) or reference.dtype.kind == "b":
         what += f"differ; the first{place(reference, at)} ({pair(reference, candidate, at)})"
         severity = found.beyond / found.size
-        return OutputFailure(name, Check.ELEMENTS, what, severity=severity, question=question, flip=flip)
+        return OutputFailure(
+            name, Check.ELEMENTS, what, severity=severity, question=question, flip=flip
+        )
     number = int if reference.dtype.kind in "iu" else float
     left, right = number(element(reference, at)), number(element(candidate, at))
     gap, allowed = abs(right - left), found.rtol * abs(left) + found.atol
@@ -330,16 +401,23 @@ def check_elements(
 def _too_many_choices(
     name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance
 ) -> OutputFailure | None:
-    """Integers, which the type explains, are of use where nearly all of them stay: an index is a choice.
+    """Integers, which the type explains, are of use where nearly all of them stay: an index is a
+    choice.
 
     One of them may be a tie. What quantizes is left out: its floor knows nothing of ties.
     """
     most = max(1, math.floor((tolerance.choices_changed or 0.0) * found.size))
-    if not tolerance.by_default or not tolerance.share_beyond or found.beyond <= most or found.worst_at is None:
+    if (
+        not tolerance.by_default
+        or not tolerance.share_beyond
+        or found.beyond <= most
+        or found.worst_at is None
+    ):
         return None
     at = found.worst_at
     what = (
-        f"{share(found.beyond, found.size)} are others, as the type itself makes them, and at most {most:,} may be; "
+        f"{share(found.beyond, found.size)} are others, as the type itself makes them, and at "
+        f"most {most:,} may be; "
         f"the first{place(reference, at)} ({pair(reference, candidate, at)})"
     )
     severity = found.beyond / found.size
@@ -347,7 +425,10 @@ def _too_many_choices(
 
 
 def _may_change(found: Measured, bound: Bound) -> bool:
-    """Whether as many integers differ as noise or the type explains; on a grid, by as many steps too."""
+    """Whether as many integers differ as noise or the type explains.
+
+    On a grid, by as many steps too.
+    """
     if found.beyond > bound.most_changed:
         return False
     return not bound.on_grid or found.max_abs <= MOST_STEPS * bound.floor.greatest
@@ -356,7 +437,8 @@ def _may_change(found: Measured, bound: Bound) -> bool:
 def check_sqnr(
     name: str, reference: Array, found: Measured, tolerance: Tolerance, bound: Bound | None = None
 ) -> OutputFailure | None:
-    """The signal is at least the demanded number of decibels above the noise, over the whole output.
+    """The signal is at least the demanded number of decibels above the noise, over the whole
+    output.
 
     A default yields to the model's own noise.
     """
@@ -367,8 +449,15 @@ def check_sqnr(
     sqnr = found.sqnr_db
     if sqnr is not None and sqnr >= tolerance.sqnr_db:
         return None
-    ratio = "no signal at all, only noise" if sqnr is None else f"a signal {sqnr:.3g} dB above its noise"
-    what = f"has {ratio}, and {tolerance.sqnr_db:.3g} dB are asked for; greatest difference {found.max_abs:.3g}"
+    ratio = (
+        "no signal at all, only noise"
+        if sqnr is None
+        else f"a signal {sqnr:.3g} dB above its noise"
+    )
+    what = (
+        f"has {ratio}, and {tolerance.sqnr_db:.3g} dB are asked for; greatest difference "
+        f"{found.max_abs:.3g}"
+    )
     # Beside an element-wise rule, no rtol mends this one.
     return OutputFailure(
         name, Check.SQNR, what, severity=found.rel_l2 or 0.0, sqnr_db=sqnr,
@@ -376,38 +465,61 @@ def check_sqnr(
     )  # fmt: skip
 
 
-def check_cosine(name: str, reference: Array, found: Measured, tolerance: Tolerance) -> OutputFailure | None:
+def check_cosine(
+    name: str, reference: Array, found: Measured, tolerance: Tolerance
+) -> OutputFailure | None:
     """The output points where the reference's does."""
     if tolerance.cosine is None or not is_float(reference) or found.error == 0:
         return None
     cosine = found.cosine
     if cosine is not None and cosine >= tolerance.cosine:
         return None
-    what = f"has {'no cosine' if cosine is None else f'a cosine of {cosine:.6g}'}; {tolerance.cosine:g} is asked for"
+    what = (
+        f"has {'no cosine' if cosine is None else f'a cosine of {cosine:.6g}'}; "
+        f"{tolerance.cosine:g} is asked for"
+    )
     enough = "" if cosine is None else f"cosine {math.floor(cosine * 1e6) / 1e6:g}"
     return OutputFailure(
-        name, Check.COSINE, what, severity=1 - (cosine or 0.0), question=Question.USABLE, enough=enough
+        name,
+        Check.COSINE,
+        what,
+        severity=1 - (cosine or 0.0),
+        question=Question.USABLE,
+        enough=enough,
     )
 
 
 def check_agreement(
     name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance
 ) -> OutputFailure | None:
-    """The greatest ``top_k`` elements along the last axis are the reference's, in the share of rows asked for."""
+    """The greatest ``top_k`` elements along the last axis are the reference's, in the share of rows
+    asked for.
+    """
     if tolerance.top_k is None or not is_float(reference) or found.equal or reference.ndim == 0:
         return None
     got = agreement(reference, candidate, tolerance.top_k)
     if got >= tolerance.agreement:
         return None
-    what = f"agrees on the top {tolerance.top_k} in {got:.4%} of rows; {tolerance.agreement:.4%} are asked for"
+    what = (
+        f"agrees on the top {tolerance.top_k} in {got:.4%} of rows; {tolerance.agreement:.4%} "
+        f"are asked for"
+    )
     enough = f"agreement {math.floor(got * 1e4) / 1e4:g}"
-    return OutputFailure(name, Check.AGREEMENT, what, severity=1 - got, question=Question.USABLE, enough=enough)
+    return OutputFailure(
+        name, Check.AGREEMENT, what, severity=1 - got, question=Question.USABLE, enough=enough
+    )
 
 
 def check_choices(
-    name: str, reference: Array, candidate: Array, found: Measured, tolerance: Tolerance, bound: Bound | None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    found: Measured,
+    tolerance: Tolerance,
+    bound: Bound | None,
 ) -> OutputFailure | None:
-    """The top choice stays in nearly every row whose choice stands above the noise, where an axis is one to choose by.
+    """The top choice stays in nearly every row whose choice stands above the noise, where an axis
+    is one to choose by.
 
     An axis is where its values sum to one, as those of a Softmax do, or where the model goes on to an ArgMax or TopK.
     """
@@ -420,10 +532,13 @@ def check_choices(
     if changed <= tolerance.choices_changed * rows:
         return None
     what = (
-        f"chooses otherwise along axis {axis} in {changed:,} of {rows:,} rows whose greatest value stands above the "
+        f"chooses otherwise along axis {axis} in {changed:,} of {rows:,} rows whose greatest "
+        f"value stands above the "
         f"noise ({changed / rows:.2%}; at most {tolerance.choices_changed:.0%})"
     )
-    return OutputFailure(name, Check.AGREEMENT, what, severity=changed / rows, question=Question.USABLE)
+    return OutputFailure(
+        name, Check.AGREEMENT, what, severity=changed / rows, question=Question.USABLE
+    )
 
 
 def _all(answers: Iterable[bool | None]) -> bool | None:
@@ -444,7 +559,11 @@ def _forgiven(totals: Mapping[str, Total], yardstick: Yardstick | None) -> Itera
     for name, total in totals.items():
         if total.forgiven and yardstick is not None:
             here, expected = total.forgiven
-            who = "the model's own last bits change" if yardstick.ideal is None else f"ideal {yardstick.type} changes"
+            who = (
+                "the model's own last bits change"
+                if yardstick.ideal is None
+                else f"ideal {yardstick.type} changes"
+            )
             yield f"{name}: {here:,} elements differ, which stands: {who} {expected:,}"
 
 
@@ -455,7 +574,8 @@ def _notes(vacuous: Mapping[str, str | None]) -> tuple[str, ...]:
         if why is not None:
             names.setdefault(why, []).append(name)
     return tuple(f"comparing {listed(found)} proves nothing: each {why}" if len(found) > 1
-                 else f"comparing {found[0]} proves nothing: it {why}" for why, found in names.items())  # fmt: skip
+                 else f"comparing {found[0]} proves nothing: it "
+                      f"{why}" for why, found in names.items())  # fmt: skip
 
 
 def _compare_set(
@@ -478,7 +598,8 @@ def _compare_set(
             totals.setdefault(output, Total(tolerance)).mismatched = True
             continue
         found = list(walk(output, value, candidate[output]))
-        # The scores of a map are one vector spelt out: a class with a score of 1e-9 isn't judged by that.
+        # The scores of a map are one vector spelt out: a class with a score of 1e-9 isn't judged by
+        # that.
         in_maps = [extent(leaf.reference)[0] for leaf in found
                    if isinstance(leaf, Leaf) and leaf.in_map and leaf.reference is not None]  # fmt: skip
         for part in found:
@@ -530,7 +651,8 @@ def _compare_tensors(
     if not is_float(reference):
         rtol, atol = 0.0, (0.0 if reference.dtype.kind == "b" else tolerance.integer_atol)
     elif bound is not None and not tolerance.chosen:
-        # Nobody asked for less than noise: where an output is tiny, its scale times k may lie below.
+        # Nobody asked for less than noise: where an output is tiny, its scale times k may lie
+        # below.
         atol = max(atol, MOST_ELEMENT * (bound.tail or bound.floor).greatest)
     steadiness = bound
     if rare:
@@ -539,14 +661,23 @@ def _compare_tensors(
     problems = [
         check_nonfinite(name, reference, candidate, found, bound),
         check_faithful(name, reference, candidate, found, bound),
-        check_elements(name, reference, candidate, found, tolerance, bound, steadiness, edged=edged),
+        check_elements(
+            name, reference, candidate, found, tolerance, bound, steadiness, edged=edged
+        ),
         check_sqnr(name, reference, found, tolerance, bound),
         check_cosine(name, reference, found, tolerance),
         check_agreement(name, reference, candidate, found, tolerance),
         check_choices(name, reference, candidate, found, tolerance, bound),
-        check_signed_zero(name, reference, candidate, found, tolerance, steadiness) if signed else None,
+        check_signed_zero(name, reference, candidate, found, tolerance, steadiness)
+        if signed
+        else None,
     ]
     if bound is None:
         problems = [problem and replace(problem, question=Question.NEITHER) for problem in problems]
-    total.add(reference, found, [problem for problem in problems if problem is not None and not problem.flip], bound)
+    total.add(
+        reference,
+        found,
+        [problem for problem in problems if problem is not None and not problem.flip],
+        bound,
+    )
     return problems

@@ -1,4 +1,7 @@
-"""What explains a departure from the reference: the model's noise, or what a type costs it. Nothing else does."""
+"""What explains a departure from the reference: the model's noise, or what a type costs it.
+
+Nothing else does.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,22 @@ import ml_dtypes
 from onnx_harness.accuracy.measure import Array, Measured, is_float
 from onnx_harness.accuracy.noise import Gap, Noise
 
-# How many times as far as what explains it an output may depart. Honest variants of 13 models of the public zoo, with
-# seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest honest fp16` counts those that fail. Relative
-# L2 is a mean, and steady; the greatest difference of an element is an extreme, and of an output of one element both
-# are one draw.
+# How many times as far as what explains it an output may depart. Honest variants of 13 models of
+# the public zoo, with seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest
+# honest fp16` counts those that fail. Relative L2 is a mean, and steady; the greatest difference of
+# an element is an extreme, and of an output of one element both are one draw.
 MOST_L2 = 4.0
 MOST_ELEMENT = 8.0
-# The same for steps of a quantizer. They are no extreme of a normal error: what flips, flips to the next level, and
-# only what passes further quantizers goes on from there. Twice as far as in any draw, no honest variant went.
+# The same for steps of a quantizer. They are no extreme of a normal error: what flips, flips to the
+# next level, and only what passes further quantizers goes on from there. Twice as far as in any
+# draw, no honest variant went.
 MOST_STEPS = 2.0
 # A scale's own last bits are in it.
 _ONE_STEP = 1.001
 
-# A sum in another order moves by a unit in the last place of the output even where nothing that was run for the floor
-# did, so none is judged below: two such units in the mean, and four in the worst element.
+# A sum in another order moves by a unit in the last place of the output even where nothing that was
+# run for the floor did, so none is judged below: two such units in the mean, and four in the worst
+# element.
 _ULPS_L2 = 2.0
 _ULPS_ELEMENT = 4.0
 _FLOAT32_ULP = 2.0**-23
@@ -42,8 +47,10 @@ class Bound:
         type: what the arithmetic is called, for people.
         norm: ||reference||.
         factor: how many times the measured noise ``floor`` is.
-        tail: the noise of the input set where it was greatest; None where each set speaks for itself.
-        step: the distance of neighbouring values of an output that is a step function; 0: it's none.
+        tail: the noise of the input set where it was greatest; None where each set speaks for
+            itself.
+        step: the distance of neighbouring values of an output that is a step function; 0: it's
+            none.
     """
 
     floor: Gap
@@ -68,7 +75,11 @@ class Bound:
     @property
     def explained_by(self) -> str:
         """What explains it, as a clause: ``ideal float16 does``."""
-        return "the untouched model's own noise does" if self.ideal is None else f"ideal {self.type} does"
+        return (
+            "the untouched model's own noise does"
+            if self.ideal is None
+            else f"ideal {self.type} does"
+        )
 
     def explains(self, found: Measured, moved: int = 0) -> bool:
         """Whether a departure is no more than noise and the type together account for.
@@ -82,7 +93,8 @@ class Bound:
         return not self.on_grid or moved <= MOST_L2 * self.floor.moved
 
     def happens(self, found: Measured, moved: int = 0) -> bool:
-        """Whether a departure is no more than the noise does in some other input set: a flip, which is rare.
+        """Whether a departure is no more than the noise does in some other input set: a flip, which
+        is rare.
 
         One element that lies one step off is what a grid has for a last bit, whether or not any draw showed it.
         """
@@ -160,10 +172,16 @@ class Yardstick:
             return self
 
         def chosen(noise: Noise | None) -> Noise | None:
-            return None if noise is None else replace(noise, sets=tuple(noise.sets[at] for at in places))
+            return (
+                None
+                if noise is None
+                else replace(noise, sets=tuple(noise.sets[at] for at in places))
+            )
 
         floor = replace(self.floor, sets=tuple(self.floor.sets[at] for at in places))
-        return replace(self, floor=floor, ideal=chosen(self.ideal), range=chosen(self.range), _typical={})
+        return replace(
+            self, floor=floor, ideal=chosen(self.ideal), range=chosen(self.range), _typical={}
+        )
 
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
         """What explains the output ``name`` (as `pool` names it) in the input set ``index``.
@@ -175,7 +193,9 @@ class Yardstick:
             scale: the greatest finite magnitude in it.
         """
         ulp = max(_FLOAT32_ULP, _ulp(reference))
-        known = self.floor.sets[index].get(name) or (self.ideal and self.ideal.sets[index].get(name))
+        known = self.floor.sets[index].get(name) or (
+            self.ideal and self.ideal.sets[index].get(name)
+        )
         norm = known.norm if known else scale * math.sqrt(reference.size)
         noise = self._gap(self.floor, index, name, norm, scale)
         if name in self.floor.picked and self.ideal is None and self.factor <= 1:
@@ -221,13 +241,16 @@ class Yardstick:
     def _typical_of(self, noise: Noise, name: str) -> tuple[float, float]:
         """The median over the sets, relative to the norm and the scale of the reference in each.
 
-        The greatest where the model rounds: what flips in one set stays as it is in another by chance.
+        The greatest where the model rounds: what flips in one set stays as it is in another by
+        chance.
         """
         key = (id(noise), name)
         if key not in self._typical:
             told = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
             seen = [each[name] for each in told if name in each and each[name].norm > 0]
-            middle: Callable[[list[float]], float] = max if self.floor.has_tail else statistics.median
+            middle: Callable[[list[float]], float] = (
+                max if self.floor.has_tail else statistics.median
+            )
             self._typical[key] = (
                 middle([gap.l2 / gap.norm for gap in seen]) if seen else 0.0,
                 middle([gap.greatest / gap.scale for gap in seen]) if seen else 0.0,

@@ -55,20 +55,23 @@ class OutputFailure:
     Attributes:
         output: its name, flattened.
         check: which one.
-        what: a predicate to the output's name, such as ``has shape [1, 2]; the reference has [2, 1]``.
+        what: a predicate to the output's name, such as ``has shape [1, 2]; the reference has [2,
+            1]``.
         input_set: which one, for people.
         at: its position; None where the failure is of no input set.
         sets: in how many input sets it fails.
         severity: orders failures of one check, greatest worst.
-        minimum_tolerance: the smallest rtol that would pass, atol in proportion (the smallest atol where rtol is 0);
-            for the ratio of signal to noise the relative L2 error. None when none would.
+        minimum_tolerance: the smallest rtol that would pass, atol in proportion (the smallest atol
+            where rtol is 0); for the ratio of signal to noise the relative L2 error. None when none
+            would.
         rtol: used.
         atol: used; the greatest over the input sets.
         max_rel: greatest relative difference where the reference isn't 0.
         sqnr_db: signal to noise ratio, where that was checked.
         question: that it answers.
         enough: what would pass, as a card says it, where that is neither a tolerance nor a ratio.
-        flip: it's no more than the model's own last bits do in another input set: one of few such sets may be chance.
+        flip: it's no more than the model's own last bits do in another input set: one of few such
+            sets may be chance.
     """
 
     output: str
@@ -99,16 +102,25 @@ def merged(failures: Iterable[OutputFailure]) -> tuple[OutputFailure, ...]:
             continue
         worst, other = (failure, known) if failure.severity > known.severity else (known, failure)
         found[key] = replace(worst, sets=known.sets + 1, minimum_tolerance=_greater(worst, other))
-    return tuple(sorted(found.values(), key=lambda failure: (_RANK[failure.check], -failure.severity)))
+    return tuple(
+        sorted(found.values(), key=lambda failure: (_RANK[failure.check], -failure.severity))
+    )
 
 
 def reason(failures: Sequence[OutputFailure]) -> str | None:
-    """One sentence on the worst of ``failures`` and how many outputs fail beside it; None when there's none."""
+    """One sentence on the worst of ``failures`` and how many outputs fail beside it.
+
+    None when there's none.
+    """
     if not failures:
         return None
     worst = failures[0]
     others = len({failure.output for failure in failures} - {worst.output})
-    more = f", and {others} more output{'s' if others > 1 else ''} fail{'' if others > 1 else 's'}" if others else ""
+    more = (
+        f", and {others} more output{'s' if others > 1 else ''} fail{'' if others > 1 else 's'}"
+        if others
+        else ""
+    )
     colon = "" if worst.check is Check.FAITHFUL else ":"
     return f"{_question(worst, failures)}output {worst.output}{colon} {worst.what}{more}"
 
@@ -135,14 +147,20 @@ def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
     rest = outputs[MOST_IN_FULL:]
     if rest:
         plural = len(rest) > 1
-        lines.append(f"{len(rest)} more output{'s' if plural else ''} fail{'' if plural else 's'}: {listed(rest)}")
+        lines.append(
+            f"{len(rest)} more output{'s' if plural else ''} fail{'' if plural else 's'}: "
+            f"{listed(rest)}"
+        )
     return tuple(lines)
 
 
 def share(count: int, size: int) -> str:
     """``6,246 of 102,400 values (6.1%)``."""
     percent = 100 * count / size
-    return f"{count:,} of {size:,} value{'s' if size != 1 else ''} ({percent:{'.0f' if percent >= 10 else '.2g'}}%)"
+    return (
+        f"{count:,} of {size:,} value{'s' if size != 1 else ''} "
+        f"({percent:{'.0f' if percent >= 10 else '.2g'}}%)"
+    )
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
@@ -151,7 +169,10 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
 
 
 def place(array: Array, index: int) -> str:
-    """`` at [0, 0, 211, 87]`` for a flat index; nothing in a scalar. Parts of complex numbers count as two."""
+    """`` at [0, 0, 211, 87]`` for a flat index; nothing in a scalar.
+
+    Parts of complex numbers count as two.
+    """
     if array.ndim == 0:
         return ""
     if array.dtype.kind == "c":
@@ -160,7 +181,10 @@ def place(array: Array, index: int) -> str:
 
 
 def element(array: Array, index: int) -> Any:
-    """The element at a flat index; of complex numbers the part that the index counts, as `measure` does."""
+    """The element at a flat index.
+
+    Of complex numbers the part that the index counts, as `measure` does.
+    """
     if array.dtype.kind == "c":
         value = array.reshape(-1)[index // 2]
         return value.imag if index % 2 else value.real
@@ -168,7 +192,9 @@ def element(array: Array, index: int) -> Any:
 
 
 def pair(reference: Array, candidate: Array, index: int) -> str:
-    """``reference 0.402, got 0.533``: with as many digits as it takes to tell them apart, at least three."""
+    """``reference 0.402, got 0.533``: with as many digits as it takes to tell them apart, at least
+    three.
+    """
     left, right = element(reference, index), element(candidate, index)
     if not (np.issubdtype(reference.dtype, np.floating) or reference.dtype.kind in "cV"):
         return f"reference {_clipped(left)}, got {_clipped(right)}"
@@ -188,13 +214,21 @@ def _clipped(value: Any, most: int = 40) -> str:
 def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[str]:
     """What would pass, by how much it's off relatively, and where."""
     remarks = []
-    if failure.max_rel is not None and math.isfinite(failure.max_rel) and failure.check is Check.ELEMENTS:
+    if (
+        failure.max_rel is not None
+        and math.isfinite(failure.max_rel)
+        and failure.check is Check.ELEMENTS
+    ):
         remarks.append(f"greatest relative difference {failure.max_rel:.2g}")
     if failure.check is Check.FAITHFUL:
         remarks.append("no tolerance of the card mends that")
     elif failure.enough:
         remarks.append(f"would pass with {failure.enough}")
-    elif any(sibling.minimum_tolerance is None for sibling in siblings if sibling.check is not Check.FAITHFUL):
+    elif any(
+        sibling.minimum_tolerance is None
+        for sibling in siblings
+        if sibling.check is not Check.FAITHFUL
+    ):
         remarks.append("no tolerance would pass")
     elif failure.check is Check.SQNR and failure.sqnr_db is not None:
         # Rounded down: what is printed as enough has to be enough.
@@ -206,8 +240,12 @@ def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[
             f"(used {failure.rtol:.2g} and {failure.atol:.2g})"
         )
     elif failure.minimum_tolerance is not None:
-        remarks.append(f"would pass with atol {_up(failure.minimum_tolerance)} (used {failure.atol:.2g})")
-    remarks.append(failure.input_set + (f", the worst of {failure.sets} that fail" if failure.sets > 1 else ""))
+        remarks.append(
+            f"would pass with atol {_up(failure.minimum_tolerance)} (used {failure.atol:.2g})"
+        )
+    remarks.append(
+        failure.input_set + (f", the worst of {failure.sets} that fail" if failure.sets > 1 else "")
+    )
     return remarks
 
 

@@ -1,4 +1,6 @@
-"""Departures that last bits cause where a model rounds: counted in steps, told from changes by how rare they are."""
+"""Departures that last bits cause where a model rounds: counted in steps, told from changes by how
+rare they are.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from onnx_harness.accuracy.failures import OutputFailure, pair, place, share
 from onnx_harness.accuracy.measure import Array, Measured
 from onnx_harness.accuracy.noise import moved_elements
 
-# Of 19 models that quantize or round, no honest variant departed in more sets than one of four by more than
-# draws of their last bits did in that set. A scale changed by 1%, a zero point or a column of weights shows in all.
+# Of 19 models that quantize or round, no honest variant departed in more sets than one of four by
+# more than draws of their last bits did in that set. A scale changed by 1%, a zero point or a
+# column of weights shows in all.
 _SHARE_OF_FLIPS = 0.25
 
 
@@ -19,12 +22,14 @@ def without_flips(
 ) -> tuple[list[OutputFailure], list[str]]:
     """Return the failures without those that may be chance, and remarks on these.
 
-    Where last bits flip a value of a quantizer or a rounding, they do so in few sets. A change shows in all of them.
+    Where last bits flip a value of a quantizer or a rounding, they do so in few sets. A change
+    shows in all of them.
 
     Args:
         failures: of every set.
         usual: how many usual sets there are; they come first.
-        unusual: how many others. Flips are counted apart there: a set of its own kind shows what no usual one does.
+        unusual: how many others. Flips are counted apart there: a set of its own kind shows what no
+            usual one does.
     """
     groups = (("input sets", 0, usual), ("unusual input sets", usual, unusual))
     chance: set[tuple[str, int | None]] = set()
@@ -34,10 +39,15 @@ def without_flips(
             if len(places) <= max(1, round(_SHARE_OF_FLIPS * count)) < count:
                 chance |= {(output, place) for place in places}
                 remarks.append(
-                    f"{output}: in {len(places)} of {count} {what} it departs as far as the model's own last bits "
+                    f"{output}: in {len(places)} of {count} {what} it departs as far as the "
+                    f"model's own last bits "
                     "move it in others, which stands"
                 )
-    left = [failure for failure in failures if not (failure.flip and (failure.output, failure.at) in chance)]
+    left = [
+        failure
+        for failure in failures
+        if not (failure.flip and (failure.output, failure.at) in chance)
+    ]
     return left, remarks
 
 
@@ -68,7 +78,8 @@ def in_steps(reference: Array, candidate: Array, found: Measured, moved: int, bo
     at, noise = found.greatest_at or 0, bound.floor
     return (
         f"departs by {found.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
-        f"{place(reference, at)} ({pair(reference, candidate, at)}), and {share(moved, found.size)} lie on another "
+        f"{place(reference, at)} ({pair(reference, candidate, at)}), and "
+        f"{share(moved, found.size)} lie on another "
         f"step; the untouched model's own last bits move {share(noise.moved, found.size)} by "
         f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_STEPS:g}x as far)"
     )

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Float64s = NDArray[np.float64]
 
-# Elements worked on at a time: their few float64 copies stay in a core's cache, however large the output. Measured
-# on 20 MB of float32: 7 ns an element, 10 with pieces a quarter as large, 15 with pieces twice as large.
+# Elements worked on at a time: their few float64 copies stay in a core's cache, however large the
+# output. Measured on 20 MB of float32: 7 ns an element, 10 with pieces a quarter as large, 15 with
+# pieces twice as large.
 CHUNK = 1 << 14
-# A rounding of the division and one of the product: what keeps `minimum_tolerance` on the passing side.
+# A rounding of the division and one of the product: what keeps `minimum_tolerance` on the passing
+# side.
 _ROUNDING = 1 + 8 * float(np.finfo(np.float64).eps)
 
 
@@ -69,7 +71,10 @@ class Measured:
 
     @property
     def rel_l2(self) -> float | None:
-        """||candidate - reference|| / ||reference||; None where the reference is zero and the candidate isn't."""
+        """||candidate - reference|| / ||reference||.
+
+        None where the reference is zero and the candidate isn't.
+        """
         if self.error == 0:
             return 0.0
         return _finite(math.sqrt(self.error / self.signal)) if self.signal > 0 else None
@@ -84,14 +89,18 @@ class Measured:
 
     @property
     def sqnr_db(self) -> float | None:
-        """10 log10(||reference||^2 / ||candidate - reference||^2); None when they're equal or the reference is zero."""
+        """10 log10(||reference||^2 / ||candidate - reference||^2).
+
+        None when they're equal or the reference is zero.
+        """
         if self.error == 0 or self.signal == 0:
             return None
         return _finite(10 * (math.log10(self.signal) - math.log10(self.error)))
 
     @property
     def minimum_tolerance(self) -> float | None:
-        """The smallest rtol that no element is beyond, atol scaled in proportion: ``rtol * max(|d| / allowed)``.
+        """The smallest rtol that no element is beyond, atol scaled in proportion: ``rtol * max(|d|
+        / allowed)``.
 
         Where rtol is 0 there's nothing to scale, and it's the smallest atol instead. None when none is large enough.
         """
@@ -108,7 +117,9 @@ def is_text(array: Array) -> bool:
 
 
 def is_float(array: Array) -> bool:
-    """Whether the elements are floating-point, of numpy's own dtypes or of those added to it (bfloat16, float8)."""
+    """Whether the elements are floating-point, of numpy's own dtypes or of those added to it
+    (bfloat16, float8).
+    """
     return array.dtype.kind in "fc" or (array.dtype.kind == "V" and "float" in array.dtype.name)
 
 
@@ -137,7 +148,9 @@ def extent(array: Array) -> tuple[float, bool]:
 
 
 def same_bits(left: Array, right: Array) -> bool:
-    """Whether two arrays have one dtype, one shape and one content, NaN payloads and signs of zero included."""
+    """Whether two arrays have one dtype, one shape and one content, NaN payloads and signs of zero
+    included.
+    """
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     if is_text(left):
@@ -168,7 +181,8 @@ def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> 
         result.equal = True
         result.finite = reference.size
         result.max_rel = 0.0 if scale > 0 else None
-        # A stand-in for the three sums: all that is read of them is whether they are 0, so they needn't be computed.
+        # A stand-in for the three sums: all that is read of them is whether they are 0, so they
+        # needn't be computed.
         result.signal = result.candidate = result.product = scale
         return result
     left, right = reference.reshape(-1), candidate.reshape(-1)
@@ -215,7 +229,9 @@ def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> N
         result.max_abs = float(difference[furthest])
         result.greatest_at = place(furthest)
     if is_float(left) and np.count_nonzero(difference) < difference.size:
-        flipped = np.flatnonzero((difference == 0) & (np.signbit(reference) != np.signbit(candidate)))
+        flipped = np.flatnonzero(
+            (difference == 0) & (np.signbit(reference) != np.signbit(candidate))
+        )
         if flipped.size:
             result.signed_zero += flipped.size
             if result.signed_zero_at is None:
@@ -252,7 +268,10 @@ def _measure_text(result: Measured, reference: Array, candidate: Array) -> None:
 
 
 def _difference(left: Array, right: Array, reference: Float64s, candidate: Float64s) -> Float64s:
-    """The candidate less the reference; for 64-bit integers its magnitude, which float64 copies can't give."""
+    """The candidate less the reference.
+
+    For 64-bit integers its magnitude, which float64 copies can't give.
+    """
     if left.dtype == right.dtype and left.dtype.kind in "iu" and left.dtype.itemsize == 8:
         gap = np.maximum(left, right) - np.minimum(left, right)
         return gap.view(np.uint64).astype(np.float64)
@@ -260,7 +279,8 @@ def _difference(left: Array, right: Array, reference: Float64s, candidate: Float
 
 
 def _dot(left: Float64s, right: Float64s) -> float:
-    # Not `@`: BLAS would start its own threads, and they'd still be spinning when the latency stage begins.
+    # Not `@`: BLAS would start its own threads, and they'd still be spinning when the latency stage
+    # begins.
     return float(np.einsum("i,i->", left, right))
 
 
@@ -270,7 +290,9 @@ def _bits(array: Array) -> Array:
 
 
 def _real(flat: Array) -> Array:
-    """Complex numbers as pairs of reals, anything else as float64 (float16: float32, which is enough and cheaper)."""
+    """Complex numbers as pairs of reals, anything else as float64 (float16: float32, which is
+    enough and cheaper).
+    """
     if flat.dtype.kind == "c":
         flat = np.ascontiguousarray(flat)
         return flat.view(flat.real.dtype)

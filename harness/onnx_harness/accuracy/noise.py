@@ -1,4 +1,6 @@
-"""How far two runs of one model lie apart, small enough to be kept: what a departure is explained by."""
+"""How far two runs of one model lie apart, small enough to be kept: what a departure is explained
+by.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Gap:
         changed: elements of an output that isn't floating-point which differ.
         nonfinite: elements that are NaN or infinite on one side, and not the same on the other.
         size: elements.
-        moved: elements of an output on a grid (see `Noise.steps`) that lie on another of its points.
+        moved: elements of an output on a grid (see `Noise.steps`) that lie on another of its
+            points.
         signs: zeros with another sign.
     """
 
@@ -39,11 +42,15 @@ class Gap:
     signs: int = 0
 
     def beyond(self, rtol: float, atol: float) -> bool:
-        """Whether a bound on the elements is certainly broken: even the greatest of them may not differ so much."""
+        """Whether a bound on the elements is certainly broken: even the greatest of them may not
+        differ so much.
+        """
         return self.nonfinite > 0 or self.changed > 0 or self.greatest > rtol * self.scale + atol
 
     def is_chaos(self, share: float) -> bool:
-        """Whether last bits change what isn't floating-point, or an element by such a share of the greatest one."""
+        """Whether last bits change what isn't floating-point, or an element by such a share of the
+        greatest one.
+        """
         return self.nonfinite > 0 or self.changed > 0 or self.greatest > share * self.scale
 
     def joined(self, other: Gap) -> Gap:
@@ -69,10 +76,12 @@ class Noise:
         sets: in the order of the reference's.
         sources: what was run, for people.
         notes: what couldn't be measured, and why.
-        has_tail: the model quantizes or rounds: most draws of its last bits do nothing, and few do much. What one set
-            shows is then possible in any other.
-        steps: the distance of neighbouring values of each output that is a step function, by output.
-        picked: outputs that are picked out of a table: where nothing moved them, nothing explains a last bit.
+        has_tail: the model quantizes or rounds: most draws of its last bits do nothing, and few do
+            much. What one set shows is then possible in any other.
+        steps: the distance of neighbouring values of each output that is a step function, by
+            output.
+        picked: outputs that are picked out of a table: where nothing moved them, nothing explains a
+            last bit.
     """
 
     sets: tuple[dict[str, Gap], ...]
@@ -83,7 +92,8 @@ class Noise:
     picked: tuple[str, ...] = ()
 
     def tail(self, sets: Sequence[int], name: str, norm: float, scale: float, size: int) -> Gap:
-        """The worst gap of an output in any of some sets, as it would be in a set of other magnitudes.
+        """The worst gap of an output in any of some sets, as it would be in a set of other
+        magnitudes.
 
         Args:
             sets: which, from 0; all where empty.
@@ -110,14 +120,20 @@ class Noise:
 
 
 def pool(leaf: Leaf) -> str:
-    """Under which name a part of an output is measured: the scores of a map are one vector spelt out."""
+    """Under which name a part of an output is measured: the scores of a map are one vector spelt
+    out.
+    """
     return leaf.output if leaf.in_map else leaf.name
 
 
 def gaps(
-    reference: Mapping[str, Value], other: Mapping[str, Value], steps: Mapping[str, float] | None = None
+    reference: Mapping[str, Value],
+    other: Mapping[str, Value],
+    steps: Mapping[str, float] | None = None,
 ) -> dict[str, Gap]:
-    """The gaps of the outputs of one input set. Outputs of other shapes can't be compared, and are left out.
+    """The gaps of the outputs of one input set.
+
+    Outputs of other shapes can't be compared, and are left out.
 
     Args:
         reference: by output.
@@ -135,7 +151,9 @@ def gaps(
                 continue
             parts.setdefault(pool(part), []).append((part.reference, part.candidate))
     sizes = steps or {}
-    return {name: gap_of(*_joined(pairs), step=sizes.get(name, 0.0)) for name, pairs in parts.items()}
+    return {
+        name: gap_of(*_joined(pairs), step=sizes.get(name, 0.0)) for name, pairs in parts.items()
+    }
 
 
 def gap_of(reference: Array, other: Array, step: float = 0.0) -> Gap:
@@ -168,7 +186,9 @@ def moved_elements(reference: Array, other: Array, step: float) -> int:
 
 
 def _share(gaps: Sequence[Gap], field: str, size: int) -> int:
-    """The greatest share of elements that a field of the gaps counts, in elements of ``size``, rounded up."""
+    """The greatest share of elements that a field of the gaps counts, in elements of ``size``,
+    rounded up.
+    """
     shares = [getattr(gap, field) / gap.size for gap in gaps if gap.size > 0]
     return math.ceil(max(shares, default=0.0) * size)
 
@@ -178,7 +198,9 @@ def _joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     if len(pairs) == 1:
         return pairs[0]
     left, right = zip(*pairs, strict=True)
-    return np.concatenate([each.reshape(-1) for each in left]), np.concatenate([each.reshape(-1) for each in right])
+    return np.concatenate([each.reshape(-1) for each in left]), np.concatenate(
+        [each.reshape(-1) for each in right]
+    )
 
 
 def worst(runs: Iterable[Mapping[str, Gap]]) -> dict[str, Gap]:

@@ -7,12 +7,14 @@ import numpy as np
 from onnx_harness.accuracy.measure import Array
 
 _ROWS = 1 << 12
-# A float16 Softmax over thousands of classes sums to one within a few of float16's last bits, 2^-11 each.
+# A float16 Softmax over thousands of classes sums to one within a few of float16's last bits, 2^-11
+# each.
 _SUM = 2e-3
 
 
 def agreement(reference: Array, candidate: Array, k: int) -> float:
-    """The share of rows, along the last axis, whose ``k`` greatest elements are the reference's, in any order.
+    """The share of rows, along the last axis, whose ``k`` greatest elements are the reference's, in
+    any order.
 
     An element that the reference ranks level with its k-th is as good as that.
 
@@ -40,8 +42,11 @@ def agreement(reference: Array, candidate: Array, k: int) -> float:
     return right_ones / len(left)
 
 
-def changed_choices(reference: Array, candidate: Array, axis: int, margin: float) -> tuple[int, int]:
-    """Count the rows whose greatest element is another one, of those that leave no doubt which it is.
+def changed_choices(
+    reference: Array, candidate: Array, axis: int, margin: float
+) -> tuple[int, int]:
+    """Count the rows whose greatest element is another one, of those that leave no doubt which it
+    is.
 
     Args:
         reference: floats, two elements or more along the axis.
@@ -53,7 +58,9 @@ def changed_choices(reference: Array, candidate: Array, axis: int, margin: float
         The rows that changed, and those that leave no doubt.
     """
     classes = reference.shape[axis]
-    left, right = (np.moveaxis(array, axis, -1).reshape(-1, classes) for array in (reference, candidate))
+    left, right = (
+        np.moveaxis(array, axis, -1).reshape(-1, classes) for array in (reference, candidate)
+    )
     changed = clear = 0
     for start in range(0, len(left), _ROWS):
         expected = left[start : start + _ROWS].astype(np.float64)
@@ -62,12 +69,16 @@ def changed_choices(reference: Array, candidate: Array, axis: int, margin: float
         with np.errstate(invalid="ignore"):
             is_clear = two[:, -1] - two[:, -2] > margin
         clear += int(np.count_nonzero(is_clear))
-        changed += int(np.count_nonzero(is_clear & (expected.argmax(axis=-1) != got.argmax(axis=-1))))
+        changed += int(
+            np.count_nonzero(is_clear & (expected.argmax(axis=-1) != got.argmax(axis=-1)))
+        )
     return changed, clear
 
 
 def distribution_axis(array: Array) -> int | None:
-    """The axis along which an array holds probabilities, none below 0, that sum to one; None where there is none.
+    """The axis along which an array holds probabilities, none below 0, that sum to one.
+
+    None where there is none.
 
     The last axis that does, of those with two elements or more.
     """

@@ -15,7 +15,8 @@ from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, sa
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
 
-# Sums of one and the same numbers in another order, as other sizes cause them, differ by a few last bits.
+# Sums of one and the same numbers in another order, as other sizes cause them, differ by a few last
+# bits.
 _ULPS = 16
 
 
@@ -29,8 +30,8 @@ class Total:
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
         in_map: it's the value of a key: that a set has it is a trace of the inputs.
-        forgiven: elements that aren't floating-point and differ, and how many the ideal conversion changes, in the set
-            with most of them; None where none was let pass for that.
+        forgiven: elements that aren't floating-point and differ, and how many the ideal conversion
+            changes, in the set with most of them; None where none was let pass for that.
     """
 
     tolerance: Tolerance
@@ -72,19 +73,32 @@ class Total:
             self._first = reference  # nothing overlaps with what is empty
         elif not self._moves:
             self._differs = self._differs or not same_bits(self._first, reference)
-            # The first set is often the smallest: what a rare class says outside of it shows beside a larger one.
+            # The first set is often the smallest: what a rare class says outside of it shows beside
+            # a larger one.
             earlier = [self._first] if self._widest is None else [self._first, self._widest]
             self._moves = self._differs and any(_reacts(seen, reference) for seen in earlier)
         if reference.size > (0 if self._widest is None else self._widest.size):
             self._widest = reference
         self._empty += reference.size == 0
         self._constant += constant and reference.size > 1
-        self._nowhere_finite += scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
+        self._nowhere_finite += (
+            scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
+        )
 
-    def add(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound | None) -> None:
-        """Take the figures of one more set, the checks that failed in it, and what explains its departure."""
+    def add(
+        self,
+        reference: Array,
+        found: Measured,
+        problems: Sequence[OutputFailure],
+        bound: Bound | None,
+    ) -> None:
+        """Take the figures of one more set, the checks that failed in it, and what explains its
+        departure.
+        """
         # That a departure isn't explained is another question than which tolerance would do.
-        hopeless = any(each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL)
+        hopeless = any(
+            each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL
+        )
         if bound is not None:
             self._explain(reference, found, problems, bound)
         elif problems:
@@ -102,7 +116,11 @@ class Total:
         self._max_abs = _worst(self._max_abs, found.max_abs)
         self._max_rel = _worst(self._max_rel, found.max_rel)
         # A relative error that doesn't exist in one set is worse than any that does.
-        self._rel_l2 = None if self._rel_l2 is None or found.rel_l2 is None else max(self._rel_l2, found.rel_l2)
+        self._rel_l2 = (
+            None
+            if self._rel_l2 is None or found.rel_l2 is None
+            else max(self._rel_l2, found.rel_l2)
+        )
         self._cosine = _least(self._cosine, found.cosine)
         self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
 
@@ -140,9 +158,13 @@ class Total:
             return None
         if self.mismatched:
             return Departure.CHANGE
-        return Departure.EXACT if self._exact else Departure.NOISE if self._noise else Departure.CHANGE
+        return (
+            Departure.EXACT if self._exact else Departure.NOISE if self._noise else Departure.CHANGE
+        )
 
-    def _explain(self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound) -> None:
+    def _explain(
+        self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound
+    ) -> None:
         self._explained = True
         self._exact = self._exact and found.equal
         asked = {each.question for each in problems}
@@ -167,7 +189,8 @@ class Total:
         if self._seen == 0:
             return f"is absent {everywhere}" if self.absent else None
         if self._empty == self._seen:
-            # An element of a sequence that only one set is long enough for says nothing of the others.
+            # An element of a sequence that only one set is long enough for says nothing of the
+            # others.
             return f"is empty {everywhere}" if self._seen >= input_sets else None
         if self._nowhere_finite == self._seen:
             return f"is NaN or infinite throughout {everywhere}"
@@ -180,7 +203,8 @@ class Total:
         return None
 
     def inert(self, inputs_differ: bool, input_sets: int = 1) -> bool:
-        """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere finite in one set.
+        """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere
+        finite in one set.
 
         With inputs that are all alike there's nothing that it could react to, and it isn't called inert. Infinities
         whose sign follows the inputs are a trace. That a sequence is long enough for an element in one set alone is a
@@ -204,7 +228,8 @@ class Total:
 
 
 def _reacts(first: Array, other: Array) -> bool:
-    """Whether an output moves between two input sets by more than its own resolution, _ULPS steps of its dtype.
+    """Whether an output moves between two input sets by more than its own resolution, _ULPS steps
+    of its dtype.
 
     What grows with an input's size says nothing about its values, so arrays of different sizes are held against each
     other where they overlap.
@@ -219,7 +244,10 @@ def _reacts(first: Array, other: Array) -> bool:
     left, right = one.astype(wide), two.astype(wide)
     finite = np.isfinite(left) & np.isfinite(right)
     if not finite.all():
-        kinds = [(np.isnan(each), np.isposinf(each.real), np.isneginf(each.real)) for each in (left, right)]
+        kinds = [
+            (np.isnan(each), np.isposinf(each.real), np.isneginf(each.real))
+            for each in (left, right)
+        ]
         if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
             return True
     if not finite.any():
@@ -234,7 +262,9 @@ def _step(array: Array) -> float:
 
 
 def _any_finite(array: Array) -> bool:
-    return bool(np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)).any())
+    return bool(
+        np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)).any()
+    )
 
 
 def _worst(known: float | None, new: float | None) -> float | None:

@@ -12,7 +12,9 @@ import numpy as np
 from onnx_harness.accuracy.measure import Array
 
 Value = Any
-"""An `Array`, a list of Values, a dict of Values by key, None, or a Python scalar as ONNX Runtime puts in a map."""
+"""An `Array`, a list of Values, a dict of Values by key, None, or a Python scalar as ONNX Runtime
+puts in a map.
+"""
 
 
 class Kind(StrEnum):
@@ -34,7 +36,8 @@ class Leaf:
         output: the graph output that it is in.
         reference: None for an absent optional.
         candidate: None for an absent optional.
-        in_map: it is a value of a map, a number beside others and not a tensor with a scale of its own.
+        in_map: it is a value of a map, a number beside others and not a tensor with a scale of its
+            own.
     """
 
     name: str
@@ -80,7 +83,9 @@ def walk(name: str, reference: Value, candidate: Value) -> Iterator[Leaf | Misma
     yield from _walk(name, name, reference, candidate, in_map=False)
 
 
-def _walk(name: str, output: str, reference: Value, candidate: Value, *, in_map: bool) -> Iterator[Leaf | Mismatch]:
+def _walk(
+    name: str, output: str, reference: Value, candidate: Value, *, in_map: bool
+) -> Iterator[Leaf | Mismatch]:
     kind, other = kind_of(reference), kind_of(candidate)
     if kind is not other or kind is Kind.OTHER:
         yield Mismatch(name, output, _described(reference), _described(candidate), kind=True)
@@ -98,7 +103,9 @@ def _walk(name: str, output: str, reference: Value, candidate: Value, *, in_map:
             for index, (left, right) in enumerate(zip(reference, candidate, strict=True)):
                 yield from _walk(f"{name}[{index}]", output, left, right, in_map=in_map)
     elif set(reference) != set(candidate):
-        yield Mismatch(name, output, _keys(reference, candidate), _keys(candidate, reference), kind=False)
+        yield Mismatch(
+            name, output, _keys(reference, candidate), _keys(candidate, reference), kind=False
+        )
     elif len(reference) == 0:
         yield Leaf(name, output, np.empty(0), np.empty(0), in_map)
     else:
@@ -120,7 +127,9 @@ def _described(value: Value) -> str:
 def _keys(own: Mapping[Any, Any], others: Mapping[Any, Any], most: int = 3) -> str:
     """The number of keys, and the first few that the other side lacks."""
     lacking = [repr(_plain(key)) for key in own if key not in others]
-    shown = ", ".join(lacking[:most]) + (f" and {len(lacking) - most} more" if len(lacking) > most else "")
+    shown = ", ".join(lacking[:most]) + (
+        f" and {len(lacking) - most} more" if len(lacking) > most else ""
+    )
     return _count(len(own), "key") + (f" ({shown} only there)" if lacking else "")
 
 

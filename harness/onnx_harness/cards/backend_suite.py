@@ -1,7 +1,8 @@
 """The operators' official test cases, from the installed onnx package: ``onnx.backend.test``.
 
-Those of trained and exported graphs lie in the package as files. Those of single operators are written by the package's
-own code, once per version, into the cache. Neither needs onnx in the process that lists them.
+Those of trained and exported graphs lie in the package as files. Those of single operators are
+written by the package's own code, once per version, into the cache. Neither needs onnx in the
+process that lists them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from onnx_harness.results.workbench import workbench
 _WRITE_SECONDS = 600.0
 _MODEL = "model.onnx"
 
-# Runs in a process of its own: the package's code imports everything, and warns of what it does with numpy.
+# Runs in a process of its own: the package's code imports everything, and warns of what it does
+# with numpy.
 _WRITE_CASES = """
 import pathlib, sys, warnings
 warnings.simplefilter("ignore")
@@ -70,7 +72,8 @@ class Selection:
 
 
 def choose(words: Iterable[str]) -> tuple[Selection, ...]:
-    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``, which ids call ``node.test_abs``.
+    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``, which ids call
+    ``node.test_abs``.
 
     Raises:
         UsageError: there is no such kind.
@@ -82,10 +85,13 @@ def choose(words: Iterable[str]) -> tuple[Selection, ...]:
         if kind not in (*KINDS, ALL) or (slash and (kind == ALL or not case)):
             raise UsageError(
                 f"there are no cases of the kind '{word}' in the suite of ONNX's operators. "
-                f"{did_you_mean(kind, (*KINDS, ALL))} One case is written KIND/CASE, such as node/test_abs; "
+                f"{did_you_mean(kind, (*KINDS, ALL))} One case is written KIND/CASE, such as "
+                f"node/test_abs; "
                 "a path after the option needs it written as --onnx-backend-suite=KIND."
             )
-        chosen.update((Selection(each, case or None), None) for each in (KINDS if kind == ALL else (kind,)))
+        chosen.update(
+            (Selection(each, case or None), None) for each in (KINDS if kind == ALL else (kind,))
+        )
     return tuple(chosen)
 
 
@@ -110,7 +116,9 @@ def cards(selections: Sequence[Selection]) -> list[Card]:
                 f"{did_you_mean(selection.case or '', known)}"
             )
         for path, name in chosen:
-            found[path] = Card(path=path, name=name, source=PathSource(path), license="Apache-2.0", suite=NAME)
+            found[path] = Card(
+                path=path, name=name, source=PathSource(path), license="Apache-2.0", suite=NAME
+            )
     return list(found.values())
 
 
@@ -128,7 +136,8 @@ def _cases(kind: str) -> dict[str, tuple[Path, str]]:
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(slug(name), []).append(name)
-    # Ids are lower case: where that makes one name of several, each carries its place in the alphabet.
+    # Ids are lower case: where that makes one name of several, each carries its place in the
+    # alphabet.
     ids = {
         name: plain if len(these) == 1 else f"{plain}.{place}"
         for plain, these in same.items()
@@ -140,7 +149,9 @@ def _cases(kind: str) -> dict[str, tuple[Path, str]]:
 def _folder(kind: str) -> Path:
     spec = importlib.util.find_spec("onnx")
     if spec is None or spec.origin is None:
-        raise UsageError("onnx isn't installed, whose test cases were asked for. Mend: pip install onnx")
+        raise UsageError(
+            "onnx isn't installed, whose test cases were asked for. Mend: pip install onnx"
+        )
     folder = Path(spec.origin).parent / "backend" / "test" / "data" / kind
     return folder if folder.is_dir() else _written(kind)
 
@@ -149,7 +160,9 @@ def _written(kind: str) -> Path:
     try:
         versions = [version("onnx"), version("numpy")]
     except PackageNotFoundError as error:
-        raise UsageError(f"the suite of ONNX's operators needs {error.name}, which isn't installed") from None
+        raise UsageError(
+            f"the suite of ONNX's operators needs {error.name}, which isn't installed"
+        ) from None
 
     def write(folder: Path) -> None:
         try:
@@ -161,9 +174,13 @@ def _written(kind: str) -> Path:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise FetchError(f"writing the cases of onnx {versions[0]} didn't end in {_WRITE_SECONDS:g} s") from None
+            raise FetchError(
+                f"writing the cases of onnx {versions[0]} didn't end in {_WRITE_SECONDS:g} s"
+            ) from None
         if ended.returncode:
             said = ended.stderr.strip().splitlines() or ["it said nothing"]
             raise FetchError(f"the cases of onnx {versions[0]} can't be written: {said[-1]}")
 
-    return workbench().cache.get_or_put("backend_suite", Cache.key(kind, versions, _WRITE_CASES), write)
+    return workbench().cache.get_or_put(
+        "backend_suite", Cache.key(kind, versions, _WRITE_CASES), write
+    )

@@ -14,8 +14,8 @@ from onnx_harness.cards.toml import Scalar, Section, read_toml
 from onnx_harness.errors import CardError, NameGrammarError, did_you_mean
 from onnx_harness.names import CARD_SUFFIX, model_name
 
-# The stages of onnx_harness.results.cells.Stage that a cell can fail in. That room is on this one's floor; a test
-# holds the two together.
+# The stages of onnx_harness.results.cells.Stage that a cell can fail in. That room is on this one's
+# floor; a test holds the two together.
 FAILING_STAGES = ("load", "transform", "check", "session", "placement", "run", "compare", "latency")
 
 # The keys that go with each kind of source.
@@ -54,7 +54,10 @@ class BuilderSource:
 
 @dataclass(frozen=True, slots=True)
 class PathSource:
-    """``[source] path = "exports/model.onnx"``, relative to the card; the default is ``NAME.onnx`` beside it."""
+    """``[source] path = "exports/model.onnx"``, relative to the card.
+
+    The default is ``NAME.onnx`` beside it.
+    """
 
     path: Path
     sha256: str | None = None
@@ -65,16 +68,19 @@ class InputSpec:
     """``[inputs.NAME]``: what can't be inferred from the graph.
 
     Attributes:
-        generator: name of a signal generator (``normal``, ``uniform``, ``audio``, ``page``, ``tokens``, …).
+        generator: name of a signal generator (``normal``, ``uniform``, ``audio``, ``page``,
+            ``tokens``, …).
         values: input set k is filled with ``values[k % len(values)]``.
         low: inclusive lower bound of generated values.
         high: inclusive upper bound.
         shapes: input set k takes ``shapes[k % len(shapes)]``.
-        sizes: without ``by``: a dim_param or an axis number to the sizes it rotates through; with ``by``: a value
-            of that other input, as text, to the size of this input's last axis.
+        sizes: without ``by``: a dim_param or an axis number to the sizes it rotates through; with
+            ``by``: a value of that other input, as text, to the size of this input's last axis.
         by: the name of the input whose value decides the size.
-        problem: why the card's file can't be read; empty for a card in order. Its model fails, and no other.
-        places: for messages: where each key stands, such as ``card m.model.toml, line 7``; ``""`` is the whole.
+        problem: why the card's file can't be read; empty for a card in order. Its model fails, and
+            no other.
+        places: for messages: where each key stands, such as ``card m.model.toml, line 7``; ``""``
+            is the whole.
     """
 
     generator: str | None = None
@@ -91,20 +97,26 @@ class InputSpec:
         return {key: value for key, value in asdict(self).items() if key != "places"}
 
     def place(self, key: str = "") -> str:
-        """Where ``key`` stands, in front of a message about it; nothing for a spec that no card holds."""
+        """Where ``key`` stands, in front of a message about it.
+
+        Nothing for a spec that no card holds.
+        """
         found = self.places.get(key) or self.places.get("", "")
         return f"{found}: " if found else ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToleranceSpec:
-    """``[tolerance.OUTPUT]``, or ``[tolerance."*"]`` for every output; what is None keeps its default.
+    """``[tolerance.OUTPUT]``, or ``[tolerance."*"]`` for every output.
+
+    What is None keeps its default.
 
     Attributes:
         cosine: least cosine of the angle to the reference.
         top_k: how many of the greatest elements along the last axis have to be the reference's.
         agreement: the share of rows in which they have to be.
-        by_precision: ``[tolerance.OUTPUT.fp16]`` and the like: what holds for variants of that precision alone.
+        by_precision: ``[tolerance.OUTPUT.fp16]`` and the like: what holds for variants of that
+            precision alone.
     """
 
     rtol: float | None = None
@@ -119,16 +131,18 @@ class ToleranceSpec:
 
 @dataclass(frozen=True, slots=True)
 class PlacementSpec:
-    """``[placement]``: what is asked of any provider but the CPU's own; what is None isn't asked beyond its default.
+    """``[placement]``: what is asked of any provider but the CPU's own.
+
+    What is None isn't asked beyond its default.
 
     Attributes:
         min_share: of the nodes, the share that the provider must own, in [0, 1].
         min_time_share: of the time in kernels, the share that it must have, in [0, 1].
         max_memcpy: how many nodes may copy between its memory and the host's.
-        allowed_cpu_ops: op types that may lie on the CPU without counting against it, beside those that compute
-            shapes; outside the standard domain as ``domain:op``.
-        by_provider: ``[placement.webgpu]`` and the like: what holds for that provider, in the place of the others; the
-            allowed op types come on top.
+        allowed_cpu_ops: op types that may lie on the CPU without counting against it, beside those
+            that compute shapes; outside the standard domain as ``domain:op``.
+        by_provider: ``[placement.webgpu]`` and the like: what holds for that provider, in the place
+            of the others; the allowed op types come on top.
     """
 
     min_share: float | None = None
@@ -144,7 +158,9 @@ class PlacementSpec:
             return self
         return PlacementSpec(
             min_share=self.min_share if own.min_share is None else own.min_share,
-            min_time_share=self.min_time_share if own.min_time_share is None else own.min_time_share,
+            min_time_share=self.min_time_share
+            if own.min_time_share is None
+            else own.min_time_share,
             max_memcpy=self.max_memcpy if own.max_memcpy is None else own.max_memcpy,
             allowed_cpu_ops=(*self.allowed_cpu_ops, *own.allowed_cpu_ops),
         )
@@ -177,16 +193,21 @@ class Card:
         path: the card's file.
         name: of the model, from the file's name.
         license: SPDX expression.
-        suite: the suite of test cases that the model is one of; empty for a model of its own. A case is judged on its
-            recorded input sets alone, and only where ONNX Runtime gives the outputs that are recorded beside them.
-        least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones excluded, that a cell
-            has to catch under ``--sensitivity``; None: any.
-        vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each with the reason.
-        recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs recorded beside it:
-            ``fail``, of its ``original`` cell, or ``note``.
-        keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16 leaves in float32.
-        custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the card in its file.
-        places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and ``placement.PROVIDER`` stands.
+        suite: the suite of test cases that the model is one of; empty for a model of its own. A
+            case is judged on its recorded input sets alone, and only where ONNX Runtime gives the
+            outputs that are recorded beside them.
+        least_sensitivity: ``[sensitivity] minimum``: the share of planted faults, equivalent ones
+            excluded, that a cell has to catch under ``--sensitivity``; None: any.
+        vacuous: ``[vacuous] OUTPUT = "why"``: outputs that may say nothing about the inputs, each
+            with the reason.
+        recorded_outputs: ``[recorded] outputs``: what it is if the untouched model misses outputs
+            recorded beside it: ``fail``, of its ``original`` cell, or ``note``.
+        keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16
+            leaves in float32.
+        custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the
+            card in its file.
+        places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and
+            ``placement.PROVIDER`` stands.
     """
 
     path: Path
@@ -211,14 +232,17 @@ class Card:
         """Hold what the card says of outputs against the model's.
 
         Raises:
-            CardError: it names an output that the model doesn't have; the message names key and line.
+            CardError: it names an output that the model doesn't have; the message names key and
+                line.
         """
         for table, names in (("tolerance", self.tolerance), ("vacuous", self.vacuous)):
             for name in names:
                 if name != "*" and name not in outputs:
                     at = f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
                     known = did_you_mean(name, outputs)
-                    raise CardError(f"{at}{table}.{name}: the model has no output '{name}'. {known}")
+                    raise CardError(
+                        f"{at}{table}.{name}: the model has no output '{name}'. {known}"
+                    )
 
     def check_providers(self, providers: Collection[str]) -> None:
         """Hold the providers of ``[placement.PROVIDER]`` against those there are.
@@ -230,10 +254,13 @@ class Card:
             if name not in providers:
                 at = f"{place}: " if (place := self.places.get(f"placement.{name}")) else ""
                 known = did_you_mean(name, providers)
-                raise CardError(f"{at}placement.{name} is neither a key nor an execution provider. {known}")
+                raise CardError(
+                    f"{at}placement.{name} is neither a key nor an execution provider. {known}"
+                )
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and known failures.
+        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and
+        known failures.
 
         Where the model comes from isn't part of it: the model has a hash of its own. Values left at their defaults
         don't count, so that a card keeps its hash when this package learns a new key.
@@ -256,18 +283,22 @@ class Card:
 def _said(value: object) -> object:
     """``value`` without what is empty, as JSON has it."""
     if isinstance(value, Mapping):
-        return {str(key): _said(item) for key, item in value.items() if item not in (None, (), {}, "")}
+        return {
+            str(key): _said(item) for key, item in value.items() if item not in (None, (), {}, "")
+        }
     return [_said(item) for item in value] if isinstance(value, tuple) else value
 
 
 def read(path: Path) -> Card:
     """Read the card in ``path``.
 
-    Whether the model is there, and whether its inputs and outputs have the names that the card uses, is for later:
-    a card is read while tests are collected, when nothing may be opened but the card.
+    Whether the model is there, and whether its inputs and outputs have the names that the card
+    uses, is for later: a card is read while tests are collected, when nothing may be opened but the
+    card.
 
     Raises:
-        CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type or is missing.
+        CardError: it isn't TOML, a key is unknown (with "did you mean"), a value has the wrong type
+            or is missing.
     """
     card = read_toml(path)
     card.allow(*TABLES, *(key.name for key in TOP_KEYS))
@@ -286,7 +317,9 @@ def read(path: Path) -> Card:
         summary=model.text("summary") or "",
         license=model.text("license") or "",
         inputs=inputs,
-        tolerance={section.key: _tolerance(section) for section in card.section("tolerance").sections()},
+        tolerance={
+            section.key: _tolerance(section) for section in card.section("tolerance").sections()
+        },
         placement=_placement(card.section("placement")),
         vacuous={entry.key: entry.own_text() for entry in card.section("vacuous").entries()},
         places={
@@ -323,9 +356,13 @@ def _source(section: Section, card: Path) -> PathSource | WheelSource | BuilderS
 def _wheel(section: Section) -> WheelSource:
     requirement, member = section.needed_text("wheel"), section.needed_text("member")
     if not _PINNED.fullmatch(requirement):
-        raise section.error("wheel", f'is {requirement!r}, but should pin one version, such as "silero-vad==6.2.3"')
+        raise section.error(
+            "wheel", f'is {requirement!r}, but should pin one version, such as "silero-vad==6.2.3"'
+        )
     if member.startswith("/") or ".." in member.split("/") or member.endswith("/"):
-        raise section.error("member", f"is {member!r}, but should be the path of a file within the wheel")
+        raise section.error(
+            "member", f"is {member!r}, but should be the path of a file within the wheel"
+        )
     section.needed_text("sha256")
     return WheelSource(requirement, member, _sha256(section) or "")
 
@@ -333,7 +370,9 @@ def _wheel(section: Section) -> WheelSource:
 def _builder(section: Section, card: Path) -> BuilderSource:
     file, colon, function = section.needed_text("builder").rpartition(":")
     if not colon or not file.endswith(".py") or not function.isidentifier():
-        raise section.error("builder", 'should name a file and a function, such as "builders.py:bn_cnn"')
+        raise section.error(
+            "builder", 'should name a file and a function, such as "builders.py:bn_cnn"'
+        )
     return BuilderSource(card.parent / file, function)
 
 
@@ -363,7 +402,9 @@ def _input(section: Section) -> InputSpec:
     if spec.shapes and spec.sizes:
         raise section.error("sizes", "has no effect beside 'shapes': remove one of them")
     if spec.by is not None and not spec.sizes:
-        raise section.error("by", f"has no effect without 'sizes': say which size each value of {spec.by!r} means")
+        raise section.error(
+            "by", f"has no effect without 'sizes': say which size each value of {spec.by!r} means"
+        )
     if spec.low is not None and spec.high is not None and spec.low > spec.high:
         raise section.error("low", f"is {spec.low:g}, above high = {spec.high:g}")
     return spec
@@ -376,7 +417,9 @@ def _check_sizes_by(section: Section, inputs: Mapping[str, InputSpec]) -> None:
             continue
         this = section.section(name)
         if spec.by == name or spec.by not in inputs or not inputs[spec.by].values:
-            raise this.error("by", f"is {spec.by!r}, which has to be another input of this card, with 'values'")
+            raise this.error(
+                "by", f"is {spec.by!r}, which has to be another input of this card, with 'values'"
+            )
         values = {str(value) for value in inputs[spec.by].values}
         for key in sorted(values ^ set(spec.sizes)):
             gap = "has no size for it" if key in values else "isn't one of its values"
@@ -393,7 +436,9 @@ def _tolerance(section: Section) -> ToleranceSpec:
             by_precision[precision] = _bounds(inner, {})
     spec = _bounds(section, by_precision)
     if spec.rtol is not None and spec.atol is None:
-        raise section.error("rtol", "stands without atol: give both, as on the command line, or atol alone")
+        raise section.error(
+            "rtol", "stands without atol: give both, as on the command line, or atol alone"
+        )
     return spec
 
 
@@ -421,7 +466,9 @@ def _least_sensitivity(section: Section) -> float | None:
     section.allow(*names_of("sensitivity"))
     minimum = section.number("minimum")
     if minimum is not None and not 0 <= minimum <= 1:
-        raise section.error("minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1")
+        raise section.error(
+            "minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1"
+        )
     return minimum
 
 
@@ -449,9 +496,16 @@ def _custom_ops(card: Section) -> tuple[Path, ...]:
 
 
 def _placement(section: Section) -> PlacementSpec:
-    tables = [key for key, value in section.data.items() if isinstance(value, dict) and key not in _PLACEMENT]
+    tables = [
+        key
+        for key, value in section.data.items()
+        if isinstance(value, dict) and key not in _PLACEMENT
+    ]
     if _CPU in tables:
-        raise section.error(_CPU, "has no effect: nothing stands behind the CPU provider, which has to run every node")
+        raise section.error(
+            _CPU,
+            "has no effect: nothing stands behind the CPU provider, which has to run every node",
+        )
     section.allow(*_PLACEMENT, *tables)
     spec = _asked(section)
     inner = {key: section.section(key) for key in tables}
@@ -470,7 +524,9 @@ def _asked(section: Section) -> PlacementSpec:
         raise section.error("max_memcpy", f"is {copies:g}, but should be a whole number from 0")
     ops = section.scalars("allowed_cpu_ops")
     if not all(isinstance(op, str) and op.strip() for op in ops):
-        raise section.error("allowed_cpu_ops", f"is {list(ops)!r}, but should list op types, such as ['NonZero']")
+        raise section.error(
+            "allowed_cpu_ops", f"is {list(ops)!r}, but should list op types, such as ['NonZero']"
+        )
     return PlacementSpec(
         min_share=shares["min_share"],
         min_time_share=shares["min_time_share"],
@@ -491,9 +547,13 @@ def _known_failure(section: Section) -> KnownFailure:
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
         raise section.error("stage", f"is {stage!r}. {did_you_mean(stage, FAILING_STAGES)}")
-    versions = {version.key: version.own_text() for version in section.section("versions").entries()}
+    versions = {
+        version.key: version.own_text() for version in section.section("versions").entries()
+    }
     if not versions:
-        raise section.error("versions", "is missing: name the distribution and the version that it was seen in")
+        raise section.error(
+            "versions", "is missing: name the distribution and the version that it was seen in"
+        )
     return KnownFailure(
         variants=section.names("variants"),
         stage=stage,

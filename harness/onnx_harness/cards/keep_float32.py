@@ -10,11 +10,15 @@ from pathlib import Path
 from onnx_harness.cards.card import read
 from onnx_harness.errors import CardError
 
-_SECTION = re.compile(r"^\[fp16\][^\n]*\n(?:(?!\[[^\n]*\][ \t]*(?:#[^\n]*)?$)[^\n]*\n?)*", re.MULTILINE)
+_SECTION = re.compile(
+    r"^\[fp16\][^\n]*\n(?:(?!\[[^\n]*\][ \t]*(?:#[^\n]*)?$)[^\n]*\n?)*", re.MULTILINE
+)
 
 
 def write_keep_float32(card: Path, names: Sequence[str]) -> None:
-    """Write the nodes that conversions to float16 leave in float32; what else the card says stays as it is.
+    """Write the nodes that conversions to float16 leave in float32.
+
+    What else the card says stays as it is.
 
     Args:
         card: the file; it's made where there is none.
@@ -43,4 +47,7 @@ def write_keep_float32(card: Path, names: Sequence[str]) -> None:
         written = None
     if written != tuple(names):
         card.write_text(before, encoding="utf-8") if before is not None else card.unlink()
-        raise CardError(f"card {card}: [fp16] keep_float32 can't be written there: write it yourself: {list(names)!r}")
+        raise CardError(
+            f"card {card}: [fp16] keep_float32 can't be written there: write it yourself: "
+            f"{list(names)!r}"
+        )

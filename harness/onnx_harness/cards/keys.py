@@ -86,12 +86,15 @@ TABLES: Mapping[str, Table] = {
     ),
     "source": Table(
         "[source]",
-        "Where the model comes from: one of `path`, `wheel` and `builder`. Without this table it is "
+        "Where the model comes from: one of `path`, `wheel` and `builder`. Without this table it "
+        "is "
         "`NAME.onnx` in the card's folder.",
         (
             Key("path", "text", "the `.onnx`, relative to the card", "`NAME.onnx`"),
             Key("wheel", "text", "a pinned requirement, such as `silero-vad==6.2.3`", "none"),
-            Key("member", "text", "the model's path within the wheel; required with `wheel`", "none"),
+            Key(
+                "member", "text", "the model's path within the wheel; required with `wheel`", "none"
+            ),
             Key(
                 "builder",
                 "text",
@@ -118,7 +121,8 @@ TABLES: Mapping[str, Table] = {
             Key(
                 "sizes",
                 "table",
-                "sizes of a named dimension or an axis number, in rotation; with `by`: a value of that "
+                "sizes of a named dimension or an axis number, in rotation; with `by`: a value of "
+                "that "
                 "other input, as text, to the size of this input's last axis",
                 "from the graph",
             ),
@@ -132,14 +136,17 @@ TABLES: Mapping[str, Table] = {
     ),
     "tolerance": Table(
         '[tolerance.OUTPUT], [tolerance."*"]',
-        "The bounds of an output, or of every output. `[tolerance.OUTPUT.fp16]` (`fp32`, `bf16`, `int8`) holds "
-        "for variants of that precision alone. `sqnr_db`, `cosine` and `top_k` take the place of the "
+        "The bounds of an output, or of every output. `[tolerance.OUTPUT.fp16]` (`fp32`, `bf16`, "
+        "`int8`) holds "
+        "for variants of that precision alone. `sqnr_db`, `cosine` and `top_k` take the place of "
+        "the "
         "element-wise rule, unless `rtol` or `atol` is given too.",
         _BOUNDS,
     ),
     "placement": Table(
         "[placement], [placement.PROVIDER]",
-        "What is asked of every provider but the CPU. `[placement.webgpu]` goes before `[placement]` for that "
+        "What is asked of every provider but the CPU. `[placement.webgpu]` goes before "
+        "`[placement]` for that "
         "provider; its `allowed_cpu_ops` are added.",
         (
             Key(
@@ -163,7 +170,8 @@ TABLES: Mapping[str, Table] = {
             Key(
                 "allowed_cpu_ops",
                 "list",
-                "op types that may run on the CPU, in addition to those that compute shapes; outside the "
+                "op types that may run on the CPU, in addition to those that compute shapes; "
+                "outside the "
                 "standard domain as `domain:op`",
                 "none",
             ),
@@ -205,7 +213,8 @@ TABLES: Mapping[str, Table] = {
             Key(
                 "keep_float32",
                 "list",
-                "names of nodes that stay in float32; `onnx-harness transform --variant fp16.mixed --write-card` "
+                "names of nodes that stay in float32; `onnx-harness transform --variant "
+                "fp16.mixed --write-card` "
                 "finds them",
                 "none",
             ),
@@ -213,7 +222,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "known_failure": Table(
         "[[known_failure]]",
-        "Cells that a released library breaks, in as many of these tables as needed. When such a cell passes, "
+        "Cells that a released library breaks, in as many of these tables as needed. When such a "
+        "cell passes, "
         "that is a failure: the card stays true.",
         (
             Key("stage", "text", "the stage that they end in: {stages}", ""),

@@ -1,4 +1,6 @@
-"""Strict reading of a card's TOML: every value is asked for by type, and every error names file, line and key."""
+"""Strict reading of a card's TOML: every value is asked for by type, and every error names file,
+line and key.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from onnx_harness.names import check_name
 Scalar = bool | int | float | str
 
 _HEADER = re.compile(r"\s*\[(?P<array>\[?)\s*(?P<name>[^\]]+?)\s*\]")
-_KEY = re.compile(r"""\s*(?P<name>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KEY = re.compile(
+    r"""\s*(?P<name>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*="""
+)
 _KEY_PART = re.compile(r"""([\w-]+)|"([^"]*)"|'([^']*)'""")
 
 
@@ -31,7 +35,9 @@ def read_toml(path: Path) -> Section:
     except OSError as error:
         raise CardError(f"card {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise CardError(f"card {path} isn't UTF-8 text (byte {error.start}); TOML has to be") from None
+        raise CardError(
+            f"card {path} isn't UTF-8 text (byte {error.start}); TOML has to be"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise CardError(f"card {path} isn't TOML: {error}") from None
 
@@ -62,9 +68,13 @@ class Section:
         return str(self.where[-1])
 
     def error(self, key: str | None, what: str) -> CardError:
-        """An error about ``key`` of this table, or about the value itself, to be raised by the caller."""
+        """An error about ``key`` of this table, or about the value itself, to be raised by the
+        caller.
+        """
         where = self.where if key is None else (*self.where, key)
-        spelled = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+        spelled = "".join(
+            f"[{part}]" if isinstance(part, int) else f".{part}" for part in where
+        ).lstrip(".")
         return CardError(f"{self.place(key)}: {spelled or 'the card'} {what}")
 
     def place(self, key: str | None = None) -> str:
@@ -86,7 +96,10 @@ class Section:
 
     def entries(self) -> list[Section]:
         """Every value of the table, of whatever type."""
-        return [Section(self.file, self.text_of_file, (*self.where, key), value) for key, value in self.data.items()]
+        return [
+            Section(self.file, self.text_of_file, (*self.where, key), value)
+            for key, value in self.data.items()
+        ]
 
     def sections(self) -> list[Section]:
         """Every value of the table, each of which has to be a table."""
@@ -131,7 +144,11 @@ class Section:
         value = self.data.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise self.error(key, f"is {_shown(value)}, but should be a finite number")
         return float(value)
 
@@ -141,7 +158,9 @@ class Section:
             return ()
         values = self.data[key] if isinstance(self.data[key], list) else [self.data[key]]
         if not values or not all(isinstance(value, bool | int | float | str) for value in values):
-            raise self.error(key, f"is {_shown(self.data[key])}, but should list numbers, truth values or text")
+            raise self.error(
+                key, f"is {_shown(self.data[key])}, but should list numbers, truth values or text"
+            )
         return tuple(values)
 
     def names(self, key: str) -> tuple[str, ...]:
@@ -159,7 +178,9 @@ class Section:
         """This value as sizes: whole numbers from 0, or a single one."""
         numbers = self.value if isinstance(self.value, list) else [self.value]
         if not numbers or not all(_is_size(number) for number in numbers):
-            raise self.error(None, f"is {_shown(self.value)}, but should be a size or a list of sizes")
+            raise self.error(
+                None, f"is {_shown(self.value)}, but should be a size or a list of sizes"
+            )
         return tuple(numbers)
 
     def shapes(self, key: str) -> tuple[tuple[int, ...], ...]:
@@ -170,9 +191,14 @@ class Section:
         if (
             not isinstance(shapes, list)
             or not shapes
-            or not all(isinstance(shape, list) and all(_is_size(size) for size in shape) for shape in shapes)
+            or not all(
+                isinstance(shape, list) and all(_is_size(size) for size in shape)
+                for shape in shapes
+            )
         ):
-            raise self.error(key, f"is {_shown(shapes)}, but should list shapes, such as [[1, 3, 64, 64]]")
+            raise self.error(
+                key, f"is {_shown(shapes)}, but should list shapes, such as [[1, 3, 64, 64]]"
+            )
         return tuple(tuple(shape) for shape in shapes)
 
     def _entry(self, key: str) -> Section:
@@ -188,9 +214,12 @@ def _shown(value: object) -> str:
 
 
 def _line_of(text: str, where: tuple[str | int, ...]) -> int | None:
-    """The line on which ``where`` is written, or the nearest thing around it; None when nothing of it is.
+    """The line on which ``where`` is written, or the nearest thing around it.
 
-    tomllib keeps no positions. This reads headers and ``key =`` only, which is enough to point a person at a line.
+    None when nothing of it is.
+
+    tomllib keeps no positions. This reads headers and ``key =`` only, which is enough to point a
+    person at a line.
     """
     best: tuple[int, int | None] = (0, None)
     header: tuple[str | int, ...] = ()
@@ -212,4 +241,6 @@ def _line_of(text: str, where: tuple[str | int, ...]) -> int | None:
 
 
 def _dotted(name: str) -> tuple[str | int, ...]:
-    return tuple(part.group(1) or part.group(2) or part.group(3) for part in _KEY_PART.finditer(name))
+    return tuple(
+        part.group(1) or part.group(2) or part.group(3) for part in _KEY_PART.finditer(name)
+    )

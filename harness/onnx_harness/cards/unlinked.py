@@ -1,7 +1,8 @@
 """A model whose external data are links, as plain files: what readers of ONNX models agree to open.
 
-onnx refuses external data behind symbolic and hard links, ONNX Runtime follows some of them. So that the untouched
-model and all its variants are judged alike, a copy without links is put into the cache, once for a content.
+onnx refuses external data behind symbolic and hard links, ONNX Runtime follows some of them. So
+that the untouched model and all its variants are judged alike, a copy without links is put into the
+cache, once for a content.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ KIND = "unlinked"
 
 
 def unlinked(path: Path) -> Path:
-    """Return a path to the model of which no external file is a link: its own, or that of a copy in the cache.
+    """Return a path to the model of which no external file is a link: its own, or that of a copy in
+    the cache.
 
     Meant to run in the worker, since it parses the model. What is wrong with the model is left to whoever loads it.
     """
@@ -34,14 +36,18 @@ def _unlinked(path: Path) -> Path:
     if not path.is_symlink() and not has_links(path.parent):
         return path
     model = Model(path)
-    if not model.external_files:  # which also refuses what lies outside the model's folder and its store
+    if (
+        not model.external_files
+    ):  # which also refuses what lies outside the model's folder and its store
         return path
     locations = external_locations(model.skeleton)
     if not all(map(is_lexically_inside, locations)):
         return path
     if not path.is_symlink() and not any(_is_link(path.parent, location) for location in locations):
         return path
-    key = Cache.key(path.name, _state(path), [[name, _state(path.parent / name)] for name in locations])
+    key = Cache.key(
+        path.name, _state(path), [[name, _state(path.parent / name)] for name in locations]
+    )
     cache = workbench().cache
     entry = cache.get(KIND, key)
     if entry is None:
@@ -67,5 +73,7 @@ def _copy(path: Path, locations: tuple[str, ...], folder: Path) -> None:
         target = folder / os.path.normpath(location)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path.parent / location, target)
-    for recorded in path.parent.glob("test_data_set_*"):  # input sets are looked for beside the model
+    for recorded in path.parent.glob(
+        "test_data_set_*"
+    ):  # input sets are looked for beside the model
         (folder / recorded.name).symlink_to(recorded.resolve())

@@ -1,4 +1,6 @@
-"""What a cell's transforms make of its model: kept by everything that it depends on, so that variants share it."""
+"""What a cell's transforms make of its model: kept by everything that it depends on, so that
+variants share it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
 
 def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
-    """Apply the variant's steps. Each prefix of the chain is kept, so that variants share their beginnings."""
+    """Apply the variant's steps.
+
+    Each prefix of the chain is kept, so that variants share their beginnings.
+    """
     current, seconds, check = subject.model, 0.0, None
     done: list[Any] = []
     for step in way.bound.changing:
@@ -45,7 +50,9 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         if step.transform.chosen:
             held = judged_by(way, subject, kept)
             calibration += standard_key(held)
-        done.append([step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration])
+        done.append(
+            [step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration]
+        )
         key = kept.key(
             subject.model.sha256,
             done,
@@ -82,17 +89,23 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
     return Artifact(current, check, current is not subject.model, way.bound.level)
 
 
-def _judged_too(step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]) -> list[str]:
+def _judged_too(
+    step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]
+) -> list[str]:
     """What a reader has to know where a cell is judged on what it was calibrated on."""
     shared = {each.digest() for each in calibration} & {each.digest() for each in judged}
     if not shared:
         return []
-    return [f"{step.name} was calibrated on {len(shared)} of the {len(judged)} input sets that judge it"]
+    return [
+        f"{step.name} was calibrated on {len(shared)} of the {len(judged)} input sets that judge it"
+    ]
 
 
 @cache
 def _source_of(apply: transforms.Apply) -> str | None:
-    """Hash of the file that defines a transform: other packages' transforms change without our version."""
+    """Hash of the file that defines a transform: other packages' transforms change without our
+    version.
+    """
     try:
         file = inspect.getsourcefile(inspect.unwrap(apply))
         return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -103,7 +116,15 @@ def _source_of(apply: transforms.Apply) -> str | None:
 def judged_by(way: Way, subject: Subject, kept: Cache) -> Standard:
     """Return what the cell's outputs are judged by."""
     cell = way.task.cell
-    held = standard(subject.model, subject.reference, cell.card, way.bound, cell.provider, way.task.settings, kept)
+    held = standard(
+        subject.model,
+        subject.reference,
+        cell.card,
+        way.bound,
+        cell.provider,
+        way.task.settings,
+        kept,
+    )
     return replace(held, explained=way.task.explained)
 
 
@@ -140,7 +161,9 @@ def _write_artifact(
 
 
 def checker_says(file: Path) -> str | None:
-    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model, or None."""
+    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model,
+    or None.
+    """
     import onnx
 
     note_stage(Stage.CHECK)

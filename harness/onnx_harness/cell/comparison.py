@@ -64,7 +64,9 @@ class Pair:
 
     @property
     def custom_ops(self) -> tuple[Path, ...]:
-        """Libraries of custom operators that both models' sessions need: the card's, then the settings'."""
+        """Libraries of custom operators that both models' sessions need: the card's, then the
+        settings'.
+        """
         return (*self.card.custom_ops, *self.settings.custom_ops)
 
 
@@ -126,7 +128,11 @@ def compare_models(pair: Pair) -> PairOutcome:
     note_stage(_RUNNING_A)
     answers = pair_reference(pair, a)
     # Out of a narrower type's usual range, B needn't be usable: it's judged on the usual sets.
-    judged = answers.sets if outcome.precision is Precision.FP32 else [answers.sets[place] for place in answers.usual]
+    judged = (
+        answers.sets
+        if outcome.precision is Precision.FP32
+        else [answers.sets[place] for place in answers.usual]
+    )
     outcome = replace(
         outcome,
         input_sets=tuple(input_set.name for input_set in judged),
@@ -135,13 +141,19 @@ def compare_models(pair: Pair) -> PairOutcome:
     )
     inputs = [change for change in outcome.interface if change.startswith("input")]
     if inputs:
-        return replace(outcome, reason=f"B doesn't take what A takes, so it wasn't run: {inputs[0]}")
+        return replace(
+            outcome, reason=f"B doesn't take what A takes, so it wasn't run: {inputs[0]}"
+        )
     note_stage(RUNNING_B)
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-profile-", ignore_cleanup_errors=True
+    ) as scratch:
         return _judged(pair, a, b, answers, outcome, Path(scratch))
 
 
-def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOutcome, scratch: Path) -> PairOutcome:
+def _judged(
+    pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOutcome, scratch: Path
+) -> PairOutcome:
     """The outcome with B's run in it, judged as a cell is."""
     provider = providers.get(pair.provider)
     half = computes_in_half(b.skeleton)
@@ -149,7 +161,9 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
     profile = scratch / "profile" if profiled else None
     config = exact_sums(a.skeleton, b.skeleton)
     try:
-        session = open_session(b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config)
+        session = open_session(
+            b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config
+        )
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
     assigned = placement(session, provider)
@@ -163,7 +177,9 @@ def _judged(pair: Pair, a: Model, b: Model, answers: Reference, outcome: PairOut
         outputs += [run(session, values) for values in others]
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
-    note_stage(_JUDGING)  # the noise floor runs the untouched model: what dies there isn't B's failure
+    note_stage(
+        _JUDGING
+    )  # the noise floor runs the untouched model: what dies there isn't B's failure
     standard = pair_standard(pair, a, answers, outcome.precision)
     again = partial(run, session, first)
     verdict = judge_outputs(standard, outputs, b, emulated=outcome.emulated, again=again)
@@ -195,7 +211,8 @@ def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precisio
         exact=False,
         override=pair.settings.tolerance_override,
         kept=workbench().cache,
-        # What a quantization may cost follows from its options, and nobody knows those of B's: bounds alone decide.
+        # What a quantization may cost follows from its options, and nobody knows those of B's:
+        # bounds alone decide.
         explained=arithmetic is not Precision.INT8,
     )
 
@@ -210,7 +227,9 @@ def _presumed(arithmetic: Precision, *, all_inputs: bool) -> Conversion | None:
 
 
 def is_emulated(session: ort.InferenceSession, provider: Provider, *, half: bool) -> bool:
-    """Whether float16 that the model asks for was computed in float32, by the profile of its first run."""
+    """Whether float16 that the model asks for was computed in float32, by the profile of its first
+    run.
+    """
     if not session.get_session_options().enable_profiling:
         return False
     profile = read_profile(Path(session.end_profiling()), provider)
@@ -222,7 +241,9 @@ def _side(model: Model) -> Side:
 
 
 def pair_reference(pair: Pair, a: Model) -> Reference:
-    """A's inputs and outputs: kept between runs when they are generated, made afresh when they were given."""
+    """A's inputs and outputs: kept between runs when they are generated, made afresh when they were
+    given.
+    """
     try:
         if pair.recorded is None:
             return reference(a, pair.card, pair.settings, workbench().cache)

@@ -1,7 +1,8 @@
 """The content key of a cell: a hash of everything that its verdict depends on.
 
-Two cells of one key have one verdict, whichever run, shard or machine judged it. So a verdict is kept under its key,
-and a later run needn't find it out again. Nothing here parses a model with native code or opens a session.
+Two cells of one key have one verdict, whichever run, shard or machine judged it. So a verdict is
+kept under its key, and a later run needn't find it out again. Nothing here parses a model with
+native code or opens a session.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from onnx_harness.settings import Settings
 
 # What names, places or speeds up a run, and decides no verdict.
 _NOT_DECIDING = frozenset(
-    {"provider", "variant", "variants", "report_dir", "jobs", "shard", "resume", "latency_budget", "gate_reference"}
+    {
+        "provider",
+        "variant",
+        "variants",
+        "report_dir",
+        "jobs",
+        "shard",
+        "resume",
+        "latency_budget",
+        "gate_reference",
+    }
     | {"custom_ops", "sarif", "worst_first"}
 )
 
@@ -32,9 +43,9 @@ _NOT_DECIDING = frozenset(
 def content_key(cell: Cell, model: Path, settings: Settings) -> str:
     """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
 
-    It covers the model with its external data, the custom operators, the recorded inputs, the card, the variant with
-    the source of its transforms, the provider, the settings that decide verdicts, the versions of what is installed,
-    this package's own source and the processor.
+    It covers the model with its external data, the custom operators, the recorded inputs, the card,
+    the variant with the source of its transforms, the provider, the settings that decide verdicts,
+    the versions of what is installed, this package's own source and the processor.
 
     Args:
         cell: to be judged.
@@ -65,13 +76,20 @@ _models: dict[Path, tuple[object, str]] = {}
 
 
 def _of_model(cell: Cell, model: Path) -> str:
-    """Hash the model, its external data, its recorded inputs and its card; once for all cells of a model."""
+    """Hash the model, its external data, its recorded inputs and its card.
+
+    Once for all cells of a model.
+    """
     recorded = recorded_files(cell.card, model)
     files = [file for file in (model, cell.card.path, *recorded) if file.is_file()]
     state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
     if model not in _models or _models[model][0] != (state, cell.card):
         digests = [_digest(file) if file.is_file() else None for file in (model, *recorded)]
-        card = [_digest(cell.card.path)] if cell.card.path != model and cell.card.path.is_file() else []
+        card = (
+            [_digest(cell.card.path)]
+            if cell.card.path != model and cell.card.path.is_file()
+            else []
+        )
         external = _of_external_data(model)
         key = Cache.key(digests, card, external, cell.card.digest(), cell.card.suite)
         _models[model] = ((state, cell.card), key)
@@ -79,7 +97,10 @@ def _of_model(cell: Cell, model: Path) -> str:
 
 
 def _of_external_data(model: Path) -> list[object]:
-    """Hash what lies outside the file; what can't be read is the same nothing each time, and the verdict's to tell."""
+    """Hash what lies outside the file.
+
+    What can't be read is the same nothing each time, and the verdict's to tell.
+    """
     try:
         names = external_locations(scan(model))
     except ModelError as error:
@@ -89,19 +110,30 @@ def _of_external_data(model: Path) -> list[object]:
     for name in names:
         try:
             file = (folder / name).resolve()
-            external.append([name, _digest(file) if file.is_relative_to(folder) and file.is_file() else None])
-        except (OSError, ValueError, RuntimeError):  # no path: too long, a null byte, a loop of links
+            external.append(
+                [name, _digest(file) if file.is_relative_to(folder) and file.is_file() else None]
+            )
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ):  # no path: too long, a null byte, a loop of links
             external.append([name, None])
     return external
 
 
 def external_locations(found: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
-    return sorted({tensor.external["location"] for tensor in found.tensors if "location" in tensor.external})
+    return sorted(
+        {tensor.external["location"] for tensor in found.tensors if "location" in tensor.external}
+    )
 
 
 def _of_libraries(libraries: tuple[Path, ...]) -> list[str]:
-    """Hash the custom operators; what can't be read is the same nothing each time, and the verdict's to tell."""
+    """Hash the custom operators.
+
+    What can't be read is the same nothing each time, and the verdict's to tell.
+    """
     try:
         return [libraries_digest(libraries)] if libraries else []
     except ModelError as error:
@@ -115,14 +147,21 @@ def _digest(file: Path) -> str:
 
 @functools.cache
 def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
-    """Hash where the transforms and the provider come from: other packages' change without our version."""
+    """Hash where the transforms and the provider come from: other packages' change without our
+    version.
+    """
     sources: list[object] = []
     for step in steps:
         transform = transforms.registry()[step]
         required = {name: importlib.metadata.version(name) for name in transform.requires}
         sources.append([required, _source(transform.apply)])
     declared = providers.registry()[provider]
-    return [sources, _source(declared.load), repr(declared.accuracy_options), dict(declared.environment)]
+    return [
+        sources,
+        _source(declared.load),
+        repr(declared.accuracy_options),
+        dict(declared.environment),
+    ]
 
 
 def _source(function: object) -> str | None:

@@ -1,4 +1,5 @@
-"""A model compared with outputs that come from elsewhere: a framework's own forward, or golden files.
+"""A model compared with outputs that come from elsewhere: a framework's own forward, or golden
+files.
 
 Meant for the worker. ONNX's own layout holds the golden outputs: ``test_data_set_N/input_K.pb`` and ``output_K.pb``
 (https://github.com/onnx/onnx/blob/main/docs/OnnxBackendTest.md).
@@ -65,10 +66,15 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
     ours = tuple(answers.outputs[place] for place in places)
     if pair.provider != "cpu":
         ours = tuple(_outputs(model, pair.provider, [dict(each.values) for each in sets]))
-    usual = replace(answers, sets=sets, outputs=ours, recorded=tuple(dict(each) for each in outputs))
+    usual = replace(
+        answers, sets=sets, outputs=ours, recorded=tuple(dict(each) for each in outputs)
+    )
     comparison = compare_recorded(model, usual, pair.card, pair.settings, workbench().cache)
     if comparison is None:
-        raise InputError("there is nothing to compare: no outputs were given, or the model draws all of them at random")
+        raise InputError(
+            "there is nothing to compare: no outputs were given, or the model draws all of them "
+            "at random"
+        )
     return PairOutcome(
         reason=comparison.reason(),
         input_sets=tuple(each.name for each in sets),
@@ -80,7 +86,8 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
 
 
 def write_snapshot(pair: Pair, folder: Path) -> int:
-    """Write the usual input sets of model A and its outputs into ``folder``, in place of those that were there.
+    """Write the usual input sets of model A and its outputs into ``folder``, in place of those that
+    were there.
 
     Returns:
         The number of data sets.
@@ -96,13 +103,24 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
     for number, place in enumerate(answers.usual):
         target = folder / f"test_data_set_{number}"
         target.mkdir()
-        _write(target, "input", [info.name for info in model.signature.inputs], answers.sets[place].values)
-        _write(target, "output", [info.name for info in model.signature.outputs], answers.outputs[place])
+        _write(
+            target,
+            "input",
+            [info.name for info in model.signature.inputs],
+            answers.sets[place].values,
+        )
+        _write(
+            target,
+            "output",
+            [info.name for info in model.signature.outputs],
+            answers.outputs[place],
+        )
     return len(answers.usual)
 
 
 def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
-    """Compare what model A computes now with the golden outputs in ``folder``: beyond its noise they have changed.
+    """Compare what model A computes now with the golden outputs in ``folder``: beyond its noise
+    they have changed.
 
     Raises:
         InputError: the files don't fit the model.
@@ -135,10 +153,15 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
     )
 
 
-def _outputs(model: Model, provider: str, sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    # The untouched model as its reference runs it; a device gets the optimizations that it can't run without.
+def _outputs(
+    model: Model, provider: str, sets: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    # The untouched model as its reference runs it; a device gets the optimizations that it can't
+    # run without.
     level = "disable" if provider == "cpu" else "all"
-    session = open_session(model.path, providers.get(provider), purpose=Purpose.ACCURACY, level=level)
+    session = open_session(
+        model.path, providers.get(provider), purpose=Purpose.ACCURACY, level=level
+    )
     return [run(session, feeds_for(session, values)) for values in sets]
 
 

@@ -64,7 +64,11 @@ def named_card(path: Path) -> Card:
         raise ModelError(f"{path} is a folder; {mend}")
     if not path.exists():
         folder = path.parent
-        near = [file.name for file in folder.iterdir() if is_model_file(file)] if folder.is_dir() else []
+        near = (
+            [file.name for file in folder.iterdir() if is_model_file(file)]
+            if folder.is_dir()
+            else []
+        )
         hint = f" {did_you_mean(path.name, near)}" if near else ""
         raise ModelError(f"there is no file {path}.{hint}")
     return card_for(path)
@@ -73,7 +77,8 @@ def named_card(path: Path) -> Card:
 def card_for(path: Path) -> Card:
     """The card of a model file: itself, the one beside a ``.onnx``, or a blank one.
 
-    A ``.onnx`` is what is judged even where the card beside it describes another source, such as a wheel.
+    A ``.onnx`` is what is judged even where the card beside it describes another source, such as a
+    wheel.
 
     Raises:
         CardError: the card can't be read.
@@ -90,7 +95,10 @@ def card_for(path: Path) -> Card:
 
 
 def card_or_problem(path: Path) -> Card:
-    """Return the card as :func:`card_for` does; a blank one with the problem where it can't be read."""
+    """Return the card as :func:`card_for` does.
+
+    A blank one with the problem where it can't be read.
+    """
     try:
         return card_for(path)
     except CardError as error:
@@ -99,7 +107,8 @@ def card_or_problem(path: Path) -> Card:
 
 
 def with_distinct_names(cards: Iterable[Card], folders: Iterable[Path]) -> dict[Path, Card]:
-    """Return the cards by path, renamed where stems repeat: see :func:`onnx_harness.names.distinct_names`.
+    """Return the cards by path, renamed where stems repeat: see
+    :func:`onnx_harness.names.distinct_names`.
 
     Args:
         cards: of a run.
@@ -137,12 +146,16 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
         named: the project's own variants.
 
     Raises:
-        UsageError: a word is none of these, needs a library that isn't installed, asks for two optimization levels,
-            or names an empty group; a project's own variant has a name that is taken.
+        UsageError: a word is none of these, needs a library that isn't installed, asks for two
+            optimization levels, or names an empty group; a project's own variant has a name that is
+            taken.
     """
     for name in named:
         if name in GROUPS or name == ORIGINAL or name in transforms.registry():
-            raise UsageError(f"the project's variant '{name}' is called as one that is built in: give it another name")
+            raise UsageError(
+                f"the project's variant '{name}' is called as one that is built in: give it "
+                f"another name"
+            )
     found: dict[str, Variant] = {}
     for word in words:
         if word in GROUPS:
@@ -156,14 +169,17 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
             other = found.setdefault(variant.id, variant)
             if other.steps != variant.steps:
                 raise UsageError(
-                    f"'{other.spelling}' and '{variant.spelling}' would both be called '{variant.id}'. Ids are keys of "
+                    f"'{other.spelling}' and '{variant.spelling}' would both be called "
+                    f"'{variant.id}'. Ids are keys of "
                     "history: give one of them another name in [tool.onnx-harness.variants]"
                 )
     return tuple(found.values())
 
 
 def upstream(variant: Variant) -> tuple[str, ...]:
-    """The distributions of others that decide what ``variant`` makes of a model; those that ours are built on aren't.
+    """The distributions of others that decide what ``variant`` makes of a model.
+
+    Those that ours are built on aren't.
 
     What such a library breaks is its defect, not one of this package or of the model.
     """
@@ -188,9 +204,17 @@ def _variant(word: str, named: Mapping[str, str]) -> Variant:
             raise UsageError(f"the project's variant '{word}' ({named[word]}): {error}") from None
     variant = parse_variant(word)
     known = transforms.registry()
-    if len(variant.steps) == 1 and variant.steps[0].name not in known and not variant.steps[0].options:
+    if (
+        len(variant.steps) == 1
+        and variant.steps[0].name not in known
+        and not variant.steps[0].options
+    ):
         everything = {*known, *named, *GROUPS, ORIGINAL}
-        words = (f"there is no variant or group '{word}'.", did_you_mean(word, everything), *transforms.left_out())
+        words = (
+            f"there is no variant or group '{word}'.",
+            did_you_mean(word, everything),
+            *transforms.left_out(),
+        )
         raise UsageError(" ".join(words))
     return _checked(variant)
 
@@ -206,7 +230,9 @@ def _group(group: str, named: Mapping[str, str]) -> list[Variant]:
     elif group == "default":
         words = [*DEFAULT]
     else:
-        words = [name for name, transform in transforms.registry().items() if group in transform.groups]
+        words = [
+            name for name, transform in transforms.registry().items() if group in transform.groups
+        ]
     variants = [_variant(word, named) for word in dict.fromkeys(words)]
     return [variant for variant in variants if not _uninstalled(variant)]
 

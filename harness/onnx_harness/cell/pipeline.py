@@ -1,4 +1,5 @@
-"""The way of one cell: load -> transform -> check -> session -> placement -> run -> compare -> latency.
+"""The way of one cell: load -> transform -> check -> session -> placement -> run -> compare ->
+latency.
 
 Everything up to ``compare`` happens in the worker process (:func:`judge`). Latency is taken in the process that
 owns the pytest-benchmark fixture (:func:`time_cell`), from models that have passed.
@@ -63,8 +64,9 @@ from onnx_harness.transforms import Precision
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it, have nothing: that,
-# or what is wrong with the definition that it puts in the operator's place, which may be older than bfloat16.
+# What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it,
+# have nothing: that, or what is wrong with the definition that it puts in the operator's place,
+# which may be older than bfloat16.
 _NO_KERNEL = re.compile(
     r"Could not find an implementation for (\w+)"
     r"|Type 'tensor\(bfloat16\)' of input parameter \(.*\) of operator \((\w+)\)"
@@ -72,18 +74,25 @@ _NO_KERNEL = re.compile(
 
 
 def judge(task: Task) -> Judged:
-    """Take a cell from ``load`` to ``compare``. Meant to run in a worker: it may crash, hang or eat memory."""
+    """Take a cell from ``load`` to ``compare``.
+
+    Meant to run in a worker: it may crash, hang or eat memory.
+    """
     way = Way(task)
     bench = workbench()
     # A case is quicker made again than thousands are kept; its variants share what is made of it.
     kept = bench.passing_cache(task.model) if task.cell.card.suite else bench.cache
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-profile-", ignore_cleanup_errors=True
+    ) as scratch:
         return _judge(way, kept, Path(scratch))
 
 
 def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
     try:
-        with way.at(Stage.LOAD, fault=Status.ERROR):  # what is wrong with the model itself is a ModelError
+        with way.at(
+            Stage.LOAD, fault=Status.ERROR
+        ):  # what is wrong with the model itself is a ModelError
             subject = _load(way, kept)
         with way.at(Stage.TRANSFORM):
             artifact = artifacts.transformed(way, subject, kept)
@@ -111,10 +120,12 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
 
 
 def timing_inputs(task: Task) -> list[dict[str, Any]]:
-    """The input sets to time a cell on. Meant to run in the worker, which has what :func:`judge` used at hand.
+    """The input sets to time a cell on.
 
-    Those of the first set's shapes, since a latency is that of one size; and no unusual ones: arithmetic on subnormal
-    numbers alone is many times slower.
+    Meant to run in the worker, which has what :func:`judge` used at hand.
+
+    Those of the first set's shapes, since a latency is that of one size; and no unusual ones:
+    arithmetic on subnormal numbers alone is many times slower.
     """
     made = subject_of(task).reference
     usual = [made.sets[place] for place in made.usual]
@@ -123,7 +134,9 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
 
 def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
     """The shapes of a set's tensors by input."""
-    return {name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()}
+    return {
+        name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()
+    }
 
 
 def subject_of(task: Task) -> Subject:
@@ -133,20 +146,26 @@ def subject_of(task: Task) -> Subject:
 
 
 def artifact_of(task: Task) -> Artifact:
-    """What :func:`judge` judged. Meant to run in the worker: it comes from the cache, but a transform may run again."""
+    """What :func:`judge` judged.
+
+    Meant to run in the worker: it comes from the cache, but a transform may run again.
+    """
     kept = workbench().cache
     subject, graph = _subject(task, kept)
     return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, kept)
 
 
 def place_of_artifact(task: Task) -> tuple[Path, str]:
-    """Return the file of what `judge` judged, and ONNX Runtime's level for it: what a worker can answer."""
+    """Return the file of what `judge` judged, and ONNX Runtime's level for it: what a worker can
+    answer.
+    """
     artifact = artifact_of(task)
     return artifact.model.path, artifact.level
 
 
 def run_untouched(task: Task, place: int) -> None:
-    """Run the untouched model on one of the reference's input sets, on the cell's provider and at its level.
+    """Run the untouched model on one of the reference's input sets, on the cell's provider and at
+    its level.
 
     Meant to run in the worker, after a worker died of that set with the transformed model: if this one dies too, the
     crash is ONNX Runtime's own and says nothing about the variant.
@@ -167,8 +186,11 @@ def _load(way: Way, kept: Cache) -> Subject:
     except (ModelError, InputError) as error:
         if not way.task.cell.card.suite:
             raise
-        # ONNX Runtime has no kernel for every operator, nor does each type pass between it and Python.
-        raise CellEnded(Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN) from error
+        # ONNX Runtime has no kernel for every operator, nor does each type pass between it and
+        # Python.
+        raise CellEnded(
+            Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN
+        ) from error
     model = subject.model
     way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
     subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
@@ -194,7 +216,9 @@ def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
 
 
 def _cover(way: Way, subject: Subject, kept: Cache) -> None:
-    """Record what the input sets reach of what the model decides by, and remark on it where that is little."""
+    """Record what the input sets reach of what the model decides by, and remark on it where that is
+    little.
+    """
     key = (subject.model.sha256, way.found.inputs_sha256)
     coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, kept))
     way.found = replace(way.found, coverage=coverage)
@@ -215,12 +239,17 @@ def _coverage(task: Task, subject: Subject, kept: Cache) -> tuple[CoverageRecord
 
 
 def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
-    """The subject and the size of its graph. The last one is remembered: cells come model by model."""
+    """The subject and the size of its graph.
+
+    The last one is remembered: cells come model by model.
+    """
     card, settings = task.cell.card, task.settings
     check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
     recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     files = [task.model, *recorded, *Model(task.model).external_files]
-    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    states = [
+        (file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()
+    ]
     chosen = (settings.input_sets, settings.seed, settings.tolerance_override, settings.custom_ops)
     key = (states, card, *chosen, task.unusual)
     return workbench().last("subject", key, lambda: _read_subject(task, kept))
@@ -241,7 +270,9 @@ def _read_subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
 
 
 def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
-    """The transformed model is valid ONNX, and its callers notice no difference in what it takes and gives."""
+    """The transformed model is valid ONNX, and its callers notice no difference in what it takes
+    and gives.
+    """
     if not artifact.transformed:
         return
     if artifact.check is not None:
@@ -256,10 +287,13 @@ def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
             if name in each.values and shapes(each)[name] != [shape]:
                 raise CellEnded(
                     Status.NOT_APPLICABLE,
-                    f"the variant fixes the shape of input '{name}' at {list(shape)}, and the input sets have others. "
+                    f"the variant fixes the shape of input '{name}' at {list(shape)}, and the "
+                    f"input sets have others. "
                     f"Mend: shapes = [{list(shape)}] under [inputs.{name}] of the model's card",
                 )
-    differences = interface_changes(subject.model.signature, artifact.model.signature, way.bound.float_io, fixed)
+    differences = interface_changes(
+        subject.model.signature, artifact.model.signature, way.bound.float_io, fixed
+    )
     if differences:
         reason = f"the model's interface changed: {differences[0]}"
         raise CellEnded(Status.FAIL, reason, tuple(differences[1:]), Symptom.CHANGED_TYPES)
@@ -272,31 +306,43 @@ class _NoKernel:
     operator: str
 
 
-def _session(way: Way, subject: Subject, artifact: Artifact, scratch: Path) -> ort.InferenceSession | _NoKernel:
+def _session(
+    way: Way, subject: Subject, artifact: Artifact, scratch: Path
+) -> ort.InferenceSession | _NoKernel:
     provider = providers.get(way.task.cell.provider)
     profile = scratch / "profile" if _is_profiled(way, artifact) else None
     accuracy, level = Purpose.ACCURACY, artifact.level
     config = session_config(subject.model, way.bound, artifact.model.skeleton)
     try:
         return open_session(
-            artifact.model.path, provider, purpose=accuracy, level=level, profile=profile, config=config
+            artifact.model.path,
+            provider,
+            purpose=accuracy,
+            level=level,
+            profile=profile,
+            config=config,
         )
     except Exception as error:
-        # The model is valid, as its check has shown: which types a provider computes in is a fact about the provider.
+        # The model is valid, as its check has shown: which types a provider computes in is a fact
+        # about the provider.
         missing = _NO_KERNEL.search(str(error))
-        if missing is not None and any(step.transform.precision is Precision.BF16 for step in way.bound.steps):
+        if missing is not None and any(
+            step.transform.precision is Precision.BF16 for step in way.bound.steps
+        ):
             operator = missing[1] or missing[2]
             if not provider.fallback:  # of the CPU nobody asks to be the hardware
                 return _NoKernel(operator)
-            raise NotApplicable(f"provider '{provider.name}' has no {operator} in bfloat16") from error
+            raise NotApplicable(
+                f"provider '{provider.name}' has no {operator} in bfloat16"
+            ) from error
         raise
 
 
 def _is_profiled(way: Way, artifact: Artifact) -> bool:
     """Whether a run is profiled: a device's always, since another one may do its work.
 
-    On the CPU the profile tells no more than what float16 became. A loop's costs more than the loop, and one of each of
-    a suite's cases takes longer than the case.
+    On the CPU the profile tells no more than what float16 became. A loop's costs more than the
+    loop, and one of each of a suite's cases takes longer than the case.
     """
     if providers.get(way.task.cell.provider).fallback:
         return True
@@ -309,13 +355,16 @@ def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
     """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
     provider = providers.get(way.task.cell.provider)
     asked = way.task.cell.card.placement.of(provider.name)
-    if not provider.fallback:  # nothing stands behind the CPU: a card can't ask less of it than everything
+    if (
+        not provider.fallback
+    ):  # nothing stands behind the CPU: a card can't ask less of it than everything
         return provider, PlacementSpec()
     return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked
 
 
 def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
-    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU without an error.
+    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU
+    without an error.
 
     Where it hangs on what may be arithmetic on shapes, the profile of a run will tell: see :func:`_cross_check`.
     """
@@ -328,18 +377,29 @@ def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[s
     return assigned
 
 
-def _judge_placement(way: Way, assigned: Counter[tuple[str, str]], sizes: Counter[tuple[str, str]]) -> str | None:
-    """Why too many nodes are assigned elsewhere, or None; ``sizes`` are those that compute nothing but shapes."""
+def _judge_placement(
+    way: Way, assigned: Counter[tuple[str, str]], sizes: Counter[tuple[str, str]]
+) -> str | None:
+    """Why too many nodes are assigned elsewhere, or None.
+
+    ``sizes`` are those that compute nothing but shapes.
+    """
     provider, asked = _contract(way)
     found = judge_placement(assigned, provider, sizes)
-    record = PlacementRecord(found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share)
+    record = PlacementRecord(
+        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
+    )
     way.found = replace(way.found, placement=record)
     wanted = way.task.settings.min_placement
     return shortfall(found, provider, asked.min_share if wanted is None else wanted)
 
 
-def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact) -> None:
-    """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a run."""
+def _cross_check(
+    way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact
+) -> None:
+    """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a
+    run.
+    """
     provider, asked = _contract(way)
     if file is None:
         return
@@ -353,20 +413,26 @@ def _cross_check(way: Way, assigned: Counter[tuple[str, str]], file: Path | None
         memcpy=profile.copies,
         inserted_casts=profile.inserted_casts,
         arithmetic=dict(profile.arithmetic.most_common()),
-        precision=precision(profile, provider, wants_half=computes_in_half(artifact.model.skeleton)),
+        precision=precision(
+            profile, provider, wants_half=computes_in_half(artifact.model.skeleton)
+        ),
     )
     way.found = replace(way.found, placement=ran)
     reason = (
         short
         or contradiction(assigned, profile, provider)
-        or breach(profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy)
+        or breach(
+            profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy
+        )
     )
     if reason is not None:
         raise CellEnded(Status.FAIL, reason)
 
 
 def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
-    """The outputs are the reference's, and would be where float16 computes: see :mod:`onnx_harness.judging.verdict`."""
+    """The outputs are the reference's, and would be where float16 computes: see
+    :mod:`onnx_harness.judging.verdict`.
+    """
     held = artifacts.judged_by(way, subject, kept)
     placement = way.found.placement
     emulated = placement is not None and placement.precision in EMULATED
@@ -391,8 +457,12 @@ def _record(comparison: Comparison | None) -> AccuracyRecord | None:
     return None if comparison is None else comparison.record
 
 
-def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache) -> None:
-    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give them."""
+def _compare_simulated(
+    way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache
+) -> None:
+    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give
+    them.
+    """
     cell = way.task.cell
     why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
     if not way.task.explained:
@@ -400,19 +470,25 @@ def _compare_simulated(way: Way, subject: Subject, artifact: Artifact, lacking: 
     try:
         outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
     except NotApplicable as error:
-        raise CellEnded(Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN) from error
+        raise CellEnded(
+            Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN
+        ) from error
     if outcome.comparison is not None:
         record = outcome.comparison.record
         way.found = replace(way.found, accuracy=record, accuracy_simulated=record)
     way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
     if not outcome.passed:
-        reason = f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
+        reason = (
+            f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
+        )
         raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:
-    """The untouched model gives the outputs that were recorded beside it: its own cell says so, the others note it."""
+    """The untouched model gives the outputs that were recorded beside it: its own cell says so, the
+    others note it.
+    """
     missed = subject.missed
     if missed is None:
         return
@@ -421,18 +497,24 @@ def _judge_recorded(way: Way, subject: Subject) -> None:
         way.notes.append(words)
         return
     places = Verdict(Status.FAIL, missed).worst_sets
-    lines = (*missed.lines(), 'Accept it in the card, where the record is the worse: [recorded] outputs = "note"')
+    lines = (
+        *missed.lines(),
+        'Accept it in the card, where the record is the worse: [recorded] outputs = "note"',
+    )
     symptom = Symptom.WRONG_VALUES if missed.only_values else Symptom.CHANGED_TYPES
     raise CellEnded(Status.FAIL, words, lines, symptom, places)
 
 
-def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any) -> LatencyRecord | None:
+def time_cell(
+    task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], benchmark: Any
+) -> LatencyRecord | None:
     """Time a cell that passed, paired with the baseline, through pytest-benchmark's fixture.
 
     Args:
         task: the cell.
         judged: what :func:`judge` said of it.
-        sets: the inputs to time it on, of the dtypes that the original takes; both sides take them in turn.
+        sets: the inputs to time it on, of the dtypes that the original takes; both sides take them
+            in turn.
         benchmark: pytest-benchmark's fixture.
 
     Returns:
@@ -450,5 +532,9 @@ def time_cell(task: Task, judged: Judged, sets: Sequence[Mapping[str, Any]], ben
             budget_s=task.settings.latency_budget,
             seed=task.settings.seed,
             pin=keeps_to_its_threads(provider),
-            labels={"model": task.cell.card.name, "variant": task.cell.variant.id, "provider": provider.name},
+            labels={
+                "model": task.cell.card.name,
+                "variant": task.cell.variant.id,
+                "provider": provider.name,
+            },
         )

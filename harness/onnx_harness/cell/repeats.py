@@ -1,7 +1,7 @@
 """A session that is run again on what it was run on first: the second result must be the first's.
 
-Sessions have been seen that are right once: a buffer that is planned for one size, a kernel that keeps state, a first
-run that takes another path. Both looks cost a run on the first input set.
+Sessions have been seen that are right once: a buffer that is planned for one size, a kernel that
+keeps state, a first run that takes another path. Both looks cost a run on the first input set.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Runs:
 
 
 def is_steady(model: Model, reference: Reference) -> bool:
-    """Return whether the untouched model gives one result for one input, as far as its nodes and its runs tell."""
+    """Return whether the untouched model gives one result for one input, as far as its nodes and
+    its runs tell.
+    """
     return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
 
 
@@ -68,13 +70,19 @@ def run_sets(way: Way, subject: Subject, session: ort.InferenceSession) -> Runs:
     outputs: list[dict[str, Any]] = []
     repeats: list[Repeat] = []
     profile = None
-    looks_again = way.task.explained and not way.task.cell.card.suite and is_steady(subject.model, subject.reference)
+    looks_again = (
+        way.task.explained
+        and not way.task.cell.card.suite
+        and is_steady(subject.model, subject.reference)
+    )
     for index, each in enumerate(subject.reference.sets):
         with noting(str(RunNote(way.task.place(index), bool(each.unusual), each.name))):
             values = feeds_for(session, each.values)
             outputs.append(run(session, values))
             if index == 0 and provider.fallback:
-                run(session, values)  # a device compiles its kernels in its first run: the next tells where time goes
+                run(
+                    session, values
+                )  # a device compiles its kernels in its first run: the next tells where time goes
         if index == 0 and session.get_session_options().enable_profiling:
             profile = Path(session.end_profiling())
         if index == 0 and looks_again:
@@ -92,10 +100,13 @@ def _repeated(way: Way, subject: Subject, session: ort.InferenceSession, when: s
         return Repeat(when, run(session, feeds_for(session, first.values)))
 
 
-def wrong_repeat(standard: Standard, outputs: Sequence[Mapping[str, Any]], repeats: Sequence[Repeat]) -> Verdict | None:
+def wrong_repeat(
+    standard: Standard, outputs: Sequence[Mapping[str, Any]], repeats: Sequence[Repeat]
+) -> Verdict | None:
     """Judge the repeated runs, each in the first run's place.
 
-    Results that differ in bits are judged as the first is, since kernels on a device may add in any order.
+    Results that differ in bits are judged as the first is, since kernels on a device may add in any
+    order.
 
     Args:
         standard: what the outputs are held to.
@@ -103,7 +114,8 @@ def wrong_repeat(standard: Standard, outputs: Sequence[Mapping[str, Any]], repea
         repeats: further runs on the first of them.
 
     Returns:
-        A failure that says which run departs; None where the repeats are as right, or as wrong, as the first run.
+        A failure that says which run departs; None where the repeats are as right, or as wrong, as
+        the first run.
     """
     differing = [repeat for repeat in repeats if not _same(repeat.outputs, outputs[0])]
     if not differing:
@@ -112,10 +124,16 @@ def wrong_repeat(standard: Standard, outputs: Sequence[Mapping[str, Any]], repea
     for repeat in differing:
         again = verdict(standard, [repeat.outputs, *outputs[1:]])
         if first.passed and not again.passed:
-            words = f"the first input set ({name}) gives another result when it is {repeat.when}: {again.reason}"
+            words = (
+                f"the first input set ({name}) gives another result when it is {repeat.when}: "
+                f"{again.reason}"
+            )
             return replace(again, reason=words, failing=(0,))
         if again.passed and not first.passed:
-            words = f"the first run alone departs; when its input set ({name}) is {repeat.when}, it is right"
+            words = (
+                f"the first run alone departs; when its input set ({name}) is {repeat.when}, "
+                f"it is right"
+            )
             return replace(first, reason=f"{words}: {first.reason}", failing=(0,))
     return None
 

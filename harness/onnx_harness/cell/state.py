@@ -1,4 +1,6 @@
-"""What is known of a cell on its way: the task, what was made of it, and what has been found out so far."""
+"""What is known of a cell on its way: the task, what was made of it, and what has been found out so
+far.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ import onnx_harness
 from onnx_harness import transforms
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import HarnessError, InputError, ModelError, NotApplicable, ResultsError, first_line, named
+from onnx_harness.errors import (
+    HarnessError,
+    InputError,
+    ModelError,
+    NotApplicable,
+    ResultsError,
+    first_line,
+    named,
+)
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.card_options import with_card
 from onnx_harness.judging.reference import Reference
@@ -40,10 +50,12 @@ class Task:
     Attributes:
         model: the ``.onnx`` that the cell's card stands for, on this machine.
         unusual: whether the model is fed unusual inputs as well.
-        skipped: positions, in the reference, of unusual input sets that it isn't run on: a worker died of them.
-        explained: whether a departure has to be explained, beside being within the bounds, and a run on the CPU is
-            profiled and its emulated float16 held to the type's range.
-        recorded: a ``.npz`` whose input sets are used instead of all others; None: they are found as usual.
+        skipped: positions, in the reference, of unusual input sets that it isn't run on: a worker
+            died of them.
+        explained: whether a departure has to be explained, beside being within the bounds, and a
+            run on the CPU is profiled and its emulated float16 held to the type's range.
+        recorded: a ``.npz`` whose input sets are used instead of all others; None: they are found
+            as usual.
     """
 
     cell: Cell
@@ -60,7 +72,9 @@ class Task:
         return (*self.cell.card.custom_ops, *self.settings.custom_ops)
 
     def place(self, index: int) -> int:
-        """Return the position in the whole reference of the set at ``index`` among those that aren't skipped."""
+        """Return the position in the whole reference of the set at ``index`` among those that
+        aren't skipped.
+        """
         for skipped in sorted(self.skipped):
             index += skipped <= index
         return index
@@ -71,7 +85,8 @@ class Subject:
     """A model that is ready to be judged.
 
     Attributes:
-        missed: how the reference departs from the outputs that were recorded beside the inputs; None: it doesn't.
+        missed: how the reference departs from the outputs that were recorded beside the inputs;
+            None: it doesn't.
     """
 
     model: Model
@@ -103,8 +118,8 @@ class Judged:
     Attributes:
         artifact: the model file that was judged.
         level: ONNX Runtime's optimization level for it.
-        failing: positions of the reference's input sets on which an output is worst, where outputs fail, or that the
-            worker died of.
+        failing: positions of the reference's input sets on which an output is worst, where outputs
+            fail, or that the worker died of.
         crashed: the worker died of it, by itself.
     """
 
@@ -161,7 +176,15 @@ class CellEnded(Exception):
 _RUN_NOTE = "run on "
 
 # Of the machine: full, out of memory, out of processes or open files.
-_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EIO}
+_MACHINE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+}
 
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
@@ -173,7 +196,9 @@ _SYMPTOMS = {
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Facts about a cell, which its stages find out one after another; those of a later stage are None until then.
+    """Facts about a cell, which its stages find out one after another.
+
+    Those of a later stage are None until then.
 
     The fields are those of `CellResult`, which says what they are.
     """
@@ -206,7 +231,10 @@ class Way:
 
     @property
     def bound(self) -> BoundVariant:
-        """The variant with its steps looked up and the card's options, once. UsageError is then a stage's fault."""
+        """The variant with its steps looked up and the card's options, once.
+
+        UsageError is then a stage's fault.
+        """
         if self._bound is None:
             self._bound = with_card(bind_variant(self.task.cell.variant), self.task.cell.card)
         return self._bound
@@ -227,10 +255,14 @@ class Way:
             raise CellEnded(Status.ERROR, first_line(error), further_lines(error)) from error
         except ResultsError as error:
             environment = Symptom.ENVIRONMENT
-            raise CellEnded(Status.ERROR, first_line(error), further_lines(error), environment) from error
+            raise CellEnded(
+                Status.ERROR, first_line(error), further_lines(error), environment
+            ) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
-                raise CellEnded(Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT) from error
+                raise CellEnded(
+                    Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT
+                ) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = first_line(error) if isinstance(error, HarnessError) else named(error)
             detail = (*further_lines(error), *own_frames(error))
@@ -278,7 +310,8 @@ def further_lines(error: Exception) -> tuple[str, ...]:
 
 
 def own_frames(error: Exception) -> tuple[str, ...]:
-    """Return the frames in which a transform of a user raised an error, as Python's tracebacks write them.
+    """Return the frames in which a transform of a user raised an error, as Python's tracebacks
+    write them.
 
     They are those below the call of a step, where what was called isn't this package's; none for its own transforms.
     """
@@ -289,7 +322,8 @@ def own_frames(error: Exception) -> tuple[str, ...]:
     if not below or below[0].filename.startswith(package):
         return ()
     return tuple(
-        f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}' for frame in below[:_MOST_FRAMES]
+        f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}'
+        for frame in below[:_MOST_FRAMES]
     )
 
 

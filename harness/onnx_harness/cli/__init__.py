@@ -18,20 +18,32 @@ from typing import Any, NoReturn
 from onnx_harness.errors import HarnessError, UsageError, did_you_mean
 
 PROGRAM = "onnx-harness"
-_COMPLETING = "_ARGCOMPLETE"  # set by a shell that completes: eval "$(register-python-argcomplete onnx-harness)"
+# set by a shell that completes: eval "$(register-python-argcomplete onnx-harness)"
+_COMPLETING = "_ARGCOMPLETE"
 
 # Only the chosen command's module is imported: `--help` and `--version` answer at once.
 COMMANDS = {
     "doctor": "which execution providers work here, which do not, why not, and what would mend it",
-    "inspect": "what a model is: opset, inputs, outputs, nodes by type, and the inputs that would be generated",
+    "inspect": (
+        "what a model is: opset, inputs, outputs, nodes by type, and the inputs that would "
+        "be generated"
+    ),
     "transform": "write the model that a variant makes of another",
     "compare": "whether one model file still computes what another one does",
-    "diagnose": "the cause of a failure: transform, pass, rule or node, ONNX Runtime's optimizer, input set",
+    "diagnose": (
+        "the cause of a failure: transform, pass, rule or node, ONNX Runtime's optimizer, input set"
+    ),
     "bisect": "the release of a package since which a cell fails",
     "view": "open a model in Netron",
     "zoo": "fetch and list the models that cards describe",
-    "selftest": "measure how far the verdicts can be trusted, on models that are right and on models that aren't",
-    "report": "rebuild the report of a run, compare two runs, merge shards, export CSV, judge again by other bounds",
+    "selftest": (
+        "measure how far the verdicts can be trusted, on models that are right and on "
+        "models that aren't"
+    ),
+    "report": (
+        "rebuild the report of a run, compare two runs, merge shards, export CSV, judge "
+        "again by other bounds"
+    ),
     "gate": "whether the latest run is as good as the accepted levels; accepting levels",
 }
 
@@ -46,7 +58,10 @@ commands:
 
 DONE, NEGATIVE, USAGE, INTERRUPTED = 0, 1, 2, 130
 UNDONE = 5
-"""Of commands whose 1 is a verdict: the work couldn't be done, so there is none. (3 and 4 are `gate`'s verdicts.)"""
+"""Of commands whose 1 is a verdict: the work couldn't be done, so there is none.
+
+(3 and 4 are `gate`'s verdicts.)
+"""
 _FIRST_COLUMN = re.compile(r"\s+(\S+\s{2,})?")
 _EXIT_CODES = f"""\
 exit codes:
@@ -58,7 +73,10 @@ exit codes:
 
 
 class _Help(argparse.HelpFormatter):
-    """Fills paragraphs to the terminal's width; indented lines keep their place and hang below their second column."""
+    """Fills paragraphs to the terminal's width.
+
+    Indented lines keep their place and hang below their second column.
+    """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         blocks: list[str] = []
@@ -72,7 +90,9 @@ class _Help(argparse.HelpFormatter):
         for block in blocks:
             column = _FIRST_COLUMN.match(block)
             hang = " " * len(column[0]) if column else ""
-            filled.append(textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent + hang))
+            filled.append(
+                textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent + hang)
+            )
         return "\n".join(filled)
 
 
@@ -88,15 +108,21 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse does, but an unknown option is told by the parser that doesn't know it."""
         known, rest = super().parse_known_args(args, namespace)
-        unknown = [word.partition("=")[0] for word in rest if word.startswith("--") and word != "--"]
+        unknown = [
+            word.partition("=")[0] for word in rest if word.startswith("--") and word != "--"
+        ]
         if unknown:
             options = [word for word in self._option_string_actions if word.startswith("--")]
-            self.error(f"there is no option {unknown[0]}. {did_you_mean(unknown[0], options, most=20)}")
+            self.error(
+                f"there is no option {unknown[0]}. {did_you_mean(unknown[0], options, most=20)}"
+            )
         return known, rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            what = (action.metavar or action.dest) if isinstance(action.metavar, str) else action.dest
+            what = (
+                (action.metavar or action.dest) if isinstance(action.metavar, str) else action.dest
+            )
             raise argparse.ArgumentError(None, f"there is no {what.lower()} '{value}'. "
                                                f"{did_you_mean(str(value), map(str, action.choices))}")  # fmt: skip
 
@@ -114,8 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0 done, 1 a negative answer or failed work, 2 usage, 130 interrupted. Where 1 is a verdict
-        (`gate`, `compare`), failed work is 5.
+        The exit code: 0 done, 1 a negative answer or failed work, 2 usage, 130 interrupted. Where 1
+        is a verdict (`gate`, `compare`), failed work is 5.
 
     Raises:
         SystemExit: argparse's way out, after ``--help`` (0) and on a usage error (2).
@@ -133,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fail("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; the interpreter must not find that out a second time when it ends.
+        # Whoever read our output has left; the interpreter must not find that out a second time
+        # when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return undone
     except Exception:
@@ -145,10 +172,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str) -> None:
-    """One error on standard error. It may quote a model's names, so nothing in it is taken as markup."""
+    """One error on standard error.
+
+    It may quote a model's names, so nothing in it is taken as markup.
+    """
     from onnx_harness.cli.show import error_console, labelled
 
-    error_console().print(f"{PROGRAM}: ", labelled("error: ", "bold red", message), sep="", soft_wrap=True)
+    error_console().print(
+        f"{PROGRAM}: ", labelled("error: ", "bold red", message), sep="", soft_wrap=True
+    )
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -158,9 +190,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
         description=_DESCRIPTION,
         epilog=f"{_EXIT_CODES}\n{PROGRAM} COMMAND --help tells a command's options.",
     )
-    parser.add_argument("--version", action="store_true", help="show the versions that results depend on")
+    parser.add_argument(
+        "--version", action="store_true", help="show the versions that results depend on"
+    )
     # The description lists them: argparse's own list is out of line by the longest name.
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog=PROGRAM, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", prog=PROGRAM, help=argparse.SUPPRESS
+    )
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -178,7 +214,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell's question for completions, where argcomplete is installed; it doesn't return then."""
+    """Answer a shell's question for completions, where argcomplete is installed.
+
+    It doesn't return then.
+    """
     with contextlib.suppress(ImportError):
         import argcomplete
 
@@ -189,10 +228,18 @@ def _version(_: argparse.Namespace) -> int:
     from onnx_harness.cli.show import console
 
     runtimes = sorted(
-        f"{found.name} {found.version}" for found in distributions() if (found.name or "").startswith("onnxruntime")
+        f"{found.name} {found.version}"
+        for found in distributions()
+        if (found.name or "").startswith("onnxruntime")
     )
-    parts = [f"onnx {_version_of('onnx')}", *(runtimes or ["no onnxruntime"]), f"Python {python_version()}"]
-    console().print(f"{PROGRAM} {_version_of(PROGRAM)} ({', '.join(parts)})", soft_wrap=True, highlight=False)
+    parts = [
+        f"onnx {_version_of('onnx')}",
+        *(runtimes or ["no onnxruntime"]),
+        f"Python {python_version()}",
+    ]
+    console().print(
+        f"{PROGRAM} {_version_of(PROGRAM)} ({', '.join(parts)})", soft_wrap=True, highlight=False
+    )
     return DONE
 
 

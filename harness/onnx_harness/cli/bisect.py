@@ -13,11 +13,16 @@ from onnx_harness.errors import UsageError
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("what", metavar="CELL | MODEL", nargs=1, help="a cell's id, or a model with --variant")
-    parser.add_argument("--package", metavar="NAME", default="onnxruntime", help="(default: onnxruntime)")
+    parser.add_argument(
+        "what", metavar="CELL | MODEL", nargs=1, help="a cell's id, or a model with --variant"
+    )
+    parser.add_argument(
+        "--package", metavar="NAME", default="onnxruntime", help="(default: onnxruntime)"
+    )
     declare_subject(parser)
     parser.epilog = (
-        "Releases come from pip's own index, up to the installed one, each into an environment of its own in the\n"
+        "Releases come from pip's own index, up to the installed one, each into an environment of "
+        "its own in the\n"
         "cache. Exits with 0 when the first bad release was found, with 1 when there is none."
     )
     parser.set_defaults(run=run)
@@ -28,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args, *KEYS)
     task, other = named_task(args, settings)
     if other is not None:
-        raise UsageError("a cell or a model with --variant has a first bad release; two models have none")
+        raise UsageError(
+            "a cell or a model with --variant has a first bad release; two models have none"
+        )
 
     from onnx_harness.diagnose.releases import bisect
 

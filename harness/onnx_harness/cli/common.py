@@ -20,14 +20,18 @@ from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.settings import OPTIONS, Settings, nearest_settings
 
 
-def add_model(parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card") -> None:
+def add_model(
+    parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card"
+) -> None:
     """Declare a positional argument for a model."""
     parser.add_argument(name, metavar=name.upper(), type=Path, help=help)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document and nothing else"
+    )
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,8 @@ def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:
 
 
 def find_model(path: Path) -> tuple[Card, Path]:
-    """The card of the model that was named (a blank one where there is none) and the ``.onnx``, fetched if need be.
+    """The card of the model that was named (a blank one where there is none) and the ``.onnx``,
+    fetched if need be.
 
     Raises:
         ModelError: there is no such file.
@@ -62,7 +67,8 @@ def find_model(path: Path) -> tuple[Card, Path]:
 
 
 def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
-    """The project's settings (the nearest pyproject.toml upwards), overridden by the options named in ``keys``.
+    """The project's settings (the nearest pyproject.toml upwards), overridden by the options named
+    in ``keys``.
 
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
@@ -71,7 +77,9 @@ def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
 
 
 @contextmanager
-def started_worker(settings: Settings, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+def started_worker(
+    settings: Settings, environment: Mapping[str, str] | None = None
+) -> Iterator[Worker]:
     """A worker process for the block. It's ended whatever happens, Ctrl-C included."""
     worker = Worker(settings.limits, environment)
     try:

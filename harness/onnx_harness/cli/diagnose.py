@@ -22,12 +22,24 @@ from onnx_harness.settings import Settings, nearest_settings
 if TYPE_CHECKING:
     from onnx_harness.results.diagnosis import Diagnosis
 
-KEYS = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops", "cell_timeout", "cell_memory")
+KEYS = (
+    "input_sets",
+    "seed",
+    "rtol",
+    "atol",
+    "min_placement",
+    "custom_ops",
+    "cell_timeout",
+    "cell_memory",
+)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    help_words = "a cell's id, such as silero_vad-simplify-cpu; a model with --variant; or two models, A and B"
+    help_words = (
+        "a cell's id, such as silero_vad-simplify-cpu; a model with --variant; or two "
+        "models, A and B"
+    )
     parser.add_argument("what", metavar="CELL | MODEL | A B", nargs="+", help=help_words)
     parser.add_argument(
         "--budget",
@@ -45,11 +57,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-repro", action="store_true", help="don't look for the smallest model")
     parser.add_argument(
-        "--public", action="store_true", help="replace names, weights and inputs of the smallest model, to publish it"
+        "--public",
+        action="store_true",
+        help="replace names, weights and inputs of the smallest model, to publish it",
     )
-    parser.add_argument("--float16-io", action="store_true", help="B may take and give float16 where A has float32")
+    parser.add_argument(
+        "--float16-io", action="store_true", help="B may take and give float16 where A has float32"
+    )
     parser.epilog = (
-        "Exits with 0 when a cause was found, with 1 when none was found within the budget (a cell that passes has\n"
+        "Exits with 0 when a cause was found, with 1 when none was found within the budget (a "
+        "cell that passes has\n"
         "none), with 2 on a usage error. What is known when it is interrupted is shown."
     )
     parser.set_defaults(run=run)
@@ -68,7 +85,9 @@ def declare_subject(parser: argparse.ArgumentParser) -> None:
         help="where the model of CELL is looked for (default: models)",
     )
     inputs = parser.add_argument_group("inputs and judging")
-    inputs.add_argument("--inputs", metavar="FILE.npz", type=Path, help="use these instead of generated ones")
+    inputs.add_argument(
+        "--inputs", metavar="FILE.npz", type=Path, help="use these instead of generated ones"
+    )
     add_settings(inputs, *KEYS)
     add_json(parser)
 
@@ -76,7 +95,9 @@ def declare_subject(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Diagnose a cell, a model's variant, or two models."""
     if args.no_repro and (args.public or args.repro is not None):
-        raise UsageError("--no-repro looks for no smallest model: leave out --repro and --public, or it")
+        raise UsageError(
+            "--no-repro looks for no smallest model: leave out --repro and --public, or it"
+        )
     if not args.budget > 0:
         raise UsageError(f"--budget is {args.budget:g}; it has to be more than 0 seconds")
     settings = settings_of(args, *KEYS)
@@ -89,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
     from onnx_harness.diagnose.trials import Question
     from onnx_harness.transforms.variant import bind_variant
 
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
+    ) as name:
         bound = bind_variant(task.cell.variant)
         question = Question(task, bound, Path(name), candidate, args.float16_io)
         folder = None if args.no_repro else args.repro or _folder(task, candidate)
@@ -124,9 +147,13 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
             raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
         card, a = find_model(Path(args.what[0]))
         _, b = find_model(Path(args.what[1]))
-        return Task(Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs), b
+        return Task(
+            Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs
+        ), b
     if len(args.what) > 2:
-        raise UsageError(f"one cell, one model or two models are diagnosed, and {len(args.what)} were named")
+        raise UsageError(
+            f"one cell, one model or two models are diagnosed, and {len(args.what)} were named"
+        )
     what = args.what[0]
     if is_model_file(Path(what)):
         if args.variant is None:
@@ -145,13 +172,17 @@ def _cell(name: str, paths: list[Path], settings: Settings) -> Cell:
     """The cell of that id, whose model lies in one of the paths."""
     parts = name.split("-")
     if len(parts) != 3:
-        raise UsageError(f"'{name}' is neither a file of a model nor the id of a cell (MODEL-VARIANT-PROVIDER)")
+        raise UsageError(
+            f"'{name}' is neither a file of a model nor the id of a cell (MODEL-VARIANT-PROVIDER)"
+        )
     cards = _cards(paths)
     card = cards.get(parts[0])
     if card is None:
         where = ", ".join(map(str, paths))
         hint = did_you_mean(parts[0], cards) if cards else "There is none."
-        raise UsageError(f"there is no model '{parts[0]}' in {where}. {hint} --models names other places.")
+        raise UsageError(
+            f"there is no model '{parts[0]}' in {where}. {hint} --models names other places."
+        )
     return Cell(card, _variant(parts[1], settings), providers.get(parts[2]).name)
 
 
@@ -168,7 +199,9 @@ def _cards(paths: list[Path]) -> dict[str, Card]:
 
 
 def _variant(word: str, settings: Settings) -> Variant:
-    variants = expand_variants([word if "(" in word or word in settings.variants else _step(word)], settings.variants)
+    variants = expand_variants(
+        [word if "(" in word or word in settings.variants else _step(word)], settings.variants
+    )
     if len(variants) != 1:
         names = ", ".join(member.id for member in variants[:6])
         raise UsageError(f"'{word}' is a group of variants; name one, such as {names}")
@@ -204,7 +237,9 @@ def show(diagnosis: Diagnosis) -> None:
     """Show the sentence, its evidence, and what it took."""
     out = console()
     style = "bold green" if diagnosis.found else "bold yellow"
-    out.print(labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True)
+    out.print(
+        labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True
+    )
     for line in diagnosis.evidence:
         out.print(text(f"  {line}"), soft_wrap=True)
     if diagnosis.smallest is not None:
@@ -214,7 +249,10 @@ def show(diagnosis: Diagnosis) -> None:
     spent = diagnosis.spent
     out.print(
         text(
-            f"  {spent.transforms} transforms, {spent.sessions} sessions, {spent.runs} runs, {spent.seconds:.1f} s",
+            (
+                f"  {spent.transforms} transforms, {spent.sessions} sessions, {spent.runs} runs, "
+                f"{spent.seconds:.1f} s"
+            ),
             "dim",
         ),
         soft_wrap=True,

@@ -13,7 +13,15 @@ from rich.table import Table
 from onnx_harness import providers, transforms
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import add_json, settings_of, started_worker
-from onnx_harness.cli.show import console, error_console, facts, indented, labelled, text, write_json
+from onnx_harness.cli.show import (
+    console,
+    error_console,
+    facts,
+    indented,
+    labelled,
+    text,
+    write_json,
+)
 from onnx_harness.errors import WorkerDied, WorkerNotStarted, words_of
 from onnx_harness.isolate.confine import network_is_left
 from onnx_harness.providers import Problem
@@ -25,12 +33,16 @@ DEFAULT_PROVIDER = "cpu"
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("-v", "--verbose", action="store_true", help="show each provider's options and libraries")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show each provider's options and libraries"
+    )
     add_json(parser)
     parser.set_defaults(cell_timeout=None, run=run)
     parser.epilog = (
-        "Each provider is tried in a process of its own: a session on a small model has to open, to own the node\n"
-        f"and to compute it rightly. Exit code 0 when '{DEFAULT_PROVIDER}' works and no two distributions of ONNX\n"
+        "Each provider is tried in a process of its own: a session on a small model has to open, "
+        "to own the node\n"
+        f"and to compute it rightly. Exit code 0 when '{DEFAULT_PROVIDER}' works and no two "
+        f"distributions of ONNX\n"
         "Runtime share this environment; 1 otherwise."
     )
 
@@ -74,7 +86,8 @@ def _probe(name: str, settings: Settings) -> Availability:
             return worker.call(probe, name)
     except WorkerDied as death:
         return Availability(name, usable=False, reason=f"trying it, {death}")
-    except Exception as error:  # a provider of another package may raise anything; the others are still of interest
+    # a provider of another package may raise anything; the others are still of interest
+    except Exception as error:
         return Availability(name, usable=False, reason=f"trying it failed: {words_of(error)}")
 
 
@@ -96,12 +109,19 @@ def _versions() -> dict[str, str]:
     wanted = ("onnxruntime", "ort-nightly", "onnx-harness")
     found = {each.name: each.version for each in distributions() if each.name}
     return {"python": python_version()} | {
-        name: version for name, version in sorted(found.items()) if name == "onnx" or name.startswith(wanted)
+        name: version
+        for name, version in sorted(found.items())
+        if name == "onnx" or name.startswith(wanted)
     }
 
 
 def _show(
-    out: Console, found: list[Availability], problem: Problem | None, versions: dict[str, str], *, verbose: bool
+    out: Console,
+    found: list[Availability],
+    problem: Problem | None,
+    versions: dict[str, str],
+    *,
+    verbose: bool,
 ) -> None:
     out.print(text(", ".join(f"{name} {version}" for name, version in versions.items()), "dim"))
     if problem:
@@ -115,7 +135,9 @@ def _show(
     grid.add_column(overflow="fold")
     for each in found:
         if each.usable:
-            grid.add_row(text(each.name), text("works", "green"), text(providers.get(each.name).summary))
+            grid.add_row(
+                text(each.name), text("works", "green"), text(providers.get(each.name).summary)
+            )
         else:
             said = [text(f"{each.reason}.")]
             if each.mend:
@@ -129,5 +151,6 @@ def _show(
         out.print(labelled("left out: ", "bold yellow", sentence), soft_wrap=True)
     working = [each.name for each in found if each.usable]
     out.print()
-    out.print(text(f"{len(working)} of {len(found)} providers can be used here{': ' if working else ''}"
+    out.print(text(f"{len(working)} of {len(found)} providers can be used "
+                   f"here{': ' if working else ''}"
                    f"{', '.join(working)}"))  # fmt: skip

@@ -59,39 +59,90 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     _add_place(parser)
     add_json(parser)
-    parser.add_argument("--all", action="store_true", dest="everything", help="list the cells that pass, too")
-    parser.add_argument("--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)")
     parser.add_argument(
-        "--same-night", action="store_true", help="runs within hours of each other count as nights, too"
+        "--all", action="store_true", dest="everything", help="list the cells that pass, too"
     )
-    parser.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY")
-    parser.add_argument("--issue", type=Path, metavar="FILE", help="where not PASS, write the text of an issue to it")
+    parser.add_argument(
+        "--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)"
+    )
+    parser.add_argument(
+        "--same-night",
+        action="store_true",
+        help="runs within hours of each other count as nights, too",
+    )
+    parser.add_argument(
+        "--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY"
+    )
+    parser.add_argument(
+        "--issue",
+        type=Path,
+        metavar="FILE",
+        help="where not PASS, write the text of an issue to it",
+    )
     parser.set_defaults(run=judge, undone=UNDONE)
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", title="commands")
     summary = "make the latest run's state the accepted level; accept a lock file for the reference"
-    moving = commands.add_parser("accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    moving.add_argument("cells", metavar="CELL", nargs="*", help="ids of cells of the latest run")
-    moving.add_argument("--all", action="store_true", dest="everything", help="every cell of it; others are forgotten")
-    moving.add_argument("--why", required=True, metavar="TEXT", help="the reason, for those who come after")
-    moving.add_argument("--by", metavar="NAME", default=None, help="who accepts (default: the user, $GITHUB_ACTOR)")
-    moving.add_argument(
-        "--lock", type=Path, metavar="FILE", help="the versions that the reference is made of from now on"
+    moving = commands.add_parser(
+        "accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )
-    moving.add_argument("--reference", type=Path, metavar="PATH", help="make the reference environment from them there")
+    moving.add_argument("cells", metavar="CELL", nargs="*", help="ids of cells of the latest run")
+    moving.add_argument(
+        "--all",
+        action="store_true",
+        dest="everything",
+        help="every cell of it; others are forgotten",
+    )
+    moving.add_argument(
+        "--why", required=True, metavar="TEXT", help="the reason, for those who come after"
+    )
+    moving.add_argument(
+        "--by", metavar="NAME", default=None, help="who accepts (default: the user, $GITHUB_ACTOR)"
+    )
+    moving.add_argument(
+        "--lock",
+        type=Path,
+        metavar="FILE",
+        help="the versions that the reference is made of from now on",
+    )
+    moving.add_argument(
+        "--reference",
+        type=Path,
+        metavar="PATH",
+        help="make the reference environment from them there",
+    )
     _add_place(moving)
     moving.set_defaults(run=move)
-    summary = "make the pinned reference environment from the accepted lock file, unless it's up to date"
-    making = commands.add_parser("reference", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    summary = (
+        "make the pinned reference environment from the accepted lock file, unless it's up to date"
+    )
+    making = commands.add_parser(
+        "reference", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
     making.add_argument("path", metavar="PATH", type=Path, help="folder of the virtual environment")
-    making.add_argument("--lock", metavar="NAME", default=LOCK_NAME, help=f"in baselines/ (default: {LOCK_NAME})")
+    making.add_argument(
+        "--lock", metavar="NAME", default=LOCK_NAME, help=f"in baselines/ (default: {LOCK_NAME})"
+    )
     _add_place(making)
     making.set_defaults(run=make_reference)
-    summary = "begin a gate in this repository: the lock file, a nightly workflow, the commands of a night"
-    beginning = commands.add_parser("init", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    beginning.add_argument("models", metavar="MODEL", nargs="*", help="folders, .onnx files, cards (default: models)")
-    beginning.add_argument("--gitlab", action="store_true", help="a pipeline for GitLab (default: for GitHub)")
-    beginning.add_argument("--provider", metavar="NAME", default="cpu", help="execution provider (default: cpu)")
-    beginning.add_argument("--report-dir", type=Path, metavar="DIR", help="where runs write (default: reports)")
+    summary = (
+        "begin a gate in this repository: the lock file, a nightly workflow, the commands "
+        "of a night"
+    )
+    beginning = commands.add_parser(
+        "init", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    beginning.add_argument(
+        "models", metavar="MODEL", nargs="*", help="folders, .onnx files, cards (default: models)"
+    )
+    beginning.add_argument(
+        "--gitlab", action="store_true", help="a pipeline for GitLab (default: for GitHub)"
+    )
+    beginning.add_argument(
+        "--provider", metavar="NAME", default="cpu", help="execution provider (default: cpu)"
+    )
+    beginning.add_argument(
+        "--report-dir", type=Path, metavar="DIR", help="where runs write (default: reports)"
+    )
     beginning.set_defaults(run=begin)
 
 
@@ -102,7 +153,9 @@ def judge(args: argparse.Namespace) -> int:
         levels = read_levels(folder / FOLDER)
         with _history(folder) as history:
             between = timedelta(0) if args.same_night else BETWEEN_NIGHTS
-            report = gate(history, levels, only=args.provider, max_age=args.max_age, between_nights=between)
+            report = gate(
+                history, levels, only=args.provider, max_age=args.max_age, between_nights=between
+            )
     except ResultsError as error:
         finding = Finding(Outcome.INVALID, "history", str(error))
         report = GateReport(Outcome.INVALID, None, (finding,), ())
@@ -136,12 +189,19 @@ def move(args: argparse.Namespace) -> int:
         environment.read_lock(args.lock)
         with sole_writer(folder / FOLDER):
             lock = environment.keep_lock(args.lock, folder / FOLDER)
-        out.print(text(f"accepted {lock}: cells that were accepted beside other versions have to be accepted anew"))
+        out.print(
+            text(
+                f"accepted {lock}: cells that were accepted beside other versions have to be "
+                f"accepted anew"
+            )
+        )
     if args.reference is not None:
         _make(args.reference, lock)
     if args.cells or args.everything:
         with _history(folder) as history:
-            moved = accept(history, folder / FOLDER, args.cells, who=who, why=args.why, only=args.provider)
+            moved = accept(
+                history, folder / FOLDER, args.cells, who=who, why=args.why, only=args.provider
+            )
         for level in moved:
             out.print(text(f"accepted {level.cell.id}{_figures(level)}"), soft_wrap=True)
         out.print(text(f"{len(moved)} of {FOLDER}/ in {folder}: commit it"))
@@ -154,7 +214,10 @@ def make_reference(args: argparse.Namespace) -> int:
     wanted = {
         sha256
         for level in read_levels(_folder(args) / FOLDER).values()
-        for sha256 in (level.cell.model_sha256, level.cell.pinned.model_sha256 if level.cell.pinned else "")
+        for sha256 in (
+            level.cell.model_sha256,
+            level.cell.pinned.model_sha256 if level.cell.pinned else "",
+        )
     }
     models.forget(args.path / models.FOLDER, wanted)
     return DONE
@@ -167,7 +230,10 @@ def begin(args: argparse.Namespace) -> int:
     models = args.models or ["models"]
     missing = [model for model in models if not Path(model).exists()]
     if missing:
-        raise UsageError(f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files or cards")
+        raise UsageError(
+            f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files "
+            f"or cards"
+        )
     scaffolding = scaffold.plan(models, provider, reports, gitlab=args.gitlab, root=Path.cwd())
     scaffold.write(scaffolding)
     out = console()
@@ -175,7 +241,10 @@ def begin(args: argparse.Namespace) -> int:
         out.print(text(f"wrote {os.path.relpath(path)}"), soft_wrap=True)
     if scaffolding.omitted:
         names = ", ".join(scaffolding.omitted)
-        out.print(text(f"not in the lock file, since they come from a folder or an address: {names}"), soft_wrap=True)
+        out.print(
+            text(f"not in the lock file, since they come from a folder or an address: {names}"),
+            soft_wrap=True,
+        )
     commands = scaffolding.commands
     lines = [
         "a night:",
@@ -184,7 +253,10 @@ def begin(args: argparse.Namespace) -> int:
         f"  {commands.gate}",
         "the first night, before the third, once you have looked at the run:",
         f'  {commands.accept} --why "the first night"',
-        f"then commit the files above and the accepted levels, and have git ignore {scaffold.REFERENCE}",
+        (
+            f"then commit the files above and the accepted levels, and have git ignore "
+            f"{scaffold.REFERENCE}"
+        ),
     ]
     for line in lines:
         out.print(text(line), soft_wrap=True)
@@ -201,7 +273,10 @@ def _make(path: Path, lock: Path) -> None:
 def _figures(level: Level) -> str:
     pinned = level.cell.pinned
     if pinned is None or pinned.ratio is None:
-        return f": {level.cell.status}, without latency: the run named no pinned reference, or couldn't time beside it"
+        return (
+            f": {level.cell.status}, without latency: the run named no pinned reference, or "
+            f"couldn't time beside it"
+        )
     told = f": {level.cell.status}, {pinned.ratio:.3f} of the reference's time"
     low, high = pinned.ratio_ci95 or (pinned.ratio, pinned.ratio)
     if high / low > WIDE:
@@ -211,24 +286,36 @@ def _figures(level: Level) -> str:
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--provider", action="append", metavar="NAME", default=[], help="cells of it only, repeatable (default: all)"
+        "--provider",
+        action="append",
+        metavar="NAME",
+        default=[],
+        help="cells of it only, repeatable (default: all)",
     )
-    parser.add_argument("--report-dir", type=Path, metavar="DIR", help="where runs write (default: the project's)")
+    parser.add_argument(
+        "--report-dir", type=Path, metavar="DIR", help="where runs write (default: the project's)"
+    )
 
 
 def _folder(args: argparse.Namespace) -> Path:
     folder = settings_of(args, "report_dir").report_dir
     if folder is None:
-        raise UsageError("which reports? Name their folder: --report-dir DIR, or report_dir in pyproject.toml")
+        raise UsageError(
+            "which reports? Name their folder: --report-dir DIR, or report_dir in pyproject.toml"
+        )
     return folder
 
 
 def _history(folder: Path) -> History:
     path = folder / FILE_NAME
     if not path.is_file():
-        raise ResultsError(f"there is no history {path}: run pytest with --report-dir {folder} first")
+        raise ResultsError(
+            f"there is no history {path}: run pytest with --report-dir {folder} first"
+        )
     if path.stat().st_size == 0:
-        raise ResultsError(f"the history {path} is empty: it was cut short. Restore a copy, or remove it")
+        raise ResultsError(
+            f"the history {path} is empty: it was cut short. Restore a copy, or remove it"
+        )
     return History(path)
 
 

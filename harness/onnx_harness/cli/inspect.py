@@ -24,7 +24,17 @@ from onnx_harness.cli.common import (
     settings_of,
     started_worker,
 )
-from onnx_harness.cli.show import console, facts, indented, labelled, shape, size, table, text, write_json
+from onnx_harness.cli.show import (
+    console,
+    facts,
+    indented,
+    labelled,
+    shape,
+    size,
+    table,
+    text,
+    write_json,
+)
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.isolate import note_stage
 from onnx_harness.model.bounds import check_bounds
@@ -56,12 +66,14 @@ class Facts:
         sha256: over the file and its external data; None when that can't be read.
         bytes: of both; of the file alone when the external data can't be read.
         opsets: version by domain; the standard one is ``ai.onnx``.
-        nodes: count by operator, subgraphs and functions included; operators of other domains as ``domain:Op``.
+        nodes: count by operator, subgraphs and functions included; operators of other domains as
+            ``domain:Op``.
         graphs: the main graph and all subgraphs.
         functions: of the model's own.
         external: location and bytes of each file with external data.
         generated: what would be generated.
-        coverage: by kind (leaves, keys …): how many of them that would reach, and how many there are.
+        coverage: by kind (leaves, keys …): how many of them that would reach, and how many there
+            are.
         remarks: which of them can't be followed back to an input, and what only a run can count.
         problems: what is wrong with the model, a sentence each.
     """
@@ -89,7 +101,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "custom_ops")
     add_limits(parser)
     parser.epilog = (
-        "No weights are loaded. What can be told is told even when external data is missing or no inputs can be\n"
+        "No weights are loaded. What can be told is told even when external data is missing or no "
+        "inputs can be\n"
         "generated; the exit code is then 1."
     )
     parser.set_defaults(run=run)
@@ -101,7 +114,9 @@ def run(args: argparse.Namespace) -> int:
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
     with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
-        found = worker.call(WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings)
+        found = worker.call(
+            WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings
+        )
     if args.json:
         write_json(_as_json(found, card, path))
     else:
@@ -127,7 +142,10 @@ def look(path: Path, card: Card, settings: Settings) -> Facts:
     sha256, total, external = None, path.stat().st_size, {}
     try:
         folder = path.parent.resolve()
-        external = {file.relative_to(folder).as_posix(): file.stat().st_size for file in model.external_files}
+        external = {
+            file.relative_to(folder).as_posix(): file.stat().st_size
+            for file in model.external_files
+        }
         sha256, total = model.sha256, model.size_bytes
     except ModelError as error:
         problems.append(str(error))
@@ -170,7 +188,9 @@ def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, .
     return tuple(GeneratedInput(each.name, each.dtype, each.shape, each.sentence) for each in found)
 
 
-def _reached(skeleton: onnx.ModelProto, card: Card) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
+def _reached(
+    skeleton: onnx.ModelProto, card: Card
+) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
     from onnx_harness.inputs import reached
     from onnx_harness.judging.influence import to_be_counted
 
@@ -199,7 +219,11 @@ def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:
         "summary": card.summary or None,
     }
     body = asdict(found)
-    return head | {"inputs": body["signature"]["inputs"], "outputs": body.pop("signature")["outputs"]} | body
+    return (
+        head
+        | {"inputs": body["signature"]["inputs"], "outputs": body.pop("signature")["outputs"]}
+        | body
+    )
 
 
 def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
@@ -216,7 +240,9 @@ def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
     if found.producer:
         rows["producer"] = found.producer
     if found.external:
-        rows["external"] = ", ".join(f"{name} ({size(count)})" for name, count in found.external.items())
+        rows["external"] = ", ".join(
+            f"{name} ({size(count)})" for name, count in found.external.items()
+        )
     out.print(facts(rows))
 
     _heading(out, "inputs", "none" if not found.signature.inputs else "")
@@ -230,7 +256,9 @@ def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
         out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
     if found.coverage or found.remarks:
         _heading(out, "reached", "by sets that are made on purpose, if they run")
-        counts = [(kind, f"{count:,} of {total:,}") for kind, (count, total) in found.coverage.items()]
+        counts = [
+            (kind, f"{count:,} of {total:,}") for kind, (count, total) in found.coverage.items()
+        ]
         out.print(indented(table(["of", "reached"], counts)))
         for remark in found.remarks:
             out.print(indented(text(remark, "yellow")), soft_wrap=True)
@@ -239,7 +267,9 @@ def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
     out.print(indented(table(["name", "type", "shape"], outputs)))
 
     places = [f"{found.graphs} graphs"] * (found.graphs > 1)
-    places += [f"{found.functions} function{'s' if found.functions > 1 else ''}"] * bool(found.functions)
+    places += [f"{found.functions} function{'s' if found.functions > 1 else ''}"] * bool(
+        found.functions
+    )
     count = f"{sum(found.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
     _heading(out, "nodes", count)
     cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in found.nodes.items()]

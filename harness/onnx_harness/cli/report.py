@@ -51,24 +51,39 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "runs",
         metavar="RUN",
         nargs="*",
-        help="a folder with results.json, such a file, or the beginning of a run's id in the history "
+        help="a folder with results.json, such a file, or the beginning of a run's id in the "
+        "history "
         "(default: the report folder)",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where to write (see below)")
-    parser.add_argument("--report-dir", metavar="DIR", type=Path, help="with the history (default: reports)")
-    parser.add_argument("--merge", action="store_true", help="merge two runs instead of comparing them")
-    parser.add_argument("--csv", metavar="FILE", help="write the cells as CSV too; - is standard output")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, help="where to write (see below)"
+    )
+    parser.add_argument(
+        "--report-dir", metavar="DIR", type=Path, help="with the history (default: reports)"
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="merge two runs instead of comparing them"
+    )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write the cells as CSV too; - is standard output"
+    )
     judging = parser.add_argument_group("judging again, without running a model")
     judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
     judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
-    judging.add_argument("--sqnr", type=float, metavar="DB", help="least signal to noise ratio instead")
+    judging.add_argument(
+        "--sqnr", type=float, metavar="DB", help="least signal to noise ratio instead"
+    )
     parser.epilog = (
-        "One RUN: its report.html and summary.md are written anew. Two: they are compared, the first being\n"
-        "the one before. Three or more, or two with --merge: shards, merged into one results.json with its\n"
+        "One RUN: its report.html and summary.md are written anew. Two: they are compared, the "
+        "first being\n"
+        "the one before. Three or more, or two with --merge: shards, merged into one results.json "
+        "with its\n"
         "reports; of a cell that several have, the graver verdict stays.\n"
         "\n"
-        "Without --output a report goes where its results.json lies; a run of the history, a comparison, a\n"
-        "merger and a run that is judged again go to a folder of their own inside the report folder.\n"
+        "Without --output a report goes where its results.json lies; a run of the history, a "
+        "comparison, a\n"
+        "merger and a run that is judged again go to a folder of their own inside the report "
+        "folder.\n"
         "The exit code says whether the report could be written. It doesn't say what is in it."
     )
     parser.set_defaults(run=run)
@@ -133,21 +148,25 @@ def _source(name: str, reports: Path) -> Source:
         return Source(_read(path), path if path.is_dir() else path.parent)
     database = reports / history.FILE_NAME
     if not database.is_file():
-        raise UsageError(f"there is no folder or file {name}, and no history in {reports} to look for a run in")
+        raise UsageError(
+            f"there is no folder or file {name}, and no history in {reports} to look for a run in"
+        )
     with history.History(database) as past:
         known = past.runs()
         matching = [run for run in known if run.id.startswith(name)]
         if len(matching) != 1:
             ids = [run.id for run in matching or known]
             raise UsageError(
-                f"{'several runs begin' if matching else 'no run of the history begins'} with '{name}'. "
+                f"{'several runs begin' if matching else 'no run of the history begins'} with "
+                f"'{name}'. "
                 f"{did_you_mean(name, ids[-MOST_NAMED:])}"
             )
         return Source(Results(matching[0], past.cells(matching[0].id)), None)
 
 
 def _read(path: Path) -> Results:
-    """Return a run's results; those of a folder whose results.json is lost come from the files of its verdicts.
+    """Return a run's results; those of a folder whose results.json is lost come from the files of
+    its verdicts.
 
     Raises:
         ResultsError: they can't be read either way.
@@ -161,7 +180,8 @@ def _read(path: Path) -> Results:
             raise
         run, cells = files.read_run(run_ids[-1])
         words = (
-            f"{error} Made again from the files of its verdicts: run {run.id}, {figures.counted(len(cells), 'cell')}"
+            f"{error} Made again from the files of its verdicts: run {run.id}, "
+            f"{figures.counted(len(cells), 'cell')}"
         )
         error_console().print(labelled("note: ", "yellow", words), soft_wrap=True)
         results = Results(run, cells)
@@ -179,13 +199,22 @@ def _rejudged(results: Results, bounds: Bounds) -> Results:
     """Return the results by other bounds; what changes and what can't be judged again is told."""
     again = rejudge(results.cells, bounds)
     told = error_console()
-    told.print(text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"), soft_wrap=True)
+    told.print(
+        text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"),
+        soft_wrap=True,
+    )
     status = {cell.id: cell.status for cell in again.cells}
     for changed in again.changed[:MOST_NAMED]:
         told.print(text(f"  {changed}: {status[changed]} now"), soft_wrap=True)
     if again.undecided:
-        why = "can't be judged again, and is as it was" if len(again.undecided) == 1 else "can't, and are as they were"
-        told.print(labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:"))
+        why = (
+            "can't be judged again, and is as it was"
+            if len(again.undecided) == 1
+            else "can't, and are as they were"
+        )
+        told.print(
+            labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:")
+        )
     for undecided, reason in list(again.undecided.items())[:MOST_NAMED]:
         told.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
     if len(again.undecided) > MOST_NAMED:
@@ -197,7 +226,9 @@ def _many(number: int, what: str) -> str:
     return f"{figures.counted(number, 'cell')} with {what}"
 
 
-def _compare(args: argparse.Namespace, sources: Sequence[Source], bounds: Bounds | None, reports: Path) -> int:
+def _compare(
+    args: argparse.Namespace, sources: Sequence[Source], bounds: Bounds | None, reports: Path
+) -> int:
     before, after = (source.results for source in sources)
     if not {cell.id for cell in before.cells} & {cell.id for cell in after.cells}:
         raise UsageError("the two runs have no cell in common: --merge makes one run of shards")
@@ -217,14 +248,18 @@ def _compare(args: argparse.Namespace, sources: Sequence[Source], bounds: Bounds
 def _refuse_overwriting(folder: Path, sources: Sequence[Source]) -> None:
     for source in sources:
         if source.folder is not None and source.folder.resolve() == folder.resolve():
-            raise UsageError(f"{folder} holds one of the runs, and would be overwritten: name another --output")
+            raise UsageError(
+                f"{folder} holds one of the runs, and would be overwritten: name another --output"
+            )
 
 
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResultsError(f"{folder} can't be made: {error.strerror}. Name another --output.") from error
+        raise ResultsError(
+            f"{folder} can't be made: {error.strerror}. Name another --output."
+        ) from error
     return folder
 
 
@@ -259,7 +294,9 @@ def _say(line: str, csv: str | None) -> None:
 
 
 def _headers(results: Results) -> dict[str, ModelHeader]:
-    """Return what is known about the models: from the cells, and from the cards that the run's command names."""
+    """Return what is known about the models: from the cells, and from the cards that the run's
+    command names.
+    """
     named = {card.name: (path, card) for path, card in _cards(results.run.command)}
     headers: dict[str, ModelHeader] = {}
     for cell in results.cells:

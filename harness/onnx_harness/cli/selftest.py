@@ -29,13 +29,36 @@ _MOST_WORDS = 20
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("rows", metavar="ROW", nargs="*", help="rows of the table (default: all); see below")
-    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds of the rows over seeds (default: 20)")
-    parser.add_argument("--quick", action="store_true", help="two seeds, the models of up to 4 MB, a part of the rest")
     parser.add_argument(
-        "--models", type=Path, nargs="+", default=[default_folder()], metavar="PATH", help="cards, folders"
+        "rows", metavar="ROW", nargs="*", help="rows of the table (default: all); see below"
     )
-    parser.add_argument("--defects", type=Path, default=Path("tests/data/defects"), metavar="DIR", help="their models")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=20,
+        metavar="N",
+        help="seeds of the rows over seeds (default: 20)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two seeds, the models of up to 4 MB, a part of the rest",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        nargs="+",
+        default=[default_folder()],
+        metavar="PATH",
+        help="cards, folders",
+    )
+    parser.add_argument(
+        "--defects",
+        type=Path,
+        default=Path("tests/data/defects"),
+        metavar="DIR",
+        help="their models",
+    )
     parser.add_argument(
         "--log",
         type=Path,
@@ -45,8 +68,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, vocabularies,\n"
-        "causes, defect-causes, cost. What was found stays in the log and isn't looked for again, until\n"
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, "
+        "vocabularies,\n"
+        "causes, defect-causes, cost. What was found stays in the log and isn't looked for again, "
+        "until\n"
         "the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
@@ -85,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
     rows = [ROWS[name] for name in chosen]
     reached = [row.reached(found[row.name]) for row in rows]
     if args.json:
-        write_json([_as_json(row, found[row.name], good) for row, good in zip(rows, reached, strict=True)])
+        write_json(
+            [_as_json(row, found[row.name], good) for row, good in zip(rows, reached, strict=True)]
+        )
     else:
         _show(console(), rows, found, reached)
     return DONE if all(reached) else NEGATIVE
@@ -113,7 +140,9 @@ def _as_json(row: Row, found: Sequence[Outcome], good: bool) -> dict[str, object
     }
 
 
-def _show(out: Console, rows: Sequence[Row], found: dict[str, list[Outcome]], reached: Sequence[bool]) -> None:
+def _show(
+    out: Console, rows: Sequence[Row], found: dict[str, list[Outcome]], reached: Sequence[bool]
+) -> None:
     for row in rows:
         words = [word for each in found[row.name] for word in each.words]
         for word in words[:_MOST_WORDS]:
@@ -121,7 +150,12 @@ def _show(out: Console, rows: Sequence[Row], found: dict[str, list[Outcome]], re
         if len(words) > _MOST_WORDS:
             out.print(text(f"{row.name}: and {len(words) - _MOST_WORDS} more, in the log", "dim"))
     cells = [
-        (row.name, row.title, row.goal, text(row.figure(found[row.name]), "green" if good else "bold red"))
+        (
+            row.name,
+            row.title,
+            row.goal,
+            text(row.figure(found[row.name]), "green" if good else "bold red"),
+        )
         for row, good in zip(rows, reached, strict=True)
     ]
     out.print()
@@ -130,6 +164,11 @@ def _show(out: Console, rows: Sequence[Row], found: dict[str, list[Outcome]], re
 
 @contextmanager
 def _progress(out: Console) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=out) as progress:
         yield progress

@@ -1,6 +1,7 @@
 """How commands write: rich on a terminal, plain lines elsewhere, JSON for scripts.
 
-What a model brings along (names, messages that quote them) is never read as markup, and its control characters are
+What a model brings along (names, messages that quote them) is never read as markup, and its control
+characters are
 escaped: every such text goes through :func:`text`.
 """
 
@@ -48,9 +49,12 @@ def labelled(label: str, style: str, content: object) -> Text:
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document to standard output: strict (no NaN), ASCII, its keys in the order given."""
+    """Write one JSON document to standard output: strict (no NaN), ASCII, its keys in the order
+    given.
+    """
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")
-    sys.stdout.flush()  # here a reader who has left is noticed; later it would be the interpreter's own error
+    # here a reader who has left is noticed; later it would be the interpreter's own error
+    sys.stdout.flush()
 
 
 def size(count: int) -> str:
@@ -63,7 +67,11 @@ def size(count: int) -> str:
 
 def shape(dims: Iterable[int | str | None] | None) -> str:
     """``[batch, 3, ?]``; ``any shape`` for an unknown rank."""
-    return "any shape" if dims is None else f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
+    return (
+        "any shape"
+        if dims is None
+        else f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
+    )
 
 
 def figure(value: float | None) -> str:
@@ -72,7 +80,10 @@ def figure(value: float | None) -> str:
 
 
 def facts(rows: Mapping[str, object]) -> Padding:
-    """Names on the left, values on the right. A value is a text of a model, or what rich shows by itself."""
+    """Names on the left, values on the right.
+
+    A value is a text of a model, or what rich shows by itself.
+    """
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -93,7 +104,9 @@ def table(columns: Iterable[str | tuple[str, str]], rows: Iterable[Iterable[obje
         columns: heads; with ``"right"`` for numbers, ``"whole"`` for what shouldn't be folded.
         rows: cells; what isn't a rich Text is taken as a text of a model.
     """
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim"
+    )
     for column in columns:
         head, kind = column if isinstance(column, tuple) else (column, "")
         made.add_column(

@@ -63,7 +63,8 @@ class Written:
     """What was written. Bytes count external data.
 
     Attributes:
-        keeps_float32: names of the nodes that stay float32, where they were chosen, those of the card included.
+        keeps_float32: names of the nodes that stay float32, where they were chosen, those of the
+            card included.
         did: what the steps did, in their own words.
         remarks: what they remark for whoever uses the result.
     """
@@ -94,7 +95,10 @@ class Verdict:
     interface: tuple[str, ...]
 
     def problems(self) -> list[str]:
-        """Sentences. That an invalid model stays invalid is no transform's fault, and is told as a note."""
+        """Sentences.
+
+        That an invalid model stays invalid is no transform's fault, and is told as a note.
+        """
         found = [f"the model's interface changed: {change}" for change in self.interface]
         if self.checker and not self.original:
             found.insert(0, f"the ONNX checker rejects the written model: {self.checker}")
@@ -102,42 +106,63 @@ class Verdict:
 
     def notes(self) -> list[str]:
         """Remarks that don't make the work a failure."""
-        return [f"the ONNX checker rejects the original too: {self.original}"] if self.original else []
+        return (
+            [f"the ONNX checker rejects the original too: {self.original}"] if self.original else []
+        )
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_model(parser)
     parser.add_argument(
-        "--variant", metavar="V", required=True, help="such as simplify+fp16.io32, or a variant of pyproject.toml's"
+        "--variant",
+        metavar="V",
+        required=True,
+        help="such as simplify+fp16.io32, or a variant of pyproject.toml's",
     )
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="the .onnx to write"
+    )
     parser.add_argument(
         "--overwrite-input-shape",
         metavar="NAME:DIMS",
         action="append",
         default=[],
-        help="let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`",
+        help=(
+            "let an input have this shape alone, such as x:1,3,224,224; repeatable; for `simplify`"
+        ),
     )
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     parser.add_argument(
         "--write-card",
         action="store_true",
-        help="write the nodes that fp16.mixed keeps in float32 to the model's card, which every fp16 variant reads",
+        help=(
+            "write the nodes that fp16.mixed keeps in float32 to the model's card, which every "
+            "fp16 variant reads"
+        ),
     )
-    inputs = parser.add_argument_group("inputs, for steps that are calibrated on them or choose by verdicts")
+    inputs = parser.add_argument_group(
+        "inputs, for steps that are calibrated on them or choose by verdicts"
+    )
     add_settings(inputs, "input_sets", "seed")
     add_settings(parser, "custom_ops")
     add_json(parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule"
+    )
     add_limits(parser)
     parser.epilog = (
-        "The steps run one after another in a worker process, within its limits. A step such as int8.static is\n"
-        "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz beside it, and\n"
-        "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on the CPU.\n"
+        "The steps run one after another in a worker process, within its limits. A step such as "
+        "int8.static is\n"
+        "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz "
+        "beside it, and\n"
+        "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on "
+        "the CPU.\n"
         "OUT appears whole or not at all;\n"
-        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker rejects what was\n"
-        "written, or its inputs or outputs aren't what they were, OUT is there, the reason is told, and the exit\n"
+        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker "
+        f"rejects what was\n"
+        "written, or its inputs or outputs aren't what they were, OUT is there, the reason is "
+        "told, and the exit\n"
         "code is 1."
     )
     parser.set_defaults(run=run)
@@ -145,19 +170,30 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
-    settings = settings_of(args, "input_sets", "seed", "custom_ops", "cell_timeout", "cell_memory", "trust_models")
+    settings = settings_of(
+        args, "input_sets", "seed", "custom_ops", "cell_timeout", "cell_memory", "trust_models"
+    )
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     bound = bind_variant(variant)
     idle = [step.name for step in bound.steps if step.transform.session]
     steps = tuple(step for step in variant.steps if step.name not in idle)
     if not steps:
         why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
-        raise UsageError(f"variant '{variant.spelling}' changes no file: {why}. Nothing was written.")
+        raise UsageError(
+            f"variant '{variant.spelling}' changes no file: {why}. Nothing was written."
+        )
     calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
     if not calibrated and (args.input_sets is not None or args.seed is not None):
-        raise UsageError(f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect")
-    if args.write_card and not any(step.transform.chosen and takes_nodes(step) for step in bound.changing):
-        raise UsageError(f"no step of '{variant.spelling}' chooses nodes: --write-card has no effect. Mend: fp16.mixed")
+        raise UsageError(
+            f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect"
+        )
+    if args.write_card and not any(
+        step.transform.chosen and takes_nodes(step) for step in bound.changing
+    ):
+        raise UsageError(
+            f"no step of '{variant.spelling}' chooses nodes: --write-card has no effect. Mend: "
+            f"fp16.mixed"
+        )
     card, path = find_model(args.model)
     out: Path = args.output
     _check_output(out, path, force=args.force)
@@ -174,7 +210,14 @@ def run(args: argparse.Namespace) -> int:
         write_json({"output": out, "variant": variant.spelling, "session_steps": idle} | asdict(written)
                    | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]})  # fmt: skip
     else:
-        _show(console(), out, variant, replace(written, did=()) if args.quiet else written, verdict, idle)
+        _show(
+            console(),
+            out,
+            variant,
+            replace(written, did=()) if args.quiet else written,
+            verdict,
+            idle,
+        )
     return NEGATIVE if verdict.problems() else DONE
 
 
@@ -191,12 +234,15 @@ def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
         option = transforms.bind(step).transform.input_shapes
         if option:
             taken = True
-            step = Step(step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items())))
+            step = Step(
+                step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items()))
+            )
         transforms.bind(step)
         steps.append(step)
     if not taken:
         raise UsageError(
-            f"no step of '{variant.spelling}' takes shapes of inputs: --overwrite-input-shape has no effect. "
+            f"no step of '{variant.spelling}' takes shapes of inputs: --overwrite-input-shape has "
+            f"no effect. "
             f"Mend: --variant simplify+{variant.spelling}"
         )
     return Variant(variant.id, tuple(steps))
@@ -248,7 +294,11 @@ def apply(
         check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     card = card or matrix.card_for(path)
     bound = list(zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True))
-    samples = _samples(before, card, settings) if any(each.transform.calibrated for _, each in bound) else []
+    samples = (
+        _samples(before, card, settings)
+        if any(each.transform.calibrated for _, each in bound)
+        else []
+    )
     choose: Callable[..., Any] | None = None
     mixes: list[Mix] = []
     if any(each.transform.chosen for _, each in bound):
@@ -262,7 +312,9 @@ def apply(
             try:
                 try:
                     model = run_step(model, samples, choose)
-                except NothingConverted:  # no verdict on it means anything, but the file that was asked for is right
+                except (
+                    NothingConverted
+                ):  # no verdict on it means anything, but the file that was asked for is right
                     model = even_in_vain(run_step)(model, samples, choose)
             except NotApplicable as error:
                 raise NotApplicable(
@@ -297,7 +349,9 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     try:
         made = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
-        raise InputError(f"nothing was written, for there are no inputs to calibrate on: {error}") from None
+        raise InputError(
+            f"nothing was written, for there are no inputs to calibrate on: {error}"
+        ) from None
     return [each.values for each in made]
 
 
@@ -318,9 +372,13 @@ def _chooser(
     try:
         answers = reference(model, card, settings, kept)
     except InputError as error:
-        raise InputError(f"nothing was written, for there are no inputs to judge on: {error}") from None
+        raise InputError(
+            f"nothing was written, for there are no inputs to judge on: {error}"
+        ) from None
     bound = with_card(bind_variant(Variant("", steps)), card)
-    return chooser(standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark, mixes)
+    return chooser(
+        standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark, mixes
+    )
 
 
 def _card_to_write(model: Path) -> Path:
@@ -328,7 +386,10 @@ def _card_to_write(model: Path) -> Path:
 
 
 def check(path: Path, out: Path, variant: Variant) -> Verdict:
-    """Hold what was written against the ONNX checker and the original's interface. Meant for the worker."""
+    """Hold what was written against the ONNX checker and the original's interface.
+
+    Meant for the worker.
+    """
     from onnx_harness.cell.artifacts import checker_says
     from onnx_harness.model.interface import interface_changes
 
@@ -336,7 +397,9 @@ def check(path: Path, out: Path, variant: Variant) -> Verdict:
     checker = checker_says(out)
     original = checker_says(path) if checker else None
     bound = bind_variant(variant)
-    changes = interface_changes(before.signature, after.signature, bound.float_io, bound.fixed_shapes)
+    changes = interface_changes(
+        before.signature, after.signature, bound.float_io, bound.fixed_shapes
+    )
     return Verdict(checker, original, tuple(changes))
 
 
@@ -357,7 +420,9 @@ def _data_file(out: Path) -> Path:
 
 
 def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
-    """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it was."""
+    """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it
+    was.
+    """
     from onnx_harness.model.saving import save
 
     data = _data_file(out)
@@ -376,10 +441,14 @@ def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
 def _cannot_write(out: Path, error: Exception) -> HarnessError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     mend = ". Mend: free some space, or choose another disk" if full else ""
-    return TransformError(f"{out} can't be written: {getattr(error, 'strerror', None) or words_of(error)}{mend}")
+    return TransformError(
+        f"{out} can't be written: {getattr(error, 'strerror', None) or words_of(error)}{mend}"
+    )
 
 
-def _show(out: Console, file: Path, variant: Variant, written: Written, verdict: Verdict, idle: list[str]) -> None:
+def _show(
+    out: Console, file: Path, variant: Variant, written: Written, verdict: Verdict, idle: list[str]
+) -> None:
     out.print(labelled("wrote ", "bold", file), soft_wrap=True)
     rows: dict[str, object] = {
         "variant": variant.spelling,
@@ -393,7 +462,10 @@ def _show(out: Console, file: Path, variant: Variant, written: Written, verdict:
     for did in written.did:
         out.print(text(did), soft_wrap=True)
     for step in idle:
-        out.print(text(f"note: {step} is an option of the session and changes no file", "yellow"), soft_wrap=True)
+        out.print(
+            text(f"note: {step} is an option of the session and changes no file", "yellow"),
+            soft_wrap=True,
+        )
     for note in (*written.remarks, *verdict.notes()):
         out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
     for problem in verdict.problems():

@@ -22,10 +22,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_model(parser, help="a .onnx file, a model card, or the id of a cell that failed")
     parser.add_argument("--port", type=_port, help="to serve at (default: one that is free)")
     parser.add_argument("--no-browser", action="store_true", help="only serve it; open no browser")
-    parser.add_argument("--report-dir", metavar="DIR", type=Path, help="with the cell (default: reports)")
+    parser.add_argument(
+        "--report-dir", metavar="DIR", type=Path, help="with the cell (default: reports)"
+    )
     parser.epilog = (
-        "Of a cell the original and the candidate are shown, each at an address of its own; a run keeps them in\n"
-        "reports/repro/ where it fails. Ends with Ctrl-C. Netron isn't part of the base installation:\n"
+        "Of a cell the original and the candidate are shown, each at an address of its own; a run "
+        "keeps them in\n"
+        "reports/repro/ where it fails. Ends with Ctrl-C. Netron isn't part of the base "
+        "installation:\n"
         "pip install 'onnx-harness[view]'"
     )
     parser.set_defaults(run=run)
@@ -46,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
-    """Return what to show, titles and files: one model, or the original and the candidate of a cell.
+    """Return what to show, titles and files: one model, or the original and the candidate of a
+    cell.
 
     Raises:
         UsageError: the cell has no folder.
@@ -59,8 +64,10 @@ def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
     folder = reports / FOLDER / cell
     if not (folder / TRANSFORMED).is_file():
         raise UsageError(
-            f"there is no file {args.model}, and no failing cell of that id in {reports / FOLDER}. Of a cell that "
-            "passes, write the candidate with `onnx-harness transform MODEL --variant V -o OUT` and view that"
+            f"there is no file {args.model}, and no failing cell of that id in "
+            f"{reports / FOLDER}. Of a cell that "
+            "passes, write the candidate with `onnx-harness transform MODEL --variant V -o OUT` "
+            "and view that"
         )
     models = [("candidate", folder / TRANSFORMED)]
     if (folder / MODEL).is_file():  # a large one stays where it was
@@ -74,7 +81,9 @@ def _serve(netron: Any, title: str, path: Path, port: int | None, *, browse: boo
         host, port = netron.start(str(path), ("localhost", port), browse=browse)
     except OSError as error:
         where = f" at port {port}" if port else ""
-        raise HarnessError(f"Netron can't serve {path.name}{where}: {error.strerror or error}") from error
+        raise HarnessError(
+            f"Netron can't serve {path.name}{where}: {error.strerror or error}"
+        ) from error
     console().print(text(f"{title} at http://{host}:{port} (Ctrl-C ends it)"), soft_wrap=True)
 
 

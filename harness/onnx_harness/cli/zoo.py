@@ -28,10 +28,14 @@ COMMANDS = {
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands and their options."""
-    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, title="commands")
+    commands = parser.add_subparsers(
+        dest="subcommand", metavar="COMMAND", required=True, title="commands"
+    )
     made = {}
     for name, summary in COMMANDS.items():
-        made[name] = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        made[name] = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
         made[name].add_argument(
             "paths",
             metavar="PATH",
@@ -40,7 +44,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
             default=[default_folder()],
             help="cards, and folders of cards (default: models, or else the public zoo)",
         )
-    made["fetch"].add_argument("-q", "--quiet", action="store_true", help="say nothing but what went wrong")
+    made["fetch"].add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing but what went wrong"
+    )
     made["fetch"].set_defaults(run=fetch)
     add_json(made["list"])
     made["list"].set_defaults(run=show)
@@ -69,7 +75,12 @@ def show(args: argparse.Namespace) -> int:
         return DONE
     out = console()
     rows = [
-        (card.name, card.license or "-", _short_source(card), text(state, "green" if file else "dim"))
+        (
+            card.name,
+            card.license or "-",
+            _short_source(card),
+            text(state, "green" if file else "dim"),
+        )
         for card, (state, file) in zip(chosen, places, strict=True)
     ]
     out.print(table([("model", "whole"), "licence", "source", ("", "whole")], rows))
@@ -96,7 +107,11 @@ def find_cards(paths: Sequence[Path]) -> list[Card]:
     for path in paths:
         if path.is_dir():
             found = sorted(path.rglob(f"*{CARD_SUFFIX}"))
-            found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            found = [
+                file
+                for file in found
+                if not any(part.startswith(".") for part in file.relative_to(path).parts)
+            ]
             if not found:
                 raise UsageError(f"there is no model card (NAME{CARD_SUFFIX}) in {path}")
         elif path.is_file() and path.name.endswith(CARD_SUFFIX):
@@ -104,8 +119,15 @@ def find_cards(paths: Sequence[Path]) -> list[Card]:
         elif path.is_file():
             raise UsageError(f"{path} isn't a model card: its name doesn't end in {CARD_SUFFIX}")
         else:
-            near = sorted(file.name for file in path.parent.glob(f"*{CARD_SUFFIX}")) if path.parent.is_dir() else []
-            raise UsageError(f"there is no folder or file {path}.{' ' + did_you_mean(path.name, near) if near else ''}")
+            near = (
+                sorted(file.name for file in path.parent.glob(f"*{CARD_SUFFIX}"))
+                if path.parent.is_dir()
+                else []
+            )
+            raise UsageError(
+                f"there is no folder or file "
+                f"{path}.{' ' + did_you_mean(path.name, near) if near else ''}"
+            )
         files |= {file.resolve(): file for file in found}
     return [cards.read(file) for file in files.values()]
 
@@ -161,7 +183,9 @@ def _progress(out: Console, total: int) -> Iterator[zoo.Progress]:
         yield _Lines(out)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("{task.fields[now]}", markup=False), console=out, transient=True) as bars:
+    with Progress(
+        *columns, TextColumn("{task.fields[now]}", markup=False), console=out, transient=True
+    ) as bars:
         yield _Bars(bars, bars.add_task("models", total=total, now=""))
 
 

@@ -1,4 +1,5 @@
-"""A trial in a process of its own, forked from the worker: one that dies or hangs costs milliseconds, not a worker.
+"""A trial in a process of its own, forked from the worker: one that dies or hangs costs
+milliseconds, not a worker.
 
 The fork has all that the worker has loaded. It opens its own sessions, and the worker runs none meanwhile. Not for
 devices: their drivers don't survive a fork.

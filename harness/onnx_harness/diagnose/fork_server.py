@@ -21,13 +21,16 @@ _CHUNK = 1 << 16
 
 
 class ForkServer:
-    """Answers questions in a fork of this process, which has to have no sessions open when it is forked."""
+    """Answers questions in a fork of this process, which has to have no sessions open when it is
+    forked.
+    """
 
     def __init__(self, answer: Callable[[bytes, Say], None]) -> None:
         """Nothing is forked before the first question.
 
         Args:
-            answer: takes a question and a function that hands bytes back. What it raises ends the fork.
+            answer: takes a question and a function that hands bytes back. What it raises ends the
+                fork.
         """
         self._answer = answer
         self._child = 0
@@ -36,7 +39,12 @@ class ForkServer:
     def __enter__(self) -> ForkServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
     def ask(self, question: bytes, seconds: float) -> Ended:
@@ -107,7 +115,9 @@ def _write(pipe: int, data: bytes) -> None:
 
 
 def _read(pipe: int, length: int, ends: float | None = None) -> tuple[bytes, bool]:
-    """Return so many bytes, fewer where the other end is closed or time is over, and whether that was in time."""
+    """Return so many bytes, fewer where the other end is closed or time is over, and whether that
+    was in time.
+    """
     parts: list[bytes] = []
     while length:
         if ends is not None:

@@ -36,7 +36,8 @@ def forked(work: Callable[[Say], None], seconds: float) -> Ended:
     """Run a function in a fork of this process.
 
     Args:
-        work: takes a function that hands bytes to the parent; what it raises ends the process with exit code 1.
+        work: takes a function that hands bytes to the parent; what it raises ends the process with
+            exit code 1.
         seconds: after which the process is killed.
     """
     reading, writing = os.pipe()
@@ -91,7 +92,9 @@ def die_with_parent() -> None:
 
 
 def wait_briefly(child: int) -> bool:
-    """Return whether a child ends by itself within the moment that leaving takes after its pipe was closed."""
+    """Return whether a child ends by itself within the moment that leaving takes after its pipe was
+    closed.
+    """
     deadline = time.monotonic() + 0.2
     while time.monotonic() < deadline:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:

@@ -1,4 +1,5 @@
-"""The folder of a smallest model: the model, its input, what is right, a script that shows the fault, an issue.
+"""The folder of a smallest model: the model, its input, what is right, a script that shows the
+fault, an issue.
 
 The script needs onnx, onnxruntime and the library at fault, and nothing of this package.
 """
@@ -30,13 +31,22 @@ from onnx_harness.judging.simulation import simulated
 from onnx_harness.providers.sessions import LEVELS
 from onnx_harness.results.cells import Stage
 
-MODEL, INPUTS, EXPECTED, SCRIPT, ISSUE = "model.onnx", "inputs.npz", "expected.npz", "repro.py", "ISSUE.md"
+MODEL, INPUTS, EXPECTED, SCRIPT, ISSUE = (
+    "model.onnx",
+    "inputs.npz",
+    "expected.npz",
+    "repro.py",
+    "ISSUE.md",
+)
 TRANSFORMED, CONTROL, WHOLE = "transformed.onnx", "control.onnx", "whole"
 _TEMPLATE = "handout_script.txt"
 _SECONDS = 60
 _RIGHT = 1e-6
 _MOST_TEXT = 6000
-_FILE = ('name = "control.onnx" if control else "transformed.onnx"', "return onnx.load(HERE / name)")
+_FILE = (
+    'name = "control.onnx" if control else "transformed.onnx"',
+    "return onnx.load(HERE / name)",
+)
 
 
 def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
@@ -52,7 +62,9 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
         Whether its script, run by itself, shows the fault and is right in the control.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix=".", dir=folder.parent, ignore_cleanup_errors=True
+    ) as name:
         made = Path(name) / "made"
         made.mkdir()
         _data(made, fault, reduced)
@@ -69,7 +81,9 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
 
 
 def _place(made: Path, folder: Path) -> None:
-    """Move the folder to its place, and keep there what an earlier step of the run kept of the whole cell."""
+    """Move the folder to its place, and keep there what an earlier step of the run kept of the
+    whole cell.
+    """
     if folder.exists() and not (folder / ISSUE).exists():
         shutil.move(folder, made / WHOLE)
     elif (folder / WHOLE).exists():
@@ -86,7 +100,9 @@ def _data(folder: Path, fault: Fault, reduced: Reduced) -> None:
 
 
 def _save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name, whatever the names: numpy's own function takes some of them for its arguments."""
+    """Write arrays by name, whatever the names: numpy's own function takes some of them for its
+    arguments.
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:
@@ -100,12 +116,17 @@ def _models(folder: Path, fault: Fault, reduced: Reduced) -> None:
     if fault.step is not None and fault.parts:
         control = _rounded(fault, fault.applied(case, fault.parts))
     onnx.save(control, str(folder / CONTROL))
-    if reduced.sign.stage is not Stage.TRANSFORM:  # else nothing is made, and making it may end this process
+    if (
+        reduced.sign.stage is not Stage.TRANSFORM
+    ):  # else nothing is made, and making it may end this process
         onnx.save(_rounded(fault, fault.applied(case)), str(folder / TRANSFORMED))
 
 
 def _rounded(fault: Fault, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model that computes in float32 what float16 hardware would; any other stays as it is."""
+    """Return the model that computes in float32 what float16 hardware would.
+
+    Any other stays as it is.
+    """
     if fault.halves and computes_in_half(model):
         return simulated(copied(model), model)
     return model
@@ -117,14 +138,18 @@ def _attempt(folder: Path, fault: Fault, reduced: Reduced, call: Call | None) ->
     codes = []
     for words in ((), ("--control",)):
         command = [sys.executable, "-I", str(folder / SCRIPT), *words]
-        codes.append(subprocess.run(command, capture_output=True, check=False, cwd=folder).returncode)
+        codes.append(
+            subprocess.run(command, capture_output=True, check=False, cwd=folder).returncode
+        )
     return codes == [1, 0]
 
 
 def _script(fault: Fault, reduced: Reduced, call: Call | None) -> str:
     lines = _lines(fault, call)
     checked = reduced.sign.stage is Stage.CHECK
-    config = [f"    options.add_session_config_entry({key!r}, {entry!r})\n" for key, entry in fault.config]
+    config = [
+        f"    options.add_session_config_entry({key!r}, {entry!r})\n" for key, entry in fault.config
+    ]
     return Template(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")).substitute(
         title=f"{_title(fault, call)}: {_seen(reduced)}",
         needs=_needs(call),
@@ -160,7 +185,9 @@ _CHECK = """    onnx.checker.check_model(other, full_check=True)
 
 
 def bound_of(reduced: Reduced) -> float:
-    """Return the distance between right and wrong: the geometric mean of the control's and the fault's."""
+    """Return the distance between right and wrong: the geometric mean of the control's and the
+    fault's.
+    """
     gap = reduced.sign.gap if math.isfinite(reduced.sign.gap) else 1.0
     return float(f"{min(math.sqrt(max(reduced.sign.right, _RIGHT) * gap), gap / 2):.3g}")
 
@@ -226,8 +253,16 @@ def _issue(fault: Fault, reduced: Reduced, call: Call | None, sentence: str) -> 
         "",
         "## Controls",
         "",
-        f"- `python {SCRIPT} --control`, {_control_words(fault, call)}: right, {sign.right:.2g} apart.",
-        f"- {reduced.checks} models were checked on the way down, each with the fault and with it taken away. This",
+        (
+            f"- `python {SCRIPT} --control`, {_control_words(fault, call)}: right, "
+            f"{sign.right:.2g} "
+            f"apart."
+        ),
+        (
+            f"- {reduced.checks} models were checked on the way down, each with the fault and "
+            f"with it "
+            f"taken away. This"
+        ),
         "  one fails as the whole model does, and is right without the fault.",
         "",
     ]

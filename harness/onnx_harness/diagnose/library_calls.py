@@ -1,4 +1,6 @@
-"""A step of the chain as a call of the library that does it, for scripts that don't have this package."""
+"""A step of the chain as a call of the library that does it, for scripts that don't have this
+package.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def library_call(fault: Fault) -> Call | None:
 
 def _optimizer(passes: Sequence[str], fixed_point: bool = False) -> Call:
     more = ", fixed_point=True" if fixed_point else ""
-    lines = ("import onnxoptimizer", f"return onnxoptimizer.optimize(model, {list(passes)!r}{more})")
+    lines = (
+        "import onnxoptimizer",
+        f"return onnxoptimizer.optimize(model, {list(passes)!r}{more})",
+    )
     return Call("onnxoptimizer", lines)
 
 

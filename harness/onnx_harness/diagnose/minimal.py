@@ -1,7 +1,8 @@
 """Delta debugging: a smallest part of a list that still does what the whole does.
 
-Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions on Software Engineering
-28(2), 2002: the algorithm ddmin. Every set is tried once; what was tried is remembered.
+Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions on
+Software Engineering 28(2), 2002: the algorithm ddmin. Every set is tried once; what was tried is
+remembered.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def minimal_part(
         guesses: parts that are tried first, such as what is suspected.
 
     Returns:
-        The part. Where no trial fits the budget any more it is the smallest so far, not proven. An empty one means
-        that none of the items is at fault.
+        The part. Where no trial fits the budget any more it is the smallest so far, not proven. An
+        empty one means that none of the items is at fault.
     """
     search = _Search(tuple(items), fails)
     if passes_empty:

@@ -25,7 +25,9 @@ def duplicate(case: Case) -> Case:
 
 
 def bypasses(case: Case, values: Values) -> Iterator[Case]:
-    """Give the case without one of its nodes: what read its output reads an input of the same type and shape."""
+    """Give the case without one of its nodes: what read its output reads an input of the same type
+    and shape.
+    """
     if case.other is not None:
         return
     outputs = {info.name for info in case.model.graph.output}
@@ -86,7 +88,14 @@ def attributes(case: Case) -> Iterator[Case]:
             changed = duplicate(case)
             del changed.model.graph.node[at].attribute[number]
             if changed.other is not None:
-                twin = next((each for each in changed.other.graph.node if list(each.output) == list(node.output)), None)
+                twin = next(
+                    (
+                        each
+                        for each in changed.other.graph.node
+                        if list(each.output) == list(node.output)
+                    ),
+                    None,
+                )
                 if twin is None:
                     continue
                 left = [each for each in twin.attribute if each.name != attribute.name]
@@ -104,7 +113,9 @@ def sizes(case: Case) -> list[int]:
 
 
 def shrunk(case: Case, size: int, smaller: int) -> Case:
-    """Return the case with every dimension of a size cut to a smaller one, and the integers that say so."""
+    """Return the case with every dimension of a size cut to a smaller one, and the integers that
+    say so.
+    """
     changed = duplicate(case)
     inputs = {name: _sliced(array, size, smaller) for name, array in changed.inputs.items()}
     for model in changed.models:
@@ -114,8 +125,13 @@ def shrunk(case: Case, size: int, smaller: int) -> Case:
 
 
 def first_axis(case: Case) -> Iterator[Case]:
-    """Give the case with the first axis of all its inputs cut to one element: what models call the batch."""
-    inputs = {name: array[:1] if array.ndim and array.shape[0] > 1 else array for name, array in case.inputs.items()}
+    """Give the case with the first axis of all its inputs cut to one element: what models call the
+    batch.
+    """
+    inputs = {
+        name: array[:1] if array.ndim and array.shape[0] > 1 else array
+        for name, array in case.inputs.items()
+    }
     if any(inputs[name].shape != array.shape for name, array in case.inputs.items()):
         yield redeclared(duplicate(case), inputs)
 
@@ -123,7 +139,9 @@ def first_axis(case: Case) -> Iterator[Case]:
 def _sliced(array: Array, size: int, smaller: int) -> Array:
     if array.dtype == np.int64 and array.ndim == 1 and array.size <= 8:  # shapes, ends, repeats
         array = np.where(array == size, smaller, array)
-    return np.ascontiguousarray(array[tuple(slice(smaller if axis == size else None) for axis in array.shape)])
+    return np.ascontiguousarray(
+        array[tuple(slice(smaller if axis == size else None) for axis in array.shape)]
+    )
 
 
 def _put(tensor: onnx.TensorProto, array: Array) -> None:
@@ -142,21 +160,31 @@ def plain(array: Array, smooth: bool = False) -> Iterator[Array]:
 
 
 def weights(case: Case) -> list[str]:
-    """Return the names of the numeric weights that more than one value is left in, and that both models share."""
+    """Return the names of the numeric weights that more than one value is left in, and that both
+    models share.
+    """
     names = []
     others: dict[str, bytes] = {}
     if case.other is not None:
-        others = {tensor.name: tensor.SerializeToString() for tensor in case.other.graph.initializer}
+        others = {
+            tensor.name: tensor.SerializeToString() for tensor in case.other.graph.initializer
+        }
     for tensor in case.model.graph.initializer:
         shared = case.other is None or others.get(tensor.name) == tensor.SerializeToString()
-        if shared and tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16):
+        if shared and tensor.data_type in (
+            TensorProto.FLOAT,
+            TensorProto.DOUBLE,
+            TensorProto.FLOAT16,
+        ):
             names.append(tensor.name)
     return names
 
 
 def weight(case: Case, name: str) -> Array:
     """Return a weight of the case."""
-    return numpy_helper.to_array(next(tensor for tensor in case.model.graph.initializer if tensor.name == name))
+    return numpy_helper.to_array(
+        next(tensor for tensor in case.model.graph.initializer if tensor.name == name)
+    )
 
 
 def with_weight(case: Case, name: str, array: Array) -> Case:
@@ -222,7 +250,10 @@ def in_float32(case: Case) -> Iterator[Case]:
 
 def tidy(case: Case) -> Case:
     """Return the case without the opsets that no node needs, and without remarks."""
-    used = {*STANDARD_DOMAINS, *(node.domain for model in case.models for node in walk(model.graph))}
+    used = {
+        *STANDARD_DOMAINS,
+        *(node.domain for model in case.models for node in walk(model.graph)),
+    }
     changed = duplicate(case)
     for model in changed.models:
         chosen = [entry for entry in model.opset_import if entry.domain in used]
@@ -238,7 +269,12 @@ def opsets(case: Case) -> Iterator[Case]:
     """Give the case with older opsets of ONNX's own domain, the oldest first."""
     for number in _OPSETS:
         older = duplicate(case)
-        entries = [entry for model in older.models for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+        entries = [
+            entry
+            for model in older.models
+            for entry in model.opset_import
+            if entry.domain in STANDARD_DOMAINS
+        ]
         if all(entry.version > number for entry in entries):
             for entry in entries:
                 entry.version = number
@@ -246,7 +282,9 @@ def opsets(case: Case) -> Iterator[Case]:
 
 
 def anonymous(case: Case) -> Case:
-    """Return the case with names that say nothing: ``x0`` for inputs, ``w0`` for weights, ``y0`` for outputs."""
+    """Return the case with names that say nothing: ``x0`` for inputs, ``w0`` for weights, ``y0``
+    for outputs.
+    """
     renamed: dict[str, str] = {}
     for model in case.models:
         for letter, names in (
@@ -263,9 +301,17 @@ def anonymous(case: Case) -> Case:
     for model in changed.models:
         model.graph.name = "reduced"
         _rename(model.graph, renamed)
-        for field in ("producer_name", "producer_version", "domain", "doc_string", "metadata_props"):
+        for field in (
+            "producer_name",
+            "producer_version",
+            "domain",
+            "doc_string",
+            "metadata_props",
+        ):
             model.ClearField(field)
-    return Case(changed.model, {renamed[name]: array for name, array in case.inputs.items()}, changed.other)
+    return Case(
+        changed.model, {renamed[name]: array for name, array in case.inputs.items()}, changed.other
+    )
 
 
 def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
@@ -284,7 +330,9 @@ def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
 
 
 def replacements(array: Array, number: int) -> Iterator[Array]:
-    """Give arrays of the same type, shape and scale that say nothing of the values they replace, but their signs."""
+    """Give arrays of the same type, shape and scale that say nothing of the values they replace,
+    but their signs.
+    """
     generator = np.random.default_rng(_GENERATOR_SEED + number)
     scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
     scale = float(2.0 ** np.round(np.log2(scale))) if np.isfinite(scale) else 1.0

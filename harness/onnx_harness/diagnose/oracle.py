@@ -1,4 +1,5 @@
-"""The check of a reduction: whether a small model fails as the large one did, and for the same cause.
+"""The check of a reduction: whether a small model fails as the large one did, and for the same
+cause.
 
 A check runs the model as it is with optimizations off, then with the fault, then with each part of the fault taken
 away: it counts where the second departs as the large one did, and the third doesn't. All of it happens in a fork.
@@ -27,7 +28,8 @@ from onnx_harness.providers.sessions import LEVELS
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep, Precision, remarks
 
-# A part of a model may depart more or less than the whole: by a tenth of it, or by a tenth of its norm, it is at fault.
+# A part of a model may depart more or less than the whole: by a tenth of it, or by a tenth of its
+# norm, it is at fault.
 _SHARE, _LARGE = 0.1, 0.1
 # Float16 rounds everything a little: there, half of what the whole model departs by.
 _SHARE_OF_HALF = 0.5
@@ -133,11 +135,15 @@ class Observer:
         last = lines[-1]
         right, controlled = controls["right"], controls["controlled"]
         if "manner" in last:
-            return Sign(Stage(last["stage"]), last["manner"], last["gap"], right, controlled, last["reason"])
+            return Sign(
+                Stage(last["stage"]), last["manner"], last["gap"], right, controlled, last["reason"]
+            )
         if not end.in_time:
             words = f"the process did not end within {seconds:.3g} s"
             return Sign(Stage(last["stage"]), "hang", math.inf, right, controlled, words)
-        return Sign(Stage(last["stage"]), "death", math.inf, right, controlled, manner_of(end.status))
+        return Sign(
+            Stage(last["stage"]), "death", math.inf, right, controlled, manner_of(end.status)
+        )
 
     def compute(self, case: Case, seconds: float) -> dict[str, Any]:
         """Return every tensor of numbers that the main graph of a case computes, by name."""
@@ -156,7 +162,14 @@ class Observer:
 
 def _packed(case: Case, *, values: bool = False) -> bytes:
     other = None if case.other is None else _as_array(case.other)
-    return pack({"model": _as_array(case.model), "other": other, "inputs": dict(case.inputs), "values": values})
+    return pack(
+        {
+            "model": _as_array(case.model),
+            "other": other,
+            "inputs": dict(case.inputs),
+            "values": values,
+        }
+    )
 
 
 def _as_array(model: onnx.ModelProto) -> Any:
@@ -179,7 +192,9 @@ def _answer(fault: Fault, question: bytes, say: Say) -> None:
 
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:
-    """Return whether a part fails as the whole did, and is right with the fault taken away where the whole is."""
+    """Return whether a part fails as the whole did, and is right with the fault taken away where
+    the whole is.
+    """
     if part is None or not part.fails or part.stage is not whole.stage:
         return False
     # What isn't finite may be hidden behind a Sigmoid: a part that lacks it shows the same.
@@ -250,7 +265,9 @@ def _seen(
     return _compared(expected, outputs, fault)
 
 
-def _compared(expected: Mapping[str, Any], outputs: Mapping[str, Any], fault: Fault) -> dict[str, Any]:
+def _compared(
+    expected: Mapping[str, Any], outputs: Mapping[str, Any], fault: Fault
+) -> dict[str, Any]:
     gap, manner = distance(expected, outputs)
     bound = _RIGHT if not fault.halves else 2.0**-9
     if gap <= bound:
@@ -279,7 +296,10 @@ def run_once(
     fault: Fault,
     tell: Any = None,
 ) -> dict[str, Any]:
-    """Open a session on the CPU and run it; float16 is computed as hardware does where the step converts to it."""
+    """Open a session on the CPU and run it.
+
+    Float16 is computed as hardware does where the step converts to it.
+    """
     import onnxruntime as ort
 
     if fault.halves and computes_in_half(model):
@@ -291,7 +311,10 @@ def run_once(
     for key, entry in fault.config:
         options.add_session_config_entry(key, entry)
     session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=list(disabled),
     )
     if tell is not None:
         tell(stage=Stage.RUN.value)
@@ -330,7 +353,9 @@ def distance(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[f
 
 
 def _changed(model: onnx.ModelProto, made: onnx.ModelProto, fault: Fault) -> tuple[str, str] | None:
-    """Return the kind and the words of what is wrong with a model that a step made, before it is run."""
+    """Return the kind and the words of what is wrong with a model that a step made, before it is
+    run.
+    """
     if fault.step is None:
         return None
     if _checker_says(model) is None and (words := _checker_says(made)) is not None:
@@ -341,7 +366,10 @@ def _changed(model: onnx.ModelProto, made: onnx.ModelProto, fault: Fault) -> tup
     for before, after in zip(model.graph.output, made.graph.output, strict=True):
         ranks = [len(info.type.tensor_type.shape.dim) for info in (before, after)]
         if ranks[0] != ranks[1] and after.type.tensor_type.HasField("shape"):
-            return "interface", f"output '{before.name}' of rank {ranks[0]} is declared with rank {ranks[1]}"
+            return (
+                "interface",
+                f"output '{before.name}' of rank {ranks[0]} is declared with rank {ranks[1]}",
+            )
     return None
 
 

@@ -1,8 +1,10 @@
-"""The smallest model that fails as a large one does, and for the same cause. Runs in the worker, which forks.
+"""The smallest model that fails as a large one does, and for the same cause.
 
-Nodes go first, by delta debugging: those left out are replaced by the values that they gave. Then follow branches,
-dimensions, attributes, weights, inputs, types and opsets; each change stays where a check passes, see
-:mod:`onnx_harness.diagnose.oracle`.
+Runs in the worker, which forks.
+
+Nodes go first, by delta debugging: those left out are replaced by the values that they gave. Then
+follow branches, dimensions, attributes, weights, inputs, types and opsets; each change stays where
+a check passes, see :mod:`onnx_harness.diagnose.oracle`.
 """
 
 from __future__ import annotations
@@ -122,7 +124,8 @@ def smallest(
         hints: positions of nodes that are suspected: they are tried first.
 
     Returns:
-        The smallest case found in time; None where the whole doesn't fail in a check, or is too large.
+        The smallest case found in time; None where the whole doesn't fail in a check, or is too
+        large.
     """
     started = time.monotonic()
     if sum(model.ByteSize() for model in case.models) > _MOST_BYTES:
@@ -189,7 +192,9 @@ def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:
 def _values(reducer: Reducer) -> dict[str, Array]:
     """Return what the case computes, its inputs and its weights, by name."""
     case = reducer.case
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer}
+    weights = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer
+    }
     return {**weights, **reducer.observer.compute(case, _SLOW), **case.inputs}
 
 
@@ -232,7 +237,9 @@ def _inputs(reducer: Reducer) -> None:
     for name, array in list(reducer.case.inputs.items()):
         if array.dtype.kind != "f" or not array.size:
             continue
-        if reducer.first(moves.with_input(reducer.case, name, plain) for plain in _plain_inputs(array)):
+        if reducer.first(
+            moves.with_input(reducer.case, name, plain) for plain in _plain_inputs(array)
+        ):
             array = reducer.case.inputs[name]
         places = [int(place) for place in np.flatnonzero(array.reshape(-1))]
         if 1 < len(places) <= _MOST_GROUPS:
@@ -253,17 +260,24 @@ def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[int]) 
 
 
 def _publish(reducer: Reducer) -> bool:
-    """Replace names, weights and inputs by what says nothing; whether every weight and input could be."""
+    """Replace names, weights and inputs by what says nothing.
+
+    Whether every weight and input could be.
+    """
     replaced = True
     for number, name in enumerate(moves.weights(reducer.case)):
         array = moves.weight(reducer.case, name)
         if not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(moves.with_weight(reducer.case, name, other) for other in drawn)
+            replaced &= reducer.first(
+                moves.with_weight(reducer.case, name, other) for other in drawn
+            )
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(moves.with_input(reducer.case, name, other) for other in drawn)
+            replaced &= reducer.first(
+                moves.with_input(reducer.case, name, other) for other in drawn
+            )
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced

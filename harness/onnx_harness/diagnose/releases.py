@@ -1,7 +1,8 @@
 """The release of a package since which a cell fails: a binary search over what pip's index has.
 
-Each release gets a virtual environment of its own, kept in the cache: it holds that one package, and has everything
-else from the environment under test. The cell is judged in it by the process that the gate's pinned reference uses.
+Each release gets a virtual environment of its own, kept in the cache: it holds that one package,
+and has everything else from the environment under test. The cell is judged in it by the process
+that the gate's pinned reference uses.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class _State:
         return self._answers[place]
 
     def near(self, place: int, low: int, high: int) -> tuple[int, bool] | None:
-        """Return the nearest place in [low, high) of which something can be said, and whether it fails."""
+        """Return the nearest place in [low, high) of which something can be said, and whether it
+        fails.
+        """
         for candidate in sorted(range(low, high), key=lambda other: abs(other - place)):
             answer = self.fails(candidate)
             if answer is not None:
@@ -113,8 +116,13 @@ class _State:
         return Found(
             None if good is None else self.releases[good],
             None if bad is None else self.releases[bad],
-            tuple(f"{self.releases[place]}: {words[answer]}" for place, answer in self._answers.items()),
-            tuple(self.releases[place] for place, answer in self._answers.items() if answer is None),
+            tuple(
+                f"{self.releases[place]}: {words[answer]}"
+                for place, answer in self._answers.items()
+            ),
+            tuple(
+                self.releases[place] for place, answer in self._answers.items() if answer is None
+            ),
         )
 
 
@@ -129,7 +137,9 @@ def releases_of(package: str) -> list[str]:
     try:
         installed = Version(version(package))
     except PackageNotFoundError:
-        raise UsageError(f"{package} isn't installed here: there is no release of it that fails") from None
+        raise UsageError(
+            f"{package} isn't installed here: there is no release of it that fails"
+        ) from None
     ended = _pip(["index", "versions", package])
     match = _LISTED.search(ended.stdout)
     if ended.returncode != 0 or match is None:
@@ -140,7 +150,8 @@ def releases_of(package: str) -> list[str]:
 
 
 def environment_of(package: str, release: str) -> Path:
-    """Make the environment that has a release of a package, unless it is in the cache, and return its folder.
+    """Make the environment that has a release of a package, unless it is in the cache, and return
+    its folder.
 
     Raises:
         GateError: the release can't be installed here.
@@ -158,14 +169,27 @@ def environment_of(package: str, release: str) -> Path:
     if made.returncode != 0:
         raise GateError(f"no environment can be made in {folder}: {made.stderr.strip()}")
     python = python_of(folder)
-    ended = _pip(["--python", str(python), "install", "--no-deps", "--only-binary=:all:", f"{package}=={release}"])
+    ended = _pip(
+        [
+            "--python",
+            str(python),
+            "install",
+            "--no-deps",
+            "--only-binary=:all:",
+            f"{package}=={release}",
+        ]
+    )
     if ended.returncode != 0:
         said = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise GateError(f"pip can't install {package} {release}: {said}")
     # After its own packages come those of the environment under test.
     inside = next((folder / "lib").glob("python*")) / "site-packages"
-    paths = dict.fromkeys(path for path in sys.path if path.endswith(("site-packages", "dist-packages")))
-    (inside / "environment_under_test.pth").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
+    paths = dict.fromkeys(
+        path for path in sys.path if path.endswith(("site-packages", "dist-packages"))
+    )
+    (inside / "environment_under_test.pth").write_text(
+        "".join(f"{path}\n" for path in paths), encoding="utf-8"
+    )
     (folder / _READY).write_text("", encoding="utf-8")
     return folder
 
@@ -194,7 +218,9 @@ def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> D
         return judged.result.status is Status.FAIL
 
     found = first_bad(chosen, fails)
-    evidence = tuple(f"{package} {line} ({reasons[line.partition(':')[0]]})" for line in found.tried)
+    evidence = tuple(
+        f"{package} {line} ({reasons[line.partition(':')[0]]})" for line in found.tried
+    )
     cause = Cause(release=f"{package} {found.bad}" if found.bad and found.good else None)
     reason = reasons.get(found.bad or "", "")
     words = sentences.of_release(task.cell.id, package, found.good, found.bad, reason)
@@ -214,7 +240,9 @@ def judged_with(task: Task, environment: Path) -> Judged:
         GateError: the process died, or can't be asked.
     """
     variables = providers.get(task.cell.provider).environment
-    with EnvironmentProcess(python_of(environment), task.settings.limits, variables, apart=True) as side:
+    with EnvironmentProcess(
+        python_of(environment), task.settings.limits, variables, apart=True
+    ) as side:
         judged: Judged = side.ask("judge", task, "", environment / "models")
     return judged
 

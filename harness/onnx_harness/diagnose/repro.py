@@ -1,7 +1,8 @@
 """``reports/repro/<cell id>/``: a failing cell by itself, to run anywhere and to hand on.
 
-The folder is laid out as ONNX publishes models: ``model.onnx`` and ``test_data_set_N`` with inputs and outputs, so
-that other tools, and this one, read it as it is. Beside them lie the transformed model, a script and a page.
+The folder is laid out as ONNX publishes models: ``model.onnx`` and ``test_data_set_N`` with inputs
+and outputs, so that other tools, and this one, read it as it is. Beside them lie the transformed
+model, a script and a page.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ MODEL, TRANSFORMED, SCRIPT, PAGE = "model.onnx", "transformed/model.onnx", "repr
 HALF = "float16/model.onnx"
 _SCRIPT_TEMPLATE = "repro_script.txt"
 MOST_SETS = 3
-"""Of the input sets on which it fails, so many are kept: one is enough to see it, and some are large."""
+"""Of the input sets on which it fails, so many are kept: one is enough to see it, and some are
+large.
+"""
 MOST_BYTES = 1 << 29
 """A larger model isn't copied for every cell that fails: the page says where it lies."""
 
@@ -50,8 +53,8 @@ def settle(runner: Runner, cell: Cell, result: CellResult) -> str | None:
     """Keep ``cell`` by itself where it fails, and forget what an earlier run kept of it.
 
     Returns:
-        A line for the failure's message; None where nothing is kept: no reports are, the cell doesn't fail, or the
-        untouched model itself is what fails.
+        A line for the failure's message; None where nothing is kept: no reports are, the cell
+        doesn't fail, or the untouched model itself is what fails.
     """
     reports = runner.settings.report_dir
     if reports is None or cell.card.suite:
@@ -62,7 +65,9 @@ def settle(runner: Runner, cell: Cell, result: CellResult) -> str | None:
         return None
     try:
         runner.ask(keep, cell, folder, result)
-    except Exception as error:  # the worker's death or whatever it raised: the verdict stands without
+    except (
+        Exception
+    ) as error:  # the worker's death or whatever it raised: the verdict stands without
         return f"it couldn't be kept by itself: {first_line(error)}"
     return f"kept by itself: {os.path.relpath(folder)}"
 
@@ -81,7 +86,9 @@ def keep(task: Task, judged: Judged, folder: Path, result: CellResult) -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(
+            prefix=".", dir=folder.parent, ignore_cleanup_errors=True
+        ) as name:
             made = Path(name) / folder.name
             made.mkdir()
             _fill(made, task, judged, result)
@@ -96,15 +103,25 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
     files = {untouched: "the untouched model"}
     subject, graph = subject_of(replace(task, skipped=())), original.skeleton.graph
     made = subject.reference
-    # Where the untouched model itself misses what somebody recorded, the record is what it's compared with.
+    # Where the untouched model itself misses what somebody recorded, the record is what it's
+    # compared with.
     recorded = made.recorded if subject.missed is not None and not task.cell.variant.steps else ()
     for number, place in enumerate((judged.failing or made.usual)[:MOST_SETS]):
         into = folder / f"test_data_set_{number}"
         into.mkdir()
         _write_values(into, "input", graph.input, made.sets[place].values)
-        _write_values(into, "output", graph.output, recorded[place] if place < len(recorded) else made.outputs[place])
-    outputs = "the outputs recorded with them" if recorded else "what the untouched model makes of them"
-    files["test_data_set_N"] = f"inputs, and {outputs}{'' if recorded else ', on the CPU and unoptimized'}"
+        _write_values(
+            into,
+            "output",
+            graph.output,
+            recorded[place] if place < len(recorded) else made.outputs[place],
+        )
+    outputs = (
+        "the outputs recorded with them" if recorded else "what the untouched model makes of them"
+    )
+    files["test_data_set_N"] = (
+        f"inputs, and {outputs}{'' if recorded else ', on the CPU and unoptimized'}"
+    )
     crashed = result.symptom is Symptom.CRASH and result.stage is Stage.CHECK
     # Else nothing was made, or making it again would end the worker again.
     if result.stage is not Stage.TRANSFORM and not crashed:
@@ -114,7 +131,9 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
             files[ran] = "the model as it ran"
         half = _half_as_hardware(result, original, made, artifact, folder)
         if half is not None:
-            files[half] = "the model as it ran, brought to float32 and rounded as float16 hardware rounds"
+            files[half] = (
+                "the model as it ran, brought to float32 and rounded as float16 hardware rounds"
+            )
         models = {"original": untouched, "transformed": ran, "half": half}
         script = _script(task, result, artifact, models, recorded=bool(recorded))
         (folder / SCRIPT).write_text(script, encoding="utf-8")
@@ -127,10 +146,15 @@ def _half_as_hardware(
 ) -> str | None:
     """Write the model that decided in float16's place; None where the one that ran decided.
 
-    On a provider that computes float16 in float32 the model that ran may give what the untouched one gives, and fail.
+    On a provider that computes float16 in float32 the model that ran may give what the untouched
+    one gives, and fail.
     """
     ran_in = result.placement.precision if result.placement is not None else None
-    if ran_in not in EMULATED or result.stage is not Stage.COMPARE or artifact.model.size_bytes > MOST_BYTES:
+    if (
+        ran_in not in EMULATED
+        or result.stage is not Stage.COMPARE
+        or artifact.model.size_bytes > MOST_BYTES
+    ):
         return None
     model = half_as_hardware(original, made, artifact.model, workbench().cache)
     if model is None:
@@ -141,7 +165,10 @@ def _half_as_hardware(
 
 
 def _copied(model: Model, folder: Path, name: str) -> str:
-    """Copy ``model`` with its external data; its place in ``folder``, or where it lies if it's too large for that."""
+    """Copy ``model`` with its external data.
+
+    Its place in ``folder``, or where it lies if it's too large for that.
+    """
     if model.size_bytes > MOST_BYTES:
         return str(model.path.resolve())
     target, source = folder / name, model.path.parent.resolve()
@@ -154,8 +181,13 @@ def _copied(model: Model, folder: Path, name: str) -> str:
     return name
 
 
-def _write_values(folder: Path, what: str, declared: Iterable[onnx.ValueInfoProto], values: Mapping[str, Any]) -> None:
-    """Tensors, sequences and optionals, counted as the graph does. For a map ONNX Runtime's and ONNX's forms differ."""
+def _write_values(
+    folder: Path, what: str, declared: Iterable[onnx.ValueInfoProto], values: Mapping[str, Any]
+) -> None:
+    """Tensors, sequences and optionals, counted as the graph does.
+
+    For a map ONNX Runtime's and ONNX's forms differ.
+    """
     from onnx import numpy_helper
 
     forms: Mapping[str, Any] = {
@@ -171,17 +203,27 @@ def _write_values(folder: Path, what: str, declared: Iterable[onnx.ValueInfoProt
 
 
 def _script(
-    task: Task, result: CellResult, artifact: Artifact, files: Mapping[str, str | None], *, recorded: bool
+    task: Task,
+    result: CellResult,
+    artifact: Artifact,
+    files: Mapping[str, str | None],
+    *,
+    recorded: bool,
 ) -> str:
     provider = providers.get(task.cell.provider)
     prepare = ""
-    if provider.fallback:  # what a device needs before its first session is known here and nowhere else
+    if (
+        provider.fallback
+    ):  # what a device needs before its first session is known here and nowhere else
         prepare = (
-            "from onnx_harness import providers\nfrom onnx_harness.providers.sessions import prepare\n\n"
+            "from onnx_harness import providers\nfrom onnx_harness.providers.sessions import "
+            "prepare\n\n"
             f"prepare(providers.get({provider.name!r}))\n"
         )
     where = [(provider.ort_name, provider_options(provider, Purpose.ACCURACY)), *provider.fallback]
-    return Template(Path(__file__).with_name(_SCRIPT_TEMPLATE).read_text(encoding="utf-8")).substitute(
+    return Template(
+        Path(__file__).with_name(_SCRIPT_TEMPLATE).read_text(encoding="utf-8")
+    ).substitute(
         id=task.cell.id,
         verdict=repr(printable(f"{result.status} at {result.stage}: {result.reason}")),
         original=repr(files["original"]),

@@ -1,4 +1,7 @@
-"""The search for the cause of a failure: the process that asks. Each trial runs in a worker, which may die of it."""
+"""The search for the cause of a failure: the process that asks.
+
+Each trial runs in a worker, which may die of it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,15 @@ from typing import Any, TypeVar
 
 from onnx_harness import providers
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import apart, optimizers, sentences, shrink, smallest_case, trials, values
+from onnx_harness.diagnose import (
+    apart,
+    optimizers,
+    sentences,
+    shrink,
+    smallest_case,
+    trials,
+    values,
+)
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trials import Outcome, Question, Trial, same_failure
@@ -38,7 +49,8 @@ _MOST_DEATHS = 8
 _SHRINK_SECONDS = 8.0
 # A larger set of nodes isn't the cause, it's the whole conversion.
 _MOST_NAMED = 8
-# Of what is left: writing the smallest model and running its script, which may hang, takes the rest or a little more.
+# Of what is left: writing the smallest model and running its script, which may hang, takes the rest
+# or a little more.
 _REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
 
 
@@ -133,7 +145,9 @@ class Search:
             self._worker = None
 
     def still_fails(self, trial: Trial, failure: Outcome) -> bool:
-        """Return whether a trial fails in the same way as ``failure``: the predicate of every reduction."""
+        """Return whether a trial fails in the same way as ``failure``: the predicate of every
+        reduction.
+        """
         return same_failure(failure, self.trial(trial))
 
     def trial(self, trial: Trial) -> Outcome:
@@ -158,13 +172,19 @@ class Search:
             except OutOfBudget:
                 raise
             except WorkerDied as death:
-                if not death.stage.startswith(RISK):  # what the worker can do without, it leaves out the next time
+                if not death.stage.startswith(
+                    RISK
+                ):  # what the worker can do without, it leaves out the next time
                     return apart.of_note(death.stage, death.what)
             except Exception as error:  # of the harness itself: no verdict on what was tried
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
-        return Outcome(Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again")
+        return Outcome(
+            Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again"
+        )
 
-    def ask(self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0) -> Answer:
+    def ask(
+        self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0
+    ) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
 
         Args:
@@ -188,7 +208,9 @@ class Search:
         limit = max(share, _LEAST_HANG_SECONDS) + grace
         worker.limit(limit + (_LEAST_SECONDS if self._apart else 0.0))  # the forked one ends first
         try:
-            return worker.call(WithLibraries(self.question.task.custom_ops, function), self.question, *args)
+            return worker.call(
+                WithLibraries(self.question.task.custom_ops, function), self.question, *args
+            )
         except WorkerDied:
             self._cold = True
             raise
@@ -257,13 +279,17 @@ class Search:
         return Trial(len(bound.changing), bound.level, cell.provider)
 
     def _warm(self) -> None:
-        """Have a fresh worker load the reference, outside the limits of a trial: it is the same for all of them."""
+        """Have a fresh worker load the reference, outside the limits of a trial: it is the same for
+        all of them.
+        """
         self._cold = False
         for _ in range(_MOST_DEATHS):
             worker = self._started_worker()
             worker.limit(self.question.task.settings.cell_timeout)
             try:
-                worker.call(WithLibraries(self.question.task.custom_ops, trials.warm), self.question)
+                worker.call(
+                    WithLibraries(self.question.task.custom_ops, trials.warm), self.question
+                )
             except WorkerDied as death:
                 if death.stage.startswith(RISK):
                     continue
@@ -296,7 +322,9 @@ class Search:
         outcomes = [failure, repeated]
         outcomes += [self.trial(replace(whole, attempt=number)) for number in range(2, _REPEATS)]
         failing = [outcome for outcome in outcomes if outcome.fails]
-        if len(failing) == len(outcomes):  # in one way or another, and what is searched for is the last one
+        if len(failing) == len(
+            outcomes
+        ):  # in one way or another, and what is searched for is the last one
             return failing[-1]
         self.findings.end = "flaky" if failing else "passes"
         self.findings.remark = f"{len(failing)} of {len(outcomes)}"
@@ -310,7 +338,9 @@ class Search:
         started = time.monotonic()  # the first trial of a fresh worker has everything to load
         self.trial(replace(whole, count=0, attempt=1))
         taken = time.monotonic() - started
-        self._trial_seconds = min(self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken))
+        self._trial_seconds = min(
+            self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
+        )
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)
@@ -404,7 +434,9 @@ class Search:
             raise OutOfBudget
 
     def _runtime(self, base: Trial, failure: Outcome) -> None:
-        """Find ONNX Runtime's lowest level that fails, its optimizers at fault, and the operators that they made."""
+        """Find ONNX Runtime's lowest level that fails, its optimizers at fault, and the operators
+        that they made.
+        """
         highest = _LEVELS.index(base.level)
         level = base.level
         for lower in _LEVELS[1:highest]:
@@ -432,13 +464,19 @@ class Search:
         self.findings.proven = result.proven
         off = tuple(name for name in names if name not in result.items)
         self._reduced = replace(base, disabled=off)
-        self._say(f"minimal set of its optimizers: {', '.join(result.items)} ({_trials(result.trials)})")
+        self._say(
+            f"minimal set of its optimizers: {', '.join(result.items)} ({_trials(result.trials)})"
+        )
         if result.exhausted:
             raise OutOfBudget
         self._made(base, result.items)
 
-    def _suspects(self, base: Trial, failure: Outcome) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return the optimizers that may be at fault, and sets of them to try first, by the session's log."""
+    def _suspects(
+        self, base: Trial, failure: Outcome
+    ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the optimizers that may be at fault, and sets of them to try first, by the
+        session's log.
+        """
         log, healthy = self.question.folder / "session.log", self.question.folder / "healthy.log"
         if self._logs(base, log) and failure.stage is not Stage.SESSION:
             return optimizers.changing(log), []
@@ -446,7 +484,10 @@ class Search:
         return optimizers.all_of(log, healthy), optimizers.interrupted(log, healthy)
 
     def _logs(self, base: Trial, log: Path, *, idle: bool = False) -> bool:
-        """Keep the log of a session; whether it was made. A trial's own model, or one in which nothing is optimized."""
+        """Keep the log of a session; whether it was made.
+
+        A trial's own model, or one in which nothing is optimized.
+        """
         try:
             self.ask(optimizers.log_session, base, log, idle)
         except OutOfBudget:
@@ -474,7 +515,9 @@ class Search:
         self.findings.threads = not same_failure(failure, outcome)
 
     def _node(self, base: Trial, failure: Outcome) -> None:
-        """Find the first node that departs on its own, in what is left of the cell after all reductions."""
+        """Find the first node that departs on its own, in what is left of the cell after all
+        reductions.
+        """
         outcome = self.trial(base)
         if failure.stage is not Stage.COMPARE or not outcome.places:
             return
@@ -503,7 +546,11 @@ class Search:
             return
         try:
             shown = self.ask(
-                shrink.shown_by, base, outcome.places[0], min(self.left / 2, _SHRINK_SECONDS), patient=True
+                shrink.shown_by,
+                base,
+                outcome.places[0],
+                min(self.left / 2, _SHRINK_SECONDS),
+                patient=True,
             )
         except OutOfBudget:
             raise
@@ -523,10 +570,20 @@ class Search:
         share = self.left * _REDUCTION_SHARE
         limit = self._trial_seconds if failure.manner == "hang" else None
         order = smallest_case.Order(
-            base, self.findings.cause, failure.stage, place, sentence, share, self._folder, self._public, limit
+            base,
+            self.findings.cause,
+            failure.stage,
+            place,
+            sentence,
+            share,
+            self._folder,
+            self._public,
+            limit,
         )
         try:
-            answer = self.ask(smallest_case.reduce_failure, order, patient=True, grace=_WRITING_SECONDS)
+            answer = self.ask(
+                smallest_case.reduce_failure, order, patient=True, grace=_WRITING_SECONDS
+            )
         except OutOfBudget:
             return
         except Exception as error:  # what can't be cut or written is no smaller
@@ -537,7 +594,9 @@ class Search:
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:
         """Try what mends a conversion to float16, where there is time for it."""
-        halves = any(step.transform.precision is Precision.FP16 for step in self.question.bound.changing)
+        halves = any(
+            step.transform.precision is Precision.FP16 for step in self.question.bound.changing
+        )
         if not halves or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
             return
         if self.left < _LEAST_SECONDS:
@@ -587,7 +646,9 @@ def diagnose(
     Returns:
         The cause, as far as it was found within the budget.
     """
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
+    ) as name:
         steps = bound if bound is not None else bind_variant(task.cell.variant)
         question = Question(task, steps, Path(name), candidate, float16_io)
         return Search(question, seconds, known_failure, folder=folder, public=public).run()

@@ -26,14 +26,22 @@ def sentence(found: Findings, question: Question, seconds: float) -> str:
         case "passes":
             return f"Nothing to diagnose: {what} passes."
         case "flaky":
-            return f"{what} is flaky: it failed in {found.remark} trials, all of them alike ({found.failure})."
+            return (
+                f"{what} is flaky: it failed in {found.remark} trials, all of them alike "
+                f"({found.failure})."
+            )
         case "not judged":
             return f"Nothing to diagnose: {what} isn't judged ({found.remark})."
         case "untouched":
-            return f"The untouched model itself fails, and no transform has a part in it: {found.remark}"
+            return (
+                f"The untouched model itself fails, and no transform has a part in it: "
+                f"{found.remark}"
+            )
     subject = _subject(found)
     if found.end == "budget":
-        so_far = f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
+        so_far = (
+            f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
+        )
         more = f"--budget {10 * seconds:g} goes on"
         return f"No cause was found within {seconds:g} s; {so_far} ({found.failure}); {more}."
     if not subject:
@@ -84,7 +92,10 @@ def _node(node: NodeCause) -> str:
 def _facts(cause: Cause) -> list[str]:
     facts = []
     if cause.node is not None:
-        facts.append(f"own error {_error(cause.node.own_error)}, inherited {_error(cause.node.inherited_error)}")
+        facts.append(
+            f"own error {_error(cause.node.own_error)}, inherited "
+            f"{_error(cause.node.inherited_error)}"
+        )
     if cause.input_set is not None:
         facts.append(f"input {cause.input_set}")
     if cause.release is not None:
@@ -117,7 +128,12 @@ def of_release(cell: str, package: str, good: str | None, bad: str | None, reaso
         reason: that the verdict gives with it.
     """
     if bad is None:
-        return f"Nothing to search for: {cell} passes with {package} {good or 'as it is installed'}."
+        return (
+            f"Nothing to search for: {cell} passes with {package} {good or 'as it is installed'}."
+        )
     if good is None:
-        return f"{cell} fails with every release of {package} that could be tried, down to {bad}: {reason}"
+        return (
+            f"{cell} fails with every release of {package} that could be tried, down to {bad}: "
+            f"{reason}"
+        )
     return f"{cell} fails since {package} {bad}; {good} is right: {reason}"

@@ -1,7 +1,8 @@
 """The input that shows a failure: how little of it is enough, and by which property.
 
-What shrinks is one input set. Reference and candidate run on it, both with optimizations as in the trial, and a change
-counts as long as the outputs depart by half of what they did at first: no noise has to be measured anew for it.
+What shrinks is one input set. Reference and candidate run on it, both with optimizations as in the
+trial, and a change counts as long as the outputs depart by half of what they did at first: no noise
+has to be measured anew for it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,10 @@ def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Sh
             found = run(candidate, feeds_for(candidate, values))
         except Exception:  # no input of the model any more
             return 0.0
-        sizes = [math.inf if part.nonfinite or part.changed else part.l2 for part in gaps(expected, found).values()]
+        sizes = [
+            math.inf if part.nonfinite or part.changed else part.l2
+            for part in gaps(expected, found).values()
+        ]
         return max(sizes, default=0.0)
 
     values = dict(bench.standard.reference.sets[place].values)
@@ -140,7 +144,10 @@ def _words(name: str, array: Array, kept: Array) -> str:
     at = [int(axis) for axis in np.unravel_index(int(places[0]), array.shape)]
     if places.size == 1:
         return f"one element of '{name}' is enough: {value:g} at {at}{_kind(value)}"
-    return f"{places.size:,} of {array.size:,} elements of '{name}' are enough, the first {value:g} at {at}"
+    return (
+        f"{places.size:,} of {array.size:,} elements of '{name}' are enough, the first "
+        f"{value:g} at {at}"
+    )
 
 
 def _kind(value: float) -> str:

@@ -1,4 +1,6 @@
-"""A model with one input set, as a reduction changes it: what is cut out of it, and the values where it was cut."""
+"""A model with one input set, as a reduction changes it: what is cut out of it, and the values
+where it was cut.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def part_of(model: onnx.ModelProto, chosen: Sequence[int], values: Values, outputs: Sequence[str] = ()) -> Case | None:
+def part_of(
+    model: onnx.ModelProto, chosen: Sequence[int], values: Values, outputs: Sequence[str] = ()
+) -> Case | None:
     """Return some nodes of a model as a case of their own.
 
     Args:
@@ -58,8 +62,8 @@ def part_of(model: onnx.ModelProto, chosen: Sequence[int], values: Values, outpu
         outputs: of the part; empty: those values of its nodes that no other of its nodes reads.
 
     Returns:
-        The case; a value that doesn't depend on the model's inputs is a weight of it. None where the part reads or
-        gives a value that isn't known.
+        The case; a value that doesn't depend on the model's inputs is a weight of it. None where
+        the part reads or gives a value that isn't known.
     """
     graph = model.graph
     nodes = [graph.node[at] for at in chosen]
@@ -95,7 +99,9 @@ def part_of(model: onnx.ModelProto, chosen: Sequence[int], values: Values, outpu
 
 def info_of(name: str, value: Array) -> onnx.ValueInfoProto:
     """Return the declaration of an input with the type and the shape of an array."""
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+    )
 
 
 def output_of(name: str, value: Array) -> onnx.ValueInfoProto:

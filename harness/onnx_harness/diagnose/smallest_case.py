@@ -71,23 +71,32 @@ def reduce_failure(question: Question, order: Order) -> Answer:
         return Answer(None, "the failure has no model of its own to reduce")
     reduced = smallest(fault, case, order.seconds, public=order.public, limit=order.limit)
     if reduced is None or reduced.sign.stage is not order.stage:
-        return Answer(None, "no smaller model: a part of the cell doesn't fail by itself as the cell does")
+        return Answer(
+            None, "no smaller model: a part of the cell doesn't fail by itself as the cell does"
+        )
     return _written(order, fault, reduced, len(case.model.graph.node))
 
 
 def _written(order: Order, fault: Fault, reduced: Reduced, before: int) -> Answer:
     shown = handout.write(order.folder, fault, reduced, "" if order.public else order.sentence)
     nodes, rate = reduced.case.nodes, reduced.checks / max(reduced.seconds, 1e-6)
-    words = f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
+    words = (
+        f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
+    )
     if order.public and not reduced.replaced:
-        words += "; some of its values or names matter and were kept: look at it before you publish it"
+        words += (
+            "; some of its values or names matter and were kept: look at it before you publish it"
+        )
     if not shown:
         words += f"; {handout.SCRIPT} doesn't show it in a fresh process"
     return Answer(Smallest(str(order.folder), nodes, reduced.checks), words)
 
 
 def fault_of(bench: Bench, order: Order) -> Fault | None:
-    """Return the cause as a check applies it; None where it is no transform's, model's or optimizer's."""
+    """Return the cause as a check applies it.
+
+    None where it is no transform's, model's or optimizer's.
+    """
     trial, cause = order.trial, order.cause
     if trial.provider != "cpu":
         return None
@@ -99,7 +108,9 @@ def fault_of(bench: Bench, order: Order) -> Fault | None:
         return Fault(None, (), "disable", config=config)
     if trial.count == 0 or bench.step(trial.count).transform.chosen:
         return None
-    return Fault(bench.step(trial.count), tuple(cause.passes or cause.rules or ()), "disable", config=config)
+    return Fault(
+        bench.step(trial.count), tuple(cause.passes or cause.rules or ()), "disable", config=config
+    )
 
 
 def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
@@ -126,7 +137,9 @@ def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
 
 
 def _pair(case: Case, bench: Bench, order: Order, fault: Fault) -> Case | None:
-    """Return of two models the parts that make the value at which they part, from values that both have."""
+    """Return of two models the parts that make the value at which they part, from values that both
+    have.
+    """
     node = order.cause.node
     if node is None:
         return None
@@ -141,7 +154,9 @@ def _pair(case: Case, bench: Bench, order: Order, fault: Fault) -> Case | None:
         return None
     shared = _made(models[0]) & _made(models[1]) & values.keys()
     known = {**{name: values[name] for name in shared}, **case.inputs, value: values[value]}
-    parts = [part_of(model, _behind(model.graph, value, shared), known, (value,)) for model in models]
+    parts = [
+        part_of(model, _behind(model.graph, value, shared), known, (value,)) for model in models
+    ]
     if parts[0] is None or parts[1] is None:
         return None
     return Case(parts[0].model, {**parts[1].inputs, **parts[0].inputs}, parts[1].model)

@@ -1,8 +1,10 @@
-"""One trial of a diagnosis: a part of what a cell does, judged as the cell is. Runs in the worker, which may die of it.
+"""One trial of a diagnosis: a part of what a cell does, judged as the cell is.
 
-A trial is a prefix of the chain of transforms, with parts of its last transform left out, at one of ONNX Runtime's
-levels, with some of its optimizers left out, on a number of threads, on a provider, on some input sets. What decides is
-:func:`onnx_harness.judging.judge.judge_outputs`, as everywhere.
+Runs in the worker, which may die of it.
+
+A trial is a prefix of the chain of transforms, with parts of its last transform left out, at one of
+ONNX Runtime's levels, with some of its optimizers left out, on a number of threads, on a provider,
+on some input sets. What decides is :func:`onnx_harness.judging.judge.judge_outputs`, as everywhere.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 # The type of an exception in a reason.
-_TYPE_NAME = re.compile(r"\b[A-Z]\w*(?:Error|Exception|Fail|Failure|Invalid\w*|NotImplemented|Graph)\b")
+_TYPE_NAME = re.compile(
+    r"\b[A-Z]\w*(?:Error|Exception|Fail|Failure|Invalid\w*|NotImplemented|Graph)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,9 @@ class Outcome:
 
 
 def same_failure(first: Outcome, second: Outcome) -> bool:
-    """Return whether two trials fail in the same way: at one stage, with one symptom, in one manner."""
+    """Return whether two trials fail in the same way: at one stage, with one symptom, in one
+    manner.
+    """
     alike = first.stage is second.stage and first.symptom is second.symptom
     return first.fails and second.fails and alike and first.manner == second.manner
 
@@ -228,7 +234,9 @@ class Bench:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
-        sets = calibration_sets(self.subject.model, task.cell.card, task.settings, workbench().cache)
+        sets = calibration_sets(
+            self.subject.model, task.cell.card, task.settings, workbench().cache
+        )
         return [calibration.values for calibration in sets]
 
 
@@ -258,7 +266,15 @@ def _bench(question: Question) -> Bench:
     task, cell, kept = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
-        held = standard(subject.model, subject.reference, cell.card, question.bound, cell.provider, task.settings, kept)
+        held = standard(
+            subject.model,
+            subject.reference,
+            cell.card,
+            question.bound,
+            cell.provider,
+            task.settings,
+            kept,
+        )
         return Bench(question, subject, held)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
     pair = Pair(
@@ -276,7 +292,10 @@ def _bench(question: Question) -> Bench:
 
 
 def warm(question: Question) -> None:
-    """Have at hand what every trial takes: the reference, and the noise that it is judged by. Meant for the worker."""
+    """Have at hand what every trial takes: the reference, and the noise that it is judged by.
+
+    Meant for the worker.
+    """
     bench = bench_of(question)
     verdict(bench.standard, bench.standard.reference.outputs)
 
@@ -287,7 +306,9 @@ def attempt(question: Question, trial: Trial) -> Outcome:
     Returns:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
-    way = Way(question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound)
+    way = Way(
+        question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound
+    )
     bench: list[Bench] = []
     try:
         with way.at(Stage.LOAD, fault=Status.ERROR):
@@ -308,7 +329,9 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
         _check(way, bench, trial, model)
     if trial.until is Stage.CHECK and bench.question.candidate is None:
         return
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-profile-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-profile-", ignore_cleanup_errors=True
+    ) as scratch:
         with way.at(Stage.SESSION):
             session = open_candidate(bench, trial, model, profile=Path(scratch) / "profile")
         if trial.until is Stage.SESSION:
@@ -319,7 +342,9 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
             outputs, emulated, repeats = _outputs(bench, trial, session, model)
     with way.at(Stage.COMPARE, fault=Status.ERROR):
         first = feeds_for(session, bench.standard.reference.sets[0].values)
-        found = judge_outputs(bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first))
+        found = judge_outputs(
+            bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first)
+        )
         found = wrong_repeat(bench.standard, outputs, repeats) or found
         if not found.passed:
             reason = found.reason or "the outputs differ"
@@ -329,11 +354,18 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
             float_io = "float16" if bench.question.float16_io else None
             changes = interface_changes(bench.subject.model.signature, model.signature, float_io)
             if changes:
-                raise CellEnded(Status.FAIL, f"the interface differs: {changes[0]}", symptom=Symptom.CHANGED_TYPES)
+                raise CellEnded(
+                    Status.FAIL,
+                    f"the interface differs: {changes[0]}",
+                    symptom=Symptom.CHANGED_TYPES,
+                )
 
 
 def _check(way: Way, bench: Bench, trial: Trial, model: Model) -> None:
-    """Check the transformed model as a cell's is; what the checker says is remembered beside the file."""
+    """Check the transformed model as a cell's is.
+
+    What the checker says is remembered beside the file.
+    """
     if trial.count == 0 or bench.question.candidate is not None:
         return
     check_artifact(way, bench.subject, Artifact(model, checker_says(model.path), True, trial.level))
@@ -387,9 +419,12 @@ def _prove_placement(way: Way, trial: Trial, session: ort.InferenceSession) -> N
 def _outputs(
     bench: Bench, trial: Trial, session: ort.InferenceSession, model: Model
 ) -> tuple[list[dict[str, Any]], bool, list[Repeat]]:
-    """The outputs on every input set, those that aren't run taken from the reference; and whether float16 is emulated.
+    """The outputs on every input set, those that aren't run taken from the reference.
 
-    An output that isn't run thus is right: a part of the sets costs a part of the time, and is judged as all are.
+    And whether float16 is emulated.
+
+    An output that isn't run thus is right: a part of the sets costs a part of the time, and is
+    judged as all are.
     """
     reference = bench.standard.reference
     chosen = bench.places if trial.places is None else list(trial.places)
@@ -401,7 +436,9 @@ def _outputs(
             outputs[place] = run(session, feeds_for(session, input_set.values))
         bench.count("runs")
         if number == 0:
-            emulated = is_emulated(session, providers.get(trial.provider), half=computes_in_half(model.skeleton))
+            emulated = is_emulated(
+                session, providers.get(trial.provider), half=computes_in_half(model.skeleton)
+            )
     looks_again = trial.places is None and not bench.standard.card.suite
     if not looks_again or not is_steady(bench.subject.model, reference):
         return outputs, emulated, []
@@ -414,7 +451,9 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
     """Return the names of the parts of a step that can be left out. Meant for the worker."""
     bench = bench_of(question)
     parts = bench.step(count).transform.parts
-    return () if parts is None else tuple(parts.names(bench.before(count), bench.step(count).options))
+    return (
+        () if parts is None else tuple(parts.names(bench.before(count), bench.step(count).options))
+    )
 
 
 def mend(question: Question, trial: Trial) -> tuple[str | None, str]:

@@ -1,4 +1,5 @@
-"""The first node that departs on its own: every value of reference and candidate compared, in bounded memory.
+"""The first node that departs on its own: every value of reference and candidate compared, in
+bounded memory.
 
 Values are matched by name, which transforms keep. The candidate's graph is cut at every matched value: what reads it
 reads an input of the graph instead, and what makes it gives an output. Fed with the reference's values, each output
@@ -47,7 +48,8 @@ _TENSORS = frozenset(
         *(onnx.TensorProto.INT8, onnx.TensorProto.UINT8),
     }
 )
-# The first node whose own error is so near the greatest one is the cause: others are as wrong for its like.
+# The first node whose own error is so near the greatest one is the cause: others are as wrong for
+# its like.
 _NEAR = 0.1
 # A node that departs by less is no cause: it is the order of its additions.
 _LEAST = 3e-6
@@ -60,7 +62,8 @@ class NodeError:
     Attributes:
         name: of the node; of its first output where it has none.
         value: the output that departs.
-        own: relative L2 error of that output where its inputs are the reference's; infinite where it isn't finite.
+        own: relative L2 error of that output where its inputs are the reference's; infinite where
+            it isn't finite.
         inherited: the greatest of the errors of its inputs as the candidate runs.
     """
 
@@ -79,7 +82,8 @@ class Watch:
         node: the first one that departs on its own; None: none does.
         compared: values that were compared, of all that the candidate has.
         values: those.
-        mended: whether the outputs are right once that node's output is the reference's; None: it wasn't tried.
+        mended: whether the outputs are right once that node's output is the reference's; None: it
+            wasn't tried.
         observer: what is to be said where watching values changes the result; empty: it doesn't.
         sessions: that were opened.
         runs: of them.
@@ -133,13 +137,17 @@ class _Watcher:
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
     def _explicit(self) -> onnx.ModelProto:
-        """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's changes are in it."""
+        """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's
+        changes are in it.
+        """
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
         kept = workbench().cache
         if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
             self._half = _half_names(candidate.skeleton)
-            rounded = half_as_hardware(bench.subject.model, bench.standard.reference, candidate, kept)
+            rounded = half_as_hardware(
+                bench.subject.model, bench.standard.reference, candidate, kept
+            )
             if rounded is not None:
                 return inline_functions(rounded)
         if trial.level == "disable":
@@ -150,7 +158,9 @@ class _Watcher:
         return inline_functions(onnx.load(str(file)))
 
     def _observed(self, original: onnx.ModelProto) -> str:
-        """Run the candidate at its own level with its values exposed, and judge it: watching may mend it."""
+        """Run the candidate at its own level with its values exposed, and judge it: watching may
+        mend it.
+        """
         bench, trial = self._bench, self._trial
         if trial.level == "disable" or self._half:
             return ""
@@ -167,7 +177,8 @@ class _Watcher:
         if not self._passes(own):
             return ""
         return (
-            "watching values changes the result: with them as outputs ONNX Runtime optimizes less, and it passes; "
+            "watching values changes the result: with them as outputs ONNX Runtime optimizes "
+            "less, and it passes; "
             "so its optimized graph was replayed, cut into its nodes"
         )
 
@@ -194,9 +205,16 @@ class _Watcher:
         return errors
 
     def _mended(
-        self, original: onnx.ModelProto, model: onnx.ModelProto, node: NodeError, matched: Mapping[str, int]
+        self,
+        original: onnx.ModelProto,
+        model: onnx.ModelProto,
+        node: NodeError,
+        matched: Mapping[str, int],
     ) -> bool | None:
-        """Whether the outputs are right once the value is the reference's; None where that can't be tried."""
+        """Whether the outputs are right once the value is the reference's.
+
+        None where that can't be tried.
+        """
         value = {node.value: matched[node.value]}
         outputs = set(self._bench.standard.reference.outputs[self._place])
         try:
@@ -227,7 +245,9 @@ class _Watcher:
         save(model, file)
         return open_cpu(file, config=self._bench.config(self._bench.subject.model))
 
-    def _run(self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any) -> dict[str, Any]:
+    def _run(
+        self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any
+    ) -> dict[str, Any]:
         import onnxruntime as ort
 
         self._runs += 1
@@ -246,7 +266,10 @@ class _Watcher:
         return {name: value for name, value in values.items() if name in taken}
 
     def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the input set and the reference's; what isn't among them isn't read, and is empty."""
+        """The values of the input set and the reference's.
+
+        What isn't among them isn't read, and is empty.
+        """
         feeds = self._values(session)
         for info in session.get_inputs():
             if info.name in right:
@@ -256,16 +279,22 @@ class _Watcher:
         return feeds
 
     def _rounded(self, name: str, value: Any) -> Any:
-        """The reference's value as the candidate can hold it: a node isn't at fault for what float16 can't say."""
+        """The reference's value as the candidate can hold it: a node isn't at fault for what
+        float16 can't say.
+        """
         return _through_half(value) if name in self._half else value
 
     def _chunks(self, reference: ort.InferenceSession, names: Sequence[str]) -> list[list[str]]:
-        """The values in groups whose size is bounded, by the sizes that the reference declares or half of the bound."""
+        """The values in groups whose size is bounded, by the sizes that the reference declares or
+        half of the bound.
+        """
         shapes = {info.name: info.shape for info in reference.get_outputs()}
         chunks: list[list[str]] = [[]]
         held = 0
         for name in names:
-            size = 8 * math.prod(dim if isinstance(dim, int) else 64 for dim in shapes.get(name) or ())
+            size = 8 * math.prod(
+                dim if isinstance(dim, int) else 64 for dim in shapes.get(name) or ()
+            )
             if chunks[-1] and held + size > _MOST_BYTES:
                 chunks.append([])
                 held = 0
@@ -308,12 +337,24 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
         inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False)
     except Exception:  # what it raises of an unknown operator varies
         inferred = light
-    infos = (*inferred.graph.value_info, *inferred.graph.output, *model.graph.value_info, *model.graph.output)
-    return {info.name: info.type.tensor_type.elem_type for info in infos if info.type.HasField("tensor_type")}
+    infos = (
+        *inferred.graph.value_info,
+        *inferred.graph.output,
+        *model.graph.value_info,
+        *model.graph.output,
+    )
+    return {
+        info.name: info.type.tensor_type.elem_type
+        for info in infos
+        if info.type.HasField("tensor_type")
+    }
 
 
 def _matched(original: onnx.ModelProto, model: onnx.ModelProto) -> dict[str, int]:
-    """The values that nodes of both graphs make, in the candidate's order, with the type; of types that can be fed."""
+    """The values that nodes of both graphs make, in the candidate's order, with the type.
+
+    Of types that can be fed.
+    """
     here, there = _types(original), _types(model)
     known = {name for node in original.graph.node for name in node.output if name}
     matched: dict[str, int] = {}
@@ -341,8 +382,11 @@ def _exposed(model: onnx.ModelProto, matched: Mapping[str, int]) -> onnx.ModelPr
     return model
 
 
-def _cut(model: onnx.ModelProto, matched: Mapping[str, int], *, keep: bool = True) -> onnx.ModelProto:
-    """The model cut at those values: read from inputs of the graph, given as outputs under another name.
+def _cut(
+    model: onnx.ModelProto, matched: Mapping[str, int], *, keep: bool = True
+) -> onnx.ModelProto:
+    """The model cut at those values: read from inputs of the graph, given as outputs under another
+    name.
 
     Args:
         model: it is changed.
@@ -361,12 +405,16 @@ def _cut(model: onnx.ModelProto, matched: Mapping[str, int], *, keep: bool = Tru
     outputs += [helper.make_tensor_value_info(_MADE + name, matched[name], None) for name in made]
     graph.ClearField("output")
     graph.output.extend(outputs)
-    graph.input.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in matched.items())
+    graph.input.extend(
+        helper.make_tensor_value_info(name, kind, None) for name, kind in matched.items()
+    )
     return model
 
 
 def _sources(graph: onnx.GraphProto, matched: Mapping[str, int]) -> dict[str, list[str]]:
-    """Of each matched value the matched values that the nodes before it read, up to the next matched ones."""
+    """Of each matched value the matched values that the nodes before it read, up to the next
+    matched ones.
+    """
     makers = {name: node for node in graph.node for name in node.output if name}
     behind: dict[str, list[str]] = {}
 
@@ -427,8 +475,12 @@ def _cause(
     makers = {output: node for node in graph.node for output in node.output}
     least = _NEAR * greatest if math.isfinite(greatest) else math.inf
     name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
-    inherited = max((errors[source][1] for source in sources[name] if source in errors), default=0.0)
+    inherited = max(
+        (errors[source][1] for source in sources[name] if source in errors), default=0.0
+    )
     node = makers[name]
-    while node.op_type == "Cast" and node.input[0].startswith(PREFIX):  # what rounds it in simulated float16
+    while node.op_type == "Cast" and node.input[0].startswith(
+        PREFIX
+    ):  # what rounds it in simulated float16
         node = makers[node.input[0]]
     return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)

@@ -10,7 +10,12 @@ from onnx_harness.fuzz.graph import CODES, DTYPES, SPECIAL, Graph, Value, number
 def unary(g: Graph) -> None:
     """Add an operator of one float."""
     x = g.pick("f")
-    g.add(g.random.choice(("Neg", "Abs", "Relu", "Identity", "Sign", "Floor", "Sigmoid")), [x.name], x.kind, x.shape)
+    g.add(
+        g.random.choice(("Neg", "Abs", "Relu", "Identity", "Sign", "Floor", "Sigmoid")),
+        [x.name],
+        x.kind,
+        x.shape,
+    )
 
 
 def with_constant(g: Graph) -> None:
@@ -25,7 +30,11 @@ def with_constant(g: Graph) -> None:
         name = g.constant(np.array(numbers(g.random, "u", shape), DTYPES[x.kind]) + 1)
     else:
         name = g.number(x.kind, shape)
-    inputs = [x.name, name] if g.random.random() < 0.7 or (op == "Div" and x.kind in "ij") else [name, x.name]
+    inputs = (
+        [x.name, name]
+        if g.random.random() < 0.7 or (op == "Div" and x.kind in "ij")
+        else [name, x.name]
+    )
     g.add(op, inputs, x.kind, np.broadcast_shapes(x.shape, shape))
 
 
@@ -64,7 +73,9 @@ def reduce(g: Graph) -> None:
     axis, keep = g.random.randrange(len(x.shape)), g.random.choice((0, 1))
     shape = tuple(1 if n == axis else size for n, size in enumerate(x.shape) if keep or n != axis)
     if g.opset >= 18:
-        g.add("ReduceMax", [x.name, g.constant(np.array([axis], np.int64))], "f", shape, keepdims=keep)
+        g.add(
+            "ReduceMax", [x.name, g.constant(np.array([axis], np.int64))], "f", shape, keepdims=keep
+        )
     else:
         g.add("ReduceMax", [x.name], "f", shape, axes=[axis], keepdims=keep)
 
@@ -126,7 +137,10 @@ def _clip_of(g: Graph, x: Value) -> None:
     if g.opset < 11:
         g.add("Clip", [x.name], "f", x.shape, min=low, max=high)
         return
-    bounds = [g.constant(np.array(each, np.float32)) if g.random.random() < 0.7 else "" for each in (low, high)]
+    bounds = [
+        g.constant(np.array(each, np.float32)) if g.random.random() < 0.7 else ""
+        for each in (low, high)
+    ]
     g.add("Clip", [x.name, *bounds], "f", x.shape)
 
 
@@ -140,7 +154,14 @@ def classes(g: Graph) -> None:
         return
     shape = list(x.shape)
     shape[axis] = 1
-    g.add(op, [x.name], "i", tuple(shape), axis=axis if g.opset >= 11 else axis % len(x.shape), keepdims=1)
+    g.add(
+        op,
+        [x.name],
+        "i",
+        tuple(shape),
+        axis=axis if g.opset >= 11 else axis % len(x.shape),
+        keepdims=1,
+    )
 
 
 def quantized(g: Graph) -> None:

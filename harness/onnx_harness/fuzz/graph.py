@@ -1,4 +1,6 @@
-"""A random graph while it grows: its values with their shapes, which the makers of nodes choose from."""
+"""A random graph while it grows: its values with their shapes, which the makers of nodes choose
+from.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ CODES = {kind: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for kind, dtype 
 
 @dataclass(slots=True)
 class Value:
-    """A tensor of the graph being made: its name, a letter for its dtype, and its shape at a batch of ``BATCH``."""
+    """A tensor of the graph being made: its name, a letter for its dtype, and its shape at a batch
+    of ``BATCH``.
+    """
 
     name: str
     kind: str
@@ -62,11 +66,19 @@ class Graph:
 
     def pick(self, kinds: str = "", test: Callable[[Value], bool] = lambda _: True) -> Value:
         """A value that fits, or a constant where there's none."""
-        fitting = [value for value in self.visible() if (not kinds or value.kind in kinds) and test(value)]
+        fitting = [
+            value for value in self.visible() if (not kinds or value.kind in kinds) and test(value)
+        ]
         # Later ones oftener: chains are what rules look for.
-        return fitting[min(int(self.random.random() ** 2 * len(fitting)), len(fitting) - 1)] if fitting else _none()
+        return (
+            fitting[min(int(self.random.random() ** 2 * len(fitting)), len(fitting) - 1)]
+            if fitting
+            else _none()
+        )
 
-    def add(self, op: str, inputs: Sequence[str], kind: str, shape: Shape, **attributes: Any) -> Value:
+    def add(
+        self, op: str, inputs: Sequence[str], kind: str, shape: Shape, **attributes: Any
+    ) -> Value:
         """Add a node with one output, and return that."""
         name = self.fresh()
         unnamed = "" if self.random.random() < 0.5 else f"n_{name}"
@@ -77,12 +89,21 @@ class Graph:
 
     def constant(self, array: Array) -> str:
         """The name of a constant: an initializer of this graph, or of a node in one of its forms."""
-        name, tensor = self.fresh(), numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape))
+        name, tensor = (
+            self.fresh(),
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape)),
+        )
         tensor.name = name
         way = self.random.random()
         if way < 0.5:
             self.initializers.append(tensor)
-        elif way < 0.6 and self.opset >= 12 and array.dtype == np.int64 and array.ndim == 1 and array.size:
+        elif (
+            way < 0.6
+            and self.opset >= 12
+            and array.dtype == np.int64
+            and array.ndim == 1
+            and array.size
+        ):
             self.nodes.append(helper.make_node("Constant", [], [name], value_ints=array.tolist()))
         else:
             self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
@@ -115,6 +136,9 @@ def numbers(random: Random, kind: str, shape: Shape) -> Array:
     elif kind == "b":
         flat = [random.random() < 0.5 for _ in range(size)]
     else:
-        flat = [random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3)) for _ in range(size)]
+        flat = [
+            random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3))
+            for _ in range(size)
+        ]
     with np.errstate(all="ignore"):
         return np.array(flat, DTYPES[kind]).reshape(shape)

@@ -1,4 +1,5 @@
-"""Random valid models, small and nasty: what a simplifier meets in real ones, in any order and combination.
+"""Random valid models, small and nasty: what a simplifier meets in real ones, in any order and
+combination.
 
 Shapes are followed beside the graph for one size of its dynamic dimension. At another size a model may be one that
 ONNX Runtime refuses: whoever runs it there has to see that the simplified one isn't asked to do better.
@@ -35,7 +36,9 @@ def _if(g: Graph) -> None:
     for branch, result in zip(branches, results, strict=True):
         if result not in branch.values or g.random.random() < 0.3:
             result = branch.add("Identity", [result.name], "f", result.shape)
-        info = helper.make_tensor_value_info(result.name, TensorProto.FLOAT, [None] * len(result.shape))
+        info = helper.make_tensor_value_info(
+            result.name, TensorProto.FLOAT, [None] * len(result.shape)
+        )
         made.append(helper.make_graph(branch.nodes, "branch", [], [info], branch.initializers))
     y = g.add("If", [condition], "f", results[0].shape, then_branch=made[0], else_branch=made[1])
     if results[0].shape != results[1].shape:
@@ -156,11 +159,20 @@ def grow(g: Graph) -> None:
 
 
 def _functions(opset: int) -> list[onnx.FunctionProto]:
-    """Of the domain ``my``: each does something else than the standard operator that it's called after."""
+    """Of the domain ``my``: each does something else than the standard operator that it's called
+    after.
+    """
     imports = [helper.make_opsetid("", opset)]
-    bodies = {"Add": ("ab", "Max"), "Identity": ("a", "Neg"), "Relu": ("a", "Abs"), "Neg": ("a", "Identity")}
+    bodies = {
+        "Add": ("ab", "Max"),
+        "Identity": ("a", "Neg"),
+        "Relu": ("a", "Abs"),
+        "Neg": ("a", "Identity"),
+    }
     return [
-        helper.make_function("my", name, list(inputs), ["r"], [helper.make_node(op, list(inputs), ["r"])], imports)
+        helper.make_function(
+            "my", name, list(inputs), ["r"], [helper.make_node(op, list(inputs), ["r"])], imports
+        )
         for name, (inputs, op) in bodies.items()
     ]
 
@@ -177,20 +189,28 @@ def random_model(random: Random, size: int) -> onnx.ModelProto:
         helper.make_tensor_value_info("n", TensorProto.INT64, [4]),
         helper.make_tensor_value_info("flag", TensorProto.BOOL, []),
     ]
-    g.values = [Value("x", "f", (BATCH, 3, 5, 4)), Value("y", "f", (BATCH, 6)), Value("n", "i", (4,))]
+    g.values = [
+        Value("x", "f", (BATCH, 3, 5, 4)),
+        Value("y", "f", (BATCH, 6)),
+        Value("n", "i", (4,)),
+    ]
     for _ in range(size):
         grow(g)
     made = [value for value in g.values if value.name not in "xyn"]
     read = {name for node in _all_nodes(g) for name in node.input}
     leaves = [value for value in made if value.name not in read]
-    chosen = random.sample(leaves, min(len(leaves), 6)) + random.sample(made, min(len(made), random.randint(0, 2)))
+    chosen = random.sample(leaves, min(len(leaves), 6)) + random.sample(
+        made, min(len(made), random.randint(0, 2))
+    )
     chosen = chosen or g.values[:1]
     if random.random() < 0.1 and g.initializers:
         tensor = random.choice(g.initializers)
         chosen.append(Value(tensor.name, "", tuple(tensor.dims)))
     codes = {tensor.name: tensor.data_type for tensor in g.initializers}
     outputs = [
-        helper.make_tensor_value_info(value.name, codes.get(value.name) or CODES[value.kind], [None] * len(value.shape))
+        helper.make_tensor_value_info(
+            value.name, codes.get(value.name) or CODES[value.kind], [None] * len(value.shape)
+        )
         for value in {value.name: value for value in chosen}.values()
     ]
     used = any(node.domain == "my" for node in _all_nodes(g))

@@ -63,9 +63,13 @@ def _computed_shape(g: Graph, x: Value, shape: Shape) -> str:
         if size in x.shape and g.random.random() < 0.7:
             axis = x.shape.index(size)
             if g.random.random() < 0.5:
-                part = g.add("Gather", [shape_of, g.constant(np.array([axis], np.int64))], "i", (1,)).name
+                part = g.add(
+                    "Gather", [shape_of, g.constant(np.array([axis], np.int64))], "i", (1,)
+                ).name
             else:
-                scalar = g.add("Gather", [shape_of, g.constant(np.array(axis, np.int64))], "i", ()).name
+                scalar = g.add(
+                    "Gather", [shape_of, g.constant(np.array(axis, np.int64))], "i", ()
+                ).name
                 part = _unsqueeze_by(g, scalar, "i", (), [0])
             parts.append(part)
         else:
@@ -79,8 +83,12 @@ def _unsqueeze_by(g: Graph, name: str, kind: str, shape: Shape, axes: list[int])
     for axis in sorted(axis % total for axis in axes):
         result.insert(axis, 1)
     if g.opset < 13:
-        return g.add("Unsqueeze", [name], kind, tuple(result), axes=[axis % total for axis in axes]).name
-    return g.add("Unsqueeze", [name, g.constant(np.array(axes, np.int64))], kind, tuple(result)).name
+        return g.add(
+            "Unsqueeze", [name], kind, tuple(result), axes=[axis % total for axis in axes]
+        ).name
+    return g.add(
+        "Unsqueeze", [name, g.constant(np.array(axes, np.int64))], kind, tuple(result)
+    ).name
 
 
 def unsqueeze(g: Graph) -> None:
@@ -88,7 +96,13 @@ def unsqueeze(g: Graph) -> None:
     x = g.pick("fi", lambda value: len(value.shape) < 4)
     total = len(x.shape) + g.random.randint(1, 2)
     axes = g.random.sample(range(total), total - len(x.shape))
-    _unsqueeze_by(g, x.name, x.kind, x.shape, [axis - total if g.random.random() < 0.4 else axis for axis in axes])
+    _unsqueeze_by(
+        g,
+        x.name,
+        x.kind,
+        x.shape,
+        [axis - total if g.random.random() < 0.4 else axis for axis in axes],
+    )
 
 
 def squeeze(g: Graph) -> None:
@@ -110,7 +124,13 @@ def flatten(g: Graph) -> None:
     """Add a Flatten at any axis."""
     x = g.pick("f", lambda value: len(value.shape) > 0)
     axis = g.random.randint(0, len(x.shape))
-    g.add("Flatten", [x.name], x.kind, (int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))), axis=axis)
+    g.add(
+        "Flatten",
+        [x.name],
+        x.kind,
+        (int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))),
+        axis=axis,
+    )
 
 
 def slices(g: Graph) -> None:
@@ -170,16 +190,25 @@ def gather(g: Graph) -> None:
     axis = g.random.randrange(len(x.shape))
     shape = g.random.choice(((), (1,), (2,), (0,)))
     indices = np.array(
-        [g.random.randrange(-x.shape[axis], x.shape[axis]) for _ in range(int(np.prod(shape)))], np.int64
+        [g.random.randrange(-x.shape[axis], x.shape[axis]) for _ in range(int(np.prod(shape)))],
+        np.int64,
     ).reshape(shape)
-    g.add("Gather", [x.name, g.constant(indices)], x.kind, x.shape[:axis] + shape + x.shape[axis + 1 :], axis=axis)
+    g.add(
+        "Gather",
+        [x.name, g.constant(indices)],
+        x.kind,
+        x.shape[:axis] + shape + x.shape[axis + 1 :],
+        axis=axis,
+    )
 
 
 def expand(g: Graph) -> None:
     """Add an Expand of axes of size 1."""
     x = g.pick("fi", lambda value: len(value.shape) > 0)
     shape = tuple(size if size != 1 or g.random.random() < 0.5 else 3 for size in x.shape)
-    written = tuple(1 if g.random.random() < 0.3 and a == b else b for a, b in zip(x.shape, shape, strict=True))
+    written = tuple(
+        1 if g.random.random() < 0.3 and a == b else b for a, b in zip(x.shape, shape, strict=True)
+    )
     g.add("Expand", [x.name, g.constant(np.array(written, np.int64))], x.kind, shape)
 
 
@@ -191,7 +220,13 @@ def split(g: Graph) -> None:
     if g.opset < 13:
         y = g.add("Split", [x.name], "f", (first, *x.shape[1:]), axis=0, split=sizes)
     else:
-        y = g.add("Split", [x.name, g.constant(np.array(sizes, np.int64))], "f", (first, *x.shape[1:]), axis=0)
+        y = g.add(
+            "Split",
+            [x.name, g.constant(np.array(sizes, np.int64))],
+            "f",
+            (first, *x.shape[1:]),
+            axis=0,
+        )
     g.nodes[-1].output.append(f"{y.name}_rest")
     g.values.insert(0, Value(f"{y.name}_rest", "f", (sizes[1], *x.shape[1:])))
 
@@ -214,7 +249,9 @@ def sequence(g: Graph) -> None:
     elif x.shape[-1] >= 2:
         keep = g.random.choice((0, 1))
         shape = (*x.shape[:-1], 1) if keep else x.shape[:-1]
-        g.nodes.append(helper.make_node("SplitToSequence", [x.name], [name], axis=-1, keepdims=keep))
+        g.nodes.append(
+            helper.make_node("SplitToSequence", [x.name], [name], axis=-1, keepdims=keep)
+        )
         g.add("SequenceAt", [name, at], "f", shape)
 
 

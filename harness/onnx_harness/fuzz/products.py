@@ -68,14 +68,18 @@ def window(g: Graph) -> None:
             return
         out = tuple(
             (size - 1) * s + k - a - b
-            for size, s, k, a, b in zip(x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True)
+            for size, s, k, a, b in zip(
+                x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
+            )
         )
     elif attributes.get("auto_pad", "").startswith("SAME"):
         out = tuple(-(-size // s) for size, s in zip(x.shape[2:], strides, strict=True))
     else:
         out = tuple(
             (size + a + b - k) // s + 1
-            for size, s, k, a, b in zip(x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True)
+            for size, s, k, a, b in zip(
+                x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
+            )
         )
     if min(out) < 1:
         return
@@ -104,15 +108,21 @@ def window(g: Graph) -> None:
 
 
 def _weights(g: Graph, shape: Shape) -> Array:
-    return np.array([g.random.uniform(-1, 1) for _ in range(int(np.prod(shape)))], np.float32).reshape(shape)
+    return np.array(
+        [g.random.uniform(-1, 1) for _ in range(int(np.prod(shape)))], np.float32
+    ).reshape(shape)
 
 
 def _affine(g: Graph, y: Value) -> Value:
     if g.random.random() < 0.4:
         arrays = [_weights(g, (y.shape[1],)) for _ in range(4)]
         arrays[3] = np.abs(arrays[3]) + np.float32(0.1)
-        return g.add("BatchNormalization", [y.name, *(g.constant(each) for each in arrays)], "f", y.shape)
-    shape: Shape = g.random.choice(((), (1,), (y.shape[1], *(1,) * (len(y.shape) - 2)), y.shape[-1:]))
+        return g.add(
+            "BatchNormalization", [y.name, *(g.constant(each) for each in arrays)], "f", y.shape
+        )
+    shape: Shape = g.random.choice(
+        ((), (1,), (y.shape[1], *(1,) * (len(y.shape) - 2)), y.shape[-1:])
+    )
     op, constant = g.random.choice(("Add", "Mul", "Sub")), g.constant(_weights(g, shape))
     inputs = [y.name, constant] if g.random.random() < 0.7 else [constant, y.name]
     return g.add(op, inputs, "f", y.shape)
@@ -122,7 +132,9 @@ def matmul(g: Graph) -> None:
     """Add a MatMul with a constant, and often an Add."""
     x = g.pick("f", lambda value: len(value.shape) >= 2 and 0 < value.shape[-1] < 20)
     wide = g.random.randint(1, 3)
-    y = g.add("MatMul", [x.name, g.constant(_weights(g, (x.shape[-1], wide)))], "f", (*x.shape[:-1], wide))
+    y = g.add(
+        "MatMul", [x.name, g.constant(_weights(g, (x.shape[-1], wide)))], "f", (*x.shape[:-1], wide)
+    )
     if g.random.random() < 0.7:
         shape = g.random.choice(((), (1,), (wide,), (1, wide), (y.shape[-2], wide)))
         inputs = [y.name, g.constant(_weights(g, shape))]
@@ -138,7 +150,11 @@ def gemm(g: Graph) -> None:
     rows, depth = x.shape[::-1] if flip else x.shape
     inputs = [x.name, g.constant(_weights(g, (wide, depth) if turned else (depth, wide)))]
     if g.opset < 11 or g.random.random() < 0.6:
-        inputs.append(g.constant(_weights(g, g.random.choice(((), (wide,), (1, wide), (rows, 1), (rows, wide))))))
+        inputs.append(
+            g.constant(
+                _weights(g, g.random.choice(((), (wide,), (1, wide), (rows, 1), (rows, wide))))
+            )
+        )
     attributes = {"alpha": g.random.choice((1.0, 0.5)), "beta": g.random.choice((1.0, 2.0, 0.0))}
     y = g.add("Gemm", inputs, "f", (rows, wide), transA=flip, transB=turned, **attributes)
     if g.random.random() < 0.5:

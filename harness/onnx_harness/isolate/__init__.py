@@ -1,4 +1,6 @@
-"""The worker process: where untrusted models are transformed and first run, with limits on time and memory."""
+"""The worker process: where untrusted models are transformed and first run, with limits on time and
+memory.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,17 @@ from onnx_harness.errors import (
 from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
 
-_MEND = "Mend: free memory or processes on this machine, and see that its Python starts: onnx-harness doctor"
+_MEND = (
+    "Mend: free memory or processes on this machine, and see that its Python starts: "
+    "onnx-harness doctor"
+)
 Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
-_REAPED_SECONDS = 10  # a process that has closed its pipe is about to end: a busy machine takes its time
+_REAPED_SECONDS = (
+    10  # a process that has closed its pipe is about to end: a busy machine takes its time
+)
 _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
 """How a note begins on what `risking` does."""
@@ -59,7 +66,8 @@ class Limits:
 
     Attributes:
         seconds: of wall-clock time.
-        memory_bytes: of resident memory. Address space isn't limited: CUDA reserves far more than it uses.
+        memory_bytes: of resident memory. Address space isn't limited: CUDA reserves far more than
+            it uses.
     """
 
     seconds: float
@@ -69,7 +77,9 @@ class Limits:
 def default_memory_bytes() -> int:
     """Three quarters of the machine's memory, or of the container's when that has less."""
     total = int(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError, ValueError):  # no container, version 1 of control groups, or the word "max"
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # no container, version 1 of control groups, or the word "max"
         total = min(total, int(_CONTAINER_MEMORY.read_text()))
     return total * 3 // 4
 
@@ -77,26 +87,32 @@ def default_memory_bytes() -> int:
 class Worker:
     """One process that runs one call at a time, and is replaced when it dies.
 
-    A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh process. It belongs
-    to one thread: calls from two at once would read each other's answers; closing it from another ends the call. Close
-    it; the end of the interpreter does.
+    A call that crashes the process, hangs, or eats its memory raises; the next call gets a fresh
+    process. It belongs to one thread: calls from two at once would read each other's answers;
+    closing it from another ends the call. Close it; the end of the interpreter does.
 
     Attributes:
         peak_bytes: of resident memory, the most that was seen during the last call.
     """
 
-    # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and its replacement,
-    # so one that dies idle, in the middle of an answer or with exit code 0 leaves them broken or waiting for ever.
+    # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and
+    # its replacement, so one that dies idle, in the middle of an answer or with exit code 0 leaves
+    # them broken or waiting for ever.
 
     def __init__(
-        self, limits: Limits, environment: Mapping[str, str] | None = None, *, preload: Sequence[str] = ()
+        self,
+        limits: Limits,
+        environment: Mapping[str, str] | None = None,
+        *,
+        preload: Sequence[str] = (),
     ) -> None:
         """Start the process in the background.
 
         Args:
             limits: on every call.
             environment: variables set in the process before it imports anything of weight.
-            preload: modules that it imports while nobody waits for it; one that can't be imported is left out.
+            preload: modules that it imports while nobody waits for it; one that can't be imported
+                is left out.
 
         Raises:
             WorkerNotStarted: the system gives no process.
@@ -111,7 +127,9 @@ class Worker:
         self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
         self._stage = RawArray("c", _STAGE_BYTES)
-        with tempfile.NamedTemporaryFile(prefix="onnx-harness-worker-", suffix=".log", delete=False) as log:
+        with tempfile.NamedTemporaryFile(
+            prefix="onnx-harness-worker-", suffix=".log", delete=False
+        ) as log:
             self._log = Path(log.name)
         # multiprocessing waits for its children when the interpreter ends; this comes before it.
         atexit.register(self.close)
@@ -135,9 +153,9 @@ class Worker:
             ValueError: the worker is closed.
             WorkerDied: a subclass says how; its ``stage`` is what the process last noted.
             WorkerNotStarted: there is no process, and none comes up; the next call tries again.
-            Exception: whatever ``function`` raised, with a note of where; an exception that isn't Python's or this
-                package's as a RuntimeError of its name. TypeError, AttributeError or pickle.PicklingError for what
-                can't travel.
+            Exception: whatever ``function`` raised, with a note of where; an exception that isn't
+                Python's or this package's as a RuntimeError of its name. TypeError, AttributeError
+                or pickle.PicklingError for what can't travel.
         """
         if self._closed:
             raise ValueError("the worker is closed")
@@ -148,7 +166,9 @@ class Worker:
         heard = self._log.stat().st_size
         try:
             answer = self._answer(task, heard)
-        except BaseException:  # Ctrl-C too: the answer to this call must not become the answer to the next
+        except (
+            BaseException
+        ):  # Ctrl-C too: the answer to this call must not become the answer to the next
             self._replace()
             raise
         if isinstance(answer, _Raised):
@@ -171,7 +191,8 @@ class Worker:
 
     def _start(self) -> None:
         self._pipe, theirs = self._context.Pipe()
-        # The kernel ends a process with the *thread* that started it, so only the main one may be tied to.
+        # The kernel ends a process with the *thread* that started it, so only the main one may be
+        # tied to.
         parent = os.getpid(), threading.current_thread() is threading.main_thread()
         self._process = self._context.Process(
             target=_serve,
@@ -189,10 +210,12 @@ class Worker:
         )
         self._ready = False
         try:
-            # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would answer with a
-            # traceback. One that is begun now inherits the mask. The tracker goes first: starting it later would take
-            # the mask off.
-            with warnings.catch_warnings():  # of a tracker that died, as where no interpreter can be started
+            # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would
+            # answer with a traceback. One that is begun now inherits the mask. The tracker goes
+            # first: starting it later would take the mask off.
+            with (
+                warnings.catch_warnings()
+            ):  # of a tracker that died, as where no interpreter can be started
                 warnings.simplefilter("ignore")
                 resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -204,7 +227,9 @@ class Worker:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except OSError as error:
             self._pipe.close()
-            raise WorkerNotStarted(f"the worker process can't be started: {error}. {_MEND}") from error
+            raise WorkerNotStarted(
+                f"the worker process can't be started: {error}. {_MEND}"
+            ) from error
         finally:
             theirs.close()
 
@@ -217,7 +242,8 @@ class Worker:
             self._start()
 
     def _make_ready(self) -> None:
-        # It died after its last answer, and that call isn't at fault; or none came up the last time.
+        # It died after its last answer, and that call isn't at fault; or none came up the last
+        # time.
         if not self._up or (self._ready and not self._process.is_alive()):
             self._end()
             self._start()
@@ -247,12 +273,18 @@ class Worker:
                 if resident > self._limits.memory_bytes:
                     raise self._died(
                         WorkerOutOfMemory,
-                        f"used {_gib(resident)} of memory, more than the limit of {_gib(self._limits.memory_bytes)} "
+                        f"used {_gib(resident)} of memory, more than the limit of "
+                        f"{_gib(self._limits.memory_bytes)} "
                         "(--cell-memory)",
                     )
                 if time.monotonic() > ends:
-                    raise self._died(WorkerTimedOut, f"did not end within {self._limits.seconds:g} s (--cell-timeout)")
-                if not self._process.is_alive() and not self._pipe.poll():  # its children may hold the pipe open
+                    raise self._died(
+                        WorkerTimedOut,
+                        f"did not end within {self._limits.seconds:g} s (--cell-timeout)",
+                    )
+                if (
+                    not self._process.is_alive() and not self._pipe.poll()
+                ):  # its children may hold the pipe open
                     raise EOFError
             self.peak_bytes = max(self.peak_bytes, _resident_bytes(process))
             return self._read(self._pipe.recv_bytes(self._limits.memory_bytes))
@@ -313,7 +345,10 @@ _died_of: tuple[str, ...] = ()
 
 
 def note_stage(stage: str) -> None:
-    """Say, in the worker, what is being done now: it's named if the process dies of it. Elsewhere: nothing."""
+    """Say, in the worker, what is being done now: it's named if the process dies of it.
+
+    Elsewhere: nothing.
+    """
     if _noted is not None:
         _noted.value = stage.encode()[: _STAGE_BYTES - 1]
 
@@ -370,7 +405,9 @@ def _serve(
     leave_network()  # where it can't, the doctor says so
     pipe.send_bytes(b"hello")
     for module in preload:
-        with contextlib.suppress(Exception):  # whoever needs it meets the error again, where it can be told
+        with contextlib.suppress(
+            Exception
+        ):  # whoever needs it meets the error again, where it can be told
             importlib.import_module(module)
     while True:
         try:
@@ -389,17 +426,21 @@ def _serve(
 def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
     global _noted
     _noted = stage
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; what it ends is for the parent
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; what it ends is for the parent
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
-    # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help anybody.
+    # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help
+    # anybody.
     with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - pytest may have left others
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     if tied:
-        # A library that hangs while it holds the interpreter's lock would keep the thread below from running.
+        # A library that hangs while it holds the interpreter's lock would keep the thread below
+        # from running.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
@@ -433,8 +474,9 @@ def _manner(exitcode: int | None) -> str:
 def _without_main() -> Iterator[None]:
     """Start a process that doesn't import the user's script.
 
-    multiprocessing has a new process run the main module again, for functions that were defined there. None of those
-    is sent here, and a script that asks for a verdict at its top level would ask again in every process.
+    multiprocessing has a new process run the main module again, for functions that were defined
+    there. None of those is sent here, and a script that asks for a verdict at its top level would
+    ask again in every process.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

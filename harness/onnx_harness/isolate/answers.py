@@ -1,8 +1,9 @@
 """Answers of a process that isn't trusted: as data, of which nothing is run when it is read.
 
-JSON says how a value is put together, and the bytes of arrays follow it. What may be put together is written here:
-plain values, arrays, paths, and the records (dataclasses and enumerations) of this package. A pickle would let whoever
-took over the worker, by a hole in a library, run code in its parent.
+JSON says how a value is put together, and the bytes of arrays follow it. What may be put together
+is written here: plain values, arrays, paths, and the records (dataclasses and enumerations) of this
+package. A pickle would let whoever took over the worker, by a hole in a library, run code in its
+parent.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def pack(value: object) -> bytes:
         TypeError: it holds something that isn't data.
     """
     blocks: list[bytes] = []
-    head = json.dumps(_packed(value, blocks), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    head = json.dumps(_packed(value, blocks), ensure_ascii=True, separators=(",", ":")).encode(
+        "ascii"
+    )
     return b"".join([_HEAD.pack(len(head)), head, *blocks])
 
 
@@ -56,8 +59,12 @@ def unpack(data: bytes) -> Any:
         return _Reader(memoryview(data)[_HEAD.size + length :]).value(document)
     except UnreadableAnswer:
         raise
-    except Exception as error:  # whatever the bytes bring about, and what a record's own checks raise
-        raise UnreadableAnswer(f"the worker's answer can't be read: {type(error).__name__}: {error}") from None
+    except (
+        Exception
+    ) as error:  # whatever the bytes bring about, and what a record's own checks raise
+        raise UnreadableAnswer(
+            f"the worker's answer can't be read: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _packed(value: object, blocks: list[bytes]) -> Any:
@@ -72,7 +79,10 @@ def _packed(value: object, blocks: list[bytes]) -> Any:
     if isinstance(value, enum.Enum):
         return {_TAG: "enum", "t": _type_name(type(value)), "v": _packed(value.value, blocks)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {each.name: _packed(getattr(value, each.name), blocks) for each in dataclasses.fields(value)}
+        fields = {
+            each.name: _packed(getattr(value, each.name), blocks)
+            for each in dataclasses.fields(value)
+        }
         return {_TAG: "record", "t": _type_name(type(value)), "v": fields}
     if isinstance(value, BaseException):
         return _packed_error(value, blocks)
@@ -98,7 +108,10 @@ def _packed_other(value: Any, blocks: list[bytes]) -> Any:
             return _packed(plain(value), blocks)
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):
         return _packed_array(value, blocks)
-    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} can't travel from a worker: it isn't data")
+    raise TypeError(
+        f"{type(value).__module__}.{type(value).__qualname__} can't travel from a worker: it "
+        f"isn't data"
+    )
 
 
 def _packed_array(value: Any, blocks: list[bytes]) -> Any:
@@ -146,7 +159,9 @@ class _Reader:
             return document
         read = getattr(self, f"_read_{document[_TAG]}", None)
         if read is None:
-            raise UnreadableAnswer(f"the worker's answer holds something of no known kind: {document[_TAG]!r}"[:200])
+            raise UnreadableAnswer(
+                f"the worker's answer holds something of no known kind: {document[_TAG]!r}"[:200]
+            )
         return read(document)
 
     def _read_int(self, document: dict[str, Any]) -> int:
@@ -207,7 +222,11 @@ class _Reader:
     def _read_array(self, document: dict[str, Any]) -> Any:
         import numpy as np
 
-        array = np.frombuffer(self._block(document["n"]), _dtype(document["d"])).reshape(document["s"]).copy()
+        array = (
+            np.frombuffer(self._block(document["n"]), _dtype(document["d"]))
+            .reshape(document["s"])
+            .copy()
+        )
         return array[()] if document["scalar"] else array
 
     def _read_error(self, document: dict[str, Any]) -> Exception:
@@ -222,7 +241,11 @@ class _Reader:
                 return _built(own, [self.value(each) for each in document["v"]], words)
         # Somebody else's: its name and its words, and none of its code.
         last = name.rpartition(".")[2][:80]
-        foreign = type(last if last.isidentifier() else "Exception", (RuntimeError,), {"__module__": module[:80]})
+        foreign = type(
+            last if last.isidentifier() else "Exception",
+            (RuntimeError,),
+            {"__module__": module[:80]},
+        )
         return foreign(words)  # type: ignore[no-any-return]
 
     def _block(self, count: int) -> memoryview:
@@ -243,12 +266,16 @@ def _own_type(name: str) -> type[Any]:
     """Return a type of this package; nothing else is imported for an answer."""
     module, _, qualified = name.partition(":")
     if module.partition(".")[0] != PACKAGE:
-        raise UnreadableAnswer(f"the worker's answer names a type of another package: {name!r}"[:200])
+        raise UnreadableAnswer(
+            f"the worker's answer names a type of another package: {name!r}"[:200]
+        )
     found: Any = importlib.import_module(module)
     for part in qualified.split("."):
         found = vars(found)[part]
     if not isinstance(found, type) or found.__module__.partition(".")[0] != PACKAGE:
-        raise UnreadableAnswer(f"the worker's answer names something that isn't a type: {name!r}"[:200])
+        raise UnreadableAnswer(
+            f"the worker's answer names something that isn't a type: {name!r}"[:200]
+        )
     return found
 
 

@@ -1,4 +1,5 @@
-"""What a worker process gives up before it opens a model: the network, and more than its share of the machine.
+"""What a worker process gives up before it opens a model: the network, and more than its share of
+the machine.
 
 The network goes by a filter of system calls (seccomp, https://docs.kernel.org/userspace-api/seccomp_filter.html), which
 any process may put on itself: no socket of the Internet's families, no raw packets. Sockets of the same machine stay,
@@ -23,12 +24,20 @@ _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06  # lin
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 _ARCHITECTURE, _NUMBER, _FIRST_ARGUMENT = 4, 0, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000
-# By machine: AUDIT_ARCH, and the numbers of socket and io_uring_setup, which makes sockets without the first.
+# By machine: AUDIT_ARCH, and the numbers of socket and io_uring_setup, which makes sockets without
+# the first.
 _CALLS = {"x86_64": (0xC000003E, 41, 425), "aarch64": (0xC00000B7, 198, 425)}
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_PACKET", 17), 40)  # and virtual machines'
+_FAMILIES = (
+    socket.AF_INET,
+    socket.AF_INET6,
+    getattr(socket, "AF_PACKET", 17),
+    40,
+)  # and virtual machines'
 
 SPARE_PROCESSES = 4096
-"""Processes and threads that a worker's user may have beyond those there are: enough for any library's pools."""
+"""Processes and threads that a worker's user may have beyond those there are: enough for any
+library's pools.
+"""
 
 
 def leave_network() -> str | None:
@@ -47,20 +56,27 @@ def leave_network() -> str | None:
         program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(room))
         header = ctypes.create_string_buffer(program)
         if not libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0):
-            return None  # an administrator's process may, and keeps its right to run what makes a device's nodes
+            # an administrator's process may, and keeps its right to run what makes a device's nodes
+            return None
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(header), 0, 0):
-            return f"the kernel refuses a filter of system calls: {errno.errorcode.get(ctypes.get_errno(), 'unknown')}"
+            return (
+                f"the kernel refuses a filter of system calls: "
+                f"{errno.errorcode.get(ctypes.get_errno(), 'unknown')}"
+            )
     except (OSError, AttributeError, struct.error) as error:
         return f"the C library offers no prctl ({error})"
     return None
 
 
 def limit_resources(seconds: float, file_bytes: int) -> None:
-    """Hold this process to a size of files, a number of processes, and a time of the processor; no core is dumped.
+    """Hold this process to a size of files, a number of processes, and a time of the processor.
+
+    No core is dumped.
 
     Args:
-        seconds: of wall-clock time that a call may take: the processor's, on all cores, is a multiple.
+        seconds: of wall-clock time that a call may take: the processor's, on all cores, is a
+            multiple.
         file_bytes: of the largest file that it may write.
     """
     _lower(resource.RLIMIT_CORE, 0)
@@ -71,7 +87,9 @@ def limit_resources(seconds: float, file_bytes: int) -> None:
 
 
 def renew_time(seconds: float) -> None:
-    """Allow so much of the processor's time from here on, as long as the wall-clock limit lasts on every core."""
+    """Allow so much of the processor's time from here on, as long as the wall-clock limit lasts on
+    every core.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     cores = max(1, len(os.sched_getaffinity(0)))
     with contextlib.suppress(OSError, ValueError, OverflowError):
@@ -82,7 +100,8 @@ def renew_time(seconds: float) -> None:
 
 
 def network_is_left() -> str | None:
-    """Why a worker would keep the network here, or None: it is tried, in the process that this is called in.
+    """Why a worker would keep the network here, or None: it is tried, in the process that this is
+    called in.
 
     Raises:
         RuntimeError: it was given up, and a socket could be made all the same.
@@ -98,7 +117,9 @@ def network_is_left() -> str | None:
 
 
 def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]:
-    """The program: another architecture's calls and io_uring are refused, and sockets of some families."""
+    """The program: another architecture's calls and io_uring are refused, and sockets of some
+    families.
+    """
     refuse = _step(_RETURN, value=_REFUSE | errno.EACCES)
     steps = [
         _step(_LOAD, value=_ARCHITECTURE),

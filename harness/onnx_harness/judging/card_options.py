@@ -47,6 +47,7 @@ def _with_nodes(step: BoundStep, names: tuple[str, ...]) -> BoundStep:
         return step
     own = step.options.get(_NODES, ())
     listed = tuple(dict.fromkeys((*(own if isinstance(own, tuple) else ()), *names)))
-    # What comes before the conversion may have taken nodes away: it remarks on those that it doesn't find.
+    # What comes before the conversion may have taken nodes away: it remarks on those that it
+    # doesn't find.
     options: dict[str, OptionValue] = {**step.options, _NODES: listed, "allow_missing": True}
     return replace(step, options=options)

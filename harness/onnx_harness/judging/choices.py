@@ -13,7 +13,8 @@ _LAST_AXIS_SINCE = 13
 
 
 def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
-    """The axis that an ArgMax or TopK reads an output along, or that a LogSoftmax made it along, by output.
+    """The axis that an ArgMax or TopK reads an output along, or that a LogSoftmax made it along, by
+    output.
 
     Args:
         model: its weights aren't needed.
@@ -26,7 +27,9 @@ def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
             continue
         name = node.output[0] if node.op_type == "LogSoftmax" else node.input[0]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
-        if name not in outputs or (axis is None and node.op_type == "LogSoftmax" and opset < _LAST_AXIS_SINCE):
+        if name not in outputs or (
+            axis is None and node.op_type == "LogSoftmax" and opset < _LAST_AXIS_SINCE
+        ):
             continue
         axes[name] = _DEFAULT_AXIS[node.op_type] if axis is None else axis
     return axes

@@ -77,7 +77,8 @@ class RangeVerdict:
 
 
 def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
-    """Judge a model that asks for float16 and was computed in float32 by what float16 would have made of it.
+    """Judge a model that asks for float16 and was computed in float32 by what float16 would have
+    made of it.
 
     A variant that converts to float16 is run once more with every float16 value rounded as it's made, and the outputs
     are held to what the cell's are held to: see :func:`onnx_harness.judging.simulation.simulated`. Where the run in
@@ -97,27 +98,47 @@ def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
         return emulated
     half, notes = _simulate(held, made)
     found = _decided(held, made, emulated, half, (*emulated.notes, *notes))
-    return replace(found, emulated=emulated.comparison, simulated=None if half is None else half.comparison)
+    return replace(
+        found, emulated=emulated.comparison, simulated=None if half is None else half.comparison
+    )
 
 
-def _decided(held: Standard, made: Model, emulated: Verdict, half: Verdict | None, notes: tuple[str, ...]) -> Verdict:
-    """The verdict of the run in float32, of the simulated one, or of what overflows: see :func:`judge_half`."""
+def _decided(
+    held: Standard, made: Model, emulated: Verdict, half: Verdict | None, notes: tuple[str, ...]
+) -> Verdict:
+    """The verdict of the run in float32, of the simulated one, or of what overflows: see
+    :func:`judge_half`.
+    """
     if not emulated.passed:
         if half is None or not half.passed:
             return replace(emulated, notes=notes)
-        why = f"float16 as hardware computes it is right, and decides. In float32, as computed here: {emulated.reason}"
+        why = (
+            f"float16 as hardware computes it is right, and decides. In float32, as computed "
+            f"here: {emulated.reason}"
+        )
         return replace(half, notes=(*half.notes, why))
     ranged = judge_range(held, made, half)
     notes += ranged.notes
     if ranged.reason is not None:
-        found = Verdict(Status.FAIL, emulated.comparison, ranged.reason, ranged.detail, notes, Symptom.WRONG_VALUES)
+        found = Verdict(
+            Status.FAIL,
+            emulated.comparison,
+            ranged.reason,
+            ranged.detail,
+            notes,
+            Symptom.WRONG_VALUES,
+        )
         return replace(found, failing=ranged.failing)
     if half is None or half.passed:
         return replace(emulated, notes=notes)
-    return replace(half, reason=f"float16 as hardware computes it departs: {half.reason}", notes=notes)
+    return replace(
+        half, reason=f"float16 as hardware computes it departs: {half.reason}", notes=notes
+    )
 
 
-def half_as_hardware(original: Model, reference: Reference, made: Model, kept: Cache) -> onnx.ModelProto | None:
+def half_as_hardware(
+    original: Model, reference: Reference, made: Model, kept: Cache
+) -> onnx.ModelProto | None:
     """Return the model that float16 is judged by where a provider computed it in float32.
 
     Args:
@@ -127,18 +148,25 @@ def half_as_hardware(original: Model, reference: Reference, made: Model, kept: C
         kept: the cache.
 
     Returns:
-        The simulated model, or where float16 isn't simulated the one with its overflowing values rounded; its float16
-        inputs and outputs are float32, and it has to run with ONNX Runtime's optimizations disabled. None where there
-        is neither.
+        The simulated model, or where float16 isn't simulated the one with its overflowing values
+        rounded; its float16 inputs and outputs are float32, and it has to run with ONNX Runtime's
+        optimizations disabled. None where there is neither.
     """
     if not computes_in_half(original.skeleton):
         return simulated(made.load(), made.skeleton)
-    usual = [each for each in _overflows(made, reference.sets, kept) if not reference.sets[each.input_set].unusual]
-    return rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
+    usual = [
+        each
+        for each in _overflows(made, reference.sets, kept)
+        if not reference.sets[each.input_set].unusual
+    ]
+    return (
+        rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
+    )
 
 
 def judge_simulated(held: Standard, made: Model) -> Verdict:
-    """Judge a model that the provider can't run, since it has no kernels of its type, by a simulated run alone.
+    """Judge a model that the provider can't run, since it has no kernels of its type, by a
+    simulated run alone.
 
     Args:
         held: what the outputs are held to.
@@ -160,7 +188,8 @@ def judge_simulated(held: Standard, made: Model) -> Verdict:
 
 
 def half_verdict(held: Standard, made: Model) -> Verdict:
-    """Return what is to be said of a model where float16 computes, whatever this provider computes it in.
+    """Return what is to be said of a model where float16 computes, whatever this provider computes
+    it in.
 
     Args:
         held: what the outputs are held to.
@@ -172,7 +201,11 @@ def half_verdict(held: Standard, made: Model) -> Verdict:
     if _not_simulated(held) is None:
         return verdict(held, _simulated_outputs(held, made))
     places = overflowing(held, made)
-    return _judge_overflows(held, made, [place.value for place in places]) if places else Verdict(Status.PASS)
+    return (
+        _judge_overflows(held, made, [place.value for place in places])
+        if places
+        else Verdict(Status.PASS)
+    )
 
 
 def overflowing(held: Standard, made: Model) -> list[Place]:
@@ -197,11 +230,18 @@ def _not_rounded(made: Model) -> tuple[str, ...]:
     """A remark on the operators that give float16 and whose types nobody knows: they stay float32."""
     ops = unknown_types(made.skeleton)
     why = "neither ONNX nor ONNX Runtime says of what type it is"
-    return (f"not rounded in the simulated float16, since {why}: what {listed(ops)} gives",) if ops else ()
+    return (
+        (f"not rounded in the simulated float16, since {why}: what {listed(ops)} gives",)
+        if ops
+        else ()
+    )
 
 
 def _not_simulated(held: Standard) -> str | None:
-    """Why float16 can't be held against the reference, which has to be computed in float32; None where it can."""
+    """Why float16 can't be held against the reference, which has to be computed in float32.
+
+    None where it can.
+    """
     if computes_in_narrow(held.model.skeleton):
         return "the untouched model asks for it too, and so its reference was computed in float32"
     if held.conversion is None or held.conversion.type not in _NARROW:
@@ -213,17 +253,23 @@ def _simulated_outputs(held: Standard, made: Model) -> list[dict[str, Any]]:
     """The outputs of the usual input sets, which are the first, as float16 gives them."""
     session = _open(simulated(made.load(), made.skeleton), made.size_bytes, level="disable")
     names = {number: name for name, number in _NARROW.items()}
-    kinds = {info.name: names.get(info.type.tensor_type.elem_type, "") for info in made.skeleton.graph.input}
+    kinds = {
+        info.name: names.get(info.type.tensor_type.elem_type, "")
+        for info in made.skeleton.graph.input
+    }
     outputs = []
     for place in held.reference.usual:
         expected = held.reference.outputs[place]
         values = _single(held.reference.sets[place].values, kinds)
-        outputs.append({name: _like(value, expected.get(name)) for name, value in run(session, values).items()})
+        outputs.append(
+            {name: _like(value, expected.get(name)) for name, value in run(session, values).items()}
+        )
     return outputs
 
 
 def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -> RangeVerdict:
-    """Judge a model that asks for float16 and was computed in float32 by the values that float16 can't hold.
+    """Judge a model that asks for float16 and was computed in float32 by the values that float16
+    can't hold.
 
     An overflow alone is no fault: 1 / (1 + exp(x)) is right when exp(x) is infinite. So the values that overflow are
     rounded to float16, the rest computed in float32, and the outputs held to what the cell's outputs are held to. What
@@ -241,19 +287,30 @@ def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -
     if not usual:
         return RangeVerdict(notes=_unusually(sets, found))
     places = _by_value(usual)
-    judged = simulated if simulated is not None and simulated.passed else _judge_overflows(held, made, list(places))
+    judged = (
+        simulated
+        if simulated is not None and simulated.passed
+        else _judge_overflows(held, made, list(places))
+    )
     worst = max(usual, key=lambda each: each.greatest)
     where = f"{worst.place} reaches {worst.greatest:.3g}"
     if judged.passed:
-        count = f"{len(places)} float16 values overflow" if len(places) > 1 else "a float16 value overflows"
+        count = (
+            f"{len(places)} float16 values overflow"
+            if len(places) > 1
+            else "a float16 value overflows"
+        )
         note = (
-            f"{count}, unseen where float32 computes and without consequence for the outputs: {where}, "
+            f"{count}, unseen where float32 computes and without consequence for the outputs: "
+            f"{where}, "
             f"and float16 ends at {LARGEST:g}"
         )
         return RangeVerdict(notes=(note,))
     reason = (
-        f"float16 overflows unseen, since this provider computes it in float32: {where} in input set "
-        f"{worst.input_set + 1} of {len(sets)} ({sets[worst.input_set].name}), and float16 ends at {LARGEST:g}"
+        f"float16 overflows unseen, since this provider computes it in float32: {where} in input "
+        f"set "
+        f"{worst.input_set + 1} of {len(sets)} ({sets[worst.input_set].name}), and float16 ends "
+        f"at {LARGEST:g}"
     )
     lines = [f"where float16 computes: {judged.reason}"]
     lines += [f"{each.place}: {each.greatest:.3g}" for each in list(places.values())[:_MOST]]
@@ -264,11 +321,19 @@ def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -
 
 def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verdict:
     """What is to be said of the outputs when those values alone are rounded to float16."""
-    session = _open(rounded(watch(made.load(), made.skeleton).model, values), made.size_bytes, level="disable")
+    session = _open(
+        rounded(watch(made.load(), made.skeleton).model, values), made.size_bytes, level="disable"
+    )
     outputs = []
     for each, expected in zip(held.reference.sets, held.reference.outputs, strict=True):
         given = run(session, _single(each.values))
-        outputs.append({name: _like(value, expected.get(name)) for name, value in given.items() if name != OUTPUT})
+        outputs.append(
+            {
+                name: _like(value, expected.get(name))
+                for name, value in given.items()
+                if name != OUTPUT
+            }
+        )
     return verdict(held, outputs)
 
 
@@ -283,7 +348,9 @@ def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overf
 def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:
     try:
         return _magnitudes(made, sets, with_empty=False)
-    except Exception:  # there's no greatest of no elements, for one; ONNX Runtime's errors have no common class
+    except (
+        Exception
+    ):  # there's no greatest of no elements, for one; ONNX Runtime's errors have no common class
         return _magnitudes(made, sets, with_empty=True)
 
 
@@ -310,7 +377,9 @@ def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSess
 
     def opened(source: Path | bytes) -> ort.InferenceSession:
         cpu = providers.get("cpu")
-        return open_session(source, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False)
+        return open_session(
+            source, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False
+        )
 
     if size <= INLINE_BYTES:
         return opened(model.SerializeToString())
@@ -331,7 +400,9 @@ def _single(values: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -
     """
     taken = kinds or {}
     return {
-        name: [_widened(each) for each in value] if isinstance(value, list) else _widened(value, taken.get(name, ""))
+        name: [_widened(each) for each in value]
+        if isinstance(value, list)
+        else _widened(value, taken.get(name, ""))
         for name, value in values.items()
     }
 
@@ -351,12 +422,16 @@ def _like(value: Any, expected: Any) -> Any:
 
 
 def _unusually(sets: Sequence[InputSet], found: Sequence[Overflow]) -> tuple[str, ...]:
-    """A remark on what overflows at the least of the magnitudes beyond the usual: how much room there is."""
+    """A remark on what overflows at the least of the magnitudes beyond the usual: how much room
+    there is.
+    """
     if not found:
         return ()
     first = max(each.input_set for each in found)  # the sweep goes downwards
     worst = max((each for each in found if each.input_set == first), key=lambda each: each.greatest)
-    return (f"float16 would overflow {sets[first].unusual}: {worst.place} reaches {worst.greatest:.3g}",)
+    return (
+        f"float16 would overflow {sets[first].unusual}: {worst.place} reaches {worst.greatest:.3g}",
+    )
 
 
 def _by_value(found: Sequence[Overflow]) -> dict[str, Overflow]:

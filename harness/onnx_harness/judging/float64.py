@@ -13,8 +13,9 @@ from onnx_harness.model.walk import subgraphs, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 
-# The standard operators that ONNX Runtime's CPU provider computes in float32 and, in no version, in float64. Written
-# down because its own list of kernels crashes in the build that carries OpenVINO; a test compares the two.
+# The standard operators that ONNX Runtime's CPU provider computes in float32 and, in no version, in
+# float64. Written down because its own list of kernels crashes in the build that carries OpenVINO;
+# a test compares the two.
 WITHOUT_KERNEL = frozenset(
     {
         "Acos", "Acosh", "Affine", "Asin", "Asinh", "Atan", "Atanh", "Attention", "AveragePool", "Col2Im", "Conv",
@@ -29,7 +30,8 @@ WITHOUT_KERNEL = frozenset(
 
 
 def to_double(model: onnx.ModelProto) -> None:
-    """Change every float32 of a model to float64, in place and mechanically: weights, types, and what Casts cast to.
+    """Change every float32 of a model to float64, in place and mechanically: weights, types, and
+    what Casts cast to.
 
     Whether operators take float64 isn't asked: ONNX Runtime says so when it opens the model.
     """
@@ -69,4 +71,6 @@ def _double_constant(node: onnx.NodeProto) -> None:
 
 def _double_tensor(tensor: TensorProto) -> None:
     if tensor.data_type == _FLOAT:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+        )

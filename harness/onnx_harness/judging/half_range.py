@@ -1,9 +1,9 @@
 """Where a float16 model would overflow, though a provider that computes in float32 doesn't show it.
 
-ONNX Runtime's CPU provider puts Casts around float32 kernels, and leaves out those that undo one another: a product of
-1e5 between two such kernels is 1e5. On hardware that computes in float16 it's infinite. So the model is brought to
-float32 mechanically, every value that was float16 is watched while it runs, and its greatest magnitude is held against
-what float16 can say.
+ONNX Runtime's CPU provider puts Casts around float32 kernels, and leaves out those that undo one
+another: a product of 1e5 between two such kernels is 1e5. On hardware that computes in float16 it's
+infinite. So the model is brought to float32 mechanically, every value that was float16 is watched
+while it runs, and its greatest magnitude is held against what float16 can say.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
-"""Half-way between the largest float16 and the power of two after it: from here on, rounding gives infinity."""
+"""Half-way between the largest float16 and the power of two after it: from here on, rounding gives
+infinity.
+"""
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 OUTPUT = f"{PREFIX}_found"
 _BODIES = {"If", "Loop", "Scan"}
 
-# What these give is no larger than what they take, or than 1, so what flows into them tells as much.
+# What these give is no larger than what they take, or than 1, so what flows into them tells as
+# much.
 _NEVER_GROW = frozenset(
     {
         "Abs", "AveragePool", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "Cos",
@@ -71,7 +74,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A model brought to float32, with one more output: the greatest magnitude of every value that was float16.
+    """A model brought to float32, with one more output: the greatest magnitude of every value that
+    was float16.
 
     Attributes:
         model: inputs and outputs that were float16 are float32.
@@ -101,7 +105,10 @@ def computes_in_narrow(skeleton: onnx.ModelProto) -> bool:
 
 
 def nodes_in_half(skeleton: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Give the nodes that compute with float16 values, subgraphs and functions included; moves and Casts don't."""
+    """Give the nodes that compute with float16 values, subgraphs and functions included.
+
+    Moves and Casts don't.
+    """
     return _nodes_in(skeleton, frozenset({_HALF}))
 
 
@@ -117,11 +124,15 @@ def _nodes_in(skeleton: onnx.ModelProto, kinds: frozenset[int]) -> Iterator[onnx
     if not narrow:
         return
     for node in walk(inlined.graph):
-        if node.op_type not in COMPUTES_NOTHING and narrow.intersection((*node.input, *node.output)):
+        if node.op_type not in COMPUTES_NOTHING and narrow.intersection(
+            (*node.input, *node.output)
+        ):
             yield node
 
 
-def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False) -> Watched:
+def watch(
+    model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool = False
+) -> Watched:
     """Bring a model to float32 and watch what was float16 in it.
 
     Args:
@@ -132,12 +143,16 @@ def watch(model: onnx.ModelProto, skeleton: onnx.ModelProto, *, with_empty: bool
     half = half_values(inline_functions(skeleton))
     model = inline_functions(model)
     promote(model.graph, frozenset({_HALF}))
-    places = watch_values(model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty)
+    places = watch_values(
+        model, _Choice(half, _readers(model.graph)), OUTPUT, with_empty=with_empty
+    )
     return Watched(model, tuple(places))
 
 
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
-    """The model with those float32 values rounded to float16 and back as they are made: what overflows is infinite."""
+    """The model with those float32 values rounded to float16 and back as they are made: what
+    overflows is infinite.
+    """
     wanted = dict.fromkeys(values, int(_HALF))
     for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
@@ -148,7 +163,10 @@ def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
-    """Who reads each value: node names and op types; an output of a graph is read by nobody that is named."""
+    """Who reads each value: node names and op types.
+
+    An output of a graph is read by nobody that is named.
+    """
     readers: dict[str, list[tuple[str, str]]] = {}
     for each in graphs(graph):
         for node in each.node:
@@ -167,7 +185,9 @@ def _mentions(graph: onnx.GraphProto, kinds: frozenset[int]) -> bool:
             return True
         for node in each.node:
             for attribute in node.attribute:
-                if attribute.t.data_type in kinds or (attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds):
+                if attribute.t.data_type in kinds or (
+                    attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds
+                ):
                     return True
     return False
 
@@ -187,12 +207,18 @@ class _Choice:
                     yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
-        """Whether nothing comes of an overflow, or what does shows behind the only reader: such pairs stay fused."""
+        """Whether nothing comes of an overflow, or what does shows behind the only reader: such
+        pairs stay fused.
+        """
         ops = [op for _, op in self.readers.get(name, ())]
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (reader for reader in self.readers.get(name, ()) if reader[1] and reader[1] not in COMPUTES_NOTHING)
+        return (
+            reader
+            for reader in self.readers.get(name, ())
+            if reader[1] and reader[1] not in COMPUTES_NOTHING
+        )
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours

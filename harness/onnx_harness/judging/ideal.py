@@ -14,16 +14,26 @@ from onnx_harness.accuracy.noise import Noise
 from onnx_harness.judging.quantizing import Range, Scheme, quantize_through, watch, watched
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp, round_through
-from onnx_harness.judging.runs import DRAWS, Draw, few_elements, gaps_of, kept_noise, nudged, open_cpu
+from onnx_harness.judging.runs import (
+    DRAWS,
+    Draw,
+    few_elements,
+    gaps_of,
+    kept_noise,
+    nudged,
+    open_cpu,
+)
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.results.cache import Cache
 
-# Above this relative L2 error float16 has lost more than digits: rounding by 2^-11 left 1e-2 at most on the outputs of
-# the public zoo, and 0.6 to 1.2 where a sum of squares or a variance overflowed.
+# Above this relative L2 error float16 has lost more than digits: rounding by 2^-11 left 1e-2 at
+# most on the outputs of the public zoo, and 0.6 to 1.2 where a sum of squares or a variance
+# overflowed.
 _MORE_THAN_DIGITS = 0.05
 
-# What rounding to nearest moves a number by, at most: half the distance of two neighbours, relative to the lower one.
+# What rounding to nearest moves a number by, at most: half the distance of two neighbours, relative
+# to the lower one.
 _UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8}
 
 
@@ -75,7 +85,9 @@ def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kep
         *[partial(_moved, _UNITS[wanted.type])] * (DRAWS - 1 if few_elements(reference) else 0),
     ]
 
-    def measured(details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]) -> Noise:
+    def measured(
+        details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]
+    ) -> Noise:
         def make() -> Noise:
             session = open_cpu(change(model.load()))
             # No conversion to a narrower type has to be usable on an unusual set.
@@ -88,7 +100,8 @@ def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kep
     scheme = wanted.scheme
     if scheme is not None:
         noise = measured(
-            [repr(scheme)], lambda graph: quantize_through(graph, scheme, _ranges(model, reference, scheme))
+            [repr(scheme)],
+            lambda graph: quantize_through(graph, scheme, _ranges(model, reference, scheme)),
         )
         return Ideal(noise, noise)
     kind = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[wanted.type]
@@ -96,7 +109,9 @@ def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kep
     def through(clamp: Clamp | None, *, ranged: bool) -> Noise:
         return measured(
             [repr(clamp), wanted.all_inputs, ranged],
-            lambda graph: round_through(graph, kind, clamp, all_inputs=wanted.all_inputs, ranged=ranged),
+            lambda graph: round_through(
+                graph, kind, clamp, all_inputs=wanted.all_inputs, ranged=ranged
+            ),
         )
 
     ranged = through(wanted.clamp, ranged=True)
@@ -110,16 +125,24 @@ def _as_they_are(values: Mapping[str, Any], _: np.random.Generator) -> Mapping[s
     return values
 
 
-def _moved(unit: float, values: Mapping[str, Any], generator: np.random.Generator) -> Mapping[str, Any]:
+def _moved(
+    unit: float, values: Mapping[str, Any], generator: np.random.Generator
+) -> Mapping[str, Any]:
     return {name: nudged(value, generator, unit) for name, value in values.items()}
 
 
 def _overflows(found: Noise) -> bool:
-    return any(gap.nonfinite or gap.l2 > _MORE_THAN_DIGITS * gap.norm for each in found.sets for gap in each.values())
+    return any(
+        gap.nonfinite or gap.l2 > _MORE_THAN_DIGITS * gap.norm
+        for each in found.sets
+        for gap in each.values()
+    )
 
 
 def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Range]:
-    """The least and the greatest that the untouched model makes of each activation, over the input sets."""
+    """The least and the greatest that the untouched model makes of each activation, over the input
+    sets.
+    """
     graph = model.load()
     names = watch(graph, watched(graph, scheme))
     if not names:
@@ -131,4 +154,8 @@ def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Ran
         for name, (least, most) in names.items():
             low, high = ranges.get(name, (float("inf"), float("-inf")))
             ranges[name] = (min(low, float(seen[least])), max(high, float(seen[most])))
-    return {name: (low, high) for name, (low, high) in ranges.items() if -float("inf") < low <= high < float("inf")}
+    return {
+        name: (low, high)
+        for name, (low, high) in ranges.items()
+        if -float("inf") < low <= high < float("inf")
+    }

@@ -1,4 +1,6 @@
-"""What input sets reach inside a model, found out by running it: sides of comparisons, branches, inputs that matter."""
+"""What input sets reach inside a model, found out by running it: sides of comparisons, branches,
+inputs that matter.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,13 @@ Counts = dict[str, tuple[int, int]]
 
 
 def influence(model: Model, reference: Reference, kept: Cache) -> tuple[Counts, tuple[str, ...]]:
-    """Return what the input sets reach, by kind: how many, and how many there are; and why others aren't known.
+    """Return what the input sets reach, by kind: how many, and how many there are.
 
-    A comparison has two sides, an If two branches, wherever they stand. What hangs on shapes alone isn't counted: no
-    input decides it. An input matters when another set's value in its place changes some output.
+    And why others aren't known.
+
+    A comparison has two sides, an If two branches, wherever they stand. What hangs on shapes alone
+    isn't counted: no input decides it. An input matters when another set's value in its place
+    changes some output.
 
     Args:
         model: the untouched one.
@@ -57,12 +62,16 @@ def influence(model: Model, reference: Reference, kept: Cache) -> tuple[Counts, 
     def write(folder: Path) -> None:
         (folder / _FILE).write_text(json.dumps(_measured(model, reference)), encoding="utf-8")
 
-    counts, notes = json.loads((kept.get_or_put("influence", key, write) / _FILE).read_text(encoding="utf-8"))
+    counts, notes = json.loads(
+        (kept.get_or_put("influence", key, write) / _FILE).read_text(encoding="utf-8")
+    )
     return {kind: (int(seen), int(total)) for kind, (seen, total) in counts.items()}, tuple(notes)
 
 
 def to_be_counted(skeleton: onnx.ModelProto) -> str:
-    """Return a sentence on the comparisons and branches that a run will count; empty where there is none.
+    """Return a sentence on the comparisons and branches that a run will count.
+
+    Empty where there is none.
 
     Args:
         skeleton: of the model; its weights aren't needed.
@@ -75,7 +84,11 @@ def to_be_counted(skeleton: onnx.ModelProto) -> str:
         for kind, name in ((SIDES, "comparison"), (BRANCHES, "If"))
         if kind in kinds
     ]
-    return f"{' and '.join(words)} decide by the inputs: a run counts which of their sides are reached" if words else ""
+    return (
+        f"{' and '.join(words)} decide by the inputs: a run counts which of their sides are reached"
+        if words
+        else ""
+    )
 
 
 def _measured(model: Model, reference: Reference) -> tuple[Counts, list[str]]:
@@ -162,7 +175,9 @@ def _inputs(model: Model, reference: Reference) -> Counts:
         except Exception:  # a value that doesn't go with the others' does matter
             changed = []
         judged += 1
-        mattering += not changed or any(not _same(outputs, reference.outputs[0]) for outputs in changed)
+        mattering += not changed or any(
+            not _same(outputs, reference.outputs[0]) for outputs in changed
+        )
     return {INPUTS: (mattering, judged)} if judged else {}
 
 
@@ -175,7 +190,9 @@ def _others(reference: Reference, name: str) -> list[Any]:
     fitting = [
         value
         for value in values
-        if isinstance(value, np.ndarray) and value.shape == own.shape and value.tobytes() != own.tobytes()
+        if isinstance(value, np.ndarray)
+        and value.shape == own.shape
+        and value.tobytes() != own.tobytes()
     ]
     return fitting[:_MOST_OTHERS]
 

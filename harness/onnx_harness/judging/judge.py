@@ -1,4 +1,6 @@
-"""The one judge: what is right is said here, and every door (pytest, the commands, the API) asks it."""
+"""The one judge: what is right is said here, and every door (pytest, the commands, the API) asks
+it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ def judge_outputs(
         standard: what the outputs are held to.
         outputs: the candidate's outputs by name, on each of the reference's input sets in order.
         candidate: the model that gave them.
-        emulated: whether it asks for float16 and the provider computed that in float32: then the candidate is run once
-            more with every float16 value rounded, and that run decides.
+        emulated: whether it asks for float16 and the provider computed that in float32: then the
+            candidate is run once more with every float16 value rounded, and that run decides.
         again: runs the candidate on the first input set once more; None where it can't be.
     """
     found = verdict(standard, outputs, again)

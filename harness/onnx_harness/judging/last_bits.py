@@ -1,4 +1,5 @@
-"""A model that moves the last bits of its own float values: its constants, and what its step functions read.
+"""A model that moves the last bits of its own float values: its constants, and what its step
+functions read.
 
 A quantizer or a Round swallows the last bits of the inputs and turns those of a scale into a whole step. So a model
 with such a function is measured with the bits behind it moved too. The moves are drawn inside the model, with an input
@@ -25,9 +26,11 @@ from onnx_harness.model.walk import graphs, subgraphs, walk
 AMOUNT = "last_bits/amount"
 """The input that says how far values move: `ONE_UNIT`, or 0."""
 EDGES = "last_bits/edges"
-"""The same for what a step function reads: 0 on input sets whose values lie on an edge on purpose."""
+"""The same for what a step function reads: 0 on input sets whose values lie on an edge on purpose.
+"""
 
-# x + 0.75 * 2^-23 * x is always the next float32: between 0.75 and 1.5 units in the last place, rounded to one.
+# x + 0.75 * 2^-23 * x is always the next float32: between 0.75 and 1.5 units in the last place,
+# rounded to one.
 ONE_UNIT = np.array(0.75 * 2.0**-23, np.float32)
 NOTHING = np.array(0.0, np.float32)
 # A float16 has 13 bits of fraction less.
@@ -46,30 +49,57 @@ _ROUNDINGS = frozenset({"Ceil", "Floor", "Round", "Sign"})
 # Operators that round to integers by themselves, those of com.microsoft included.
 _QUANTIZERS = frozenset(
     {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QuantizeLinear"}
-    | {"QAttention", "QGemm", "QLinearAdd", "QLinearConv", "QLinearMatMul", "QLinearMul", "MatMulNBits"}
+    | {
+        "QAttention",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QLinearMul",
+        "MatMulNBits",
+    }
 )
 _INTEGER_KERNELS = frozenset(
-    {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+    {
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+    }
     | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
 )
 # What these give of a quantizer's levels are its levels, or 0.
 _KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
 # What a level of ONNX Runtime sums in another order.
 _SUMS = frozenset(
-    {"AveragePool", "Conv", "ConvTranspose", "Einsum", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"}
+    {
+        "AveragePool",
+        "Conv",
+        "ConvTranspose",
+        "Einsum",
+        "Gemm",
+        "GlobalAveragePool",
+        "MatMul",
+        "ReduceMean",
+    }
     | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 )
 
 
-# ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums are coarser than the
-# float ones were: on x86-64 without VNNI sums of uint8 x int8 products saturate, and MatMulNBits quantizes its
-# activations. These settings (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
+# ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums
+# are coarser than the float ones were: on x86-64 without VNNI sums of uint8 x int8 products
+# saturate, and MatMulNBits quantizes its activations. These settings
+# (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
 _WEIGHTS = "session.x64quantprecision"
 _MATMULNBITS = "session.qdq_matmulnbits_accuracy_level"
 
 
-def exact_sums(model: onnx.ModelProto, candidate: onnx.ModelProto | None = None) -> Mapping[str, str]:
-    """The configuration of sessions in which ONNX Runtime puts no integer kernels that saturate into a model.
+def exact_sums(
+    model: onnx.ModelProto, candidate: onnx.ModelProto | None = None
+) -> Mapping[str, str]:
+    """The configuration of sessions in which ONNX Runtime puts no integer kernels that saturate
+    into a model.
 
     A model that computes in floats between quantizers never saturates with optimizations off. One that holds integer
     kernels itself saturates with them, and is left as it is.
@@ -90,29 +120,37 @@ def exact_sums(model: onnx.ModelProto, candidate: onnx.ModelProto | None = None)
 def _lacks_zero_points(model: onnx.ModelProto) -> bool:
     """Whether a DequantizeLinear has no zero point.
 
-    To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero point. A
-    DequantizeLinear along an axis then can't run.
+    To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero
+    point. A DequantizeLinear along an axis then can't run.
     """
-    return any(node.op_type == "DequantizeLinear" and not any(node.input[2:]) for node in walk(model.graph))
+    return any(
+        node.op_type == "DequantizeLinear" and not any(node.input[2:]) for node in walk(model.graph)
+    )
 
 
 def has_steps(model: onnx.ModelProto) -> bool:
     """Whether some float value of a model passes a step function, or is a float16.
 
-    Arithmetic on shapes passes some too, but what it rounds are whole numbers, which are never moved.
+    Arithmetic on shapes passes some too, but what it rounds are whole numbers, which are never
+    moved.
 
     Args:
         model: its weights aren't needed.
     """
     types = _declared(model)
     return (
-        any(_reads_step(node, slot, name, types) for node in walk(model.graph) for slot, name in enumerate(node.input))
+        any(
+            _reads_step(node, slot, name, types)
+            for node in walk(model.graph)
+            for slot, name in enumerate(node.input)
+        )
         or _HALF in types.values()
     )
 
 
 def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float constants and whose step functions' inputs move by one unit, up or down at random.
+    """A copy whose float constants and whose step functions' inputs move by one unit, up or down at
+    random.
 
     Whole numbers stay. The model takes two more inputs, `AMOUNT` and `EDGES`: scalars of float32.
 
@@ -125,7 +163,9 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     opset = opset_of(model)
     if opset < _SINCE:
-        raise ValueError(f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}")
+        raise ValueError(
+            f"moving last bits inside a model needs opset {_SINCE}, and it has {opset}"
+        )
     inlined = inline_functions(model)
     changed = onnx.ModelProto()
     changed.CopyFrom(infer_types(inlined, required=True))
@@ -144,7 +184,8 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
         model: with its weights.
 
     Returns:
-        By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left out.
+        By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left
+        out.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     constants = dict(named_constants(model.graph))
@@ -156,13 +197,19 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
     return sizes
 
 
-def _step_of(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, TensorProto]) -> float:
+def _step_of(
+    name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, TensorProto]
+) -> float:
     node = makers.get(name)
     while node is not None and node.op_type in _KEEP_LEVELS:
         node = makers.get(node.input[0])
     if node is None:
         return 0.0
-    if node.op_type in _ROUNDINGS or node.op_type in ("QuantizeLinear", "QLinearConv", "QLinearMatMul"):
+    if node.op_type in _ROUNDINGS or node.op_type in (
+        "QuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+    ):
         return 1.0
     if node.op_type != "DequantizeLinear" or node.input[1] not in constants:
         return 0.0
@@ -185,7 +232,9 @@ class _Mover:
         types = {**outer, **_types(graph)}
         inputs = {info.name for info in graph.input}
         movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
-        compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
+        compared = {
+            name for node in graph.node if node.op_type in _COMPARISONS for name in node.input
+        }
         coarse = _dequantized(graph)
         moved: dict[str, str] = {}
         nodes: list[onnx.NodeProto] = []
@@ -243,14 +292,17 @@ def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, 
     if node.op_type in _COMPARISONS:
         return True
     if node.op_type == "Cast":
-        return any(attribute.name == "to" and attribute.i in _INTEGERS for attribute in node.attribute)
+        return any(
+            attribute.name == "to" and attribute.i in _INTEGERS for attribute in node.attribute
+        )
     if node.op_type == "NonMaxSuppression":
         return slot < 2
     return slot == 0 and node.op_type in _ROUNDINGS | _CHOICES | _QUANTIZERS
 
 
 def _dequantized(graph: onnx.GraphProto) -> set[str]:
-    """Return the values that come out of a quantizer, which has swallowed the last bits of what came before.
+    """Return the values that come out of a quantizer, which has swallowed the last bits of what
+    came before.
 
     A sum of them is off by the last bits of its terms all the same, which one common scale doesn't show.
     Dequantized weights are left out: the other factor of each term moves.

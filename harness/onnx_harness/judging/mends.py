@@ -1,4 +1,6 @@
-"""What mends a conversion to float16 that fails: ``fp16.mixed`` in its place, tried before it is offered."""
+"""What mends a conversion to float16 that fails: ``fp16.mixed`` in its place, tried before it is
+offered.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,18 @@ if TYPE_CHECKING:
     from onnx_harness.transforms import BoundStep
 
 MIXED = "fp16.mixed"
-# A mend is a courtesy within the cell's own time limit: the search gives up nodes no longer than this.
+# A mend is a courtesy within the cell's own time limit: the search gives up nodes no longer than
+# this.
 _MOST_SECONDS = 20.0
-_MOST_BYTES = 1 << 28  # a larger model takes longer to convert and run once than a person waits for advice
+_MOST_BYTES = (
+    1 << 28
+)  # a larger model takes longer to convert and run once than a person waits for advice
 _LISTS = frozenset({"op_block_list", "node_block_list"})
 
 
 def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
-    """Find the nodes that a float16 conversion has to leave in float32, and verify the model that it makes then.
+    """Find the nodes that a float16 conversion has to leave in float32, and verify the model that
+    it makes then.
 
     Meant for the worker, after a cell failed by what float16 makes of its values.
 
@@ -51,7 +57,8 @@ def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
 
 
 def mend_of(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
-    """Return the spelling of the variant that mends a float16 conversion, and a line on it: see `tried_mend`.
+    """Return the spelling of the variant that mends a float16 conversion, and a line on it: see
+    `tried_mend`.
 
     Returns:
         The spelling is None where no mend was found or offered.
@@ -69,16 +76,34 @@ def mend_of(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | N
 
 def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
     chain = list(variant.steps)
-    halving = [place for place, step in enumerate(chain) if step.transform.precision is Precision.FP16]
+    halving = [
+        place for place, step in enumerate(chain) if step.transform.precision is Precision.FP16
+    ]
     if not halving:
-        return None, "No mend is offered: no step of the variant converts to float16, the model asks for it itself"
+        return (
+            None,
+            (
+                "No mend is offered: no step of the variant converts to float16, the model asks "
+                "for "
+                "it itself"
+            ),
+        )
     at = halving[0]
     if not chain[at].transform.options.keys() >= _LISTS:
-        return None, f"No mend is offered: {chain[at].name} takes no list of what stays float32, as fp16.io32 does"
+        return (
+            None,
+            (
+                f"No mend is offered: {chain[at].name} takes no list of what stays float32, as "
+                f"fp16.io32 does"
+            ),
+        )
     if chain[at].name == MIXED:
         return None, f"No mend is offered: {MIXED} is what would be"
     if made.size_bytes > _MOST_BYTES or held.model.size_bytes > 2 * _MOST_BYTES:
-        return None, f"No mend is offered: the model is too large to try one; --variant {MIXED} does"
+        return (
+            None,
+            f"No mend is offered: the model is too large to try one; --variant {MIXED} does",
+        )
     if any(step.transform.calibrated for step in chain):
         return None, "No mend is offered: the variant is calibrated as well"
     mended = with_card(bind_variant(_mended(variant.variant, at)), held.card)
@@ -111,7 +136,9 @@ def _tried(held: Standard, variant: BoundVariant, at: int) -> Mix:
         converted = chain[at](before, choose=choose)
         after = _applied(converted, chain[at + 1 :])
     if any(not step.transform.session for step in chain[at + 1 :]):
-        with tempfile.TemporaryDirectory(prefix="onnx-harness-mend-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="onnx-harness-mend-", ignore_cleanup_errors=True
+        ) as folder:
             source = Source(after, Path(folder))
             judged = half_verdict(held, Model(source.saved(after)))
         if not judged.passed:

@@ -1,4 +1,6 @@
-"""Which values of a model are float16 or bfloat16: by ONNX's inference, and by ONNX Runtime's schemas of its own."""
+"""Which values of a model are float16 or bfloat16: by ONNX's inference, and by ONNX Runtime's
+schemas of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ from onnx_harness.transforms.half.contrib import schema
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 """Element types that are narrower than float32."""
 
-# Each round types what follows from the one before: as many as there are ONNX Runtime's own operators in a row.
+# Each round types what follows from the one before: as many as there are ONNX Runtime's own
+# operators in a row.
 _MOST_ROUNDS = 64
 
 _IS_TYPE: Mapping[int, str] = {
-    number: f"tensor({name.lower()})" for name, number in TensorProto.DataType.items() if name != "UNDEFINED"
+    number: f"tensor({name.lower()})"
+    for name, number in TensorProto.DataType.items()
+    if name != "UNDEFINED"
 }
 _NUMBERS = {name: number for number, name in _IS_TYPE.items()}
 
@@ -27,8 +32,8 @@ _NUMBERS = {name: number for number, name in _IS_TYPE.items()}
 def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model with the element types of its values, as far as they are known.
 
-    ONNX's inference ends at an operator that it doesn't know. Where ONNX Runtime's schema says that an output has the
-    type of an input, or always the same one, inference goes on behind it.
+    ONNX's inference ends at an operator that it doesn't know. Where ONNX Runtime's schema says that
+    an output has the type of an input, or always the same one, inference goes on behind it.
 
     Args:
         skeleton: its functions are inlined; it's left as it is.
@@ -43,7 +48,8 @@ def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def narrow_by_graph(skeleton: onnx.ModelProto) -> list[dict[str, int]]:
-    """Return the float16 and bfloat16 values of each graph with their types, in the order of `walk.graphs`.
+    """Return the float16 and bfloat16 values of each graph with their types, in the order of
+    `walk.graphs`.
 
     Branches may use one name for different types.
 
@@ -65,8 +71,13 @@ def types_in(graph: onnx.GraphProto) -> dict[str, int]:
     return types
 
 
-def _type_foreign(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str, int]) -> int:
-    """Add the types of outputs of ONNX Runtime's own operators, inside nodes too; how many there were to add."""
+def _type_foreign(
+    graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str, int]
+) -> int:
+    """Add the types of outputs of ONNX Runtime's own operators, inside nodes too.
+
+    How many there were to add.
+    """
     own = types_in(graph)
     types = {**outer, **own}
     added = 0
@@ -76,7 +87,11 @@ def _type_foreign(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapp
         if is_standard(node):
             continue
         for index, name in enumerate(node.output):
-            kind = _output_type(node, index, opsets.get(node.domain, 1), types) if name and name not in own else None
+            kind = (
+                _output_type(node, index, opsets.get(node.domain, 1), types)
+                if name and name not in own
+                else None
+            )
             if kind is not None:
                 own[name] = types[name] = kind
                 graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, None))
@@ -84,7 +99,9 @@ def _type_foreign(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapp
     return added
 
 
-def _output_type(node: onnx.NodeProto, index: int, opset: int, types: Mapping[str, int]) -> int | None:
+def _output_type(
+    node: onnx.NodeProto, index: int, opset: int, types: Mapping[str, int]
+) -> int | None:
     """The element type of an output by ONNX Runtime's schema; None where it says nothing."""
     known = schema(node.op_type, opset, node.domain)
     if known is None or not known.outputs:
@@ -100,5 +117,8 @@ def _output_type(node: onnx.NodeProto, index: int, opset: int, types: Mapping[st
 
 
 def _variable(formal: onnx.defs.OpSchema.FormalParameter) -> str:
-    """The name of a parameter's type; ONNX Runtime's schemas spell that attribute otherwise than onnx's."""
+    """The name of a parameter's type.
+
+    ONNX Runtime's schemas spell that attribute otherwise than onnx's.
+    """
     return str(getattr(formal, "typeStr", ""))

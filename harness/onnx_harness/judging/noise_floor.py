@@ -1,4 +1,5 @@
-"""The noise floor of a model: how far its own reference moves when nothing is changed that anybody would call a change.
+"""The noise floor of a model: how far its own reference moves when nothing is changed that anybody
+would call a change.
 
 The reference (CPU, graph optimizations disabled) is held against itself with every float that enters moved by one unit
 in its last place, under ONNX Runtime's other optimization levels, with one thread and with two, and in float64 where
@@ -45,15 +46,17 @@ from onnx_harness.judging.runs import (
 from onnx_harness.model.file import Model
 from onnx_harness.results.cache import Cache
 
-# A level is an optimizer: where it breaks a model, what it gives isn't noise. Of 31 outputs of the public zoo, none
-# moved under any level by more than 8 times as far as under the change of last bits (or by more than 7e-6, where that
-# change is none); a break moves an output by orders of magnitude more.
+# A level is an optimizer: where it breaks a model, what it gives isn't noise. Of 31 outputs of the
+# public zoo, none moved under any level by more than 8 times as far as under the change of last
+# bits (or by more than 7e-6, where that change is none); a break moves an output by orders of
+# magnitude more.
 _MOST_OF_A_LEVEL = 32.0
 _ALWAYS_NOISE = 1e-5
 
-# A model that rounds is drawn in rounds of so many draws until the greatest departure was found in the first half of
-# them, and no sooner than in so many draws over all sets. Of a dynamically quantized decoder three draws of four moved
-# it by 1e-7 and the fourth by 1.8e-2: 32 draws miss such a flip once in ten thousand times.
+# A model that rounds is drawn in rounds of so many draws until the greatest departure was found in
+# the first half of them, and no sooner than in so many draws over all sets. Of a dynamically
+# quantized decoder three draws of four moved it by 1e-7 and the fourth by 1.8e-2: 32 draws miss
+# such a flip once in ten thousand times.
 _ROUND = 4
 _FEWEST_DRAWS = 32
 _FEWEST_ROUNDS = 2
@@ -67,18 +70,24 @@ _MOST_SECONDS = 5.0
 _UNUSUAL_DRAWS = 8
 
 NOT_NOISE = "not counted as noise:"
-"""How a note begins on a level that gives another result, which whoever reads a verdict should know."""
+"""How a note begins on a level that gives another result, which whoever reads a verdict should
+know.
+"""
 _INSIDE = "the last bits inside"
 RESTS_ON = "noise floor of a model that quantizes or rounds:"
 """How a note begins on what the floor of such a model was measured by."""
 INEXACT = "judged with exact integer sums:"
-"""How a note begins on what ONNX Runtime's integer kernels do to a quantized model at its default settings."""
+"""How a note begins on what ONNX Runtime's integer kernels do to a quantized model at its default
+settings.
+"""
 
 _Run = Iterable[tuple[int, dict[str, Gap]]]
 
 
 def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
-    """The noise floor of a model on the usual input sets of its reference; from the cache when it's there.
+    """The noise floor of a model on the usual input sets of its reference.
+
+    From the cache when it's there.
 
     What can't be run (float64 without a kernel) is left out, with a note.
     """
@@ -88,18 +97,24 @@ def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
 def unusual_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
     """The same on the unusual sets, where a model may be far less steady.
 
-    Optimization levels don't count there: one that does more than round otherwise couldn't be told from one that
-    doesn't, where the model itself is beside itself. Where values lie on an edge on purpose, no input moves and nothing
-    that is compared: crossing the edge is what such a set would catch.
+    Optimization levels don't count there: one that does more than round otherwise couldn't be told
+    from one that doesn't, where the model itself is beside itself. Where values lie on an edge on
+    purpose, no input moves and nothing that is compared: crossing the edge is what such a set would
+    catch.
     """
-    return kept_noise("unusual_floor", model, reference, kept, [], lambda: _measured_unusual(model, reference))
+    return kept_noise(
+        "unusual_floor", model, reference, kept, [], lambda: _measured_unusual(model, reference)
+    )
 
 
 def _measured_unusual(model: Model, reference: Reference) -> Noise:
     unusual = [place for place, each in enumerate(reference.sets) if each.unusual]
     smooth = [place for place in unusual if reference.sets[place].smooth]
-    # A gate that saturates on rising values ties, and not in float64: but no last bit breaks that tie.
-    free = [place for place in unusual if place in smooth or reference.sets[place].unusual == RISING]
+    # A gate that saturates on rising values ties, and not in float64: but no last bit breaks that
+    # tie.
+    free = [
+        place for place in unusual if place in smooth or reference.sets[place].unusual == RISING
+    ]
     edged = [place for place in unusual if place not in free]
     sources: list[str] = []
     notes: list[str] = []
@@ -120,7 +135,8 @@ def _measured(model: Model, reference: Reference) -> Noise:
     notes: list[str] = []
     rounds, exact = has_steps(model.skeleton), exact_sums(model.skeleton)
     inside = _Inside(model, reference)
-    # Twice the reference's own work, not five times: the levels that few ask for are run on every second usual set.
+    # Twice the reference's own work, not five times: the levels that few ask for are run on every
+    # second usual set.
     measures: dict[str, Callable[[], _Run]] = {
         "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
         "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double], inside.steps),
@@ -131,7 +147,8 @@ def _measured(model: Model, reference: Reference) -> Noise:
     floor = Noise(tuple(worst(runs.values()) for runs in own), has_tail=rounds, steps=inside.steps)
     if inside.draws:
         notes.append(
-            f"{RESTS_ON} {inside.draws} draws of the last bits of its constants and of what it rounds, "
+            f"{RESTS_ON} {inside.draws} draws of the last bits of its constants and of what it "
+            f"rounds, "
             f"on each of {len(usual)} input sets"
         )
 
@@ -151,7 +168,9 @@ def _measured(model: Model, reference: Reference) -> Noise:
     for index, runs in enumerate(levels):
         for source, found in runs.items():
             odd = sorted(
-                name for name, gap in found.items() if _is_change(gap, _own(floor, usual, index, name), rounds)
+                name
+                for name, gap in found.items()
+                if _is_change(gap, _own(floor, usual, index, name), rounds)
             )
             if odd:
                 notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
@@ -178,7 +197,9 @@ def _own(floor: Noise, usual: Sequence[int], index: int, name: str) -> Gap | Non
 
 
 def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
-    """A remark where ONNX Runtime's integer kernels depart from a quantized model at its default settings."""
+    """A remark where ONNX Runtime's integer kernels depart from a quantized model at its default
+    settings.
+    """
     usual = reference.usual
     try:
         found = dict(gaps_of(open_cpu(model.path, "all", 1), reference, usual[:1]))[usual[0]]
@@ -193,15 +214,20 @@ def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
         return []
     name = max(far, key=lambda output: far[output])
     return [
-        f"{INEXACT} at its default settings ONNX Runtime moves {name} by {far[name]:.1e} (relative L2) on this "
-        "processor. Its integer kernels saturate there (uint8 x int8 without VNNI), or quantize more than the model "
-        "does, which is no evidence against the model. Mend: the session options session.x64quantprecision = 1 and "
+        f"{INEXACT} at its default settings ONNX Runtime moves {name} by {far[name]:.1e} "
+        f"(relative L2) on this "
+        "processor. Its integer kernels saturate there (uint8 x int8 without VNNI), or quantize "
+        "more than the model "
+        "does, which is no evidence against the model. Mend: the session options "
+        "session.x64quantprecision = 1 and "
         "session.qdq_matmulnbits_accuracy_level = 1"
     ]
 
 
 class _Inside:
-    """Draws of the last bits inside a model, on one session that is opened when it's first asked for."""
+    """Draws of the last bits inside a model, on one session that is opened when it's first asked
+    for.
+    """
 
     def __init__(self, model: Model, reference: Reference) -> None:
         self._model = model
@@ -228,7 +254,9 @@ class _Inside:
             for index, gaps in self.gaps(sets, [_nudge_inside] * _ROUND, self.draws):
                 found[index] = worst([found.get(index, {}), gaps])
             self.draws += _ROUND
-            tail = {name: size for name, size in _sizes(found) if size > _NEWS * greatest.get(name, 0.0)}
+            tail = {
+                name: size for name, size in _sizes(found) if size > _NEWS * greatest.get(name, 0.0)
+            }
             if tail:
                 greatest |= tail
                 last_news = number
@@ -240,7 +268,11 @@ class _Inside:
 
 
 def _runs(
-    notes: list[str], sources: list[str], runs: Mapping[str, Callable[[], _Run]], sets: int, model: Model
+    notes: list[str],
+    sources: list[str],
+    runs: Mapping[str, Callable[[], _Run]],
+    sets: int,
+    model: Model,
 ) -> list[dict[str, dict[str, Gap]]]:
     """The gaps of each source by input set; what fails is noted."""
     found: list[dict[str, dict[str, Gap]]] = [{} for _ in range(sets)]
@@ -275,7 +307,10 @@ def _is_change(gap: Gap, own: Gap | None, rounds: bool) -> bool:
 
 
 def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
-    """The reference with its float inputs moved by one unit in the last place; with its weights, where none moves."""
+    """The reference with its float inputs moved by one unit in the last place.
+
+    With its weights, where none moves.
+    """
     generator = np.random.default_rng(0)
     values = (value for index in sets for value in reference.sets[index].values.values())
     if any(nudged(value, generator) is not value for value in values):
@@ -292,7 +327,10 @@ def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
 def _sizes(found: Mapping[int, Mapping[str, Gap]]) -> list[tuple[str, float]]:
     """How far each output departs at most: relatively, or the share of what changes."""
     names = {name for gaps in found.values() for name in gaps}
-    return [(name, max(_size(gaps[name]) for gaps in found.values() if name in gaps)) for name in sorted(names)]
+    return [
+        (name, max(_size(gaps[name]) for gaps in found.values() if name in gaps))
+        for name in sorted(names)
+    ]
 
 
 def _size(gap: Gap) -> float:

@@ -1,4 +1,6 @@
-"""Outputs that a model picks out of a table and doesn't compute: there is no sum in them that could be ordered anew."""
+"""Outputs that a model picks out of a table and doesn't compute: there is no sum in them that could
+be ordered anew.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,13 @@ from onnx_harness.inputs.decisions.ensembles import read
 # Which inputs of an operator hold the values that its output is a choice of.
 _FIRST = (0,)
 _PICKS: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "Slice", "ArrayFeatureExtractor"), _FIRST),
-    **dict.fromkeys(("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"), _FIRST),
+    **dict.fromkeys(
+        ("Gather", "GatherElements", "GatherND", "Slice", "ArrayFeatureExtractor"), _FIRST
+    ),
+    **dict.fromkeys(
+        ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
+        _FIRST,
+    ),
     "Where": (1, 2),
 }
 # Their values stand in their own attributes.
@@ -20,14 +27,19 @@ _TABLES = frozenset({"LabelEncoder", "CategoryMapper"})
 
 
 def picked_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the float outputs that are picked: of a constant, an input, a label's value or a single tree.
+    """Return the float outputs that are picked: of a constant, an input, a label's value or a
+    single tree.
 
     Args:
         model: its weights aren't needed.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    sources = {tensor.name for tensor in model.graph.initializer} | {info.name for info in model.graph.input}
-    return tuple(output.name for output in model.graph.output if _is_picked(output.name, makers, sources))
+    sources = {tensor.name for tensor in model.graph.initializer} | {
+        info.name for info in model.graph.input
+    }
+    return tuple(
+        output.name for output in model.graph.output if _is_picked(output.name, makers, sources)
+    )
 
 
 def _is_picked(name: str, makers: Mapping[str, onnx.NodeProto], sources: set[str]) -> bool:

@@ -11,11 +11,20 @@ from onnx_harness.transforms import Precision
 if TYPE_CHECKING:
     import onnx
 
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger", "MatMulNBits", "QAttention")
+_QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "MatMulInteger",
+    "ConvInteger",
+    "MatMulNBits",
+    "QAttention",
+)
 
 
 def loosest(model: onnx.ModelProto, *, beyond: onnx.ModelProto) -> Precision:
-    """The loosest arithmetic in ``model`` that isn't in ``beyond``: what their difference has to be judged by."""
+    """The loosest arithmetic in ``model`` that isn't in ``beyond``: what their difference has to be
+    judged by.
+    """
     found = _precisions(model) - _precisions(beyond)
     return max(found, key=list(Precision).index, default=Precision.FP32)
 
@@ -40,5 +49,8 @@ def _precisions(model: onnx.ModelProto) -> set[Precision]:
 def _halves(data_types: Iterable[int]) -> set[Precision]:
     import onnx
 
-    halves: dict[int, Precision] = {onnx.TensorProto.FLOAT16: Precision.FP16, onnx.TensorProto.BFLOAT16: Precision.BF16}
+    halves: dict[int, Precision] = {
+        onnx.TensorProto.FLOAT16: Precision.FP16,
+        onnx.TensorProto.BFLOAT16: Precision.BF16,
+    }
     return {halves[each] for each in data_types if each in halves}

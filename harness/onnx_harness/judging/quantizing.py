@@ -1,4 +1,5 @@
-"""The ideal conversion to 8 bits: a graph whose quantized operators read and write values of 256 levels.
+"""The ideal conversion to 8 bits: a graph whose quantized operators read and write values of 256
+levels.
 
 Nothing is fused and no kernel works on integers. Weights are rounded to their levels where they are; in front of the
 activations stands a pair of QuantizeLinear and DequantizeLinear, with ranges from what the untouched model computes
@@ -47,7 +48,8 @@ class Scheme:
         narrow: weights of 7 bits.
         only: names of the nodes, all where empty.
         never: names of nodes that are left out.
-        block: how many weights of a column share 4 bits' scale, activations staying as they are; 0: 8 bits.
+        block: how many weights of a column share 4 bits' scale, activations staying as they are; 0:
+            8 bits.
     """
 
     ops: frozenset[str]
@@ -61,7 +63,10 @@ class Scheme:
     block: int = 0
 
     def takes(self, node: onnx.NodeProto, left: frozenset[str] = frozenset()) -> bool:
-        """Whether a node of the main graph is quantized; ``left`` are the outputs of those that never are."""
+        """Whether a node of the main graph is quantized.
+
+        ``left`` are the outputs of those that never are.
+        """
         if left.intersection(node.output):
             return False
         kind = "MatMul" if node.op_type == "Gemm" and not self.static else node.op_type
@@ -70,7 +75,9 @@ class Scheme:
 
 
 def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
-    """The activations whose ranges `quantize_through` needs: none where they are found as the model runs."""
+    """The activations whose ranges `quantize_through` needs: none where they are found as the model
+    runs.
+    """
     if not scheme.static:
         return []
     floats, constants = _floats(model), _constants(model.graph)
@@ -79,13 +86,18 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     for node in model.graph.node:
         if scheme.takes(node, left):
             read = [name for index, name in enumerate(node.input) if not is_size(node, index)]
-            names.update(dict.fromkeys(name for name in read if name in floats and name not in constants))
+            names.update(
+                dict.fromkeys(name for name in read if name in floats and name not in constants)
+            )
             names.update(dict.fromkeys(name for name in node.output if name in floats))
     return list(names)
 
 
 def watch(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give a model two more outputs for each of ``names``: its least and its greatest element; their names."""
+    """Give a model two more outputs for each of ``names``: its least and its greatest element.
+
+    Their names.
+    """
     found = {}
     for index, name in enumerate(names):
         least, most = f"least/{index}", f"most/{index}"
@@ -96,7 +108,9 @@ def watch(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[str, 
     return found
 
 
-def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+def quantize_through(
+    model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str, Range]
+) -> onnx.ModelProto:
     """The ideal conversion of a model.
 
     Args:
@@ -122,7 +136,9 @@ def quantize_through(model: onnx.ModelProto, scheme: Scheme, ranges: Mapping[str
             for index, name in enumerate(node.output):
                 if name in ranges:
                     node.output[index] = f"{name}/exact"
-                    nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
+                    nodes += _fixed_pair(
+                        f"{name}/exact", name, ranges[name], scheme.signed_activations
+                    )
     replace_nodes(model.graph, nodes)
     return model
 
@@ -131,7 +147,11 @@ def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
     """A float32 weight rounded to the levels of 8 bits: per tensor, or for each index of ``axis``."""
     if scheme.block:
         return _in_blocks(weight, scheme)
-    over = None if axis is None else tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
+    over = (
+        None
+        if axis is None
+        else tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
+    )
     wide = weight.astype(np.float64)
     if scheme.signed_weights:
         levels = 63 if scheme.narrow else 127
@@ -176,7 +196,10 @@ def _quantize_inputs(
     nodes: list[onnx.NodeProto],
     made: dict[str, str],
 ) -> None:
-    """Make a node read rounded weights, and activations through a pair. Each value's pair is made once."""
+    """Make a node read rounded weights, and activations through a pair.
+
+    Each value's pair is made once.
+    """
     for index, name in enumerate(node.input):
         if name not in floats or is_size(node, index):
             continue
@@ -213,7 +236,12 @@ def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[o
         zero = np.array(round(-least / step) if step else 0, np.uint8)
     names = [f"{target}/{part}" for part in ("step", "zero", "level")]
     return [
-        helper.make_node("Constant", [], names[:1], value=numpy_helper.from_array(np.array(step or 1.0, np.float32))),
+        helper.make_node(
+            "Constant",
+            [],
+            names[:1],
+            value=numpy_helper.from_array(np.array(step or 1.0, np.float32)),
+        ),
         helper.make_node("Constant", [], names[1:2], value=numpy_helper.from_array(zero)),
         helper.make_node("QuantizeLinear", [source, *names[:2]], names[2:]),
         helper.make_node("DequantizeLinear", [names[2], *names[:2]], [target]),
@@ -232,4 +260,6 @@ def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
 def _floats(model: onnx.ModelProto) -> set[str]:
     graph = infer_types(model, required=True).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
-    return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(_constants(graph))
+    return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(
+        _constants(graph)
+    )

@@ -1,4 +1,6 @@
-"""The untouched model beside the outputs that somebody recorded: for most users the framework's only word."""
+"""The untouched model beside the outputs that somebody recorded: for most users the framework's
+only word.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ from onnx_harness.results.cache import Cache
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
 
-# What ONNX's own suite allows between the outputs it records and a backend's, onnx.backend.test.case.test_case.
+# What ONNX's own suite allows between the outputs it records and a backend's,
+# onnx.backend.test.case.test_case.
 _SUITE = Tolerance(rtol=1e-3, atol=1e-7, signed_zero=False)
-# Where nobody chose a bound: the suite's, and of the output's greatest magnitude the share that float32 sums may leave
-# on an element near zero (accuracy.tolerance, FP32). A framework adds in another order, and writes -0 as 0.
+# Where nobody chose a bound: the suite's, and of the output's greatest magnitude the share that
+# float32 sums may leave on an element near zero (accuracy.tolerance, FP32). A framework adds in
+# another order, and writes -0 as 0.
 _RTOL, _SHARE = 1e-3, 1e-5
 # The model's own noise is measured in a few runs, which seldom meet its worst.
 _NOISES = 4.0
@@ -28,14 +32,21 @@ _NOISES = 4.0
 
 @dataclass(frozen=True, slots=True)
 class _RecordedSet:
-    """One recorded input set: its position in the reference, and the outputs that are compared on it."""
+    """One recorded input set: its position in the reference, and the outputs that are compared on
+    it.
+    """
 
     place: int
     expected: Mapping[str, Any]
 
 
-def missed(model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache) -> Comparison | None:
-    """Return :func:`compare_recorded` where the model misses a recorded output; None where it gives them all."""
+def missed(
+    model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache
+) -> Comparison | None:
+    """Return :func:`compare_recorded` where the model misses a recorded output.
+
+    None where it gives them all.
+    """
     comparison = compare_recorded(model, reference, card, settings, kept)
     return None if comparison is None or comparison.passed else comparison
 
@@ -45,8 +56,9 @@ def compare_recorded(
 ) -> Comparison | None:
     """Compare the reference's outputs with the recorded ones.
 
-    The bound is the card's, or the command line's. Where neither gives one it is ONNX's own for recorded outputs, and
-    it yields to four times the untouched model's own noise. Outputs that the model draws at random aren't compared.
+    The bound is the card's, or the command line's. Where neither gives one it is ONNX's own for
+    recorded outputs, and it yields to four times the untouched model's own noise. Outputs that the
+    model draws at random aren't compared.
 
     Args:
         model: the untouched model.
@@ -56,7 +68,8 @@ def compare_recorded(
         kept: where the noise is kept.
 
     Returns:
-        The comparison, whose sets are numbered as the reference's; None where no outputs were recorded.
+        The comparison, whose sets are numbered as the reference's; None where no outputs were
+        recorded.
     """
     sets = _recorded_sets(reference)
     if not sets:
@@ -71,28 +84,38 @@ def compare_recorded(
 def _recorded_sets(reference: Reference) -> list[_RecordedSet]:
     sets = []
     for place, recorded in enumerate(reference.recorded):
-        expected = {name: value for name, value in recorded.items() if name not in reference.unstable}
+        expected = {
+            name: value for name, value in recorded.items() if name not in reference.unstable
+        }
         if expected:
             sets.append(_RecordedSet(place, expected))
     return sets
 
 
-def _compared(reference: Reference, sets: Sequence[_RecordedSet], bound: Callable[[str], Tolerance]) -> Comparison:
+def _compared(
+    reference: Reference, sets: Sequence[_RecordedSet], bound: Callable[[str], Tolerance]
+) -> Comparison:
     outputs = [reference.outputs[each.place] for each in sets]
     comparison = compare(
         [each.expected for each in sets],
-        [{name: output[name] for name in each.expected} for each, output in zip(sets, outputs, strict=True)],
+        [
+            {name: output[name] for name in each.expected}
+            for each, output in zip(sets, outputs, strict=True)
+        ],
         bound,
         set_names=[reference.sets[each.place].name for each in sets],
     )
     places = [each.place for each in sets]
     failures = [
-        failure if failure.at is None else replace(failure, at=places[failure.at]) for failure in comparison.failures
+        failure if failure.at is None else replace(failure, at=places[failure.at])
+        for failure in comparison.failures
     ]
     return replace(comparison, failures=tuple(failures))
 
 
-def _tolerances(model: Model, card: Card, settings: Settings, noise: Noise | None) -> Callable[[str], Tolerance]:
+def _tolerances(
+    model: Model, card: Card, settings: Settings, noise: Noise | None
+) -> Callable[[str], Tolerance]:
     if card.suite:
         return lambda _: _SUITE
     kinds = {value.name: value.kind for value in model.signature.outputs}
@@ -105,7 +128,9 @@ def _tolerances(model: Model, card: Card, settings: Settings, noise: Noise | Non
         if chosen.chosen or not chosen.elementwise:
             return chosen
         default = (
-            replace(chosen, signed_zero=False) if half else replace(chosen, rtol=_RTOL, k=_SHARE, signed_zero=False)
+            replace(chosen, signed_zero=False)
+            if half
+            else replace(chosen, rtol=_RTOL, k=_SHARE, signed_zero=False)
         )
         return default if noise is None else _above(noise, output, default)
 
@@ -113,7 +138,9 @@ def _tolerances(model: Model, card: Card, settings: Settings, noise: Noise | Non
 
 
 def _above(noise: Noise, output: str, default: Tolerance) -> Tolerance:
-    """Return the default bound, and at least some times the greatest noise of an element in any input set."""
+    """Return the default bound, and at least some times the greatest noise of an element in any
+    input set.
+    """
     gaps = [by_output[output] for by_output in noise.sets if output in by_output]
     if not gaps:
         return default

@@ -36,13 +36,16 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 FEED = "feed"
-"""How the worker's note of what it risks begins while usual inputs of the untouched model are tried."""
+"""How the worker's note of what it risks begins while usual inputs of the untouched model are
+tried.
+"""
 
 # Far from the seeds that people count up from 0.
 _CALIBRATION_SEED = 1_000_003
 # For each that judges: what few sets leave out lies beyond the range found, and is cut off.
 _SETS_TO_CALIBRATE = 4
-# Runs of each unusual set of a model that draws at random: a coin that falls alike in all of them is no coin.
+# Runs of each unusual set of a model that draws at random: a coin that falls alike in all of them
+# is no coin.
 _DRAWS = 8
 
 
@@ -55,7 +58,8 @@ class Reference:
         outputs: what the model made of each set, by output name.
         unstable: outputs that differ when the same session runs the same inputs again.
         notes: what a reader should know about the sets.
-        recorded: of each recorded set, which come first, the outputs that were recorded with it, by name.
+        recorded: of each recorded set, which come first, the outputs that were recorded with it, by
+            name.
     """
 
     sets: tuple[InputSet, ...]
@@ -76,11 +80,17 @@ def recorded_files(card: Card, model: Path) -> list[Path]:
 
 
 def recorded_file(card: Card) -> Path:
-    """Where a recorded input set lies: the model's stem with ``.npz``, beside the model or its card."""
-    return card.path.with_name(card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz")
+    """Where a recorded input set lies: the model's stem with ``.npz``, beside the model or its
+    card.
+    """
+    return card.path.with_name(
+        card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz"
+    )
 
 
-def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True) -> Reference:
+def reference(
+    model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True
+) -> Reference:
     """The model's reference, from the cache when it's there.
 
     Args:
@@ -91,7 +101,8 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         unusual: whether unusual sets are added to the usual ones.
 
     Raises:
-        InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit it.
+        InputError: no inputs can be invented that the model runs on, or the recorded ones don't fit
+            it.
         ModelError: ONNX Runtime refuses the model itself.
     """
     recorded = recorded_file(card)
@@ -111,7 +122,9 @@ def reference(model: Model, card: Card, settings: Settings, kept: Cache, *, unus
         source_digest(),
     )
     codec: Codec[Reference] = pickled()
-    return kept.remember("reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec)
+    return kept.remember(
+        "reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec
+    )
 
 
 def given(model: Model, recorded: Path) -> Reference:
@@ -123,20 +136,30 @@ def given(model: Model, recorded: Path) -> Reference:
     """
     recorded_sets = inputs.load_npz_sets(recorded, model.skeleton)
     sets = [data_set.inputs for data_set in recorded_sets]
-    session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+    session = open_session(
+        model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable"
+    )
     outputs = tuple(run(session, input_set.values) for input_set in sets)
     unstable = _unstable(session, sets[0], outputs[0])
-    return Reference(tuple(sets), outputs, unstable, recorded=tuple(data_set.expected for data_set in recorded_sets))
+    return Reference(
+        tuple(sets),
+        outputs,
+        unstable,
+        recorded=tuple(data_set.expected for data_set in recorded_sets),
+    )
 
 
 def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
-    """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is judged on.
+    """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is
+    judged on.
 
     Raises:
         InputError, ModelError: as :func:`reference`.
     """
     others = replace(
-        settings, seed=settings.seed + _CALIBRATION_SEED, input_sets=_SETS_TO_CALIBRATE * settings.input_sets
+        settings,
+        seed=settings.seed + _CALIBRATION_SEED,
+        input_sets=_SETS_TO_CALIBRATE * settings.input_sets,
     )
     made = reference(model, card, others, kept, unusual=False)
     return [made.sets[place] for place in made.usual]
@@ -151,7 +174,8 @@ def runtime_version() -> str:
 
 
 def runtime_key() -> str:
-    """Return what cache keys call the runtime: its version, and the custom operators that its sessions get.
+    """Return what cache keys call the runtime: its version, and the custom operators that its
+    sessions get.
 
     Raises:
         ModelError: a library of custom operators is missing or can't be read.
@@ -159,9 +183,13 @@ def runtime_key() -> str:
     return f"{runtime_version()}{libraries_digest()}"
 
 
-def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool) -> Reference:
+def _make(
+    model: Model, card: Card, settings: Settings, recorded: Path, *, unusual: bool
+) -> Reference:
     try:
-        session = open_session(model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable")
+        session = open_session(
+            model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable"
+        )
     except HarnessError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
@@ -174,22 +202,38 @@ def _make(model: Model, card: Card, settings: Settings, recorded: Path, *, unusu
     tried = _Tried(session, model.sha256)
     try:
         # A case of a suite is judged on the suite's own inputs.
-        sets += [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
+        sets += (
+            [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
+        )
     except InputError as error:
         if not sets:
             raise
         notes = (f"judged on the recorded inputs alone: {error}",)
     outputs = tuple(_answer(session, each, tried) for each in sets)
-    notes += tuple(f"not fed {what}: ONNX Runtime dies of them with the untouched model itself" for what in tried.fatal)
+    notes += tuple(
+        f"not fed {what}: ONNX Runtime dies of them with the untouched model itself"
+        for what in tried.fatal
+    )
     unstable = _unstable(session, sets[0], outputs[0])
-    # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A Dropout seldom trains.
-    if any(not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())):
-        steady = [place for place, each in enumerate(sets) if not each.unusual or _is_steady(session, each, unstable)]
+    # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A
+    # Dropout seldom trains.
+    if any(
+        not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())
+    ):
+        steady = [
+            place
+            for place, each in enumerate(sets)
+            if not each.unusual or _is_steady(session, each, unstable)
+        ]
         sets, outputs = [sets[place] for place in steady], tuple(outputs[place] for place in steady)
-    return Reference(tuple(sets), outputs, unstable, notes, tuple(each.expected for each in recorded_sets))
+    return Reference(
+        tuple(sets), outputs, unstable, notes, tuple(each.expected for each in recorded_sets)
+    )
 
 
-def _unstable(session: ort.InferenceSession, each: InputSet, outputs: dict[str, Any]) -> frozenset[str]:
+def _unstable(
+    session: ort.InferenceSession, each: InputSet, outputs: dict[str, Any]
+) -> frozenset[str]:
     """The outputs that are others when the same inputs run again."""
     again = run(session, each.values)
     return frozenset(name for name, value in again.items() if not _same(value, outputs[name]))
@@ -235,9 +279,16 @@ class _Tried:
         return None if known is None else known[1]
 
 
-def _generated(model: Model, card: Card, settings: Settings, tried: _Tried, *, unusual: bool) -> list[InputSet]:
+def _generated(
+    model: Model, card: Card, settings: Settings, tried: _Tried, *, unusual: bool
+) -> list[InputSet]:
     return inputs.generate(
-        model.skeleton, card.inputs, count=settings.input_sets, seed=settings.seed, try_run=tried, unusual=unusual
+        model.skeleton,
+        card.inputs,
+        count=settings.input_sets,
+        seed=settings.seed,
+        try_run=tried,
+        unusual=unusual,
     )
 
 
@@ -246,12 +297,18 @@ def _refused(error: Exception) -> str:
     mend = ""
     if "not a registered function/op" in words:
         mend = (
-            ". Mend: name the library that has it, in the card (custom_ops = [...]) or with --custom-ops FILE, "
+            ". Mend: name the library that has it, in the card (custom_ops = [...]) or with "
+            "--custom-ops FILE, "
             "or export the model with standard operators"
         )
     elif "opset" in words.lower():
-        mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
-    return f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be judged: {words}{mend}"
+        mend = (
+            " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
+        )
+    return (
+        f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be "
+        f"judged: {words}{mend}"
+    )
 
 
 def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dict[str, Any]:
@@ -261,7 +318,9 @@ def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dic
         return run(session, each.values)
     except Exception as error:  # a recorded set: generated ones have been tried
         words = first_line(error)
-        raise InputError(f"the untouched model doesn't run on {each.name}: {words}. Record it again.") from error
+        raise InputError(
+            f"the untouched model doesn't run on {each.name}: {words}. Record it again."
+        ) from error
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,4 +1,5 @@
-"""The ideal conversion to float16 or bfloat16: a graph whose every float is rounded through the type.
+"""The ideal conversion to float16 or bfloat16: a graph whose every float is rounded through the
+type.
 
 Nothing is rewritten. Weights are rounded where they are; behind every float32 output of a node stands a pair of Casts
 to the type and back; all arithmetic stays in float32. It shares no code with the conversions that it judges.
@@ -47,10 +48,14 @@ class Clamp:
         """The weights with the magnitudes that are neither 0 nor infinite brought into the limits."""
         size = np.abs(weights)
         inside = np.clip(size, np.float32(self.least), np.float32(self.most))
-        return np.where((size > 0) & np.isfinite(size), np.copysign(inside, weights), weights).astype(np.float32)
+        return np.where(
+            (size > 0) & np.isfinite(size), np.copysign(inside, weights), weights
+        ).astype(np.float32)
 
 
-def rounded(array: Array, kind: int, clamp: Clamp | None = None, most: float | None = None) -> Array:
+def rounded(
+    array: Array, kind: int, clamp: Clamp | None = None, most: float | None = None
+) -> Array:
     """A float32 array rounded through the type ``kind`` (a ``TensorProto.DataType``), as float32.
 
     Magnitudes above ``most``, where that is given, stay as they are.
@@ -67,15 +72,17 @@ def round_through(
 ) -> onnx.ModelProto:
     """The ideal conversion of a model.
 
-    What ONNX doesn't let be of a narrower type (the scales of a Resize, the thresholds of a tree) isn't rounded, nor
-    what is computed from shapes: a size above 2048 isn't exact in float16, and a rounded one is another shape.
+    What ONNX doesn't let be of a narrower type (the scales of a Resize, the thresholds of a tree)
+    isn't rounded, nor what is computed from shapes: a size above 2048 isn't exact in float16, and a
+    rounded one is another shape.
 
     Args:
         model: it is changed.
         kind: ``TensorProto.FLOAT16`` or ``BFLOAT16``.
         clamp: what happens to weights before they're rounded.
         all_inputs: the model's float32 inputs are of the narrower type, whatever takes them.
-        ranged: the type's range holds: what is beyond it becomes infinite. Otherwise it stays as it is.
+        ranged: the type's range holds: what is beyond it becomes infinite. Otherwise it stays as it
+            is.
 
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
@@ -98,7 +105,9 @@ def _largest(kind: int) -> float:
 
 @dataclass(slots=True)
 class _Types:
-    """The float32 tensors among a graph's values, and the same of its bodies, in the order of the nodes."""
+    """The float32 tensors among a graph's values, and the same of its bodies, in the order of the
+    nodes.
+    """
 
     floats: set[str] = field(default_factory=set)
     bodies: list[_Types] = field(default_factory=list)
@@ -112,14 +121,25 @@ class _Types:
 
 
 class _Rewriter:
-    def __init__(self, kind: int, clamp: Clamp | None, opsets: dict[str, int], most: float | None) -> None:
+    def __init__(
+        self, kind: int, clamp: Clamp | None, opsets: dict[str, int], most: float | None
+    ) -> None:
         self._kind, self._clamp, self._opsets, self._most = kind, clamp, opsets, most
         self._names: set[str] = set()
 
     def graph(
-        self, graph: onnx.GraphProto, types: _Types, shaped: frozenset[str], *, all_inputs: bool, top: bool
+        self,
+        graph: onnx.GraphProto,
+        types: _Types,
+        shaped: frozenset[str],
+        *,
+        all_inputs: bool,
+        top: bool,
     ) -> None:
-        """Insert the Casts of one graph and its bodies; ``shaped``: outer values that come from shapes alone."""
+        """Insert the Casts of one graph and its bodies.
+
+        ``shaped``: outer values that come from shapes alone.
+        """
         shaped = shaped | self._shaped(graph, shaped)
         wanted = {info.name for info in graph.output} | self._wanted(graph, shaped)
         bodies = iter(types.bodies)
@@ -159,7 +179,9 @@ class _Rewriter:
             reads = [name for name in node.input if name]
             if node.op_type in _ANONYMOUS_SHAPES:
                 shaped.update(node.output)
-            elif node.op_type == "Constant" or (not any(subgraphs(node)) and all(name in constant for name in reads)):
+            elif node.op_type == "Constant" or (
+                not any(subgraphs(node)) and all(name in constant for name in reads)
+            ):
                 constant.update(node.output)
             elif not any(subgraphs(node)) and all(
                 name in constant or name in shaped or name in outer for name in reads
@@ -168,7 +190,9 @@ class _Rewriter:
         return shaped
 
     def _wanted(self, graph: onnx.GraphProto, shaped: frozenset[str]) -> set[str]:
-        """What is used, here or in a body, where the narrower type is allowed, and not in reckoning shapes."""
+        """What is used, here or in a body, where the narrower type is allowed, and not in reckoning
+        shapes.
+        """
         wanted: set[str] = set()
         for node in graph.node:
             bodies = list(subgraphs(node))
@@ -176,7 +200,9 @@ class _Rewriter:
                 wanted |= {info.name for info in body.output} | self._wanted(body, shaped)
             if not bodies and node.output and all(name in shaped for name in node.output if name):
                 continue
-            wanted.update(name for index, name in enumerate(node.input) if name and self._takes(node, index))
+            wanted.update(
+                name for index, name in enumerate(node.input) if name and self._takes(node, index)
+            )
         return wanted
 
     def _takes(self, node: onnx.NodeProto, index: int) -> bool:
@@ -213,7 +239,9 @@ class _Rewriter:
         # What is beyond the range is left as it is: a choice between the value and its rounding.
         size, beyond, most, narrow, wide = (self._fresh(target) for _ in range(5))
         return [
-            helper.make_node("Constant", [], [most], value=helper.make_tensor("", _FLOAT, [], [self._most])),
+            helper.make_node(
+                "Constant", [], [most], value=helper.make_tensor("", _FLOAT, [], [self._most])
+            ),
             helper.make_node("Abs", [source], [size]),
             helper.make_node("Greater", [size, most], [beyond]),
             helper.make_node("Cast", [source], [narrow], to=self._kind),

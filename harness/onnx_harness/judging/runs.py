@@ -1,4 +1,6 @@
-"""Runs of a model, or of what was made of it, beside its reference: always on the CPU, gaps instead of outputs."""
+"""Runs of a model, or of what was made of it, beside its reference: always on the CPU, gaps instead
+of outputs.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,24 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-# A protobuf message holds at most 2 GiB: what is made of a larger model isn't handed over in memory.
+# A protobuf message holds at most 2 GiB: what is made of a larger model isn't handed over in
+# memory.
 MOST_BYTES = 1_900_000_000
 
-# Outputs of at most so many elements are measured in more than one draw. An ideal error that happens to be a fifth of
-# its spread is nothing rare in one draw of one element, and 4 times it is then not much.
+# Outputs of at most so many elements are measured in more than one draw. An ideal error that
+# happens to be a fifth of its spread is nothing rare in one draw of one element, and 4 times it is
+# then not much.
 _FEW = 64
 DRAWS = 3
 
 
 def kept_noise(
-    kind: str, model: Model, reference: Reference, kept: Cache, details: object, make: Callable[[], Noise]
+    kind: str,
+    model: Model,
+    reference: Reference,
+    kept: Cache,
+    details: object,
+    make: Callable[[], Noise],
 ) -> Noise:
     """What ``make`` measures, kept beside the reference by the content of all that it depends on.
 
@@ -66,7 +75,8 @@ def open_cpu(
     *,
     config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """A session as the reference's, or at another level, with other threads or further configuration entries.
+    """A session as the reference's, or at another level, with other threads or further
+    configuration entries.
 
     Raises:
         ValueError: a model in memory is too large to be handed over.
@@ -109,7 +119,11 @@ def gaps_of(
     """
     for index in sets:
         values = reference.sets[index].values
-        expected = {name: value for name, value in reference.outputs[index].items() if name not in reference.unstable}
+        expected = {
+            name: value
+            for name, value in reference.outputs[index].items()
+            if name not in reference.unstable
+        }
         runs = [
             run(session, draw(values, np.random.default_rng([index, number])))
             for number, draw in enumerate(draws, first)
@@ -130,7 +144,8 @@ def few_elements(reference: Reference) -> bool:
 
 
 def nudged(value: Any, generator: np.random.Generator, unit: float | None = None) -> Any:
-    """Every element a little up or down: by one unit in its last place, or by up to ``unit`` of its size.
+    """Every element a little up or down: by one unit in its last place, or by up to ``unit`` of its
+    size.
 
     Whole numbers stay: they stand for something (a mask, a rate, a token), and one below 1 counts as 0.
 
@@ -139,14 +154,20 @@ def nudged(value: Any, generator: np.random.Generator, unit: float | None = None
     """
     if isinstance(value, list):
         changed = [nudged(each, generator, unit) for each in value]
-        return changed if any(new is not old for new, old in zip(changed, value, strict=True)) else value
+        return (
+            changed
+            if any(new is not old for new, old in zip(changed, value, strict=True))
+            else value
+        )
     if value.dtype.kind != "f":
         return value
     stays = ~np.isfinite(value) | (value == np.floor(value))
     if stays.all():
         return value
     if unit is None:
-        towards = np.where(generator.integers(0, 2, value.shape), np.inf, -np.inf).astype(value.dtype)
+        towards = np.where(generator.integers(0, 2, value.shape), np.inf, -np.inf).astype(
+            value.dtype
+        )
         moved = np.nextafter(value, towards)
     else:
         moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(value.dtype)

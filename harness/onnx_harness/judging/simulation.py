@@ -1,4 +1,5 @@
-"""A model with every float16 and bfloat16 value rounded as it is made, though it computes in float32.
+"""A model with every float16 and bfloat16 value rounded as it is made, though it computes in
+float32.
 
 Hardware that computes in such a type rounds what each operator gives. ONNX Runtime's CPU provider doesn't: it leaves
 out the Casts round operators without a kernel, and has next to no kernels for bfloat16.
@@ -21,12 +22,14 @@ from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 _FLOAT = TensorProto.FLOAT
 PREFIX = "onnx_harness_range"
-# What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter, which may add.
+# What these give of float16 numbers are float16 numbers. A Cast isn't among them, nor a Scatter,
+# which may add.
 _EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 
 def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a model to float32 and round to its type, as it is made, every value that was float16 or bfloat16.
+    """Bring a model to float32 and round to its type, as it is made, every value that was float16
+    or bfloat16.
 
     What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large infinite. Within the
     node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and the steps of Softmax or of a
@@ -53,7 +56,8 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
 
 
 def unknown_types(skeleton: onnx.ModelProto) -> list[str]:
-    """Return the operators outside ONNX's own domain that take float16 or bfloat16 and give what nobody knows.
+    """Return the operators outside ONNX's own domain that take float16 or bfloat16 and give what
+    nobody knows.
 
     Returns:
         ``domain:op``, in the order of their names.
@@ -63,7 +67,11 @@ def unknown_types(skeleton: onnx.ModelProto) -> list[str]:
         types = types_in(graph)
         for node in graph.node:
             takes = any(types.get(name) in NARROW for name in node.input)
-            if not is_standard(node) and takes and not types.keys() >= set(filter(None, node.output)):
+            if (
+                not is_standard(node)
+                and takes
+                and not types.keys() >= set(filter(None, node.output))
+            ):
                 unknown.add(f"{node.domain}:{node.op_type}")
     return sorted(unknown)
 
@@ -81,7 +89,9 @@ def with_rounded(node: onnx.NodeProto, types: Mapping[str, int]) -> list[onnx.No
 
 
 def promote(graph: onnx.GraphProto, kinds: frozenset[int], *, main: bool = True) -> None:
-    """Make float32 of some types in everything that states one. Weights stay as they are, with a Cast behind each.
+    """Make float32 of some types in everything that states one.
+
+    Weights stay as they are, with a Cast behind each.
 
     Args:
         graph: it is changed, and so are those inside it.
@@ -131,4 +141,6 @@ def _widen(kind: onnx.TypeProto, kinds: frozenset[int]) -> None:
 
 def _single(tensor: onnx.TensorProto, kinds: frozenset[int]) -> None:
     if tensor.data_type in kinds:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+        )

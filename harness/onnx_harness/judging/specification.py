@@ -1,4 +1,5 @@
-"""What a model gives by ONNX's own reference implementation: the arbiter where ONNX Runtime's CPU kernels are alone.
+"""What a model gives by ONNX's own reference implementation: the arbiter where ONNX Runtime's CPU
+kernels are alone.
 
 Some of those kernels make numbers of NaN: LSTM with biases clips its gates, and what is left of a NaN is a bound. No
 other provider has to.
@@ -29,7 +30,8 @@ def has_infinities(values: InputSet) -> bool:
 def specified_instead(
     candidate: Mapping[str, Any], reference: Mapping[str, Any], model: Model, values: InputSet
 ) -> dict[str, Any] | None:
-    """What ONNX's reference implementation gives, where it has NaN and infinity as a candidate has and others don't.
+    """What ONNX's reference implementation gives, where it has NaN and infinity as a candidate has
+    and others don't.
 
     Args:
         candidate: somebody's outputs by name.
@@ -49,7 +51,9 @@ def specified_instead(
         return None
     if not all(isinstance(value, np.ndarray) for value in specified.values()):
         return None
-    return {name: value.astype(reference[name].dtype, copy=False) for name, value in specified.items()}
+    return {
+        name: value.astype(reference[name].dtype, copy=False) for name, value in specified.items()
+    }
 
 
 def _specified(model: Model, values: InputSet, names: list[str]) -> dict[str, Any]:
@@ -73,7 +77,9 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _marked_alike(one: Array | None, other: Array | None) -> bool:
     if one is None or other is None or not (is_float(one) and is_float(other)):
         return True
-    return one.shape == other.shape and bool(np.array_equal(_marks(one), _marks(other), equal_nan=True))
+    return one.shape == other.shape and bool(
+        np.array_equal(_marks(one), _marks(other), equal_nan=True)
+    )
 
 
 def _marks(array: Array) -> NDArray[np.float64]:

@@ -1,4 +1,6 @@
-"""What the untouched model says of its own reference: what it draws, what it declares, and where it isn't steady."""
+"""What the untouched model says of its own reference: what it draws, what it declares, and where it
+isn't steady.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
 
-# Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter of the greatest
-# element, no fault could be told from it.
+# Eight times the noise of an element is what it's held to (MOST_ELEMENT). Where that is a quarter
+# of the greatest element, no fault could be told from it.
 _CHAOS = 0.25 / MOST_ELEMENT
-# Runs of a candidate whose model draws at random: a coin that falls alike in all of them is no coin.
+# Runs of a candidate whose model draws at random: a coin that falls alike in all of them is no
+# coin.
 DRAWS = 8
 
 
@@ -29,7 +32,8 @@ def made_constant(
     first: Mapping[str, Any],
     again: Callable[[], Mapping[str, Any]] | None,
 ) -> list[str]:
-    """The outputs that operators of the untouched model draw at random, and that the candidate doesn't.
+    """The outputs that operators of the untouched model draw at random, and that the candidate
+    doesn't.
 
     Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run: none is asked.
     """
@@ -46,7 +50,9 @@ def made_constant(
 
 
 def false_shapes(model: Model, reference: Reference) -> list[str]:
-    """A remark on each output of the untouched model that comes out in another shape than it is declared with."""
+    """A remark on each output of the untouched model that comes out in another shape than it is
+    declared with.
+    """
     remarks = []
     for value in model.signature.outputs:
         if value.shape is None:
@@ -55,15 +61,20 @@ def false_shapes(model: Model, reference: Reference) -> list[str]:
             shape = getattr(outputs.get(value.name), "shape", None)
             if shape is not None and not _fits(value.shape, shape):
                 remarks.append(
-                    f"output {value.name} is declared as {_shape_text(value.shape)} and comes out as "
-                    f"{_shape_text(shape)}: the model's declaration is false, and whoever relies on it goes wrong"
+                    f"output {value.name} is declared as {_shape_text(value.shape)} and comes out "
+                    f"as "
+                    f"{_shape_text(shape)}: the model's declaration is false, and whoever relies "
+                    f"on it goes wrong"
                 )
                 break
     return remarks
 
 
-def unsteady(reference: Reference, steadiness: Noise, tolerance_for: Callable[[str], Tolerance]) -> dict[int, bool]:
-    """The unusual input sets on which the reference itself isn't within the bounds, and whether each can still judge.
+def unsteady(
+    reference: Reference, steadiness: Noise, tolerance_for: Callable[[str], Tolerance]
+) -> dict[int, bool]:
+    """The unusual input sets on which the reference itself isn't within the bounds, and whether
+    each can still judge.
 
     Args:
         reference: its outputs.
@@ -83,10 +94,19 @@ def said_of(reference: Reference, unsteady: Mapping[int, bool]) -> list[str]:
     """Remarks on unusual input sets that judge less than others, or nothing."""
     remarks = []
     for judges, words in (
-        (False, "judges nothing, since last bits alone make the untouched model give something else there"),
+        (
+            False,
+            (
+                "judges nothing, since last bits alone make the untouched model give something "
+                "else "
+                "there"
+            ),
+        ),
         (True, "held to the untouched model's own noise, which is beyond the bound there"),
     ):
-        names = [reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges]
+        names = [
+            reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges
+        ]
         if names:
             remarks.append(f"{words}: {listed(sorted(names))}")
     return remarks
@@ -100,7 +120,10 @@ def _is_same(one: Any, other: Any) -> bool:
 def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
     if len(declared) != len(shape):
         return False
-    return all(not isinstance(size, int) or size == actual for size, actual in zip(declared, shape, strict=True))
+    return all(
+        not isinstance(size, int) or size == actual
+        for size, actual in zip(declared, shape, strict=True)
+    )
 
 
 def _shape_text(shape: Sequence[int | str | None]) -> str:

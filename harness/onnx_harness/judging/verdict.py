@@ -1,4 +1,5 @@
-"""The verdict on what a candidate gave: the compare stage of a cell, apart from the way that leads to it.
+"""The verdict on what a candidate gave: the compare stage of a cell, apart from the way that leads
+to it.
 
 Whoever has a model's reference and somebody's outputs on its input sets can ask for it: the pipeline, of a variant;
 other rooms, of a model that was changed on purpose.
@@ -22,12 +23,25 @@ from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.choices import choice_axes
 from onnx_harness.judging.ideal import Conversion, ideal_conversion
 from onnx_harness.judging.last_bits import exact_sums
-from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor, unusual_floor
+from onnx_harness.judging.noise_floor import (
+    INEXACT,
+    NOT_NOISE,
+    RESTS_ON,
+    noise_floor,
+    unusual_floor,
+)
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.specification import has_infinities, specified_instead
-from onnx_harness.judging.untouched import DRAWS, false_shapes, is_of, made_constant, said_of, unsteady
+from onnx_harness.judging.untouched import (
+    DRAWS,
+    false_shapes,
+    is_of,
+    made_constant,
+    said_of,
+    unsteady,
+)
 from onnx_harness.model.file import Model
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status, Symptom
@@ -42,7 +56,9 @@ if TYPE_CHECKING:
     import onnx
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
-"""The options of a conversion to float16 that limit the magnitudes of weights, and what all of them do by default."""
+"""The options of a conversion to float16 that limit the magnitudes of weights, and what all of them
+do by default.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,8 @@ class Standard:
         conversion: what the variant converts to; None where its arithmetic stays float32.
         float_io: the dtype that float32 outputs may have become; None: none may change.
         provider: the name of the execution provider that the candidate runs on.
-        exact: whether the variant declares that it keeps values, and the model is a single operator that shows it.
+        exact: whether the variant declares that it keeps values, and the model is a single operator
+            that shows it.
         override: (rtol, atol) of the command line.
         kept: where what is measured once for a model is kept.
         explained: whether a departure has to be explained, beside being within the bounds.
@@ -87,9 +104,11 @@ class Verdict:
         detail: further lines for a person.
         notes: remarks on a verdict that stands.
         symptom: what kind of thing is wrong; None for a pass.
-        emulated: the distances as the provider computed float16, in float32; None where it was computed as such.
+        emulated: the distances as the provider computed float16, in float32; None where it was
+            computed as such.
         simulated: those of the run in which float16 was simulated; None where there was none.
-        failing: positions of the input sets to show it on, where the comparison doesn't say; empty: it does.
+        failing: positions of the input sets to show it on, where the comparison doesn't say; empty:
+            it does.
     """
 
     status: Status
@@ -111,11 +130,19 @@ class Verdict:
     def worst_sets(self) -> tuple[int, ...]:
         """Positions of the reference's input sets on which an output is worst, where outputs fail."""
         failures = self.comparison.failures if self.comparison is not None else ()
-        return self.failing or tuple(sorted({failure.at for failure in failures if failure.at is not None}))
+        return self.failing or tuple(
+            sorted({failure.at for failure in failures if failure.at is not None})
+        )
 
 
 def standard(
-    model: Model, reference: Reference, card: Card, bound: BoundVariant, provider: str, settings: Settings, kept: Cache
+    model: Model,
+    reference: Reference,
+    card: Card,
+    bound: BoundVariant,
+    provider: str,
+    settings: Settings,
+    kept: Cache,
 ) -> Standard:
     """What the cell of a variant on ``provider`` is held to."""
     return Standard(
@@ -132,8 +159,11 @@ def standard(
     )
 
 
-def session_config(model: Model, bound: BoundVariant, candidate: onnx.ModelProto) -> Mapping[str, str]:
-    """The configuration in which a variant's sessions avoid integer kernels that saturate, as the noise floor's did.
+def session_config(
+    model: Model, bound: BoundVariant, candidate: onnx.ModelProto
+) -> Mapping[str, str]:
+    """The configuration in which a variant's sessions avoid integer kernels that saturate, as the
+    noise floor's did.
 
     Such kernels replace the float arithmetic of a model that is quantized already: what they do is ONNX Runtime's own
     doing on this processor. A variant that quantizes answers for them itself.
@@ -142,26 +172,31 @@ def session_config(model: Model, bound: BoundVariant, candidate: onnx.ModelProto
 
 
 _STILL = (
-    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: [inputs.NAME] values = [0]; "
+    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: "
+    "[inputs.NAME] values = [0]; "
     "or export the model without drawing"
 )
 
 
 def verdict(
-    held: Standard, outputs: Sequence[Mapping[str, Any]], again: Callable[[], Mapping[str, Any]] | None = None
+    held: Standard,
+    outputs: Sequence[Mapping[str, Any]],
+    again: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Verdict:
     """Judge a candidate by its outputs.
 
     Args:
         held: what they're held to.
         outputs: the candidate's outputs by name, on each of the reference's input sets in order.
-        again: runs the candidate on the first of those once more; None where it can't be run again. Only asked where
-            the model draws at random: what a transform has made constant gives the same each time.
+        again: runs the candidate on the first of those once more; None where it can't be run again.
+            Only asked where the model draws at random: what a transform has made constant gives the
+            same each time.
     """
     made = held.reference
     if constant := made_constant(held.model, made, held.provider, outputs[0], again):
         reason = (
-            f"drawn at random by the untouched model, and the same in each of {DRAWS} runs here: {listed(constant)}"
+            f"drawn at random by the untouched model, and the same in each of {DRAWS} runs "
+            f"here: {listed(constant)}"
         )
         return Verdict(Status.FAIL, reason=reason, symptom=Symptom.WRONG_VALUES)
     notes: list[str] = []
@@ -174,27 +209,37 @@ def verdict(
         if not expected[0]:
             reason = f"the model gives other outputs each time it runs: {names}. {_STILL}"
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
-        notes.append(f"not judged, since the reference itself gives another value each time: {names}")
+        notes.append(
+            f"not judged, since the reference itself gives another value each time: {names}"
+        )
         outputs = [_without(each, made.unstable) for each in outputs]
     places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
     notes += false_shapes(held.model, made)
     yardstick, unmeasured = _yardstick(held)
     notes += unmeasured
     comparison = _compared(held, expected, outputs, places, yardstick)
-    if yardstick is not None and any(made.sets[failure.at or 0].unusual for failure in comparison.failures):
+    if yardstick is not None and any(
+        made.sets[failure.at or 0].unusual for failure in comparison.failures
+    ):
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
         steadiness = unusual_floor(held.model, made, held.kept)
         yardstick = yardstick.with_noise(steadiness)
         shaky = unsteady(made, steadiness, _tolerances(held))
-        chaotic = [place for place, judges in shaky.items() if not judges] if comparison.only_values else []
+        chaotic = (
+            [place for place, judges in shaky.items() if not judges]
+            if comparison.only_values
+            else []
+        )
         places = [place for place in places if place not in chaotic]
         notes += said_of(made, shaky)
         comparison = _compared(held, expected, outputs, places, yardstick)
     instead = {} if comparison.passed else _specified(held, expected, outputs, places)
     if instead:
         notes.append(
-            "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make numbers of NaN, and "
-            f"neither it nor {held.provider} does: " + listed(sorted({made.sets[place].unusual for place in instead}))
+            "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make "
+            "numbers of NaN, and "
+            f"neither it nor {held.provider} does: "
+            + listed(sorted({made.sets[place].unusual for place in instead}))
         )
         expected = [instead.get(place, each) for place, each in enumerate(expected)]
         comparison = _compared(held, expected, outputs, places, yardstick)
@@ -207,7 +252,10 @@ def verdict(
         return Verdict(Status.PASS, comparison, notes=told)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
-    if len(places) > len(made.usual) and _compared(held, expected, outputs, made.usual, yardstick).passed:
+    if (
+        len(places) > len(made.usual)
+        and _compared(held, expected, outputs, made.usual, yardstick).passed
+    ):
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
 
@@ -218,7 +266,8 @@ def _specified(
     outputs: Sequence[Mapping[str, Any]],
     places: Sequence[int],
 ) -> dict[int, Mapping[str, Any]]:
-    """By unusual input set with infinities on which ONNX doesn't bear the reference out: what it gives instead.
+    """By unusual input set with infinities on which ONNX doesn't bear the reference out: what it
+    gives instead.
 
     Only asked where the kernels aren't the reference's: on the CPU a change is a change.
     """
@@ -241,7 +290,9 @@ def _compared(
     places: Sequence[int],
     yardstick: Yardstick | None,
 ) -> Comparison:
-    """The comparison on the input sets at ``places``: all usual ones, which come first, and some of the others."""
+    """The comparison on the input sets at ``places``: all usual ones, which come first, and some of
+    the others.
+    """
     sets = [held.reference.sets[place] for place in places]
     comparison = compare(
         [expected[place] for place in places],
@@ -250,24 +301,30 @@ def _compared(
         set_names=[each.name for each in sets],
         float_io=held.float_io,
         inputs_differ=len({each.digest() for each in sets}) > 1,
-        # What lies on a threshold is ordinary but for that: noise has to explain what differs there, not the bound.
+        # What lies on a threshold is ordinary but for that: noise has to explain what differs
+        # there, not the bound.
         unusual=[bool(each.unusual) and not each.poised for each in sets],
         saturated=[each.saturates for each in sets],
         edged=[bool(each.unusual) and not each.smooth for each in sets],
         yardstick=None if yardstick is None else yardstick.on(places),
     )
-    return replace(comparison, failures=tuple(_at_place(failure, places) for failure in comparison.failures))
+    return replace(
+        comparison, failures=tuple(_at_place(failure, places) for failure in comparison.failures)
+    )
 
 
 def _at_place(failure: OutputFailure, places: Sequence[int]) -> OutputFailure:
-    """A failure by its input set's position in the reference, which is another where some sets judge nothing."""
+    """A failure by its input set's position in the reference, which is another where some sets
+    judge nothing.
+    """
     return failure if failure.at is None else replace(failure, at=places[failure.at])
 
 
 def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
     """What departures are explained by, and remarks on what couldn't be measured.
 
-    The cases of a suite aren't measured: they are operators one at a time, judged by the suite's own measure.
+    The cases of a suite aren't measured: they are operators one at a time, judged by the suite's
+    own measure.
     """
     if held.card.suite or not held.explained:
         return None, []
@@ -279,15 +336,21 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
     try:
         ideal = ideal_conversion(held.model, held.reference, held.conversion, held.kept)
     except Exception as error:  # what onnx and ONNX Runtime raise has no common class
-        why = f"whether it is faithful isn't judged: the ideal conversion can't be run: {first_line(error, 160)}"
+        why = (
+            f"whether it is faithful isn't judged: the ideal conversion can't be run: "
+            f"{first_line(error, 160)}"
+        )
         return None, [*notes, why]
-    return Yardstick(floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)), notes
+    return Yardstick(
+        floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)
+    ), notes
 
 
 def conversion_of(bound: BoundVariant) -> Conversion | None:
     """The conversion that a variant is; None where its arithmetic stays float32.
 
-    What a step documents about it is read in its options: limits of a clamp, operators that are quantized.
+    What a step documents about it is read in its options: limits of a clamp, operators that are
+    quantized.
     """
     step = bound.conversion
     if step is None:
@@ -299,7 +362,9 @@ def conversion_of(bound: BoundVariant) -> Conversion | None:
         return Conversion("bfloat16", None, all_inputs)
     least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
     if not (isinstance(least, float) and isinstance(most, float)):
-        raise TypeError(f"the limits of {step.name}'s clamp are numbers, and {least!r} and {most!r} aren't")
+        raise TypeError(
+            f"the limits of {step.name}'s clamp are numbers, and {least!r} and {most!r} aren't"
+        )
     return Conversion("float16", Clamp(least, most), all_inputs)
 
 
@@ -324,8 +389,12 @@ def _scheme(step: BoundStep) -> Scheme:
         included - excluded,
         static,
         per_channel=bool(step.options.get("per_channel", False)),
-        signed_weights=extra.get("WeightSymmetric", step.options.get("weight_type", "int8") == "int8"),
-        signed_activations=extra.get("ActivationSymmetric", step.options.get("activation_type", "uint8") == "int8"),
+        signed_weights=extra.get(
+            "WeightSymmetric", step.options.get("weight_type", "int8") == "int8"
+        ),
+        signed_activations=extra.get(
+            "ActivationSymmetric", step.options.get("activation_type", "uint8") == "int8"
+        ),
         narrow=bool(step.options.get("reduce_range", False)),
         only=names("nodes_to_quantize"),
         never=names("nodes_to_exclude"),
@@ -337,7 +406,8 @@ def _texts(value: object) -> frozenset[str]:
 
 
 def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
-    """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card accepts.
+    """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card
+    accepts.
 
     Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or
     nothing comes out by its shape) are as they have to be, and a case of a suite has but one input set.
@@ -347,7 +417,10 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
     for name, why in card.vacuous.items():
         mine = [each for each in outputs if is_of(each, name)]
         if mine and not comparison.inert.issuperset(mine):
-            remarks.append(f"the card's [vacuous] lists {name}, which does react to the inputs: remove the line")
+            remarks.append(
+                f"the card's [vacuous] lists {name}, which does react to the inputs: remove the "
+                f"line"
+            )
         elif mine:
             remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
     if card.suite or len(comparison.inert) < len(outputs):
@@ -356,13 +429,16 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
     judged = [
         name
         for name in sorted(comparison.inert)
-        if any(is_of(name, output) for output in reached) and not any(is_of(name, each) for each in card.vacuous)
+        if any(is_of(name, output) for output in reached)
+        and not any(is_of(name, each) for each in card.vacuous)
     ]
     if not judged:
         return None, tuple(remarks)
     reason = (
-        f"nothing was compared that could have failed: no output reacts to the inputs ({listed(judged)}). Put a "
-        "recorded input set, a .npz whose keys are the input names, beside the model with its stem; "
+        f"nothing was compared that could have failed: no output reacts to the inputs "
+        f"({listed(judged)}). Put a "
+        "recorded input set, a .npz whose keys are the input names, beside the model with its "
+        "stem; "
         f'or accept it in the card: [vacuous] {judged[0]} = "why"'
     )
     return reason, tuple(remarks)
@@ -382,7 +458,9 @@ def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
         rule = Precision.FP16 if half else held.precision
         tolerance = choose(rule, spec=spec, override=held.override)
         if tolerance.by_default and "float8" in kind:
-            tolerance = replace(tolerance, sqnr_db=None)  # one rounding of such a type leaves 20 to 30 dB
+            tolerance = replace(
+                tolerance, sqnr_db=None
+            )  # one rounding of such a type leaves 20 to 30 dB
         return replace(tolerance, axis=axes.get(output))
 
     return tolerance_for

@@ -1,7 +1,8 @@
 """What a model file may ask of the machine, told from its bytes before a library opens it.
 
-A file of a kilobyte can stand for a value of a terabyte, for a graph of a billion nodes, or for a loop that never ends;
-ONNX Runtime would find that out for minutes, once for each variant. Here it takes milliseconds.
+A file of a kilobyte can stand for a value of a terabyte, for a graph of a billion nodes, or for a
+loop that never ends; ONNX Runtime would find that out for minutes, once for each variant. Here it
+takes milliseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from pathlib import Path
 
 from onnx_harness.errors import ModelError
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import Scan, ScannedFunction, ScannedGraph, ScannedNode, ScannedTensor, scan
+from onnx_harness.model.scan import (
+    Scan,
+    ScannedFunction,
+    ScannedGraph,
+    ScannedNode,
+    ScannedTensor,
+    scan,
+)
 from onnx_harness.model.static_shapes import UNKNOWN, Static, result_of
 
 MOST_NAME_BYTES = 1 << 16
@@ -23,13 +31,21 @@ MOST_WINDOW = 1 << 31
 """Of the elements that a kernel covers, its steps and its padding: more than any tensor's side."""
 
 MOST_NODES = 3_000_000
-"""Of a graph whose functions are written out; the largest models that anybody exports have some 100,000."""
+"""Of a graph whose functions are written out.
+
+The largest models that anybody exports have some 100,000.
+"""
 
 MOST_STEPS = 100_000_000
-"""Nodes that loops with a constant trip count run in all: minutes of nothing but ONNX Runtime's own overhead."""
+"""Nodes that loops with a constant trip count run in all: minutes of nothing but ONNX Runtime's own
+overhead.
+"""
 
 MOST_FOLLOWED = 200_000
-"""Nodes whose shapes are followed. Larger graphs are checked without them: they aren't small files."""
+"""Nodes whose shapes are followed.
+
+Larger graphs are checked without them: they aren't small files.
+"""
 
 _passed: set[tuple[Path, int, int, int]] = set()
 
@@ -48,7 +64,8 @@ def check_bounds(path: Path, memory_bytes: int, *, trusted: bool = False) -> Non
         trusted: nothing is checked.
 
     Raises:
-        ModelError: the file can't be read, or asks for more; the message names the limit and the option that lifts it.
+        ModelError: the file can't be read, or asks for more; the message names the limit and the
+            option that lifts it.
     """
     if trusted:
         return
@@ -77,12 +94,16 @@ class _Checked:
         """Raise for the first limit that the file doesn't keep."""
         self._check_names()
         if self._scan.deepest > MOST_GRAPHS_DEEP:
-            raise self._refused(f"nests graphs {self._scan.deepest} deep; at most {MOST_GRAPHS_DEEP} are taken. {LIFT}")
+            raise self._refused(
+                f"nests graphs {self._scan.deepest} deep; at most {MOST_GRAPHS_DEEP} are taken. "
+                f"{LIFT}"
+            )
         self._check_tensors()
         count = self._expanded(self._scan.graph, ())
         if count > MOST_NODES:
             raise self._refused(
-                f"stands for {_many(count)} nodes when its functions are written out; at most {MOST_NODES:,} are "
+                f"stands for {_many(count)} nodes when its functions are written out; at most "
+                f"{MOST_NODES:,} are "
                 f"taken. {LIFT}"
             )
         for function in self._scan.functions:
@@ -94,7 +115,8 @@ class _Checked:
             raise self._refused(f"has a name that isn't UTF-8: {self._scan.misspelt!r}. {LIFT}")
         if self._scan.longest_name > MOST_NAME_BYTES:
             raise self._refused(
-                f"has a name of {self._scan.longest_name:,} bytes; at most {MOST_NAME_BYTES:,} are taken. {LIFT}"
+                f"has a name of {self._scan.longest_name:,} bytes; at most {MOST_NAME_BYTES:,} "
+                f"are taken. {LIFT}"
             )
 
     def _check_tensors(self) -> None:
@@ -102,7 +124,8 @@ class _Checked:
         for tensor in self._scan.tensors:
             if len(tensor.dims) > MOST_DIMENSIONS:
                 raise self._refused(
-                    f"has a tensor of {len(tensor.dims)} dimensions, '{tensor.name[:80]}'; numpy takes at most "
+                    f"has a tensor of {len(tensor.dims)} dimensions, '{tensor.name[:80]}'; numpy "
+                    f"takes at most "
                     f"{MOST_DIMENSIONS}"
                 )
             size = Static(tuple(tensor.dims), None, tensor.kind).bytes or 0
@@ -113,7 +136,8 @@ class _Checked:
     def _check_size(self, size: int, what: str) -> None:
         if size > self._memory:
             raise self._refused(
-                f"asks for more memory than there is: {what} takes {_many(size)} bytes, and the limit is "
+                f"asks for more memory than there is: {what} takes {_many(size)} bytes, and the "
+                f"limit is "
                 f"{self._memory:,} (--cell-memory)"
             )
 
@@ -127,12 +151,18 @@ class _Checked:
                 count += self._expanded_function(function, inside)
         return count
 
-    def _expanded_function(self, function: ScannedFunction, inside: tuple[tuple[str, str], ...]) -> int:
+    def _expanded_function(
+        self, function: ScannedFunction, inside: tuple[tuple[str, str], ...]
+    ) -> int:
         key = (function.domain, function.name)
         if key in inside:
-            raise self._refused(f"has a function that calls itself: '{function.name[:80]}'. ONNX allows none")
+            raise self._refused(
+                f"has a function that calls itself: '{function.name[:80]}'. ONNX allows none"
+            )
         if len(inside) > 4 * MOST_GRAPHS_DEEP:
-            raise self._refused(f"has functions that call one another more than {len(inside)} deep. {LIFT}")
+            raise self._refused(
+                f"has functions that call one another more than {len(inside)} deep. {LIFT}"
+            )
         if key not in self._sizes:
             self._sizes[key] = self._expanded(function.body, (*inside, key))
         return self._sizes[key]
@@ -155,7 +185,9 @@ class _Checked:
         for name, (kind, dims) in graph.inputs.items():
             if dims is not None and name not in values:
                 values[name] = Static(tuple(dims), None, kind)
-                self._check_size(values[name].bytes or 0, f"input '{name[:80]}' of shape {_shape(dims)}")
+                self._check_size(
+                    values[name].bytes or 0, f"input '{name[:80]}' of shape {_shape(dims)}"
+                )
         for node in graph.nodes:
             self._followed += 1
             if self._followed > MOST_FOLLOWED:
@@ -169,7 +201,8 @@ class _Checked:
             if any(abs(number) > MOST_WINDOW for number in node.numbers.get(name, ())):
                 most = max(map(abs, node.numbers[name]))
                 raise self._refused(
-                    f"has a {node.op} whose {name} is {most:,}; at most {MOST_WINDOW:,} are taken. {LIFT}"
+                    f"has a {node.op} whose {name} is {most:,}; at most {MOST_WINDOW:,} are "
+                    f"taken. {LIFT}"
                 )
         function = self._function(node)
         if function is not None:
@@ -180,7 +213,8 @@ class _Checked:
         for body in node.graphs.values():
             if inner > 1 and inner * max(len(body.nodes), 1) > MOST_STEPS:
                 raise self._refused(
-                    f"runs the {len(body.nodes):,} nodes in its {node.op} {_many(inner)} times, by constants alone; at "
+                    f"runs the {len(body.nodes):,} nodes in its {node.op} {_many(inner)} times, "
+                    f"by constants alone; at "
                     f"most {MOST_STEPS:,} steps are taken. {LIFT}"
                 )
             self._follow(body, values, inner)
@@ -211,7 +245,9 @@ class _Checked:
 def _with_inputs(body: ScannedGraph, inputs: list[Static]) -> ScannedGraph:
     """A function's body with what is known of its arguments, as constants of a graph of its own."""
     tensors = {
-        name: ScannedTensor(name, list(value.dims), value.kind, None if value.values is None else list(value.values))
+        name: ScannedTensor(
+            name, list(value.dims), value.kind, None if value.values is None else list(value.values)
+        )
         for name, value in zip(body.inputs, inputs, strict=False)
         if value.dims is not None
     }

@@ -26,8 +26,8 @@ def constant_tensor(node: onnx.NodeProto) -> TensorProto | None:
     """Return what a Constant node holds, or the filling of a ConstantOfShape.
 
     Returns:
-        The tensor of the node itself, or a new one for a number or a list of numbers. None for texts, for what is
-        sparse, and in a function for what comes with the call.
+        The tensor of the node itself, or a new one for a number or a list of numbers. None for
+        texts, for what is sparse, and in a function for what comes with the call.
     """
     for attribute in node.attribute:
         if attribute.ref_attr_name:
@@ -48,7 +48,10 @@ def set_constant(node: onnx.NodeProto, array: npt.NDArray[Any]) -> None:
 
 
 def named_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    """Yield the initializers of a graph and what its Constant nodes hold, with their names; graphs inside left out."""
+    """Yield the initializers of a graph and what its Constant nodes hold, with their names.
+
+    Graphs inside left out.
+    """
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
@@ -59,7 +62,9 @@ def named_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]
 
 
 def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
-    """Return the same as :func:`constant_tensor` of a Constant node of onnx-ir, whose tensors need no copy either."""
+    """Return the same as :func:`constant_tensor` of a Constant node of onnx-ir, whose tensors need
+    no copy either.
+    """
     (name, attribute), *others = node.attributes.items()
     if others or attribute.is_ref():
         return None

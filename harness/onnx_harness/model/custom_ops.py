@@ -1,4 +1,6 @@
-"""Libraries of custom operators: native code that ONNX Runtime loads before it opens a model that uses them."""
+"""Libraries of custom operators: native code that ONNX Runtime loads before it opens a model that
+uses them.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ def in_foreign_sessions() -> Iterator[None]:
 
 
 def libraries_digest(libraries: Sequence[Path] | None = None) -> str:
-    """Return SHA-256, in hexadecimal, over the libraries' bytes; an empty string where there are none.
+    """Return SHA-256, in hexadecimal, over the libraries' bytes.
+
+    An empty string where there are none.
 
     Args:
         libraries: in the order of registration; None: those of the `custom_operators` around.
@@ -124,11 +128,14 @@ def _file_digest(library: Path, _modified_ns: int, _size: int) -> str:
         with library.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"the custom-operator library {library} can't be read: {error.strerror}") from None
+        raise ModelError(
+            f"the custom-operator library {library} can't be read: {error.strerror}"
+        ) from None
 
 
 def _require(library: Path) -> None:
     if not library.is_file():
         raise ModelError(
-            f"there is no custom-operator library {library}. Mend: correct custom_ops in the card, or --custom-ops"
+            f"there is no custom-operator library {library}. Mend: correct custom_ops in the "
+            f"card, or --custom-ops"
         )

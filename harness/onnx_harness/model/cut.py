@@ -16,14 +16,15 @@ def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str])
 
     Args:
         model: it stays as it is; its nodes are in the order of their dependence.
-        inputs: values where the part begins: nodes before them are left out. Whatever else it needs comes along:
-            nodes, weights, and those of the model's own inputs.
+        inputs: values where the part begins: nodes before them are left out. Whatever else it needs
+            comes along: nodes, weights, and those of the model's own inputs.
         outputs: values where it ends, in the order of the new model's outputs.
 
     Returns:
-        A model with the needed inputs of the model first, then ``inputs`` in the order in which they are made; with
-        the weights that it reads, and with the declared or inferred types of its inputs and outputs. Types of outputs
-        that aren't known are left out, as ONNX Runtime permits and the checker doesn't.
+        A model with the needed inputs of the model first, then ``inputs`` in the order in which
+        they are made; with the weights that it reads, and with the declared or inferred types of
+        its inputs and outputs. Types of outputs that aren't known are left out, as ONNX Runtime
+        permits and the checker doesn't.
 
     Raises:
         ValueError: a value isn't one of the main graph, or an input's type isn't known.
@@ -39,7 +40,9 @@ def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str])
     part.graph.name = model.graph.name or "part"
     part.graph.node.extend(nodes)
     part.graph.initializer.extend(
-        tensor for tensor in model.graph.initializer if tensor.name in read and tensor.name not in starts
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in read and tensor.name not in starts
     )
     part.graph.sparse_initializer.extend(
         sparse for sparse in model.graph.sparse_initializer if sparse.values.name in read

@@ -1,6 +1,7 @@
 """An ONNX model on disk: its hash, its signature, its external data, and a checked way to load it.
 
-Hash and signature never load weights: the file is mapped and its protobuf fields are walked, tensor data skipped.
+Hash and signature never load weights: the file is mapped and its protobuf fields are walked, tensor
+data skipped.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from onnx_harness.model.walk import subgraphs, walk
 if TYPE_CHECKING:
     import onnx
 
-# Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input generation reads.
+# Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input
+# generation reads.
 SMALL_BYTES = 1024
 
-# A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one message.
+# A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one
+# message.
 INLINE_BYTES = 1_500_000_000
 
-# Before this IR version every initializer had to be listed among the inputs, and was a constant all the same.
+# Before this IR version every initializer had to be listed among the inputs, and was a constant all
+# the same.
 FREE_INITIALIZERS = 4
 
 # Field numbers from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
@@ -44,7 +48,9 @@ _ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
 _Strip = Callable[[mmap.mmap, int, int], bytes]
-_TENSOR_DATA = frozenset({4, 5, 6, 7, 9, 10, 11})  # float_, int32_, string_, int64_, raw_, double_, uint64_data
+_TENSOR_DATA = frozenset(
+    {4, 5, 6, 7, 9, 10, 11}
+)  # float_, int32_, string_, int64_, raw_, double_, uint64_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,10 @@ class ValueType:
 
     Attributes:
         name: of the value.
-        kind: as ONNX Runtime writes it: ``tensor(float)``, ``seq(tensor(int64))``; empty when undeclared.
-        shape: a number, a dim_param or None (unknown, which some exporters write as a negative number) for each axis;
-            None for an unknown rank or a non-tensor.
+        kind: as ONNX Runtime writes it: ``tensor(float)``, ``seq(tensor(int64))``; empty when
+            undeclared.
+        shape: a number, a dim_param or None (unknown, which some exporters write as a negative
+            number) for each axis; None for an unknown rank or a non-tensor.
     """
 
     name: str
@@ -68,7 +75,8 @@ class Signature:
     """What callers of a model rely on.
 
     Attributes:
-        inputs: in order; with IR version 4 and up, those with a default (an initializer of the same name) included.
+        inputs: in order; with IR version 4 and up, those with a default (an initializer of the same
+            name) included.
         outputs: in order.
     """
 
@@ -85,7 +93,9 @@ class Model:
 
     @cached_property
     def skeleton(self) -> onnx.ModelProto:
-        """The model without the data of tensors larger than 1 KiB; their names, types and dimensions are there.
+        """The model without the data of tensors larger than 1 KiB.
+
+        Their names, types and dimensions are there.
 
         Raises:
             ModelError: the file is missing, isn't ONNX, or is truncated.
@@ -137,7 +147,8 @@ class Model:
         return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
-        """The whole model in memory, external data included, after the checks of :attr:`external_files`.
+        """The whole model in memory, external data included, after the checks of
+        :attr:`external_files`.
 
         Raises:
             ModelError: see :attr:`skeleton` and :attr:`external_files`.
@@ -147,14 +158,17 @@ class Model:
         _ = self.external_files
         try:
             return onnx.load(str(self.path))
-        except Exception as error:  # protobuf and onnx raise types of their own, none of them stable
+        except (
+            Exception
+        ) as error:  # protobuf and onnx raise types of their own, none of them stable
             raise ModelError(f"{self.path.name} can't be loaded: {error}") from error
 
 
 def signature(model: onnx.ModelProto) -> Signature:
     """The declared inputs and outputs of ``model``.
 
-    Below IR version 4 every initializer has to be listed among the inputs; there, those aren't part of the signature.
+    Below IR version 4 every initializer has to be listed among the inputs; there, those aren't part
+    of the signature.
     """
     listed = model.ir_version < FREE_INITIALIZERS
     listed_constants = {tensor.name for tensor in model.graph.initializer} if listed else set()
@@ -175,7 +189,8 @@ def has_loops(graph: onnx.GraphProto) -> bool:
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by location.
+    """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by
+    location.
 
     Raises:
         ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points, which
@@ -190,20 +205,41 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
         try:
             file = (folder / location).resolve()
             inside, there = location and is_reachable(location, path), file.is_file()
-        except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of links
-            raise ModelError(f"{where} can't be found: {location[:200]!r} is no path to a file ({error})") from None
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # too long a name, a null byte, a loop of links
+            raise ModelError(
+                f"{where} can't be found: {location[:200]!r} is no path to a file ({error})"
+            ) from None
         if not inside:
-            raise ModelError(f"{where} lies outside the model's folder ({location!r}). It isn't read; move it inside.")
+            raise ModelError(
+                f"{where} lies outside the model's folder ({location!r}). It isn't read; move it "
+                f"inside."
+            )
         if not there:
-            raise ModelError(f"{where} is missing: there is no file {location!r} beside the model. Copy it there.")
+            raise ModelError(
+                f"{where} is missing: there is no file {location!r} beside the model. Copy it "
+                f"there."
+            )
         offset, length = entries.get("offset", "0"), entries.get("length", "0")
-        if not (offset.isascii() and offset.isdecimal() and length.isascii() and length.isdecimal()):
-            raise ModelError(f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}")
-        end, size = int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)), file.stat().st_size
+        if not (
+            offset.isascii() and offset.isdecimal() and length.isascii() and length.isdecimal()
+        ):
+            raise ModelError(
+                f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}"
+            )
+        end, size = (
+            int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)),
+            file.stat().st_size,
+        )
         if end > size:
             if (pointer := lfs_pointer_bytes(file)) is not None:
                 raise ModelError(f"{where}: {location!r} is {lfs_sentence(pointer)}")
-            raise ModelError(f"{where} is truncated: {location!r} has {size} bytes, {end} are needed")
+            raise ModelError(
+                f"{where} is truncated: {location!r} has {size} bytes, {end} are needed"
+            )
         found.append(file)
     return tuple(sorted(set(found), key=lambda file: _place(file, path)))
 
@@ -220,7 +256,9 @@ def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _place(file: Path, path: Path) -> str:
-    """Return where an external file lies: relative to the model's folder, or its name in a store of links."""
+    """Return where an external file lies: relative to the model's folder, or its name in a store of
+    links.
+    """
     folder = path.parent.resolve()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
@@ -234,7 +272,9 @@ def _least_bytes(tensor: onnx.TensorProto) -> int:
         itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, ValueError, TypeError):
         return 0
-    if name.startswith(("INT2", "UINT2", "INT4", "UINT4", "FLOAT4", "STRING")):  # several to a byte, or of any length
+    if name.startswith(
+        ("INT2", "UINT2", "INT4", "UINT4", "FLOAT4", "STRING")
+    ):  # several to a byte, or of any length
         return 0
     return int(math.prod(max(dim, 0) for dim in tensor.dims) * itemsize)
 
@@ -284,7 +324,9 @@ def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, 
             tensor = getattr(declared, which)
             element = _element_word(tensor.elem_type)
             kind = f"{which.removesuffix('_type')}({element})"
-            return kind, tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
+            return kind, tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField(
+                "shape"
+            ) else None
         case "sequence_type":
             return f"seq({_type_words(declared.sequence_type.elem_type)[0]})", None
         case "optional_type":
@@ -315,10 +357,15 @@ def _skeleton(path: Path) -> onnx.ModelProto:
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            kept = _strip(data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function})
+            kept = _strip(
+                data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function}
+            )
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # an empty file can't be mapped; a cut one ends inside a field
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # an empty file can't be mapped; a cut one ends inside a field
         raise ModelError(describe(path, str(error))) from None
     model = onnx.ModelProto()
     try:
@@ -326,7 +373,10 @@ def _skeleton(path: Path) -> onnx.ModelProto:
     except DecodeError as error:
         raise ModelError(describe(path, str(error))) from None
     if not model.HasField("graph") or not model.ir_version:
-        raise ModelError(f"{path.name} isn't an ONNX model: it has no {'graph' if model.ir_version else 'IR version'}")
+        raise ModelError(
+            f"{path.name} isn't an ONNX model: it has no "
+            f"{'graph' if model.ir_version else 'IR version'}"
+        )
     return model
 
 
@@ -343,7 +393,9 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf message."""
+    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf
+    message.
+    """
     at = start
     while at < end:
         first = at
@@ -362,12 +414,16 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
             case other:
                 raise ValueError(f"wire type {other} at byte {first}")
         if at > end:
-            raise ValueError(f"a field that starts at byte {first} ends {at - end} bytes after its message")
+            raise ValueError(
+                f"a field that starts at byte {first} ends {at - end} bytes after its message"
+            )
         yield tag >> 3, tag & 7, first, payload, at
 
 
 def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -> bytes:
-    """Copy a message, with the fields named in ``inner`` stripped in their turn when they are large."""
+    """Copy a message, with the fields named in ``inner`` stripped in their turn when they are
+    large.
+    """
     kept = bytearray()
     for number, wire_type, first, payload, last in _fields(data, start, end):
         strip = inner.get(number) if wire_type == _LENGTH_DELIMITED else None
@@ -405,7 +461,8 @@ def _strip_attribute(data: mmap.mmap, start: int, end: int) -> bytes:
         _ATTRIBUTE_SPARSE_TENSOR: _strip_sparse_tensor,
         _ATTRIBUTE_SPARSE_TENSORS: _strip_sparse_tensor,
     }
-    # A list is a field for each of its items, millions for a forest of trees, and has no tensors beside it.
+    # A list is a field for each of its items, millions for a forest of trees, and has no tensors
+    # beside it.
     for number, *_ in _fields(data, start, end):
         if number in _ATTRIBUTE_LISTS:
             return data[start:end]
@@ -420,7 +477,9 @@ def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
 
 def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
     return b"".join(
-        data[first:last] for number, _, first, _, last in _fields(data, start, end) if number not in _TENSOR_DATA
+        data[first:last]
+        for number, _, first, _, last in _fields(data, start, end)
+        if number not in _TENSOR_DATA
     )
 
 

@@ -1,4 +1,6 @@
-"""An editable graph of a ModelProto, and back: what onnx-ir can't hold waits aside and returns unchanged."""
+"""An editable graph of a ModelProto, and back: what onnx-ir can't hold waits aside and returns
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class Editing:
         names: every value name in use, in any graph.
         skeleton: the graph without its weights, as shape inference last saw it.
         referring: nodes with an attribute that refers to one of a function, though they're in none.
-        opaque: names of shapes that stay computed: known, they would show that the model declares a false one.
+        opaque: names of shapes that stay computed: known, they would show that the model declares a
+            false one.
     """
 
     graph: ir.Graph
@@ -48,7 +51,8 @@ class Editing:
     opaque: frozenset[str] = frozenset()
 
     def is_standard(self, node: ir.Node, *op_types: str) -> bool:
-        """Whether the node is a standard operator: by domain and name, and not redefined by a function of the model.
+        """Whether the node is a standard operator: by domain and name, and not redefined by a
+        function of the model.
 
         One with an attribute that nobody gives a value isn't: the checker lets it pass, and no rule can read it.
         """
@@ -57,7 +61,10 @@ class Editing:
         if self.referring and node in self.referring:
             return False
         # Asked of every node by every rule: most models have no functions.
-        return not (self.functions and any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS))
+        return not (
+            self.functions
+            and any((domain, node.op_type) in self.functions for domain in STANDARD_DOMAINS)
+        )
 
     def fresh_name(self, stem: str) -> str:
         """A value name that isn't in use, and now is."""
@@ -86,7 +93,8 @@ def open_model(model: onnx.ModelProto) -> Editing:
         sparse=sparse,
     )
     if model.ir_version < FREE_INITIALIZERS:
-        # Constants are taken off the list: an initializer among the inputs always is a default that may be overridden.
+        # Constants are taken off the list: an initializer among the inputs always is a default that
+        # may be overridden.
         true_inputs = [value for value in editing.graph.inputs if not value.is_initializer()]
         editing.graph.inputs.clear()
         editing.graph.inputs.extend(true_inputs)
@@ -102,7 +110,8 @@ def open_model(model: onnx.ModelProto) -> Editing:
 
 
 def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
-    """Put the model together again: the edited graph, and all else, its inputs and outputs included, as it was.
+    """Put the model together again: the edited graph, and all else, its inputs and outputs
+    included, as it was.
 
     Args:
         editing: the graph; it is spent.
@@ -135,13 +144,18 @@ def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
 
 
 def _close_around_weights(editing: Editing) -> None:
-    """Bring the edit into the model that was opened; tensors that are still used are neither copied nor moved."""
+    """Bring the edit into the model that was opened.
+
+    Tensors that are still used are neither copied nor moved.
+    """
     graph = editing.model.graph
     places = {id(tensor): index for index, tensor in enumerate(graph.initializer)}
     kept: set[int] = set()
     for name, value in list(editing.graph.initializers.items()):
         place = (
-            places.get(id(value.const_value.raw)) if isinstance(value.const_value, ir.serde.TensorProtoTensor) else None
+            places.get(id(value.const_value.raw))
+            if isinstance(value.const_value, ir.serde.TensorProtoTensor)
+            else None
         )
         if place is not None and place not in kept:
             kept.add(place)
@@ -174,11 +188,15 @@ def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
     graph.input.extend(listed)
     for name, tensor in initializers.items():
         if name in new:
-            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+            )
 
 
 def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str | None]]:
-    """Each tensor of the model, with its name, None without any: an edit that renames a value renames its tensor."""
+    """Each tensor of the model, with its name, None without any: an edit that renames a value
+    renames its tensor.
+    """
     tensors = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
     for node in walk(model.graph):
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
@@ -195,7 +213,8 @@ def give_names(names: Sequence[tuple[onnx.TensorProto, str | None]]) -> None:
 
 
 def footprint(editing: Editing, nodes: Iterable[onnx.NodeProto]) -> int:
-    """About the bytes of the model as a file, its weights included: comparable before and after an edit.
+    """About the bytes of the model as a file, its weights included: comparable before and after an
+    edit.
 
     Args:
         editing: the main graph's initializers and the functions are its own.
@@ -240,8 +259,9 @@ def all_nodes(node: ir.Node) -> Iterator[ir.Node]:
 
 
 def _make_names_unique(editing: Editing) -> None:
-    # A branch may call a value as another graph does. Moving a use from one graph into another would then change what
-    # it refers to, so that every value gets a name of its own. Names inside inner graphs are nobody's interface.
+    # A branch may call a value as another graph does. Moving a use from one graph into another
+    # would then change what it refers to, so that every value gets a name of its own. Names inside
+    # inner graphs are nobody's interface.
     for graph in all_graphs(editing.graph):
         initializers = list(graph.initializers.values())
         produced = [value for node in graph for value in node.outputs]

@@ -11,11 +11,22 @@ from onnx_harness.model.messages import copy_fields
 
 # Inference reads shapes, axes and index lists; of weights it wants the shape alone.
 _MOST_READ = 1024
-_DATA = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_DATA = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+)
 
 
-def infer_types(model: onnx.ModelProto, *, follow_sizes: bool = False, required: bool = False) -> onnx.ModelProto:
-    """Return a model with the types and shapes of its values, those of the graphs inside it included.
+def infer_types(
+    model: onnx.ModelProto, *, follow_sizes: bool = False, required: bool = False
+) -> onnx.ModelProto:
+    """Return a model with the types and shapes of its values, those of the graphs inside it
+    included.
 
     The policy: what onnx can't infer stays unknown, and what the model states is believed. onnx isn't asked whether the
     two agree, since inference isn't defined for every valid model. `model.types.infer` asks that, and believes less.
@@ -34,7 +45,9 @@ def infer_types(model: onnx.ModelProto, *, follow_sizes: bool = False, required:
     """
     light = without_weights(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=follow_sizes)
+        inferred = onnx.shape_inference.infer_shapes(
+            light, check_type=False, strict_mode=False, data_prop=follow_sizes
+        )
     except Exception:  # what it raises varies
         if required:
             raise
@@ -43,7 +56,9 @@ def infer_types(model: onnx.ModelProto, *, follow_sizes: bool = False, required:
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose large initializers are inputs of their type and shape; the model itself if it has none.
+    """Return a model whose large initializers are inputs of their type and shape.
+
+    The model itself if it has none.
 
     Large are those of more than 1,024 elements, and those whose data lies elsewhere.
     """
@@ -57,7 +72,9 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if not _is_large(tensor):
             light.graph.initializer.append(tensor)
         elif tensor.name not in listed:
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            info = onnx.helper.make_tensor_value_info(
+                tensor.name, tensor.data_type, list(tensor.dims)
+            )
             light.graph.input.append(info)
     return light
 
@@ -68,7 +85,9 @@ def _with_initializers(inferred: onnx.ModelProto, model: onnx.ModelProto) -> onn
     inferred.graph.ClearField("initializer")
     for tensor in model.graph.initializer:
         if _is_large(tensor):
-            inferred.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            inferred.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=tensor.dims
+            )
         else:
             inferred.graph.initializer.append(tensor)
     return inferred

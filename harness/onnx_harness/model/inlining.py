@@ -16,14 +16,18 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     A function that imports other versions of the operators than the model does stays a call too.
 
     Args:
-        model: of any size, and it stays as it is. Its weights don't pass through the inliner, which takes no more than
-            2 GB; they are copied once.
+        model: of any size, and it stays as it is. Its weights don't pass through the inliner, which
+            takes no more than 2 GB; they are copied once.
         kept: names of functions.
 
     Returns:
         The model itself when it has no function to inline, or else a new one.
     """
-    chosen = [(function.domain, function.name) for function in model.functions if function.name not in kept]
+    chosen = [
+        (function.domain, function.name)
+        for function in model.functions
+        if function.name not in kept
+    ]
     if not chosen:
         return model
     light = onnx.ModelProto()

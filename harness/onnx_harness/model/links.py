@@ -1,4 +1,5 @@
-"""Stores of files that links lead into: model hubs' caches, DVC, git-annex keep each file's content once.
+"""Stores of files that links lead into: model hubs' caches, DVC, git-annex keep each file's content
+once.
 
 A model that somebody names may be a link into such a store, and so may its external data. Links are followed there
 because the *user's* path leads there; a location that a model itself names leads nowhere else.
@@ -11,14 +12,16 @@ from pathlib import Path
 
 _MOST_SHARDS = 3
 _SHARD_LETTERS = 2
-"""Stores spread their files over folders named by a few letters of the hash: ``ab/cdef…``, ``Wx/3q/KEY/KEY``."""
+"""Stores spread their files over folders named by a few letters of the hash: ``ab/cdef…``,
+``Wx/3q/KEY/KEY``.
+"""
 
 
 def store_of(path: Path) -> Path | None:
     """Return the folder of the store that the model's path leads into; None where it is no link.
 
-    It is the folder of the file that is linked to, or the one above its shards. It never holds the folder in which
-    the link lies: that would open more to a model than its own store.
+    It is the folder of the file that is linked to, or the one above its shards. It never holds the
+    folder in which the link lies: that would open more to a model than its own store.
     """
     target = path.resolve()
     named = path.parent.resolve()
@@ -35,7 +38,8 @@ def store_of(path: Path) -> Path | None:
 
 
 def is_reachable(location: str, path: Path) -> bool:
-    """Return whether external data at ``location`` is the model's own: in its folder, or in the store of its path.
+    """Return whether external data at ``location`` is the model's own: in its folder, or in the
+    store of its path.
 
     Args:
         location: as the model has it, relative to its folder.
@@ -59,7 +63,10 @@ def is_lexically_inside(location: str) -> bool:
 
 
 def has_links(folder: Path, most: int = 2000) -> bool:
-    """Return whether a folder may hold links, symbolic or hard; True where it has too many files to look at."""
+    """Return whether a folder may hold links, symbolic or hard.
+
+    True where it has too many files to look at.
+    """
     count = 0
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):

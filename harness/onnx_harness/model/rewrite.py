@@ -38,7 +38,9 @@ def fresh_name(stem: str, taken: set[str]) -> str:
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
-    """Change a declared type's elements of type ``old`` to ``new``, in sequences, optionals and maps too."""
+    """Change a declared type's elements of type ``old`` to ``new``, in sequences, optionals and
+    maps too.
+    """
     match kind.WhichOneof("value"):
         case "tensor_type":
             if kind.tensor_type.elem_type == old:
@@ -82,7 +84,9 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         for index, node in enumerate(graph.node)
     }
     if any(need > index for index, needed in needs.items() for need in needed):
-        replace_nodes(graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()])
+        replace_nodes(
+            graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()]
+        )
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -14,15 +14,20 @@ from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.walk import walk
 
 WEIGHTS = "weights.bin"
-_LEAST_BYTES = 1024  # smaller tensors stay in the model: shapes and axes, which are read without the weights
+_LEAST_BYTES = (
+    1024  # smaller tensors stay in the model: shapes and axes, which are read without the weights
+)
 _PAGE = 4096  # where a tensor begins, so that a runtime can map the file
 
 
-def save(model: onnx.ModelProto, file: Path, *, inline_bytes: int = INLINE_BYTES, weights: str = WEIGHTS) -> bool:
+def save(
+    model: onnx.ModelProto, file: Path, *, inline_bytes: int = INLINE_BYTES, weights: str = WEIGHTS
+) -> bool:
     """Write a model, and its weights to another file in the same folder where the model is large.
 
     Args:
-        model: it stays as it is, unlike with ``onnx.save_model``, which takes large weights out of it.
+        model: it stays as it is, unlike with ``onnx.save_model``, which takes large weights out of
+            it.
         file: where to.
         inline_bytes: a model that takes more gets the second file.
         weights: the name of that file, which is overwritten.
@@ -41,7 +46,9 @@ def save(model: onnx.ModelProto, file: Path, *, inline_bytes: int = INLINE_BYTES
     return True
 
 
-def externalized(model: onnx.ModelProto, weights: Path, least_bytes: int = _LEAST_BYTES) -> onnx.ModelProto:
+def externalized(
+    model: onnx.ModelProto, weights: Path, least_bytes: int = _LEAST_BYTES
+) -> onnx.ModelProto:
     """Write the large tensors of a model to a file, and return the model with references to it.
 
     Args:
@@ -72,16 +79,29 @@ def _in_nodes(model: onnx.ModelProto) -> Iterator[TensorProto]:
                 yield from body.initializer
 
 
-def _put(tensor: TensorProto, target: TensorProto, out: BinaryIO, weights: str, least_bytes: int) -> None:
-    """Write the data of a large tensor to a file, and say in ``target`` where it lies; copy any other tensor."""
+def _put(
+    tensor: TensorProto, target: TensorProto, out: BinaryIO, weights: str, least_bytes: int
+) -> None:
+    """Write the data of a large tensor to a file, and say in ``target`` where it lies.
+
+    Copy any other tensor.
+    """
     is_text = tensor.data_type == TensorProto.STRING
     if is_text or tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() < least_bytes:
         target.CopyFrom(tensor)
         return
     # Numbers in lists (float_data and the like) have no place in such a file.
-    raw = tensor if tensor.HasField("raw_data") else numpy_helper.from_array(numpy_helper.to_array(tensor))
+    raw = (
+        tensor
+        if tensor.HasField("raw_data")
+        else numpy_helper.from_array(numpy_helper.to_array(tensor))
+    )
     out.write(b"\0" * (-out.tell() % _PAGE))
-    target.name, target.doc_string, target.data_type = tensor.name, tensor.doc_string, tensor.data_type
+    target.name, target.doc_string, target.data_type = (
+        tensor.name,
+        tensor.doc_string,
+        tensor.data_type,
+    )
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
     target.data_location = TensorProto.EXTERNAL

@@ -1,4 +1,5 @@
-"""A model file as its bytes say it, read without native code: what has to be known before a library may open it.
+"""A model file as its bytes say it, read without native code: what has to be known before a library
+may open it.
 
 Protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) is walked field by field, and the payloads of
 tensors are passed over. So the scan of a model costs by its nodes and not by its weights.
@@ -64,7 +65,8 @@ class ScannedGraph:
     """A graph of the file, or the body of a function.
 
     Attributes:
-        inputs: name to (element type, dimensions); dimensions None where the rank or one of them isn't a number.
+        inputs: name to (element type, dimensions); dimensions None where the rank or one of them
+            isn't a number.
         depth: of the graph in graphs, from 0.
     """
 
@@ -107,7 +109,8 @@ def scan(path: Path) -> Scan:
     """Read what the file at ``path`` says.
 
     Raises:
-        ModelError: it can't be read, isn't protobuf, or nests deeper than protobuf's own parsers go.
+        ModelError: it can't be read, isn't protobuf, or nests deeper than protobuf's own parsers
+            go.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -116,7 +119,8 @@ def scan(path: Path) -> Scan:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
     except _TooDeep:
         raise ModelError(
-            f"{path.name} holds messages nested more than {MOST_DEPTH} deep; ONNX's own parser refuses it from 100 on"
+            f"{path.name} holds messages nested more than {MOST_DEPTH} deep; ONNX's own parser "
+            f"refuses it from 100 on"
         ) from None
     except (ValueError, IndexError, struct.error) as error:
         raise ModelError(describe(path, str(error))) from None
@@ -214,7 +218,9 @@ class _Reader:
                     numbers.append(_signed(value))
                 case 8 if len(numbers) <= SMALL_ITEMS:
                     numbers += self._integers(wire, first, last, value)
-                case 7 | 8 | 9:  # a forest's attribute has millions of these, and nothing beside them
+                case (
+                    7 | 8 | 9
+                ):  # a forest's attribute has millions of these, and nothing beside them
                     if number != 8:
                         break
                 case 5 | 10 if wire == 2:
@@ -311,7 +317,11 @@ class _Reader:
         for number, wire, first, last, _ in self._fields(start, end):
             if number != 1 or wire != 2:
                 continue
-            sizes = [value for inner, how, *_, value in self._fields(first, last) if inner == 1 and how == 0]
+            sizes = [
+                value
+                for inner, how, *_, value in self._fields(first, last)
+                if inner == 1 and how == 0
+            ]
             dims.append(_signed(sizes[-1]) if sizes else -1)
         return dims if all(dim >= 0 for dim in dims) else None
 
@@ -348,7 +358,9 @@ class _Reader:
             raise _TooDeep
 
     def _fields(self, start: int, end: int) -> Iterator[_Field]:
-        """Yield (field number, wire type, start of the payload, its end, value where it is a number)."""
+        """Yield (field number, wire type, start of the payload, its end, value where it is a
+        number).
+        """
         at, varint = start, self._varint
         while at < end:
             tag, at = varint(at, end)

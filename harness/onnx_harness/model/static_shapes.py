@@ -1,4 +1,5 @@
-"""The sizes that constants alone decide: what an operator gives for inputs whose shapes or values the file says.
+"""The sizes that constants alone decide: what an operator gives for inputs whose shapes or values
+the file says.
 
 Enough operators to see a small file unfold into a value beyond any memory; the result of any other one isn't known.
 """
@@ -16,7 +17,24 @@ _FLOAT, _INT64 = 1, 7
 _LARGEST = 1 << 80  # a product beyond this is as good as any larger one, and stays cheap to compute
 
 # By the number of TensorProto.DataType; a string is at least its own record.
-WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 8: 16, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
+WIDTHS = {
+    1: 4,
+    2: 1,
+    3: 1,
+    4: 2,
+    5: 2,
+    6: 4,
+    7: 8,
+    8: 16,
+    9: 1,
+    10: 2,
+    11: 8,
+    12: 4,
+    13: 8,
+    14: 8,
+    15: 16,
+    16: 2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,11 @@ def result_of(node: ScannedNode, inputs: Sequence[Static]) -> Static:
         return UNKNOWN
     try:
         return rule(node, inputs)
-    except (IndexError, ValueError, OverflowError):  # a node with too few inputs, or shapes that don't fit
+    except (
+        IndexError,
+        ValueError,
+        OverflowError,
+    ):  # a node with too few inputs, or shapes that don't fit
         return UNKNOWN
 
 
@@ -94,7 +116,9 @@ def _cast(node: ScannedNode, inputs: Sequence[Static]) -> Static:
 def _constant(node: ScannedNode, _: Sequence[Static]) -> Static:
     if "value" in node.tensors:
         tensor = node.tensors["value"]
-        return Static(tuple(tensor.dims), None if tensor.values is None else tuple(tensor.values), tensor.kind)
+        return Static(
+            tuple(tensor.dims), None if tensor.values is None else tuple(tensor.values), tensor.kind
+        )
     numbers = node.numbers.get("value_ints", node.numbers.get("value_int"))
     if numbers is None:
         return UNKNOWN
@@ -114,7 +138,9 @@ def _tile(_: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims, repeats = inputs[0].dims, inputs[1].values
     if dims is None or repeats is None:
         return UNKNOWN
-    return Static(tuple(dim * time for dim, time in zip(dims, repeats, strict=True)), None, inputs[0].kind)
+    return Static(
+        tuple(dim * time for dim, time in zip(dims, repeats, strict=True)), None, inputs[0].kind
+    )
 
 
 def _range(_: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -142,7 +168,11 @@ def _concat(node: ScannedNode, inputs: Sequence[Static]) -> Static:
 
 def _arithmetic(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims = _broadcast(*(each.dims for each in inputs))
-    return Static(dims, _computed(node.op, [each.values for each in inputs]), max(each.kind for each in inputs))
+    return Static(
+        dims,
+        _computed(node.op, [each.values for each in inputs]),
+        max(each.kind for each in inputs),
+    )
 
 
 def _computed(op: str, values: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
@@ -174,7 +204,9 @@ def _reshape(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     target, elements = inputs[1].values, inputs[0].elements
     if target is None or elements is None or (0 in target and inputs[0].dims is None):
         return _rearranged(node, inputs)
-    dims = [inputs[0].dims[k] if dim == 0 and inputs[0].dims else dim for k, dim in enumerate(target)]
+    dims = [
+        inputs[0].dims[k] if dim == 0 and inputs[0].dims else dim for k, dim in enumerate(target)
+    ]
     if -1 in dims:
         others = product([dim for dim in dims if dim != -1])
         dims[dims.index(-1)] = elements // others if others else 0
@@ -209,7 +241,11 @@ def _shape(node: ScannedNode, inputs: Sequence[Static]) -> Static:
 
 def _random(node: ScannedNode, _: Sequence[Static]) -> Static:
     shape = node.numbers.get("shape")
-    return UNKNOWN if shape is None else Static(tuple(shape), None, node.numbers.get("dtype", [_FLOAT])[0])
+    return (
+        UNKNOWN
+        if shape is None
+        else Static(tuple(shape), None, node.numbers.get("dtype", [_FLOAT])[0])
+    )
 
 
 def _one_hot(_: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -225,7 +261,11 @@ def _pad(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     if dims is None or listed is None or len(listed) != 2 * len(dims):
         return UNKNOWN
     rank = len(dims)
-    return Static(tuple(dim + listed[k] + listed[k + rank] for k, dim in enumerate(dims)), None, inputs[0].kind)
+    return Static(
+        tuple(dim + listed[k] + listed[k + rank] for k, dim in enumerate(dims)),
+        None,
+        inputs[0].kind,
+    )
 
 
 def _resize(node: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -238,7 +278,9 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: int(math.copysign(abs(a) // abs(b), a * b)) if b and abs(a * b) < 1 << 53 else _LARGEST,
+    "Div": lambda a, b: (
+        int(math.copysign(abs(a) // abs(b), a * b)) if b and abs(a * b) < 1 << 53 else _LARGEST
+    ),
     "Pow": _power,
 }
 

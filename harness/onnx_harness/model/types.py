@@ -1,4 +1,6 @@
-"""What is certain about the values of a graph before it runs: element types, and shapes as far as they are static."""
+"""What is certain about the values of a graph before it runs: element types, and shapes as far as
+they are static.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from onnx_harness.model.walk import graphs, subgraphs, walk
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
 _READ_BY_INFERENCE = 1024
-# Before, inference gives the output of an If the dimensions that one branch knows, whatever the other one's are.
+# Before, inference gives the output of an If the dimensions that one branch knows, whatever the
+# other one's are.
 _UNITES_BRANCHES = 11
 _OPAQUE = "onnx_harness.opaque"
 
@@ -66,7 +69,8 @@ class Fact:
 
     Attributes:
         dtype: its element type.
-        shape: its dimensions, None for one that isn't static; None when not even the rank is certain.
+        shape: its dimensions, None for one that isn't static; None when not even the rank is
+            certain.
         symbols: a name for each dimension that isn't static, the same where two are always equal.
     """
 
@@ -87,14 +91,20 @@ class Fact:
         if self.shape is None:
             return None
         symbols = self.symbols or (None,) * len(self.shape)
-        return tuple(symbol if size is None else size for size, symbol in zip(self.shape, symbols, strict=True))
+        return tuple(
+            symbol if size is None else size
+            for size, symbol in zip(self.shape, symbols, strict=True)
+        )
 
 
 def infer(editing: Editing) -> Mapping[str, Fact]:
-    """The facts about the tensors of the main graph and of branches in it, by name; of other bodies, types alone.
+    """The facts about the tensors of the main graph and of branches in it, by name.
 
-    They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from its operators. What
-    the model says of other values is left out of it: declared shapes can be false.
+    Of other bodies, types alone.
+
+    They follow from the graph's inputs, whose declared dimensions ONNX Runtime enforces, and from
+    its operators. What the model says of other values is left out of it: declared shapes can be
+    false.
     """
     inferred = _inferred(editing)
     facts: dict[str, Fact] = {}
@@ -108,30 +118,38 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
                 facts[info.name] = fact if certain else Fact(fact.dtype, None)
     for name, value in editing.graph.initializers.items():
         if value.const_value is not None and not value.is_graph_input():
-            facts[name] = Fact(value.const_value.dtype.value, tuple(value.const_value.shape.numpy()))
+            facts[name] = Fact(
+                value.const_value.dtype.value, tuple(value.const_value.shape.numpy())
+            )
     return facts
 
 
 def is_consistent(editing: Editing) -> bool:
-    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX Runtime do it.
+    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX
+    Runtime do it.
 
     Precondition: the graph is as it was when its facts were last inferred, if they were.
     """
     skeleton = editing.skeleton or skeleton_of(editing)
     for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
         info.CopyFrom(declared)
-    # ONNX Runtime follows the values of shapes too, which makes a difference where branches disagree.
+    # ONNX Runtime follows the values of shapes too, which makes a difference where branches
+    # disagree.
     branches = any(node.op_type == "If" for node in walk(skeleton.graph))
     try:
         for data_prop in (False, True) if branches else (False,):
-            onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=data_prop)
+            onnx.shape_inference.infer_shapes(
+                skeleton, check_type=True, strict_mode=True, data_prop=data_prop
+            )
     except Exception:  # what it raises varies
         return False
     return True
 
 
 def conflicting_outputs(editing: Editing) -> list[str]:
-    """The outputs of the model whose declared shape can't be: it isn't what follows from the inputs."""
+    """The outputs of the model whose declared shape can't be: it isn't what follows from the
+    inputs.
+    """
     facts = infer(editing)
     conflicting = []
     for info in editing.model.graph.output:
@@ -140,7 +158,9 @@ def conflicting_outputs(editing: Editing) -> list[str]:
             continue
         declared = _fact(info.type.tensor_type).shape or ()
         pairs = zip(declared, fact.shape, strict=False)
-        if len(declared) != len(fact.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        if len(declared) != len(fact.shape) or any(
+            None not in pair and pair[0] != pair[1] for pair in pairs
+        ):
             conflicting.append(info.name)
     return conflicting
 
@@ -157,8 +177,12 @@ def _inferred(editing: Editing) -> onnx.ModelProto:
 
 
 def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model itself, or one in which standard operators stand for ONNX Runtime's of the same shapes and types."""
-    if not any(node.domain == _CONTRIB and node.op_type in _STAND_INS for node in walk(model.graph)):
+    """The model itself, or one in which standard operators stand for ONNX Runtime's of the same
+    shapes and types.
+    """
+    if not any(
+        node.domain == _CONTRIB and node.op_type in _STAND_INS for node in walk(model.graph)
+    ):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -177,7 +201,10 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
-    """Make each If an operator that inference doesn't know: its outputs keep their type alone. Returns how many."""
+    """Make each If an operator that inference doesn't know: its outputs keep their type alone.
+
+    Returns how many.
+    """
     known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     hidden = 0
     for node, same in zip(graph.node, inferred.node, strict=True):
@@ -196,13 +223,18 @@ def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
 def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
     if not tensor.HasField("shape"):
         return Fact(tensor.elem_type, None)
-    dims = tuple(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim)
+    dims = tuple(
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" else None
+        for dim in tensor.shape.dim
+    )
     static = tuple(None if dim is not None and dim < 0 else dim for dim in dims)
     return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
 
 
 def skeleton_of(editing: Editing) -> onnx.ModelProto:
-    """The model, its large initializers replaced by inputs of their shape, and no declared shape but the inputs'."""
+    """The model, its large initializers replaced by inputs of their shape, and no declared shape
+    but the inputs'.
+    """
     model = onnx.ModelProto()
     # Before version 4 every initializer would have to be an input.
     model.ir_version = max(editing.model.ir_version, 4)
@@ -245,7 +277,9 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
 
 
 def _name_dimensions(info: onnx.ValueInfoProto) -> None:
-    """Give each dimension that isn't static a name of its own: that two share a declared one, nobody enforces."""
+    """Give each dimension that isn't static a name of its own: that two share a declared one,
+    nobody enforces.
+    """
     if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
             if dim.WhichOneof("value") != "dim_value" or dim.dim_value < 0:
@@ -253,7 +287,9 @@ def _name_dimensions(info: onnx.ValueInfoProto) -> None:
 
 
 def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphProto, bool]]:
-    """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is inferred for one turn."""
+    """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is
+    inferred for one turn.
+    """
     for node in graph.node:
         for inner in subgraphs(node):
             sure = certain and is_standard(node, "If")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?size (\d+)", re.MULTILINE)
+_LFS = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?size (\d+)", re.MULTILINE
+)
 _MOST_POINTER_BYTES = 1024  # git-lfs's own limit for a pointer file
 
 _SIGNATURES = {
-    b"PK\x03\x04": "a zip archive, such as torch.save writes. Mend: export the model with torch.onnx.export",
+    b"PK\x03\x04": (
+        "a zip archive, such as torch.save writes. Mend: export the model with torch.onnx.export"
+    ),
     b"\x1f\x8b": "gzip-compressed. Mend: unpack it with gunzip",
     b"\x89HDF\r\n": "an HDF5 file, as Keras writes. Mend: convert it with tf2onnx",
     b"\x80\x02": "a Python pickle. Mend: export the model with torch.onnx.export",
@@ -20,7 +24,10 @@ _SIGNATURES = {
 
 
 def lfs_pointer_bytes(path: Path) -> int | None:
-    """Return the size in bytes of the file that a Git LFS pointer stands for; None for any other file."""
+    """Return the size in bytes of the file that a Git LFS pointer stands for.
+
+    None for any other file.
+    """
     try:
         if path.stat().st_size > _MOST_POINTER_BYTES:
             return None
@@ -32,7 +39,9 @@ def lfs_pointer_bytes(path: Path) -> int | None:
 
 def lfs_sentence(size: int) -> str:
     """Return what to say of a pointer to a file of ``size`` bytes."""
-    return f"a Git LFS pointer, not the file of {size:,} bytes that it stands for. Mend: git lfs pull"
+    return (
+        f"a Git LFS pointer, not the file of {size:,} bytes that it stands for. Mend: git lfs pull"
+    )
 
 
 def describe(path: Path, problem: str) -> str:
@@ -40,7 +49,8 @@ def describe(path: Path, problem: str) -> str:
 
     Args:
         path: a file that can be read.
-        problem: what the parser met; it decides between a truncated model and something else altogether.
+        problem: what the parser met; it decides between a truncated model and something else
+            altogether.
     """
     with path.open("rb") as file:
         head = file.read(512)
@@ -55,20 +65,28 @@ def describe(path: Path, problem: str) -> str:
     if (start := _text_start(head)) is not None:
         if start.lower().startswith(("<!doctype", "<html", "<?xml")):
             return (
-                f"{path.name} isn't an ONNX file: it is a web page, perhaps the error page of a download. Mend: "
+                f"{path.name} isn't an ONNX file: it is a web page, perhaps the error page of a "
+                f"download. Mend: "
                 "download the model itself, and look at the file's first lines"
             )
         return (
-            f"{path.name} isn't an ONNX file: it is text that begins with {start!r}. Mend: name the model itself, or "
+            f"{path.name} isn't an ONNX file: it is text that begins with {start!r}. Mend: name "
+            f"the model itself, or "
             "export it again"
         )
-    if "ends" in problem:  # a field begins well and goes beyond the end of the file, or of the message it is in
+    if (
+        "ends" in problem
+    ):  # a field begins well and goes beyond the end of the file, or of the message it is in
         size = path.stat().st_size
         return (
-            f"{path.name} is truncated, or isn't an ONNX file: its {size:,} bytes end in the middle of it ({problem}). "
+            f"{path.name} is truncated, or isn't an ONNX file: its {size:,} bytes end in the "
+            f"middle of it ({problem}). "
             "Mend: copy, download or export it again"
         )
-    return f"{path.name} isn't an ONNX file ({problem}). Mend: name a model in ONNX format, or export it again"
+    return (
+        f"{path.name} isn't an ONNX file ({problem}). Mend: name a model in ONNX format, or "
+        f"export it again"
+    )
 
 
 def _text_start(head: bytes) -> str | None:

@@ -18,7 +18,9 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and every graph inside it: outer ones first, each with what is inside it before the next."""
+    """Yield a graph and every graph inside it: outer ones first, each with what is inside it before
+    the next.
+    """
     yield graph
     for node in graph.node:
         for body in subgraphs(node):
@@ -39,13 +41,18 @@ def walk_node(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names that a node reads, those that its bodies read and give included; some twice, some empty."""
+    """Yield the names that a node reads, those that its bodies read and give included.
+
+    Some twice, some empty.
+    """
     yield from node.input
     yield from body_reads(node)
 
 
 def body_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names that the bodies of a node read and give, of their own values and of those around them."""
+    """Yield the names that the bodies of a node read and give, of their own values and of those
+    around them.
+    """
     for body in subgraphs(node):
         yield from (info.name for info in body.output)
         for inner in body.node:

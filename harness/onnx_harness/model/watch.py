@@ -1,4 +1,6 @@
-"""One more output that tells of any values of a model, in graphs inside it too: a number for each, by any reduction."""
+"""One more output that tells of any values of a model, in graphs inside it too: a number for each,
+by any reduction.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class Reduction:
         elementwise: the operator that every element goes through first; empty for none.
         total: the reduction of all elements.
         iterations: the reduction over the runs of a body.
-        start: the number of no elements, of a body that doesn't run and of a branch that isn't taken.
+        start: the number of no elements, of a body that doesn't run and of a branch that isn't
+            taken.
         axes_since: the version of the operators in which ``iterations`` takes its axes as an input.
     """
 
@@ -57,22 +60,28 @@ def watch(
 
     Args:
         model: without functions; it is changed. Nodes that are added carry names of their own.
-        choose: gives the outputs of a node that are watched, and what the caller wants to know them by.
+        choose: gives the outputs of a node that are watched, and what the caller wants to know them
+            by.
         output: the name of the new output: float32, one-dimensional.
         reduction: how a value becomes a number.
         casts: names of values that aren't float32, and become it before they are reduced.
-        with_empty: values without elements are expected. It costs a copy of every value: a reduction to the greatest or
-            least element fails on none.
+        with_empty: values without elements are expected. It costs a copy of every value: a
+            reduction to the greatest or least element fails on none.
 
     Returns:
-        What each element of the output is about, in order. Empty where nothing is chosen: there is no such output then.
+        What each element of the output is about, in order. Empty where nothing is chosen: there is
+        no such output then.
     """
-    watcher = _Watcher(choose, reduction, opset_of(model), frozenset(casts), with_empty, value_names(model.graph))
+    watcher = _Watcher(
+        choose, reduction, opset_of(model), frozenset(casts), with_empty, value_names(model.graph)
+    )
     vector, places = watcher.watch(model.graph)
     if vector is not None:
         model.graph.initializer.extend(watcher.constants())
         model.graph.node.append(helper.make_node("Identity", [vector], [output]))
-        model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [len(places)]))
+        model.graph.output.append(
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, [len(places)])
+        )
     return places
 
 
@@ -100,7 +109,10 @@ class _Watcher(Generic[T]):
         ]
 
     def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[T]]:
-        """Add to ``graph`` what gives one vector; its name, None when there's nothing to watch, and what it tells."""
+        """Add to ``graph`` what gives one vector.
+
+        Its name, None when there's nothing to watch, and what it tells.
+        """
         nodes: list[onnx.NodeProto] = []
         parts: list[str] = []
         places: list[T] = []
@@ -138,7 +150,9 @@ class _Watcher(Generic[T]):
             result = add(self.reduction.elementwise, [result])
         return add(self.reduction.total, [result], keepdims=1)
 
-    def _inside(self, node: onnx.NodeProto, after: list[onnx.NodeProto]) -> tuple[str | None, list[T]]:
+    def _inside(
+        self, node: onnx.NodeProto, after: list[onnx.NodeProto]
+    ) -> tuple[str | None, list[T]]:
         """Bring the vector of the graphs inside ``node`` outside, as one more output of it."""
         bodies = list(subgraphs(node))
         vectors = [self.watch(body) for body in bodies]
@@ -151,8 +165,12 @@ class _Watcher(Generic[T]):
             behind = len(places) - before - len(inside)
             parts = [self._filling(body, before), vector, self._filling(body, behind)]
             row = self._name()
-            body.node.append(helper.make_node("Concat", [part for part in parts if part], [row], axis=0))
-            carried = len(body.output) - (node.op_type == "Loop")  # a Loop's condition isn't among its outputs
+            body.node.append(
+                helper.make_node("Concat", [part for part in parts if part], [row], axis=0)
+            )
+            carried = len(body.output) - (
+                node.op_type == "Loop"
+            )  # a Loop's condition isn't among its outputs
             body.output.append(helper.make_tensor_value_info(row, TensorProto.FLOAT, [len(places)]))
             before += len(inside)
         while len(node.output) < carried:
@@ -167,7 +185,11 @@ class _Watcher(Generic[T]):
         return self._over_iterations(outside, len(places), after), places
 
     def _filling(self, body: onnx.GraphProto, count: int) -> str | None:
-        return self._constant(np.full(count, self.reduction.start, np.float32), body.node) if count else None
+        return (
+            self._constant(np.full(count, self.reduction.start, np.float32), body.node)
+            if count
+            else None
+        )
 
     def _over_iterations(self, stacked: str, count: int, after: list[onnx.NodeProto]) -> str:
         """Reduce every element over the iterations; the start where there was none."""

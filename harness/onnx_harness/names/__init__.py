@@ -41,7 +41,9 @@ class Step:
     def __str__(self) -> str:
         if not self.options:
             return self.name
-        return f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
+        return (
+            f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,17 @@ class Variant:
 
 
 def slug(text: str) -> str:
-    """Bring any text into the grammar of names: lower case, runs of anything else become one underscore.
+    """Bring any text into the grammar of names: lower case, runs of anything else become one
+    underscore.
 
     Raises:
         NameGrammarError: nothing is left of the text.
     """
     name = _NOT_NAME.sub("_", text.lower()).strip("_.")
     if not name:
-        raise NameGrammarError(f"no name can be made of {text!r}: it needs a letter or a digit from a-z, 0-9")
+        raise NameGrammarError(
+            f"no name can be made of {text!r}: it needs a letter or a digit from a-z, 0-9"
+        )
     return name
 
 
@@ -87,7 +92,8 @@ def model_name(path: PurePath) -> str:
 
 
 def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
-    """Return a name for each model, with a word of its folders where stems repeat: ``yolo.model``, ``bert.model``.
+    """Return a name for each model, with a word of its folders where stems repeat: ``yolo.model``,
+    ``bert.model``.
 
     The word is that of the nearest level of folders at which all of them differ. Content hashes, by which the caches
     of model hubs name their snapshots, are passed over, and so is the folder of the snapshots. What no folder tells
@@ -104,11 +110,17 @@ def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
         for path, word in zip(members, _telling_words(members), strict=True):
             names[path] = f"{word}.{name}" if word else name
     taken = Counter(names.values())
-    return {path: f"{name}.{_short_hash(path.as_posix())}" if taken[name] > 1 else name for path, name in names.items()}
+    return {
+        path: f"{name}.{_short_hash(path.as_posix())}" if taken[name] > 1 else name
+        for path, name in names.items()
+    }
 
 
 def _telling_words(paths: list[PurePath]) -> list[str]:
-    """Return the word of each path that tells it from the others; empty where there is one path, or no such word."""
+    """Return the word of each path that tells it from the others.
+
+    Empty where there is one path, or no such word.
+    """
     if len(paths) == 1:
         return [""]
     for words in zip(*map(_folders_that_tell, paths), strict=False):
@@ -119,7 +131,9 @@ def _telling_words(paths: list[PurePath]) -> list[str]:
 
 
 def _folders_that_tell(path: PurePath) -> list[str]:
-    """Return the folders of a path, the nearest first, without content hashes and what model hubs put above them."""
+    """Return the folders of a path, the nearest first, without content hashes and what model hubs
+    put above them.
+    """
     folders = list(path.parts[-2::-1])
     telling: list[str] = []
     for place, folder in enumerate(folders):
@@ -158,8 +172,9 @@ def cell_id(model: str, variant: str, provider: str) -> str:
 def parse_variant(text: str, id: str | None = None) -> Variant:
     """Read ``simplify+fp16.io32(max_finite_val=65504)``.
 
-    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings. The order of a step's
-    options means nothing: they are kept sorted, so that a step has one spelling and one id.
+    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings. The
+    order of a step's options means nothing: they are kept sorted, so that a step has one spelling
+    and one id.
 
     Args:
         text: the chain.
@@ -172,7 +187,9 @@ def parse_variant(text: str, id: str | None = None) -> Variant:
         return Variant(ORIGINAL if id is None else check_name(id, "variant"))
     steps = tuple(_parse_step(part.strip(), text) for part in _split_outside_parentheses(text))
     if any(step.name == ORIGINAL for step in steps):
-        raise NameGrammarError(f"variant '{text}': '{ORIGINAL}' is the empty chain and stands alone; leave it out")
+        raise NameGrammarError(
+            f"variant '{text}': '{ORIGINAL}' is the empty chain and stands alone; leave it out"
+        )
     if id is not None:
         return Variant(check_name(id, "variant"), steps)
     return Variant("+".join(_derived_id(step) for step in steps), steps)
@@ -183,7 +200,8 @@ def _derived_id(step: Step) -> str:
 
 
 def _option_id(key: str, value: OptionValue) -> str:
-    """``max_finite_val_65504``; what the grammar of names would lose is kept apart by a hash: ``blocked_add.5f1d8a02``.
+    """``max_finite_val_65504``; what the grammar of names would lose is kept apart by a hash:
+    ``blocked_add.5f1d8a02``.
 
     One meaning has one id (1 and 1.0), and two meanings have two (1e-16 and 1e16; ``["a_b"]`` and ``["a", "b"]``).
     """
@@ -247,7 +265,9 @@ def _literal(node: ast.expr) -> OptionValue:
         raise ValueError("a number is beyond those that an option takes")
     if isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"{value!r} is neither a number, a truth value, a string nor a list of strings")
+    raise ValueError(
+        f"{value!r} is neither a number, a truth value, a string nor a list of strings"
+    )
 
 
 def _written(value: OptionValue) -> str:

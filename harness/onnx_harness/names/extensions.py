@@ -1,4 +1,6 @@
-"""Names that other packages add through entry points: loaded when asked for, and never in the way of a run."""
+"""Names that other packages add through entry points: loaded when asked for, and never in the way
+of a run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ class Extension:
 
     def sentence(self, problem: str | None = None) -> str:
         """The problem in a sentence: this one's own, or one that its reader found."""
-        return f"Entry point '{self.name}' of {self.distribution} can't be loaded: {problem or self.problem}."
+        return (
+            f"Entry point '{self.name}' of {self.distribution} can't be loaded: "
+            f"{problem or self.problem}."
+        )
 
 
 @cache
@@ -51,12 +56,13 @@ def registered(
     Args:
         ours: by name.
         others: from :func:`extensions`.
-        declared: reads what a loaded entry point declares: each thing with the names that it claims.
+        declared: reads what a loaded entry point declares: each thing with the names that it
+            claims.
         what: the word for such a thing: ``transform``.
 
     Returns:
-        Everything by name, and a sentence for each thing that is left out: it can't be loaded, is no such thing, or
-        claims a name that is taken.
+        Everything by name, and a sentence for each thing that is left out: it can't be loaded, is
+        no such thing, or claims a name that is taken.
     """
     things = dict(ours)
     problems = []
@@ -70,7 +76,9 @@ def registered(
         for names, thing in claims:
             taken = [name for name in names if name in things]
             if taken:
-                problems.append(extension.sentence(f"there is a {what} called '{taken[0]}' already"))
+                problems.append(
+                    extension.sentence(f"there is a {what} called '{taken[0]}' already")
+                )
             else:
                 things.update(dict.fromkeys(names, thing))
     return things, tuple(problems)
@@ -81,8 +89,13 @@ def _entry_points(group: str) -> Iterable[EntryPoint]:
 
 
 def _load(point: EntryPoint) -> Extension:
-    distribution = "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    distribution = (
+        "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    )
     try:
         return Extension(point.name, distribution, point.load())
-    except (Exception, SystemExit) as error:  # its module runs as it's imported: it may raise anything
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # its module runs as it's imported: it may raise anything
         return Extension(point.name, distribution, problem=words_of(error))

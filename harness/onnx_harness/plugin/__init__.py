@@ -1,7 +1,8 @@
 """The pytest plugin: options, collection of models, and the account at the end of a run.
 
-It collects a model only when it's named on the command line or lies under ``onnx_model_paths``, so installing it
-never changes somebody else's test run. Loading it imports neither onnx nor onnxruntime.
+It collects a model only when it's named on the command line or lies under ``onnx_model_paths``, so
+installing it never changes somebody else's test run. Loading it imports neither onnx nor
+onnxruntime.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Whoever runs plain tests pays for these, and for what they import: the other rooms come when a model is named.
+# Whoever runs plain tests pays for these, and for what they import: the other rooms come when a
+# model is named.
 from onnx_harness.cards import suite_options
 from onnx_harness.errors import UsageError
 from onnx_harness.names import is_model_file
@@ -67,24 +69,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the official cases of ONNX's operators: "
         f"{', '.join(suite_options.KINDS)}, all (the default) or KIND/CASE; repeatable",
     )
-    group.addoption("--onnx-update", action="store_true", help="write the golden outputs of onnx_snapshot anew")
-    parser.addini("onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths")
+    group.addoption(
+        "--onnx-update", action="store_true", help="write the golden outputs of onnx_snapshot anew"
+    )
+    parser.addini(
+        "onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths"
+    )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the short spellings that were typed, after plugins and conftests had their chance to own them.
+    """Add the short spellings that were typed, after plugins and conftests had their chance to own
+    them.
 
     One that wasn't typed is left free: a conftest further down, loaded during collection, may still declare it.
     """
     written = {argument.partition("=")[0] for argument in args}
-    # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is up to its version.
-    taken = {name for group in (*parser._groups, parser._anonymous) for each in group.options for name in each.names()}
+    # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is
+    # up to its version.
+    taken = {
+        name
+        for group in (*parser._groups, parser._anonymous)
+        for each in group.options
+        for name in each.names()
+    }
     for name, option in _OPTIONS.items():
         short = f"--{name}"
         if short not in taken and written & {short, "-h", "--help"}:
             group = parser.getgroup("onnx-harness")
-            group.addoption(short, dest=dest(name), **{**option.arguments, "help": f"--onnx-{name}"})
+            group.addoption(
+                short, dest=dest(name), **{**option.arguments, "help": f"--onnx-{name}"}
+            )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,25 +110,41 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[SELECTIONS] = _chosen_cases(config)
         project = read_project(config.rootpath)
-        said = [value for value in given.values() if value is not None and value is not False and value != ()]
+        said = [
+            value
+            for value in given.values()
+            if value is not None and value is not False and value != ()
+        ]
         if project or said:
             settle(config, project, given)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[MODULES] = {}
     config.addinivalue_line(
-        "markers", "onnx(variant=…, provider=…): what onnx_verify and onnx_snapshot judge; lists make a test for each"
+        "markers",
+        (
+            "onnx(variant=…, provider=…): what onnx_verify and onnx_snapshot judge; lists make a "
+            "test "
+            "for each"
+        ),
     )
     if config.stash[SELECTIONS] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
-        config.option.reportchars = "fE"  # the account counts what is skipped or known, by the thousand
+        config.option.reportchars = (
+            "fE"  # the account counts what is skipped or known, by the thousand
+        )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "onnx-harness-reporter")
         config.pluginmanager.register(Failures(), "onnx-harness-failures")
-    if getattr(config.option, "benchmark_histogram", None) and importlib.util.find_spec("pygal") is None:
+    if (
+        getattr(config.option, "benchmark_histogram", None)
+        and importlib.util.find_spec("pygal") is None
+    ):
         # pytest-benchmark finds out when all is measured, and ends with a traceback.
-        raise pytest.UsageError("--benchmark-histogram needs pygal. Mend: pip install 'pytest-benchmark[histogram]'")
+        raise pytest.UsageError(
+            "--benchmark-histogram needs pygal. Mend: pip install 'pytest-benchmark[histogram]'"
+        )
     if only_models(config) and hasattr(config.option, "benchmark_quiet"):
         # The account at the end says what pytest-benchmark's table says, beside the verdicts.
         # Its files, histograms and comparisons are written where it isn't quiet.
@@ -133,7 +164,10 @@ def _chosen_cases(config: pytest.Config) -> Sequence[backend_suite.Selection]:
 
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
 def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is another shard's; with ``--jobs``, take accuracy first, and latency when nothing else runs."""
+    """Leave out what is another shard's.
+
+    With ``--jobs``, take accuracy first, and latency when nothing else runs.
+    """
     places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
     if not places:
         return
@@ -187,7 +221,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from onnx_harness.cell import matrix
 
     cards = [item.callspec.params["onnx_cell"].card for item in ours]  # type: ignore[attr-defined]
-    named = matrix.with_distinct_names(cards, [*config.getini("onnx_model_paths"), *named_folders(config)])
+    named = matrix.with_distinct_names(
+        cards, [*config.getini("onnx_model_paths"), *named_folders(config)]
+    )
     for item, card in zip(ours, cards, strict=True):
         if named[card.path].name != card.name:
             parameters = item.callspec.params  # type: ignore[attr-defined]
@@ -200,14 +236,22 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Add the suite of ONNX's operators to what the paths on the command line gave."""
     report = yield
-    if isinstance(collector, pytest.Session) and report.passed and collector.config.stash[SELECTIONS]:
-        folder = collector.config.rootpath / suite_options.NAME  # it needn't be there: node ids begin with it
+    if (
+        isinstance(collector, pytest.Session)
+        and report.passed
+        and collector.config.stash[SELECTIONS]
+    ):
+        folder = (
+            collector.config.rootpath / suite_options.NAME
+        )  # it needn't be there: node ids begin with it
         report.result.append(BackendSuite.from_parent(collector, path=folder))
     return report
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suite over the module's cells, and a test of one's own over what its marker lists."""
+    """Parametrize the suite over the module's cells, and a test of one's own over what its marker
+    lists.
+    """
     marker = metafunc.definition.get_closest_marker("onnx")
     if marker is not None and "_onnx_choice" in metafunc.fixturenames:
         from onnx_harness.run.own_tests import choices_of
@@ -216,7 +260,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             choices = choices_of(marker)
         except UsageError as error:
             raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
-        ids = ["-".join(choice.values()) for choice in choices] if len(choices) > 1 else [pytest.HIDDEN_PARAM]
+        ids = (
+            ["-".join(choice.values()) for choice in choices]
+            if len(choices) > 1
+            else [pytest.HIDDEN_PARAM]
+        )
         metafunc.parametrize("_onnx_choice", choices, ids=ids, indirect=True)
     module = metafunc.definition.parent
     if isinstance(module, ModelModule) and "onnx_cell" in metafunc.fixturenames:
@@ -226,7 +274,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def _onnx_choice(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """Return the variant and the provider of the test's marker, one of several where it names several."""
+    """Return the variant and the provider of the test's marker, one of several where it names
+    several.
+    """
     return getattr(request, "param", {})
 
 
@@ -242,15 +292,22 @@ def _onnx_own_test(
 
 @pytest.fixture
 def onnx_verify(_onnx_own_test: own_tests.OwnTest) -> own_tests.OnnxVerify:
-    """Judge a model by its variant=…, candidate=… or reference=…, on inputs=…, within rtol=… and atol=…."""
+    """Judge a model by its variant=…, candidate=… or reference=…, on inputs=…, within rtol=… and
+    atol=….
+    """
     from onnx_harness.run.own_tests import OnnxVerify
 
     return OnnxVerify(_onnx_own_test)
 
 
 @pytest.fixture
-def onnx_snapshot(_onnx_own_test: own_tests.OwnTest, pytestconfig: pytest.Config) -> own_tests.OnnxSnapshot:
-    """Compare a model's outputs, on inputs=…, with golden ones, which --onnx-update writes; it's called."""
+def onnx_snapshot(
+    _onnx_own_test: own_tests.OwnTest, pytestconfig: pytest.Config
+) -> own_tests.OnnxSnapshot:
+    """Compare a model's outputs, on inputs=…, with golden ones, which --onnx-update writes.
+
+    It's called.
+    """
     from onnx_harness.run.own_tests import OnnxSnapshot
 
     return OnnxSnapshot(_onnx_own_test, update=pytestconfig.getoption("onnx_update"))
@@ -302,7 +359,9 @@ def _onnx_progress(request: pytest.FixtureRequest) -> Generator[Callable[[str], 
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the verdict to the report: that way it also reaches the controller of xdist."""
     report = yield
     if report.when == "call" and RESULT in item.stash:
@@ -310,7 +369,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         card = cell.card
-        vars(report).update(onnx_result=encode(item.stash[RESULT]), onnx_license=card.license, onnx_suite=card.suite)
+        vars(report).update(
+            onnx_result=encode(item.stash[RESULT]), onnx_license=card.license, onnx_suite=card.suite
+        )
         vars(report).update(onnx_entry=asdict(item.stash[ENTRY]))
     if report.when == "call" and (results := item.stash.get(OWN_RESULTS, None)):
         from onnx_harness.results.codec import encode

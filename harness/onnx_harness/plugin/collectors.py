@@ -34,7 +34,9 @@ class BackendSuite(pytest.Directory):
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
         for card in cards:
-            yield CaseModule.from_parent(self, path=self.path / backend_suite.case_of(card), card=card)
+            yield CaseModule.from_parent(
+                self, path=self.path / backend_suite.case_of(card), card=card
+            )
 
 
 class ModelModule(pytest.Module):
@@ -63,10 +65,16 @@ class ModelModule(pytest.Module):
             raise self.CollectError(str(error)) from None
         if self.config.stash[MODULES].setdefault(card.path, self.path) != self.path:
             return []  # a model and its card were both named, as by `pytest models/*`
-        self.cells = [Cell(card, variant, provider) for provider in settings.provider for variant in variants]
+        self.cells = [
+            Cell(card, variant, provider) for provider in settings.provider for variant in variants
+        ]
         items = list(super().collect())
         tests = len(items) // max(len(self.cells), 1)
-        return [item for cell in range(len(self.cells)) for item in items[cell :: len(self.cells)][:tests]]
+        return [
+            item
+            for cell in range(len(self.cells))
+            for item in items[cell :: len(self.cells)][:tests]
+        ]
 
 
 class CaseModule(ModelModule):
@@ -86,7 +94,9 @@ class CaseModule(ModelModule):
 
 @cache
 def suite_without_benchmark() -> ModuleType:
-    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own, which says why there is no other."""
+    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own, which says why there is no
+    other.
+    """
     whole = importlib.import_module("onnx_harness.suite")
     copy = ModuleType(whole.__name__, whole.__doc__)
 
@@ -94,13 +104,17 @@ def suite_without_benchmark() -> ModuleType:
     def benchmark() -> None:
         pytest.skip("latency isn't measured: pytest-benchmark is switched off or not installed")
 
-    vars(copy).update(test_accuracy=whole.test_accuracy, test_latency=whole.test_latency, benchmark=benchmark)
+    vars(copy).update(
+        test_accuracy=whole.test_accuracy, test_latency=whole.test_latency, benchmark=benchmark
+    )
     return copy
 
 
 @cache
 def accuracy_alone() -> ModuleType:
-    """``onnx_harness.suite`` without the rest: pytest looks at all that a module holds, two thousand times here."""
+    """``onnx_harness.suite`` without the rest: pytest looks at all that a module holds, two
+    thousand times here.
+    """
     whole = importlib.import_module("onnx_harness.suite")
     alone = ModuleType(whole.__name__, whole.__doc__)
     vars(alone).update(test_accuracy=whole.test_accuracy)

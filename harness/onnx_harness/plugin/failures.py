@@ -18,7 +18,9 @@ class Failures:
     """Shows each cause of failing cells once: pytest would show it for each of them."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, object, object]:
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, object, object]:
         """Have pytest's own sections see a report for each cause; what it counts are all of them."""
         failed = terminalreporter.stats.get("failed", [])
         if not any(_cells_of(report) for report in failed):
@@ -28,7 +30,11 @@ class Failures:
         width = terminalreporter._tw.fullwidth
         cells = {cell.id: (cell, report) for report in failed for cell in _cells_of(report)}
         verbose = terminalreporter.verbosity > 0
-        groups = [[cell] for cell, _ in cells.values()] if verbose else [[cell for cell, _ in cells.values()]]
+        groups = (
+            [[cell] for cell, _ in cells.values()]
+            if verbose
+            else [[cell for cell, _ in cells.values()]]
+        )
         shown = [cause for group in groups for cause in told(group, width)]
         terminalreporter.stats["failed"] = [
             *(_shown(cells[cause.cell.id][1], cause) for cause in shown),

@@ -30,7 +30,9 @@ _LOG_WIDTH = 120
 
 
 class Reporter:
-    """Guards and records the run, in the process that reports: the controller of xdist, or the only one."""
+    """Guards and records the run, in the process that reports: the controller of xdist, or the only
+    one.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -48,12 +50,16 @@ class Reporter:
             if config.stash[SELECTIONS]:
                 from onnx_harness.cards import backend_suite
 
-                backend_suite.cards(config.stash[SELECTIONS])  # once, before the processes of xdist want them
+                backend_suite.cards(
+                    config.stash[SELECTIONS]
+                )  # once, before the processes of xdist want them
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
             if config.getoption(dest("jobs")) not in (None, 1):
-                raise pytest.UsageError("--jobs and -n (xdist) both judge in parallel: name one of them")
+                raise pytest.UsageError(
+                    "--jobs and -n (xdist) both judge in parallel: name one of them"
+                )
             if asked_for_cells(config) or only_models(config):
                 self._begin_run()
         elif only_models(config) and not (config.option.collectonly or settings_of(config).resume):
@@ -61,10 +67,18 @@ class Reporter:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Refuse before anything runs; when all has run, have the doubtful latencies measured again."""
+        """Refuse before anything runs.
+
+        When all has run, have the doubtful latencies measured again.
+        """
         listed = session.config.option.collectonly
-        cells = [] if listed else [item for item in session.items if isinstance(item.parent, ModelModule)]
-        # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the last report go.
+        cells = (
+            []
+            if listed
+            else [item for item in session.items if isinstance(item.parent, ModelModule)]
+        )
+        # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the
+        # last report go.
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
         if cells and not broken:
             from onnx_harness.run.selection import planned_cells
@@ -85,7 +99,13 @@ class Reporter:
             self._put(report, encoded, license="", suite="")
         if hasattr(report, "onnx_result"):
             entry = report.onnx_entry
-            self._put(report, report.onnx_result, license=report.onnx_license, suite=report.onnx_suite, entry=entry)
+            self._put(
+                report,
+                report.onnx_result,
+                license=report.onnx_license,
+                suite=report.onnx_suite,
+                entry=entry,
+            )
 
     def _put(
         self,
@@ -114,7 +134,10 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write what is written once. A run whose results are lost, or that has none, doesn't end as a success."""
+        """Write what is written once.
+
+        A run whose results are lost, or that has none, doesn't end as a success.
+        """
         self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if self._account is not None:
             self._account.finish()
@@ -130,8 +153,10 @@ class Reporter:
         """Show the table."""
         if self._nothing_judged:
             terminalreporter.write_line(
-                "onnx-harness: a provider or a variant was asked for, and no cell was judged. Name a .onnx, a card or "
-                "a folder of the ini option onnx_model_paths, and leave its test_accuracy selected.",
+                "onnx-harness: a provider or a variant was asked for, and no cell was judged. "
+                "Name a .onnx, a card or "
+                "a folder of the ini option onnx_model_paths, and leave its test_accuracy "
+                "selected.",
                 red=True,
             )
         if self._session_is_empty and (hint := folder_hint(self._config)):
@@ -150,7 +175,9 @@ class Reporter:
 
         details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
         quiet, worst_first = terminalreporter.verbosity < 0, settings_of(self._config).worst_first
-        lines = self._account.lines(width=width, quiet=quiet, details=details, worst_first=worst_first)
+        lines = self._account.lines(
+            width=width, quiet=quiet, details=details, worst_first=worst_first
+        )
         for line in lines:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
@@ -178,7 +205,8 @@ class Reporter:
         return untimed or past.timed(cell) is not None
 
     def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
-        """End the run with a usage error unless every provider asked for works and results can be kept.
+        """End the run with a usage error unless every provider asked for works and results can be
+        kept.
 
         Args:
             timed: how many cells' latency is to be measured.
@@ -200,7 +228,9 @@ class Reporter:
         try:
             if settings_of(self._config).gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):
-                    raise UsageError("--gate-reference times each cell, which -n (xdist) can't: run without -n")
+                    raise UsageError(
+                        "--gate-reference times each cell, which -n (xdist) can't: run without -n"
+                    )
                 why = runner_of(self._config).check_reference(timed)
                 if why is not None:
                     self._say(f"beside the pinned reference: {why}")

@@ -44,9 +44,13 @@ def settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str
     settings = combine(project, given)
     settings = replace(settings, provider=matrix.check_providers(settings.provider))
     if settings.resume and settings.report_dir is None:
-        raise UsageError("--resume takes verdicts from the report folder: name it with --report-dir")
+        raise UsageError(
+            "--resume takes verdicts from the report folder: name it with --report-dir"
+        )
     if settings.resume and settings.gate_reference is not None:
-        raise UsageError("--resume and --gate-reference exclude each other: a night is measured as a whole")
+        raise UsageError(
+            "--resume and --gate-reference exclude each other: a night is measured as a whole"
+        )
     config.stash[SETTINGS] = settings
     config.stash[VARIANTS] = matrix.expand_variants(settings.variant, settings.variants)
 
@@ -60,7 +64,9 @@ def settings_of(config: pytest.Config) -> Settings:
 
 def runner_of(config: pytest.Config) -> Runner:
     """Return the runner of the session; it's made when it is first asked for."""
-    from onnx_harness.run.runner import Runner  # numpy and the rest of the rooms: not for a mere collection
+    from onnx_harness.run.runner import (
+        Runner,
+    )  # numpy and the rest of the rooms: not for a mere collection
 
     if RUNNER not in config.stash:
         config.stash[RUNNER] = Runner(settings_of(config))
@@ -78,7 +84,9 @@ def key(name: str) -> str:
 
 
 def arguments(config: pytest.Config) -> list[Path]:
-    """The paths on the command line, as pytest makes them absolute: links stay what they were called."""
+    """The paths on the command line, as pytest makes them absolute: links stay what they were
+    called.
+    """
     return [
         Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
         for argument in config.args
@@ -86,7 +94,8 @@ def arguments(config: pytest.Config) -> list[Path]:
 
 
 def named_folders(config: pytest.Config) -> list[Path]:
-    """Return the folders on the command line whose models are meant: a provider or a variant was asked for.
+    """Return the folders on the command line whose models are meant: a provider or a variant was
+    asked for.
 
     Where ``onnx_model_paths`` has a say about a folder, that decides.
     """
@@ -98,7 +107,10 @@ def named_folders(config: pytest.Config) -> list[Path]:
 
 
 def folder_hint(config: pytest.Config) -> str:
-    """Return what to do about models in folders that were named, and that weren't collected; empty without any."""
+    """Return what to do about models in folders that were named, and that weren't collected.
+
+    Empty without any.
+    """
     from onnx_harness.cell import matrix
 
     folders = [path for path in arguments(config) if path.is_dir()]
@@ -112,7 +124,8 @@ def folder_hint(config: pytest.Config) -> str:
     if not said:
         return ""
     return (
-        f"{'; '.join(said)}: not collected. Name them, add --provider or --variant to have a folder's models "
+        f"{'; '.join(said)}: not collected. Name them, add --provider or --variant to have a "
+        f"folder's models "
         "collected, or set onnx_model_paths in pytest's configuration."
     )
 
@@ -123,9 +136,12 @@ def asked_for_cells(config: pytest.Config) -> bool:
 
 
 def only_models(config: pytest.Config) -> bool:
-    """Whether the command line names models, folders of them or the suite of ONNX's operators, and nothing else."""
+    """Whether the command line names models, folders of them or the suite of ONNX's operators, and
+    nothing else.
+    """
     folders = config.getini("onnx_model_paths")
     paths = arguments(config)
     return bool(paths or config.stash[SELECTIONS]) and all(
-        is_model_file(path) or any(path.is_relative_to(folder) for folder in folders) for path in paths
+        is_model_file(path) or any(path.is_relative_to(folder) for folder in folders)
+        for path in paths
     )

@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 VARIABLE = "ONNX_HARNESS_CACHE"
 SIZE_LIMIT = 8 * 2**30
-"""Bytes that the artifacts of all runs together may take: some hundred variants of the public zoo."""
+"""Bytes that the artifacts of all runs together may take: some hundred variants of the public zoo.
+"""
 
 IN_USE_SECONDS = 3600.0
 """An entry that was used this recently isn't pruned: another run may be reading it."""
@@ -52,8 +53,9 @@ _STORAGE_ERRORS = {
 def cache_root() -> Path:
     """The folder for what outlives a run, made on demand.
 
-    It's ``$ONNX_HARNESS_CACHE``, else ``onnx-harness`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``. Where that can't
-    be written, or there is no home, it is one of the user's own in the temporary folder: see :func:`fallback_note`.
+    It's ``$ONNX_HARNESS_CACHE``, else ``onnx-harness`` in ``$XDG_CACHE_HOME``, else in
+    ``~/.cache``. Where that can't be written, or there is no home, it is one of the user's own in
+    the temporary folder: see :func:`fallback_note`.
 
     Raises:
         ResultsError: neither can be written, or what the variable names is a file.
@@ -68,7 +70,10 @@ def cache_root() -> Path:
             root = _usable(root)
         except OSError as second:
             raise _cannot_cache(root, second) from error
-        _fallback.append(f"the cache can't be written ({error}): {root} is used. Mend: set ${VARIABLE} to a folder")
+        _fallback.append(
+            f"the cache can't be written ({error}): {root} is used. Mend: set ${VARIABLE} to a "
+            f"folder"
+        )
         return root
 
 
@@ -103,8 +108,8 @@ def _user() -> str:
 def source_digest() -> str:
     """Return a hash of this package's code, for cache keys: what another state of it made is stale.
 
-    One hash for the whole package: a key that names the rooms it depends on forgets one sooner or later. How things
-    are shown (``report``, ``cli``) changes nothing that is kept.
+    One hash for the whole package: a key that names the rooms it depends on forgets one sooner or
+    later. How things are shown (``report``, ``cli``) changes nothing that is kept.
     """
     folder = Path(onnx_harness.__file__).parent
     digest = hashlib.sha256()
@@ -115,9 +120,12 @@ def source_digest() -> str:
 
 
 class Cache:
-    """Artifacts by kind and key. An entry is a folder; it appears whole or not at all, and never changes.
+    """Artifacts by kind and key.
 
-    Processes that share a cache need no coordination: whoever is first puts the entry, the others get it.
+    An entry is a folder; it appears whole or not at all, and never changes.
+
+    Processes that share a cache need no coordination: whoever is first puts the entry, the others
+    get it.
 
     Attributes:
         warnings: what went wrong without stopping anybody, each thing once.
@@ -145,7 +153,8 @@ class Cache:
 
     @staticmethod
     def key(*parts: object) -> str:
-        """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical JSON.
+        """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical
+        JSON.
 
         Raises:
             TypeError: a part has no JSON form.
@@ -169,7 +178,9 @@ class Cache:
             whole = False
         if not whole:
             return None
-        with contextlib.suppress(OSError):  # A cache that can be read and not written is still of use.
+        with contextlib.suppress(
+            OSError
+        ):  # A cache that can be read and not written is still of use.
             os.utime(folder)
         return folder
 
@@ -181,7 +192,8 @@ class Cache:
         Args:
             kind: such as ``model`` or ``reference``.
             key: from :meth:`key`.
-            writer: called with a folder that nobody else sees; what it raises goes through, and no entry is made.
+            writer: called with a folder that nobody else sees; what it raises goes through, and no
+                entry is made.
 
         Returns:
             The entry's folder.
@@ -203,9 +215,12 @@ class Cache:
         return final
 
     def get_or_put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
-        """The entry, made by ``writer`` if need be. Goes on without a cache when it can't be written.
+        """The entry, made by ``writer`` if need be.
 
-        What can't be kept goes to a temporary folder that lives as long as this object; :attr:`warnings` says so.
+        Goes on without a cache when it can't be written.
+
+        What can't be kept goes to a temporary folder that lives as long as this object;
+        :attr:`warnings` says so.
 
         Raises:
             ResultsError: the temporary folder can't be written either.
@@ -219,7 +234,15 @@ class Cache:
                 self.warnings.append(f"Going on without a cache. {error}")
         return self._put_in_scratch(kind, key, writer)
 
-    def remember(self, kind: str, key: str, make: Callable[[], T], codec: Codec[T], *, in_memory: bool = False) -> T:
+    def remember(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], T],
+        codec: Codec[T],
+        *,
+        in_memory: bool = False,
+    ) -> T:
         """Return the value that is kept under the key; where none is, make it and keep it.
 
         Args:
@@ -227,7 +250,8 @@ class Cache:
             key: from :meth:`key`.
             make: makes the value. What it raises goes through, and nothing is kept.
             codec: how a file holds the value.
-            in_memory: hold the last few such values in this object too: they're small and asked for again and again.
+            in_memory: hold the last few such values in this object too: they're small and asked for
+                again and again.
 
         Raises:
             ResultsError: see :meth:`get_or_put`.
@@ -250,7 +274,9 @@ class Cache:
         return value
 
     def prune_if_due(self) -> int:
-        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a while."""
+        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a
+        while.
+        """
         stamp = self._root / ".pruned"
         with contextlib.suppress(OSError):
             if time.time() - stamp.stat().st_mtime < IN_USE_SECONDS:
@@ -265,7 +291,8 @@ class Cache:
         Call it at the end of a run.
 
         Returns:
-            Bytes removed. Nothing is raised: an entry that can't be removed stays, and a warning says so.
+            Bytes removed. Nothing is raised: an entry that can't be removed stays, and a warning
+            says so.
         """
         _remove_stale(_children(self._unfinished))
         entries = sorted(self._entries(), key=lambda entry: entry.used)
@@ -283,7 +310,9 @@ class Cache:
             except FileNotFoundError:
                 continue  # Another run prunes too.
             except OSError as error:
-                self.warnings.append(f"The cache entry {entry.path} can't be removed: {error.strerror}.")
+                self.warnings.append(
+                    f"The cache entry {entry.path} can't be removed: {error.strerror}."
+                )
                 break
             removed += entry.size
         return removed
@@ -315,7 +344,9 @@ class Cache:
                 folder.rename(final)
 
     def _is_ours(self, error: OSError) -> bool:
-        """Whether the error is about the cache, rather than about something the writer read elsewhere."""
+        """Whether the error is about the cache, rather than about something the writer read
+        elsewhere.
+        """
         if not isinstance(error.filename, str | os.PathLike):
             return True
         named = Path(error.filename)  # Making a folder, the system may name one above it.
@@ -336,7 +367,9 @@ class Cache:
             finally:
                 shutil.rmtree(filling, ignore_errors=True)
         except OSError as error:
-            if error.errno in _STORAGE_ERRORS and (error.filename is None or str(self._scratch) in str(error.filename)):
+            if error.errno in _STORAGE_ERRORS and (
+                error.filename is None or str(self._scratch) in str(error.filename)
+            ):
                 raise cannot_write("A temporary artifact", folder, error, "TMPDIR") from error
             raise
         return folder
@@ -344,7 +377,9 @@ class Cache:
     def _new_scratch(self) -> Path:
         """A temporary folder that goes with this object, and those of killed processes removed."""
         parent = Path(tempfile.gettempdir())
-        _remove_stale(folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX))
+        _remove_stale(
+            folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX)
+        )
         try:
             scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
             handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -374,7 +409,9 @@ class _Entry(NamedTuple):
 
 def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
     os.close(handle)
-    if os.getpid() == owner:  # A forked worker has a copy of the cache, and mustn't tidy up for everybody.
+    if (
+        os.getpid() == owner
+    ):  # A forked worker has a copy of the cache, and mustn't tidy up for everybody.
         shutil.rmtree(folder, ignore_errors=True)
 
 

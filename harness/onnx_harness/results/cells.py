@@ -12,7 +12,10 @@ from onnx_harness.results.outcome import Outcome
 
 
 class Status(StrEnum):
-    """How a cell ended. ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's."""
+    """How a cell ended.
+
+    ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's.
+    """
 
     PASS = "pass"
     FAIL = "fail"
@@ -38,17 +41,27 @@ class Stage(StrEnum):
 class Symptom(StrEnum):
     """What kind of thing went wrong, where a count of them says more than the stage."""
 
-    NOT_RUN = "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
+    NOT_RUN = (
+        "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
+    )
     UNSTABLE = "unstable"  # the untouched model gives other outputs each time
     EXCEPTION = "exception"  # a transform raised
     INVALID = "invalid"  # the ONNX checker rejects what it made
-    CHANGED_TYPES = "changed_types"  # names, types or shapes of inputs or outputs aren't what they were
+    CHANGED_TYPES = (
+        "changed_types"  # names, types or shapes of inputs or outputs aren't what they were
+    )
     DOES_NOT_RUN = "does_not_run"  # ONNX Runtime refuses what it made, or fails while running it
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
-    INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
-    ENVIRONMENT = "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
-    VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
+    INSENSITIVE = (
+        "insensitive"  # the values are right, but too many planted faults would have passed as well
+    )
+    ENVIRONMENT = (
+        "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
+    )
+    VACUOUS = (
+        "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
+    )
 
 
 class Departure(StrEnum):
@@ -77,7 +90,8 @@ BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is t
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a run.
+    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a
+    run.
 
     What the profile tells is None or empty where the cell ended before a run.
 
@@ -111,7 +125,8 @@ class PlacementRecord:
 class OutputAccuracy:
     """One output's distance from the reference, the worst over all input sets.
 
-    Figures that don't exist (a relative error of text, the cosine of an empty tensor) or aren't finite are None.
+    Figures that don't exist (a relative error of text, the cosine of an empty tensor) or aren't
+    finite are None.
 
     Attributes:
         max_abs: greatest absolute difference.
@@ -120,14 +135,17 @@ class OutputAccuracy:
         cosine: cosine of the angle between the two, flattened.
         sqnr_db: 10 log10(||reference||^2 / ||candidate - reference||^2); None when they are equal.
         nonfinite: elements where one is NaN or infinite and the other isn't the same.
-        minimum_tolerance: the smallest rtol that would pass, atol scaled along with it; None when none would.
+        minimum_tolerance: the smallest rtol that would pass, atol scaled along with it; None when
+            none would.
         rtol: relative tolerance used.
         atol: absolute tolerance used.
         vacuous: why the comparison could not have failed, or None.
-        departure: ``exact`` (the same bits), ``noise`` (no further than the untouched model's own noise) or ``change``;
-            None where the noise wasn't measured.
-        floor_rel_l2: the model's noise, as a relative L2 error; the greatest over the input sets, as the two after it.
-        ideal_rel_l2: that of the ideal conversion to the variant's type; None where the arithmetic is float32.
+        departure: ``exact`` (the same bits), ``noise`` (no further than the untouched model's own
+            noise) or ``change``; None where the noise wasn't measured.
+        floor_rel_l2: the model's noise, as a relative L2 error; the greatest over the input sets,
+            as the two after it.
+        ideal_rel_l2: that of the ideal conversion to the variant's type; None where the arithmetic
+            is float32.
         factor: the L2 error in units of what explains it: the greater of the two.
         faithful: the departure is explained by noise, or by what the type costs.
         usable: it is within the user's bounds.
@@ -161,7 +179,10 @@ class AccuracyRecord:
 
 @dataclass(frozen=True, slots=True)
 class TransferRecord:
-    """Latency with the transfers to a device and back, paired with the baseline's. Fields as in `LatencyRecord`."""
+    """Latency with the transfers to a device and back, paired with the baseline's.
+
+    Fields as in `LatencyRecord`.
+    """
 
     median_ms: float
     baseline_median_ms: float
@@ -191,7 +212,8 @@ class ConditionsRecord:
 class LatencyRecord:
     """Steady-state latency, paired with the baseline's. Times in milliseconds, ratios without unit.
 
-    Where a device has a memory of its own, inputs lie in it beforehand, and `end_to_end` has the other figure.
+    Where a device has a memory of its own, inputs lie in it beforehand, and `end_to_end` has the
+    other figure.
 
     Attributes:
         samples: timed runs of the variant.
@@ -202,8 +224,10 @@ class LatencyRecord:
         first_run_ms: its first run, median over pairs.
         threads: intra-op threads of both sessions.
         spinning: whether idle threads of the sessions wait busily.
-        log_ratios: ln(baseline / variant) of each pair, the median over its iterations: what a verdict rests on.
-        unsettled_pairs: pairs whose warm-up ended before two adjacent windows of runs agreed within 1%.
+        log_ratios: ln(baseline / variant) of each pair, the median over its iterations: what a
+            verdict rests on.
+        unsettled_pairs: pairs whose warm-up ended before two adjacent windows of runs agreed within
+            1%.
         input_sets: sets of inputs that the runs took in turn.
         end_to_end: with transfers to the device and back; None where it has no memory of its own.
     """
@@ -229,14 +253,17 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
-    """What the pairs of one night say of a cell's time beside its accepted level. Above 1 is slower than accepted.
+    """What the pairs of one night say of a cell's time beside its accepted level.
+
+    Above 1 is slower than accepted.
 
     Attributes:
         outcome: of both measurements where there were two.
         accepted: the accepted ratio that the pairs were held against.
-        p: of the test that it isn't slower, adjusted for the other cells of the run in the first measurement; None
-            where INVALID.
-        ratio: time over the accepted level, the pseudomedian over pairs; of the second measurement where there is one.
+        p: of the test that it isn't slower, adjusted for the other cells of the run in the first
+            measurement; None where INVALID.
+        ratio: time over the accepted level, the pseudomedian over pairs; of the second measurement
+            where there is one.
         ratio_ci95: its 95% interval.
         pairs: that it rests on.
         reason: why it's INVALID, or how two measurements made the outcome; else None.
@@ -253,24 +280,27 @@ class LevelVerdict:
 
 @dataclass(frozen=True, slots=True)
 class PinnedRecord:
-    """The same cell in the pinned reference environment, in lockstep with this one. Times in milliseconds.
+    """The same cell in the pinned reference environment, in lockstep with this one.
+
+    Times in milliseconds.
 
     Attributes:
         versions: of the reference environment: ``python`` and distribution names to versions.
         status: how the cell ended there.
-        reason: why it didn't pass there, or why the two couldn't be timed side by side; None or one sentence.
+        reason: why it didn't pass there, or why the two couldn't be timed side by side; None or one
+            sentence.
         model_sha256: of the model that ran there: the accepted one.
-        ratio: time under test over time in the reference, median over the pairs; above 1 the versions under test are
-            slower. None when it couldn't be taken.
+        ratio: time under test over time in the reference, median over the pairs; above 1 the
+            versions under test are slower. None when it couldn't be taken.
         ratio_ci95: 95% interval over the pairs.
         log_ratios: ln(time under test / time in the reference) of each pair of fresh processes.
         median_ms: under test, in lockstep.
         pinned_median_ms: in the reference.
         samples: timed runs of each side.
-        verdict: on ``log_ratios``, and on those below, beside the accepted level; None where there is no level that
-            they may be held against.
-        confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty where the verdict
-            didn't ask for one.
+        verdict: on ``log_ratios``, and on those below, beside the accepted level; None where there
+            is no level that they may be held against.
+        confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty
+            where the verdict didn't ask for one.
     """
 
     versions: dict[str, str]
@@ -291,8 +321,14 @@ class PinnedRecord:
 
     @property
     def night_ratio(self) -> float | None:
-        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs and wasn't chosen."""
-        return math.exp(median(self.confirming_log_ratios)) if self.confirming_log_ratios else self.ratio
+        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs
+        and wasn't chosen.
+        """
+        return (
+            math.exp(median(self.confirming_log_ratios))
+            if self.confirming_log_ratios
+            else self.ratio
+        )
 
     @property
     def night_ci95(self) -> tuple[float, float] | None:
@@ -318,9 +354,10 @@ class CoverageRecord:
     """What the input sets of a cell reach of what its model decides by.
 
     Attributes:
-        kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on either side, ``keys`` of
-            tables, ``words`` (the n-grams of vocabularies); ``sides of comparisons`` and ``branches`` of If, two each,
-            and ``inputs that matter``, whose value changes an output. What a model hasn't got is missing.
+        kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on
+            either side, ``keys`` of tables, ``words`` (the n-grams of vocabularies); ``sides of
+            comparisons`` and ``branches`` of If, two each, and ``inputs that matter``, whose value
+            changes an output. What a model hasn't got is missing.
         notes: what couldn't be followed back to an input, a sentence each.
     """
 
@@ -345,11 +382,12 @@ class SensitivityRecord:
         planted: faults, each in a copy of its own.
         caught: those that made the cell fail.
         broken: of the caught, those that ONNX Runtime didn't even open or run.
-        equivalent: those that change nothing beyond noise on the verdict's input sets and on others.
+        equivalent: those that change nothing beyond noise on the verdict's input sets and on
+            others.
         missed: the rest, a sentence each.
         score: caught / (planted - equivalent); None when nothing was left to catch.
-        smallest_change: the smallest relative change of a single weight that was seen to be caught; None when none
-            was, up to twice the weight.
+        smallest_change: the smallest relative change of a single weight that was seen to be caught;
+            None when none was, up to twice the weight.
         smallest_change_of: that weight.
         kinds: the counts by kind of fault.
         seconds: that all of it took.
@@ -374,20 +412,25 @@ class CellResult:
     Attributes:
         stage: where it ended; ``done`` when it went all the way that was asked.
         reason: None or one sentence.
-        detail: further lines for a person: every failing output, the command that runs the cell alone.
+        detail: further lines for a person: every failing output, the command that runs the cell
+            alone.
         opset: the model's version of the standard operator set.
         notes: remarks on a verdict that stands (a vacuous output, a nondeterministic one).
-        symptom: what kind of thing went wrong; None where nothing did, or where the stage says it all.
+        symptom: what kind of thing went wrong; None where nothing did, or where the stage says it
+            all.
         card_sha256: hash of what the card says about inputs, tolerances and known failures.
-        inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that far.
+        inputs_sha256: hash of the input sets that it was judged on; empty when it didn't get that
+            far.
         pinned: the same cell in the pinned reference environment; None when none was named.
         sensitivity: what the verdict catches; None where it wasn't asked for.
-        coverage: what its input sets reach; None where the model decides by nothing that is counted.
-        accuracy_emulated: where a provider computed float16 in float32: the distances of what it gave. ``accuracy`` has
-            those that decided.
+        coverage: what its input sets reach; None where the model decides by nothing that is
+            counted.
+        accuracy_emulated: where a provider computed float16 in float32: the distances of what it
+            gave. ``accuracy`` has those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
-        peak_bytes: of resident memory, the most that the process was seen to hold while it judged the cell.
+        peak_bytes: of resident memory, the most that the process was seen to hold while it judged
+            the cell.
     """
 
     id: str

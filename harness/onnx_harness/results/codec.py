@@ -1,4 +1,7 @@
-"""Records to JSON values and back, by the types that their dataclasses declare; values to files and back."""
+"""Records to JSON values and back, by the types that their dataclasses declare.
+
+Values to files and back.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,19 @@ class Codec(Generic[T]):
 
 
 def pickled() -> Codec[Any]:
-    """Return the codec for any value of ours. Only for files that nobody but their owner can write."""
-    return Codec("pickle", functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL), pickle.loads)
+    """Return the codec for any value of ours.
+
+    Only for files that nobody but their owner can write.
+    """
+    return Codec(
+        "pickle", functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL), pickle.loads
+    )
 
 
 def as_json(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record without infinities: JSON, by the types that its dataclass declares."""
+    """Return the codec for a record without infinities: JSON, by the types that its dataclass
+    declares.
+    """
     return Codec(
         "json",
         lambda value: json.dumps(encode(value)).encode(),
@@ -64,7 +74,9 @@ def encode(value: object) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -75,7 +87,9 @@ def encode(value: object) -> Any:
 
 
 def decode(kind: type[T], value: object, where: str) -> T:
-    """The record of ``kind`` in a JSON value. Fields that this version doesn't know are passed over.
+    """The record of ``kind`` in a JSON value.
+
+    Fields that this version doesn't know are passed over.
 
     Args:
         kind: a dataclass.
@@ -91,7 +105,9 @@ def decode(kind: type[T], value: object, where: str) -> T:
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in value:
-            given[field.name] = _decode(hints[field.name], value[field.name], f"{where}.{field.name}")
+            given[field.name] = _decode(
+                hints[field.name], value[field.name], f"{where}.{field.name}"
+            )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ResultsError(f"{where}.{field.name} is missing")
     return kind(**given)
@@ -115,14 +131,23 @@ def _decode(hint: Any, value: object, where: str) -> Any:
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
             items = zip(kinds, value, strict=True)
-            return tuple(_decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items))
+            return tuple(
+                _decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items)
+            )
     if origin is dict and isinstance(value, dict):
-        return {key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {
+            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
+        }
     if hint is float and value is None:
         return math.nan  # What was written isn't a number that JSON can say.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str) and value in list(hint):
+    if (
+        isinstance(hint, type)
+        and issubclass(hint, StrEnum)
+        and isinstance(value, str)
+        and value in list(hint)
+    ):
         return hint(value)
     if hint in {int, str, bool} and type(value) is hint:
         return value

@@ -1,4 +1,6 @@
-"""The record of a diagnosis: what ``onnx-harness diagnose --json`` prints and results.json keeps of a failing cell."""
+"""The record of a diagnosis: what ``onnx-harness diagnose --json`` prints and results.json keeps of
+a failing cell.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ class NodeCause:
     Attributes:
         name: of the node; of its first output where it has none.
         op_type: its operator.
-        own_error: relative L2 error of its output where its inputs are the reference's; None: not finite.
-        inherited_error: the greatest relative L2 error of its inputs as the candidate runs; None: not finite.
+        own_error: relative L2 error of its output where its inputs are the reference's; None: not
+            finite.
+        inherited_error: the greatest relative L2 error of its inputs as the candidate runs; None:
+            not finite.
     """
 
     name: str
@@ -84,7 +88,8 @@ class Diagnosis:
     Attributes:
         sentence: the answer, for a person.
         cause: in parts.
-        smallest: the smallest model that still fails; None: there is none, or it wasn't searched for.
+        smallest: the smallest model that still fails; None: there is none, or it wasn't searched
+            for.
         mend: a variant that passes; None: there is none, or it wasn't searched for.
         evidence: what was tried and what came of it, a line each.
         found: whether a cause was found within the budget.

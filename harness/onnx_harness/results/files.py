@@ -34,7 +34,8 @@ def cannot_write(what: str, path: Path, error: OSError, how: str) -> ResultsErro
     """
     mend = _MENDS.get(error.errno or 0, "choose another folder")
     return ResultsError(
-        f"{what} can't be written at {path}: {error.strerror or error}{_free_space(path)}. Mend: {mend} ({how})."
+        f"{what} can't be written at {path}: {error.strerror or error}{_free_space(path)}. Mend: "
+        f"{mend} ({how})."
     )
 
 
@@ -54,7 +55,8 @@ def replace_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        # Not NamedTemporaryFile, which makes private files: a report is as readable as the user's other files.
+        # Not NamedTemporaryFile, which makes private files: a report is as readable as the user's
+        # other files.
         with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
         temporary.replace(path)

@@ -16,8 +16,9 @@ class Finding:
     """One thing that isn't as it was accepted.
 
     Attributes:
-        what: ``status``, ``latency``, ``accuracy``, ``nodes``, ``size``, ``placement``, ``cell``, ``run`` or, where
-            something makes the comparison void, its name: ``processor``, ``threads``, ``versions``, ``card``, …
+        what: ``status``, ``latency``, ``accuracy``, ``nodes``, ``size``, ``placement``, ``cell``,
+            ``run`` or, where something makes the comparison void, its name: ``processor``,
+            ``threads``, ``versions``, ``card``, …
         reason: one sentence, with what to do about it where that isn't plain.
     """
 
@@ -28,7 +29,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """What the ratios of a cell's nights say. Ratios are time under test over time in the pinned reference.
+    """What the ratios of a cell's nights say.
+
+    Ratios are time under test over time in the pinned reference.
 
     Attributes:
         ratio: the latest night's; of the second measurement where there is one.
@@ -36,8 +39,10 @@ class Nights:
         z: how many of its spreads the latest night lies above the level.
         smallest_step: the slowdown from which a night is suspected, such as 0.025 for 2.5%.
         count: nights since the level was accepted, that one included.
-        first: the ratio of the first measurement of a night that was measured again; None where it wasn't.
-        unconfirmed: one of the two looks slower, and the other doesn't bear it out: that makes no suspect night.
+        first: the ratio of the first measurement of a night that was measured again; None where it
+            wasn't.
+        unconfirmed: one of the two looks slower, and the other doesn't bear it out: that makes no
+            suspect night.
     """
 
     outcome: Outcome

@@ -1,8 +1,8 @@
 """history.sqlite: every cell of every run, for whoever compares nights.
 
-A rollback journal rather than a write-ahead log: between two cells the history is one file, which CI can keep and
-restore as it is; a write-ahead log would leave the latest cells in a second file that gets lost. Writers wait for one
-another, which costs nothing at a cell or so per second.
+A rollback journal rather than a write-ahead log: between two cells the history is one file, which
+CI can keep and restore as it is; a write-ahead log would leave the latest cells in a second file
+that gets lost. Writers wait for one another, which costs nothing at a cell or so per second.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class History:
         path: made if need be, with its folder.
 
     Raises:
-        ResultsError: it can't be opened, is damaged, belongs to something else, or to a newer version.
+        ResultsError: it can't be opened, is damaged, belongs to something else, or to a newer
+            version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -185,7 +186,8 @@ class History:
             self._database.execute(_INSERT_CELL, _cell_row(self._run_id, cell))
 
     def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
-        """Enter those cells of another run that the history lacks, and the run itself where it lacks that.
+        """Enter those cells of another run that the history lacks, and the run itself where it
+        lacks that.
 
         Returns:
             How many cells were entered.
@@ -228,7 +230,8 @@ class History:
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
         return tuple(
-            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell")) for run, cell in reversed(rows)
+            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
+            for run, cell in reversed(rows)
         )
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
@@ -272,7 +275,8 @@ class History:
         Raises:
             ResultsError: it can't be read.
         """
-        # SQLite takes the other columns from the row that has the maximum (https://sqlite.org/lang_select.html#bareagg).
+        # SQLite takes the other columns from the row that has the maximum
+        # (https://sqlite.org/lang_select.html#bareagg).
         query = """
             SELECT cell_id, max(number), json_extract(cells.json, '$.peak_bytes'),
                 (SELECT total(value) FROM json_each(cells.json, '$.seconds'))
@@ -289,11 +293,21 @@ class History:
             ResultsError: it can't be written.
         """
         rows = [
-            (each.cell.id, each.processor, each.run_id, each.accepted, each.who, each.why, _json(each))
+            (
+                each.cell.id,
+                each.processor,
+                each.run_id,
+                each.accepted,
+                each.who,
+                each.why,
+                _json(each),
+            )
             for each in levels
         ]
         with self._explained(), self._transaction():
-            self._database.executemany("INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany(
+                "INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
     def accepted(self) -> tuple[Level, ...]:
         """Every move of a level, oldest first.
@@ -313,14 +327,28 @@ class History:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
     def _enter(self, run: RunInfo, conflict: str = "") -> None:
         host = run.host
-        row = (run.id, run.started, run.command, run.seed, host.cpu, host.cores, _json(run.versions), _json(run))
-        self._database.execute(f"INSERT {conflict} INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row = (
+            run.id,
+            run.started,
+            run.command,
+            run.seed,
+            host.cpu,
+            host.cores,
+            _json(run.versions),
+            _json(run),
+        )
+        self._database.execute(
+            f"INSERT {conflict} INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row
+        )
 
     def _check_whole(self) -> None:
         """A damaged file is found before anything is added to it, which would make it worse."""
@@ -329,19 +357,24 @@ class History:
             raise sqlite3.DatabaseError(verdict)
 
     def _migrate(self) -> None:
-        with self._transaction():  # Two first runs at once: the second waits here, and finds the work done.
+        with (
+            self._transaction()
+        ):  # Two first runs at once: the second waits here, and finds the work done.
             [version] = self._database.execute("PRAGMA user_version").fetchone()
             [application] = self._database.execute("PRAGMA application_id").fetchone()
             [tables] = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables and application != APPLICATION_ID:
                 raise ResultsError(
-                    f"{self._path} is a database of something else: move it away, or name another folder "
+                    f"{self._path} is a database of something else: move it away, or name another "
+                    f"folder "
                     "with --report-dir"
                 )
             if version > len(MIGRATIONS):
                 raise ResultsError(
-                    f"{self._path} was written by a newer onnx-harness (history version {version}, this one knows "
-                    f"{len(MIGRATIONS)}): upgrade onnx-harness, or name another folder with --report-dir"
+                    f"{self._path} was written by a newer onnx-harness (history version "
+                    f"{version}, this one knows "
+                    f"{len(MIGRATIONS)}): upgrade onnx-harness, or name another folder with "
+                    f"--report-dir"
                 )
             if version == len(MIGRATIONS):
                 return
@@ -369,9 +402,12 @@ class History:
             yield
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT) & 0xFF
-            what, mend = _EXPLANATIONS.get(code, ("can't be used", "move it away, and the next run starts a new one"))
+            what, mend = _EXPLANATIONS.get(
+                code, ("can't be used", "move it away, and the next run starts a new one")
+            )
             raise ResultsError(
-                f"the history {self._path} {what} ({error}). Mend: {mend}. The results of this run are in results.json."
+                f"the history {self._path} {what} ({error}). Mend: {mend}. The results of this "
+                f"run are in results.json."
             ) from error
 
 
@@ -381,16 +417,34 @@ _EXPLANATIONS = {
         "wait for the other run or close the other program",
     ),
     sqlite3.SQLITE_LOCKED: ("is locked", "wait for the other run or close the other program"),
-    sqlite3.SQLITE_READONLY: ("is read-only", "mend its permissions, or name another folder with --report-dir"),
+    sqlite3.SQLITE_READONLY: (
+        "is read-only",
+        "mend its permissions, or name another folder with --report-dir",
+    ),
     sqlite3.SQLITE_CANTOPEN: (
         "can't be opened",
         "mend the permissions of its folder, or name another with --report-dir",
     ),
-    sqlite3.SQLITE_PERM: ("can't be opened", "mend its permissions, or name another folder with --report-dir"),
-    sqlite3.SQLITE_FULL: ("doesn't fit on the disk", "free some space, or name another folder with --report-dir"),
-    sqlite3.SQLITE_IOERR: ("can't be read or written", "see whether the disk is full or a file-size limit is set"),
-    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore a copy, or move it away: the next run starts a new one"),
-    sqlite3.SQLITE_NOTADB: ("isn't a database", "restore a copy, or move it away: the next run starts a new one"),
+    sqlite3.SQLITE_PERM: (
+        "can't be opened",
+        "mend its permissions, or name another folder with --report-dir",
+    ),
+    sqlite3.SQLITE_FULL: (
+        "doesn't fit on the disk",
+        "free some space, or name another folder with --report-dir",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "can't be read or written",
+        "see whether the disk is full or a file-size limit is set",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "is damaged",
+        "restore a copy, or move it away: the next run starts a new one",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "isn't a database",
+        "restore a copy, or move it away: the next run starts a new one",
+    ),
 }
 
 
@@ -406,7 +460,9 @@ def _night_figures(
 ) -> NightFigures:
     interval = None if low is None or high is None else (low, high)
     record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
-    return NightFigures(_run_info(run), cell_id, Status(status), median_ms, speedup, interval, record)
+    return NightFigures(
+        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,8 @@
 """The accepted levels: what each cell was when somebody last said that it is as it should be.
 
-Text in ``reports/baselines/``, a line a cell, so that a change of level is a change that can be reviewed. The history
-keeps who moved which level when and why; these lines are what the gate goes by.
+Text in ``reports/baselines/``, a line a cell, so that a change of level is a change that can be
+reviewed. The history keeps who moved which level when and why; these lines are what the gate goes
+by.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Level:
 
 
 def trimmed(cell: CellResult) -> CellResult:
-    """A cell without what differs from run to run though nothing has changed; its ratio is the night's figure."""
+    """A cell without what differs from run to run though nothing has changed.
+
+    Its ratio is the night's figure.
+    """
     pinned = cell.pinned and replace(
         cell.pinned,
         ratio=cell.pinned.night_ratio,
@@ -80,7 +84,8 @@ def read_levels(folder: Path) -> dict[Key, Level]:
     """The levels in ``folder``; none when there is no such file.
 
     Raises:
-        ResultsError: it can't be read, or a line isn't a level: it was cut short, edited or badly merged.
+        ResultsError: it can't be read, or a line isn't a level: it was cut short, edited or badly
+            merged.
     """
     path = folder / FILE_NAME
     try:
@@ -88,7 +93,9 @@ def read_levels(folder: Path) -> dict[Key, Level]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"the accepted levels {path} can't be read: {error}. Restore them from git.") from error
+        raise ResultsError(
+            f"the accepted levels {path} can't be read: {error}. Restore them from git."
+        ) from error
     if text and not text.endswith("\n"):
         raise ResultsError(f"the accepted levels {path} are cut short: restore them from git")
     found: dict[Key, Level] = {}
@@ -97,11 +104,13 @@ def read_levels(folder: Path) -> dict[Key, Level]:
             level = decode(Level, json.loads(line), "level")
         except (ValueError, RecursionError, ResultsError) as error:
             raise ResultsError(
-                f"the accepted levels {path}, line {number}: {error}. Restore the file from git, or accept again."
+                f"the accepted levels {path}, line {number}: {error}. Restore the file from git, "
+                f"or accept again."
             ) from error
         if level.key in found:
             raise ResultsError(
-                f"the accepted levels {path} have two of {level.cell.id} on {level.processor}: keep one of them"
+                f"the accepted levels {path} have two of {level.cell.id} on {level.processor}: "
+                f"keep one of them"
             )
         found[level.key] = level
     return found
@@ -114,12 +123,15 @@ def write_levels(folder: Path, levels: Mapping[Key, Level]) -> None:
         ResultsError: they can't be written; the older file is untouched.
     """
     lines = (
-        json.dumps(encode(level), ensure_ascii=True, separators=(", ", ": ")) for _, level in sorted(levels.items())
+        json.dumps(encode(level), ensure_ascii=True, separators=(", ", ": "))
+        for _, level in sorted(levels.items())
     )
     try:
         replace_text(folder / FILE_NAME, "".join(f"{line}\n" for line in lines))
     except OSError as error:
-        raise cannot_write("the accepted levels", folder / FILE_NAME, error, "--report-dir") from error
+        raise cannot_write(
+            "the accepted levels", folder / FILE_NAME, error, "--report-dir"
+        ) from error
 
 
 @contextlib.contextmanager

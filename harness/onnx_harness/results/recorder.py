@@ -34,7 +34,8 @@ NO_ENTRY = Entry()
 
 
 class Recorder:
-    """Puts each cell into a file of its own as it ends, and from there into results.json and the history.
+    """Puts each cell into a file of its own as it ends, and from there into results.json and the
+    history.
 
     What a killed run had put into its files and not yet into the history gets there when the next run starts.
 
@@ -70,7 +71,9 @@ class Recorder:
             self._give_up_files(error)
 
     def put(self, cell: CellResult, entry: Entry = NO_ENTRY) -> None:
-        """Keep a cell, or the newer state of one. Raises nothing that the disk or the database does.
+        """Keep a cell, or the newer state of one.
+
+        Raises nothing that the disk or the database does.
 
         Args:
             cell: as it ended.
@@ -116,7 +119,9 @@ class Recorder:
             self._give_up_files(error)
 
     def _mend_history(self) -> None:
-        """Enter what the files of earlier runs have and the history lacks: a kill came between the two."""
+        """Enter what the files of earlier runs have and the history lacks: a kill came between the
+        two.
+        """
         assert self._files is not None
         assert self._history is not None
         for run_id in self._files.unfinished():
@@ -130,7 +135,9 @@ class Recorder:
                 self._files.finish(run_id)
 
     def _give_up_files(self, error: ResultsError) -> None:
-        self.warnings.append(f"Verdicts have no files of their own from here on, for --resume: {error}")
+        self.warnings.append(
+            f"Verdicts have no files of their own from here on, for --resume: {error}"
+        )
         if self._files is not None:
             self._files.close()
             self._files = None

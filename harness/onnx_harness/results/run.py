@@ -45,7 +45,8 @@ class HostInfo:
         cores: logical cores that this process may use.
         memory_bytes: physical memory; 0 when unknown.
         os: such as ``Linux-6.1.0-x86_64``.
-        devices: by provider, the name of the device that its sessions run on, where that isn't the processor.
+        devices: by provider, the name of the device that its sessions run on, where that isn't the
+            processor.
     """
 
     cpu: str
@@ -55,7 +56,9 @@ class HostInfo:
     devices: dict[str, str] = field(default_factory=dict)
 
     def processor_of(self, provider: str) -> str:
-        """What computes on ``provider`` here, as a key of history: two machines of one name are compared."""
+        """What computes on ``provider`` here, as a key of history: two machines of one name are
+        compared.
+        """
         device = self.devices.get(provider)
         return f"{self.cpu}, {device}" if device else self.cpu
 
@@ -69,9 +72,10 @@ class RunInfo:
         started: ISO 8601, UTC.
         command: what was typed, quoted for a shell.
         versions: ``python`` and distribution names to versions.
-        shards: those whose cells it has, such as ``1/4 3f2a9c00d1e2``: the part, of how many, and a hash of the plan
-            that they are parts of; empty where the run wasn't cut.
-        selection: what chose the cells: providers, variants, paths, expressions; empty where that isn't known.
+        shards: those whose cells it has, such as ``1/4 3f2a9c00d1e2``: the part, of how many, and a
+            hash of the plan that they are parts of; empty where the run wasn't cut.
+        selection: what chose the cells: providers, variants, paths, expressions; empty where that
+            isn't known.
         planned: cells that the run set out to judge; None where that isn't known.
     """
 
@@ -116,11 +120,15 @@ def gather(command: str, seed: int, devices: Mapping[str, str] | None = None) ->
 
 def this_host(devices: Mapping[str, str] | None = None) -> HostInfo:
     """Describe this machine; for ``devices`` see :func:`gather`."""
-    return HostInfo(_processor(), _cores(), _memory_bytes(), platform.platform(), dict(devices or {}))
+    return HostInfo(
+        _processor(), _cores(), _memory_bytes(), platform.platform(), dict(devices or {})
+    )
 
 
 def versions() -> dict[str, str]:
-    """What is installed here that a verdict may depend on: ``python`` and distribution names to versions."""
+    """What is installed here that a verdict may depend on: ``python`` and distribution names to
+    versions.
+    """
     installed = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -135,7 +143,11 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
+    names = (
+        line.partition(":")[2].strip()
+        for line in lines
+        if line.startswith(("model name", "Hardware"))
+    )
     return next(names, "") or platform.processor() or platform.machine() or "unknown"
 
 

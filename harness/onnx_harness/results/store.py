@@ -27,7 +27,8 @@ SCHEMA = 1
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TAIL = b"\n]}\n"
 _SPARE = 1200
-"""Spaces kept after a cell of which more is to come, so that the figures fit in when they arrive."""
+"""Spaces kept after a cell of which more is to come, so that the figures fit in when they arrive.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,14 @@ class Results:
 
 
 class ResultsWriter:
-    """Writes ``results.json`` cell by cell. Whoever reads it finds valid JSON with every finished cell.
+    """Writes ``results.json`` cell by cell.
 
-    A write that is more than a page long isn't atomic, not even against ``kill -9``. So there are two files: the
-    next state is written into the one that isn't called ``results.json``, and then takes over the name. Each is
-    one cell behind the other, so that a cell costs two lines, and not the whole file again.
+    Whoever reads it finds valid JSON with every finished cell.
+
+    A write that is more than a page long isn't atomic, not even against ``kill -9``. So there are
+    two files: the next state is written into the one that isn't called ``results.json``, and then
+    takes over the name. Each is one cell behind the other, so that a cell costs two lines, and not
+    the whole file again.
 
     Args:
         report_dir: made if need be. One run at a time may write there.
@@ -65,7 +69,9 @@ class ResultsWriter:
         try:
             report_dir.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
-            for leftover in report_dir.glob(".results-*.json"):  # Of runs that were killed: we hold the lock.
+            for leftover in report_dir.glob(
+                ".results-*.json"
+            ):  # Of runs that were killed: we hold the lock.
                 leftover.unlink()
             self._twins = [_Twin(report_dir / f".results-{letter}.json") for letter in "ab"]
             if self._path.is_file():  # the last run's, which stays until this one has a verdict
@@ -80,7 +86,8 @@ class ResultsWriter:
         """Add a cell, or replace the one of the same id. When this returns, results.json holds it.
 
         Raises:
-            ResultsError: it can't be written. results.json is still whole; the cell is kept for the next try.
+            ResultsError: it can't be written. results.json is still whole; the cell is kept for the
+                next try.
         """
         self._set(cell)
         try:
@@ -161,7 +168,8 @@ class ResultsWriter:
         except BlockingIOError:
             os.close(handle)
             raise ResultsError(
-                f"another run is writing its results in {self._folder}: wait for it, or name another folder "
+                f"another run is writing its results in {self._folder}: wait for it, or name "
+                f"another folder "
                 "with --report-dir"
             ) from None
         except OSError:
@@ -175,7 +183,9 @@ class ResultsWriter:
 
 def _roomy(cell: CellResult, line: bytes) -> bytes:
     """Its line, with room for the latency, or for the verdict on it at the end of the run."""
-    undecided = cell.pinned is not None and cell.pinned.ratio is not None and cell.pinned.verdict is None
+    undecided = (
+        cell.pinned is not None and cell.pinned.ratio is not None and cell.pinned.verdict is None
+    )
     return line + b" " * (_SPARE if cell.latency is None or undecided else 0)
 
 
@@ -198,7 +208,9 @@ class _Twin:
         del self.ends[place:]
 
     def update(self, head: bytes, lines: list[bytes]) -> None:
-        """Make it the file of ``lines``. Nobody reads it meanwhile, so the order of writes doesn't matter.
+        """Make it the file of ``lines``.
+
+        Nobody reads it meanwhile, so the order of writes doesn't matter.
 
         When a write fails, what is marked as stale or missing is written at the next try.
         """
@@ -253,7 +265,8 @@ def read_results(path: Path) -> Results:
     """Read a results.json, or the one in a report folder.
 
     Raises:
-        ResultsError: it can't be read, is cut short, isn't a results file, or has a schema that isn't known.
+        ResultsError: it can't be read, is cut short, isn't a results file, or has a schema that
+            isn't known.
     """
     if path.is_dir():
         path = path / FILE_NAME
@@ -261,25 +274,31 @@ def read_results(path: Path) -> Results:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "it isn't text"
-        raise ResultsError(f"{path} can't be read: {what}. Name the folder or the file that a run wrote.") from error
+        raise ResultsError(
+            f"{path} can't be read: {what}. Name the folder or the file that a run wrote."
+        ) from error
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ResultsError(
-            f"{path} isn't whole JSON ({error}): it was cut short or edited. Run again, or take an older copy."
+            f"{path} isn't whole JSON ({error}): it was cut short or edited. Run again, or take "
+            f"an older copy."
         ) from error
     if not isinstance(value, dict) or not {"schema", "run", "cells"} <= value.keys():
         raise ResultsError(f"{path} isn't a results file: it lacks 'schema', 'run' or 'cells'")
     if value["schema"] != SCHEMA:
         raise ResultsError(
-            f"{path} has schema {value['schema']!r}, and this version of onnx-harness reads {SCHEMA}: "
+            f"{path} has schema {value['schema']!r}, and this version of onnx-harness reads "
+            f"{SCHEMA}: "
             "read it with the version that wrote it"
         )
     if not isinstance(value["cells"], list):
         raise ResultsError(f"{path}: cells should be a list")
     try:
         run = decode(RunInfo, value["run"], "run")
-        cells = tuple(decode(CellResult, cell, f"cells[{index}]") for index, cell in enumerate(value["cells"]))
+        cells = tuple(
+            decode(CellResult, cell, f"cells[{index}]") for index, cell in enumerate(value["cells"])
+        )
     except ResultsError as error:
         raise ResultsError(f"{path}: {error}") from None
     return Results(run, cells)

@@ -1,8 +1,8 @@
 """Verdicts as files: one for each content key, and for each run a list of the cells that it had.
 
-``results.json``, the history and the reports of a run can be made from them. A file is written aside, brought to the
-disk and then renamed, so that it is there whole or not at all, whenever the power goes; the folders of two machines are
-merged by copying one into the other.
+``results.json``, the history and the reports of a run can be made from them. A file is written
+aside, brought to the disk and then renamed, so that it is there whole or not at all, whenever the
+power goes; the folders of two machines are merged by copying one into the other.
 
     verdicts/3f/3f2a….json    one verdict
     runs/20261104t…-9f3a.jsonl    the run's head, then a line for each cell as it ended
@@ -71,7 +71,9 @@ class VerdictFiles:
             number = sum(1 for _ in self._log_path.parent.glob("*.jsonl"))
             self._append({"schema": _SCHEMA, "number": number, "run": encode(run)})
         except OSError as error:
-            raise cannot_write("The list of the run's cells", self._log_path, error, "--report-dir") from error
+            raise cannot_write(
+                "The list of the run's cells", self._log_path, error, "--report-dir"
+            ) from error
 
     def put(self, cell: CellResult, key: str, timing: str = "") -> None:
         """Keep a verdict, or its newer state, and note that the run begun has it.
@@ -88,11 +90,15 @@ class VerdictFiles:
         try:
             if key:
                 document = {"schema": _SCHEMA, "key": key, "timing": timing, "cell": encoded}
-                _write_durably(self._path(key), json.dumps(document, ensure_ascii=True).encode("ascii"))
+                _write_durably(
+                    self._path(key), json.dumps(document, ensure_ascii=True).encode("ascii")
+                )
             if self._log is not None:
                 self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encoded}))
         except OSError as error:
-            raise cannot_write("A verdict", self._folder / VERDICTS, error, "--report-dir") from error
+            raise cannot_write(
+                "A verdict", self._folder / VERDICTS, error, "--report-dir"
+            ) from error
 
     def note(self, cell: CellResult, key: str) -> None:
         """Note that the run begun has a cell whose verdict is there already.
@@ -104,10 +110,14 @@ class VerdictFiles:
             if self._log is not None:
                 self._append({"id": cell.id, "key": key})
         except OSError as error:
-            raise cannot_write("The list of the run's cells", self._log_path, error, "--report-dir") from error
+            raise cannot_write(
+                "The list of the run's cells", self._log_path, error, "--report-dir"
+            ) from error
 
     def get(self, key: str) -> Verdict | None:
-        """The verdict of that key; None when there is none, or a damaged one, which is then made anew."""
+        """The verdict of that key; None when there is none, or a damaged one, which is then made
+        anew.
+        """
         try:
             document = json.loads(self._path(key).read_bytes())
             cell = decode(CellResult, document["cell"], "cell")
@@ -118,7 +128,9 @@ class VerdictFiles:
             return None
 
     def runs(self) -> list[str]:
-        """The ids of the runs that have a list here, in the order in which they began, whatever the clock did."""
+        """The ids of the runs that have a list here, in the order in which they began, whatever the
+        clock did.
+        """
         numbered = []
         for path in (self._folder / RUNS).glob("*.jsonl"):
             head = next(_lines(path), {})
@@ -127,8 +139,12 @@ class VerdictFiles:
         return [run_id for _, run_id in sorted(numbered)]
 
     def unfinished(self) -> list[str]:
-        """The ids of the runs whose list has no end: they were killed, and may be in their files alone."""
-        return sorted(path.stem for path in (self._folder / RUNS).glob("*.jsonl") if not _has_end(path))
+        """The ids of the runs whose list has no end: they were killed, and may be in their files
+        alone.
+        """
+        return sorted(
+            path.stem for path in (self._folder / RUNS).glob("*.jsonl") if not _has_end(path)
+        )
 
     def finish(self, run_id: str) -> None:
         """Note that all of a run's cells are in the history too.
@@ -141,10 +157,13 @@ class VerdictFiles:
             with path.open("ab") as log:
                 log.write(b"\n" + _END)  # the last line may have been cut short
         except OSError as error:
-            raise cannot_write("The list of the run's cells", path, error, "--report-dir") from error
+            raise cannot_write(
+                "The list of the run's cells", path, error, "--report-dir"
+            ) from error
 
     def read_run(self, run_id: str) -> tuple[RunInfo, tuple[CellResult, ...]]:
-        """A run from its list and the files of its verdicts, in the order in which the cells first ended.
+        """A run from its list and the files of its verdicts, in the order in which the cells first
+        ended.
 
         A line that a kill cut short, and a verdict whose file is damaged, are left out.
 
@@ -155,7 +174,9 @@ class VerdictFiles:
         lines = _lines(path)
         head = next(lines, None)
         if head is None or head.get("schema") != _SCHEMA:
-            raise ResultsError(f"{path} isn't the list of a run's cells, or was cut short before its first one")
+            raise ResultsError(
+                f"{path} isn't the list of a run's cells, or was cut short before its first one"
+            )
         run = decode(RunInfo, head.get("run"), "run")
         cells: dict[str, CellResult] = {}
         for line in lines:
@@ -222,7 +243,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    """Put ``data`` into ``path``: on the disk before it has the name, so that a power cut leaves no half of it."""
+    """Put ``data`` into ``path``: on the disk before it has the name, so that a power cut leaves no
+    half of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:

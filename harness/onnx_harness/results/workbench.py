@@ -1,4 +1,6 @@
-"""What one process keeps at hand from cell to cell: its cache, and the last thing of each kind that was made."""
+"""What one process keeps at hand from cell to cell: its cache, and the last thing of each kind that
+was made.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ T = TypeVar("T")
 
 
 class Workbench:
-    """The memory of one process: cells come model by model, so that the last thing of a kind is what is asked for next.
+    """The memory of one process: cells come model by model, so that the last thing of a kind is
+    what is asked for next.
 
     Attributes:
         cache: what outlives the process.
@@ -23,7 +26,9 @@ class Workbench:
         self._last: dict[str, tuple[object, Any]] = {}
 
     def last(self, kind: str, key: object, make: Callable[[], T]) -> T:
-        """Return the last thing of a kind if it has the key, or else make it; the one before it is forgotten first.
+        """Return the last thing of a kind if it has the key, or else make it.
+
+        The one before it is forgotten first.
 
         Args:
             kind: of thing; no two callers share one.
@@ -37,7 +42,9 @@ class Workbench:
         return value
 
     def passing_cache(self, key: object) -> Cache:
-        """Return a cache that goes with the next key: for what is quicker made again than kept by the thousand."""
+        """Return a cache that goes with the next key: for what is quicker made again than kept by
+        the thousand.
+        """
         return self.last("passing cache", key, Cache.temporary)
 
 

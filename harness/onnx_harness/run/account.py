@@ -30,7 +30,8 @@ class Account:
     """
 
     def __init__(self, report_dir: Path | None, run: RunInfo) -> None:
-        """Begin to write at once, so that a run that can't be kept is known before it costs anything.
+        """Begin to write at once, so that a run that can't be kept is known before it costs
+        anything.
 
         Raises:
             ResultsError: the folder can't be written.
@@ -50,7 +51,9 @@ class Account:
         """The verdicts, in the order in which they came."""
         return list(self._cells.values())
 
-    def put(self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY) -> None:
+    def put(
+        self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY
+    ) -> None:
         """Keep a verdict, or the newer state of one.
 
         Args:
@@ -100,7 +103,9 @@ class Account:
             if all(cell.status is Status.NOT_APPLICABLE for cell in cells)
         }
 
-    def lines(self, *, width: int, quiet: bool, details: bool = True, worst_first: bool = False) -> Iterator[Line]:
+    def lines(
+        self, *, width: int, quiet: bool, details: bool = True, worst_first: bool = False
+    ) -> Iterator[Line]:
         """The table, the summary line and what went wrong with the keeping.
 
         Args:
@@ -129,7 +134,13 @@ class Account:
         if self._cases:
             of_suite = self._of_suite()
             yield from lines(
-                self.run, of_suite, width=width, models=self.models, quiet=True, where=where, details=details
+                self.run,
+                of_suite,
+                width=width,
+                models=self.models,
+                quiet=True,
+                where=where,
+                details=details,
             )
             named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
             yield from backend_suite.lines(of_suite, width=width, where=named)

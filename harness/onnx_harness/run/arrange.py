@@ -1,4 +1,6 @@
-"""Which of a session's tests are this shard's, and in which order they run when several processes judge."""
+"""Which of a session's tests are this shard's, and in which order they run when several processes
+judge.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def cell_of(item: pytest.Item) -> Cell:
 
 
 def measured_in(report_dir: Path | None) -> dict[str, Measured]:
-    """What earlier runs took, by cell id; nothing where there is no history, or none that can be read."""
+    """What earlier runs took, by cell id.
+
+    Nothing where there is no history, or none that can be read.
+    """
     if report_dir is None or not (report_dir / FILE_NAME).is_file():
         return {}
     try:
@@ -57,7 +62,8 @@ def shard_of(tests: Sequence[pytest.Item], part: int, count: int, report_dir: Pa
 
 
 def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> list[pytest.Item]:
-    """The tests of accuracy, the model that takes longest first, and then those of latency, in the order that they had.
+    """The tests of accuracy, the model that takes longest first, and then those of latency, in the
+    order that they had.
 
     That is the order in which processes begin them, so that a verdict is told about when it is there.
     """
@@ -68,10 +74,14 @@ def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> l
     return [*accuracy, *filter(is_latency, tests)]
 
 
-def groups_to_judge(tests: Sequence[pytest.Item], past: Past, report_dir: Path | None) -> list[Group]:
+def groups_to_judge(
+    tests: Sequence[pytest.Item], past: Past, report_dir: Path | None
+) -> list[Group]:
     """What is left to judge of the tests' cells, in their order."""
     cells = {cell_of(item).id: cell_of(item) for item in tests}
-    return grouped((cell for cell in cells.values() if past.verdict(cell) is None), measured_in(report_dir))
+    return grouped(
+        (cell for cell in cells.values() if past.verdict(cell) is None), measured_in(report_dir)
+    )
 
 
 def is_latency(item: pytest.Item) -> bool:

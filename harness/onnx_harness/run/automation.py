@@ -52,7 +52,9 @@ class Automation:
             try:
                 _append(account, Path(step_summary))
             except OSError as error:
-                self._problems.append(f"the job's summary can't be written at {step_summary}: {error.strerror}")
+                self._problems.append(
+                    f"the job's summary can't be written at {step_summary}: {error.strerror}"
+                )
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

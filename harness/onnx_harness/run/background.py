@@ -41,7 +41,9 @@ def background(report_dir: Path, run: RunInfo, cells: Sequence[CellResult]) -> B
     return Background(before, tuple(trends(nights, by_id, levels)))
 
 
-def _before(past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]) -> Results | None:
+def _before(
+    past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]
+) -> Results | None:
     """Return the latest earlier run that has one of these cells."""
     earlier = [night.run for night in nights if night.cell_id in names and night.run.id != run.id]
     if not earlier:

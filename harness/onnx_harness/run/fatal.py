@@ -1,4 +1,5 @@
-"""Unusual input sets that ONNX Runtime dies of: what they say about a cell beside the verdict of the other sets.
+"""Unusual input sets that ONNX Runtime dies of: what they say about a cell beside the verdict of
+the other sets.
 
 A crash ends the process before the other sets have been judged. So the cell is judged again without the set, and the
 set is named:
@@ -41,27 +42,37 @@ class FatalSet:
 
 
 def counts_against(variant: Variant) -> bool:
-    """Return whether a crash on an unusual set can be the variant's failure: its values are judged there too."""
+    """Return whether a crash on an unusual set can be the variant's failure: its values are judged
+    there too.
+    """
     return bind_variant(variant).precision is Precision.FP32
 
 
 def with_remarks(judged: Judged, fatal: Sequence[FatalSet], why: str) -> Judged:
-    """Return the verdict of the other sets, with a note for each fatal one and ``why`` it doesn't count."""
+    """Return the verdict of the other sets, with a note for each fatal one and ``why`` it doesn't
+    count.
+    """
     result: CellResult = judged.result
     remarks = [f"judged without an unusual input set: {each}; {why}" for each in fatal]
     return replace(judged, result=replace(result, notes=(*result.notes, *remarks)))
 
 
 def with_crash(judged: Judged, fatal: Sequence[FatalSet]) -> Judged:
-    """Return the verdict of the other sets where it is worse than a crash; else the crash, and what they say."""
+    """Return the verdict of the other sets where it is worse than a crash.
+
+    Else the crash, and what they say.
+    """
     result = judged.result
     if result.status is not Status.PASS:
-        judged = with_remarks(judged, fatal, "the untouched model survives it: that is a failure too")
+        judged = with_remarks(
+            judged, fatal, "the untouched model survives it: that is a failure too"
+        )
         places = tuple(each.place for each in fatal)
         return replace(judged, failing=(*judged.failing[:1], *places, *judged.failing[1:]))
     first, *others = fatal
     reason = (
-        f"during run, on unusual inputs alone, {first}; the untouched model survives it, and on all other input sets "
+        f"during run, on unusual inputs alone, {first}; the untouched model survives it, and on "
+        f"all other input sets "
         "the outputs are right"
     )
     crash = replace(

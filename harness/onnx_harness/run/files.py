@@ -52,7 +52,10 @@ def _inputs_file(inputs: InputsLike, folder: Path) -> Path:
     groups = [inputs] if isinstance(inputs, Mapping) else list(inputs)
     sets = []
     for number, group in enumerate(groups):
-        values = {name: value if _is_sequence(value) else np.asarray(value) for name, value in group.items()}
+        values = {
+            name: value if _is_sequence(value) else np.asarray(value)
+            for name, value in group.items()
+        }
         sets.append(InputSet(f"given {number}", values))
     file = folder / "inputs.npz"
     save_npz(file, sets)
@@ -60,7 +63,10 @@ def _inputs_file(inputs: InputsLike, folder: Path) -> Path:
 
 
 def _is_sequence(value: Any) -> bool:
-    """Whether a value is for an input that takes a sequence of tensors; a list of numbers is one tensor."""
+    """Whether a value is for an input that takes a sequence of tensors.
+
+    A list of numbers is one tensor.
+    """
     import numpy as np
 
     return isinstance(value, list) and all(isinstance(item, np.ndarray) for item in value)

@@ -45,12 +45,18 @@ def job_count(asked: int) -> int:
 class Jobs:
     """Judges groups of cells in the background; whoever wants a verdict waits for it.
 
-    A group is begun when there is a process for it, and memory beside those that run. When no group is left to begin,
-    an idle process takes cells from the end of the group that has most of them left.
+    A group is begun when there is a process for it, and memory beside those that run. When no group
+    is left to begin, an idle process takes cells from the end of the group that has most of them
+    left.
     """
 
     def __init__(
-        self, groups: Sequence[Group], count: int, judge: Callable[[], Judge], *, memory_bytes: int | None = None
+        self,
+        groups: Sequence[Group],
+        count: int,
+        judge: Callable[[], Judge],
+        *,
+        memory_bytes: int | None = None,
     ) -> None:
         """Begin at once.
 
@@ -67,7 +73,9 @@ class Jobs:
         self._judges: list[Judge] = []
         self._ended = False
         self._changed = threading.Condition()
-        self._verdicts: dict[str, Future[Judge]] = {cell.id: Future() for group in groups for cell in group.cells}
+        self._verdicts: dict[str, Future[Judge]] = {
+            cell.id: Future() for group in groups for cell in group.cells
+        }
         self._threads = [
             threading.Thread(target=self._work, name=f"onnx-harness-job-{number + 1}", daemon=True)
             for number in range(min(count, len(self._verdicts)))
@@ -89,7 +97,9 @@ class Jobs:
         return self._verdicts[cell.id].result()
 
     def join(self) -> None:
-        """Wait until every cell is judged, and end the processes: what follows is alone on the machine."""
+        """Wait until every cell is judged, and end the processes: what follows is alone on the
+        machine.
+        """
         for thread in self._threads:
             thread.join()
         self.close()
@@ -142,7 +152,10 @@ class Jobs:
             return begun.cells.pop() if helps else begun.cells.popleft()
 
     def _next(self) -> tuple[_Begun, bool] | None:
-        """Take the next group, or a share in one that runs and whether it is one; None when there is nothing left."""
+        """Take the next group, or a share in one that runs and whether it is one.
+
+        None when there is nothing left.
+        """
         with self._changed:
             while not self._ended:
                 helps = not self._waiting
@@ -167,7 +180,11 @@ class Jobs:
     def _share(self) -> _Begun | None:
         used = sum(each.group.peak_bytes * each.processes for each in self._running)
         room = self._memory - used
-        able = [each for each in self._running if each.prepared and each.cells and each.group.peak_bytes <= room]
+        able = [
+            each
+            for each in self._running
+            if each.prepared and each.cells and each.group.peak_bytes <= room
+        ]
         if not able:
             return None
         most = max(able, key=lambda each: len(each.cells))

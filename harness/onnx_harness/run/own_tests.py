@@ -1,4 +1,6 @@
-"""The fixtures for tests of one's own: a question about a model, answered and kept in the run's report."""
+"""The fixtures for tests of one's own: a question about a model, answered and kept in the run's
+report.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class OwnTest:
         __tracebackhide__ = True
         problem = None
         try:
-            result = judge(self._runner.apart(settings_with(self._runner.settings, overrides), None))
+            result = judge(
+                self._runner.apart(settings_with(self._runner.settings, overrides), None)
+            )
         except HarnessError as error:
             problem = str(error)
         if problem is not None:  # outside of the handler, or pytest tells of both
@@ -70,7 +74,9 @@ class OwnTest:
         return verdict_of(result)
 
     def name_of(self, model: ModelLike) -> str:
-        """Return the model's name in reports: with the test's, since each test may feed it otherwise."""
+        """Return the model's name in reports: with the test's, since each test may feed it
+        otherwise.
+        """
         stem = named_card(Path(model)).name if isinstance(model, str | Path) else "model"
         return f"{stem}.{slug(self.node.name)}"
 
@@ -84,7 +90,9 @@ class OwnTest:
 
 
 class OnnxVerify:
-    """``onnx_verify``: judge what a variant makes of a model, or a model and a candidate by one another."""
+    """``onnx_verify``: judge what a variant makes of a model, or a model and a candidate by one
+    another.
+    """
 
     def __init__(self, test: OwnTest) -> None:
         self._test = test
@@ -100,7 +108,8 @@ class OnnxVerify:
         inputs: InputsLike | None = None,
         **settings: Any,
     ) -> Verdict:
-        """Judge as :func:`onnx_harness.verify` does, record the verdict, and fail the test where it isn't a pass.
+        """Judge as :func:`onnx_harness.verify` does, record the verdict, and fail the test where it
+        isn't a pass.
 
         Args:
             model: the untouched one: a ``.onnx``, a card, or a ModelProto.
@@ -121,7 +130,9 @@ class OnnxVerify:
 
         def judge(runner: Runner) -> CellResult:
             __tracebackhide__ = True
-            question = Question(model, chosen, candidate, reference, where, inputs, name=test.name_of(model))
+            question = Question(
+                model, chosen, candidate, reference, where, inputs, name=test.name_of(model)
+            )
             return answer(question, runner)
 
         return test.ask(judge, settings)
@@ -147,7 +158,8 @@ class OnnxSnapshot:
         name: str = "",
         **settings: Any,
     ) -> Verdict:
-        """Fail the test where an output departs from the golden one by more than the model's own noise.
+        """Fail the test where an output departs from the golden one by more than the model's own
+        noise.
 
         Args:
             model: a ``.onnx``, a card, or a ModelProto.
@@ -178,7 +190,9 @@ def settings_with(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     """
     unknown = sorted(overrides.keys() - CHOICES)
     if unknown:
-        raise UsageError(f"there is no setting '{unknown[0]}' here. {did_you_mean(unknown[0], CHOICES)}")
+        raise UsageError(
+            f"there is no setting '{unknown[0]}' here. {did_you_mean(unknown[0], CHOICES)}"
+        )
     if not overrides:
         return settings
     base = {field.name: getattr(settings, field.name) for field in fields(settings)}
@@ -186,7 +200,8 @@ def settings_with(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
 
 
 def choices_of(marker: pytest.Mark) -> list[dict[str, str]]:
-    """Return what ``@pytest.mark.onnx(variant=…, provider=…)`` asks for: one choice, or one for each of several.
+    """Return what ``@pytest.mark.onnx(variant=…, provider=…)`` asks for: one choice, or one for
+    each of several.
 
     Raises:
         UsageError: an argument is unknown, or isn't a string or a list of strings.
@@ -196,9 +211,13 @@ def choices_of(marker: pytest.Mark) -> list[dict[str, str]]:
     choices: list[dict[str, str]] = [{}]
     for key, value in marker.kwargs.items():
         if key not in MARK_ARGUMENTS:
-            raise UsageError(f"@pytest.mark.onnx has no argument '{key}'. {did_you_mean(key, MARK_ARGUMENTS)}")
+            raise UsageError(
+                f"@pytest.mark.onnx has no argument '{key}'. {did_you_mean(key, MARK_ARGUMENTS)}"
+            )
         values = list(value) if isinstance(value, list | tuple) else [value]
         if not values or not all(isinstance(item, str) for item in values):
-            raise UsageError(f"@pytest.mark.onnx({key}=…) takes a string or a list of strings, and not {value!r}")
+            raise UsageError(
+                f"@pytest.mark.onnx({key}=…) takes a string or a list of strings, and not {value!r}"
+            )
         choices = [{**choice, key: item} for choice in choices for item in values]
     return choices

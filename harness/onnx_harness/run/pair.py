@@ -27,7 +27,9 @@ def compare_pair(pair: Pair) -> PairOutcome:
     except WorkerDied as death:
         reason = f"{death.stage or 'starting'}: {death}"
         if death.stage != RUNNING_B:
-            raise ModelError(f"{pair.a.name} and {pair.b.name} can't be compared. {reason}") from None
+            raise ModelError(
+                f"{pair.a.name} and {pair.b.name} can't be compared. {reason}"
+            ) from None
         return PairOutcome(reason=f"{reason}, and A ran on the same inputs")
     finally:
         worker.close()

@@ -1,4 +1,6 @@
-"""What earlier runs have left in the report folder, and a run with ``--resume`` needn't find out again."""
+"""What earlier runs have left in the report folder, and a run with ``--resume`` needn't find out
+again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ class Past:
         self._timing = ""
 
     def key(self, cell: Cell) -> str:
-        """The content key of a cell; empty where its model can't be had or read, or where nothing is written."""
+        """The content key of a cell.
+
+        Empty where its model can't be had or read, or where nothing is written.
+        """
         if self._files is None:
             return ""
         if cell.id not in self._keys:
@@ -35,7 +40,10 @@ class Past:
         return self._keys[cell.id]
 
     def verdict(self, cell: Cell) -> CellResult | None:
-        """What an earlier run found of the cell up to ``compare``; None without ``--resume``, or where none did."""
+        """What an earlier run found of the cell up to ``compare``.
+
+        None without ``--resume``, or where none did.
+        """
         stored = self._stored(cell)
         return None if stored is None else stored.cell
 

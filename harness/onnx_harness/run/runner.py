@@ -16,7 +16,14 @@ from onnx_harness.cell import pipeline
 from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
-from onnx_harness.errors import HarnessError, ResultsError, WorkerCrashed, WorkerDied, WorkerNotStarted, named
+from onnx_harness.errors import (
+    HarnessError,
+    ResultsError,
+    WorkerCrashed,
+    WorkerDied,
+    WorkerNotStarted,
+    named,
+)
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.inputs.plan.edges import UNUSUAL
@@ -40,7 +47,8 @@ MACHINE_RETRIES = 2
 """So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
-"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody uses, levels that its
+"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody
+uses, levels that its
 noise is measured at. Then the model is what is wrong."""
 
 
@@ -49,11 +57,17 @@ class Runner:
 
     Attributes:
         past: what earlier runs found out.
-        devices: by provider that was probed, the name of the device that its sessions run on, where it has one.
+        devices: by provider that was probed, the name of the device that its sessions run on, where
+            it has one.
     """
 
     def __init__(
-        self, settings: Settings, *, plain: bool = False, recorded: Path | None = None, threads: int | None = None
+        self,
+        settings: Settings,
+        *,
+        plain: bool = False,
+        recorded: Path | None = None,
+        threads: int | None = None,
     ) -> None:
         """Nothing is started before it's needed.
 
@@ -77,17 +91,26 @@ class Runner:
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._without_unusual: dict[Path, str] = {}  # model to what it died of
-        self._fatal: dict[str, list[FatalSet]] = {}  # by cell: unusual input sets that the worker died of
-        self._unloadable: dict[Path, Judged] = {}  # model to the verdict on its load, which no variant has a part in
+        self._fatal: dict[
+            str, list[FatalSet]
+        ] = {}  # by cell: unusual input sets that the worker died of
+        self._unloadable: dict[
+            Path, Judged
+        ] = {}  # model to the verdict on its load, which no variant has a part in
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
-        with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error, where it can be told
+        with contextlib.suppress(
+            WorkerNotStarted
+        ):  # whoever needs it meets the error, where it can be told
             self._started_worker()
 
     def start_jobs(self, groups: Sequence[Group], count: int) -> None:
-        """Judge those cells in the background, in ``count`` processes; :meth:`judge` waits for each."""
+        """Judge those cells in the background, in ``count`` processes.
+
+        :meth:`judge` waits for each.
+        """
         cores = this_host(self.devices).cores
 
         def other() -> Runner:
@@ -120,26 +143,39 @@ class Runner:
         return found
 
     def judge(self, cell: Cell) -> CellResult:
-        """The verdict on ``cell`` up to ``compare``; found once per run. Never raises for what a model does."""
+        """The verdict on ``cell`` up to ``compare``; found once per run.
+
+        Never raises for what a model does.
+        """
         if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
             self._judged[cell.id] = Judged(replace(earlier, latency=None))
         if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
             self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
-            judged = self._judge_persistently(cell) if unloadable is None else _of_another_cell(unloadable, cell)
+            judged = (
+                self._judge_persistently(cell)
+                if unloadable is None
+                else _of_another_cell(unloadable, cell)
+            )
             if self._worker is not None and unloadable is None:
-                judged = replace(judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes))
+                judged = replace(
+                    judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes)
+                )
             self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
-        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why it has none."""
+        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why
+        it has none.
+        """
         self.end_jobs()
         result = self.judge(cell)
         task = self.task(cell)
         try:
-            if self._judged[cell.id].artifact is None:  # its verdict is an earlier run's, and the cache may be emptied
+            if (
+                self._judged[cell.id].artifact is None
+            ):  # its verdict is an earlier run's, and the cache may be emptied
                 path, level = self.call(pipeline.place_of_artifact, task)
                 self._judged[cell.id] = Judged(result, path, level)
             sets = self.call(pipeline.timing_inputs, task)
@@ -147,13 +183,17 @@ class Runner:
         except Exception as error:
             reason = f"can't be timed: {named(error)}"
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
-        # pytest-benchmark was told not to measure: then neither is anything timed beside the reference.
-        result = self.beside(cell, replace(result, latency=record), None if record is None else dict(sets[0]))
+        # pytest-benchmark was told not to measure: then neither is anything timed beside the
+        # reference.
+        result = self.beside(
+            cell, replace(result, latency=record), None if record is None else dict(sets[0])
+        )
         self._timed[cell.id] = (cell, result)
         return result
 
     def check_reference(self, cells: int) -> str | None:
-        """See that the pinned reference environment works, and settle how often a cell is timed beside it.
+        """See that the pinned reference environment works, and settle how often a cell is timed
+        beside it.
 
         Args:
             cells: how many are going to be timed.
@@ -169,12 +209,18 @@ class Runner:
         if self.settings.gate_reference is None:
             return None
         choice = verdicts.lockstep_pairs(max(cells, 1))
-        self._pinned = Pinned(self.settings.gate_reference, self.settings, this_host(self.devices), choice.pairs)
+        self._pinned = Pinned(
+            self.settings.gate_reference, self.settings, this_host(self.devices), choice.pairs
+        )
         self._pinned.check()
         return choice.why if cells else None
 
-    def beside(self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None) -> CellResult:
-        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where there are any."""
+    def beside(
+        self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None
+    ) -> CellResult:
+        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where
+        there are any.
+        """
         if self._pinned is None:
             return result
         try:
@@ -184,13 +230,16 @@ class Runner:
         return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
-        """The verdicts on times beside the reference, when all cells were timed; doubtful ones are measured again.
+        """The verdicts on times beside the reference, when all cells were timed.
+
+        Doubtful ones are measured again.
 
         Args:
             say: takes a line for each part of a measurement that is made again, before it is made.
 
         Yields:
-            The newer state of each cell that has an accepted level; of one that is measured again, twice.
+            The newer state of each cell that has an accepted level; of one that is measured again,
+            twice.
         """
         if self._pinned is None:
             return
@@ -204,7 +253,10 @@ class Runner:
             cell, result = self._timed[name]
             turns[name] += 1
             done = f"{settled} of {count} settled"
-            say(f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn {turns[name]}")
+            say(
+                f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn "
+                f"{turns[name]}"
+            )
             try:
                 sets = self.call(pipeline.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
@@ -217,7 +269,9 @@ class Runner:
             yield replace(result, pinned=record)
 
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
-        """Return a runner of other settings on the same worker process, which it leaves to this one to end."""
+        """Return a runner of other settings on the same worker process, which it leaves to this one
+        to end.
+        """
         runner = Runner(settings, recorded=recorded)
         runner._worker = self._started_worker()
         return runner
@@ -225,14 +279,16 @@ class Runner:
     def call(self, function: Callable[..., Answer], *args: Any) -> Answer:
         """Return what ``function(*args)`` says, in the worker. Raises as :meth:`ask` does.
 
-        The first argument, where it's a task or a pair, says which custom operators the sessions get.
+        The first argument, where it's a task or a pair, says which custom operators the sessions
+        get.
         """
         subject = args[0] if args else None
         libraries = subject.custom_ops if isinstance(subject, Task | Pair) else ()
         return self._started_worker().call(WithLibraries(libraries, function), *args)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
-        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge` has judged.
+        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge`
+        has judged.
 
         Raises:
             WorkerDied: it crashed, hung or ate its memory.
@@ -241,7 +297,9 @@ class Runner:
         return self.call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
-        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from now on."""
+        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from
+        now on.
+        """
         self._judged[result.id] = replace(self._judged[result.id], result=result)
 
     def close(self) -> None:
@@ -265,7 +323,9 @@ class Runner:
             for name in self.settings.provider:
                 environment.update(providers.get(name).environment)
             self._worker = Worker(
-                self.settings.limits, environment, preload=("onnx_harness.cell.pipeline", "onnx", "onnxruntime")
+                self.settings.limits,
+                environment,
+                preload=("onnx_harness.cell.pipeline", "onnx", "onnxruntime"),
             )
         return self._worker
 
@@ -294,7 +354,8 @@ class Runner:
             self._without_unusual[cell.card.path] = other._without_unusual[cell.card.path]
 
     def _judge_persistently(self, cell: Cell) -> Judged:
-        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it stays; no verdict.
+        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it
+        stays; no verdict.
 
         A crash that doesn't come back is a failure all the same, and says that it is flaky.
         """
@@ -309,7 +370,10 @@ class Runner:
         again = self._judge(cell)
         if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
             return judged
-        note = f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at {again.result.stage}"
+        note = (
+            f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
+            f"{again.result.stage}"
+        )
         return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
 
     def _judge(self, cell: Cell) -> Judged:
@@ -327,7 +391,9 @@ class Runner:
             judged = self.call(pipeline.judge, self.task(cell))
             if (died := self._without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
-                judged = replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+                judged = replace(
+                    judged, result=replace(judged.result, notes=(*judged.result.notes, note))
+                )
             if judged.result.stage is Stage.LOAD:
                 self._unloadable[cell.card.path] = judged
             return self._with_fatal_sets(cell, judged)
@@ -336,8 +402,13 @@ class Runner:
             if (set_note := RunNote.read(death.stage)) is not None:
                 return self._died_running(cell, ended, death, set_note)
             fed_unusual = death.stage.removeprefix(RISK).startswith(UNUSUAL)
-            if fed_unusual and not self._may_try_again(cell, death) and cell.card.path not in self._without_unusual:
-                # What no user would feed killed ONNX Runtime itself: that says nothing about the variant.
+            if (
+                fed_unusual
+                and not self._may_try_again(cell, death)
+                and cell.card.path not in self._without_unusual
+            ):
+                # What no user would feed killed ONNX Runtime itself: that says nothing about the
+                # variant.
                 self._without_unusual[cell.card.path] = death.what
                 return self._judge(cell)
             if death.stage.startswith(RISK):
@@ -346,10 +417,16 @@ class Runner:
                     return self._judge(cell)  # the worker knows what it doesn't try again
                 death.stage = ""
             stage = Stage(death.stage) if death.stage else Stage.LOAD
-            ended = replace(ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}")
-            if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
+            ended = replace(
+                ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"
+            )
+            if (
+                cell.card.suite and stage is Stage.LOAD
+            ):  # of the untouched case, before any transform
                 return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            judged = Judged(replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed))
+            judged = Judged(
+                replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed)
+            )
             if at_load:
                 self._unloadable[cell.card.path] = judged
             return judged
@@ -358,21 +435,31 @@ class Runner:
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
-            return Judged(replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}"))
+            return Judged(
+                replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}")
+            )
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
-        """Whether the worker remembers what it died of, and leaves it out when the cell is judged again."""
+        """Whether the worker remembers what it died of, and leaves it out when the cell is judged
+        again.
+        """
         remembered = isinstance(death, WorkerCrashed) and death.stage.startswith(RISK)
         return remembered and self._deaths[cell.card.path] < MOST_DEATHS
 
-    def _died_running(self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote) -> Judged:
-        """The verdict on a cell whose worker died on an input set: on an unusual one, that of the other sets."""
+    def _died_running(
+        self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote
+    ) -> Judged:
+        """The verdict on a cell whose worker died on an input set: on an unusual one, that of the
+        other sets.
+        """
         fatal = self._fatal.setdefault(cell.id, [])
         if note.unusual and isinstance(death, WorkerCrashed) and len(fatal) < MOST_DEATHS:
             fatal.append(FatalSet(note.place, note.name, death.what))
             return self._judge(cell)
         reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
-        crash = replace(ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH)
+        crash = replace(
+            ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH
+        )
         return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
 
     def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
@@ -381,10 +468,14 @@ class Runner:
         if not fatal:
             return judged
         if not counts_against(cell.variant):
-            return with_remarks(judged, fatal, "a narrower type needn't be usable on unusual inputs")
+            return with_remarks(
+                judged, fatal, "a narrower type needn't be usable on unusual inputs"
+            )
         own = [each for each in fatal if self._survives_untouched(cell, each.place)]
         others = [each for each in fatal if each not in own]
-        judged = with_remarks(judged, others, "the untouched model dies of it too, at the same optimization level")
+        judged = with_remarks(
+            judged, others, "the untouched model dies of it too, at the same optimization level"
+        )
         return with_crash(judged, own) if own else judged
 
     def _survives_untouched(self, cell: Cell, place: int) -> bool:
@@ -399,5 +490,7 @@ class Runner:
 
 def _of_another_cell(judged: Judged, cell: Cell) -> Judged:
     """Return the verdict on a model's load as that of one more of its cells, which it cost no time."""
-    result = replace(judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={})
+    result = replace(
+        judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
+    )
     return replace(judged, result=result)

@@ -1,4 +1,6 @@
-"""Which cells go together, in which order, and to which shard: by what earlier runs took, before a model is opened."""
+"""Which cells go together, in which order, and to which shard: by what earlier runs took, before a
+model is opened.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ LEAST_BYTES = 600_000_000
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The cells of a model: one process judges them, so that its reference, its noise and its chains are made once.
+    """The cells of a model: one process judges them, so that its reference, its noise and its
+    chains are made once.
 
     Attributes:
         seconds: that they are expected to take.
@@ -46,16 +49,20 @@ def grouped(cells: Iterable[Cell], past: Mapping[str, Measured]) -> list[Group]:
 
 
 def longest_first(groups: Iterable[Group]) -> list[Group]:
-    """The groups by their time, the longest first: what is begun last is short, and no process waits for it long."""
+    """The groups by their time, the longest first: what is begun last is short, and no process
+    waits for it long.
+    """
     return sorted(groups, key=lambda group: -group.seconds)
 
 
-def shards(cells: Sequence[Cell], past: Mapping[str, Measured], count: int) -> list[tuple[Cell, ...]]:
+def shards(
+    cells: Sequence[Cell], past: Mapping[str, Measured], count: int
+) -> list[tuple[Cell, ...]]:
     """Cut a run into ``count`` parts of about the same time. Every cell is in exactly one.
 
-    A model stays in one part where that gives parts of the same time. Else those that alone take more than half of a
-    part's time are cut, and then the shortest ones. The parts depend on the set of cells and on ``past``, not on the
-    order of either.
+    A model stays in one part where that gives parts of the same time. Else those that alone take
+    more than half of a part's time are cut, and then the shortest ones. The parts depend on the set
+    of cells and on ``past``, not on the order of either.
 
     Args:
         cells: of the whole run.
@@ -84,7 +91,10 @@ def plan_digest(parts: Sequence[Sequence[Cell]]) -> str:
 
 
 def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], list[float]]:
-    """Give each unit, the longest first, to the part that has the least so far; return the parts and their times."""
+    """Give each unit, the longest first, to the part that has the least so far.
+
+    Return the parts and their times.
+    """
     parts: list[list[Cell]] = [[] for _ in range(count)]
     loads = [0.0] * count
     for unit in longest_first(units):
@@ -97,4 +107,6 @@ def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], 
 def _group(cells: Sequence[Cell], past: Mapping[str, Measured]) -> Group:
     known = [past.get(cell.id, UNKNOWN) for cell in cells]
     peaks = [measured.peak_bytes for measured in known if measured.peak_bytes is not None]
-    return Group(tuple(cells), sum(measured.seconds for measured in known), max(peaks, default=LEAST_BYTES))
+    return Group(
+        tuple(cells), sum(measured.seconds for measured in known), max(peaks, default=LEAST_BYTES)
+    )

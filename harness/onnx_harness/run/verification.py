@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     Forward = Callable[..., Any]
 
-CHOICES = frozenset({"input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory"})
+CHOICES = frozenset(
+    {"input_sets", "seed", "rtol", "atol", "min_placement", "cell_timeout", "cell_memory"}
+)
 """The settings that a question may override."""
 
 
@@ -51,7 +53,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to whether a model still computes what the untouched one does. True in a condition when it does.
+    """The answer to whether a model still computes what the untouched one does.
+
+    True in a condition when it does.
 
     Attributes:
         status: as in results.json: ``pass``, ``fail``, ``error`` or ``not_applicable``.
@@ -75,7 +79,9 @@ class Verdict:
 
     def report(self) -> str:
         """The verdict in lines, for the message of an assertion."""
-        lines = [f"{self.subject}: {self.status.value}" + (f": {self.reason}" if self.reason else "")]
+        lines = [
+            f"{self.subject}: {self.status.value}" + (f": {self.reason}" if self.reason else "")
+        ]
         again = self.reason and self.detail and self.detail[0] in self.reason
         lines += [f"  {line}" for line in (self.detail[1:] if again else self.detail)]
         lines += [f"  output {name}: {_figures(output)}" for name, output in self.outputs.items()]
@@ -97,7 +103,9 @@ def answer(question: Question, runner: Runner) -> CellResult:
     """
     __tracebackhide__ = True  # what a callable raises is shown in its own frames
     if question.candidate is not None and question.reference is not None:
-        raise UsageError("candidate and reference exclude one another: one is judged by the model, or judges it")
+        raise UsageError(
+            "candidate and reference exclude one another: one is judged by the model, or judges it"
+        )
     provider = providers.get(question.provider).name
     if provider != "cpu" and not (availability := runner.probe(provider)).usable:
         raise ProviderError(refusal(availability))
@@ -122,7 +130,10 @@ def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) 
             count = runner.call(given_outputs.write_snapshot, pair, folder)
             outcome = PairOutcome(notes=(f"{count} golden data sets were written to {folder}",))
         elif not any(folder.glob("test_data_set_*")):
-            raise InputError(f"there are no golden outputs in {folder}. Mend: run this test once with --onnx-update")
+            raise InputError(
+                f"there are no golden outputs in {folder}. Mend: run this test once with "
+                f"--onnx-update"
+            )
         else:
             outcome = runner.call(given_outputs.compare_with_snapshot, pair, folder)
         return _as_cell(pair, outcome, question, "snapshot")
@@ -133,7 +144,9 @@ def _judge_variant(question: Question, runner: Runner) -> CellResult:
         variants = expand_variants([question.variant], runner.settings.variants)
         if len(variants) != 1:
             names = ", ".join(member.id for member in variants[:6])
-            raise UsageError(f"'{question.variant}' is a group of variants; name one, such as {names}")
+            raise UsageError(
+                f"'{question.variant}' is a group of variants; name one, such as {names}"
+            )
         card = named_card(path)
         if question.name:
             card = replace(card, name=question.name)
@@ -144,18 +157,24 @@ def _judge_variant(question: Question, runner: Runner) -> CellResult:
 def _judge_pair(question: Question, runner: Runner) -> CellResult:
     """Judge one model by another."""
     right, judged = (
-        (question.model, question.candidate) if question.reference is None else (question.reference, question.model)
+        (question.model, question.candidate)
+        if question.reference is None
+        else (question.reference, question.model)
     )
     with ExitStack() as stack:
         path, recorded = stack.enter_context(files_of(right, question.inputs))  # type: ignore[arg-type]
         other, _ = stack.enter_context(files_of(judged, None))  # type: ignore[arg-type]
         pair = _pair(path, other, question, recorded, runner)
         outcome = compare_pair(pair)
-        return _as_cell(pair, outcome, question, "candidate" if question.reference is None else "reference")
+        return _as_cell(
+            pair, outcome, question, "candidate" if question.reference is None else "reference"
+        )
 
 
 def _judge_forward(question: Question, forward: Forward, runner: Runner) -> CellResult:
-    """Judge a model and a framework's forward by one another: the bound is the same either way round."""
+    """Judge a model and a framework's forward by one another: the bound is the same either way
+    round.
+    """
     __tracebackhide__ = True
     with files_of(question.model, question.inputs) as (path, recorded):
         pair = _pair(path, path, question, recorded, runner)
@@ -165,7 +184,9 @@ def _judge_forward(question: Question, forward: Forward, runner: Runner) -> Cell
         for values in sets:
             outputs.append(_by_name(forward(*values.values()), names))
         outcome = runner.call(given_outputs.compare_with_outputs, pair, outputs)
-        return _as_cell(pair, outcome, question, "candidate" if question.reference is None else "reference")
+        return _as_cell(
+            pair, outcome, question, "candidate" if question.reference is None else "reference"
+        )
 
 
 def _by_name(returned: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -177,17 +198,24 @@ def _by_name(returned: Any, names: Sequence[str]) -> dict[str, Any]:
         values = list(returned) if several else [returned]
         if len(values) != len(names):
             raise InputError(
-                f"the callable gave {len(values)} output{'s' * (len(values) != 1)}, and the model has {len(names)}: "
-                f"{', '.join(names)}. Mend: return one array for each, in this order, or a mapping by name"
+                f"the callable gave {len(values)} output{'s' * (len(values) != 1)}, and the model "
+                f"has {len(names)}: "
+                f"{', '.join(names)}. Mend: return one array for each, in this order, or a "
+                f"mapping by name"
             )
         returned = dict(zip(names, values, strict=True))
     unknown = sorted(set(returned) - set(names))
     if unknown or not returned:
-        raise InputError(f"the callable gave {unknown or 'nothing'}, and the model's outputs are {', '.join(names)}")
+        raise InputError(
+            f"the callable gave {unknown or 'nothing'}, and the model's outputs are "
+            f"{', '.join(names)}"
+        )
     return {name: np.asarray(value) for name, value in returned.items()}
 
 
-def _pair(path: Path, other: Path, question: Question, recorded: Path | None, runner: Runner) -> Pair:
+def _pair(
+    path: Path, other: Path, question: Question, recorded: Path | None, runner: Runner
+) -> Pair:
     card, second = named_card(path), named_card(other)
     return Pair(
         fetch.materialize(card),
@@ -219,5 +247,10 @@ def _as_cell(pair: Pair, outcome: PairOutcome, question: Question, variant: str)
 
 
 def _figures(output: OutputAccuracy) -> str:
-    known = {"max abs": output.max_abs, "relative L2": output.rel_l2, "rtol": output.rtol, "atol": output.atol}
+    known = {
+        "max abs": output.max_abs,
+        "relative L2": output.rel_l2,
+        "rtol": output.rtol,
+        "atol": output.atol,
+    }
     return ", ".join(f"{name} {value:.2g}" for name, value in known.items() if value is not None)

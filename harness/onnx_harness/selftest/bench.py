@@ -37,7 +37,9 @@ class Outcome:
 
 @dataclass
 class Bench:
-    """Models and runners. A runner serves one row and seed; the last one is kept until another is asked for.
+    """Models and runners.
+
+    A runner serves one row and seed; the last one is kept until another is asked for.
 
     Attributes:
         cards: of the zoo, each with its model at hand.
@@ -78,7 +80,9 @@ def at_hand(card: Card, model: Path) -> Card:
 
 @contextmanager
 def own_cache() -> Iterator[Path]:
-    """A cache for the block, empty at first: what the experiment makes is nobody else's, and goes with it."""
+    """A cache for the block, empty at first: what the experiment makes is nobody else's, and goes
+    with it.
+    """
     before = os.environ.get(VARIABLE)
     with tempfile.TemporaryDirectory(prefix="onnx-harness-selftest-") as folder:
         os.environ[VARIABLE] = folder
@@ -89,9 +93,12 @@ def own_cache() -> Iterator[Path]:
 
 
 def falsely_failed(cell: Cell, result: CellResult) -> str | None:
-    """Why an honest cell didn't pass; None where it did, can't be judged, or is known to fail at that stage.
+    """Why an honest cell didn't pass.
 
-    Nor is a verdict false that calls it faithful, but not usable: what a type costs is no fault of the conversion.
+    None where it did, can't be judged, or is known to fail at that stage.
+
+    Nor is a verdict false that calls it faithful, but not usable: what a type costs is no fault of
+    the conversion.
     """
     if result.status in (Status.PASS, Status.NOT_APPLICABLE):
         return None

@@ -1,4 +1,6 @@
-"""The rows of causes: faults whose cause is known, and how often that is what a diagnosis names first."""
+"""The rows of causes: faults whose cause is known, and how often that is what a diagnosis names
+first.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ _GOAL = 0.97
 _QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 2, 1, 2
 _FAULTS = 8
 # These change values, which a model may take no notice of; whatever else is planted is always seen.
-_OF_VALUES = frozenset({"wrong pass", "two passes together", "wrong rule", "three rules together", "Cast", "sign"})
+_OF_VALUES = frozenset(
+    {"wrong pass", "two passes together", "wrong rule", "three rules together", "Cast", "sign"}
+)
 _SETTINGS = Settings(input_sets=1)
 
 
@@ -45,14 +49,19 @@ def _steps(bench: Bench) -> Iterator[Step]:
         return
     for card in bench.cards:
         for fault in planted_steps():
-            yield Step(f"{card.name}, {fault.kind}", lambda card=card, fault=fault: _of_step(card, fault))  # type: ignore[misc]
+            yield Step(
+                f"{card.name}, {fault.kind}",
+                lambda card=card, fault=fault: _of_step(card, fault),  # type: ignore[misc]
+            )
         for number in range(_FAULTS):
             key = f"{card.name}, node {number}"
             yield Step(key, lambda card=card, number=number: _of_node(card, number))  # type: ignore[misc]
 
 
 def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
-    """A network of a few nodes: what is planted is seen in its output, and no model has to be fetched."""
+    """A network of a few nodes: what is planted is seen in its output, and no model has to be
+    fetched.
+    """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-tiny-") as folder:
         file = Path(folder) / "tiny.onnx"
         onnx.save(tiny(), str(file))
@@ -67,7 +76,9 @@ def tiny() -> onnx.ModelProto:
     )
     generator = np.random.default_rng(5)
     for name, shape in {"w": (4, 5), "b": (5,), "v": (5, 3), "c": (3,)}.items():
-        made.graph.initializer.append(onnx.numpy_helper.from_array(generator.normal(size=shape).astype("f4"), name))
+        made.graph.initializer.append(
+            onnx.numpy_helper.from_array(generator.normal(size=shape).astype("f4"), name)
+        )
     return made
 
 
@@ -80,8 +91,11 @@ def _of_step(card: Card, fault: Planted) -> Outcome:
     if "StopIteration" in found.sentence:  # the model has no such place
         return Outcome(0, 0)
     if found.sentence.startswith("Nothing to diagnose") and fault.kind in _OF_VALUES:
-        # What follows takes it away again, as a normalization does; the words let a person see how often.
-        return Outcome(0, 0, (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",))
+        # What follows takes it away again, as a normalization does; the words let a person see how
+        # often.
+        return Outcome(
+            0, 0, (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",)
+        )
     parts = found.cause.passes if fault.passes else found.cause.rules
     right = found.cause.transform == STEP and parts == fault.parts
     return _outcome(found, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")
@@ -101,7 +115,9 @@ def _of_node(card: Card, number: int) -> Outcome:
         onnx.save(planted(atlas, fault), str(candidate))
         task = Task(Cell(card, parse_variant(ORIGINAL), "cpu"), model, _SETTINGS)
         found = diagnose(task, candidate=candidate)
-    if found.sentence.startswith("Nothing to diagnose"):  # the fault changes nothing that is compared
+    if found.sentence.startswith(
+        "Nothing to diagnose"
+    ):  # the fault changes nothing that is compared
         return Outcome(0, 0)
     named = found.cause.node.name if found.cause.node is not None else ""
     right = found.found and named in (node.name, *node.output) and bool(named)
@@ -111,7 +127,9 @@ def _of_node(card: Card, number: int) -> Outcome:
 def _defects(bench: Bench) -> Iterator[Step]:
     index = bench.defects / "index.json"
     if not index.is_file():
-        raise UsageError(f"there is no {index}: run this in the repository, or name the folder with --defects")
+        raise UsageError(
+            f"there is no {index}: run this in the repository, or name the folder with --defects"
+        )
     cases = json.loads(index.read_text(encoding="utf-8"))
     for case in cases[:: len(cases) // _QUICK_DEFECTS] if bench.quick else cases:
         file = bench.defects / f"{case['name']}.onnx"
@@ -133,7 +151,11 @@ def _of_defect(file: Path, variant: str) -> Outcome:
 
 def _outcome(found: Diagnosis, right: bool, what: str) -> Outcome:
     words = () if right else (f"{what}: {found.sentence}",)
-    spent = {"transforms": found.spent.transforms, "sessions": found.spent.sessions, "seconds": found.spent.seconds}
+    spent = {
+        "transforms": found.spent.transforms,
+        "sessions": found.spent.sessions,
+        "seconds": found.spent.seconds,
+    }
     return Outcome(1, 0 if right else 1, words, spent)
 
 
@@ -142,7 +164,10 @@ def _figure(outcomes: Sequence[Outcome]) -> str:
     seconds = summed(outcomes, "seconds") / max(total(outcomes), 1)
     most = max((outcome.figures.get("transforms", 0) for outcome in outcomes), default=0)
     share = right / max(total(outcomes), 1)
-    return f"{right} of {total(outcomes)} ({share:.0%}); {seconds:.0f} s each, at most {most:.0f} transforms"
+    return (
+        f"{right} of {total(outcomes)} ({share:.0%}); {seconds:.0f} s each, at most {most:.0f} "
+        f"transforms"
+    )
 
 
 def _reached(outcomes: Sequence[Outcome]) -> bool:
@@ -154,4 +179,6 @@ def _row(name: str, title: str, steps: Callable[[Bench], Iterator[Step]]) -> Row
 
 
 CAUSES = _row("causes", "planted faults of 20 kinds: the right cause named", _steps)
-CAUSES_OF_DEFECTS = _row("defect-causes", "defects of released libraries: the right cause named", _defects)
+CAUSES_OF_DEFECTS = _row(
+    "defect-causes", "defects of released libraries: the right cause named", _defects
+)

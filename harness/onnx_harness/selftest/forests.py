@@ -1,4 +1,6 @@
-"""Forests with seeds, grown as the libraries that export them do, and every mistake of one unit in them."""
+"""Forests with seeds, grown as the libraries that export them do, and every mistake of one unit in
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 ML = "ai.onnx.ml"
 FEATURES = 6
-# Below a third of the depth every branch splits on; further down, as many stop as in a tree that is grown on data.
+# Below a third of the depth every branch splits on; further down, as many stop as in a tree that is
+# grown on data.
 _STOPS = 0.15
 _LEAST, _MOST = -4.0, 4.0
 
@@ -54,7 +57,8 @@ FULL = (
 )
 _QUICK_DEPTH = 3
 QUICK = tuple(
-    replace(shape, trees=1 if shape.trees == 1 else max(2, shape.trees // 5), depth=_QUICK_DEPTH) for shape in FULL
+    replace(shape, trees=1 if shape.trees == 1 else max(2, shape.trees // 5), depth=_QUICK_DEPTH)
+    for shape in FULL
 )
 LARGE = Shape("large", 80, 7, seed=6)
 """About 10,000 branches: what making rows for them takes is measured on it."""
@@ -111,7 +115,10 @@ class Mistake:
     value: float | None = None
 
 
-UP, DOWN = "a threshold one unit in the last place up", "a threshold one unit in the last place down"
+UP, DOWN = (
+    "a threshold one unit in the last place up",
+    "a threshold one unit in the last place down",
+)
 COMPARISON = "at most for less, or less for at most"
 LEAF = "a leaf's value one unit in the last place up"
 # The sum over many trees is rounded, and by how many threads it is added up decides its last bits.
@@ -120,7 +127,9 @@ _TEN_THOUSANDTH = 1e-4
 
 
 def grown(shape: Shape) -> Trees:
-    """Return a forest in which every leaf can be reached: each threshold lies inside what comes to its branch."""
+    """Return a forest in which every leaf can be reached: each threshold lies inside what comes to
+    its branch.
+    """
     rng = np.random.default_rng([97, shape.seed])
     trees = Trees()
     for tree in range(shape.trees):
@@ -133,7 +142,9 @@ def grown(shape: Shape) -> Trees:
             split = _split(shape, low[feature], high[feature], rng)
             stops = depth > shape.depth // 3 and rng.random() < _STOPS
             if depth == shape.depth or stops or split is None:
-                trees.leaf[at] = tuple(float(np.float32(value)) for value in rng.normal(size=shape.targets))
+                trees.leaf[at] = tuple(
+                    float(np.float32(value)) for value in rng.normal(size=shape.targets)
+                )
                 continue
             trees.feature[at], trees.split[at] = feature, split
             trees.missing[at] = shape.missing and bool(rng.random() < 0.5)
@@ -141,7 +152,10 @@ def grown(shape: Shape) -> Trees:
             count += 2
             below, above = high.copy(), low.copy()
             below[feature] = above[feature] = split
-            pending += [(trees.yes[at], depth + 1, low, below), (trees.no[at], depth + 1, above, high)]
+            pending += [
+                (trees.yes[at], depth + 1, low, below),
+                (trees.no[at], depth + 1, above, high),
+            ]
     return trees
 
 
@@ -155,7 +169,9 @@ def mistakes(shape: Shape, trees: Trees) -> Iterator[Mistake]:
     for at in trees.leaves:
         value = np.float32(trees.leaf[at][0])
         if shape.trees == 1:
-            yield Mistake(LEAF, at, float(np.nextafter(value, np.copysign(np.float32(np.inf), value))))
+            yield Mistake(
+                LEAF, at, float(np.nextafter(value, np.copysign(np.float32(np.inf), value)))
+            )
         else:
             yield Mistake(LEAF_OF_MANY, at, float(np.float32(value + _TEN_THOUSANDTH)))
 
@@ -198,7 +214,11 @@ def _split(shape: Shape, low: float, high: float, rng: np.random.Generator) -> f
 
 
 def _version_1(
-    shape: Shape, trees: Trees, modes: list[str], splits: list[float], leaves: list[tuple[float, ...]]
+    shape: Shape,
+    trees: Trees,
+    modes: list[str],
+    splits: list[float],
+    leaves: list[tuple[float, ...]],
 ) -> tuple[str, dict[str, Any]]:
     classes = shape.targets > 1
     prefix = "class" if classes else "target"
@@ -225,7 +245,9 @@ def _version_1(
     return "TreeEnsembleRegressor", attributes
 
 
-def _version_5(trees: Trees, modes: list[str], splits: list[float], leaves: list[tuple[float, ...]]) -> dict[str, Any]:
+def _version_5(
+    trees: Trees, modes: list[str], splits: list[float], leaves: list[tuple[float, ...]]
+) -> dict[str, Any]:
     inner = {at: place for place, at in enumerate(trees.branches)}
     outer = {at: place for place, at in enumerate(trees.leaves)}
     numbers = {"BRANCH_LEQ": 0, "BRANCH_LT": 1}
@@ -236,15 +258,21 @@ def _version_5(trees: Trees, modes: list[str], splits: list[float], leaves: list
 
     (yes, yes_leaf), (no, no_leaf) = children(trees.yes), children(trees.no)
     return {
-        "nodes_modes": numpy_helper.from_array(np.asarray([numbers[modes[at]] for at in inner], np.uint8)),
-        "nodes_splits": numpy_helper.from_array(np.asarray([splits[at] for at in inner], np.float32)),
+        "nodes_modes": numpy_helper.from_array(
+            np.asarray([numbers[modes[at]] for at in inner], np.uint8)
+        ),
+        "nodes_splits": numpy_helper.from_array(
+            np.asarray([splits[at] for at in inner], np.float32)
+        ),
         "nodes_featureids": [trees.feature[at] or 0 for at in inner],
         "nodes_truenodeids": yes,
         "nodes_trueleafs": yes_leaf,
         "nodes_falsenodeids": no,
         "nodes_falseleafs": no_leaf,
         "leaf_targetids": [0] * len(outer),
-        "leaf_weights": numpy_helper.from_array(np.asarray([leaves[at][0] for at in outer], np.float32)),
+        "leaf_weights": numpy_helper.from_array(
+            np.asarray([leaves[at][0] for at in outer], np.float32)
+        ),
         "tree_roots": [inner[at] for at in inner if trees.number[at] == 0],
         "n_targets": 1,
     }

@@ -1,6 +1,7 @@
 """Cases of arithmetic: sums, differences, products, functions of one number.
 
-Every kind has gentle parameters and harsh ones. Nothing here says which answer is right: `half_truth` finds out.
+Every kind has gentle parameters and harsh ones. Nothing here says which answer is right:
+`half_truth` finds out.
 """
 
 from __future__ import annotations
@@ -29,15 +30,28 @@ def _variance_by_squares() -> Iterator[HalfCase]:
 def _sine_of_large_angles() -> Iterator[HalfCase]:
     for op in ("Sin", "Cos"):
         for most in (2.0, 300.0, 3000.0):
-            yield make_case("sine_of_large_angles", f"{op.lower()}_{most:g}", f"y = {op} (x)", (0, most))
+            yield make_case(
+                "sine_of_large_angles", f"{op.lower()}_{most:g}", f"y = {op} (x)", (0, most)
+            )
 
 
 def _masked_softmax() -> Iterator[HalfCase]:
     body = """scaled = Mul (x, scale) shifted = Add (scaled, level) masked = Where (seen, shifted, hidden)
               y = Softmax <axis = -1> (masked)"""
     seen = np.arange(64) < 50
-    for scale, level, hidden in [(1, 0, -1e4), (3, 0, -3e38), (1, 0, -np.inf), (1, 2000, -1e4), (900, 0, -3e38)]:
-        weights = {"scale": float(scale), "level": float(level), "hidden": float(hidden), "seen": seen}
+    for scale, level, hidden in [
+        (1, 0, -1e4),
+        (3, 0, -3e38),
+        (1, 0, -np.inf),
+        (1, 2000, -1e4),
+        (900, 0, -3e38),
+    ]:
+        weights = {
+            "scale": float(scale),
+            "level": float(level),
+            "hidden": float(hidden),
+            "seen": seen,
+        }
         yield make_case("masked_softmax", f"{scale}_{level}_{hidden:g}", body, (-2, 2), weights)
 
 
@@ -61,15 +75,27 @@ def _layer_norm() -> Iterator[HalfCase]:
 
 def _log_floor() -> Iterator[HalfCase]:
     body = "power = Mul (x, x) floored = Max (power, floor) y = Log (floored)"
-    for low, high, floor in [(0.3, 1.0, 1e-10), (0.1, 4.0, 1e-6), (1e-5, 2e-4, 1e-10), (300.0, 900.0, 1e-10)]:
+    for low, high, floor in [
+        (0.3, 1.0, 1e-10),
+        (0.1, 4.0, 1e-6),
+        (1e-5, 2e-4, 1e-10),
+        (300.0, 900.0, 1e-10),
+    ]:
         yield make_case("log_floor", f"{high:g}", body, (low, high), {"floor": floor})
     for low, high in [(0.02, 1.0), (1e-9, 1e-7)]:
         body = "safe = Add (x, floor) logs = Log (safe) y = Mul (logs, decibels)"
-        yield make_case("log_floor", f"added_{high:g}", body, (low, high), {"floor": 1e-9, "decibels": 4.343})
+        yield make_case(
+            "log_floor", f"added_{high:g}", body, (low, high), {"floor": 1e-9, "decibels": 4.343}
+        )
 
 
 def _long_sum() -> Iterator[HalfCase]:
-    for count, low, high in [(256, -1.0, 1.0), (2048, 0.0, 1.0), (4096, 20.0, 60.0), (512, 200.0, 300.0)]:
+    for count, low, high in [
+        (256, -1.0, 1.0),
+        (2048, 0.0, 1.0),
+        (4096, 20.0, 60.0),
+        (512, 200.0, 300.0),
+    ]:
         body = "total = ReduceSum (x, last) more = Add (total, x) y = Abs (more)"
         yield make_case("long_sum", f"{count}", body, (low, high), LAST,
                     x=f"float[2, {count}] x", y=f"float[2, {count}] y")  # fmt: skip
@@ -97,7 +123,8 @@ def _exponential() -> Iterator[HalfCase]:
 
 def _gelu() -> Iterator[HalfCase]:
     body = (
-        "part = Div (x, root) error = Erf (part) more = Add (error, one) half_x = Mul (x, half) y = Mul (half_x, more)"
+        "part = Div (x, root) error = Erf (part) more = Add (error, one) half_x = Mul (x, "
+        "half) y = Mul (half_x, more)"
     )
     for most in (3.0, 30.0):
         weights = {"root": 2**0.5, "one": 1.0, "half": 0.5}
@@ -117,7 +144,11 @@ def _attention() -> Iterator[HalfCase]:
               scores = MatMul (query, turned) scaled = Mul (scores, scale)
               attention = Softmax <axis = -1> (scaled) y = MatMul (attention, x)"""
     for size, scale in [(0.5, 0.25), (1.0, 0.1), (400.0, 1e-5), (30.0, 0.25), (60.0, 4e-3)]:
-        weights = {"wq": normal(16, 16, scale=0.25), "wk": normal(16, 16, scale=0.25, seed=1), "scale": scale}
+        weights = {
+            "wq": normal(16, 16, scale=0.25),
+            "wk": normal(16, 16, scale=0.25, seed=1),
+            "scale": scale,
+        }
         yield make_case("attention", f"{size:g}", body, (-size, size), weights,
                     x="float[1, 12, 16] x", y="float[1, 12, 16] y")  # fmt: skip
 
@@ -134,7 +165,11 @@ def _residual_outlier() -> Iterator[HalfCase]:
         body = """raised = Add (x, stream) mixed = MatMul (raised, weight) taken = Sub (mixed, part)
                   y = Tanh (taken)"""
         weight = normal(64, 64, scale=0.125)
-        weights = {"weight": weight, "stream": stream, "part": np.asarray(outlier * weight[5], np.float32)}
+        weights = {
+            "weight": weight,
+            "stream": stream,
+            "part": np.asarray(outlier * weight[5], np.float32),
+        }
         yield make_case("residual_outlier", f"mixed_{outlier:g}", body, (-1, 1), weights)
 
 
@@ -143,15 +178,25 @@ def _resize() -> Iterator[HalfCase]:
         attributes = f'mode = "{mode}", coordinate_transformation_mode = "half_pixel"'
         body = f"y = Resize <{attributes}> (x, , scales)"
         weights = {"scales": np.array([1, 1, scale, scale], np.float32)}
-        yield make_case("resize", mode, body, (-1, 1), weights, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y")
+        yield make_case(
+            "resize", mode, body, (-1, 1), weights, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y"
+        )
     for count in (40, 4000):  # source positions computed as numbers, as exporters write a grid
         body = """spread = Mul (x, side) place = Floor (spread) whole = Cast <to = 7> (place)
                   y = Gather <axis = 0> (table, whole)"""
         table = np.sin(np.arange(count) * 2.0)
-        yield make_case("resize", f"grid_{count}", body, (0.0, 0.999), {"side": np.float32(count), "table": table})
+        yield make_case(
+            "resize",
+            f"grid_{count}",
+            body,
+            (0.0, 0.999),
+            {"side": np.float32(count), "table": table},
+        )
     body = 'spread = Mul (x, big) y = Resize <mode = "linear"> (spread, , scales)'
     large = {"big": 1e5, "scales": np.array([1, 1, 2, 2], np.float32)}
-    yield make_case("resize", "large", body, (-1, 1), large, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y")
+    yield make_case(
+        "resize", "large", body, (-1, 1), large, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y"
+    )
 
 
 KINDS: Sequence[Callable[[], Iterator[HalfCase]]] = (

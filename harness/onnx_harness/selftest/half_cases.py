@@ -1,4 +1,6 @@
-"""Small models, each with something that float16 may be too coarse or too narrow for: built with seeds, by kind."""
+"""Small models, each with something that float16 may be too coarse or too narrow for: built with
+seeds, by kind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Cases of networks: positions, ids, recurrence, layers, loops, and overflows that nothing comes of.
+"""Cases of networks: positions, ids, recurrence, layers, loops, and overflows that nothing comes
+of.
 
 Every kind has gentle parameters and harsh ones. Nothing here says which answer is right: `half_truth` finds out.
 """
@@ -29,7 +30,15 @@ def _timestep() -> Iterator[HalfCase]:
               waves = Concat <axis = 1> (sine, cosine) mixed = MatMul (waves, weight) y = Tanh (mixed)"""
     for most in (1.0, 3.0, 1000.0, 100000.0):
         weights = LAST | {"rates": rates, "weight": normal(32, 8, scale=0.18)}
-        yield make_case("timestep", f"{most:g}", body, (most / 2, most), weights, x="float[6] t", y="float[6, 8] y")
+        yield make_case(
+            "timestep",
+            f"{most:g}",
+            body,
+            (most / 2, most),
+            weights,
+            x="float[6] t",
+            y="float[6, 8] y",
+        )
 
 
 def _large_ids() -> Iterator[HalfCase]:
@@ -41,7 +50,14 @@ def _large_ids() -> Iterator[HalfCase]:
                     y="float[2, 64, 2] y")  # fmt: skip
     for most, scale in [(1000, 1e-3), (2000, 5e-4), (200000, 1e-5), (90000, 1e-5)]:
         body = "single = Cast <to = 1> (ids) y = Mul (single, scale)"
-        yield make_case("large_ids", f"scaled_{most}", body, (most // 2, most), {"scale": scale}, x="int64[2, 64] ids")
+        yield make_case(
+            "large_ids",
+            f"scaled_{most}",
+            body,
+            (most // 2, most),
+            {"scale": scale},
+            x="int64[2, 64] ids",
+        )
 
 
 def _power_chain() -> Iterator[HalfCase]:
@@ -51,7 +67,11 @@ def _power_chain() -> Iterator[HalfCase]:
     for most, power in [(2.0, 3.0), (20.0, 3.0), (60.0, 4.0)]:
         body = "raised = Pow (x, power) y = Pow (raised, back)"
         yield make_case(
-            "power_chain", f"{power:g}_{most:g}", body, (most / 4, most), {"power": power, "back": 1 / power}
+            "power_chain",
+            f"{power:g}_{most:g}",
+            body,
+            (most / 4, most),
+            {"power": power, "back": 1 / power},
         )
 
 
@@ -60,7 +80,9 @@ def _reciprocal() -> Iterator[HalfCase]:
         yield make_case("reciprocal", f"{high:g}", "y = Reciprocal (x)", (low, high))
     body = "safe = Add (x, epsilon) y = Div (one, safe)"
     for epsilon, low, high in [(1e-3, 0.1, 1.0), (1e-8, 0.0, 3e-8)]:
-        yield make_case("reciprocal", f"safe_{high:g}", body, (low, high), {"epsilon": epsilon, "one": 1e-4})
+        yield make_case(
+            "reciprocal", f"safe_{high:g}", body, (low, high), {"epsilon": epsilon, "one": 1e-4}
+        )
 
 
 def _integer_cast() -> Iterator[HalfCase]:
@@ -93,31 +115,49 @@ def _product() -> Iterator[HalfCase]:
     for size in (1.0, 40.0, 3000.0, 20000.0):
         weights = {"weight": normal(64, 64, scale=1.0), "back": 1 / (8 * size)}
         yield make_case(
-            "product", f"{size:g}", "wide = MatMul (x, weight) y = Mul (wide, back)", (-size, size), weights
+            "product",
+            f"{size:g}",
+            "wide = MatMul (x, weight) y = Mul (wide, back)",
+            (-size, size),
+            weights,
         )
     for size in (1.0, 30000.0):
         weights = {"w": normal(4, 3, 3, 3, scale=1.0), "back": 1 / (5 * size)}
-        yield make_case("product", f"conv_{size:g}", "wide = Conv (x, w) y = Mul (wide, back)", (-size, size), weights,
+        yield make_case("product", f"conv_{size:g}", ("wide = Conv (x, w) y = Mul (wide, "
+                                                     "back)"), (-size, size), weights,
                     x="float[1, 3, 8, 8] x", y="float[1, 4, 6, 6] y")  # fmt: skip
 
 
 def _batch_norm() -> Iterator[HalfCase]:
     body = "y = BatchNormalization (x, gain, bias, mean, var)"
     for mean, variance in [(0.0, 1.0), (0.5, 4.0), (900.0, 1.0), (2000.0, 4.0)]:
-        weights = {"gain": np.ones(3), "bias": np.zeros(3), "mean": np.full(3, mean), "var": np.full(3, variance)}
+        weights = {
+            "gain": np.ones(3),
+            "bias": np.zeros(3),
+            "mean": np.full(3, mean),
+            "var": np.full(3, variance),
+        }
         yield make_case("batch_norm", f"{mean:g}", body, (mean - 2, mean + 2), weights,
                     x="float[1, 3, 5, 5] x", y="float[1, 3, 5, 5] y")  # fmt: skip
 
 
 def _steep_gate() -> Iterator[HalfCase]:
-    body = "less = Sub (x, threshold) steep = Mul (less, slope) gate = Sigmoid (steep) y = Mul (gate, x)"
+    body = (
+        "less = Sub (x, threshold) steep = Mul (less, slope) gate = Sigmoid (steep) y = Mul "
+        "(gate, x)"
+    )
     for threshold, slope in [(0.5, 4.0), (0.5, 30.0), (0.5, 2000.0), (40.0, 50.0)]:
         bounds = (threshold - 0.5, threshold + 0.5)
-        yield make_case("steep_gate", f"{slope:g}", body, bounds, {"threshold": threshold, "slope": slope})
+        yield make_case(
+            "steep_gate", f"{slope:g}", body, bounds, {"threshold": threshold, "slope": slope}
+        )
 
 
 def _deep_chain() -> Iterator[HalfCase]:
-    for label, step, gain in [("residual", "x{0} = Add (x{1}, t{0})", 0.05), ("chaos", "x{0} = Sin (t{0})", 0.6)]:
+    for label, step, gain in [
+        ("residual", "x{0} = Add (x{1}, t{0})", 0.05),
+        ("chaos", "x{0} = Sin (t{0})", 0.6),
+    ]:
         for count in (1, 3, 12):
             lines = ["x0 = Identity (x)"]
             for index in range(1, count + 1):
@@ -131,8 +171,17 @@ def _deep_chain() -> Iterator[HalfCase]:
 def _subnormal() -> Iterator[HalfCase]:
     for small in (1e-2, 1e-3, 3e-6, 1e-7):
         body = "tiny = Mul (x, small) bent = Tanh (tiny) y = Mul (bent, large)"
-        yield make_case("subnormal", f"{small:g}", body, (0.5, 1.0), {"small": small, "large": min(1 / small, 9999.0)})
-    for size in (0.02, 3e-5):  # squared differences, averaged: the loss of a network that is nearly right
+        yield make_case(
+            "subnormal",
+            f"{small:g}",
+            body,
+            (0.5, 1.0),
+            {"small": small, "large": min(1 / small, 9999.0)},
+        )
+    for size in (
+        0.02,
+        3e-5,
+    ):  # squared differences, averaged: the loss of a network that is nearly right
         body = "squares = Mul (x, x) mean = ReduceMean (squares, last) y = Sqrt (mean)"
         yield make_case("subnormal", f"loss_{size:g}", body, (-size, size), LAST, y="float[2, 1] y")
 
@@ -141,7 +190,9 @@ def _clamped_weight() -> Iterator[HalfCase]:
     for size, back in [(30.0, 1 / 30), (9000.0, 1e-4), (40000.0, 1e-4), (1e-8, 9000.0)]:
         body = "wide = Mul (x, weight) bent = Mul (wide, back) y = Tanh (bent)"
         weight = np.linspace(0.5, 1.0, 64) * size
-        yield make_case("clamped_weight", f"{size:g}", body, (-1e-1, 1e-1), {"weight": weight, "back": back})
+        yield make_case(
+            "clamped_weight", f"{size:g}", body, (-1e-1, 1e-1), {"weight": weight, "back": back}
+        )
 
 
 def _pairwise_distance() -> Iterator[HalfCase]:
@@ -158,7 +209,8 @@ def _harmless_overflow() -> Iterator[HalfCase]:
     """Values leave the range of float16, and nothing comes of it: the answer is right."""
     ones = {"one": 1.0, "most": 50.0}
     bodies = {
-        "sigmoid": "turned = Neg (x) raised = Exp (turned) more = Add (raised, one) y = Reciprocal (more)",
+        "sigmoid": ("turned = Neg (x) raised = Exp (turned) more = Add (raised, one) y = "
+                   "Reciprocal (more)"),
         "clipped": "squares = Mul (x, x) cubes = Mul (squares, squares) y = Min (cubes, most)",
         "compared": "squares = Mul (x, x) big = Mul (squares, squares) seen = Greater (big, most) "
         "y = Where (seen, one, most)",
@@ -174,14 +226,19 @@ def _masked_product() -> Iterator[HalfCase]:
     body = "raised = Exp (x) y = Mul (raised, mask)"
     for most in (4.0, 13.0):  # zero times infinity is NaN
         yield make_case("masked_product", f"{most:g}", body, (0.0, most), {"mask": mask})
-    body = "first = Mul (x, large) second = Mul (first, large) third = Mul (second, zero) y = Add (x, third)"
+    body = (
+        "first = Mul (x, large) second = Mul (first, large) third = Mul (second, zero) y = Add "
+        "(x, third)"
+    )
     yield make_case("masked_product", "zero", body, (0.5, 1.0), {"large": 900.0, "zero": 0.0})
 
 
 def _ranking() -> Iterator[HalfCase]:
     for offset in (0.0, 2.0, 900.0, 9000.0):
         body = "z = Add (x, offset) y = ArgMax <axis = -1> (z)"
-        yield make_case("ranking", f"first_{offset:g}", body, (-1.0, 1.0), {"offset": offset}, y="int64[2, 1] y")
+        yield make_case(
+            "ranking", f"first_{offset:g}", body, (-1.0, 1.0), {"offset": offset}, y="int64[2, 1] y"
+        )
     for offset in (0.0, 900.0):
         body = "z = Add (x, offset) best, y = TopK <axis = -1> (z, k)"
         weights = {"offset": offset, "k": np.array([3], np.int64)}
@@ -194,15 +251,25 @@ def _loop_accumulation() -> Iterator[HalfCase]:
                   => (bool go_on_next, float[2, 64] next) {
                       bent = Cos (state) moved = Mul (bent, step) shifted = Add (moved, drift)
                       next = Add (state, shifted) go_on_next = Identity (go_on) }>"""
-        weights = {"trips": np.array(trips, np.int64), "always": np.array(True), "step": 0.1, "drift": step}
+        weights = {
+            "trips": np.array(trips, np.int64),
+            "always": np.array(True),
+            "step": 0.1,
+            "drift": step,
+        }
         yield make_case("loop_accumulation", f"{trips}", body, (0.0, 1.0), weights)
 
 
 def _one_plus_small() -> Iterator[HalfCase]:
-    bodies = {"log": "more = Add (x, one) y = Log (more)", "exp": "raised = Exp (x) y = Sub (raised, one)"}
+    bodies = {
+        "log": "more = Add (x, one) y = Log (more)",
+        "exp": "raised = Exp (x) y = Sub (raised, one)",
+    }
     for label, body in bodies.items():
         for high in (1.0, 2e-4):
-            yield make_case("one_plus_small", f"{label}_{high:g}", body, (high / 2, high), {"one": 1.0})
+            yield make_case(
+                "one_plus_small", f"{label}_{high:g}", body, (high / 2, high), {"one": 1.0}
+            )
 
 
 def _wrap() -> Iterator[HalfCase]:
@@ -212,7 +279,19 @@ def _wrap() -> Iterator[HalfCase]:
 
 
 def _plain() -> Iterator[HalfCase]:
-    for op in ("Tanh", "Sigmoid", "Softsign", "Elu", "Atan", "Asinh", "Sinh", "HardSwish", "Neg", "Abs", "Softplus"):
+    for op in (
+        "Tanh",
+        "Sigmoid",
+        "Softsign",
+        "Elu",
+        "Atan",
+        "Asinh",
+        "Sinh",
+        "HardSwish",
+        "Neg",
+        "Abs",
+        "Softplus",
+    ):
         yield make_case("plain", op.lower(), f"y = {op} (x)", (-2.0, 2.0))
 
 

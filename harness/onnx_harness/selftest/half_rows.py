@@ -43,13 +43,17 @@ def _judge_kind(bench: Bench, cases: Sequence[HalfCase]) -> Outcome:
         mistake = mistaken(answer, result)
         if mistake is not None:
             figures[mistake] += 1
-            words.append(f"{mistake}: {result.id}: {result.status} at {result.stage}: {result.reason}")
+            words.append(
+                f"{mistake}: {result.id}: {result.status} at {result.stage}: {result.reason}"
+            )
     decided = figures[Truth.RIGHT.value] + figures[Truth.WRONG.value]
     return Outcome(round(decided), len(words), tuple(words), figures)
 
 
 def _answer_and_verdict(bench: Bench, case: HalfCase) -> tuple[Truth, CellResult]:
-    """The answer by ONNX's reference implementation, and the verdict of the cell, on the same inputs."""
+    """The answer by ONNX's reference implementation, and the verdict of the cell, on the same
+    inputs.
+    """
     sets = inputs.generate(case.model, case.specs, count=4, seed=SEED)
     converted = onnx.ModelProto()
     converted.CopyFrom(case.model)
@@ -89,4 +93,11 @@ def figure(outcomes: Sequence[Outcome]) -> str:
     return f"{total(outcomes)} in {len(outcomes)} kinds ({sides}): {mistakes}"
 
 
-HALF = Row("half", "models whose float16 answer is known", "0 false passes, 0 false failures", _steps, figure, none_bad)
+HALF = Row(
+    "half",
+    "models whose float16 answer is known",
+    "0 false passes, 0 false failures",
+    _steps,
+    figure,
+    none_bad,
+)

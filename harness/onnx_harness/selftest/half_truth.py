@@ -1,4 +1,5 @@
-"""Whether float16 answers a model right, by ONNX's reference implementation: nothing of the harness's own simulation.
+"""Whether float16 answers a model right, by ONNX's reference implementation: nothing of the
+harness's own simulation.
 
 The converted file is run operator by operator in numpy's float16, and compared with the original in float32.
 """
@@ -18,7 +19,9 @@ from onnx_harness.accuracy.tolerance import choose
 from onnx_harness.transforms import Precision
 
 CLEARLY_RIGHT, CLEARLY_WRONG = 0.3, 3.0
-"""Shares of the documented bound: between them the answer is left open, since float16 differs between processors."""
+"""Shares of the documented bound: between them the answer is left open, since float16 differs
+between processors.
+"""
 
 
 class Truth(Enum):
@@ -29,7 +32,9 @@ class Truth(Enum):
     OPEN = "open"
 
 
-def truth(original: onnx.ModelProto, converted: onnx.ModelProto, feeds: Sequence[Mapping[str, Any]]) -> Truth:
+def truth(
+    original: onnx.ModelProto, converted: onnx.ModelProto, feeds: Sequence[Mapping[str, Any]]
+) -> Truth:
     """Return whether the converted model is right on all feeds, or wrong on one.
 
     Args:
@@ -53,7 +58,10 @@ def truth(original: onnx.ModelProto, converted: onnx.ModelProto, feeds: Sequence
 
 
 def error_share(expected: Any, actual: Any) -> float:
-    """Return the worst element's error as a share of what FP16 is allowed by default; infinite for a new NaN or Inf."""
+    """Return the worst element's error as a share of what FP16 is allowed by default.
+
+    Infinite for a new NaN or Inf.
+    """
     if np.asarray(expected).dtype.kind in "biu":  # an index is right or wrong
         return 0.0 if np.array_equal(expected, actual) else float("inf")
     wide, half = np.asarray(expected, np.float64), np.asarray(actual, np.float64)

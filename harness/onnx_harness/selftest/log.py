@@ -14,7 +14,10 @@ from onnx_harness.selftest.bench import Outcome
 
 
 class Log:
-    """Outcomes by row and step, in a file. Those of another version of the code or of a library don't count."""
+    """Outcomes by row and step, in a file.
+
+    Those of another version of the code or of a library don't count.
+    """
 
     def __init__(self, file: Path) -> None:
         """Read what is there; a line that a killed run left unfinished is passed over."""
@@ -28,7 +31,9 @@ class Log:
                 entry = json.loads(line)
                 if entry["stamp"] == self._stamp:
                     found = entry["outcome"]
-                    self._known[entry["row"], entry["step"]] = Outcome(**{**found, "words": tuple(found["words"])})
+                    self._known[entry["row"], entry["step"]] = Outcome(
+                        **{**found, "words": tuple(found["words"])}
+                    )
             except (ValueError, KeyError, TypeError):
                 continue
 

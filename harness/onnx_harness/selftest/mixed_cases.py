@@ -1,4 +1,5 @@
-"""Networks with something built in that float16 can't hold, and the fewest nodes that have to stay float32 for it.
+"""Networks with something built in that float16 can't hold, and the fewest nodes that have to stay
+float32 for it.
 
 A backbone of residual blocks that float16 is enough for, and hostile patterns in some of its blocks. Each pattern says
 which of its nodes need float32; that no fewer do is tried out where the cases are used.
@@ -23,8 +24,8 @@ class Pattern:
 
     Attributes:
         cause: what makes it hostile.
-        body: its nodes, in the syntax of ``onnx.parser``, ``{0}`` before each name of its own; from ``{0}in``, whose
-            values are within about 1 of zero, to ``{0}out``.
+        body: its nodes, in the syntax of ``onnx.parser``, ``{0}`` before each name of its own; from
+            ``{0}in``, whose values are within about 1 of zero, to ``{0}out``.
         weights: by name, without the prefix.
         smallest: the values whose makers have to be float32.
         inside: of these, how many more nodes a Loop takes with it.
@@ -56,7 +57,8 @@ class MixedCase:
 
 def _square(size: float) -> Pattern:
     body = (
-        "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) {0}out = Mul ({0}rt, {0}dn)"
+        "{0}wide = Mul ({0}in, {0}up) {0}sq = Mul ({0}wide, {0}wide) {0}rt = Sqrt ({0}sq) "
+        "{0}out = Mul ({0}rt, {0}dn)"
     )
     return Pattern("square and root", body, {"up": size, "dn": 1 / size}, ("sq", "rt"))
 
@@ -87,13 +89,21 @@ def _epsilon(size: float) -> Pattern:
 
 
 def _subnormal(size: float) -> Pattern:
-    body = "{0}t = Mul ({0}in, {0}dn) {0}u = Mul ({0}t, {0}up) {0}v = Mul ({0}u, {0}rest) {0}out = Tanh ({0}v)"
-    return Pattern("subnormal scale", body, {"dn": size, "up": 5e3, "rest": 2e-4 / size}, ("t", "u"))
+    body = (
+        "{0}t = Mul ({0}in, {0}dn) {0}u = Mul ({0}t, {0}up) {0}v = Mul ({0}u, {0}rest) {0}out "
+        "= Tanh ({0}v)"
+    )
+    return Pattern(
+        "subnormal scale", body, {"dn": size, "up": 5e3, "rest": 2e-4 / size}, ("t", "u")
+    )
 
 
 def _angle(size: float) -> Pattern:
     # Behind a bound, where no rule of the conversion looks for angles.
-    body = "{0}b = Tanh ({0}in) {0}turn = Add ({0}b, {0}c) {0}sin = Sin ({0}turn) {0}out = Mul ({0}sin, {0}half)"
+    body = (
+        "{0}b = Tanh ({0}in) {0}turn = Add ({0}b, {0}c) {0}sin = Sin ({0}turn) {0}out = Mul "
+        "({0}sin, {0}half)"
+    )
     return Pattern("angle", body, {"c": size, "half": 0.5}, ("turn", "sin"))
 
 
@@ -106,18 +116,24 @@ def _running_sum(size: float) -> Pattern:
 def _softmax(size: float) -> Pattern:
     body = """{0}wide = Mul ({0}in, {0}up) {0}low = Add ({0}wide, {0}c) {0}e = Exp ({0}low)
               {0}t = ReduceSum ({0}e, {0}last) {0}out = Div ({0}e, {0}t)"""
-    return Pattern("softmax without maximum", body, {"up": 1.0, "c": size, **LAST}, ("e", "t", "out"))
+    return Pattern(
+        "softmax without maximum", body, {"up": 1.0, "c": size, **LAST}, ("e", "t", "out")
+    )
 
 
 def _attention(size: float) -> Pattern:
     body = """{0}q = Mul ({0}in, {0}up) {0}k = Transpose <perm = [1, 0]> ({0}q) {0}score = MatMul ({0}q, {0}k)
               {0}scaled = Mul ({0}score, {0}dn) {0}p = Softmax <axis = -1> ({0}scaled) {0}out = MatMul ({0}p, {0}in)"""
-    return Pattern("attention scores", body, {"up": size, "dn": 1 / (8 * size**2)}, ("score", "scaled"))
+    return Pattern(
+        "attention scores", body, {"up": size, "dn": 1 / (8 * size**2)}, ("score", "scaled")
+    )
 
 
 def _lstm(size: float) -> Pattern:
     weight = normal(1, 4 * _LSTM, _WIDTH, scale=0.1, seed=5)
-    bias = np.concatenate([-size * weight.sum(axis=2), np.zeros((1, 4 * _LSTM))], axis=1).astype(np.float32)
+    bias = np.concatenate([-size * weight.sum(axis=2), np.zeros((1, 4 * _LSTM))], axis=1).astype(
+        np.float32
+    )
     weights = {"w": weight, "r": normal(1, 4 * _LSTM, _LSTM, scale=0.3, seed=6), "b": bias, "c": size,
                "zero": np.array([0], np.int64), "z2": np.array([0, 1], np.int64),
                "m": normal(_LSTM, _WIDTH, scale=0.3, seed=7)}  # fmt: skip
@@ -133,7 +149,13 @@ def _loop(size: float) -> Pattern:
               => (bool {0}more, float[2, 64] {0}next) {{
                   {0}next = Add ({0}state, {0}step) {0}more = Identity ({0}go) }}>
               {0}left = Add ({0}sum, {0}back) {0}out = Tanh ({0}left)"""
-    weights = {"trips": np.array(8, np.int64), "on": np.array(True), "c": size, "step": 0.75, "back": -size - 6.0}
+    weights = {
+        "trips": np.array(8, np.int64),
+        "on": np.array(True),
+        "c": size,
+        "step": 0.75,
+        "back": -size - 6.0,
+    }
     return Pattern("Loop", body, weights, ("lift", "sum", "left"), inside=1)
 
 
@@ -168,7 +190,12 @@ def mixed_cases(*, quick: bool = False) -> Iterator[MixedCase]:
 
 def large_case() -> MixedCase:
     """Return a network of about 1,000 nodes with four patterns of different causes."""
-    patterns = {10: _square(1e3), 75: _cancellation(8000.0), 130: _overflow(800.0), 188: _attention(200.0)}
+    patterns = {
+        10: _square(1e3),
+        75: _cancellation(8000.0),
+        130: _overflow(800.0),
+        188: _attention(200.0),
+    }
     return network("large", 196, patterns)
 
 
@@ -195,7 +222,9 @@ def network(name: str, blocks: int, patterns: Mapping[int, Pattern]) -> MixedCas
         weights |= _backbone(p, block, blocks) | _own_weights(pattern, p)
     lines.append(f"y = Identity ({before})")
     case = make_case("mixed", name, " ".join(lines), (-1.7, 1.7), weights)
-    names = [f"b{block}_h_{value}" for block, pattern in patterns.items() for value in pattern.smallest]
+    names = [
+        f"b{block}_h_{value}" for block, pattern in patterns.items() for value in pattern.smallest
+    ]
     inside = sum(pattern.inside for pattern in patterns.values())
     causes = tuple(dict.fromkeys(pattern.cause for pattern in patterns.values()))
     return MixedCase(case, causes, tuple(names), len(names) + inside)
@@ -208,7 +237,11 @@ def _lines(pattern: Pattern | None, prefix: str) -> Sequence[str]:
 
 
 def _own_weights(pattern: Pattern | None, prefix: str) -> dict[str, object]:
-    return {} if pattern is None else {f"{prefix}h_{name}": value for name, value in pattern.weights.items()}
+    return (
+        {}
+        if pattern is None
+        else {f"{prefix}h_{name}": value for name, value in pattern.weights.items()}
+    )
 
 
 def _backbone(prefix: str, block: int, blocks: int) -> dict[str, object]:

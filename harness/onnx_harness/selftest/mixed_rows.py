@@ -1,6 +1,7 @@
 """The row of mixed precision: networks that float16 breaks, whose fewest float32 nodes are known.
 
-The networks are built with them, or they are small, and every smaller choice is converted and judged.
+The networks are built with them, or they are small, and every smaller choice is converted and
+judged.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Workplace:
 
     def passes_with(self, names: Sequence[str]) -> bool:
         """Whether the model passes, converted with those nodes in float32 and simulated."""
-        step = transforms.bind(parse_variant(f"fp16.io32(node_block_list={list(names)!r})").steps[0])
+        step = transforms.bind(
+            parse_variant(f"fp16.io32(node_block_list={list(names)!r})").steps[0]
+        )
         with transforms.remarks(), tempfile.TemporaryDirectory() as folder:
             try:
                 made = step(self.model.load())
@@ -92,7 +95,9 @@ def workplace(case: HalfCase, folder: Path) -> Workplace:
     model, settings, kept = Model(path, card.name), Settings(), workbench().cache
     answers = reference(model, card, settings, kept, unusual=False)
     bound = bind_variant(parse_variant(VARIANT))
-    return Workplace(case, card, model, standard(model, answers, card, bound, "cpu", settings, kept))
+    return Workplace(
+        case, card, model, standard(model, answers, card, bound, "cpu", settings, kept)
+    )
 
 
 def _steps(bench: Bench) -> Iterator[Step]:
@@ -111,17 +116,30 @@ def _in_folder(case: HalfCase, measure: Callable[[Workplace], Outcome]) -> Calla
 
 
 def _built(bench: Bench, built: MixedCase, place: Workplace) -> Outcome:
-    """A network that says which nodes it needs: all of them are, and with no more than these it passes."""
+    """A network that says which nodes it needs: all of them are, and with no more than these it
+    passes.
+    """
     for left_out in built.smallest:
         if place.passes_with([name for name in built.smallest if name != left_out]):
-            return Outcome(1, 1, (f"{place.case.name}: passes without {left_out}: what is known of it is wrong",))
+            return Outcome(
+                1,
+                1,
+                (f"{place.case.name}: passes without {left_out}: what is known of it is wrong",),
+            )
     outcome = _found(bench, place, lambda _: built.nodes, built.causes)
     if len(place.case.model.graph.node) < LARGE:
         return outcome
-    figures = {f"large_{name}": outcome.figures.get(name, 0) for name in ("sessions", "runs", "seconds")}
+    figures = {
+        f"large_{name}": outcome.figures.get(name, 0) for name in ("sessions", "runs", "seconds")
+    }
     words = outcome.words
     if figures["large_sessions"] > MOST_SESSIONS or figures["large_runs"] > MOST_RUNS:
-        words += (f"{place.case.name}: {figures['large_sessions']:g} sessions, {figures['large_runs']:g} runs",)
+        words += (
+            (
+                f"{place.case.name}: {figures['large_sessions']:g} sessions, "
+                f"{figures['large_runs']:g} runs"
+            ),
+        )
     return Outcome(1, min(1, len(words)), words, outcome.figures | figures)
 
 
@@ -143,7 +161,9 @@ def _fewest(place: Workplace, labels: Sequence[str], mix: Mix) -> int:
     return mix.nodes
 
 
-def _found(bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes: Sequence[str]) -> Outcome:
+def _found(
+    bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes: Sequence[str]
+) -> Outcome:
     """Search, judge what was found as any cell is, by the list that is said to make the same again."""
     name = place.case.name
     try:
@@ -151,7 +171,9 @@ def _found(bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes:
     except NotApplicable as error:
         if place.passes_with([node.name for node in place.case.model.graph.node]):
             return Outcome(1, 1, (f"{name}: refused: {error}",))
-        return Outcome(1, 0, (), {"refused": 1})  # with all of it in float32 there is nothing left to convert
+        return Outcome(
+            1, 0, (), {"refused": 1}
+        )  # with all of it in float32 there is nothing left to convert
     variant = f"fp16.io32(node_block_list={list(mix.names)!r})"
     _, result = bench.judge("mixed", 0, place.card, variant)
     known = fewest(mix)
@@ -173,7 +195,8 @@ def figure(outcomes: Sequence[Outcome]) -> str:
     large = [summed(outcomes, f"large_{name}") for name in ("sessions", "runs", "seconds")]
     refused = summed(outcomes, "refused")
     return (
-        f"{total(outcomes) - bad(outcomes) - refused} of {total(outcomes)} of {len(causes)} causes pass, {refused} "
+        f"{total(outcomes) - bad(outcomes) - refused} of {total(outcomes)} of {len(causes)} "
+        f"causes pass, {refused} "
         f"refused rightly; {nodes} float32 nodes, {fewest} known; at most {runs} runs; "
         f"1,000 nodes: {large[0]} sessions, {large[1]} runs, {large[2]} s"
     )
@@ -181,13 +204,18 @@ def figure(outcomes: Sequence[Outcome]) -> str:
 
 def reached(outcomes: Sequence[Outcome]) -> bool:
     """Return whether all pass, with hardly more nodes than are needed."""
-    return bad(outcomes) == 0 and summed(outcomes, "nodes") <= MOST_NODES * summed(outcomes, "fewest")
+    return bad(outcomes) == 0 and summed(outcomes, "nodes") <= MOST_NODES * summed(
+        outcomes, "fewest"
+    )
 
 
 MIXED = Row(
     "mixed",
     "models that float16 breaks, mended by fp16.mixed",
-    "all pass simulated; float32 nodes at most 1.05x the fewest; 4 sessions and 60 runs at 1,000 nodes",
+    (
+        "all pass simulated; float32 nodes at most 1.05x the fewest; 4 sessions and 60 runs at "
+        "1,000 nodes"
+    ),
     _steps,
     figure,
     reached,

@@ -1,4 +1,6 @@
-"""A model with its standard, and one mistake after another that is judged by it: what the rows of mistakes share."""
+"""A model with its standard, and one mistake after another that is judged by it: what the rows of
+mistakes share.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,13 @@ class Bench:
     _verdicts: dict[bytes, Verdict] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, right: onnx.ModelProto, folder: Path, specs: Mapping[str, InputSpec] | None = None) -> Bench:
+    def of(
+        cls,
+        name: str,
+        right: onnx.ModelProto,
+        folder: Path,
+        specs: Mapping[str, InputSpec] | None = None,
+    ) -> Bench:
         """Make the input sets of a model and what it is held to.
 
         Args:
@@ -65,6 +73,10 @@ class Bench:
         key = candidate.SerializeToString(deterministic=True)
         if key not in self._verdicts:
             session = open_cpu(candidate, "all")
-            outputs = [run(session, feeds_for(session, chosen.values)) for chosen in self.reference.sets]
-            self._verdicts[key] = judge_outputs(self._standard, outputs, self._subject, emulated=False)
+            outputs = [
+                run(session, feeds_for(session, chosen.values)) for chosen in self.reference.sets
+            ]
+            self._verdicts[key] = judge_outputs(
+                self._standard, outputs, self._subject, emulated=False
+            )
         return self._verdicts[key]

@@ -1,4 +1,6 @@
-"""Faults whose cause is known: a planted step of the chain, with passes or rules of which some do harm."""
+"""Faults whose cause is known: a planted step of the chain, with passes or rules of which some do
+harm.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,9 @@ def _behind(model: onnx.ModelProto, *operators: tuple[str, Mapping[str, Any]]) -
 
 
 def _weight(model: onnx.ModelProto) -> onnx.TensorProto:
-    weights: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights: dict[str, onnx.TensorProto] = {
+        tensor.name: tensor for tensor in model.graph.initializer
+    }
     products = (node for node in model.graph.node if node.op_type in _PRODUCTS)
     names = [name for node in products for name in node.input[1:2] if name in weights]
     return weights[next(iter(names))]
@@ -138,7 +142,9 @@ def _planted(kind: str, harm: Any, parts: tuple[str, ...], called: str = "pass")
     return Planted(kind, BoundStep(STEP, transform, {}), parts, called == "pass")
 
 
-def _apply(model: onnx.ModelProto, harm: Any, culprits: Sequence[str], skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def _apply(
+    model: onnx.ModelProto, harm: Any, culprits: Sequence[str], skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     if not set(culprits) & set(skipped):
         harm(model)
     return model

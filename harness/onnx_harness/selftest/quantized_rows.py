@@ -20,7 +20,9 @@ from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.settings import Settings
 
 COPIES = ("int8.static(reduce_range=True)", "int8.dynamic(reduce_range=True)")
-"""Conversions of the copies. Weights of 7 bits: those of 8 saturate in ONNX Runtime's kernels without VNNI, which is a
+"""Conversions of the copies.
+
+Weights of 7 bits: those of 8 saturate in ONNX Runtime's kernels without VNNI, which is a
 real departure, and none of the variant's."""
 
 QUICK = (ORIGINAL, "simplify")
@@ -39,12 +41,19 @@ def _steps(bench: Bench) -> Iterator[Step]:
 def _judge_copy(bench: Bench, card: Card, conversion: str, variants: Sequence[str]) -> Outcome:
     try:
         model = _quantized(card, conversion)
-    except Exception as error:  # whatever the library raises: without a copy there is nothing to judge
+    except (
+        Exception
+    ) as error:  # whatever the library raises: without a copy there is nothing to judge
         return Outcome(0, 0, (f"{card.name}: no copy by {conversion}: {first_line(error)}",))
     name = f"{card.name}.{conversion.partition('(')[0]}"
-    # Tolerances and known failures are the original's: a copy in 8 bits has the same outputs and operators around it.
-    copy = replace(at_hand(card, model), name=name, path=card.path.with_name(f"{name}{CARD_SUFFIX}"))
-    reasons = [falsely_failed(*bench.judge("quantized", SEED, copy, variant)) for variant in variants]
+    # Tolerances and known failures are the original's: a copy in 8 bits has the same outputs and
+    # operators around it.
+    copy = replace(
+        at_hand(card, model), name=name, path=card.path.with_name(f"{name}{CARD_SUFFIX}")
+    )
+    reasons = [
+        falsely_failed(*bench.judge("quantized", SEED, copy, variant)) for variant in variants
+    ]
     words = tuple(reason for reason in reasons if reason is not None)
     return Outcome(len(variants), len(words), words, {"copies": 1})
 
@@ -63,5 +72,10 @@ def figure(outcomes: Sequence[Outcome]) -> str:
 
 
 QUANTIZED = Row(
-    "quantized", "copies of the zoo in 8 bits, through honest variants: falsely failed", "0", _steps, figure, none_bad
+    "quantized",
+    "copies of the zoo in 8 bits, through honest variants: falsely failed",
+    "0",
+    _steps,
+    figure,
+    none_bad,
 )

@@ -44,7 +44,10 @@ SMALLEST_OF_DEFECTS = 42 / 44
 
 def _invented(bench: Bench) -> Iterator[Step]:
     for card in bench.cards:
-        yield Step(card.name, lambda card=card: _invent(bench, replace(card, inputs={}, vacuous={})))  # type: ignore[misc]
+        yield Step(
+            card.name,
+            lambda card=card: _invent(bench, replace(card, inputs={}, vacuous={})),  # type: ignore[misc]
+        )
 
 
 def _invent(bench: Bench, card: Card) -> Outcome:
@@ -77,17 +80,25 @@ def _planted(bench: Bench, card: Card) -> Outcome:
     result = sensitivity.examine(bench.runner("faults", 0), cell, seconds=math.inf)
     found = result.sensitivity
     if found is None:
-        return Outcome(1, 1, (f"{card.name}: {result.status} at {result.stage}: {result.reason}",), {"models": 1})
+        return Outcome(
+            1,
+            1,
+            (f"{card.name}: {result.status} at {result.stage}: {result.reason}",),
+            {"models": 1},
+        )
     to_catch = found.planted - found.equivalent
     missed = tuple(f"{card.name}: missed: {each}" for each in found.missed)
-    return Outcome(to_catch, to_catch - found.caught, missed, {"models": 1, "equivalent": found.equivalent})
+    return Outcome(
+        to_catch, to_catch - found.caught, missed, {"models": 1, "equivalent": found.equivalent}
+    )
 
 
 def _told_of_faults(outcomes: Sequence[Outcome]) -> str:
     caught = total(outcomes) - bad(outcomes)
     return (
         f"{caught:,} of {total(outcomes):,} over {summed(outcomes, 'models')} models "
-        f"({caught / max(1, total(outcomes)):.1%}); {summed(outcomes, 'equivalent')} equivalent ones excluded"
+        f"({caught / max(1, total(outcomes)):.1%}); {summed(outcomes, 'equivalent')} equivalent "
+        f"ones excluded"
     )
 
 
@@ -97,7 +108,9 @@ def _told_of_faults(outcomes: Sequence[Outcome]) -> str:
 def _defects(bench: Bench) -> Iterator[Step]:
     index = bench.defects / "index.json"
     if not index.is_file():
-        raise UsageError(f"there is no {index}: run this in the repository, or name the folder with --defects")
+        raise UsageError(
+            f"there is no {index}: run this in the repository, or name the folder with --defects"
+        )
     for case in json.loads(index.read_text(encoding="utf-8")):
         yield Step(case["name"], lambda case=case: _defect(bench, case["name"], case["variant"]))  # type: ignore[misc]
 
@@ -111,7 +124,9 @@ def _defect(bench: Bench, name: str, variant: str) -> Outcome:
         _, result = bench.judge("defects", 0, card_for(alone), variant)
     # A failure only counts where the same inputs pass without the library.
     if untouched.status is not Status.PASS:
-        return Outcome(1, 1, (f"{name}: the untouched model: {untouched.status}: {untouched.reason}",))
+        return Outcome(
+            1, 1, (f"{name}: the untouched model: {untouched.status}: {untouched.reason}",)
+        )
     if result.status is not Status.FAIL:
         return Outcome(1, 1, (f"{name}: {variant}: {result.status}",))
     return Outcome(1, 0)
@@ -124,7 +139,10 @@ def _honest(row: str, variants: Sequence[str]) -> Callable[[Bench], Iterator[Ste
     def steps(bench: Bench) -> Iterator[Step]:
         for seed in bench.seeds:
             for card in bench.cards:
-                yield Step(f"{card.name}, seed {seed}", lambda card=card, seed=seed: judged(bench, card, seed))  # type: ignore[misc]
+                yield Step(
+                    f"{card.name}, seed {seed}",
+                    lambda card=card, seed=seed: judged(bench, card, seed),  # type: ignore[misc]
+                )
 
     def judged(bench: Bench, card: Card, seed: int) -> Outcome:
         words = [falsely_failed(*bench.judge(row, seed, card, variant)) for variant in variants]
@@ -147,7 +165,10 @@ def _cost(bench: Bench) -> Iterator[Step]:
 
 
 def _priced(card: Card) -> Outcome:
-    """Seconds of the default variants' accuracy from a cold cache, with and without; the order favours neither."""
+    """Seconds of the default variants' accuracy from a cold cache, with and without.
+
+    The order favours neither.
+    """
     seconds = {True: [0.0], False: [0.0]}
     for plain in (True, False, False, True):
         seconds[plain].append(_taken(card, plain=plain))
@@ -160,7 +181,14 @@ def _taken(card: Card, *, plain: bool) -> float:
         try:
             runner.warm()
             started = time.perf_counter()
-            for variant in (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32"):
+            for variant in (
+                ORIGINAL,
+                "optimize",
+                "simplify",
+                "simplify+optimize",
+                "fp16.io32",
+                "simplify+fp16.io32",
+            ):
                 runner.judge(Cell(card, parse_variant(variant), "cpu"))
             return time.perf_counter() - started
         finally:
@@ -168,12 +196,17 @@ def _taken(card: Card, *, plain: bool) -> float:
 
 
 def _ratio(outcomes: Sequence[Outcome]) -> float:
-    return sum(each.figures["with"] for each in outcomes) / sum(each.figures["without"] for each in outcomes)
+    return sum(each.figures["with"] for each in outcomes) / sum(
+        each.figures["without"] for each in outcomes
+    )
 
 
 def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
     spent, before = (sum(each.figures[key] for each in outcomes) for key in ("with", "without"))
-    return f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s without)"
+    return (
+        f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s "
+        f"without)"
+    )
 
 
 ROWS = {
@@ -181,9 +214,11 @@ ROWS = {
     for row in (
         Row("inputs", "models of the zoo, their cards ignored: valid inputs invented",
             "all; each output reacts or is reported", _invented, _told_of_inputs, none_bad),
-        Row("faults", "seeded faults caught, equivalent ones excluded", "99%", _faults, _told_of_faults,
+        Row("faults", ("seeded faults caught, equivalent ones "
+                      "excluded"), "99%", _faults, _told_of_faults,
             lambda found: bad(found) <= 0.01 * total(found)),
-        Row("defects", "defects of released libraries without their inputs: called a failure", "42 of 44", _defects,
+        Row("defects", ("defects of released libraries without their inputs: called a "
+                       "failure"), "42 of 44", _defects,
             lambda found: f"{total(found) - bad(found)} of {total(found)}",
             lambda found: total(found) - bad(found) >= SMALLEST_OF_DEFECTS * total(found)),
         Row("honest", "honest variants (ort levels, simplify, optimize) falsely failed", "0",
@@ -197,7 +232,8 @@ ROWS = {
         VOCABULARIES,
         CAUSES,
         CAUSES_OF_DEFECTS,
-        Row("cost", "the accuracy stage from a cold cache, beside itself without all this", "at most 2x",
+        Row("cost", ("the accuracy stage from a cold cache, beside itself without all "
+                    "this"), "at most 2x",
             _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
     )
 }  # fmt: skip

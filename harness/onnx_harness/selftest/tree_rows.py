@@ -74,7 +74,10 @@ def figure(outcomes: Sequence[Outcome]) -> str:
 
 TREES = Row(
     "trees",
-    "a threshold or a single tree's leaf moved by one unit in the last place, <= for <, a leaf of many by 1e-4: caught",
+    (
+        "a threshold or a single tree's leaf moved by one unit in the last place, <= for <, a "
+        "leaf of many by 1e-4: caught"
+    ),
     "100%, 1 s for 10,000 branches",
     _steps,
     figure,

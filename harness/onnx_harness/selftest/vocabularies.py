@@ -13,8 +13,34 @@ from onnx import TensorProto, helper, numpy_helper
 
 ML = "ai.onnx.ml"
 _WORDS = (
-    *("amber", "beryl", "coral", "dusk", "ember", "flint", "garnet", "hazel", "indigo", "jade", "kelp", "lilac"),
-    *("mauve", "nickel", "ochre", "pearl", "quartz", "russet", "sable", "teal", "umber", "violet", "wheat", "zinc"),
+    *(
+        "amber",
+        "beryl",
+        "coral",
+        "dusk",
+        "ember",
+        "flint",
+        "garnet",
+        "hazel",
+        "indigo",
+        "jade",
+        "kelp",
+        "lilac",
+    ),
+    *(
+        "mauve",
+        "nickel",
+        "ochre",
+        "pearl",
+        "quartz",
+        "russet",
+        "sable",
+        "teal",
+        "umber",
+        "violet",
+        "wheat",
+        "zinc",
+    ),
 )
 _NUMBERS = (3, 7, 8, 12, 19, 40, 41, 56, 77, 80, 93, 120)
 
@@ -27,8 +53,8 @@ class Lookup:
 
     Attributes:
         name: of the model.
-        tables: what is looked up and what it counts for, by name. In each, two entries may be swapped; those of
-            floats may be scaled too.
+        tables: what is looked up and what it counts for, by name. In each, two entries may be
+            swapped; those of floats may be scaled too.
         build: the model of such tables.
     """
 
@@ -38,7 +64,9 @@ class Lookup:
 
 
 def mistakes(model: Lookup) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yield each mistake, in words, and the model with it: neighbours swapped, one number 1% larger or times -3."""
+    """Yield each mistake, in words, and the model with it: neighbours swapped, one number 1% larger
+    or times -3.
+    """
     for name, table in model.tables.items():
         for at in range(len(table) - 1):
             swapped = [*table[:at], table[at + 1], table[at], *table[at + 2 :]]
@@ -55,24 +83,62 @@ def lookups(*, quick: bool = False) -> list[Lookup]:
     """Return the models; a quick look is at small vocabularies."""
     words, numbers = _WORDS[: 5 if quick else None], _NUMBERS[: 5 if quick else None]
     return [
-        Lookup("one_hot_words", {"cats": [*words], "weights": _weights(len(words))}, _one_hot(TensorProto.STRING)),
-        Lookup("one_hot_numbers", {"cats": [*numbers], "weights": _weights(len(numbers))}, _one_hot(TensorProto.INT64)),
-        Lookup("one_hot_two_columns", {"left": [*words], "right": [*reversed(words)]}, _two_columns),
-        Lookup("label_to_float", {"keys": [*words], "values": _weights(len(words))}, _label_to_float),
-        Lookup("number_to_float", {"keys": [*numbers], "values": _weights(len(numbers))}, _number_to_float),
+        Lookup(
+            "one_hot_words",
+            {"cats": [*words], "weights": _weights(len(words))},
+            _one_hot(TensorProto.STRING),
+        ),
+        Lookup(
+            "one_hot_numbers",
+            {"cats": [*numbers], "weights": _weights(len(numbers))},
+            _one_hot(TensorProto.INT64),
+        ),
+        Lookup(
+            "one_hot_two_columns", {"left": [*words], "right": [*reversed(words)]}, _two_columns
+        ),
+        Lookup(
+            "label_to_float", {"keys": [*words], "values": _weights(len(words))}, _label_to_float
+        ),
+        Lookup(
+            "number_to_float",
+            {"keys": [*numbers], "values": _weights(len(numbers))},
+            _number_to_float,
+        ),
         Lookup("label_to_number", {"keys": [*words]}, _label_to_number),
-        Lookup("label_to_embedding", {"keys": [*words], "rows": _weights(len(words))}, _label_to_embedding),
-        Lookup("category_mapper", {"words": [*words], "weights": _weights(len(words))}, _category_mapper),
-        Lookup("word_counts", {"pool": [*words], "weights": _weights(len(words))}, _counts(TensorProto.STRING)),
-        Lookup("token_counts", {"pool": [*numbers], "weights": _weights(len(numbers))}, _counts(TensorProto.INT64)),
+        Lookup(
+            "label_to_embedding",
+            {"keys": [*words], "rows": _weights(len(words))},
+            _label_to_embedding,
+        ),
+        Lookup(
+            "category_mapper",
+            {"words": [*words], "weights": _weights(len(words))},
+            _category_mapper,
+        ),
+        Lookup(
+            "word_counts",
+            {"pool": [*words], "weights": _weights(len(words))},
+            _counts(TensorProto.STRING),
+        ),
+        Lookup(
+            "token_counts",
+            {"pool": [*numbers], "weights": _weights(len(numbers))},
+            _counts(TensorProto.INT64),
+        ),
         Lookup("weighted_words", {"pool": [*words], "idf": _positive(len(words))}, _weighted_words),
         Lookup("word_pairs", {"weights": _weights(len(words) - 1)}, _pairs(words)),
-        Lookup("classified_words", {"pool": [*words], "weights": _weights(len(words))}, _classified_words),
+        Lookup(
+            "classified_words",
+            {"pool": [*words], "weights": _weights(len(words))},
+            _classified_words,
+        ),
     ]
 
 
 def _weights(count: int) -> list[float]:
-    return [float(value) for value in np.random.default_rng(11).normal(size=count).astype(np.float32)]
+    return [
+        float(value) for value in np.random.default_rng(11).normal(size=count).astype(np.float32)
+    ]
 
 
 def _positive(count: int) -> list[float]:
@@ -102,7 +168,11 @@ def _one_hot(kind: int) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
 def _two_columns(tables: Mapping[str, Table]) -> onnx.ModelProto:
     nodes, width = [], 0
     for side in ("left", "right"):
-        nodes.append(helper.make_node("OneHotEncoder", [side], [f"hot_{side}"], domain=ML, cats_strings=tables[side]))
+        nodes.append(
+            helper.make_node(
+                "OneHotEncoder", [side], [f"hot_{side}"], domain=ML, cats_strings=tables[side]
+            )
+        )
         width += len(tables[side])
     nodes.append(helper.make_node("Concat", ["hot_left", "hot_right"], ["hot"], axis=1))
     nodes.append(helper.make_node("MatMul", ["hot", "w"], ["y"]))
@@ -112,14 +182,24 @@ def _two_columns(tables: Mapping[str, Table]) -> onnx.ModelProto:
 
 def _label_to_float(tables: Mapping[str, Table]) -> onnx.ModelProto:
     node = helper.make_node(
-        "LabelEncoder", ["x"], ["y"], domain=ML, keys_strings=tables["keys"], values_floats=tables["values"]
+        "LabelEncoder",
+        ["x"],
+        ["y"],
+        domain=ML,
+        keys_strings=tables["keys"],
+        values_floats=tables["values"],
     )
     return _model([node], {"x": (TensorProto.STRING, ["n", 1])}, ["n", 1])
 
 
 def _number_to_float(tables: Mapping[str, Table]) -> onnx.ModelProto:
     node = helper.make_node(
-        "LabelEncoder", ["x"], ["y"], domain=ML, keys_int64s=tables["keys"], values_floats=tables["values"]
+        "LabelEncoder",
+        ["x"],
+        ["y"],
+        domain=ML,
+        keys_int64s=tables["keys"],
+        values_floats=tables["values"],
     )
     return _model([node], {"x": (TensorProto.INT64, ["n", 1])}, ["n", 1])
 
@@ -127,7 +207,12 @@ def _number_to_float(tables: Mapping[str, Table]) -> onnx.ModelProto:
 def _label_to_number(tables: Mapping[str, Table]) -> onnx.ModelProto:
     keys = tables["keys"]
     encoder = helper.make_node(
-        "LabelEncoder", ["x"], ["k"], domain=ML, keys_strings=keys, values_int64s=[5 * at for at in range(len(keys))]
+        "LabelEncoder",
+        ["x"],
+        ["k"],
+        domain=ML,
+        keys_strings=keys,
+        values_int64s=[5 * at for at in range(len(keys))],
     )
     cast = helper.make_node("Cast", ["k"], ["y"], to=TensorProto.FLOAT)
     return _model([encoder, cast], {"x": (TensorProto.STRING, ["n", 1])}, ["n", 1])
@@ -145,7 +230,9 @@ def _label_to_embedding(tables: Mapping[str, Table]) -> onnx.ModelProto:
         default_int64=0,
     )
     gather = helper.make_node("Gather", ["w", "k"], ["y"])
-    return _model([encoder, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["rows"]))
+    return _model(
+        [encoder, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["rows"])
+    )
 
 
 def _category_mapper(tables: Mapping[str, Table]) -> onnx.ModelProto:
@@ -155,7 +242,9 @@ def _category_mapper(tables: Mapping[str, Table]) -> onnx.ModelProto:
         default_int64=0,
     )  # fmt: skip
     gather = helper.make_node("Gather", ["w", "k"], ["y"])
-    return _model([mapper, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["weights"]))
+    return _model(
+        [mapper, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["weights"])
+    )
 
 
 def _vectorizer(kind: int, pool: Table, weights: Table | None = None) -> onnx.NodeProto:
@@ -170,7 +259,10 @@ def _vectorizer(kind: int, pool: Table, weights: Table | None = None) -> onnx.No
 
 def _counts(kind: int) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
     def build(tables: Mapping[str, Table]) -> onnx.ModelProto:
-        nodes = [_vectorizer(kind, tables["pool"]), helper.make_node("MatMul", ["counts", "w"], ["y"])]
+        nodes = [
+            _vectorizer(kind, tables["pool"]),
+            helper.make_node("MatMul", ["counts", "w"], ["y"]),
+        ]
         return _model(nodes, {"x": (kind, ["n", 8])}, ["n", 1], _column(tables["weights"]))
 
     return build
@@ -195,7 +287,9 @@ def _pairs(words: Sequence[str]) -> Callable[[Mapping[str, Table]], onnx.ModelPr
             ngram_counts=[0, 0], ngram_indexes=list(range(len(words) - 1)), pool_strings=pairs,
         )  # fmt: skip
         nodes = [vectorizer, helper.make_node("MatMul", ["counts", "w"], ["y"])]
-        return _model(nodes, {"x": (TensorProto.STRING, ["n", 8])}, ["n", 1], _column(tables["weights"]))
+        return _model(
+            nodes, {"x": (TensorProto.STRING, ["n", 8])}, ["n", 1], _column(tables["weights"])
+        )
 
     return build
 
@@ -223,7 +317,9 @@ def _model(
     shape: list[int | str],
     *weights: onnx.TensorProto,
 ) -> onnx.ModelProto:
-    declared = [helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()]
+    declared = [
+        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()
+    ]
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
     graph = helper.make_graph(nodes, "lookup", declared, [y], weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]

@@ -1,4 +1,6 @@
-"""The row of vocabularies: entries swapped or scaled in what models look up, judged as a variant's outputs are."""
+"""The row of vocabularies: entries swapped or scaled in what models look up, judged as a variant's
+outputs are.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def judge_lookup(model: Lookup) -> Outcome:
 
 def figure(outcomes: Sequence[Outcome]) -> str:
     """Return the counts in words."""
-    return f"{total(outcomes) - bad(outcomes):,} of {total(outcomes):,} over {summed(outcomes, 'models')} models"
+    return (
+        f"{total(outcomes) - bad(outcomes):,} of {total(outcomes):,} over "
+        f"{summed(outcomes, 'models')} models"
+    )
 
 
 VOCABULARIES = Row(

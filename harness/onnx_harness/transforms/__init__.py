@@ -1,7 +1,7 @@
 """Steps that turn a model into another: one file each, declared here, loaded when asked for.
 
-Importing this package or any file in it imports neither onnx nor onnxruntime: collection stays cheap. A file does
-its heavy imports inside ``apply``.
+Importing this package or any file in it imports neither onnx nor onnxruntime: collection stays
+cheap. A file does its heavy imports inside ``apply``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 _collecting: ContextVar[list[str] | None] = ContextVar("collecting", default=None)
 _detailing: ContextVar[list[str] | None] = ContextVar("detailing", default=None)
 
-# What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed in may be changed.
+# What a transform does: a checked ModelProto and its options in, a ModelProto out. The one passed
+# in may be changed.
 Apply = Callable[..., "onnx.ModelProto"]
 
 
@@ -61,7 +62,8 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more than options.
+    """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more
+    than options.
 
     Attributes:
         summary: one line for listings.
@@ -128,7 +130,8 @@ class BoundStep:
         if self.transform.chosen:
             if choose is None:
                 raise UsageError(
-                    f"step '{self.name}' needs verdicts to choose by, and a call of the transform alone has none. "
+                    f"step '{self.name}' needs verdicts to choose by, and a call of the transform "
+                    f"alone has none. "
                     "Mend: onnx-harness transform, or pytest"
                 )
             further["choose"] = choose
@@ -161,7 +164,10 @@ def remarks() -> Iterator[list[str]]:
 
 
 def remark(text: str) -> None:
-    """Say, from inside a transform, what whoever reads its result should know. Logged where nobody collects it."""
+    """Say, from inside a transform, what whoever reads its result should know.
+
+    Logged where nobody collects it.
+    """
     collected = _collecting.get()
     if collected is None:
         _log.warning("%s", text)
@@ -181,7 +187,9 @@ def details() -> Iterator[list[str]]:
 
 
 def detail(text: str) -> None:
-    """Say, from inside a transform, what it did: for those who asked, as ``onnx-harness transform`` does."""
+    """Say, from inside a transform, what it did: for those who asked, as ``onnx-harness transform``
+    does.
+    """
     collected = _detailing.get()
     if collected is not None:
         collected.append(text)
@@ -189,7 +197,8 @@ def detail(text: str) -> None:
 
 @cache
 def registry() -> Mapping[str, Transform]:
-    """Every transform by step name, those of other packages (entry point ``onnx_harness.transforms``) included.
+    """Every transform by step name, those of other packages (entry point
+    ``onnx_harness.transforms``) included.
 
     What can't be loaded, or claims a name that is taken, is left out: see :func:`left_out`.
     """
@@ -203,8 +212,16 @@ def left_out() -> tuple[str, ...]:
 
 @cache
 def _registered() -> tuple[Mapping[str, Transform], tuple[str, ...]]:
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    ours = {form: transform for module in modules for forms, transform in _declared(module) for form in forms}
+    modules = [
+        importlib.import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+    ]
+    ours = {
+        form: transform
+        for module in modules
+        for forms, transform in _declared(module)
+        for form in forms
+    }
     return registered(ours, extensions(ENTRY_POINTS), _declared, "transform")
 
 
@@ -223,7 +240,11 @@ def bind(step: Step) -> BoundStep:
     """
     transform = registry().get(step.name)
     if transform is None:
-        words = (f"there is no transform '{step.name}'.", did_you_mean(step.name, registry()), *left_out())
+        words = (
+            f"there is no transform '{step.name}'.",
+            did_you_mean(step.name, registry()),
+            *left_out(),
+        )
         raise UsageError(" ".join(words))
     options = dict(transform.forms[step.name])
     for key, value in step.options:
@@ -234,7 +255,10 @@ def bind(step: Step) -> BoundStep:
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not wanted:
-            raise UsageError(f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} isn't one")
+            raise UsageError(
+                f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} "
+                f"isn't one"
+            )
         options[key] = value
     if transform.check is not None:
         try:

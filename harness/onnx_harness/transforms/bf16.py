@@ -1,4 +1,5 @@
-"""``bf16``, ``bf16.io32``, ``bf16.mixed``: weights and arithmetic in bfloat16, by the schema of each operator.
+"""``bf16``, ``bf16.io32``, ``bf16.mixed``: weights and arithmetic in bfloat16, by the schema of
+each operator.
 
 bfloat16 has the exponents of float32 and 8 bits of precision. So no weight is clamped to a range, as for float16: only
 what rounds to infinity, above 3.39e38, becomes the largest finite value. Below 4.6e-41, which is subnormal in float32
@@ -40,14 +41,15 @@ def convert_float_to_bfloat16(
 ) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to bfloat16.
 
-    What holds for `onnx_harness.transforms.fp16.convert_float_to_float16` holds here; float16 in the model
-    stays as it is.
+    What holds for `onnx_harness.transforms.fp16.convert_float_to_float16` holds here; float16 in
+    the model stays as it is.
 
     Args:
         model: the model; it isn't changed.
-        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
-        op_block_list: standard operators and functions that stay float32; ``casting.DEFAULT_OP_BLOCK_LIST`` when not
-            given.
+        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these
+            names.
+        op_block_list: standard operators and functions that stay float32;
+            ``casting.DEFAULT_OP_BLOCK_LIST`` when not given.
         node_block_list: names of nodes that stay float32.
         allow_missing: names in the two lists that the model doesn't have do no harm.
 
@@ -73,7 +75,8 @@ def convert_in_place(
     allow_missing: bool = False,
     refuse_vain: bool = True,
 ) -> onnx.ModelProto:
-    """Convert a model as `convert_float_to_bfloat16` does, for a cell: a conversion of next to nothing doesn't apply.
+    """Convert a model as `convert_float_to_bfloat16` does, for a cell: a conversion of next to
+    nothing doesn't apply.
 
     Args:
         model: the model; it may be changed.
@@ -91,7 +94,9 @@ def convert_in_place(
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
-    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain)
+    request = Request(
+        keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain
+    )
     return convert_to_half(model, _rounder(model), request)
 
 
@@ -102,7 +107,8 @@ def convert_mixed(
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> onnx.ModelProto:
-    """Convert a model as ``bf16.io32`` does, but for the nodes that have to stay float32 for its outputs to be right.
+    """Convert a model as ``bf16.io32`` does, but for the nodes that have to stay float32 for its
+    outputs to be right.
 
     The result is, bit for bit, that of ``bf16.io32`` with those nodes in its ``node_block_list``.
 
@@ -124,7 +130,9 @@ def convert_mixed(
     _rounder(model)  # refuses an opset that has no bfloat16
     request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
     limits = 0.0, MAX_FINITE_VAL
-    names = choose(MixedConversion(model, request, limits, round_to_bfloat16, BFLOAT16, "bf16.io32"))
+    names = choose(
+        MixedConversion(model, request, limits, round_to_bfloat16, BFLOAT16, "bf16.io32")
+    )
     listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
     return convert_in_place(model, True, op_block_list, listed, allow_missing)
 
@@ -136,11 +144,15 @@ def _rounder(model: onnx.ModelProto) -> Rounder:
 
     opset = opset_of(model)
     if opset < _OPSET:
-        raise NotApplicable(f"operators take bfloat16 since opset {_OPSET}, and the model is of opset {opset}")
+        raise NotApplicable(
+            f"operators take bfloat16 since opset {_OPSET}, and the model is of opset {opset}"
+        )
     return Rounder((0.0, MAX_FINITE_VAL), round_to_bfloat16, BFLOAT16)
 
 
-def round_to_bfloat16(array: npt.NDArray[np.float32], places: list[npt.NDArray[np.intp]] | None = None) -> Clamped:
+def round_to_bfloat16(
+    array: npt.NDArray[np.float32], places: list[npt.NDArray[np.intp]] | None = None
+) -> Clamped:
     """Round to bfloat16, to the nearest, ties to even; finite values stay finite, with their sign.
 
     Args:
@@ -168,7 +180,11 @@ def round_to_bfloat16(array: npt.NDArray[np.float32], places: list[npt.NDArray[n
     return Clamped(halves, lowered=int(lowered.size), largest=float(np.abs(array[lowered]).max()))
 
 
-_OPTIONS: dict[str, type] = {"op_block_list": tuple, "node_block_list": tuple, "allow_missing": bool}
+_OPTIONS: dict[str, type] = {
+    "op_block_list": tuple,
+    "node_block_list": tuple,
+    "allow_missing": bool,
+}
 
 
 def _transform(summary: str, form: str, **rest: Any) -> Transform:

@@ -1,4 +1,5 @@
-"""Floats to float16 without losing a sign, a zero or an infinity: the clamp of the float16 conversions.
+"""Floats to float16 without losing a sign, a zero or an infinity: the clamp of the float16
+conversions.
 
 The values are cast first and looked at afterwards, in float16, where that is cheap: rounding is monotone, so a value
 that needs the clamp lands on a limit or beyond. Only a chunk that holds such a value is clamped, on the bits of its
@@ -73,26 +74,36 @@ class Clamped:
     largest: float | None = None
 
 
-def check_limits(min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL) -> None:
+def check_limits(
+    min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL
+) -> None:
     """Refuse limits that can't do what they are for.
 
     Raises:
-        ValueError: a limit is NaN, rounds to zero or to infinity in float16, or the two are the wrong way round.
+        ValueError: a limit is NaN, rounds to zero or to infinity in float16, or the two are the
+            wrong way round.
     """
     if min_positive_val != min_positive_val or max_finite_val != max_finite_val:
         raise ValueError("min_positive_val and max_finite_val are limits, and NaN is none")
     if min_positive_val <= _ROUNDS_TO_ZERO:
         raise ValueError(
-            f"min_positive_val is {min_positive_val:g}, which rounds to 0 in float16: it must be above 2^-25 (2.98e-8)"
+            f"min_positive_val is {min_positive_val:g}, which rounds to 0 in float16: it must be "
+            f"above 2^-25 (2.98e-8)"
         )
     if max_finite_val > _LARGEST:
-        raise ValueError(f"max_finite_val is {max_finite_val:g}, and the largest finite float16 is {_LARGEST:g}")
+        raise ValueError(
+            f"max_finite_val is {max_finite_val:g}, and the largest finite float16 is {_LARGEST:g}"
+        )
     if min_positive_val > max_finite_val:
-        raise ValueError(f"min_positive_val {min_positive_val:g} is above max_finite_val {max_finite_val:g}")
+        raise ValueError(
+            f"min_positive_val {min_positive_val:g} is above max_finite_val {max_finite_val:g}"
+        )
 
 
 def convert_np_to_float16(
-    array: npt.ArrayLike, min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL
+    array: npt.ArrayLike,
+    min_positive_val: float = MIN_POSITIVE_VAL,
+    max_finite_val: float = MAX_FINITE_VAL,
 ) -> npt.NDArray[np.float16]:
     """Round to float16, bringing magnitudes into ``[min_positive_val, max_finite_val]`` first.
 
@@ -107,7 +118,8 @@ def clamp(
     max_finite_val: float = MAX_FINITE_VAL,
     places: list[npt.NDArray[np.intp]] | None = None,
 ) -> Clamped:
-    """Round to float16, bringing magnitudes into ``[min_positive_val, max_finite_val]`` first, and say how many.
+    """Round to float16, bringing magnitudes into ``[min_positive_val, max_finite_val]`` first, and
+    say how many.
 
     0 < |x| < min becomes min and max < |x| < inf becomes max, each with the sign of x; NaN, 0, -0, inf and -inf stay.
     The result is rounded to the nearest, ties to even, and is bit for bit what onnxconverter-common's
@@ -144,10 +156,13 @@ def clamp(
             flat, halves = source.reshape(-1), result.reshape(-1)
             for start in range(0, flat.size, _CHUNK):
                 tally.start = start
-                _convert(flat[start : start + _CHUNK], halves[start : start + _CHUNK], limits, tally)
+                _convert(
+                    flat[start : start + _CHUNK], halves[start : start + _CHUNK], limits, tally
+                )
             return Clamped(result, *tally.account(dtype))
         extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
-        # It walks both in the order of memory and copies only what isn't contiguous, aligned and native.
+        # It walks both in the order of memory and copies only what isn't contiguous, aligned and
+        # native.
         chunks = np.nditer(  # type: ignore[call-overload]  # numpy's stubs spell the flag "contig" as "config"
             [source, result],
             flags=["external_loop", "buffered"],
@@ -164,7 +179,9 @@ def clamp(
 
 
 def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The native dtype that chunks are worked on in: it holds the values exactly, but for those of a longdouble."""
+    """The native dtype that chunks are worked on in: it holds the values exactly, but for those of
+    a longdouble.
+    """
     import numpy as np
 
     if np.issubdtype(dtype, np.floating):
@@ -188,9 +205,10 @@ class _Limits:
 
     Attributes:
         half: in float16, where every value that needs the clamp is at or beyond them.
-        single: the same two values in float32. A magnitude brought between them rounds as one brought between the
-            limits themselves, since rounding is monotone.
-        counted: the least value that isn't raised and the greatest that isn't lowered, in the working dtype.
+        single: the same two values in float32. A magnitude brought between them rounds as one
+            brought between the limits themselves, since rounding is monotone.
+        counted: the least value that isn't raised and the greatest that isn't lowered, in the
+            working dtype.
     """
 
     half: tuple[int, int]
@@ -206,7 +224,9 @@ class _Limits:
         exact = first.type(low), _compared_in(first, high).type(high)
         halves = np.float16(exact[0]), np.float16(exact[1])
         if not halves[0]:
-            raise ValueError(f"min_positive_val is {low:g}, which is 2^-25 in {dtype} and rounds to 0 in float16")
+            raise ValueError(
+                f"min_positive_val is {low:g}, which is 2^-25 in {dtype} and rounds to 0 in float16"
+            )
         least, greatest = working.type(exact[0]), working.type(exact[1])
         if least < exact[0]:
             least = np.nextafter(least, working.type(np.inf))
@@ -236,7 +256,9 @@ def _bits(value: np.floating[Any]) -> int:
 
 @dataclass(slots=True)
 class _Tally:
-    """The account so far. Magnitudes are bits of the working dtype, whose order is that of the values.
+    """The account so far.
+
+    Magnitudes are bits of the working dtype, whose order is that of the values.
 
     Attributes:
         places: see `clamp`.
@@ -251,7 +273,11 @@ class _Tally:
     largest: int | None = None
 
     def add(
-        self, bits: Bits, layout: _Layout, limits: tuple[int, int], found: npt.NDArray[np.intp] | None = None
+        self,
+        bits: Bits,
+        layout: _Layout,
+        limits: tuple[int, int],
+        found: npt.NDArray[np.intp] | None = None,
     ) -> None:
         """Count what of ``bits`` is beyond the limits, zeros, infinities and NaN aside.
 
@@ -264,7 +290,8 @@ class _Tally:
         import numpy as np
 
         turn = 1 << bits.itemsize * 8
-        # Turned by one, zero is the greatest of all; turned on by infinity, infinity and NaN are the smallest.
+        # Turned by one, zero is the greatest of all; turned on by infinity, infinity and NaN are
+        # the smallest.
         turned: Bits = np.bitwise_and(bits, layout.sign - 1)
         turned -= 1
         raised = np.count_nonzero(turned < limits[0] - 1)
@@ -281,7 +308,9 @@ class _Tally:
         if self.places is not None and (raised or lowered):
             magnitudes = np.bitwise_and(bits, layout.sign - 1)
             low = (magnitudes > 0) & (magnitudes < limits[0])
-            places = np.flatnonzero(low | ((magnitudes > limits[1]) & (magnitudes < layout.infinity)))
+            places = np.flatnonzero(
+                low | ((magnitudes > limits[1]) & (magnitudes < layout.infinity))
+            )
             self.places.append(self.start + (places if found is None else found[places]))
 
     def account(self, dtype: np.dtype[Any]) -> tuple[int, int, float | None, float | None]:
@@ -293,8 +322,12 @@ class _Tally:
         return self.raised, self.lowered, value(self.smallest), value(self.largest)
 
 
-def _convert(chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, tally: _Tally) -> None:
-    """Write the float16 values of ``chunk`` to ``halves``, both contiguous, aligned and one-dimensional."""
+def _convert(
+    chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, tally: _Tally
+) -> None:
+    """Write the float16 values of ``chunk`` to ``halves``, both contiguous, aligned and
+    one-dimensional.
+    """
     import numpy as np
 
     if chunk.itemsize > 8:
@@ -309,7 +342,9 @@ def _convert(chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, ta
     suspects = magnitudes >= least
     layout = _LAYOUTS[chunk.itemsize]
     if np.count_nonzero(suspects) * _FEW >= chunk.size:
-        suspects &= (chunk.view(layout.unsigned) & (layout.sign - 1)) != 0  # zeros stay, and are often many
+        suspects &= (
+            chunk.view(layout.unsigned) & (layout.sign - 1)
+        ) != 0  # zeros stay, and are often many
     if np.count_nonzero(suspects) * _FEW < chunk.size:
         found = np.flatnonzero(suspects)
         values = chunk[found]
@@ -333,7 +368,11 @@ def _settle(
     layout = _LAYOUTS[chunk.itemsize]
     tally.add(chunk.view(layout.unsigned), layout, limits.counted, found)
     layout = _LAYOUTS[singles.itemsize]
-    clamped = _clamp(singles.view(layout.unsigned), layout, limits.half if singles.itemsize == 2 else limits.single)
+    clamped = _clamp(
+        singles.view(layout.unsigned),
+        layout,
+        limits.half if singles.itemsize == 2 else limits.single,
+    )
     _round(clamped.view(singles.dtype), halves)
 
 
@@ -369,14 +408,19 @@ def _from_longdouble(chunk: Floats) -> npt.NDArray[np.float32]:
 def _to_odd_single(chunk: Floats) -> npt.NDArray[np.float32]:
     """Round float64 to float32 so that rounding on to float16 gives what rounding once would.
 
-    That is rounding to odd (Boldo and Melquiond, "When double rounding is odd", 2005): an inexact value goes to the
-    neighbour with an odd significand. So none becomes zero or infinite either.
+    That is rounding to odd (Boldo and Melquiond, "When double rounding is odd", 2005): an inexact
+    value goes to the neighbour with an odd significand. So none becomes zero or infinite either.
     """
     import numpy as np
 
     singles = chunk.astype(np.float32)
-    bits, back, exact = singles.view(np.uint32), singles.astype(np.float64).view(np.uint64), chunk.view(np.uint64)
-    # Both have the same sign, so the greater bits are the greater magnitude: rounded up, not towards zero.
+    bits, back, exact = (
+        singles.view(np.uint32),
+        singles.astype(np.float64).view(np.uint64),
+        chunk.view(np.uint64),
+    )
+    # Both have the same sign, so the greater bits are the greater magnitude: rounded up, not
+    # towards zero.
     np.subtract(bits, back > exact, out=bits)
     np.bitwise_or(bits, back != exact, out=bits)
     return singles
@@ -394,7 +438,10 @@ def _round(chunk: Floats, halves: npt.NDArray[np.float16]) -> None:
 
 @cache
 def _ort_cast() -> Caster | None:
-    """ONNX Runtime's cast, which runs at the speed of memory; None without ONNX Runtime, or if it rounds otherwise."""
+    """ONNX Runtime's cast, which runs at the speed of memory.
+
+    None without ONNX Runtime, or if it rounds otherwise.
+    """
     import numpy as np
 
     try:
@@ -403,11 +450,14 @@ def _ort_cast() -> Caster | None:
     except ImportError:  # it comes with the extra of a provider
         return None
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 13]> cast (float[n] x) => (float16[n] y) { y = Cast<to = 10>(x) }'
+        '<ir_version: 8, opset_import: ["" : 13]> cast (float[n] x) => (float16[n] y) { y = '
+        "Cast<to = 10>(x) }"
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
     def cast(chunk: npt.NDArray[np.float32], halves: npt.NDArray[np.float16]) -> None:
         binding = session.io_binding()  # one a call, since threads share the session
@@ -415,7 +465,8 @@ def _ort_cast() -> Caster | None:
         binding.bind_output("y", "cpu", 0, np.float16, halves.shape, halves.ctypes.data)
         session.run_with_iobinding(binding)
 
-    # Ties and their neighbours at every exponent of float16: a build that truncates or flushes shows here.
+    # Ties and their neighbours at every exponent of float16: a build that truncates or flushes
+    # shows here.
     ties = np.ldexp(np.float32(1 + 2.0**-11), np.arange(-25, 16)).astype(np.float32)
     subnormals = np.arange(1, 64, dtype=np.float32) * np.float32(2.0**-25)
     probes = np.concatenate([ties, 3 * ties, np.nextafter(ties, np.float32(0)), subnormals])

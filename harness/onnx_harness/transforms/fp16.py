@@ -1,4 +1,6 @@
-"""``fp16``, ``fp16.io32``, ``fp16.mixed``: weights and arithmetic in float16, by the schema of each operator."""
+"""``fp16``, ``fp16.io32``, ``fp16.mixed``: weights and arithmetic in float16, by the schema of each
+operator.
+"""
 
 from __future__ import annotations
 
@@ -35,44 +37,51 @@ def convert_float_to_float16(
 ) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to float16.
 
-    Takes the arguments that onnxmltools documents, and those that ONNX Runtime's own tool adds. What may be float16 is
-    read in the schema of each operator at the model's opset, for ONNX Runtime's operators in its schemas. Calls of the
-    model's own functions are replaced by what the functions hold. Operators of other domains stay float32. So do values
-    computed from shapes and from integers, up to the operator that bounds them or brings them together with
-    activations, and what computes angles, sizes and indices: see ``half.positions``. Norms, long sums and logarithms
-    over a floor stay float32 for the range of their numbers: see ``half.ranges``. Sequences and optionals stay float32
-    as well: nothing casts them, so that one reader of float32 anywhere along the way, or a caller, would bind all the
-    others, and what works on them only stores what others compute. What is float16 already stays; a model without any
-    float32 is given back as it is, with a remark.
+    Takes the arguments that onnxmltools documents, and those that ONNX Runtime's own tool adds.
+    What may be float16 is read in the schema of each operator at the model's opset, for ONNX
+    Runtime's operators in its schemas. Calls of the model's own functions are replaced by what the
+    functions hold. Operators of other domains stay float32. So do values computed from shapes and
+    from integers, up to the operator that bounds them or brings them together with activations, and
+    what computes angles, sizes and indices: see ``half.positions``. Norms, long sums and logarithms
+    over a floor stay float32 for the range of their numbers: see ``half.ranges``. Sequences and
+    optionals stay float32 as well: nothing casts them, so that one reader of float32 anywhere along
+    the way, or a caller, would bind all the others, and what works on them only stores what others
+    compute. What is float16 already stays; a model without any float32 is given back as it is, with
+    a remark.
 
-    What the clamp did to weights is left as remarks (`onnx_harness.transforms.remarks`), and warned of as
-    onnxconverter-common does.
+    What the clamp did to weights is left as remarks (`onnx_harness.transforms.remarks`), and warned
+    of as onnxconverter-common does.
 
     Args:
         model: the model; it isn't changed.
         min_positive_val: smaller magnitudes among the weights are raised to it.
         max_finite_val: larger finite magnitudes among the weights are lowered to it.
-        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
+        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these
+            names.
         disable_shape_infer: accepted, and without effect: no shape is inferred.
-        op_block_list: operators and functions that stay float32; when not given, ``schemas.DEFAULT_OP_BLOCK_LIST``,
-            what is kept for its range, sums that are scaled to a mean at once, and what scales products of integers.
+        op_block_list: operators and functions that stay float32; when not given,
+            ``schemas.DEFAULT_OP_BLOCK_LIST``, what is kept for its range, sums that are scaled to a
+            mean at once, and what scales products of integers.
         node_block_list: names of nodes that stay float32.
         check_fp16_ready: accepted, and without effect: what is float16 already does no harm.
-        force_fp16_initializers: constants that float32 operators read become float16 too, with a Cast for these.
-        force_fp16_inputs: places of inputs, by operator, that become float16 where the schema allows it though they
-            would stay float32, such as the region of a Resize.
-        use_bfloat16_as_blocked_nodes_dtype: what ``op_block_list`` and ``node_block_list`` keep computes in bfloat16.
-            Operators that stay float32 without being named do so still.
-        allow_missing: names in the two lists that the model doesn't have do no harm, for settings that models share.
+        force_fp16_initializers: constants that float32 operators read become float16 too, with a
+            Cast for these.
+        force_fp16_inputs: places of inputs, by operator, that become float16 where the schema
+            allows it though they would stay float32, such as the region of a Resize.
+        use_bfloat16_as_blocked_nodes_dtype: what ``op_block_list`` and ``node_block_list`` keep
+            computes in bfloat16. Operators that stay float32 without being named do so still.
+        allow_missing: names in the two lists that the model doesn't have do no harm, for settings
+            that models share.
 
     Returns:
         The converted model, its inputs and outputs named as before.
 
     Raises:
         ValueError: the limits can't hold in float16.
-        NotApplicable: the model is of an opset before 6, when what a Cast gives wasn't inferred, or before 13 and
-            bfloat16 is asked for.
-        UsageError: a list names an operator, a node, an input or an output that the model doesn't have.
+        NotApplicable: the model is of an opset before 6, when what a Cast gives wasn't inferred, or
+            before 13 and bfloat16 is asked for.
+        UsageError: a list names an operator, a node, an input or an output that the model doesn't
+            have.
 
     Warns:
         UserWarning: a weight was raised to ``min_positive_val`` or lowered to ``max_finite_val``.
@@ -109,8 +118,9 @@ def convert_float_to_float16_model_path(
 ) -> onnx.ModelProto:
     """Convert a model from its file, as `convert_float_to_float16` does.
 
-    Weights in external data are mapped into memory one at a time, so that memory holds little more than the result.
-    The result holds all its weights itself: save it with ``save_as_external_data`` where it is above 2 GB.
+    Weights in external data are mapped into memory one at a time, so that memory holds little more
+    than the result. The result holds all its weights itself: save it with ``save_as_external_data``
+    where it is above 2 GB.
     """
     import onnx
     from onnx.external_data_helper import load_external_data_for_model
@@ -121,7 +131,9 @@ def convert_float_to_float16_model_path(
     folder = Path(model_path).absolute().parent
     model = onnx.load_model(str(model_path), load_external_data=False)
     rounder = _rounder(min_positive_val, max_finite_val, folder)
-    converted = convert_to_half(model, rounder, Request(keep_io_types, op_block_list, node_block_list, allow_missing))
+    converted = convert_to_half(
+        model, rounder, Request(keep_io_types, op_block_list, node_block_list, allow_missing)
+    )
     load_external_data_for_model(converted, str(folder))  # what stays as it is
     return converted
 
@@ -136,7 +148,8 @@ def convert_in_place(
     allow_missing: bool = False,
     refuse_vain: bool = True,
 ) -> onnx.ModelProto:
-    """Convert a model as `convert_float_to_float16` does, for a cell: a conversion of next to nothing doesn't apply.
+    """Convert a model as `convert_float_to_float16` does, for a cell: a conversion of next to
+    nothing doesn't apply.
 
     Args:
         model: the model; it may be changed.
@@ -156,7 +169,9 @@ def convert_in_place(
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
-    request = Request(keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain)
+    request = Request(
+        keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain
+    )
     return convert_to_half(model, _rounder(min_positive_val, max_finite_val), request)
 
 
@@ -169,7 +184,8 @@ def convert_mixed(
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> onnx.ModelProto:
-    """Convert a model as ``fp16.io32`` does, but for the nodes that have to stay float32 for its outputs to be right.
+    """Convert a model as ``fp16.io32`` does, but for the nodes that have to stay float32 for its
+    outputs to be right.
 
     The result is, bit for bit, that of ``fp16.io32`` with those nodes in its ``node_block_list``.
 
@@ -195,7 +211,12 @@ def convert_mixed(
     request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
     names = choose(
         MixedConversion(
-            model, request, limits, lambda array, places: clamp(array, *limits, places), FLOAT16, "fp16.io32"
+            model,
+            request,
+            limits,
+            lambda array, places: clamp(array, *limits, places),
+            FLOAT16,
+            "fp16.io32",
         )
     )
     listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
@@ -219,10 +240,14 @@ def _with_bfloat16(converted: onnx.ModelProto, request: Request) -> onnx.ModelPr
 
     named = frozenset(request.op_block_list or ())
     stays = [name for name in DEFAULT_OP_BLOCK_LIST if name not in named]
-    return convert_float_to_bfloat16(converted, keep_io_types=True, op_block_list=stays, allow_missing=True)
+    return convert_float_to_bfloat16(
+        converted, keep_io_types=True, op_block_list=stays, allow_missing=True
+    )
 
 
-def _check(min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL, **_: object) -> None:
+def _check(
+    min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL, **_: object
+) -> None:
     check_limits(min_positive_val, max_finite_val)
 
 

@@ -1,6 +1,7 @@
 """``fp16.onnxmltools``: the float16 conversion that onnxmltools documents, nothing mended.
 
-onnxmltools 1.16 has only a stub left in its own place, which points at onnxconverter-common, a dependency of it.
+onnxmltools 1.16 has only a stub left in its own place, which points at onnxconverter-common, a
+dependency of it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def convert_as_documented(model: onnx.ModelProto, **options: Any) -> onnx.ModelP
     """Call ``convert_float_to_float16(model)``, with ``keep_io_types=True`` for the form ``io32``.
 
     Raises:
-        NotApplicable: the model is one in float16, which the library refuses. A model that holds a Cast to float16 it
-            refuses as well: that's a fault of its own.
+        NotApplicable: the model is one in float16, which the library refuses. A model that holds a
+            Cast to float16 it refuses as well: that's a fault of its own.
     """
     from onnxconverter_common.float16 import convert_float_to_float16
 
@@ -32,7 +33,9 @@ def convert_as_documented(model: onnx.ModelProto, **options: Any) -> onnx.ModelP
         converted: onnx.ModelProto = convert_float_to_float16(model, **options)
     except ValueError as error:
         if _REFUSES in str(error) and _is_float16(model):
-            raise NotApplicable("the model is float16 already, and the library refuses to convert it again") from error
+            raise NotApplicable(
+                "the model is float16 already, and the library refuses to convert it again"
+            ) from error
         raise
     return converted
 

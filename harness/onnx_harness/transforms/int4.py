@@ -1,4 +1,6 @@
-"""``int4``: constant factors of MatMul in 4 bits, in blocks (MatMulNBits), through onnxruntime.quantization."""
+"""``int4``: constant factors of MatMul in 4 bits, in blocks (MatMulNBits), through
+onnxruntime.quantization.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,16 @@ def quantize_weights(
         model: the model; it may be changed.
         block_size: how many weights of a column share a scale: 16, 32, 64, 128 or 256.
         symmetric: scales without a zero point.
-        accuracy_level: the least arithmetic, from 0 (ONNX Runtime's choice) and 1 (float32) to 4 (int8 activations).
+        accuracy_level: the least arithmetic, from 0 (ONNX Runtime's choice) and 1 (float32) to 4
+            (int8 activations).
         nodes_to_exclude: names of nodes to leave out.
 
     Returns:
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: no MatMul has a constant matrix, the model is quantized already, or is over 2 GB.
+        NotApplicable: no MatMul has a constant matrix, the model is quantized already, or is over 2
+            GB.
         ValueError: no node has a name that was given.
     """
     import onnx
@@ -76,7 +80,9 @@ def quantize_weights(
         quantizer.model.save_model_to_file(str(target), False)
         quantized = onnx.load_model(target)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
-        raise NotApplicable("there is nothing to quantize: no MatMul multiplies by a constant matrix")
+        raise NotApplicable(
+            "there is nothing to quantize: no MatMul multiplies by a constant matrix"
+        )
     sort_nodes(quantized.graph)
     return quantized
 
@@ -97,7 +103,12 @@ TRANSFORM = Transform(
     summary="constant matrices in blocks of 4 bits (MatMulNBits)",
     apply=quantize_weights,
     forms={"int4": {}},
-    options={"block_size": int, "symmetric": bool, "accuracy_level": int, "nodes_to_exclude": tuple},
+    options={
+        "block_size": int,
+        "symmetric": bool,
+        "accuracy_level": int,
+        "nodes_to_exclude": tuple,
+    },
     precision=Precision.INT8,
     check=_check,
 )

@@ -1,4 +1,6 @@
-"""``int8.dynamic``, ``int8.static``: weights and activations in 8 bits, through onnxruntime.quantization."""
+"""``int8.dynamic``, ``int8.static``: weights and activations in 8 bits, through
+onnxruntime.quantization.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +25,71 @@ from onnx_harness.transforms.quantization.options import extra_options as read_o
 if TYPE_CHECKING:
     import onnx
 
-# What each mode can quantize; written down because collection must not import onnxruntime. A test compares them.
-DYNAMIC_OPS = ("Attention", "Conv", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul", "Transpose")
+# What each mode can quantize; written down because collection must not import onnxruntime. A test
+# compares them.
+DYNAMIC_OPS = (
+    "Attention",
+    "Conv",
+    "EmbedLayerNormalization",
+    "Gather",
+    "LSTM",
+    "MatMul",
+    "Transpose",
+)
 STATIC_OPS = (
-    *("Add", "ArgMax", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "CumSum"),
-    *("EmbedLayerNormalization", "Flatten", "Gather", "GatherElements", "Gemm", "GlobalAveragePool"),
-    *("InstanceNormalization", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu"),
-    *("Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "TopK", "Transpose", "Unsqueeze"),
+    *(
+        "Add",
+        "ArgMax",
+        "AveragePool",
+        "BatchNormalization",
+        "Clip",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "CumSum",
+    ),
+    *(
+        "EmbedLayerNormalization",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "Gemm",
+        "GlobalAveragePool",
+    ),
+    *(
+        "InstanceNormalization",
+        "LayerNormalization",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "Relu",
+    ),
+    *(
+        "Reshape",
+        "Resize",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "Split",
+        "Squeeze",
+        "TopK",
+        "Transpose",
+        "Unsqueeze",
+    ),
     "Where",
 )
-# A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a thousand classes most
-# probabilities are less than half a step and become 0 (a shufflenet keeps 0.3 dB with it, 21.6 dB without).
+# A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a
+# thousand classes most probabilities are less than half a step and become 0 (a shufflenet keeps 0.3
+# dB with it, 21.6 dB without).
 DEFAULT_OP_TYPES_TO_EXCLUDE = ("Softmax",)
 
 TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
 CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 
-# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one that gives float16 with
+# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one
+# that gives float16 with
 # 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
 _OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
 # In dynamic quantization these hand quantized values on under other names.
@@ -65,9 +115,11 @@ def quantize_dynamic(
     Args:
         model: the model; it may be changed. Constant nodes of the main graph become initializers.
         per_channel: a scale for each output channel of a weight.
-        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and int8 saturate.
+        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and
+            int8 saturate.
         weight_type: ``int8`` or ``uint8``.
-        op_types_to_quantize: operators of ``DYNAMIC_OPS``; all of them when empty. A Gemm counts as a MatMul.
+        op_types_to_quantize: operators of ``DYNAMIC_OPS``; all of them when empty. A Gemm counts as
+            a MatMul.
         op_types_to_exclude: operators to leave out of those.
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
@@ -77,8 +129,10 @@ def quantize_dynamic(
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: nothing can be quantized, the model is quantized already, holds float16, or is over 2 GB.
-        ValueError: no node has a name that was given, or ``per_channel`` meets a weight of three dimensions.
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16, or
+            is over 2 GB.
+        ValueError: no node has a name that was given, or ``per_channel`` meets a weight of three
+            dimensions.
     """
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
     _refuse(model, types, float16_since=None)
@@ -121,7 +175,8 @@ def quantize_static(
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
 ) -> onnx.ModelProto:
-    """Quantize weights and activations to 8 bits, with the ranges that activations have on ``samples``.
+    """Quantize weights and activations to 8 bits, with the ranges that activations have on
+    ``samples``.
 
     QuantizeLinear and DequantizeLinear (QDQ) are put around operators, which a provider may then fuse. The bodies of
     If, Loop and Scan stay as they are.
@@ -176,7 +231,8 @@ def quantize_static(
             nodes_to_exclude=left,
             calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
             calibration_providers=["CPUExecutionProvider"],
-            # One set at a time: the library stacks those that it gets together, and their shapes may differ.
+            # One set at a time: the library stacks those that it gets together, and their shapes
+            # may differ.
             extra_options={
                 "CalibStridedMinMax": 1,
                 "ActivationSymmetric": activation_type == "int8",
@@ -219,7 +275,10 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
 
     size = model.ByteSize()
     if size > MAX_BYTES:
-        raise NotApplicable(f"onnxruntime.quantization takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
+        raise NotApplicable(
+            f"onnxruntime.quantization takes models up to 2 GB and this one has "
+            f"{size / 2**30:.1f} GB"
+        )
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
@@ -230,11 +289,19 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     if float16_since is None or opset < float16_since:
         halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
         if any(tensor.data_type in halves for tensor in model.graph.initializer):
-            where = "from float16 at all" if float16_since is None else f"from float16 below opset {float16_since}"
-            raise NotApplicable(f"the model holds float16 tensors, and nothing is quantized {where}")
+            where = (
+                "from float16 at all"
+                if float16_since is None
+                else f"from float16 below opset {float16_since}"
+            )
+            raise NotApplicable(
+                f"the model holds float16 tensors, and nothing is quantized {where}"
+            )
 
 
-def _refuse_unknown_nodes(model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]) -> None:
+def _refuse_unknown_nodes(
+    model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]
+) -> None:
     from onnx_harness.transforms.quantization.nodes import refuse_unknown_nodes
 
     refuse_unknown_nodes(model.graph, "nodes_to_quantize", included)
@@ -249,7 +316,11 @@ def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     if dynamic:  # the library gives what these hand on another name, and looks into no body
         inside = captured(model.graph)
         outputs |= {
-            name for node in model.graph.node if node.op_type in _HANDING_ON for name in node.output if name in inside
+            name
+            for node in model.graph.node
+            if node.op_type in _HANDING_ON
+            for name in node.output
+            if name in inside
         }
     return name_nodes(model.graph, outputs)
 
@@ -257,21 +328,31 @@ def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
 def _refuse_stacked_weights(
     model: onnx.ModelProto, types: Sequence[str], excluded: Sequence[str], included: Sequence[str]
 ) -> None:
-    """Raise ValueError for a MatMul whose weight has more than two dimensions: ONNX Runtime has one scale for it."""
+    """Raise ValueError for a MatMul whose weight has more than two dimensions: ONNX Runtime has one
+    scale for it.
+    """
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node if "MatMul" in types else ():
         chosen = node.name not in excluded and (not included or node.name in included)
         if node.op_type == "MatMul" and chosen and ranks.get(node.input[1], 0) > 2:
-            mend = f"nodes_to_exclude=['{node.name}'], or" if node.name else "give it a name to exclude it by, or"
+            mend = (
+                f"nodes_to_exclude=['{node.name}'], or"
+                if node.name
+                else "give it a name to exclude it by, or"
+            )
             raise ValueError(
-                f"per_channel: MatMul '{node.name or node.output[0]}' has a weight of {ranks[node.input[1]]} "
-                "dimensions, and ONNX Runtime's MatMulInteger takes a scale for each channel of two. "
+                f"per_channel: MatMul '{node.name or node.output[0]}' has a weight of "
+                f"{ranks[node.input[1]]} "
+                "dimensions, and ONNX Runtime's MatMulInteger takes a scale for each channel of "
+                "two. "
                 f"Mend: {mend} no per_channel"
             )
 
 
 def _untie(model: onnx.ModelProto) -> None:
-    """Give Gathers tables of their own where a product would have a scale for each channel of the same matrix."""
+    """Give Gathers tables of their own where a product would have a scale for each channel of the
+    same matrix.
+    """
     from onnx_harness.transforms.quantization.nodes import tied_tables, untie
 
     untie(model.graph, tied_tables(model.graph))
@@ -280,14 +361,20 @@ def _untie(model: onnx.ModelProto) -> None:
 def _remark_tied(tied: Mapping[str, Sequence[str]]) -> None:
     for name, products in tied.items():
         remark(
-            f"'{name}' is the table of a Gather and a factor of {' and '.join(sorted(set(products)))}: both read "
+            f"'{name}' is the table of a Gather and a factor of "
+            f"{' and '.join(sorted(set(products)))}: both read "
             "the same levels of 8 bits"
         )
 
 
 def _nothing(types: Sequence[str]) -> str:
-    named = f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
-    return f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} works on float tensors"
+    named = (
+        f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
+    )
+    return (
+        f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} "
+        f"works on float tensors"
+    )
 
 
 def _prepare(model: onnx.ModelProto, opset: int) -> None:
@@ -296,7 +383,9 @@ def _prepare(model: onnx.ModelProto, opset: int) -> None:
 
     _convert(model, opset)
     graph = model.graph
-    if model.ir_version < FREE_INITIALIZERS:  # constants there, but defaults of inputs in any later version
+    if (
+        model.ir_version < FREE_INITIALIZERS
+    ):  # constants there, but defaults of inputs in any later version
         unlist_constants(graph)
         model.ir_version = FREE_INITIALIZERS
     lift_constants(graph)
@@ -332,7 +421,9 @@ def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list
 def _through_files(
     model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
 ) -> onnx.ModelProto:
-    """Quantize from file to file, which is all that the library can do, in a folder that goes afterwards."""
+    """Quantize from file to file, which is all that the library can do, in a folder that goes
+    afterwards.
+    """
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
@@ -352,7 +443,9 @@ def _through_files(
     present = {tensor.name for tensor in quantized.graph.initializer}
     quantized.graph.initializer.extend(tensor for tensor in floats if tensor.name not in present)
     sort_nodes(quantized.graph)
-    kept = [entry for entry in quantized.metadata_props if entry.key != "onnx.infer"]  # the library's note to itself
+    kept = [
+        entry for entry in quantized.metadata_props if entry.key != "onnx.infer"
+    ]  # the library's note to itself
     quantized.ClearField("metadata_props")
     quantized.metadata_props.extend(kept)
     return quantized
@@ -360,7 +453,9 @@ def _through_files(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library from printing, and from logging and configuring the root logger, which it does when imported."""
+    """Keep the library from printing, and from logging and configuring the root logger, which it
+    does when imported.
+    """
     root, silent = logging.getLogger(), logging.NullHandler()
     disabled = root.manager.disable
     root.addHandler(silent)  # without any, logging.warning() would add one that stays
@@ -399,15 +494,21 @@ def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> No
     allowed = {"weight_type": TYPES, "activation_type": TYPES, "calibration": CALIBRATIONS}
     for option, known in allowed.items():
         if option in options and str(options[option]).lower() not in known:
-            raise ValueError(f"{option} '{options[option]}' isn't known. {did_you_mean(options[option], known)}")
+            raise ValueError(
+                f"{option} '{options[option]}' isn't known. {did_you_mean(options[option], known)}"
+            )
     for option in ("op_types_to_quantize", "op_types_to_exclude"):
         for name in options.get(option, ()):
             if name not in known_types:
                 hint = did_you_mean(name, known_types, most=40)
-                raise ValueError(f"{option}: '{name}' is no operator that can be quantized so. {hint}")
+                raise ValueError(
+                    f"{option}: '{name}' is no operator that can be quantized so. {hint}"
+                )
     read_options(options.get("extra_options", ()))
     if options.get("activation_type") == "int8" and options.get("weight_type") == "uint8":
-        raise ValueError("onnxruntime.quantization has no activations in int8 with weights in uint8")
+        raise ValueError(
+            "onnxruntime.quantization has no activations in int8 with weights in uint8"
+        )
 
 
 _OPTIONS: dict[str, type] = {

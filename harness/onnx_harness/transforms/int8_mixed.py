@@ -1,4 +1,6 @@
-"""``int8.mixed``: static quantization, but for the nodes that cost the outputs more than is allowed."""
+"""``int8.mixed``: static quantization, but for the nodes that cost the outputs more than is
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ def quantize_mixed(
         samples: as `quantize_static`.
         choose: chooses the nodes.
         sqnr_db: the least ratio of signal to quantization noise of every float output, in dB.
-        agreement: the least share of rows of each float output whose greatest element is the original's: the top-1
-            agreement of a classifier. 0: it isn't looked at.
+        agreement: the least share of rows of each float output whose greatest element is the
+            original's: the top-1 agreement of a classifier. 0: it isn't looked at.
         options: as `quantize_static`; what is chosen is added to ``nodes_to_exclude``.
 
     Raises:
@@ -57,7 +59,11 @@ def quantize_mixed(
 
     excluded = options.get("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE)
     ops = frozenset(options.get("op_types_to_quantize", ()) or STATIC_OPS).difference(excluded)
-    chosen = choose(QuantizedConversion(model, quantized, ops, frozenset(own), sqnr_db, agreement, "int8.static"))
+    chosen = choose(
+        QuantizedConversion(
+            model, quantized, ops, frozenset(own), sqnr_db, agreement, "int8.static"
+        )
+    )
     return quantized(chosen)
 
 

@@ -1,4 +1,6 @@
-"""``optimize``: the passes of onnxoptimizer that onnx-simplifier is built on, checked before and after."""
+"""``optimize``: the passes of onnxoptimizer that onnx-simplifier is built on, checked before and
+after.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ MAX_BYTES = 2**31 - 1
 
 
 def optimize(
-    model: onnx.ModelProto, skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None
+    model: onnx.ModelProto,
+    skip_fuse_bn: bool = False,
+    skipped_optimizers: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """Run onnxoptimizer over ``PASSES`` and ``fuse_bn_into_conv`` until nothing changes.
 
@@ -58,7 +62,8 @@ def optimize(
         NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
         ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
         onnx.checker.ValidationError: the model is invalid, or has become so.
-        onnx.shape_inference.InferenceError: the optimized model's types contradict each other, the model's don't.
+        onnx.shape_inference.InferenceError: the optimized model's types contradict each other, the
+        model's don't.
     """
     passes = chosen_passes(skip_fuse_bn, skipped_optimizers)
     refuse_over_2_gb(model)
@@ -72,7 +77,8 @@ def optimize(
     was_consistent = _is_consistent(model)
     strip_doc_strings(model)
     optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
-    # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller may set from then on.
+    # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller
+    # may set from then on.
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(optimized.graph)
         optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
@@ -82,7 +88,9 @@ def optimize(
 
 
 def _is_consistent(model: onnx.ModelProto) -> bool:
-    """Whether the full checker passes the model: where it doesn't, that isn't onnxoptimizer's doing."""
+    """Whether the full checker passes the model: where it doesn't, that isn't onnxoptimizer's
+    doing.
+    """
     import onnx
 
     try:
@@ -92,7 +100,9 @@ def _is_consistent(model: onnx.ModelProto) -> bool:
     return True
 
 
-def chosen_passes(skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None) -> tuple[str, ...]:
+def chosen_passes(
+    skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] | None = None
+) -> tuple[str, ...]:
     """The passes that ``optimize`` runs with these options.
 
     Raises:
@@ -102,14 +112,17 @@ def chosen_passes(skip_fuse_bn: bool = False, skipped_optimizers: Sequence[str] 
     for name in skipped_optimizers or ():
         if name not in (*PASSES, FUSE_BN):
             known = did_you_mean(name, (*PASSES, FUSE_BN), most=30)
-            raise ValueError(f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. {known}")
+            raise ValueError(
+                f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. {known}"
+            )
     return tuple(name for name in passes if name not in (skipped_optimizers or ()))
 
 
 def strip_doc_strings(message: Message) -> None:
     """Clear every ``doc_string`` in ``message`` and in the messages that it holds.
 
-    What ``onnx.helper.strip_doc_string`` is for; onnx 1.23 reads ``FieldDescriptor.label``, which protobuf 7 removed.
+    What ``onnx.helper.strip_doc_string`` is for; onnx 1.23 reads ``FieldDescriptor.label``, which
+    protobuf 7 removed.
     """
     from google.protobuf.message import Message
 
@@ -125,7 +138,9 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
     """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
     size = model.ByteSize()
     if size > MAX_BYTES:
-        raise NotApplicable(f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB")
+        raise NotApplicable(
+            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB"
+        )
 
 
 def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:

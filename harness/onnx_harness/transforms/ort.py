@@ -18,14 +18,18 @@ _PREFIX = "ort."
 
 
 def level_of(steps: Iterable[Step]) -> str:
-    """The graph optimization level that a chain asks for: one of ``LEVELS``, ``DEFAULT`` when it asks for none.
+    """The graph optimization level that a chain asks for: one of ``LEVELS``, ``DEFAULT`` when it
+    asks for none.
 
     Raises:
         UsageError: it asks for two.
     """
     asked = [step.name for step in steps if step.name.startswith(_PREFIX)]
     if len(asked) > 1:
-        raise UsageError(f"a session has one optimization level; this chain asks for {' and '.join(asked)}: leave one")
+        raise UsageError(
+            f"a session has one optimization level; this chain asks for {' and '.join(asked)}: "
+            f"leave one"
+        )
     return asked[0].removeprefix(_PREFIX) if asked else DEFAULT
 
 

@@ -11,7 +11,8 @@ from onnx_harness.transforms.optimize import refuse_over_2_gb
 if TYPE_CHECKING:
     import onnx
 
-# Written down because collection must not import onnxoptimizer; a test compares it with the library.
+# Written down because collection must not import onnxoptimizer; a test compares it with the
+# library.
 NAMES = (
     "adjust_add",
     "adjust_slice_and_matmul",

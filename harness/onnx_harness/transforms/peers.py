@@ -1,7 +1,7 @@
 """Libraries of others as their documentation calls them, nothing mended.
 
-``skipped`` names what a library leaves out; only a diagnosis says it. Each library then runs by the options that it has
-for that.
+``skipped`` names what a library leaves out; only a diagnosis says it. Each library then runs by the
+options that it has for that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 _FOLDING, _INFERENCE, _INLINING = "constant folding", "shape inference", "function inlining"
 # What onnxslim calls its stages.
-_SLIM_STAGES = ("constant_folding", "dead_node_elimination", "subexpression_elimination", "weight_tying")
+_SLIM_STAGES = (
+    "constant_folding",
+    "dead_node_elimination",
+    "subexpression_elimination",
+    "weight_tying",
+)
 
 
 def optimize_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> onnx.ModelProto:
@@ -52,7 +57,8 @@ def simplify_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) 
         }
     simplified: onnx.ModelProto
     simplified, valid = onnxsim.simplify(model, **options)
-    # The documentation follows the call with: assert check, "Simplified ONNX model could not be validated".
+    # The documentation follows the call with: assert check, "Simplified ONNX model could not be
+    # validated".
     if not valid:
         raise RuntimeError("onnxsim could not validate the simplified model")
     return simplified
@@ -123,7 +129,9 @@ def _script_rules() -> dict[str, Any]:
     from onnxscript import rewriter
 
     rules: Sequence[Any] = getattr(rewriter, "_DEFAULT_REWRITE_RULES", ())
-    return {getattr(rule, "name", None) or f"rewrite rule {at}": rule for at, rule in enumerate(rules)}
+    return {
+        getattr(rule, "name", None) or f"rewrite rule {at}": rule for at, rule in enumerate(rules)
+    }
 
 
 def _named(names: Callable[[], Sequence[str]], *_: object) -> Sequence[str]:
@@ -134,7 +142,9 @@ def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, A
     return {**options, "skipped": tuple(names)}
 
 
-def _peer(distribution: str, summary: str, apply: Apply, kind: str, names: Callable[[], Sequence[str]]) -> Transform:
+def _peer(
+    distribution: str, summary: str, apply: Apply, kind: str, names: Callable[[], Sequence[str]]
+) -> Transform:
     return Transform(
         summary=summary,
         apply=apply,
@@ -155,5 +165,11 @@ TRANSFORM = (
     ),
     _peer("onnxsim", "onnx-simplifier as released", simplify_as_documented, "pass", _sim_parts),
     _peer("onnxslim", "OnnxSlim as released", slim_as_documented, "pass", _slim_parts),
-    _peer("onnxscript", "ONNX Script's optimizer as released", optimize_by_script, "rule", _script_parts),
+    _peer(
+        "onnxscript",
+        "ONNX Script's optimizer as released",
+        optimize_by_script,
+        "rule",
+        _script_parts,
+    ),
 )

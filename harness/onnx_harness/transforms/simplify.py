@@ -1,4 +1,5 @@
-"""``simplify``: what is known before a model runs is computed, and nodes that do nothing are removed.
+"""``simplify``: what is known before a model runs is computed, and nodes that do nothing are
+removed.
 
 Values keep every bit, but where a normalization or a bias goes into the weights before it: those are rounded anew.
 Rewrites that would change more stay out, such as those of a MatMul whose bias is computed, of a Softmax and a Log, or
@@ -40,7 +41,9 @@ def simplify(
     unused_output: Sequence[str] | None = None,
     check_n: int = 0,
 ) -> onnx.ModelProto:
-    """As ``simplify_with_report``, the model alone; what each rule did is logged, and printed by ``onnx-harness``.
+    """As ``simplify_with_report``, the model alone.
+
+    What each rule did is logged, and printed by ``onnx-harness``.
 
     Args:
         model: as there, or the path of its file.
@@ -52,15 +55,19 @@ def simplify(
         skipped_optimizers: as there.
         skip_constant_folding: as there.
         unused_output: names of outputs that the result shall not have.
-        check_n: on how many drawn inputs to compare the result with the original, within rtol 1e-4 and atol 1e-5.
+        check_n: on how many drawn inputs to compare the result with the original, within rtol 1e-4
+            and atol 1e-5.
 
     Raises:
-        ValueError: as there; ``unused_output`` names no output, or all; or ``check_n`` found a difference.
+        ValueError: as there; ``unused_output`` names no output, or all; or ``check_n`` found a
+            difference.
     """
     from onnx_harness.transforms.simplification import drop_in
 
     if check_n < 0:
-        raise ValueError(f"check_n is {check_n}; it says how often to compare the result with the original")
+        raise ValueError(
+            f"check_n is {check_n}; it says how often to compare the result with the original"
+        )
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), in_place or source is not model)
     simplified, report = simplify_with_report(
@@ -107,7 +114,8 @@ def simplify_as_onnxsim(
         max_growth_bytes: by how much the model may become larger than it was.
 
     Returns:
-        The simplified model, and whether it passes the full checker and, where asked, the comparison.
+        The simplified model, and whether it passes the full checker and, where asked, the
+        comparison.
 
     Raises:
         ValueError: an argument can't be honoured, or the original doesn't run on drawn inputs.
@@ -145,33 +153,38 @@ def simplify_with_report(
     skipped_optimizers: Sequence[str] | None = None,
     skip_constant_folding: bool = False,
 ) -> tuple[onnx.ModelProto, Mapping[str, int]]:
-    """Infer shapes, fold what depends on constants alone, merge and remove nodes; repeat until nothing changes.
+    """Infer shapes, fold what depends on constants alone, merge and remove nodes.
 
-    A rule in which a library raises is left out, and a model that onnx-ir can't read is left as it was; both are
-    remarked, as is a model that grows by more than 1%.
+    Repeat until nothing changes.
+
+    A rule in which a library raises is left out, and a model that onnx-ir can't read is left as it
+    was; both are remarked, as is a model that grows by more than 1%.
 
     Args:
         model: a model that passes ``onnx.checker``; it is not changed but for ``in_place``.
         max_growth_bytes: by how much the model may become larger than it was.
-        overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone, or a shape by
-            the name of the input.
-        inline_functions: put the bodies of the model's functions where they are called, first, if that fits the limit.
+        overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone,
+            or a shape by the name of the input.
+        inline_functions: put the bodies of the model's functions where they are called, first, if
+            that fits the limit.
         in_place: let ``model`` become the result, so that no weight is held twice.
         skip_fuse_bn: keep batch normalization apart from the convolution before it.
-        skipped_optimizers: rules to leave out, by the names that the report gives them, or passes of onnxoptimizer: of
-            those, the rule that does what the pass does.
+        skipped_optimizers: rules to leave out, by the names that the report gives them, or passes
+            of onnxoptimizer: of those, the rule that does what the pass does.
         skip_constant_folding: compute nothing beforehand.
 
     Returns:
-        The simplified model, its inputs and outputs as they were but for the shapes overwritten; and how often each
-        rule applied, for those that did.
+        The simplified model, its inputs and outputs as they were but for the shapes overwritten;
+        and how often each rule applied, for those that did.
 
     Raises:
-        ValueError: ``max_growth_bytes`` is negative, a rule isn't known, or a shape can't be read, is of no input or of
-            another rank.
+        ValueError: ``max_growth_bytes`` is negative, a rule isn't known, or a shape can't be read,
+            is of no input or of another rank.
         NotApplicable: the model holds what onnx-ir can't.
     """
-    _check(max_growth_bytes, overwrite_input_shapes, inline_functions, skip_fuse_bn, skipped_optimizers)
+    _check(
+        max_growth_bytes, overwrite_input_shapes, inline_functions, skip_fuse_bn, skipped_optimizers
+    )
 
     from onnx_harness.model.collector import collector_paused
     from onnx_harness.transforms.simplification.attempts import Attempts
@@ -208,14 +221,17 @@ def _check(
     skip_constant_folding: bool = False,  # noqa: ARG001
 ) -> None:
     if max_growth_bytes < 0:
-        raise ValueError(f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow")
+        raise ValueError(
+            f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow"
+        )
     _parsed(overwrite_input_shapes)
     known = (*RULES, *PASSES)
     for name in skipped_optimizers or ():
         if name not in known:
             hint = did_you_mean(name, known, most=20)
             raise ValueError(
-                f"skipped_optimizers: '{name}' is no rule of simplify and no pass of onnxoptimizer. {hint}"
+                f"skipped_optimizers: '{name}' is no rule of simplify and no pass of "
+                f"onnxoptimizer. {hint}"
             )
 
 

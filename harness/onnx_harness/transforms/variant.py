@@ -20,7 +20,8 @@ class BoundVariant:
         level: ONNX Runtime's graph optimization level for its sessions.
         precision: the arithmetic that it leaves behind: the loosest that a step declares.
         float_io: the dtype that float32 inputs and outputs may have become; None: none may change.
-        keeps_values: each step that changes the model declares that it keeps values, and there is one.
+        keeps_values: each step that changes the model declares that it keeps values, and there is
+            one.
         fixed_shapes: the shapes that options of its steps give to inputs, by name.
     """
 
@@ -49,8 +50,8 @@ def bind_variant(variant: Variant) -> BoundVariant:
     """Look a variant's steps up.
 
     Raises:
-        UsageError: there's no such step or option, a value is of the wrong type, or two steps ask for an optimization
-            level each.
+        UsageError: there's no such step or option, a value is of the wrong type, or two steps ask
+            for an optimization level each.
     """
     steps = tuple(bind(step) for step in variant.steps)
     transforms = [step.transform for step in steps]
@@ -61,7 +62,11 @@ def bind_variant(variant: Variant) -> BoundVariant:
         variant,
         steps,
         level_of(variant.steps),
-        max((transform.precision for transform in transforms), key=order.index, default=Precision.FP32),
+        max(
+            (transform.precision for transform in transforms),
+            key=order.index,
+            default=Precision.FP32,
+        ),
         dtypes[-1] if dtypes else None,
         bool(changing) and all(transform.keeps_values for transform in changing),
         _fixed_shapes(steps),

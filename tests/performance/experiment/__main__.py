@@ -1,10 +1,12 @@
 """How far the latency gate can be believed: measured, and printed with what it rests on.
 
-    python -m tests.performance.experiment                          # everything that is missing, then the table
-    python -m tests.performance.experiment --row aa --minutes 10    # a slice of one row
-    python -m tests.performance.experiment --minutes 0              # the table of what has been measured
+    python -m tests.performance.experiment                          # everything that is missing,
+    then the table python -m tests.performance.experiment --row aa --minutes 10    # a slice of one
+    row python -m tests.performance.experiment --minutes 0              # the table of what has been
+    measured
 
-Measurements are appended to a file; a run that was interrupted goes on where it was. Nothing else should run meanwhile.
+Measurements are appended to a file; a run that was interrupted goes on where it was. Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from tests.performance.experiment.taking import ROWS, OutOfTime, take
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--row", action="append", choices=ROWS, help="only this row; repeatable")
-    parser.add_argument("--minutes", type=float, default=118.0, help="measure for so long at most (default: 118)")
+    parser.add_argument(
+        "--minutes", type=float, default=118.0, help="measure for so long at most (default: 118)"
+    )
     parser.add_argument("--file", type=Path, default=Path("reports/latency_experiment.jsonl"))
     options = parser.parse_args()
     recordings = Recordings(options.file)

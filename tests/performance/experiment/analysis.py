@@ -26,7 +26,13 @@ from onnx_harness.latency.statistics import (
 )
 from tests.performance.experiment.recordings import FAMILY, Measured, Recordings
 from tests.performance.experiment.subjects import INJECTABLE, SUBJECTS, TWO_MS
-from tests.performance.experiment.taking import AA_TRIALS, BUSY_AA_TRIALS, NOISY, WORK_TRIALS, spread
+from tests.performance.experiment.taking import (
+    AA_TRIALS,
+    BUSY_AA_TRIALS,
+    NOISY,
+    WORK_TRIALS,
+    spread,
+)
 
 RESAMPLED = 30_000
 Trial = tuple[Measured, Measured | None]
@@ -51,7 +57,10 @@ def table(recordings: Recordings, *further: Callable[[], Line]) -> Iterator[str]
     """The lines to print; ``further`` are rows that rest on no recordings."""
     yield from _spreads(recordings)
     yield ""
-    yield Line("what", "to reach", "measured [95% bounds]", "trials", True).text().rpartition("  ")[0] + "  reached"
+    yield (
+        Line("what", "to reach", "measured [95% bounds]", "trials", True).text().rpartition("  ")[0]
+        + "  reached"
+    )
     lines = []
     for line in _lines(recordings):  # one by one: resampling takes a minute
         lines.append(line)
@@ -60,7 +69,10 @@ def table(recordings: Recordings, *further: Callable[[], Line]) -> Iterator[str]
         lines.append(each())
         yield lines[-1].text()
     yield ""
-    yield f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} over {FAMILY} cells"
+    yield (
+        f"{sum(line.reached is True for line in lines)} of {len(lines)} reached; alpha {ALPHA} "
+        f"over {FAMILY} cells"
+    )
     numbers = sorted({len(each.pairs) for each in recordings.of("aa")})
     chosen = ", ".join(map(str, numbers)) or "?"
     yield f"K = {chosen}, then {CONFIRMING_PAIRS} or more; minimum effect {MINIMUM_EFFECT:.0%}"
@@ -68,7 +80,10 @@ def table(recordings: Recordings, *further: Callable[[], Line]) -> Iterator[str]
 
 def _spreads(recordings: Recordings) -> Iterator[str]:
     yield "Spread of d_k over fresh pairs (standard deviation):"
-    fresh = {(each.row[-1], each.model): each for each in (*recordings.of("fresh 1"), *recordings.of("fresh 2"))}
+    fresh = {
+        (each.row[-1], each.model): each
+        for each in (*recordings.of("fresh 1"), *recordings.of("fresh 2"))
+    }
     for threads in (1, 2):
         for each in recordings.of(f"spread {threads}"):
             cost = median(baseline for pair in each.pairs for baseline, _ in pair) / 1e6
@@ -100,7 +115,9 @@ def _lines(recordings: Recordings) -> Iterator[Line]:
 
 
 def verdict(trial: Trial, first: Decision | None = None) -> Outcome:
-    """What the gate says of a cell in the end: alone in its second measurement, one of a hundred in its first."""
+    """What the gate says of a cell in the end: alone in its second measurement, one of a hundred in
+    its first.
+    """
     taken, again = trial
     first = first or decide_run({0: taken.log_ratios}, family=FAMILY)[0]
     if not needs_confirmation(first):
@@ -114,7 +131,9 @@ def in_runs(trials: Sequence[Trial]) -> list[Outcome]:
     found: list[Outcome] = []
     for at in range(0, len(trials), FAMILY):
         run = dict(enumerate(trials[at : at + FAMILY]))
-        firsts = decide_run({key: first.log_ratios for key, (first, _) in run.items()}, family=FAMILY)
+        firsts = decide_run(
+            {key: first.log_ratios for key, (first, _) in run.items()}, family=FAMILY
+        )
         found += [verdict(run[key], firsts[key]) for key in run]
     return found
 
@@ -132,7 +151,10 @@ def resampled(trials: Sequence[Trial]) -> list[Outcome]:
     for _ in range(RESAMPLED // FAMILY):
         cells = {key: names[key % len(names)] for key in range(FAMILY)}
         firsts = decide_run(
-            {key: rng.choice(pools[name], pairs, replace=False).tolist() for key, name in cells.items()}
+            {
+                key: rng.choice(pools[name], pairs, replace=False).tolist()
+                for key, name in cells.items()
+            }
         )
         for key, first in firsts.items():
             if needs_confirmation(first):
@@ -149,7 +171,13 @@ def _none(what: str, found: Sequence[Outcome], needed: int, also: bool = True) -
     if others[Outcome.INCONCLUSIVE] or others[Outcome.INVALID]:
         text += f", {others[Outcome.INCONCLUSIVE]} inconclusive, {others[Outcome.INVALID]} invalid"
     enough = count >= needed and also
-    return Line(what, "0", text, f"{count:,} of {needed:,}", None if not enough and not failed else failed == 0)
+    return Line(
+        what,
+        "0",
+        text,
+        f"{count:,} of {needed:,}",
+        None if not enough and not failed else failed == 0,
+    )
 
 
 def _caught(recordings: Recordings, row: str, least: float) -> Line:
@@ -161,12 +189,27 @@ def _caught(recordings: Recordings, row: str, least: float) -> Line:
         sizes = [
             math.expm1(-pseudomedian(values))
             for name in sorted({first.model for first, _ in trials})
-            if (values := [value for first, _ in trials if first.model == name for value in first.log_ratios])
+            if (
+                values := [
+                    value
+                    for first, _ in trials
+                    if first.model == name
+                    for value in first.log_ratios
+                ]
+            )
         ]
-        text = f"{caught / count:.1%} {bounds(caught, count)}, work {min(sizes):.1%}-{max(sizes):.1%}"
+        text = (
+            f"{caught / count:.1%} {bounds(caught, count)}, work {min(sizes):.1%}-{max(sizes):.1%}"
+        )
     what = row.replace("busy work", "busy neighbour,").replace("work ", "work of ") + " caught"
     enough = count >= WORK_TRIALS
-    return Line(what, f"{least:.0%}", text, f"{count} of {WORK_TRIALS}", caught >= least * count if enough else None)
+    return Line(
+        what,
+        f"{least:.0%}",
+        text,
+        f"{count} of {WORK_TRIALS}",
+        caught >= least * count if enough else None,
+    )
 
 
 def _interval(alike: Sequence[Trial]) -> Iterator[Line]:
@@ -197,10 +240,19 @@ def _cost(recordings: Recordings) -> Line:
     times = [baseline for first, _ in trials for pair in first.pairs for baseline, _ in pair]
     text = "-"
     if seconds:
-        text = f"{max(seconds):.1f} s at most, median {median(seconds):.1f} s, of {median(times) / 1e6:.1f} ms"
+        text = (
+            f"{max(seconds):.1f} s at most, median {median(seconds):.1f} s, of "
+            f"{median(times) / 1e6:.1f} ms"
+        )
     needed = 20
     reached = max(seconds) <= 10 if len(seconds) >= needed else None
-    return Line("cost of a cell of 2 ms, confirmation included", "10 s", text, f"{len(seconds)} of {needed}", reached)
+    return Line(
+        "cost of a cell of 2 ms, confirmation included",
+        "10 s",
+        text,
+        f"{len(seconds)} of {needed}",
+        reached,
+    )
 
 
 def _times(taken: Measured, side: int) -> list[int]:
@@ -215,28 +267,39 @@ PEERS: dict[str, Callable[[list[int], list[int]], bool]] = {
     "compare-fail min:5%": _slower_by(min),
     "compare-fail median:5%": _slower_by(median),
     "compare-fail mean:5%": _slower_by(fmean),
-    "Mann-Whitney p < .05": lambda saved, now: bool(mannwhitneyu(now, saved, alternative="greater").pvalue < 0.05),
+    "Mann-Whitney p < .05": lambda saved, now: bool(
+        mannwhitneyu(now, saved, alternative="greater").pvalue < 0.05
+    ),
     "Welch p < .05": lambda saved, now: bool(
         ttest_ind(now, saved, equal_var=False, alternative="greater").pvalue < 0.05
     ),
 }
 
 
-def _peers(recordings: Recordings, alike: Sequence[Trial], ours: Sequence[Outcome]) -> Iterator[Line]:
-    """Others on the same recordings, as they are used: a run that was saved, and one that comes later.
+def _peers(
+    recordings: Recordings, alike: Sequence[Trial], ours: Sequence[Outcome]
+) -> Iterator[Line]:
+    """Others on the same recordings, as they are used: a run that was saved, and one that comes
+    later.
 
     Theirs is the rate of false alarms that was seen; ours the one that isn't ruled out by ``ours``, the verdicts on
     equals, resampled ones among them.
     """
     saved_by = {(first.model, first.trial // len(SUBJECTS)): first for first, _ in alike}
-    later = [(saved_by.get((first.model, first.trial // len(SUBJECTS) - 1)), first) for first, _ in alike]
+    later = [
+        (saved_by.get((first.model, first.trial // len(SUBJECTS) - 1)), first) for first, _ in alike
+    ]
     equals = [(_times(saved, 0), _times(now, 1)) for saved, now in later if saved is not None]
     slowed = []
     for first, _ in recordings.trials("work 5%"):
         saved = saved_by.get((first.model, first.trial // len(INJECTABLE)))
         if saved is not None:
             slowed.append((_times(saved, 0), _times(first, 1)))
-    most = binomtest(ours.count(Outcome.FAIL), len(ours)).proportion_ci(method="exact").high if ours else 1.0
+    most = (
+        binomtest(ours.count(Outcome.FAIL), len(ours)).proportion_ci(method="exact").high
+        if ours
+        else 1.0
+    )
     caught = [verdict(trial) for trial in recordings.trials("work 5%")]
     power = caught.count(Outcome.FAIL) / len(caught) if caught else 0.0
     enough = len(alike) >= AA_TRIALS and len(slowed) >= WORK_TRIALS

@@ -59,7 +59,9 @@ class Measured:
 
     @property
     def log_ratios(self) -> list[float]:
-        return [log_ratio([(baseline, variant) for baseline, variant in pair]) for pair in self.pairs]
+        return [
+            log_ratio([(baseline, variant) for baseline, variant in pair]) for pair in self.pairs
+        ]
 
 
 class Recordings:
@@ -80,7 +82,10 @@ class Recordings:
                 else:
                     elsewhere += 1
         if elsewhere:
-            print(f"{elsewhere} recordings of another machine or other versions in {path} don't count here")
+            print(
+                f"{elsewhere} recordings of another machine or other versions in {path} don't "
+                f"count here"
+            )
 
     def add(self, measured: Measured) -> None:
         self.all.append(measured)
@@ -93,7 +98,10 @@ class Recordings:
         return [each for each in self.all if each.row == row and each.confirming is confirming]
 
     def trials(self, row: str) -> list[tuple[Measured, Measured | None]]:
-        """First measurements with their confirmations. A trial that still lacks its confirmation is left out."""
+        """First measurements with their confirmations.
+
+        A trial that still lacks its confirmation is left out.
+        """
         parts: dict[tuple[str, int], list[Measured]] = defaultdict(list)
         for each in self.of(row, confirming=True):
             parts[each.model, each.trial].append(each)
@@ -139,15 +147,20 @@ def measure(
 ) -> Measured:
     """Measure a cell: ``variant`` against the subject itself, or the subject against itself.
 
-    In a process of its own. In one that had made thousands of sessions before, the spread over pairs was found to be
-    about twice what it was in a young one minutes later: a pair gets what memory is left between earlier sessions.
+    In a process of its own. In one that had made thousands of sessions before, the spread over
+    pairs was found to be about twice what it was in a young one minutes later: a pair gets what
+    memory is left between earlier sessions.
     """
     seed = crc32(f"{row} {subject.name} {trial} {confirming} {part}".encode())
     started = time.perf_counter()
     with ProcessPoolExecutor(1, _context()) as fresh:
-        taken, unsettled, conditions = fresh.submit(_take, subject, variant, pairs, threads, seed).result()
+        taken, unsettled, conditions = fresh.submit(
+            _take, subject, variant, pairs, threads, seed
+        ).result()
     seconds = time.perf_counter() - started
-    return Measured(row, subject.name, trial, confirming, taken, seconds, unsettled, rows, host(), conditions)
+    return Measured(
+        row, subject.name, trial, confirming, taken, seconds, unsettled, rows, host(), conditions
+    )
 
 
 @cache
@@ -165,7 +178,9 @@ def _take(
     with undisturbed(threads) as watch:
         recording = collect(
             baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
-            variant=lambda: timed_session(variant or subject.model, cpu, subject.sets, threads=threads),
+            variant=lambda: timed_session(
+                variant or subject.model, cpu, subject.sets, threads=threads
+            ),
             planner=lambda pilot: fixed_plan(pilot, pairs=pairs),
             seed=seed,
         )
@@ -178,7 +193,9 @@ def in_fresh_processes(row: str, subject: Subject, threads: int, pairs: int) -> 
     """A measurement whose pairs live in a process each."""
     each = [measure(row, subject, index, pairs=1, threads=threads) for index in range(pairs)]
     taken, seconds = [one.pairs[0] for one in each], sum(one.seconds for one in each)
-    return Measured(row, subject.name, 0, False, taken, seconds, sum(one.unsettled for one in each), 0, host())
+    return Measured(
+        row, subject.name, 0, False, taken, seconds, sum(one.unsettled for one in each), 0, host()
+    )
 
 
 _NEIGHBOUR = """
@@ -195,11 +212,16 @@ while True:
 
 @contextmanager
 def busy_neighbour() -> Iterator[None]:
-    """Something else computes meanwhile, on the first core: the measurement will find that another is idler."""
+    """Something else computes meanwhile, on the first core: the measurement will find that another
+    is idler.
+    """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     neighbour = subprocess.Popen(
-        [sys.executable, "-c", _NEIGHBOUR, str(core)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", _NEIGHBOUR, str(core)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         assert neighbour.stdout is not None

@@ -1,4 +1,6 @@
-"""The sabotage suite of the gate, run by pytest and counted: the one row that nothing is recorded for."""
+"""The sabotage suite of the gate, run by pytest and counted: the one row that nothing is recorded
+for.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ def sabotage(suite: Path = SUITE) -> Line:
     """Each case ends in another code than 0 with a reason, and spoils no history: so its test says."""
     with TemporaryDirectory() as folder:
         report = Path(folder, "junit.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(suite)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+            str(suite),
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if not report.is_file():
             raise SystemExit(f"the sabotage suite didn't run:\n{ended.stdout}{ended.stderr}")
@@ -27,5 +38,9 @@ def sabotage(suite: Path = SUITE) -> Line:
     wrong = int(counted["failures"]) + int(counted["errors"])
     reached = wrong == 0 if run >= CASES or wrong else None
     return Line(
-        "sabotage: cases that the gate ends as it should", "all", f"{run - wrong}", f"{run} of {CASES}", reached
+        "sabotage: cases that the gate ends as it should",
+        "all",
+        f"{run - wrong}",
+        f"{run} of {CASES}",
+        reached,
     )

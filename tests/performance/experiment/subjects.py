@@ -58,12 +58,16 @@ def subject(name: str, batch: int | None = None) -> Subject:
     path = fetch.materialize(card)
     sets = timing_inputs(Task(Cell(card, parse_variant("original"), "cpu"), path, Settings()))
     if batch is not None:
-        sets = [{key: np.repeat(value[:1], batch, axis=0) for key, value in each.items()} for each in sets]
+        sets = [
+            {key: np.repeat(value[:1], batch, axis=0) for key, value in each.items()}
+            for each in sets
+        ]
     return Subject(name, onnx.load(str(path)).SerializeToString(), tuple(sets))
 
 
 def with_work(model: bytes, rows: int) -> bytes:
-    """``model`` and, beside it, two products of ``rows`` by 64 by 64 that depend on its input: real work, unfoldable.
+    """``model`` and, beside it, two products of ``rows`` by 64 by 64 that depend on its input: real
+    work, unfoldable.
 
     Their largest element is a further output, so that ONNX Runtime can't leave them out.
     """
@@ -77,7 +81,9 @@ def with_work(model: bytes, rows: int) -> bytes:
         return f"injected_{name}"
 
     def number(name: str, *values: int) -> str:
-        graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"injected_{name}"))
+        graph.initializer.append(
+            numpy_helper.from_array(np.array(values, np.int64), f"injected_{name}")
+        )
         return f"injected_{name}"
 
     def node(op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -86,10 +92,14 @@ def with_work(model: bytes, rows: int) -> bytes:
         return name
 
     flat = node("Reshape", [graph.input[0].name, number("all", -1)], "flat")
-    first = node("Cast", [node("Gather", [flat, number("zero", 0)], "first")], "scale", to=TensorProto.FLOAT)
+    first = node(
+        "Cast", [node("Gather", [flat, number("zero", 0)], "first")], "scale", to=TensorProto.FLOAT
+    )
     product = node("Mul", [weight("left", rows, WIDTH), first], "scaled")
     for index in range(2):
-        product = node("MatMul", [product, weight(f"right{index}", WIDTH, WIDTH)], f"product{index}")
+        product = node(
+            "MatMul", [product, weight(f"right{index}", WIDTH, WIDTH)], f"product{index}"
+        )
     largest = node("ReduceMax", [product], "largest", keepdims=0)
     graph.output.append(helper.make_tensor_value_info(largest, TensorProto.FLOAT, []))
     return bytes(proto.SerializeToString())

@@ -1,4 +1,5 @@
-"""Put on PYTHONPATH: in every process, how long ONNX Runtime itself worked, kept in a file of ``$ORT_CLOCK``.
+"""Put on PYTHONPATH: in every process, how long ONNX Runtime itself worked, kept in a file of
+``$ORT_CLOCK``.
 
 Session creations and runs are timed where they enter ONNX Runtime's own Python layer. The file holds their seconds and
 their number as four doubles, and outlives the process, however it ends.
@@ -23,7 +24,9 @@ MODULE = "onnxruntime.capi.onnxruntime_inference_collection"
 class _Clock(importlib.abc.MetaPathFinder):
     """Patches the one module once it has been executed."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != MODULE:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)

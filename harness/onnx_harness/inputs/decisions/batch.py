@@ -1,4 +1,6 @@
-"""Sets of rows that were made on purpose: how many rows a set can have, and what the other inputs hold beside them."""
+"""Sets of rows that were made on purpose: how many rows a set can have, and what the other inputs
+hold beside them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Batch:
         sources: the inputs that the rows are for.
     """
 
-    def __init__(self, model: onnx.ModelProto, recipe: Recipe, base: Guess, sources: Sequence[str]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, recipe: Recipe, base: Guess, sources: Sequence[str]
+    ) -> None:
         self.recipe, self.base = recipe, base
         firsts = [(recipe.inputs[name].dims or (1,))[0] for name in sources]
         pinned = recipe.pinned(0)
@@ -54,7 +58,10 @@ class Batch:
         return name not in pinned and known is not None and known.role is not Role.FIXED
 
     def parts(self, rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """The rows, as many in each part as a set can have; the first ones alone where there are too many."""
+        """The rows, as many in each part as a set can have.
+
+        The first ones alone where there are too many.
+        """
         size = self.fixed or self.most
         rows = rows[: size * _MOST_SETS]
         for start in range(0, len(rows), size):
@@ -64,7 +71,11 @@ class Batch:
             yield part
 
     def values(
-        self, seed: int, count: int, fill: Callable[[dict[str, Value]], None], further: Mapping[str, int] | None = None
+        self,
+        seed: int,
+        count: int,
+        fill: Callable[[dict[str, Value]], None],
+        further: Mapping[str, int] | None = None,
     ) -> dict[str, Value]:
         """The values of all inputs for a set of ``count`` rows.
 

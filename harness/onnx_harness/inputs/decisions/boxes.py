@@ -1,4 +1,6 @@
-"""The boxes of tree nodes: what leads to each is an interval of every column, or a part of its elements."""
+"""The boxes of tree nodes: what leads to each is an interval of every column, or a part of its
+elements.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ class Boxes:
 
     def of(self, places: Ints) -> Boxes:
         """Return some of the boxes, by their positions."""
-        return Boxes(self.nodes[places], self.low[places], self.high[places], self.elements[places], self.open[places])
+        return Boxes(
+            self.nodes[places],
+            self.low[places],
+            self.high[places],
+            self.elements[places],
+            self.open[places],
+        )
 
 
 def moved_to(points: Floats, slot: Ints, values: Floats) -> Floats:

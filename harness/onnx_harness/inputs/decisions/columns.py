@@ -1,4 +1,6 @@
-"""Columns of a value traced back to the columns of the model's inputs, with what is done to each on the way."""
+"""Columns of a value traced back to the columns of the model's inputs, with what is done to each on
+the way.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class Map:
     """What a node does to the values of one column.
 
     Attributes:
-        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``, ``onehot`` or
-            ``lookup``.
+        kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``,
+            ``onehot`` or ``lookup``.
         numbers: its constants.
         dtype: of the result.
         table: for ``lookup``: key to value; for ``onehot``: the category alone.
@@ -65,7 +67,9 @@ class Map:
                 case _:
                     known = dict(self.table)
                     default = self.numbers[0]
-                    return np.asarray([known.get(value, default) for value in values.tolist()], kind)
+                    return np.asarray(
+                        [known.get(value, default) for value in values.tolist()], kind
+                    )
 
 
 _ARITHMETIC: dict[str, Any] = {
@@ -195,7 +199,9 @@ def _cast(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
     if kind.kind not in "iuf":
         raise NotTraced(f"{label(node)} makes no numbers")
-    return [column.then(Map("cast", dtype=kind.name)) for column in tracer.columns(node.input[0], depth)]
+    return [
+        column.then(Map("cast", dtype=kind.name)) for column in tracer.columns(node.input[0], depth)
+    ]
 
 
 def _concat(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
@@ -217,10 +223,17 @@ def _picked(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
 def _sliced(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     before = tracer.columns(node.input[0], depth)
     if len(node.input) > 1:
-        parts = [tracer.constant(name, f"a bound of {label(node)}").reshape(-1) for name in node.input[1:]]
+        parts = [
+            tracer.constant(name, f"a bound of {label(node)}").reshape(-1)
+            for name in node.input[1:]
+        ]
     else:
         parts = [np.asarray(attribute(node, name, ())) for name in ("starts", "ends", "axes")]
-    if any(len(part) != 1 for part in parts[:2]) or len(parts) < 3 or int(parts[2][0]) not in (1, -1):
+    if (
+        any(len(part) != 1 for part in parts[:2])
+        or len(parts) < 3
+        or int(parts[2][0]) not in (1, -1)
+    ):
         raise NotTraced(f"{label(node)} cuts rows")
     step = int(parts[3][0]) if len(parts) > 3 else 1
     return before[slice(int(parts[0][0]), int(parts[1][0]), step)]
@@ -228,9 +241,14 @@ def _sliced(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
 
 def _scaler(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     before = tracer.columns(node.input[0], depth)
-    offset, scale = (_spread(attribute(node, name, ()), len(before), fill) for name, fill in _SCALER)
+    offset, scale = (
+        _spread(attribute(node, name, ()), len(before), fill) for name, fill in _SCALER
+    )
     pairs = zip(before, offset, scale, strict=True)
-    return [column.then(Map("scale", (float(np.float32(o)), float(np.float32(s))))) for column, o, s in pairs]
+    return [
+        column.then(Map("scale", (float(np.float32(o)), float(np.float32(s)))))
+        for column, o, s in pairs
+    ]
 
 
 _SCALER = (("offset", 0.0), ("scale", 1.0))
@@ -252,7 +270,10 @@ def _imputer(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     imputed = _spread(attribute(node, f"imputed_value_{kind}", ()), len(before), 0.0)
     dtype = "int64" if whole else "float32"
     pairs = zip(before, imputed, strict=True)
-    return [column.then(Map("impute", (float(replaced), float(value)), dtype)) for column, value in pairs]
+    return [
+        column.then(Map("impute", (float(replaced), float(value)), dtype))
+        for column, value in pairs
+    ]
 
 
 def _binarizer(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
@@ -273,7 +294,10 @@ def _arithmetic(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     values = [float(number) for number in numbers.reshape(-1)]
     pairs = zip(before, _spread(values, len(before), 0.0), strict=True)
     sign = -1.0 if op == "Sub" and slot == 0 else 1.0
-    return [column.then(Map(kind, (sign * number,), tracer.kind(column).name)) for column, number in pairs]
+    return [
+        column.then(Map(kind, (sign * number,), tracer.kind(column).name))
+        for column, number in pairs
+    ]
 
 
 def _one_hot(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:

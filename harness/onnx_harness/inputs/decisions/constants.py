@@ -17,7 +17,8 @@ _MOST_SETS = 16  # where a set has fewer elements than there are constants
 
 
 def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> list[InputSet]:
-    """A set in which half of the elements lie on a constant, one unit in the last place above, or one below.
+    """A set in which half of the elements lie on a constant, one unit in the last place above, or
+    one below.
 
     Args:
         recipe: of the model.
@@ -25,7 +26,11 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
         base: what the first set ran with.
         attempt: runs the reference: its outputs by name, or None where it doesn't run.
     """
-    compared = {name: rule.edges for name, rule in recipe.rules.items() if rule.edges and name not in recipe.specs}
+    compared = {
+        name: rule.edges
+        for name, rule in recipe.rules.items()
+        if rule.edges and name not in recipe.specs
+    }
     if not compared:
         return []
     sets = []
@@ -39,15 +44,21 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
                 rest = max(rest, left)
         if attempt(values) is not None:
             shape = shape_text(np.shape(values[next(iter(compared))]))
-            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
+            name = (
+                f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
+            )
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
         if rest <= 0:
             break
     return sets
 
 
-def _on(array: Array, constants: tuple[float, ...], rng: np.random.Generator, turn: int) -> tuple[Array, int]:
-    """Return the array with elements on constants and next to them, and how many numbers are left for further turns."""
+def _on(
+    array: Array, constants: tuple[float, ...], rng: np.random.Generator, turn: int
+) -> tuple[Array, int]:
+    """Return the array with elements on constants and next to them, and how many numbers are left
+    for further turns.
+    """
     grid = Grid(array.dtype)
     exact = np.asarray(constants, np.float64).astype(array.dtype).astype(np.float64)
     near = np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])

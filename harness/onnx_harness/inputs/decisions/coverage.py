@@ -33,7 +33,9 @@ class Coverage:
     def low(self) -> str:
         """What is reached too little of, as a sentence; empty where nothing is."""
         short = [
-            f"{reached:,} of {total:,} {kind}" for kind, (reached, total) in self.kinds.items() if reached < LOW * total
+            f"{reached:,} of {total:,} {kind}"
+            for kind, (reached, total) in self.kinds.items()
+            if reached < LOW * total
         ]
         return f"the inputs reach {', '.join(short)}" if short else ""
 
@@ -57,7 +59,9 @@ def coverage(model: onnx.ModelProto, recipe: Recipe, sets: Sequence[InputSet]) -
     if words is not None:
         notes += words.notes
         if words.lookups:
-            found = [len(_held(sets, each.source, each.place) & set(each.keys)) for each in words.lookups]
+            found = [
+                len(_held(sets, each.source, each.place) & set(each.keys)) for each in words.lookups
+            ]
             kinds["keys"] = (sum(found), sum(len(each.keys) for each in words.lookups))
         if words.vocabularies:
             counts = [_spoken(sets, each) for each in words.vocabularies]
@@ -83,11 +87,21 @@ def _spoken(sets: Sequence[InputSet], vocabulary: Vocabulary) -> int:
     for each in sets:
         array = each.values.get(vocabulary.source)
         if isinstance(array, np.ndarray) and array.size:
-            rows = array.reshape(-1, 1) if vocabulary.separator is not None else array.reshape(-1, array.shape[-1])
+            rows = (
+                array.reshape(-1, 1)
+                if vocabulary.separator is not None
+                else array.reshape(-1, array.shape[-1])
+            )
             for row in rows.tolist():
-                words = _taken_apart(row[0], vocabulary.separator) if vocabulary.separator is not None else row
+                words = (
+                    _taken_apart(row[0], vocabulary.separator)
+                    if vocabulary.separator is not None
+                    else row
+                )
                 for size in sizes:
-                    found.update(tuple(words[at : at + size]) for at in range(len(words) - size + 1))
+                    found.update(
+                        tuple(words[at : at + size]) for at in range(len(words) - size + 1)
+                    )
     return len(found & wanted)
 
 

@@ -1,4 +1,6 @@
-"""Where the values of an input's column are cut in two by a threshold behind it: to the unit in the last place."""
+"""Where the values of an input's column are cut in two by a threshold behind it: to the unit in the
+last place.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,11 @@ class Grid:
     def between(self, low: Floats, high: Floats) -> Floats:
         """The numbers of the type next to the middle."""
         middle = low + (high - low) / 2
-        middle = np.floor(middle) if self.dtype.kind in "iu" else middle.astype(self.dtype).astype(np.float64)
+        middle = (
+            np.floor(middle)
+            if self.dtype.kind in "iu"
+            else middle.astype(self.dtype).astype(np.float64)
+        )
         return np.clip(middle, low, high)
 
 
@@ -80,8 +86,11 @@ def direction(grid: Grid, apply: Apply) -> int:
     return int(np.sign(change)) if np.isfinite(change) else 0
 
 
-def last_where(grid: Grid, predicate: Callable[[NDArray[Any]], NDArray[np.bool_]], count: int) -> Floats:
-    """The greatest number for which each of ``count`` predicates holds that hold below some number and not above.
+def last_where(
+    grid: Grid, predicate: Callable[[NDArray[Any]], NDArray[np.bool_]], count: int
+) -> Floats:
+    """The greatest number for which each of ``count`` predicates holds that hold below some number
+    and not above.
 
     Args:
         grid: the numbers.
@@ -108,7 +117,8 @@ def last_where(grid: Grid, predicate: Callable[[NDArray[Any]], NDArray[np.bool_]
 def cut(grid: Grid, apply: Apply, rising: int, thresholds: Floats, *, strict: bool) -> Floats:
     """The greatest number on the lower side of each threshold.
 
-    The lower side holds ``f(x) <= t`` (``f(x) < t`` where strict), or, where f falls, what doesn't hold it.
+    The lower side holds ``f(x) <= t`` (``f(x) < t`` where strict), or, where f falls, what doesn't
+    hold it.
 
     Args:
         grid: of the input's type.

@@ -165,7 +165,10 @@ def _numbers(held: dict[str, Any], name: str) -> Floats:
 
 
 def _version_1(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
-    trees, ids = np.asarray(held["nodes_treeids"], np.int64), np.asarray(held["nodes_nodeids"], np.int64)
+    trees, ids = (
+        np.asarray(held["nodes_treeids"], np.int64),
+        np.asarray(held["nodes_nodeids"], np.int64),
+    )
     most = int(ids.max()) + 1
     keys = trees * most + ids
     order = np.argsort(keys, kind="stable")
@@ -177,7 +180,9 @@ def _version_1(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
             raise ValueError("a tree node is missing")
         return np.asarray(found)
 
-    names = np.asarray([text.decode() if isinstance(text, bytes) else text for text in held["nodes_modes"]])
+    names = np.asarray(
+        [text.decode() if isinstance(text, bytes) else text for text in held["nodes_modes"]]
+    )
     mode = np.asarray([_MODE_NAMES[name] for name in names], np.int64)
     inner = mode != Mode.LEAF
     yes, no = np.arange(len(ids)), np.arange(len(ids))
@@ -186,7 +191,9 @@ def _version_1(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
     root = np.ones(len(ids), bool)
     root[yes[inner]] = root[no[inner]] = False
     kind = "target" if node.op_type == "TreeEnsembleRegressor" else "class"
-    at = position(np.asarray(held[f"{kind}_treeids"], np.int64), np.asarray(held[f"{kind}_nodeids"], np.int64))
+    at = position(
+        np.asarray(held[f"{kind}_treeids"], np.int64), np.asarray(held[f"{kind}_nodeids"], np.int64)
+    )
     weights = _weights(len(ids), at, held[f"{kind}_ids"], _numbers(held, f"{kind}_weights"))
     return Ensemble(
         label(node),
@@ -206,7 +213,10 @@ def _version_1(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
 
 
 def _version_5(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
-    tensors = {name: np.asarray(onnx.numpy_helper.to_array(held[name])) for name in ("nodes_modes", "nodes_splits")}
+    tensors = {
+        name: np.asarray(onnx.numpy_helper.to_array(held[name]))
+        for name in ("nodes_modes", "nodes_splits")
+    }
     leaf_weights = np.asarray(onnx.numpy_helper.to_array(held["leaf_weights"]), np.float64)
     inner, leaves = len(tensors["nodes_modes"]), len(leaf_weights)
 
@@ -223,7 +233,9 @@ def _version_5(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
         sets = [piece[~np.isnan(piece)] for piece in pieces]
         members = dict(zip(np.flatnonzero(mode == Mode.MEMBER).tolist(), sets, strict=False))
     padding = np.zeros(leaves)
-    weights = _weights(inner + leaves, np.arange(inner, inner + leaves), held["leaf_targetids"], leaf_weights)
+    weights = _weights(
+        inner + leaves, np.arange(inner, inner + leaves), held["leaf_targetids"], leaf_weights
+    )
     return Ensemble(
         label(node),
         node.input[0],
@@ -246,7 +258,11 @@ def _weights(count: int, at: Ints, targets: Sequence[int], values: Floats) -> Fl
     width = int(ids.max()) + 1 if ids.size else 1
     if count * width > _MOST_PAYLOAD:
         # Any two leaves still differ, but for a chance that doesn't matter.
-        values, ids, width = values * np.random.default_rng(0).uniform(0.5, 1.5, width)[ids], ids * 0, 1
+        values, ids, width = (
+            values * np.random.default_rng(0).uniform(0.5, 1.5, width)[ids],
+            ids * 0,
+            1,
+        )
     weights = np.zeros((count, width))
     np.add.at(weights, (at, ids), values)
     return weights

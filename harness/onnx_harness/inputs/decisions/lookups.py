@@ -34,7 +34,10 @@ class Lookup:
 
 
 def lookups_of(
-    scope: Scope, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, Input], specs: Mapping[str, InputSpec]
+    scope: Scope,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Input],
+    specs: Mapping[str, InputSpec],
 ) -> tuple[tuple[Lookup, ...], list[str]]:
     """The columns that some nodes look up, and why others can't be followed back to an input.
 
@@ -79,9 +82,15 @@ def keys_by_column(
 
 
 def _lookup(
-    column: Column, node: onnx.NodeProto, inputs: Mapping[str, Input], specs: Mapping[str, InputSpec]
+    column: Column,
+    node: onnx.NodeProto,
+    inputs: Mapping[str, Input],
+    specs: Mapping[str, InputSpec],
 ) -> Lookup | None:
-    """The keys of one column as its input would hold them; None where the card or a step before stands against it."""
+    """The keys of one column as its input would hold them.
+
+    None where the card or a step before stands against it.
+    """
     entry = inputs[column.source]
     spec = specs.get(column.source)
     if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):

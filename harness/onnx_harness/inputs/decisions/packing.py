@@ -1,4 +1,6 @@
-"""Rows that serve many branches or leaves at once: boxes that have a point in common, put together first fit."""
+"""Rows that serve many branches or leaves at once: boxes that have a point in common, put together
+first fit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from onnx_harness.inputs.decisions.cuts import Floats
 from onnx_harness.inputs.decisions.ensembles import Bools, Ints
 
 OPEN_ROWS = 32
-"""Rows that a box is tried on before a new one is begun; a box costs about 30 microseconds with so many."""
+"""Rows that a box is tried on before a new one is begun.
+
+A box costs about 30 microseconds with so many.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,9 @@ class Pins:
     above: Floats
 
 
-def pack(low: Floats, high: Floats, least: Floats, greatest: Floats, pins: Pins | None = None) -> Packed:
+def pack(
+    low: Floats, high: Floats, least: Floats, greatest: Floats, pins: Pins | None = None
+) -> Packed:
     """Put boxes together first fit; a slot with a pin isn't bounded by its box.
 
     Args:
@@ -59,7 +66,11 @@ def pack(low: Floats, high: Floats, least: Floats, greatest: Floats, pins: Pins 
     row = np.zeros(len(low), np.int64)
     for box in range(len(low)):
         part = slice(ends[box], ends[box + 1])
-        pin = None if pins is None else (int(pins.slot[box]), float(pins.below[box]), float(pins.above[box]))
+        pin = (
+            None
+            if pins is None
+            else (int(pins.slot[box]), float(pins.below[box]), float(pins.above[box]))
+        )
         row[box] = packer.put(slots[part], lows[part, None], highs[part, None], pin)
     return packer.packed(row)
 
@@ -67,8 +78,9 @@ def pack(low: Floats, high: Floats, least: Floats, greatest: Floats, pins: Pins 
 class _Packer:
     """The open rows, a column each: what a box looks at lies side by side.
 
-    A box fits a row where its high isn't below ``starts`` and its low isn't above ``stops``: the ends of what is left
-    of a slot, and for a pinned one the numbers on both sides of the threshold, the greater first.
+    A box fits a row where its high isn't below ``starts`` and its low isn't above ``stops``: the
+    ends of what is left of a slot, and for a pinned one the numbers on both sides of the threshold,
+    the greater first.
     """
 
     def __init__(self, least: Floats, greatest: Floats) -> None:
@@ -78,7 +90,9 @@ class _Packer:
         self.begun = 0
         self.closed: list[tuple[Floats, Floats]] = []
 
-    def put(self, slots: Ints, low: Floats, high: Floats, pin: tuple[int, float, float] | None) -> int:
+    def put(
+        self, slots: Ints, low: Floats, high: Floats, pin: tuple[int, float, float] | None
+    ) -> int:
         """Put a box into the first row that it fits, or into a new one; return the row's number."""
         starts, stops = self.starts[slots], self.stops[slots]
         fits = np.logical_and.reduce((starts <= high) & (stops >= low), axis=0)
@@ -113,5 +127,9 @@ class _Packer:
         for number in range(max(0, self.begun - OPEN_ROWS), self.begun):
             self._close(number % OPEN_ROWS)
         none = np.zeros((0, len(self.least)))
-        starts, stops = (np.stack(arrays) for arrays in zip(*self.closed, strict=True)) if self.closed else (none, none)
+        starts, stops = (
+            (np.stack(arrays) for arrays in zip(*self.closed, strict=True))
+            if self.closed
+            else (none, none)
+        )
         return Packed(np.minimum(starts, stops), np.maximum(starts, stops), starts > stops, row)

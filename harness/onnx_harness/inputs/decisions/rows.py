@@ -1,4 +1,5 @@
-"""Rows of input columns that visit every leaf of the trees, and that lie on every threshold and next to it.
+"""Rows of input columns that visit every leaf of the trees, and that lie on every threshold and
+next to it.
 
 The box of a tree node, the values that lead to it, is known exactly: an interval of each column (or a part of its
 elements), cut in two at each branch above it. Every row is a point of such a box.
@@ -36,8 +37,10 @@ class Rows:
 
     Attributes:
         leaves: rows that visit every leaf that can be, [R, S].
-        steady: which of them lie far enough from all thresholds that a few last bits decide nothing, [R].
-        edges: rows on thresholds and next to them: of each branch those of its two sides first, [R', S].
+        steady: which of them lie far enough from all thresholds that a few last bits decide
+            nothing, [R].
+        edges: rows on thresholds and next to them: of each branch those of its two sides first,
+            [R', S].
         unreachable: branches and leaves that no input reaches.
     """
 
@@ -79,7 +82,9 @@ def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
 
 
 class _Maker:
-    def __init__(self, asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> None:
+    def __init__(
+        self, asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator
+    ) -> None:
         self.slots = slots
         self.rng = rng
         sizes = [len(slot.elements) for slot in slots]
@@ -87,8 +92,12 @@ class _Maker:
         self.finite = [number for number, size in enumerate(sizes) if size]
         self.numeric = [number for number, size in enumerate(sizes) if not size]
         self.asked = asked
-        self.low = np.asarray([0.0 if slot.elements else max(slot.low, slot.grid.least) for slot in slots])
-        self.high = np.asarray([0.0 if slot.elements else min(slot.high, slot.grid.greatest) for slot in slots])
+        self.low = np.asarray(
+            [0.0 if slot.elements else max(slot.low, slot.grid.least) for slot in slots]
+        )
+        self.high = np.asarray(
+            [0.0 if slot.elements else min(slot.high, slot.grid.greatest) for slot in slots]
+        )
         self.cells = [self._cells(number) for number in range(len(slots))]
         self.backgrounds = self._pool()
 
@@ -98,7 +107,10 @@ class _Maker:
         if slot.elements:
             return np.zeros(0), np.zeros(0)
         below = [each.below[(each.slot == number) & np.isfinite(each.below)] for each in self.asked]
-        spans = [each.span[(each.slot == number) & np.isfinite(each.span[:, 1]), 1] for each in self.asked]
+        spans = [
+            each.span[(each.slot == number) & np.isfinite(each.span[:, 1]), 1]
+            for each in self.asked
+        ]
         ends = np.unique(np.concatenate([*below, *spans]))
         if ends.size == 0:
             return np.asarray([-1.0]), np.asarray([1.0])
@@ -107,10 +119,15 @@ class _Maker:
         first, last = slot.grid.between(ends[:1] - 2 * margin, ends[:1]), starts[-1:] + 2 * margin
         last = slot.grid.between(starts[-1:], np.minimum(last, slot.grid.greatest))
         first = np.minimum(np.maximum(first, slot.grid.least), ends[:1])
-        return np.concatenate([first, starts]), np.concatenate([ends, np.maximum(last, starts[-1:])])
+        return np.concatenate([first, starts]), np.concatenate(
+            [ends, np.maximum(last, starts[-1:])]
+        )
 
     def _pool(self) -> Floats:
-        """Points to fill up with what a box leaves open; where a sigmoid follows, those that it doesn't saturate on."""
+        """Points to fill up with what a box leaves open.
+
+        Where a sigmoid follows, those that it doesn't saturate on.
+        """
         saturating = [each for each in self.asked if each.ensemble.saturating]
         trees = sum(len(each.ensemble.roots) for each in saturating)
         count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
@@ -129,7 +146,9 @@ class _Maker:
 
     def _margins(self, each: Asked, points: Floats) -> Floats:
         """How far the scores of points lie from where a sigmoid is steepest, [R]."""
-        leaves = each.ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
+        leaves = each.ensemble.leaf_of(
+            each.features(self.slots, points), self._starts(each, len(points))
+        )
         sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
         return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
 
@@ -180,11 +199,19 @@ class _Maker:
         numeric = (slot >= 0) & ~np.isin(at, list(each.allowed)) & ~equal
         lower = numeric & (each.low_holds[at] == holds)
         upper = numeric & ~lower
-        high[rows[lower], slot[lower]] = np.minimum(high[rows[lower], slot[lower]], each.below[at[lower]])
-        low[rows[upper], slot[upper]] = np.maximum(low[rows[upper], slot[upper]], each.above[at[upper]])
+        high[rows[lower], slot[lower]] = np.minimum(
+            high[rows[lower], slot[lower]], each.below[at[lower]]
+        )
+        low[rows[upper], slot[upper]] = np.maximum(
+            low[rows[upper], slot[upper]], each.above[at[upper]]
+        )
         same = equal & ((each.ensemble.mode[at] == Mode.NEQ) != holds)
-        low[rows[same], slot[same]] = np.maximum(low[rows[same], slot[same]], each.span[at[same], 0])
-        high[rows[same], slot[same]] = np.minimum(high[rows[same], slot[same]], each.span[at[same], 1])
+        low[rows[same], slot[same]] = np.maximum(
+            low[rows[same], slot[same]], each.span[at[same], 0]
+        )
+        high[rows[same], slot[same]] = np.minimum(
+            high[rows[same], slot[same]], each.span[at[same], 1]
+        )
         self._cut_out(each, at, np.flatnonzero(equal & ~same), low, high)
         for row in rows[(slot >= 0) & np.isin(at, list(each.allowed))] if each.allowed else ():
             first, last = self.first[slot[row]], self.first[slot[row] + 1]
@@ -197,9 +224,15 @@ class _Maker:
         return Boxes(children, low, high, elements, within)
 
     def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
-        """Take what equals the split from the ends of boxes; within one it stays, and few points meet it."""
+        """Take what equals the split from the ends of boxes.
+
+        Within one it stays, and few points meet it.
+        """
         slot, span = each.slot[at], each.span[at]
-        after, before = self._stepped(each, at, span[:, 1], 1), self._stepped(each, at, span[:, 0], -1)
+        after, before = (
+            self._stepped(each, at, span[:, 1], 1),
+            self._stepped(each, at, span[:, 0], -1),
+        )
         for row in rows:
             first, last = low[row, slot[row]], high[row, slot[row]]
             if span[row, 0] <= first <= span[row, 1]:
@@ -208,27 +241,38 @@ class _Maker:
                 high[row, slot[row]] = before[row]
 
     def _points(self, boxes: Boxes, backgrounds: Floats | None) -> Floats:
-        """A point of each box: a background's numbers where they lie in it, else the middle of a stretch."""
+        """A point of each box: a background's numbers where they lie in it, else the middle of a
+        stretch.
+        """
         count = len(boxes.nodes)
         points = np.zeros((count, len(self.slots)))
         if backgrounds is not None:
             points = backgrounds[self.rng.integers(0, len(backgrounds), count)]
         for number in self.numeric:
             low, high, column = boxes.low[:, number], boxes.high[:, number], points[:, number]
-            outside = (column < low) | (column > high) if backgrounds is not None else np.ones(count, bool)
+            outside = (
+                (column < low) | (column > high)
+                if backgrounds is not None
+                else np.ones(count, bool)
+            )
             if outside.any():
                 points[outside, number] = self._middles(number, low[outside], high[outside])
         for number in self.finite:
             mask = boxes.elements[:, self.first[number] : self.first[number + 1]]
             chosen = points[:, number].astype(np.int64)
-            outside = ~mask[np.arange(count), chosen] if backgrounds is not None else np.ones(count, bool)
+            outside = (
+                ~mask[np.arange(count), chosen] if backgrounds is not None else np.ones(count, bool)
+            )
             if outside.any():
                 chances = self.rng.random(mask[outside].shape) * mask[outside]
                 points[outside, number] = np.argmax(chances, axis=1)
         return points
 
     def _middles(self, number: int, low: Floats, high: Floats) -> Floats:
-        """The middle of some stretch between thresholds within [low, high]; of two, the one that isn't narrow."""
+        """The middle of some stretch between thresholds within [low, high].
+
+        Of two, the one that isn't narrow.
+        """
         starts, ends = self.cells[number]
         grid = self.slots[number].grid
         first = np.clip(np.searchsorted(starts, low, "right") - 1, 0, len(starts) - 1)
@@ -254,7 +298,9 @@ class _Maker:
             if not batch.size:
                 continue
             points = self._points(boxes.of(batch), self.backgrounds)
-            leaves = ensemble.leaf_of(each.features(self.slots, points), self._starts(each, len(points)))
+            leaves = ensemble.leaf_of(
+                each.features(self.slots, points), self._starts(each, len(points))
+            )
             chosen = []
             for row, reached in enumerate(leaves):
                 if not visited[boxes.nodes[batch[row]]]:
@@ -264,7 +310,9 @@ class _Maker:
         return np.concatenate([np.zeros((0, len(self.slots))), *made])
 
     def _packs(self, ensemble: Ensemble) -> bool:
-        """Whether a row of its own for each branch would cost more runs than putting them together does time."""
+        """Whether a row of its own for each branch would cost more runs than putting them together
+        does time.
+        """
         return not self.finite and 3 * len(ensemble.branches) * len(ensemble.roots) > _FEW_WALKS
 
     def _packed_leaves(self, each: Asked, boxes: Boxes, leaves: Ints) -> tuple[Floats, Ints]:
@@ -280,7 +328,10 @@ class _Maker:
         """A point of each packed row, pinned slots aside."""
         count = len(rows.low)
         every = np.ones((count, int(self.first[-1])), bool)
-        return self._points(Boxes(np.arange(count), rows.low, rows.high, every, np.ones(count, bool)), self.backgrounds)
+        return self._points(
+            Boxes(np.arange(count), rows.low, rows.high, every, np.ones(count, bool)),
+            self.backgrounds,
+        )
 
     def _shows(self, each: Asked, points: Floats) -> Bools:
         """Whether no sigmoid hides what changes at the points."""
@@ -289,19 +340,24 @@ class _Maker:
         return np.asarray(self._margins(each, points) <= _STEEP)
 
     def edge_rows(self, each: Asked, boxes: Boxes) -> tuple[Floats, Floats]:
-        """Rows on each threshold and next to it, whose two sides end in leaves that differ, where there are such.
+        """Rows on each threshold and next to it, whose two sides end in leaves that differ, where
+        there are such.
 
         Returns:
             The two rows between which a branch decides, of all branches; and further ones.
         """
         ensemble = each.ensemble
-        inner = np.flatnonzero((ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (each.slot[boxes.nodes] >= 0))
+        inner = np.flatnonzero(
+            (ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (each.slot[boxes.nodes] >= 0)
+        )
         every, boxes = boxes, boxes.of(inner)
         nodes = boxes.nodes
         best = np.zeros((len(nodes), len(self.slots)))
         gain = np.full(len(nodes), -1.0)
         todo = np.arange(len(nodes))
-        values = ensemble.weights @ np.random.default_rng(0).uniform(0.5, 1.5, ensemble.weights.shape[1])
+        values = ensemble.weights @ np.random.default_rng(0).uniform(
+            0.5, 1.5, ensemble.weights.shape[1]
+        )
         affordable = 4 * _WALKS
         for _ in range(self._tries(ensemble)):
             part = boxes.of(todo)
@@ -312,7 +368,10 @@ class _Maker:
                 leaves = ensemble.leaf_of(each.features(self.slots, moved), children[part.nodes])
                 sides.append(values[leaves])
             differs = np.abs(sides[0] - sides[1])
-            if ensemble.saturating and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0:
+            if (
+                ensemble.saturating
+                and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0
+            ):
                 differs *= np.exp(-self._margins(each, moved))
             better = differs > gain[todo]
             best[todo[better]], gain[todo[better]] = points[better], differs[better]
@@ -330,8 +389,12 @@ class _Maker:
             return _MORE_TRIES
         return _TRIES if len(ensemble.branches) < _MANY else _TRIES_OF_MANY
 
-    def _packed_edges(self, each: Asked, every: Boxes, boxes: Boxes, points: Floats) -> tuple[list[Floats], Bools]:
-        """Rows that lie on many thresholds each: below, above, and further; and which branches they serve.
+    def _packed_edges(
+        self, each: Asked, every: Boxes, boxes: Boxes, points: Floats
+    ) -> tuple[list[Floats], Bools]:
+        """Rows that lie on many thresholds each: below, above, and further.
+
+        And which branches they serve.
 
         Args:
             each: the trees.
@@ -353,9 +416,13 @@ class _Maker:
         low, high = boxes.low[branches], boxes.high[branches]
         for values, children in zip(sides, (each.ensemble.yes, each.ensemble.no), strict=True):
             moved = moved_to(points[branches], slot[branches], values[branches])
-            leaves = place[each.ensemble.leaf_of(each.features(self.slots, moved), children[at[branches]])]
+            leaves = place[
+                each.ensemble.leaf_of(each.features(self.slots, moved), children[at[branches]])
+            ]
             low, high = np.maximum(low, every.low[leaves]), np.minimum(high, every.high[leaves])
-        rows = pack(low, high, self.low, self.high, Pins(slot[branches], below[branches], above[branches]))
+        rows = pack(
+            low, high, self.low, self.high, Pins(slot[branches], below[branches], above[branches])
+        )
         filled = self._filled(rows)
         made = [np.where(rows.pinned, numbers, filled) for numbers in (rows.low, rows.high)]
         served[branches] = (self._shows(each, made[0]) & self._shows(each, made[1]))[rows.row]
@@ -372,11 +439,17 @@ class _Maker:
         found = np.where(each.low_holds[at] == holds, each.below[at], each.above[at])
         equal = np.isfinite(each.span[at, 1])
         same = (each.ensemble.mode[at] == Mode.NEQ) != holds
-        found = np.where(equal, np.where(same, each.span[at, 1], self._stepped(each, at, each.span[at, 1], 1)), found)
+        found = np.where(
+            equal,
+            np.where(same, each.span[at, 1], self._stepped(each, at, each.span[at, 1], 1)),
+            found,
+        )
         for row in np.flatnonzero(np.isin(at, list(each.allowed))) if each.allowed else ():
             slot = each.slot[at[row]]
             allowed = each.allowed[int(at[row])]
-            mask = boxes.elements[row, self.first[slot] : self.first[slot + 1]] & (allowed if holds else ~allowed)
+            mask = boxes.elements[row, self.first[slot] : self.first[slot + 1]] & (
+                allowed if holds else ~allowed
+            )
             found[row] = int(np.argmax(mask))
         return np.where(np.isfinite(found), found, 0.0)
 
@@ -388,28 +461,41 @@ class _Maker:
                 found[mine] = self.slots[number].grid.step(values[mine], count)
         return found
 
-    def _on_edges(self, each: Asked, boxes: Boxes, points: Floats, alone: Bools) -> tuple[Floats, Floats]:
-        """Rows of a branch each: those of its two sides for branches that are ``alone``, and further ones."""
+    def _on_edges(
+        self, each: Asked, boxes: Boxes, points: Floats, alone: Bools
+    ) -> tuple[Floats, Floats]:
+        """Rows of a branch each: those of its two sides for branches that are ``alone``, and
+        further ones.
+        """
         at = boxes.nodes
         slot, rows = each.slot[at], np.arange(len(at))
         below, above = self._edge(each, boxes, holds=True), self._edge(each, boxes, holds=False)
         below, above = np.minimum(below, above), np.maximum(below, above)
         finite = np.isin(at, list(each.allowed)) if each.allowed else np.zeros(len(at), bool)
-        third = np.where(each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1))
+        third = np.where(
+            each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1)
+        )
         made: list[Floats] = []
         about: list[Ints] = []
         for values in (below, above, third):
-            inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
+            inside = finite | (
+                (values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot])
+            )
             inside &= alone
             if values is third:
                 inside &= ~finite
             made.append(moved_to(points[inside], slot[inside], values[inside]))
             about.append(rows[inside])
-        looks = np.asarray([each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool)
+        looks = np.asarray(
+            [each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool
+        )
         if looks.any():
             lacking = looks[slot] & ~finite
-            made.append(moved_to(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan)))
-        # Both rows of a branch stand together: where there is no room for all, neither says much by itself.
+            made.append(
+                moved_to(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan))
+            )
+        # Both rows of a branch stand together: where there is no room for all, neither says much by
+        # itself.
         together = np.argsort(np.concatenate(about[:2]), kind="stable")
         return np.concatenate(made[:2])[together], np.concatenate(made[2:])
 

@@ -15,9 +15,12 @@ from onnx_harness.inputs.values.sets import InputSet
 def decisive_sets(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> tuple[list[InputSet], list[InputSet]]:
-    """The usual sets that visit leaves, keys and words; and those that lie where a last bit decides.
+    """The usual sets that visit leaves, keys and words.
 
-    A model without trees, tables and comparisons gets none, and costs no more than a look at its nodes.
+    And those that lie where a last bit decides.
+
+    A model without trees, tables and comparisons gets none, and costs no more than a look at its
+    nodes.
 
     Args:
         model: large initializers may have lost their data.

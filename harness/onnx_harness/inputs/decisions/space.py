@@ -29,8 +29,10 @@ class Slot:
         source: the input.
         place: which element of its row.
         dtype: of the input.
-        elements: all values worth telling apart, where it is looked up in a table; else empty, and any number goes.
-        missing: a value that is replaced by an Imputer, or NaN where a branch looks for it; None where there is none.
+        elements: all values worth telling apart, where it is looked up in a table; else empty, and
+            any number goes.
+        missing: a value that is replaced by an Imputer, or NaN where a branch looks for it; None
+            where there is none.
         low: least number that it may hold, by the card or by what else the graph asks.
         high: greatest number.
     """
@@ -51,12 +53,15 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What the branches of an ensemble ask of the slots. Arrays are by tree node, as the ensemble's.
+    """What the branches of an ensemble ask of the slots.
+
+    Arrays are by tree node, as the ensemble's.
 
     Attributes:
         ensemble: the trees.
         columns: by feature; None where the column can't be followed back.
-        slot: which slot a branch looks at, [N]; -1 where it isn't known, or where nothing there moves it.
+        slot: which slot a branch looks at, [N]; -1 where it isn't known, or where nothing there
+            moves it.
         below: the greatest number on the lower side, [N].
         above: the least number on the upper side, [N].
         low_holds: whether the comparison holds on the lower side, [N].
@@ -76,7 +81,10 @@ class Asked:
     allowed: dict[int, Bools]
 
     def features(self, slots: Sequence[Slot], rows: Floats) -> NDArray[Any]:
-        """The features that arrive for rows of slots, [R, S] to [R, F]; for columns that aren't known, 0."""
+        """The features that arrive for rows of slots, [R, S] to [R, F].
+
+        For columns that aren't known, 0.
+        """
         place = {(slot.source, slot.place): number for number, slot in enumerate(slots)}
         width = int(self.ensemble.feature.max()) + 1 if self.ensemble.feature.size else 0
         found = np.zeros((len(rows), max(width, len(self.columns))))
@@ -84,12 +92,16 @@ class Asked:
             column = self.columns[feature]
             assert column is not None
             number = place[column.slot]
-            found[:, feature] = column.apply(values_of(slots[number], rows[:, number])).astype(np.float64)
+            found[:, feature] = column.apply(values_of(slots[number], rows[:, number])).astype(
+                np.float64
+            )
         return found
 
 
 def values_of(slot: Slot, numbers: Floats) -> NDArray[Any]:
-    """What an input holds for a slot's numbers: the elements that they count, or the numbers in the input's type."""
+    """What an input holds for a slot's numbers: the elements that they count, or the numbers in the
+    input's type.
+    """
     if not slot.elements:
         return numbers.astype(slot.dtype)
     found = np.empty(len(numbers), object)
@@ -97,7 +109,9 @@ def values_of(slot: Slot, numbers: Floats) -> NDArray[Any]:
     return found if slot.dtype == object else found.astype(slot.dtype)
 
 
-def slots_of(asked: Sequence[tuple[Ensemble, Sequence[Column]]], inputs: Mapping[str, Input]) -> list[Slot]:
+def slots_of(
+    asked: Sequence[tuple[Ensemble, Sequence[Column]]], inputs: Mapping[str, Input]
+) -> list[Slot]:
     """The slots that the branches of some ensembles look at, by their columns."""
     elements: dict[tuple[str, int], dict[Any, None]] = {}
     lacking: dict[tuple[str, int], float | None] = {}
@@ -120,7 +134,13 @@ def slots_of(asked: Sequence[tuple[Ensemble, Sequence[Column]]], inputs: Mapping
             elif feature in looks and inputs[column.source].is_float and not known:
                 lacking[column.slot] = float("nan")
     return [
-        Slot(source, place, inputs[source].dtype, tuple(known), None if known else lacking[source, place])
+        Slot(
+            source,
+            place,
+            inputs[source].dtype,
+            tuple(known),
+            None if known else lacking[source, place],
+        )
         for (source, place), known in elements.items()
     ]
 
@@ -155,7 +175,9 @@ def asked_of(ensemble: Ensemble, columns: Sequence[Column], slots: Sequence[Slot
 
 
 def _ask_elements(asked: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
-    images = column.apply(values_of(slot, np.arange(len(slot.elements), dtype=np.float64))).astype(np.float64)
+    images = column.apply(values_of(slot, np.arange(len(slot.elements), dtype=np.float64))).astype(
+        np.float64
+    )
     for at in group.tolist():
         asked.allowed[at] = asked.ensemble.holds(np.full(len(images), at), images)
         asked.slot[at] = number
@@ -177,7 +199,9 @@ def _ask_numbers(asked: Asked, slot: Slot, column: Column, group: Ints, number: 
     asked.low_holds[group] = np.isin(ensemble.mode[group], _HOLDS_BELOW) == (rising > 0)
     if equal.any():
         mine = group[equal]
-        wanted = np.asarray([ensemble.members.get(at, ensemble.split[[at]])[0] for at in mine.tolist()])
+        wanted = np.asarray(
+            [ensemble.members.get(at, ensemble.split[[at]])[0] for at in mine.tolist()]
+        )
         ends = [cut(grid, apply, rising, wanted, strict=is_strict) for is_strict in (True, False)]
         low, high = np.minimum(*ends), np.maximum(*ends)
         asked.span[mine] = np.stack([grid.step(low, 1), high], axis=1)

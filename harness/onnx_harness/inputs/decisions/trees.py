@@ -1,4 +1,6 @@
-"""Input sets for the trees of a model: what is fed to visit every leaf, and to tell one threshold from the next."""
+"""Input sets for the trees of a model: what is fed to visit every leaf, and to tell one threshold
+from the next.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ MOST_BRANCHES = 200_000
 """Branches of a model's trees that rows are made for: a second for 10,000, three rows each."""
 
 MOST_WALKS = 1 << 24
-"""Rows times trees of the usual sets, and of those on thresholds: about a second a run, and a cell takes some ten."""
+"""Rows times trees of the usual sets, and of those on thresholds: about a second a run, and a cell
+takes some ten.
+"""
 _LEAST_ROWS = 1024
 
 ON_THRESHOLDS = "with features on the thresholds of its trees"
@@ -77,8 +81,14 @@ def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
             traced.append((ensemble, columns))
         except NotTraced as reason:
             notes.append(f"no rows are made for the thresholds of {ensemble.name}: {reason}")
-    slots = [_bounded(slot, recipe) for slot in slots_of(traced, recipe.inputs) if _is_free(recipe, slot.source)]
-    return Forest(slots, [asked_of(ensemble, columns, slots) for ensemble, columns in traced], tuple(notes))
+    slots = [
+        _bounded(slot, recipe)
+        for slot in slots_of(traced, recipe.inputs)
+        if _is_free(recipe, slot.source)
+    ]
+    return Forest(
+        slots, [asked_of(ensemble, columns, slots) for ensemble, columns in traced], tuple(notes)
+    )
 
 
 def _is_free(recipe: Recipe, name: str) -> bool:
@@ -99,7 +109,8 @@ def forest_rows(forest: Forest, seed: int) -> Rows:
 def forest_sets(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> tuple[list[InputSet], list[InputSet]]:
-    """The sets that visit every leaf, which are usual ones, and those on the thresholds, which aren't.
+    """The sets that visit every leaf, which are usual ones, and those on the thresholds, which
+    aren't.
 
     Args:
         model: large initializers may have lost their data.
@@ -113,7 +124,9 @@ def forest_sets(
         return [], []
     rows = forest_rows(forest, seed)
     batch = Batch(model, recipe, base, sorted({slot.source for slot in forest.slots}))
-    most = max(_LEAST_ROWS, MOST_WALKS // max(1, sum(len(each.ensemble.roots) for each in forest.asked)))
+    most = max(
+        _LEAST_ROWS, MOST_WALKS // max(1, sum(len(each.ensemble.roots) for each in forest.asked))
+    )
     usual = rows.leaves[rows.steady][:most]
     # Rows for what is missing come last: of many trees they are the ones that are left out.
     edges = np.concatenate([rows.leaves[~rows.steady], rows.edges])[:most]
@@ -127,7 +140,12 @@ def forest_sets(
         if attempt(values := fed(part)) is not None
     ]
     deciding = [
-        InputSet(f"unusual: {ON_THRESHOLDS} (seed {seed}, {len(part)} rows)", values, ON_THRESHOLDS, poised=True)
+        InputSet(
+            f"unusual: {ON_THRESHOLDS} (seed {seed}, {len(part)} rows)",
+            values,
+            ON_THRESHOLDS,
+            poised=True,
+        )
         for part in batch.parts(edges)
         if attempt(values := fed(part)) is not None
     ]
@@ -143,7 +161,8 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
 
 
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
-    """How many leaves the sets visit, and how many thresholds have a row on either side, next to them; of how many.
+    """How many leaves the sets visit, and how many thresholds have a row on either side, next to
+    them; of how many.
 
     What no input reaches isn't counted.
     """
@@ -157,7 +176,8 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
                 seen.walk(rows, each.features(forest.slots, rows))
         leaf = (ensemble.mode == Mode.LEAF) & open_
         leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
-        # A threshold outside the box of its branch decides nothing: one of its sides can't be reached.
+        # A threshold outside the box of its branch decides nothing: one of its sides can't be
+        # reached.
         inner = ensemble.branches
         inner = inner[open_[ensemble.yes[inner]] & open_[ensemble.no[inner]]]
         met, thresholds = met + int((seen.below & seen.above)[inner].sum()), thresholds + len(inner)
@@ -165,7 +185,8 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
 
 
 class _Seen:
-    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by side.
+    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by
+    side.
 
     A tree whose nodes have all been seen isn't walked again: of hundreds of thousands of rows times a thousand trees,
     that leaves few. A threshold is looked for in the rows that hold its number, in its own tree alone.
@@ -180,7 +201,9 @@ class _Seen:
         # Equalities and elements have no last place: there a row on each side is all there is.
         loose = np.isfinite(asked.span[:, 1]) | ~np.isfinite(asked.below)
         self.loose = loose & (ensemble.mode != Mode.LEAF)
-        self.exact = np.flatnonzero(~loose & (ensemble.mode != Mode.LEAF) & (asked.slot >= 0) & open_)
+        self.exact = np.flatnonzero(
+            ~loose & (ensemble.mode != Mode.LEAF) & (asked.slot >= 0) & open_
+        )
 
     def walk(self, rows: Floats, features: Floats) -> None:
         """Note what the rows come by."""
@@ -204,7 +227,9 @@ class _Seen:
             values, column = numbers[branches], rows[:, number]
             first, last = (np.searchsorted(values, column, where) for where in ("left", "right"))
             row = np.repeat(np.arange(len(column)), last - first)
-            behind = np.arange(len(row)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
+            behind = np.arange(len(row)) - np.repeat(
+                np.cumsum(last - first) - (last - first), last - first
+            )
             branch = branches[first[row] + behind]
             for start in range(0, len(branch), _PAIRS):
                 part = slice(start, start + _PAIRS)
@@ -212,7 +237,9 @@ class _Seen:
                 reached = self._walk(self.root[wanted], row[part], features, wanted)
                 side[wanted[reached]] = True
 
-    def _walk(self, current: Ints, row: Ints, features: Floats, wanted: Ints | None = None) -> Bools:
+    def _walk(
+        self, current: Ints, row: Ints, features: Floats, wanted: Ints | None = None
+    ) -> Bools:
         """Go down from tree nodes; return, for each, whether it comes by the node that is wanted."""
         ensemble = self.asked.ensemble
         number = np.arange(len(current))
@@ -257,7 +284,11 @@ def _rows_in(made: InputSet, slots: Sequence[Slot]) -> Floats | None:
         column = array.reshape(array.shape[0], -1)[:, slot.place]
         if slot.elements:
             known = {element: number for number, element in enumerate(slot.elements)}
-            columns.append(np.asarray([known.get(value, len(known) - 1) for value in column.tolist()], np.float64))
+            columns.append(
+                np.asarray(
+                    [known.get(value, len(known) - 1) for value in column.tolist()], np.float64
+                )
+            )
         else:
             columns.append(column.astype(np.float64))
     return np.stack(columns, axis=1) if len({len(column) for column in columns}) == 1 else None

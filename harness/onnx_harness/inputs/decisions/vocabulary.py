@@ -1,4 +1,6 @@
-"""Input sets that hold each key, category and n-gram that a model looks its inputs up among, and others."""
+"""Input sets that hold each key, category and n-gram that a model looks its inputs up among, and
+others.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from onnx_harness.inputs.values.sets import InputSet, Value
 _MOST_CELLS = 1 << 22  # of what a vocabulary becomes: rows times n-grams
 _LEAST_ROWS = 64
 _MOST_ROWS_ALONE = 64  # sets of one row
-_FORWARDING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "StringNormalizer"})
+_FORWARDING = frozenset(
+    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "StringNormalizer"}
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Vocabulary:
     Attributes:
         source: the input.
         ngrams: of the vocabulary.
-        separator: what stands between two words of a text that is taken apart; None where each element is a word.
+        separator: what stands between two words of a text that is taken apart; None where each
+            element is a word.
     """
 
     source: str
@@ -85,7 +90,8 @@ def words_of(model: onnx.ModelProto, recipe: Recipe) -> Words | None:
 def word_sets(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> tuple[list[InputSet], list[InputSet]]:
-    """The sets that hold each key and n-gram: usual ones, and those of fractions, where a last bit decides.
+    """The sets that hold each key and n-gram: usual ones, and those of fractions, where a last bit
+    decides.
 
     Args:
         model: large initializers may have lost their data.
@@ -104,24 +110,41 @@ def word_sets(
         feeds = list(_lookup_feeds(model, recipe, words.lookups, seed, base, attempt))
         named = "every key"
         if fractions:
-            poised += [InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True) for values in feeds]
+            poised += [
+                InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True)
+                for values in feeds
+            ]
         else:
             usual += [InputSet(f"{named} (seed {seed})", values) for values in feeds]
     for vocabulary in words.vocabularies:
         feeds = list(_vocabulary_feeds(model, recipe, vocabulary, seed, base, attempt))
-        usual += [InputSet(f"every word of '{vocabulary.source}' (seed {seed})", values) for values in feeds]
+        usual += [
+            InputSet(f"every word of '{vocabulary.source}' (seed {seed})", values)
+            for values in feeds
+        ]
     return usual, poised
 
 
 def _lookup_feeds(
-    model: onnx.ModelProto, recipe: Recipe, lookups: Sequence[Lookup], seed: int, base: Guess, attempt: Attempt
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    lookups: Sequence[Lookup],
+    seed: int,
+    base: Guess,
+    attempt: Attempt,
 ) -> Iterator[dict[str, Value]]:
     batch = Batch(model, recipe, base, sorted({each.source for each in lookups}))
     for others in (True, False):
         listed = [_with_others(each) if others else each.keys for each in lookups]
         # Lists of unlike length, each begun elsewhere: two columns don't go in step.
         count = max(map(len, listed)) + 1
-        rows = np.stack([(np.arange(count) * _stride(len(keys)) + at) % len(keys) for at, keys in enumerate(listed)], 1)
+        rows = np.stack(
+            [
+                (np.arange(count) * _stride(len(keys)) + at) % len(keys)
+                for at, keys in enumerate(listed)
+            ],
+            1,
+        )
         feeds = []
         for part in batch.parts(rows):
 
@@ -129,7 +152,9 @@ def _lookup_feeds(
                 for at, each in enumerate(lookups):
                     array = values[each.source]
                     assert isinstance(array, np.ndarray)
-                    array.reshape(len(part), -1)[:, each.place] = [listed[at][number] for number in part[:, at]]
+                    array.reshape(len(part), -1)[:, each.place] = [
+                        listed[at][number] for number in part[:, at]
+                    ]
 
             values = batch.values(seed, len(part), fill)
             if attempt(values) is not None:
@@ -168,7 +193,11 @@ def _vocabulary(scope: Scope, recipe: Recipe, node: onnx.NodeProto) -> Vocabular
     while name not in recipe.inputs:
         before = scope.producers.get(name)
         if before is None or before.op_type not in (*_FORWARDING, "Tokenizer"):
-            raise NotTraced(f"{label(before)} can't be inverted" if before is not None else f"'{name}' isn't an input")
+            raise NotTraced(
+                f"{label(before)} can't be inverted"
+                if before is not None
+                else f"'{name}' isn't an input"
+            )
         if before.op_type == "Tokenizer":
             separator = _separator(before)
         name = before.input[0]
@@ -181,7 +210,10 @@ def _vocabulary(scope: Scope, recipe: Recipe, node: onnx.NodeProto) -> Vocabular
 
 
 def _separator(node: onnx.NodeProto) -> str:
-    separators = [text.decode() if isinstance(text, bytes) else text for text in attribute(node, "separators", ())]
+    separators = [
+        text.decode() if isinstance(text, bytes) else text
+        for text in attribute(node, "separators", ())
+    ]
     expression = attribute(node, "tokenexp", b"")
     if separators:
         return separators[0]
@@ -189,7 +221,12 @@ def _separator(node: onnx.NodeProto) -> str:
 
 
 def _vocabulary_feeds(
-    model: onnx.ModelProto, recipe: Recipe, vocabulary: Vocabulary, seed: int, base: Guess, attempt: Attempt
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    seed: int,
+    base: Guess,
+    attempt: Attempt,
 ) -> Iterator[dict[str, Value]]:
     entry = recipe.inputs[vocabulary.source]
     assert entry.dims is not None
@@ -197,10 +234,14 @@ def _vocabulary_feeds(
     order = seeded(seed, INDEX, vocabulary.source).permutation(len(ngrams))
     elementwise = vocabulary.separator is None
     if elementwise and len(entry.dims) == 1:
-        yield from _single_rows(model, recipe, vocabulary, [ngrams[at] for at in order], seed, base, attempt)
+        yield from _single_rows(
+            model, recipe, vocabulary, [ngrams[at] for at in order], seed, base, attempt
+        )
         return
     rows = min(len(ngrams), max(_LEAST_ROWS, _MOST_CELLS // len(ngrams)))
-    words = [_joined(ngrams, [*part, *also]) for part, also in zip(*_mixed(order, rows), strict=True)]
+    words = [
+        _joined(ngrams, [*part, *also]) for part, also in zip(*_mixed(order, rows), strict=True)
+    ]
     words.append([])
     batch = Batch(model, recipe, base, [vocabulary.source])
     width = entry.dims[-1] if len(entry.dims) > 1 else 1
@@ -221,10 +262,16 @@ def _vocabulary_feeds(
             yield values
 
 
-def _mixed(order: NDArray[np.int64], rows: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """N-grams for each row, and two more that stand with them: where rows are normalized, one alone has no weight."""
+def _mixed(
+    order: NDArray[np.int64], rows: int
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """N-grams for each row, and two more that stand with them: where rows are normalized, one alone
+    has no weight.
+    """
     parts = np.array_split(order, rows)
-    others = [np.roll(order, -shift)[:rows] for shift in (len(order) // 2 or 1, len(order) // 3 + 1)]
+    others = [
+        np.roll(order, -shift)[:rows] for shift in (len(order) // 2 or 1, len(order) // 3 + 1)
+    ]
     return parts, [np.asarray(pair) for pair in zip(*others, strict=True)]
 
 
@@ -241,7 +288,9 @@ def _single_rows(
     base: Guess,
     attempt: Attempt,
 ) -> Iterator[dict[str, Value]]:
-    """An input that is one row of words. Of any two n-grams, one stands in some set without the other.
+    """An input that is one row of words.
+
+    Of any two n-grams, one stands in some set without the other.
 
     Two that only stand together may be swapped unseen: what is counted of them is the same.
     """
@@ -259,7 +308,8 @@ def _single_rows(
 
 
 def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list[Any]]:
-    """Yield the words of each set: numbers of n-grams differ in some digit, and each digit has its sets.
+    """Yield the words of each set: numbers of n-grams differ in some digit, and each digit has its
+    sets.
 
     Args:
         ngrams: in any order.
@@ -278,7 +328,10 @@ def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list
 
 
 def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list[Any]]:
-    """Yield the n-grams' words, at most ``size`` at a time; an n-gram isn't parted unless it's longer."""
+    """Yield the n-grams' words, at most ``size`` at a time.
+
+    An n-gram isn't parted unless it's longer.
+    """
     words: list[Any] = []
     for ngram in ngrams:
         if words and size is not None and len(words) + len(ngram) > size:

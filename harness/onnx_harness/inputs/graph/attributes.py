@@ -15,7 +15,8 @@ def label(node: onnx.NodeProto) -> str:
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """The value of a node's attribute."""
     for entry in node.attribute:
-        # Within a function's body an attribute may stand for one of the call's: its value isn't here.
+        # Within a function's body an attribute may stand for one of the call's: its value isn't
+        # here.
         if entry.name == name and not entry.ref_attr_name:
             return onnx.helper.get_attribute_value(entry)
     return default

@@ -10,12 +10,21 @@ from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.walk import reads, walk_node
 
 _DRAW = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+    {
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+        "Dropout",
+    }
 )
 
 
 def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
-    """The random nodes that some of ``outputs`` depend on: ``RandomNormalLike 'sampler/noise'``, in their order.
+    """The random nodes that some of ``outputs`` depend on: ``RandomNormalLike 'sampler/noise'``, in
+    their order.
 
     A Dropout draws in training mode alone, so it's named only where nothing else is.
     """
@@ -31,4 +40,8 @@ def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
 
 
 def _named(node: onnx.NodeProto) -> str:
-    return f"{node.op_type} '{node.name}'" if node.name else f"{node.op_type} (which gives '{node.output[0]}')"
+    return (
+        f"{node.op_type} '{node.name}'"
+        if node.name
+        else f"{node.op_type} (which gives '{node.output[0]}')"
+    )

@@ -1,4 +1,5 @@
-"""Control values: numbers that a graph compares with constants, and what makes each comparison go both ways.
+"""Control values: numbers that a graph compares with constants, and what makes each comparison go
+both ways.
 
 On the way to the comparison a number may be shifted, scaled, divided, taken modulo something, rounded or clipped. The
 steps are followed backwards to candidates, and each candidate forwards again, so that what is fed is known to do it.
@@ -81,11 +82,17 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     if op == "Cast":
         kind = int(attribute(node, "to", 0))
         whole = kind in _WHOLE
-        return (*steps, Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL))
+        return (
+            *steps,
+            Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL),
+        )
     if op == "Clip" and slot == 0:
         ends = [_number(scope, name) if name else None for name in node.input[1:3]]
         acts = (Act.AT_LEAST, Act.AT_MOST)
-        return (*steps, *(Step(act, end) for act, end in zip(acts, ends, strict=False) if end is not None))
+        return (
+            *steps,
+            *(Step(act, end) for act, end in zip(acts, ends, strict=False) if end is not None),
+        )
     if len(node.input) != 2 or (number := _number(scope, node.input[1 - slot])) is None:
         return None
     if op in _BOTH_WAYS:
@@ -97,7 +104,9 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     return None
 
 
-def compared(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input) -> Iterator[Demand]:
+def compared(
+    steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input
+) -> Iterator[Demand]:
     """The values of ``entry`` for which a comparison holds and doesn't hold.
 
     Args:
@@ -119,22 +128,35 @@ def compared(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int,
 
     found = [value for value in _candidates(steps, number) if _fits(value, entry)]
     yes = next((value for value in found if holds(value)), None)
-    halves = [] if yes is None or abs(yes) < 4 else [value for value in (yes // 2,) if _fits(value, entry)]
+    halves = (
+        []
+        if yes is None or abs(yes) < 4
+        else [value for value in (yes // 2,) if _fits(value, entry)]
+    )
     no = next((value for value in (*halves, *found) if not holds(value)), None)
     behind = " and ".join(dict.fromkeys(step.act for step in steps if step.act in _TOLD))
     text = f"{number:.16g}" if not number.is_integer() else f"{number:.0f}"
-    why = f"{f'what {behind} makes of it' if behind else 'it'} is compared with {text} in {label(node)}"
+    why = (
+        f"{f'what {behind} makes of it' if behind else 'it'} is compared with {text} in "
+        f"{label(node)}"
+    )
     values = tuple(value for value in (yes, no) if value is not None)
     if node.op_type == "Equal":
         yield Demand(
-            Kind.CHOICE, why, values=values[:1] if yes is not None else (), otherwise=() if no is None else (no,)
+            Kind.CHOICE,
+            why,
+            values=values[:1] if yes is not None else (),
+            otherwise=() if no is None else (no,),
         )
     elif values:
         yield Demand(Kind.CHOICE, why, values=values)
 
 
 def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[float, ...]:
-    """The finite constants that a node compares the value in ``slot`` with; empty where it does no such."""
+    """The finite constants that a node compares the value in ``slot`` with.
+
+    Empty where it does no such.
+    """
     if node.op_type in _THRESHOLDS and slot == 0:
         return (float(np.float32(attribute(node, *_THRESHOLDS[node.op_type]))),)
     if node.op_type not in _COMPARISONS or len(node.input) != 2:
@@ -146,8 +168,11 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
     return tuple(float(number) for number in numbers[np.isfinite(numbers)][:_MOST_CONSTANTS])
 
 
-def among(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input) -> Iterator[Demand]:
-    """The values that elements of ``entry`` have to hold for a comparison to be decided by the least that there is.
+def among(
+    steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input
+) -> Iterator[Demand]:
+    """The values that elements of ``entry`` have to hold for a comparison to be decided by the
+    least that there is.
 
     Args:
         steps: from the input to the comparison.
@@ -164,12 +189,18 @@ def among(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, en
         for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
             values = [value for value in _backward(steps, target) if _fits(value, entry)]
             found.update(
-                dict.fromkeys(value for value in values if forward(steps, value, whole=entry.is_integer) == target)
+                dict.fromkeys(
+                    value
+                    for value in values
+                    if forward(steps, value, whole=entry.is_integer) == target
+                )
             )
     if found:
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"
-        yield Demand(Kind.AMONG, f"compared with {many} in {label(node)}", values=tuple(found), role=role)
+        yield Demand(
+            Kind.AMONG, f"compared with {many} in {label(node)}", values=tuple(found), role=role
+        )
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:
@@ -217,7 +248,18 @@ _WHOLE = tuple(
     getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
 )  # fmt: skip
 # What a sentence mentions: shifts and scales are seen through.
-_TOLD = frozenset({Act.DIVIDE, Act.MODULO, Act.ABSOLUTE, Act.FLOOR, Act.CEIL, Act.ROUND, Act.AT_LEAST, Act.AT_MOST})
+_TOLD = frozenset(
+    {
+        Act.DIVIDE,
+        Act.MODULO,
+        Act.ABSOLUTE,
+        Act.FLOOR,
+        Act.CEIL,
+        Act.ROUND,
+        Act.AT_LEAST,
+        Act.AT_MOST,
+    }
+)
 
 
 def _candidates(steps: Steps, number: float) -> list[float]:

@@ -1,4 +1,6 @@
-"""What the operators that an input reaches demand of its values: exact bounds, choices, masks, lengths."""
+"""What the operators that an input reaches demand of its values: exact bounds, choices, masks,
+lengths.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,15 @@ class Demand:
 
     Attributes:
         kind: what it is about.
-        why: the end of a sentence, such as ``it indexes the 30522 rows of 'embeddings' in Gather 'lookup'``.
+        why: the end of a sentence, such as ``it indexes the 30522 rows of 'embeddings' in Gather
+            'lookup'``.
         low: least value, for BOUND.
         high: greatest value, for BOUND; for LENGTH when the dimension's size is fixed.
         dim: a dynamic dimension: values are at most its size - 1 (BOUND) or its size (LENGTH).
         values: constants or keys.
         role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
-        otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is one.
+        otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is
+            one.
         is_closed: for KEYS: whether nothing else is taken.
         element: for CHOICE: which element of a vector it is about; None for an input of one number.
     """
@@ -92,9 +96,13 @@ _SHAPE_SLOTS: dict[str, dict[int, str]] = {
     "SequenceInsert": {2: "position"},
     "SequenceErase": {1: "position"},
     "Bernoulli": {},
-    **{f"Reduce{kind}": {1: "axes"} for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare")},
+    **{
+        f"Reduce{kind}": {1: "axes"}
+        for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare")
+    },
 }
-# Where a real function is defined, for inputs that reach it untouched; ends where it is infinite are kept off.
+# Where a real function is defined, for inputs that reach it untouched; ends where it is infinite
+# are kept off.
 _DOMAINS: dict[str, tuple[float | None, float | None]] = {
     "Log": (1e-3, None),
     "Sqrt": (0.0, None),
@@ -110,7 +118,9 @@ IS_DEFINED = "is defined there"
 _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 
 
-def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool, scalar: bool) -> Iterator[Demand]:
+def demands_of(
+    scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool, scalar: bool
+) -> Iterator[Demand]:
     """What ``node`` demands of the value in ``slot``.
 
     Args:
@@ -136,9 +146,14 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
         other = scope.constant(node.input[1 - slot])
         if other is None or other.size != 1:
             kind = Kind.UPPER if ceiling else Kind.LOWER
-            why = f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} {where}"
+            why = (
+                f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} "
+                f"{where}"
+            )
             # A table of numbers tells the scale that the threshold is on.
-            ends = (float(other.min()), float(other.max())) if other is not None and other.size else ()
+            ends = (
+                (float(other.min()), float(other.max())) if other is not None and other.size else ()
+            )
             yield Demand(kind, why, values=ends)
     elif op in ("Div", "Mod") and slot == 1 and integers:
         yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
@@ -153,7 +168,11 @@ def demands_of(scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool,
         yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
     elif ngrams := ngrams_of(node):
         words = tuple(dict.fromkeys(word for ngram in ngrams for word in ngram))
-        yield Demand(Kind.KEYS, f"it is looked up in a vocabulary of {len(words)} words {where}", values=words)
+        yield Demand(
+            Kind.KEYS,
+            f"it is looked up in a vocabulary of {len(words)} words {where}",
+            values=words,
+        )
 
 
 def _axis(dims: KnownDims | None, axis: int) -> int | str | None:
@@ -164,7 +183,9 @@ def _axis(dims: KnownDims | None, axis: int) -> int | str | None:
 
 def _indexes(size: int | str | None, what: str, where: str) -> Demand:
     if isinstance(size, int) and size > 0:
-        return Demand(Kind.BOUND, f"it indexes the {size} entries of {what} {where}", low=0, high=size - 1)
+        return Demand(
+            Kind.BOUND, f"it indexes the {size} entries of {what} {where}", low=0, high=size - 1
+        )
     if isinstance(size, str):
         return Demand(Kind.BOUND, f"it indexes dimension {size} of {what} {where}", low=0, dim=size)
     return Demand(Kind.LOOSE, f"it indexes {what}, whose size isn't known, {where}")
@@ -174,7 +195,9 @@ def _gather(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
     if slot != 1:
         return
     data = node.input[0]
-    rank_free = 1 if "Block" in node.op_type else 0  # GatherBlockQuantized has the axis under another name
+    rank_free = (
+        1 if "Block" in node.op_type else 0
+    )  # GatherBlockQuantized has the axis under another name
     axis = int(attribute(node, "gather_axis" if rank_free else "axis", 0))
     yield _indexes(_axis(scope.shape(data), axis), f"axis {axis} of '{data}'", where)
 
@@ -191,7 +214,11 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     sizes = data[batch : batch + depth]
     known = [size for size in sizes if isinstance(size, int)]
     named = [size for size in sizes if isinstance(size, str)]
-    size = min(known) if known and len(known) == len(sizes) else (named[0] if len(sizes) == 1 and named else None)
+    size = (
+        min(known)
+        if known and len(known) == len(sizes)
+        else (named[0] if len(sizes) == 1 and named else None)
+    )
     yield _indexes(size, f"'{node.input[0]}'", where)
 
 
@@ -206,7 +233,9 @@ def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
         named = [side for side in data[2:] if isinstance(side, str)]
         high = int(min(known) / scale) - 1 if known and scale else None
         why = f"it holds the corners of boxes {where}"
-        yield Demand(Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None)
+        yield Demand(
+            Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None
+        )
 
 
 def _suppression(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:  # noqa: ARG001
@@ -223,7 +252,9 @@ def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Itera
         yield Demand(Kind.SHAPE, f"it becomes the depth {where}", role="OneHot depth")
 
 
-def _embed_layer_norm(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _embed_layer_norm(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     table = {0: 2, 1: 4, 8: 3}.get(slot)
     if table is not None and table < len(node.input):
         yield _indexes(_axis(scope.shape(node.input[table]), 0), f"'{node.input[table]}'", where)
@@ -231,9 +262,13 @@ def _embed_layer_norm(scope: Scope, node: onnx.NodeProto, slot: int, where: str)
         yield Demand(Kind.MASK, f"it is the mask {where}")
 
 
-def _reverse_sequence(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _reverse_sequence(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     if slot == 1:
-        yield from _length(_axis(scope.shape(node.input[0]), int(attribute(node, "time_axis", 0))), where)
+        yield from _length(
+            _axis(scope.shape(node.input[0]), int(attribute(node, "time_axis", 0))), where
+        )
 
 
 def _length(size: int | str | None, where: str) -> Iterator[Demand]:
@@ -244,17 +279,31 @@ def _length(size: int | str | None, where: str) -> Iterator[Demand]:
 
 
 def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
-    """Many values held against a table; single numbers are a matter of :mod:`onnx_harness.inputs.graph.controls`."""
+    """Many values held against a table.
+
+    Single numbers are a matter of :mod:`onnx_harness.inputs.graph.controls`.
+    """
     other = node.input[1 - slot]
     constant, dims = scope.constant(other), scope.shape(other)
     if constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer):
         low, high = int(constant.min()), int(constant.max())
-        yield Demand(Kind.BOUND, f"it is compared with the {constant.size} values {low}..{high} {where}", low, high)
+        yield Demand(
+            Kind.BOUND,
+            f"it is compared with the {constant.size} values {low}..{high} {where}",
+            low,
+            high,
+        )
     elif constant is None and scope.is_constant(other) and dims is not None:
-        # The values were stripped. A vector that ids are compared with is how a one-hot encoding is spelled: 0..n-1.
+        # The values were stripped. A vector that ids are compared with is how a one-hot encoding is
+        # spelled: 0..n-1.
         count = math.prod(size for size in dims if isinstance(size, int))
         if count > 1:
-            yield Demand(Kind.BOUND, f"it is compared with {count} constants, as in a one-hot {where}", 0, count - 1)
+            yield Demand(
+                Kind.BOUND,
+                f"it is compared with {count} constants, as in a one-hot {where}",
+                0,
+                count - 1,
+            )
 
 
 _Maker = Callable[[Scope, onnx.NodeProto, int, str], Iterator[Demand]]

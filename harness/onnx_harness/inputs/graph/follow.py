@@ -31,14 +31,17 @@ def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
     for node in scope.nodes:
         if not is_standard(node):
             continue
-        # A node that isn't what its operator asks for tells nothing; the reference will say what is wrong with it.
+        # A node that isn't what its operator asks for tells nothing; the reference will say what is
+        # wrong with it.
         with contextlib.suppress(IndexError, TypeError, ValueError):
             if (numbers := _computed(found, node)) is not None:
                 found.numbers[node.output[0]] = numbers
             if (rule := RULES.get(node.op_type)) is None:
                 continue
             shapes = [found.shape(name) if name else None for name in node.input]
-            for output, dims in zip(node.output, rule(found, node, shapes, f"in {label(node)}"), strict=False):
+            for output, dims in zip(
+                node.output, rule(found, node, shapes, f"in {label(node)}"), strict=False
+            ):
                 if output and dims is not None:
                     found.dims[output] = _refined(dims, scope.shape(output))
     return found
@@ -57,7 +60,8 @@ def _refined(dims: Dims, inferred: Sequence[int | str | None] | None) -> Dims:
     if inferred is None or len(inferred) != len(dims):
         return dims
     return tuple(
-        known if dim is None and isinstance(known, int) else dim for dim, known in zip(dims, inferred, strict=True)
+        known if dim is None and isinstance(known, int) else dim
+        for dim, known in zip(dims, inferred, strict=True)
     )
 
 

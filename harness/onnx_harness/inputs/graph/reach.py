@@ -1,4 +1,7 @@
-"""Which outputs of a model can depend on what its inputs hold, and not merely on their shapes; which hold nothing."""
+"""Which outputs of a model can depend on what its inputs hold, and not merely on their shapes.
+
+Which hold nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,23 @@ from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.walk import reads
 
-# The first input of these gives its shape or its length alone. So does the mask of a Dropout that drops nothing, as at
-# inference.
-_SHAPE_ONLY = frozenset({"Shape", "Size", "SequenceLength", "EyeLike", "RandomNormalLike", "RandomUniformLike"})
+# The first input of these gives its shape or its length alone. So does the mask of a Dropout that
+# drops nothing, as at inference.
+_SHAPE_ONLY = frozenset(
+    {"Shape", "Size", "SequenceLength", "EyeLike", "RandomNormalLike", "RandomUniformLike"}
+)
 
 
 def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
     """The outputs that a path from an input leads to, other than through the shape of something.
 
-    Inputs with a default (an initializer) keep it and don't count, nor do those that hold nothing by their shape.
-    Whether anything arrives at the end of a path (it may lead through a multiplication by zero) isn't asked.
+    Inputs with a default (an initializer) keep it and don't count, nor do those that hold nothing
+    by their shape. Whether anything arrives at the end of a path (it may lead through a
+    multiplication by zero) isn't asked.
 
     Args:
-        model: its nodes in the order of their dependence; large initializers may have lost their data.
+        model: its nodes in the order of their dependence; large initializers may have lost their
+            data.
     """
     model = inline_functions(model)
     defaults = default_names(model)
@@ -37,10 +44,14 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def empty_outputs(model: onnx.ModelProto) -> frozenset[str]:
-    """The outputs that hold nothing, whatever goes in: by the shape that is declared for them, or inferred."""
+    """The outputs that hold nothing, whatever goes in: by the shape that is declared for them, or
+    inferred.
+    """
     outputs = [*model.graph.output, *infer_types(model, follow_sizes=True).graph.output]
     return frozenset(info.name for info in outputs if _is_empty(info))
 
 
 def _is_empty(info: onnx.ValueInfoProto) -> bool:
-    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in info.type.tensor_type.shape.dim)
+    return any(
+        dim.HasField("dim_value") and dim.dim_value == 0 for dim in info.type.tensor_type.shape.dim
+    )

@@ -1,4 +1,6 @@
-"""A graph with its subgraphs and functions, seen from its values: who consumes them, which constants, which shapes."""
+"""A graph with its subgraphs and functions, seen from its values: who consumes them, which
+constants, which shapes.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class Scope:
         return name in self.producers or name in self.inputs or name in self.initializers
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
-        """The value of a constant, seen through Cast, Reshape and their like; None when it isn't one or isn't here.
+        """The value of a constant, seen through Cast, Reshape and their like.
+
+        None when it isn't one or isn't here.
 
         Reshaping is not followed to the letter: only the values and their order are meant.
         """
@@ -86,7 +90,10 @@ class Scope:
         return None
 
     def counted(self, name: str) -> int | str | None:
-        """How many steps a value counts off, 0, 1, 2 …: a number, a dimension, or ``?``; None where it doesn't."""
+        """How many steps a value counts off, 0, 1, 2 …: a number, a dimension, or ``?``.
+
+        None where it doesn't.
+        """
         constant = self.constant(name)
         if constant is not None:
             row = constant.reshape(-1)
@@ -113,18 +120,24 @@ class Scope:
         if name in scope.initializers:
             return tuple(scope.initializers[name].dims)
         node = scope.producers.get(name)
-        tensor = constant_tensor(node) if node is not None and is_standard(node, "Constant") else None
+        tensor = (
+            constant_tensor(node) if node is not None and is_standard(node, "Constant") else None
+        )
         if tensor is not None:
             return tuple(tensor.dims)
         return scope.dims.get(name)
 
     def learn(self, found: Mapping[str, Sequence[object]]) -> None:
-        """Take over the sizes and the names of dimensions that ``found`` holds for values of this body."""
+        """Take over the sizes and the names of dimensions that ``found`` holds for values of this
+        body.
+        """
         for name, dims in found.items():
             known = self.dims.get(name, (None,) * len(dims))
             if len(known) == len(dims):
                 pairs = zip(dims, known, strict=True)
-                self.dims[name] = tuple(new if isinstance(new, int | str) else old for new, old in pairs)
+                self.dims[name] = tuple(
+                    new if isinstance(new, int | str) else old for new, old in pairs
+                )
 
     def is_constant(self, name: str) -> bool:
         """Whether it is an initializer or a Constant's output, its value here or not."""
@@ -155,7 +168,11 @@ class GraphView:
         if function is None or scope.depth >= _MOST_DEPTH:
             return None
         body = Scope(
-            list(function.node), list(function.input), list(function.output), owner=(scope, node), depth=scope.depth + 1
+            list(function.node),
+            list(function.input),
+            list(function.output),
+            owner=(scope, node),
+            depth=scope.depth + 1,
         )
         _add_children(body)
         # What is constant for the caller is constant in the body.
@@ -166,7 +183,10 @@ class GraphView:
 
 
 def view(model: onnx.ModelProto) -> GraphView:
-    """Read ``model``, whose large initializers may have lost their values; shapes are inferred where ONNX can."""
+    """Read ``model``, whose large initializers may have lost their values.
+
+    Shapes are inferred where ONNX can.
+    """
     inferred = infer_types(model)
     graph = inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
     opset = opset_of(model)
@@ -175,7 +195,9 @@ def view(model: onnx.ModelProto) -> GraphView:
 
 
 def _graph_scope(
-    graph: onnx.GraphProto, parent: Scope | None = None, owner: tuple[Scope, onnx.NodeProto] | None = None
+    graph: onnx.GraphProto,
+    parent: Scope | None = None,
+    owner: tuple[Scope, onnx.NodeProto] | None = None,
 ) -> Scope:
     scope = Scope(
         list(graph.node),

@@ -17,7 +17,11 @@ def _same(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -
 
 def _broadcast(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:  # noqa: ARG001
     known = [shape for shape in given if shape is not None]
-    return [found.broadcast(known, f"the inputs have to agree {where}") if len(known) == len(given) else None]
+    return [
+        found.broadcast(known, f"the inputs have to agree {where}")
+        if len(known) == len(given)
+        else None
+    ]
 
 
 def _matmul(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:  # noqa: ARG001
@@ -39,7 +43,9 @@ def _einsum(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str)
     sizes: dict[str, Maybe] = {}
     for letters, shape in zip(parts, given, strict=True):
         for letter, dim in zip(letters, shape or (), strict=False):
-            sizes[letter] = found.joined(sizes.get(letter), dim, f"the inputs share that axis {where}")
+            sizes[letter] = found.joined(
+                sizes.get(letter), dim, f"the inputs share that axis {where}"
+            )
     return [tuple(sizes.get(letter) for letter in left)]
 
 
@@ -55,13 +61,17 @@ def _gemm(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -
 
 def _reshape(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
     data = given[0]
-    wanted = found.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "shape", None)
+    wanted = (
+        found.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "shape", None)
+    )
     if wanted is None:
         rank = (given[1] or (None,))[0] if len(given) > 1 else None
         return [(None,) * rank if isinstance(rank, int) else None]
     copies = not attribute(node, "allowzero", 0)
     made = [
-        (data[place] if data is not None and place < len(data) else None) if dim == 0 and copies else dim
+        (data[place] if data is not None and place < len(data) else None)
+        if dim == 0 and copies
+        else dim
         for place, dim in enumerate(wanted)
     ]
     if data is None or None in made or made.count(-1) > 1:
@@ -124,7 +134,9 @@ def _concat(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str)
     for shape in known[1:]:
         for place, dim in enumerate(shape):
             if place != axis:
-                made[place] = found.joined(made[place], dim, f"branches of equal size are joined {where}")
+                made[place] = found.joined(
+                    made[place], dim, f"branches of equal size are joined {where}"
+                )
     made[axis] = terms.total([shape[axis] for shape in known])
     return [tuple(made)]
 
@@ -137,15 +149,23 @@ def _split(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) 
     if parts is None and (len(node.input) > 1 and node.input[1]):
         sizes: list[Maybe] = [None] * count
     elif parts is None:
-        uneven = attribute(node, "num_outputs", None) is not None  # the last part may be shorter then
-        sizes = [terms.divide(terms.add(data[axis], count - 1) if uneven else data[axis], count)] * count
+        uneven = (
+            attribute(node, "num_outputs", None) is not None
+        )  # the last part may be shorter then
+        sizes = [
+            terms.divide(terms.add(data[axis], count - 1) if uneven else data[axis], count)
+        ] * count
         if uneven:
             sizes[-1] = terms.subtract(data[axis], terms.product([sizes[0], count - 1]))
         else:
-            found.demand(Sort.MULTIPLE, data[axis], count, f"it is split into {count} equal parts {where}")
+            found.demand(
+                Sort.MULTIPLE, data[axis], count, f"it is split into {count} equal parts {where}"
+            )
     else:
         sizes = list(parts)
-        found.demand(Sort.EQUAL, data[axis], sum(parts), f"it is split into parts that long {where}")
+        found.demand(
+            Sort.EQUAL, data[axis], sum(parts), f"it is split into parts that long {where}"
+        )
     return [(*data[:axis], size, *data[axis + 1 :]) for size in sizes]
 
 
@@ -168,7 +188,12 @@ def _slice(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) 
         return [(None,) * len(data)]
     made = list(data)
     for number, axis in enumerate(axes):
-        if starts is None or ends is None or steps is None or number >= min(len(starts), len(ends), len(steps)):
+        if (
+            starts is None
+            or ends is None
+            or steps is None
+            or number >= min(len(starts), len(ends), len(steps))
+        ):
             made[axis] = None
         else:
             made[axis] = sliced(data[axis], starts[number], ends[number], steps[number])
@@ -228,7 +253,11 @@ def _reduce(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str)
     if axes is None:
         return [(None,) * len(data) if keep else None]
     places = {axis % len(data) for axis in axes} if data else set()
-    made = [1 if place in places else dim for place, dim in enumerate(data) if keep or place not in places]
+    made = [
+        1 if place in places else dim
+        for place, dim in enumerate(data)
+        if keep or place not in places
+    ]
     return [tuple(made)]
 
 
@@ -236,7 +265,9 @@ def _topk(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -
     data = given[0]
     if data is None:
         return [None, None]
-    count = found.contents(node.input[1]) if len(node.input) > 1 else (int(attribute(node, "k", 1)),)
+    count = (
+        found.contents(node.input[1]) if len(node.input) > 1 else (int(attribute(node, "k", 1)),)
+    )
     axis = int(attribute(node, "axis", -1)) % len(data)
     size = count[0] if count else None
     found.demand(Sort.AT_LEAST, data[axis], size, f"the {size} greatest are taken {where}")
@@ -248,19 +279,102 @@ RULES: dict[str, Rule] = {
     **SPATIAL,
     **dict.fromkeys(
         (
-            *("Identity", "Cast", "CastLike", "Dropout", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Erf", "Gelu", "Exp"),
-            *("Log", "Sqrt", "Neg", "Abs", "Clip", "Softplus", "Elu", "Selu", "HardSigmoid", "HardSwish", "Softmax"),
-            *("LogSoftmax", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Not", "IsNaN", "IsInf"),
-            *("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "PRelu"),
-            *("RMSNormalization", "LpNormalization", "CumSum", "Trilu", "Celu", "Mish", "Softsign", "LRN", "Swish"),
-            *("QuantizeLinear", "DequantizeLinear", "ReverseSequence", "ScatterND", "ScatterElements", "Atan"),
+            *(
+                "Identity",
+                "Cast",
+                "CastLike",
+                "Dropout",
+                "Relu",
+                "LeakyRelu",
+                "Sigmoid",
+                "Tanh",
+                "Erf",
+                "Gelu",
+                "Exp",
+            ),
+            *(
+                "Log",
+                "Sqrt",
+                "Neg",
+                "Abs",
+                "Clip",
+                "Softplus",
+                "Elu",
+                "Selu",
+                "HardSigmoid",
+                "HardSwish",
+                "Softmax",
+            ),
+            *(
+                "LogSoftmax",
+                "Reciprocal",
+                "Floor",
+                "Ceil",
+                "Round",
+                "Sign",
+                "Sin",
+                "Cos",
+                "Not",
+                "IsNaN",
+                "IsInf",
+            ),
+            *(
+                "BatchNormalization",
+                "LayerNormalization",
+                "InstanceNormalization",
+                "GroupNormalization",
+                "PRelu",
+            ),
+            *(
+                "RMSNormalization",
+                "LpNormalization",
+                "CumSum",
+                "Trilu",
+                "Celu",
+                "Mish",
+                "Softsign",
+                "LRN",
+                "Swish",
+            ),
+            *(
+                "QuantizeLinear",
+                "DequantizeLinear",
+                "ReverseSequence",
+                "ScatterND",
+                "ScatterElements",
+                "Atan",
+            ),
         ),
         _same,
     ),
     **dict.fromkeys(
         (
-            *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean", "And", "Or", "Xor", "Where"),
-            *("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr"),
+            *(
+                "Add",
+                "Sub",
+                "Mul",
+                "Div",
+                "Pow",
+                "Mod",
+                "Min",
+                "Max",
+                "Sum",
+                "Mean",
+                "And",
+                "Or",
+                "Xor",
+                "Where",
+            ),
+            *(
+                "Equal",
+                "Less",
+                "LessOrEqual",
+                "Greater",
+                "GreaterOrEqual",
+                "BitShift",
+                "BitwiseAnd",
+                "BitwiseOr",
+            ),
         ),
         _broadcast,
     ),

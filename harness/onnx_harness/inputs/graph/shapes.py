@@ -1,4 +1,6 @@
-"""The shapes of a graph's values as terms of its inputs' dimensions, and what operators demand of those."""
+"""The shapes of a graph's values as terms of its inputs' dimensions, and what operators demand of
+those.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,10 @@ class Shapes:
     """What is known of a graph's shapes.
 
     Attributes:
-        dims: by value name; None for a size of which nothing is known. Values of unknown rank are missing.
-        numbers: by the name of a small integer value that is computed from shapes: its elements, row by row.
+        dims: by value name; None for a size of which nothing is known. Values of unknown rank are
+            missing.
+        numbers: by the name of a small integer value that is computed from shapes: its elements,
+            row by row.
         relations: in the order of the nodes.
     """
 
@@ -66,19 +70,28 @@ class Shapes:
             return self.dims[name]
         known = self.scope.shape(name)
         # A name is taken for the dimension only where it is an input's: exporters make up others.
-        return None if known is None else tuple(dim if isinstance(dim, int) else None for dim in known)
+        return (
+            None if known is None else tuple(dim if isinstance(dim, int) else None for dim in known)
+        )
 
     def contents(self, name: str) -> Dims | None:
         """The elements of a small integer value; None where they aren't known."""
         if name in self.numbers:
             return self.numbers[name]
         constant = self.scope.constant(name)
-        if constant is None or constant.size > _MOST_NUMBERS or not np.issubdtype(constant.dtype, np.integer):
+        if (
+            constant is None
+            or constant.size > _MOST_NUMBERS
+            or not np.issubdtype(constant.dtype, np.integer)
+        ):
             return None
         return tuple(int(each) for each in constant.reshape(-1))
 
     def integers(self, node: onnx.NodeProto, slot: int, name: str) -> list[int] | None:
-        """An argument that became an input in some opset, and was an attribute before; None where it isn't known."""
+        """An argument that became an input in some opset, and was an attribute before.
+
+        None where it isn't known.
+        """
         if len(node.input) > slot and node.input[slot]:
             found = self.contents(node.input[slot])
             numbers = [each for each in found or () if isinstance(each, int)]
@@ -98,10 +111,19 @@ class Shapes:
     def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
         """One size for two that have to be the same, the better known of them."""
         self.demand(Sort.EQUAL, left, right, why)
-        return left if isinstance(left, int) or right is None else right if isinstance(right, int) else left or right
+        return (
+            left
+            if isinstance(left, int) or right is None
+            else right
+            if isinstance(right, int)
+            else left or right
+        )
 
     def broadcast(self, shapes: Sequence[Dims], why: str) -> Dims:
-        """The shape that all of them are stretched to. Two dynamic sizes are taken to be equal, and not to stretch."""
+        """The shape that all of them are stretched to.
+
+        Two dynamic sizes are taken to be equal, and not to stretch.
+        """
         rank = max(map(len, shapes), default=0)
         made: list[Maybe] = [1] * rank
         for shape in shapes:

@@ -1,4 +1,6 @@
-"""What a graph declares about its inputs: names, types, dimensions, and which dimensions are one and the same."""
+"""What a graph declares about its inputs: names, types, dimensions, and which dimensions are one
+and the same.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ _REFUSED_TYPES: dict[int, str] = {
             for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1")
             if hasattr(onnx.TensorProto, name)
         ),
-        "ONNX Runtime takes no input of less than 8 bits an element from Python; feed it 8 bits and add a Cast",
+        (
+            "ONNX Runtime takes no input of less than 8 bits an element from Python; feed it 8 "
+            "bits "
+            "and add a Cast"
+        ),
     ),
     onnx.TensorProto.UNDEFINED: "the graph declares no element type for it",
 }
@@ -44,7 +50,8 @@ class Input:
     Attributes:
         name: in the graph.
         elem_type: ``onnx.TensorProto.DataType`` of its elements.
-        dims: a fixed size, or the name of a dynamic dimension; equal names are equal sizes. None: rank unknown.
+        dims: a fixed size, or the name of a dynamic dimension; equal names are equal sizes. None:
+            rank unknown.
         container: a tensor, or a sequence of tensors of that type.
         labels: what a person would call each dimension: the dim_param, or ``?`` where it has none.
     """
@@ -89,7 +96,11 @@ class Input:
     def integer_range(self) -> tuple[int, int]:
         """Least and greatest value of its type, which is one of numpy's integers."""
         bits = self.dtype.itemsize * 8
-        return (0, 2**bits - 1) if self.dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        return (
+            (0, 2**bits - 1)
+            if self.dtype.kind == "u"
+            else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        )
 
     @property
     def row_size(self) -> int | None:
@@ -107,7 +118,9 @@ class Input:
 
 
 def read_inputs(model: onnx.ModelProto) -> dict[str, Input]:
-    """The inputs that a feed must hold, in the graph's order; those with an initializer have a default.
+    """The inputs that a feed must hold, in the graph's order.
+
+    Those with an initializer have a default.
 
     Raises:
         InputError: an input is a map, a sparse tensor, complex, or has no type.
@@ -158,12 +171,21 @@ def _read(info: onnx.ValueInfoProto) -> Input:
     while (which := kind.WhichOneof("value")) in ("optional_type", "sequence_type"):
         if which == "sequence_type":
             if container is Container.SEQUENCE:
-                raise InputError(f"input '{info.name}' is a sequence of sequences, which ONNX Runtime doesn't accept")
+                raise InputError(
+                    f"input '{info.name}' is a sequence of sequences, which ONNX Runtime doesn't "
+                    f"accept"
+                )
             container = Container.SEQUENCE
         # An optional is always given: leaving it out would leave what depends on it untested.
-        kind = kind.optional_type.elem_type if which == "optional_type" else kind.sequence_type.elem_type
+        kind = (
+            kind.optional_type.elem_type
+            if which == "optional_type"
+            else kind.sequence_type.elem_type
+        )
     if which != "tensor_type":
-        what = {"map_type": "a map", "sparse_tensor_type": "a sparse tensor"}.get(str(which), "of no declared type")
+        what = {"map_type": "a map", "sparse_tensor_type": "a sparse tensor"}.get(
+            str(which), "of no declared type"
+        )
         raise InputError(
             f"input '{info.name}' is {what}: no values are generated for that. "
             "Give the model a tensor input instead, or leave this input to an initializer"

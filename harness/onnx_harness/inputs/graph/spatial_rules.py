@@ -35,7 +35,15 @@ def _sliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str
     return [tuple(made)] * len(node.output)
 
 
-def _slid(found: Shapes, node: onnx.NodeProto, dim: Maybe, kernel: Maybe, axis: int, count: int, where: str) -> Maybe:
+def _slid(
+    found: Shapes,
+    node: onnx.NodeProto,
+    dim: Maybe,
+    kernel: Maybe,
+    axis: int,
+    count: int,
+    where: str,
+) -> Maybe:
     stride = int(attribute(node, "strides", [1] * count)[axis])
     dilation = int(attribute(node, "dilations", [1] * count)[axis])
     pads = [int(pad) for pad in attribute(node, "pads", [0] * (2 * count))]
@@ -61,12 +69,23 @@ def _kernel(node: onnx.NodeProto, weight: Shape, *, pooling: bool) -> Dims | Non
 def _unsliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
     """ConvTranspose."""
     data, weight = given[0], given[1]
-    if data is None or weight is None or len(weight) != len(data) or attribute(node, "output_shape", None):
+    if (
+        data is None
+        or weight is None
+        or len(weight) != len(data)
+        or attribute(node, "output_shape", None)
+    ):
         return [None]
     found.demand(Sort.EQUAL, data[1], weight[0], f"the weight takes that many channels {where}")
     count = len(data) - 2
-    strides, dilations = attribute(node, "strides", [1] * count), attribute(node, "dilations", [1] * count)
-    pads, extra = attribute(node, "pads", [0] * (2 * count)), attribute(node, "output_padding", [0] * count)
+    strides, dilations = (
+        attribute(node, "strides", [1] * count),
+        attribute(node, "dilations", [1] * count),
+    )
+    pads, extra = (
+        attribute(node, "pads", [0] * (2 * count)),
+        attribute(node, "output_padding", [0] * count),
+    )
     same = _text(attribute(node, "auto_pad", "NOTSET")) in ("SAME_UPPER", "SAME_LOWER")
     made: list[Maybe] = [data[0], terms.multiply(weight[1], int(attribute(node, "group", 1)))]
     for axis in range(count):
@@ -97,7 +116,9 @@ def _pad(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) ->
         made.append(terms.add(terms.add(dim, before), after))
         longest = max((pad for pad in (before, after) if isinstance(pad, int)), default=0)
         if _text(attribute(node, "mode", "constant")) == "reflect" and longest > 0:
-            found.demand(Sort.AT_LEAST, dim, longest + 1, f"{longest} are mirrored at its ends {where}")
+            found.demand(
+                Sort.AT_LEAST, dim, longest + 1, f"{longest} are mirrored at its ends {where}"
+            )
     return [tuple(made)]
 
 
@@ -111,10 +132,18 @@ def _resize(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str)
         plain = attribute(node, "axes", None) is None
         return [sizes] if sizes is not None and plain and len(sizes) == len(data) else unknown
     slot = 1 if len(node.input) == 2 else 2
-    scales = found.scope.constant(node.input[slot]) if len(node.input) > slot and node.input[slot] else None
+    scales = (
+        found.scope.constant(node.input[slot])
+        if len(node.input) > slot and node.input[slot]
+        else None
+    )
     if scales is None or scales.size != len(data):
         return unknown
-    return [tuple(_scaled(dim, float(scale)) for dim, scale in zip(data, scales.reshape(-1), strict=True))]
+    return [
+        tuple(
+            _scaled(dim, float(scale)) for dim, scale in zip(data, scales.reshape(-1), strict=True)
+        )
+    ]
 
 
 def _scaled(dim: Maybe, scale: float) -> Maybe:
@@ -131,7 +160,13 @@ def _space_to_depth(found: Shapes, node: onnx.NodeProto, given: list[Shape], whe
         return [None]
     for dim in data[2:]:
         found.demand(Sort.MULTIPLE, dim, block, f"blocks of {block} are cut out of it {where}")
-    return [(data[0], terms.multiply(data[1], block * block), *(terms.divide(dim, block) for dim in data[2:]))]
+    return [
+        (
+            data[0],
+            terms.multiply(data[1], block * block),
+            *(terms.divide(dim, block) for dim in data[2:]),
+        )
+    ]
 
 
 def _depth_to_space(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
@@ -139,7 +174,13 @@ def _depth_to_space(found: Shapes, node: onnx.NodeProto, given: list[Shape], whe
     if data is None or len(data) != 4:
         return [None]
     found.demand(Sort.MULTIPLE, data[1], block * block, f"blocks of {block} are laid out {where}")
-    return [(data[0], terms.divide(data[1], block * block), *(terms.multiply(dim, block) for dim in data[2:]))]
+    return [
+        (
+            data[0],
+            terms.divide(data[1], block * block),
+            *(terms.multiply(dim, block) for dim in data[2:]),
+        )
+    ]
 
 
 def _recurrent(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
@@ -163,7 +204,13 @@ def _recurrent(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: s
 def _short_transform(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
     """STFT: frames of a signal."""
     data, step = given[0], found.contents(node.input[1])
-    window = given[2] if len(given) > 2 and given[2] else found.contents(node.input[3]) if len(node.input) > 3 else None
+    window = (
+        given[2]
+        if len(given) > 2 and given[2]
+        else found.contents(node.input[3])
+        if len(node.input) > 3
+        else None
+    )
     if data is None or len(data) < 2 or not step or not window:
         return [None]
     room = terms.subtract(data[1], window[0])

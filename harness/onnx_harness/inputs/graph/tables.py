@@ -13,11 +13,20 @@ ML = "ai.onnx.ml"
 
 
 def keys_of(node: onnx.NodeProto) -> tuple[Any, ...]:
-    """The keys or categories that a node looks its input up among: texts or numbers; empty where it does no such."""
+    """The keys or categories that a node looks its input up among: texts or numbers.
+
+    Empty where it does no such.
+    """
     names = {
         "OneHotEncoder": ("cats_strings", "cats_int64s"),
         "CategoryMapper": ("cats_strings", "cats_int64s"),
-        "LabelEncoder": ("keys_strings", "keys_int64s", "keys_floats", "keys_tensor", "classes_strings"),
+        "LabelEncoder": (
+            "keys_strings",
+            "keys_int64s",
+            "keys_floats",
+            "keys_tensor",
+            "classes_strings",
+        ),
     }
     for name in names.get(node.op_type, ()) if node.domain == ML else ():
         if found := _listed(attribute(node, name, ())):
@@ -30,7 +39,11 @@ def replaced_of(node: onnx.NodeProto) -> tuple[Any, ...]:
     if node.op_type != "Imputer" or node.domain != ML:
         return ()
     whole = len(_listed(attribute(node, "imputed_value_int64s", ()))) > 0
-    return (attribute(node, "replaced_value_int64", 0) if whole else attribute(node, "replaced_value_float", 0.0),)
+    return (
+        attribute(node, "replaced_value_int64", 0)
+        if whole
+        else attribute(node, "replaced_value_float", 0.0),
+    )
 
 
 def values_of(node: onnx.NodeProto) -> tuple[Any, ...]:
@@ -47,7 +60,11 @@ def default_of(node: onnx.NodeProto) -> float:
     if len(_listed(attribute(node, "values_floats", ()))):
         return float(attribute(node, "default_float", 0.0))
     tensor = _listed(attribute(node, "default_tensor", ()))
-    return float(tensor[0]) if tensor and not isinstance(tensor[0], str) else attribute(node, "default_int64", -1)
+    return (
+        float(tensor[0])
+        if tensor and not isinstance(tensor[0], str)
+        else attribute(node, "default_int64", -1)
+    )
 
 
 def is_open(node: onnx.NodeProto) -> bool:
@@ -59,7 +76,9 @@ def ngrams_of(node: onnx.NodeProto) -> list[tuple[Any, ...]]:
     """The n-grams of a TfIdfVectorizer's vocabulary, texts or integers; empty for other nodes."""
     if not is_standard(node, "TfIdfVectorizer"):
         return []
-    pool = _listed(attribute(node, "pool_strings", ())) or _listed(attribute(node, "pool_int64s", ()))
+    pool = _listed(attribute(node, "pool_strings", ())) or _listed(
+        attribute(node, "pool_int64s", ())
+    )
     starts = [int(start) for start in attribute(node, "ngram_counts", (0,))]
     found: list[tuple[Any, ...]] = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True)):

@@ -42,7 +42,12 @@ def add(left: Maybe, right: Maybe) -> Maybe:
         left, right = right, left
     if right == 0:
         return left
-    if isinstance(left, Op) and left.sign == "+" and isinstance(left.right, int) and isinstance(right, int):
+    if (
+        isinstance(left, Op)
+        and left.sign == "+"
+        and isinstance(left.right, int)
+        and isinstance(right, int)
+    ):
         return add(left.left, left.right + right)
     return _made("+", left, right)
 
@@ -74,13 +79,18 @@ def divide(left: Maybe, right: Maybe) -> Maybe:
 
 
 def reduced(left: Term, right: Term) -> tuple[Term, Term]:
-    """Both without the factors that they share; sizes are positive, so that neither order nor divisibility changes."""
+    """Both without the factors that they share.
+
+    Sizes are positive, so that neither order nor divisibility changes.
+    """
     above, below = _factors(left), _factors(right)
     for factor in list(below):
         if not isinstance(factor, int) and factor in above:
             above.remove(factor)
             below.remove(factor)
-    up, down = (math.prod(factor for factor in each if isinstance(factor, int)) for each in (above, below))
+    up, down = (
+        math.prod(factor for factor in each if isinstance(factor, int)) for each in (above, below)
+    )
     shared = math.gcd(up, down) or 1
     top, bottom = (
         product([*(factor for factor in each if not isinstance(factor, int)), number // shared])

@@ -1,4 +1,6 @@
-"""Follows an input forward through the graph to the operators that restrict its values or its sizes."""
+"""Follows an input forward through the graph to the operators that restrict its values or its
+sizes.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,36 @@ from onnx_harness.inputs.graph.scopes import GraphView, Scope
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.model.ops import MOVES
 
-_MOST_STEPS = 5000  # consumers looked at for one input; what a large graph hides beyond that is left to the search
+# consumers looked at for one input; what a large graph hides beyond that is left to the search
+_MOST_STEPS = 5000
 
 _SHORT = 16  # elements of a vector of options, each with a meaning of its own
 _MASKING = 1000.0  # a factor beyond it takes a position out of a softmax
 
-# The output holds (some of) the input's values, elsewhere or in another shape; the slots that are the data.
+# The output holds (some of) the input's values, elsewhere or in another shape; the slots that are
+# the data.
 _SOURCES_OF_VALUES: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(
         (
             *MOVES,
-            *("Cast", "CastLike", "Dropout", "Pad", "Compress", "Trilu", "ReverseSequence", "Unique", "TopK"),
-            *("SequenceAt", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"),
+            *(
+                "Cast",
+                "CastLike",
+                "Dropout",
+                "Pad",
+                "Compress",
+                "Trilu",
+                "ReverseSequence",
+                "Unique",
+                "TopK",
+            ),
+            *(
+                "SequenceAt",
+                "SplitToSequence",
+                "ConcatFromSequence",
+                "Optional",
+                "OptionalGetElement",
+            ),
             *("ReduceMax", "ReduceMin", "ArrayFeatureExtractor", "StringNormalizer", "Tokenizer"),
         ),
         (0,),
@@ -39,16 +59,71 @@ _SOURCES_OF_VALUES: dict[str, tuple[int, ...] | None] = {
 }
 _KEEPS_AXES = frozenset(
     {
-        *("Identity", "Cast", "CastLike", "Dropout", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Erf", "Gelu", "Exp"),
-        *("Log", "Sqrt", "Neg", "Abs", "Clip", "Softplus", "Elu", "HardSigmoid", "HardSwish", "Softmax", "Reciprocal"),
-        *("Add", "Sub", "Mul", "Div", "Pow", "PRelu", "BatchNormalization", "LayerNormalization", "Pad"),
+        *(
+            "Identity",
+            "Cast",
+            "CastLike",
+            "Dropout",
+            "Relu",
+            "LeakyRelu",
+            "Sigmoid",
+            "Tanh",
+            "Erf",
+            "Gelu",
+            "Exp",
+        ),
+        *(
+            "Log",
+            "Sqrt",
+            "Neg",
+            "Abs",
+            "Clip",
+            "Softplus",
+            "Elu",
+            "HardSigmoid",
+            "HardSwish",
+            "Softmax",
+            "Reciprocal",
+        ),
+        *(
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "PRelu",
+            "BatchNormalization",
+            "LayerNormalization",
+            "Pad",
+        ),
     }
 )
 # What integers become when they go through these isn't an index any more.
 _ENDS_INTEGERS = frozenset(
     {
-        *("Conv", "MatMul", "Gemm", "Softmax", "LayerNormalization", "Shape", "Size", "Equal", "Less", "Greater"),
-        *("LessOrEqual", "GreaterOrEqual", "And", "Or", "Not", "OneHot", "IsNaN", "IsInf", "EmbedLayerNormalization"),
+        *(
+            "Conv",
+            "MatMul",
+            "Gemm",
+            "Softmax",
+            "LayerNormalization",
+            "Shape",
+            "Size",
+            "Equal",
+            "Less",
+            "Greater",
+        ),
+        *(
+            "LessOrEqual",
+            "GreaterOrEqual",
+            "And",
+            "Or",
+            "Not",
+            "OneHot",
+            "IsNaN",
+            "IsInf",
+            "EmbedLayerNormalization",
+        ),
         *("Mod", "BitwiseAnd", "MatMulInteger", "ConvInteger", "DequantizeLinear"),
     }
 )
@@ -83,7 +158,8 @@ class Findings:
         demands: on its values.
         axes: on its sizes.
         rank: the rank that a consumer needs, where the graph declares none.
-        is_signal: whether it reaches a one-dimensional convolution or a transform: its last axis is time.
+        is_signal: whether it reaches a one-dimensional convolution or a transform: its last axis is
+            time.
     """
 
     demands: tuple[Demand, ...] = ()
@@ -117,7 +193,9 @@ def follow(view: GraphView, entry: Input) -> Findings:
     """Walk from ``entry`` to everything it reaches, subgraphs and functions included."""
     walk = _Walk(view, entry)
     walk.run()
-    return Findings(tuple(dict.fromkeys(walk.demands)), tuple(dict.fromkeys(walk.axes)), walk.rank, walk.signal)
+    return Findings(
+        tuple(dict.fromkeys(walk.demands)), tuple(dict.fromkeys(walk.axes)), walk.rank, walk.signal
+    )
 
 
 class _Walk:
@@ -150,25 +228,49 @@ class _Walk:
             todo.extend(_outward(state))
 
     def _collect(self, state: _State, node: onnx.NodeProto, slot: int) -> None:
-        if node.op_type == "Cast" and attribute(node, "to", 0) == onnx.TensorProto.BOOL and state.exact:
+        if (
+            node.op_type == "Cast"
+            and attribute(node, "to", 0) == onnx.TensorProto.BOOL
+            and state.exact
+        ):
             self.demands.append(Demand(Kind.MASK, f"it becomes a truth value in {label(node)}"))
         # "1 - mask" in front of a large negative factor is how attention masks are applied.
         if node.op_type == "Sub" and slot == 1 and self.entry.is_integer and state.exact:
             one = state.scope.constant(node.input[0])
-            if one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1.0 and not self.scalar:
-                self.demands.append(Demand(Kind.MASK, f"it is subtracted from 1, as a mask is, in {label(node)}"))
-        if node.op_type == "Mul" and (state.exact, state.scale, state.offset) == (True, -1, 1) and not self.scalar:
-            factor = state.scope.constant(node.input[1 - slot])
-            if factor is not None and factor.size == 1 and float(factor.reshape(-1)[0]) <= -_MASKING:
+            if (
+                one is not None
+                and one.size == 1
+                and float(one.reshape(-1)[0]) == 1.0
+                and not self.scalar
+            ):
                 self.demands.append(
-                    Demand(Kind.MASK, f"1 less it is made very negative, as with masks, in {label(node)}")
+                    Demand(Kind.MASK, f"it is subtracted from 1, as a mask is, in {label(node)}")
+                )
+        if (
+            node.op_type == "Mul"
+            and (state.exact, state.scale, state.offset) == (True, -1, 1)
+            and not self.scalar
+        ):
+            factor = state.scope.constant(node.input[1 - slot])
+            if (
+                factor is not None
+                and factor.size == 1
+                and float(factor.reshape(-1)[0]) <= -_MASKING
+            ):
+                self.demands.append(
+                    Demand(
+                        Kind.MASK,
+                        f"1 less it is made very negative, as with masks, in {label(node)}",
+                    )
                 )
         if self.scalar or state.element is not None:
             for choice in compared(state.steps, state.scope, node, slot, self.entry):
                 self.demands.append(replace(choice, element=state.element))
         else:
             self.demands += among(state.steps, state.scope, node, slot, self.entry)
-        for demand in demands_of(state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact):
+        for demand in demands_of(
+            state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact
+        ):
             self._note(demand, state)
         self._axis_demands(state, node, slot)
 
@@ -204,11 +306,23 @@ class _Walk:
     def _picked(self, state: _State, node: onnx.NodeProto, slot: int) -> int | None:
         """Which element of a short vector ``node`` picks, if it does that."""
         dims = self.entry.dims
-        if node.op_type != "Gather" or slot != 0 or dims is None or len(dims) != 1 or state.axes != (0,):
+        if (
+            node.op_type != "Gather"
+            or slot != 0
+            or dims is None
+            or len(dims) != 1
+            or state.axes != (0,)
+        ):
             return None
         untouched = state.exact and (state.scale, state.offset) == (1, 0)
         index = state.scope.constant(node.input[1])
-        if not untouched or not isinstance(dims[0], int) or dims[0] > _SHORT or index is None or index.size != 1:
+        if (
+            not untouched
+            or not isinstance(dims[0], int)
+            or dims[0] > _SHORT
+            or index is None
+            or index.size != 1
+        ):
             return None
         return int(index.reshape(-1)[0]) % dims[0]
 
@@ -220,24 +334,45 @@ class _Walk:
         op = node.op_type
         if op == "Conv" and slot == 0 and len(sizes) >= 3:
             self._convolution(state, node, sizes, where)
-        elif op in ("MatMul", "MatMulInteger", "MatMulNBits") and slot == 0 and len(sizes) >= 2 and op != "MatMulNBits":
-            self._need(state, -1, sizes[-2], f"it is multiplied by the weight '{node.input[1]}' {where}")
+        elif (
+            op in ("MatMul", "MatMulInteger", "MatMulNBits")
+            and slot == 0
+            and len(sizes) >= 2
+            and op != "MatMulNBits"
+        ):
+            self._need(
+                state, -1, sizes[-2], f"it is multiplied by the weight '{node.input[1]}' {where}"
+            )
             self._rank(state, 2)
         elif op == "Gemm" and slot == 0 and len(sizes) == 2:
             axis = 0 if attribute(node, "transA", 0) else 1
-            self._need(state, axis, sizes[1 if attribute(node, "transB", 0) else 0], f"the weight is that long {where}")
+            self._need(
+                state,
+                axis,
+                sizes[1 if attribute(node, "transB", 0) else 0],
+                f"the weight is that long {where}",
+            )
             self._rank(state, 2)
         elif op in ("LSTM", "GRU", "RNN") and len(sizes) == 3:
             if slot == 0:
-                first, second = ("batch", "sequence") if attribute(node, "layout", 0) else ("sequence", "batch")
+                first, second = (
+                    ("batch", "sequence") if attribute(node, "layout", 0) else ("sequence", "batch")
+                )
                 for place, meaning in enumerate((first, second)):
                     if (origin := _origin(state, place)) is not None:
-                        self.axes.append(AxisDemand(origin, f"it is the {meaning} {where}", meaning=meaning))
+                        self.axes.append(
+                            AxisDemand(origin, f"it is the {meaning} {where}", meaning=meaning)
+                        )
                 self._need(state, 2, sizes[2], f"the weight takes that many features {where}")
                 self._rank(state, 3)
             elif slot in (5, 6):
                 self._need(state, 0, sizes[0], f"there are that many directions {where}")
-                self._need(state, 2, int(attribute(node, "hidden_size", 0)) or None, f"the state is that wide {where}")
+                self._need(
+                    state,
+                    2,
+                    int(attribute(node, "hidden_size", 0)) or None,
+                    f"the state is that wide {where}",
+                )
                 self._rank(state, 3)
         elif op == "BatchNormalization" and slot == 0 and len(sizes) == 1:
             self._need(state, 1, sizes[0], f"there are that many channels {where}")
@@ -246,7 +381,9 @@ class _Walk:
         elif op in ("DFT", "STFT", "MelWeightMatrix") and slot == 0:
             self.signal = True
 
-    def _convolution(self, state: _State, node: onnx.NodeProto, weight: list[int], where: str) -> None:
+    def _convolution(
+        self, state: _State, node: onnx.NodeProto, weight: list[int], where: str
+    ) -> None:
         group = int(attribute(node, "group", 1))
         self._need(state, 1, weight[1] * group, f"the weight takes that many channels {where}")
         self._rank(state, len(weight))
@@ -283,8 +420,11 @@ def _through(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
         integers = _is_integer_type(int(attribute(node, "to", 0)))
     axes = _axes_through(state, node, slot)
     if op in _SOURCES_OF_VALUES and ((slots := _SOURCES_OF_VALUES[op]) is None or slot in slots):
-        exact = state.exact and not (op == "Cast" and attribute(node, "to", 0) == onnx.TensorProto.BOOL)
-        # Max and Min with a constant clip: values outside are moved inside, so nothing is demanded of them.
+        exact = state.exact and not (
+            op == "Cast" and attribute(node, "to", 0) == onnx.TensorProto.BOOL
+        )
+        # Max and Min with a constant clip: values outside are moved inside, so nothing is demanded
+        # of them.
         if op in ("Max", "Min") and any(state.scope.is_constant(name) for name in node.input):
             exact = integers = False
         after = replace(state, axes=axes, exact=exact, integers=integers)
@@ -293,8 +433,14 @@ def _through(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
     else:
         after = replace(state, axes=axes, exact=False, integers=integers and op != "Clip")
     moved = op in _SOURCES_OF_VALUES and op not in ("Cast", "Max", "Min") and after.exact
-    after = replace(after, steps=state.steps if moved else stepped(state.steps, state.scope, node, slot))
-    return after if after.exact or after.integers or after.axes is not None or after.steps is not None else None
+    after = replace(
+        after, steps=state.steps if moved else stepped(state.steps, state.scope, node, slot)
+    )
+    return (
+        after
+        if after.exact or after.integers or after.axes is not None or after.steps is not None
+        else None
+    )
 
 
 def _shifted(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
@@ -311,19 +457,28 @@ def _shifted(state: _State, node: onnx.NodeProto, slot: int) -> _State | None:
         if slot == 0:
             return replace(state, offset=state.offset - number)
         return replace(state, scale=-state.scale, offset=number - state.offset)
-    return replace(state, scale=state.scale * number, offset=state.offset * number) if number else None
+    return (
+        replace(state, scale=state.scale * number, offset=state.offset * number) if number else None
+    )
 
 
 def _moved_back(demand: Demand, state: _State) -> Demand:
     """The same demand, on the input's own values."""
     if (state.scale, state.offset) == (1.0, 0.0):
         return demand
-    if demand.kind is Kind.BOUND and demand.dim is not None and (state.scale, state.offset, demand.low) == (1, -1, 0):
+    if (
+        demand.kind is Kind.BOUND
+        and demand.dim is not None
+        and (state.scale, state.offset, demand.low) == (1, -1, 0)
+    ):
         return Demand(Kind.LENGTH, f"less 1, {demand.why}", dim=demand.dim)
     if demand.kind is not Kind.BOUND or demand.dim is not None:
         # A dimension's size isn't known yet, so its bound can't be moved; a small value does.
         return demand if demand.kind is not Kind.BOUND else Demand(Kind.LOOSE, demand.why)
-    ends = [None if end is None else (end - state.offset) / state.scale for end in (demand.low, demand.high)]
+    ends = [
+        None if end is None else (end - state.offset) / state.scale
+        for end in (demand.low, demand.high)
+    ]
     low, high = ends if state.scale > 0 else reversed(ends)
     return replace(demand, low=low, high=high)
 
@@ -334,13 +489,19 @@ def _axes_through(state: _State, node: onnx.NodeProto, slot: int) -> tuple[int, 
         return None
     if op == "Transpose":
         perm = list(attribute(node, "perm", range(len(axes))[::-1]))
-        return tuple(axes[axis] for axis in perm) if sorted(perm) == list(range(len(axes))) else None
+        return (
+            tuple(axes[axis] for axis in perm) if sorted(perm) == list(range(len(axes))) else None
+        )
     if op in ("Unsqueeze", "Squeeze"):
         given = attribute(node, "axes", None)
         if given is None and len(node.input) > 1:
             constant = state.scope.constant(node.input[1])
             given = None if constant is None else constant.reshape(-1).tolist()
-        return None if given is None else _reranked(axes, [int(axis) for axis in given], insert=op == "Unsqueeze")
+        return (
+            None
+            if given is None
+            else _reranked(axes, [int(axis) for axis in given], insert=op == "Unsqueeze")
+        )
     if op not in _KEEPS_AXES:
         return None
     if op in ("Add", "Sub", "Mul", "Div", "Pow") and len(node.input) == 2:
@@ -356,13 +517,17 @@ def _reranked(axes: tuple[int, ...], given: list[int], *, insert: bool) -> tuple
     if insert:
         rest = iter(axes)
         return (
-            tuple(-1 if place in places else next(rest) for place in range(rank)) if len(places) == len(given) else None
+            tuple(-1 if place in places else next(rest) for place in range(rank))
+            if len(places) == len(given)
+            else None
         )
     return tuple(axis for place, axis in enumerate(axes) if place not in places)
 
 
 def _outward(state: _State) -> Iterator[_State]:
-    """From the output of a body to the output of the node whose body it is, and back to a loop's start."""
+    """From the output of a body to the output of the node whose body it is, and back to a loop's
+    start.
+    """
     if state.name not in state.scope.outputs or state.scope.owner is None:
         return
     scope, node = state.scope.owner

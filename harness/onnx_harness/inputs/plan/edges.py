@@ -1,4 +1,5 @@
-"""Unusual input sets: magnitudes, signs, ties, infinities and sizes that usual signals leave untouched.
+"""Unusual input sets: magnitudes, signs, ties, infinities and sizes that usual signals leave
+untouched.
 
 They reveal what noise can't: a maximum over padding that is wrong for negative values alone, a product that leaves
 float16's range, a reshape that fails on an empty batch. Each is derived from the first set, is fed to the reference
@@ -23,21 +24,43 @@ from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.plan.rules import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
-from onnx_harness.inputs.values.sets import MAGNIFIED, RISING, Array, InputSet, Value, arrays_of, shape_text
+from onnx_harness.inputs.values.sets import (
+    MAGNIFIED,
+    RISING,
+    Array,
+    InputSet,
+    Value,
+    arrays_of,
+    shape_text,
+)
 from onnx_harness.isolate import noting
 
 UNUSUAL = "unusual inputs"
-"""How the worker's note begins while the untouched model is fed with them: dying there is no variant's fault."""
+"""How the worker's note begins while the untouched model is fed with them: dying there is no
+variant's fault.
+"""
 
 Attempt = Callable[[dict[str, Value]], Any]
 """Runs the reference: its outputs by name, or None where it doesn't run."""
 
-_INDEX = 41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
-_MOST_WEIGHTS = 1 << 18  # elements; beyond these, and the two below, a run isn't next to free any more
+_INDEX = (
+    41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
+)
+_MOST_WEIGHTS = (
+    1 << 18
+)  # elements; beyond these, and the two below, a run isn't next to free any more
 _MOST_ELEMENTS = 1 << 16
 _MOST_NODES = 300
 _MOST_EMPTY = 3
-_SETTLING = (1, 0, 4, 2, 8, 3, -1)  # what stands in for doubtful integers where another size needs another number
+_SETTLING = (
+    1,
+    0,
+    4,
+    2,
+    8,
+    3,
+    -1,
+)  # what stands in for doubtful integers where another size needs another number
 
 _Change = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 
@@ -48,12 +71,15 @@ class Edge:
 
     Attributes:
         words: how a failure tells of it: "only …".
-        change: from an input's usual values to the unusual ones, before they are brought into the input's bounds.
+        change: from an input's usual values to the unusual ones, before they are brought into the
+            input's bounds.
         always: whether models that take long to run get it too.
-        infinite: whether it holds infinities, which only inputs without bounds may, or what one divides by to get them.
+        infinite: whether it holds infinities, which only inputs without bounds may, or what one
+            divides by to get them.
         smooth: whether no value lies on purpose where a last bit decides.
-        undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN inside a model is told
-            from NaN elsewhere by what isn't floating-point alone, such as a class.
+        undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN
+            inside a model is told from NaN elsewhere by what isn't floating-point alone, such as a
+            class.
     """
 
     words: str
@@ -81,7 +107,9 @@ def _negative(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
 
 
 def _partly(number: float) -> _Change:
-    """The first half along the last axis: whole windows of a sliding kernel, and the edge between them."""
+    """The first half along the last axis: whole windows of a sliding kernel, and the edge between
+    them.
+    """
 
     def change(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
         changed = np.array(values)
@@ -94,13 +122,20 @@ def _partly(number: float) -> _Change:
 
 def _rising(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
     """What saturates ties here, and the first of equals isn't the greatest."""
-    return np.broadcast_to(np.linspace(20.0, 200.0, values.shape[-1]) if values.ndim else 200.0, values.shape)
+    return np.broadcast_to(
+        np.linspace(20.0, 200.0, values.shape[-1]) if values.ndim else 200.0, values.shape
+    )
 
 
 def _alternating(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
-    """Negative and positive in turns along every axis, the first negative, and none of them like another."""
+    """Negative and positive in turns along every axis, the first negative, and none of them like
+    another.
+    """
     turns = np.indices(values.shape).sum(axis=0) % 2
-    return np.asarray((2.0 + np.linspace(0.0, 1.0, values.size).reshape(values.shape)) * np.where(turns, 1.0, -1.0))
+    return np.asarray(
+        (2.0 + np.linspace(0.0, 1.0, values.size).reshape(values.shape))
+        * np.where(turns, 1.0, -1.0)
+    )
 
 
 def _throughout(number: float) -> _Change:
@@ -128,7 +163,9 @@ FLOAT_EDGES = (
 )
 
 
-def unusual_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool) -> Iterator[InputSet]:
+def unusual_sets(
+    recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool
+) -> Iterator[InputSet]:
     """The unusual sets that the reference makes sense of, in a fixed order.
 
     Args:
@@ -155,16 +192,22 @@ def unusual_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light
 
 
 def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
-    """Whether one run of the model costs next to nothing, by its size alone: the same on every machine."""
+    """Whether one run of the model costs next to nothing, by its size alone: the same on every
+    machine.
+    """
     graph = model.graph
     constants = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
     weights = sum(math.prod(tensor.dims) for tensor in (*graph.initializer, *constants))
     values = recipe.values(_INDEX, 0, base)
     elements = sum(array.size for value in values.values() for array in arrays_of(value))
-    return len(graph.node) <= _MOST_NODES and weights <= _MOST_WEIGHTS and elements <= _MOST_ELEMENTS
+    return (
+        len(graph.node) <= _MOST_NODES and weights <= _MOST_WEIGHTS and elements <= _MOST_ELEMENTS
+    )
 
 
-def _candidates(recipe: Recipe, seed: int, base: Guess, light: bool) -> Iterator[tuple[Edge, dict[str, Value]]]:
+def _candidates(
+    recipe: Recipe, seed: int, base: Guess, light: bool
+) -> Iterator[tuple[Edge, dict[str, Value]]]:
     usual = recipe.values(_INDEX, seed, base)
     for number, edge in enumerate(FLOAT_EDGES):
         if light or edge.always:
@@ -182,7 +225,9 @@ def _candidates(recipe: Recipe, seed: int, base: Guess, light: bool) -> Iterator
         ("with negative indices", _negative_indices),
     ):
         changed = {
-            name: made for name, value in usual.items() if (made := maker(recipe, name, value, base, seed)) is not None
+            name: made
+            for name, value in usual.items()
+            if (made := maker(recipe, name, value, base, seed)) is not None
         }
         if changed:
             yield Edge(words, _scaled(1)), usual | changed
@@ -192,22 +237,33 @@ def _candidates(recipe: Recipe, seed: int, base: Guess, light: bool) -> Iterator
 def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge, dict[str, Value]]]:
     """Every free dimension 1 at once; each 0 by itself; and the numbers that those need elsewhere."""
     pinned = recipe.pinned(0)
-    free = [name for name, entry in recipe.dimensions.items() if name not in pinned and entry.role is not Role.FIXED]
+    free = [
+        name
+        for name, entry in recipe.dimensions.items()
+        if name not in pinned and entry.role is not Role.FIXED
+    ]
     asked = [("with every free dimension 1", dict.fromkeys(free, 1))] if free else []
     asked += [(f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]]
     doubtful = [
         name
         for name, rule in recipe.rules.items()
-        if not rule.certain and recipe.inputs[name].is_integer and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
+        if not rule.certain
+        and recipe.inputs[name].is_integer
+        and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
     ]
     for words, sizes in asked:
         guess = replace(base, sizes=recipe.fit(base.sizes | sizes, {*pinned, *sizes}))
-        for constants in ({}, *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful)):
+        for constants in (
+            {},
+            *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful),
+        ):
             trial = replace(guess, constants=guess.constants | constants)
             yield Edge(words, _scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)
 
 
-def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, number: int) -> Value | None:
+def _float_edge(
+    recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, number: int
+) -> Value | None:
     """The unusual values of one float signal; None where it has to stay what it is."""
     if not is_swept(recipe, name):
         return None
@@ -221,7 +277,10 @@ def _float_edge(recipe: Recipe, name: str, value: Value, edge: Edge, seed: int, 
             return None
         low = high = None
     rng = seeded(seed, 100 + number, name)
-    arrays = [_cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high) for a in arrays_of(value)]
+    arrays = [
+        _cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high)
+        for a in arrays_of(value)
+    ]
     if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
         return None
     return arrays if isinstance(value, list) else arrays[0]
@@ -233,12 +292,16 @@ def _is_bounded_by_domains(recipe: Recipe, name: str) -> bool:
 
 
 def is_swept(recipe: Recipe, name: str) -> bool:
-    """Whether unusual sets change what an input holds: a float signal, and no number that is compared or counted."""
+    """Whether unusual sets change what an input holds: a float signal, and no number that is
+    compared or counted.
+    """
     return recipe.inputs[name].is_float and recipe.rules[name].make is Make.SIGNAL
 
 
 def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:
-    """What an input's values must stay within: the graph's bounds, the card's, and the span of a card's generator."""
+    """What an input's values must stay within: the graph's bounds, the card's, and the span of a
+    card's generator.
+    """
     rule, spec = recipe.rules[name], recipe.specs.get(name)
     low, high = rule.low, rule.high
     if spec is not None and spec.generator is not None and (low is None or high is None):
@@ -256,8 +319,17 @@ def _cast(entry: Input, values: NDArray[Any], low: float | None, high: float | N
     return np.array(clipped, dtype=entry.dtype, order="C").reshape(np.shape(values))
 
 
-def _large_integers(recipe: Recipe, name: str, value: Value, base: Guess, seed: int) -> Value | None:  # noqa: ARG001
-    """Integers beyond what float32 tells apart, and int64 beyond int32; only where nothing restricts them."""
+def _large_integers(
+    recipe: Recipe,
+    name: str,
+    value: Value,
+    base: Guess,  # noqa: ARG001 - every maker of a set takes it
+    seed: int,
+) -> Value | None:
+    """Integers beyond what float32 tells apart, and int64 beyond int32.
+
+    Only where nothing restricts them.
+    """
     entry, rule = recipe.inputs[name], recipe.rules[name]
     free = rule.make is Make.INTEGERS and not rule.certain and not recipe.findings[name].demands
     if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
@@ -269,24 +341,42 @@ def _large_integers(recipe: Recipe, name: str, value: Value, base: Guess, seed: 
     return np.asarray(picked, dtype=entry.dtype).reshape(value.shape)
 
 
-def _negative_indices(recipe: Recipe, name: str, value: Value, base: Guess, seed: int) -> Value | None:
+def _negative_indices(
+    recipe: Recipe, name: str, value: Value, base: Guess, seed: int
+) -> Value | None:
     """Half of the indices counted from the end, as ONNX allows for whatever is gathered."""
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    indexing = [d for d in recipe.findings[name].demands if d.kind is Kind.BOUND and d.why.startswith("it indexes")]
-    if not indexing or name in recipe.specs or isinstance(value, list) or entry.dtype.kind != "i" or rule.low != 0:
+    indexing = [
+        d
+        for d in recipe.findings[name].demands
+        if d.kind is Kind.BOUND and d.why.startswith("it indexes")
+    ]
+    if (
+        not indexing
+        or name in recipe.specs
+        or isinstance(value, list)
+        or entry.dtype.kind != "i"
+        or rule.low != 0
+    ):
         return None
-    size = base.sizes.get(rule.dim) if rule.dim else None if rule.high is None else int(rule.high) + 1
+    size = (
+        base.sizes.get(rule.dim) if rule.dim else None if rule.high is None else int(rule.high) + 1
+    )
     if not size:
         return None
     flipped = seeded(seed, 201, name).random(value.shape) < 0.5
-    return np.asarray(np.where(flipped, np.asarray(value, np.int64) - size, value), dtype=entry.dtype)
+    return np.asarray(
+        np.where(flipped, np.asarray(value, np.int64) - size, value), dtype=entry.dtype
+    )
 
 
 def _makes_sense(outputs: Any, edge: Edge) -> bool:
     """Whether a difference on these outputs would mean anything.
 
-    A sum that overflows, or of infinities of both signs, depends on the order of its terms, which no rewriting has to
-    keep: with NaN in an output, or with an infinity that the inputs didn't hold, the set proves nothing.
+    A sum that overflows, or of infinities of both signs, depends on the order of its terms, which
+    no rewriting has to
+    keep: with NaN in an output, or with an infinity that the inputs didn't hold, the set proves
+    nothing.
     """
     if not isinstance(outputs, Mapping):
         return True

@@ -48,25 +48,44 @@ def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Exp
     pairs = feedback.states(model, recipe)
     explained = []
     for name, entry in recipe.inputs.items():
-        dtype = f"sequence of {entry.type_name}" if entry.container is Container.SEQUENCE else entry.type_name
+        dtype = (
+            f"sequence of {entry.type_name}"
+            if entry.container is Container.SEQUENCE
+            else entry.type_name
+        )
         sizes = _sizes(entry, recipe.dimensions, pinned)
-        doubt = "" if recipe.rules[name].certain else " Other values are tried if the model doesn't run on these."
+        doubt = (
+            ""
+            if recipe.rules[name].certain
+            else " Other values are tried if the model doesn't run on these."
+        )
         more = _more(recipe, name, pairs)
-        explained.append(Explanation(name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{more}{sizes}"))
+        explained.append(
+            Explanation(
+                name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{more}{sizes}"
+            )
+        )
     return explained
 
 
-def reached(model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequence[InputSet] | None = None) -> Coverage:
-    """What input sets reach of a model's trees, tables and vocabularies; without sets: what is going to be made.
+def reached(
+    model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequence[InputSet] | None = None
+) -> Coverage:
+    """What input sets reach of a model's trees, tables and vocabularies.
 
-    Nothing runs: that a set which is going to be made runs on the model is taken for granted, and so is that a set can
-    have as many rows as there are.
+    Without sets: what is going to be made.
+
+    Nothing runs: that a set which is going to be made runs on the model is taken for granted, and
+    so is that a set can have as many rows as there are.
 
     Raises:
         InputError: an input is of a type that no values are generated for.
         CardError: a spec contradicts the graph.
     """
-    if not any(read(node) or keys_of(node) or replaced_of(node) or ngrams_of(node) for node in model.graph.node):
+    if not any(
+        read(node) or keys_of(node) or replaced_of(node) or ngrams_of(node)
+        for node in model.graph.node
+    ):
         return Coverage()
     recipe = recipe_for(model, specs)
     if sets is None:
@@ -79,7 +98,10 @@ def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
     """What further sets do with an input."""
     said = ""
     if name in pairs:
-        said += f" In a further set it is the output '{pairs[name]}' of a run before, which began with zeros."
+        said += (
+            f" In a further set it is the output '{pairs[name]}' of a run before, which began "
+            f"with zeros."
+        )
     if recipe.rules[name].make is Make.POSITIONS:
         said += " Every second set ends with the greatest position."
     if edges.is_swept(recipe, name):

@@ -17,32 +17,65 @@ from onnx_harness.inputs.values.sets import InputSet, Value, shape_text
 # Multiples of 4: of the signals that sets take turns with, the structured one.
 _FIRST, _SECOND = 60, 64
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
-# What tells the two ends of a state apart, and nothing else: state and stateN, past_key_values.0.key and present.0.key.
-_BEFORE = ("past", "prev", "previous", "old", "last", "initial", "init", "in", "input", "cur", "current")
+# What tells the two ends of a state apart, and nothing else: state and stateN,
+# past_key_values.0.key and present.0.key.
+_BEFORE = (
+    "past",
+    "prev",
+    "previous",
+    "old",
+    "last",
+    "initial",
+    "init",
+    "in",
+    "input",
+    "cur",
+    "current",
+)
 _AFTER = ("present", "next", "new", "final", "out", "output", "n")
 _ENDS = frozenset((*_BEFORE, *_AFTER, "values"))
 
 
 def states(model: onnx.ModelProto, recipe: Recipe) -> dict[str, str]:
-    """The inputs that take an output of the run before, with that output: of one type and shape, and alike by name.
+    """The inputs that take an output of the run before, with that output: of one type and shape,
+    and alike by name.
 
     An input of which the card says something is left to the card.
     """
-    outputs = {info.name: info.type.tensor_type for info in model.graph.output if info.type.HasField("tensor_type")}
+    outputs = {
+        info.name: info.type.tensor_type
+        for info in model.graph.output
+        if info.type.HasField("tensor_type")
+    }
     found: dict[str, str] = {}
     for name, entry in recipe.inputs.items():
-        if entry.container is not Container.TENSOR or not entry.is_float or not entry.dims or name in recipe.specs:
+        if (
+            entry.container is not Container.TENSOR
+            or not entry.is_float
+            or not entry.dims
+            or name in recipe.specs
+        ):
             continue
-        fitting = [output for output, kind in outputs.items() if _fits(entry, kind) and _stem(output) == _stem(name)]
+        fitting = [
+            output
+            for output, kind in outputs.items()
+            if _fits(entry, kind) and _stem(output) == _stem(name)
+        ]
         if len(fitting) == 1 and fitting[0] != name:
             found[name] = fitting[0]
     return found
 
 
 def fed_back(
-    recipe: Recipe, pairs: Mapping[str, str], seed: int, base: Guess, attempt: Callable[[dict[str, Value]], Any]
+    recipe: Recipe,
+    pairs: Mapping[str, str],
+    seed: int,
+    base: Guess,
+    attempt: Callable[[dict[str, Value]], Any],
 ) -> InputSet | None:
-    """A set whose state is what the model gave in a run before, which began with zeros; None where that doesn't run.
+    """A set whose state is what the model gave in a run before, which began with zeros.
+
+    None where that doesn't run.
 
     Args:
         recipe: of the model.
@@ -70,7 +103,10 @@ def fed_back(
     values = recipe.values(_SECOND, seed, replace(base, sizes=sizes)) | state
     if attempt(values) is None:
         return None
-    told = ", ".join(f"{name} from {output} {shape_text(np.shape(given[output]))}" for name, output in pairs.items())
+    told = ", ".join(
+        f"{name} from {output} {shape_text(np.shape(given[output]))}"
+        for name, output in pairs.items()
+    )
     return InputSet(f"fed back (seed {seed}, {told})", values)
 
 
@@ -83,12 +119,15 @@ def _fits(entry: Input, kind: onnx.TypeProto.Tensor) -> bool:
     fixed = [dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in dims]
     mine = entry.dims or ()
     return len(fixed) == len(mine) and all(
-        theirs is None or not isinstance(own, int) or theirs == own for theirs, own in zip(fixed, mine, strict=True)
+        theirs is None or not isinstance(own, int) or theirs == own
+        for theirs, own in zip(fixed, mine, strict=True)
     )
 
 
 def _stem(name: str) -> frozenset[str]:
-    """What two names of one state share: ``h`` for h and hn, ``state`` for state and stateN, nothing for past."""
+    """What two names of one state share: ``h`` for h and hn, ``state`` for state and stateN,
+    nothing for past.
+    """
     parts = [part.lower() for part in _PARTS.findall(name.replace("key_values", ""))]
     parts = [part[0] if part in ("hn", "cn") else part for part in parts]
     return frozenset(part for part in parts if part not in _ENDS)

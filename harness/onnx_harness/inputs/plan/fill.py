@@ -13,7 +13,8 @@ from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
 from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import Array
 
-_FAR_POSITION = 4095  # where neither a table nor anything else ends them: what language models are trained to, and more
+# where neither a table nor anything else ends them: what language models are trained to, and more
+_FAR_POSITION = 4095
 
 
 def fill(
@@ -37,7 +38,8 @@ def fill(
         index: of the set; choices and generators take turns by it.
         sizes: of the dynamic dimensions.
         far: for positions: whether they end with the greatest that there is.
-        cap: for integers that nothing certain bounds: the greatest value that an earlier failure allows.
+        cap: for integers that nothing certain bounds: the greatest value that an earlier failure
+            allows.
     """
     low, high = _ends(rule, sizes)
     if cap is not None and not rule.certain and rule.make is Make.INTEGERS:
@@ -63,7 +65,8 @@ def fill(
             raw = generators.integers(rng, shape, low, high)
         case Make.POSITIONS:
             count = shape[-1] if shape else 1
-            # Beyond 2,048 float16 can't hold every position: every second set ends with the greatest that there is.
+            # Beyond 2,048 float16 can't hold every position: every second set ends with the
+            # greatest that there is.
             start = max(0, min(high, _FAR_POSITION) - low + 1 - count) if far else 0
             steps = (np.arange(count) + start) % (high - low + 1) + low
             raw = np.broadcast_to(steps if shape else steps[0], shape)
@@ -93,7 +96,8 @@ def fill(
 
 
 def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return corners between 0 and 1 [..., n, 2, 2], each second box moved a little from the one before.
+    """Return corners between 0 and 1 [..., n, 2, 2], each second box moved a little from the one
+    before.
 
     What overlaps of all degrees decide, as in NonMaxSuppression, isn't decided by boxes that are all apart.
     """
@@ -101,7 +105,9 @@ def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
     if corners.ndim > 2:
         earlier = corners[..., :-1:2, :, :]
         extents = earlier[..., 1:, :] - earlier[..., :1, :]
-        corners[..., 1::2, :, :] = np.clip(earlier + extents * rng.uniform(0, 0.25, extents.shape), 0, 1)
+        corners[..., 1::2, :, :] = np.clip(
+            earlier + extents * rng.uniform(0, 0.25, extents.shape), 0, 1
+        )
     return corners
 
 
@@ -122,7 +128,10 @@ def _among(rule: Rule, shape: tuple[int, ...], rng: np.random.Generator) -> NDAr
 
 
 def _sprinkle(values: Array, constants: tuple[float, ...], rng: np.random.Generator) -> None:
-    """Put each of some constants into a few elements, as far as there are elements; a quarter of them at least."""
+    """Put each of some constants into a few elements, as far as there are elements.
+
+    A quarter of them at least.
+    """
     flat = values.reshape(-1)
     count = min(flat.size, max(len(constants), flat.size // 4))
     places = rng.permutation(flat.size)[:count]
@@ -138,7 +147,12 @@ def kind_of(rule: Rule, index: int) -> str:
     """The word for a set's name: what the values look like."""
     if rule.make is Make.SIGNAL:
         return generators.find(rule.generators[index % len(rule.generators)]).label
-    words = {Make.IDS: "text-like ids", Make.CHOICES: "constants", Make.TEXTS: "texts", Make.BOOLS: "truth values"}
+    words = {
+        Make.IDS: "text-like ids",
+        Make.CHOICES: "constants",
+        Make.TEXTS: "texts",
+        Make.BOOLS: "truth values",
+    }
     return words.get(rule.make, str(rule.make))
 
 
@@ -164,13 +178,16 @@ def _signal(
     low, high = rule.low, rule.high
     if not entry.is_float and not entry.is_bool:
         least, greatest = entry.integer_range
-        # Drawn and noisy signals fill the range of an 8-bit type; in wider ones they stay as they are, rounded.
+        # Drawn and noisy signals fill the range of an 8-bit type; in wider ones they stay as they
+        # are, rounded.
         if entry.dtype.itemsize == 1:
             low, high = least if low is None else low, greatest if high is None else high
     if low is not None and high is not None:
         values = _into(values, made.span, low, high)
     elif low is not None:
-        values = np.maximum(values, np.float32(low)) if made.span else np.abs(values) + np.float32(low)
+        values = (
+            np.maximum(values, np.float32(low)) if made.span else np.abs(values) + np.float32(low)
+        )
     elif high is not None:
         values = np.minimum(values, np.float32(high))
     if entry.is_bool:
@@ -178,8 +195,13 @@ def _signal(
     return np.asarray(values if entry.is_float else np.rint(values))
 
 
-def _into(values: generators.Floats, span: tuple[float, float] | None, low: float, high: float) -> generators.Floats:
-    """Bring a signal into [low, high]; noise without bounds keeps its shape out to two deviations and is clipped."""
+def _into(
+    values: generators.Floats, span: tuple[float, float] | None, low: float, high: float
+) -> generators.Floats:
+    """Bring a signal into [low, high].
+
+    Noise without bounds keeps its shape out to two deviations and is clipped.
+    """
     if span is not None and span[0] == span[1]:
         return np.asarray(np.clip(values, low, high), np.float32)
     start, end = span or (-2.0, 2.0)

@@ -1,4 +1,6 @@
-"""Sizes of dynamic dimensions that fit together: the nearest ones to those wanted that every operator can take."""
+"""Sizes of dynamic dimensions that fit together: the nearest ones to those wanted that every
+operator can take.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _LONGEST = 1 << 15  # sizes looked at for one dimension by itself
 _LARGE = (500, 1000, 4096, 30_000)  # that a table may be too short for
 _SIDE = 640  # and for each of two that depend on one another
 _MOST_PAIRS = 6
-_NEARBY = 0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
+_NEARBY = (
+    0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
+)
 
 
 def telling(relations: Sequence[Relation]) -> list[Relation]:
@@ -28,7 +32,10 @@ def telling(relations: Sequence[Relation]) -> list[Relation]:
     for relation in dict.fromkeys(relations):
         names = sorted(_names(relation))
         rng = np.random.default_rng(0)
-        sample = {name: np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE]) for name in names}
+        sample = {
+            name: np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE])
+            for name in names
+        }
         if not np.all(holds(relation, sample)):
             found.append(relation)
     return found
@@ -71,8 +78,12 @@ def broken(relations: Sequence[Relation], sizes: Sizes) -> list[Relation]:
     return [relation for relation in relations if not holds(relation, sizes)]
 
 
-def spoken(name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], wanted: Sequence[Sizes]) -> str:
-    """What the relations make of one dimension, for a sentence; empty where they change nothing about it.
+def spoken(
+    name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], wanted: Sequence[Sizes]
+) -> str:
+    """What the relations make of one dimension, for a sentence.
+
+    Empty where they change nothing about it.
 
     Args:
         name: of the dimension.
@@ -85,7 +96,9 @@ def spoken(name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], wan
     alone = [relation for relation in kept if len(_names(relation)) == 1]
     if not all(holds(relation, each) for relation in alone for each in wanted):
         numbers = np.arange(1, _LONGEST + 1)
-        each = [np.broadcast_to(holds(relation, {name: numbers}), numbers.shape) for relation in alone]
+        each = [
+            np.broadcast_to(holds(relation, {name: numbers}), numbers.shape) for relation in alone
+        ]
         tightest = min(range(len(alone)), key=lambda place: int(each[place].sum()))
         said += f", {_pattern(numbers[np.logical_and.reduce(each)])}, since {alone[tightest].why}"
     if shared := [relation for relation in kept if len(_names(relation)) > 1]:
@@ -104,15 +117,29 @@ def _pattern(fitting: NDArray[Any]) -> str:
         return f"at least {first}" if last == _LONGEST else f"from {first} to {last}"
     if len(steps) == 1:
         step = steps.pop()
-        return f"in multiples of {step}" if first % step == 0 else f"{first} and every {step} from there on"
-    return f"of those that fit ({', '.join(map(str, fitting[:3]))} …)" if fitting.size else "as near as can be"
+        return (
+            f"in multiples of {step}"
+            if first % step == 0
+            else f"{first} and every {step} from there on"
+        )
+    return (
+        f"of those that fit ({', '.join(map(str, fitting[:3]))} …)"
+        if fitting.size
+        else "as near as can be"
+    )
 
 
-_Move = tuple[int, int, float, Sizes]  # relations that it leaves broken, reluctance, distance, the sizes
+_Move = tuple[
+    int, int, float, Sizes
+]  # relations that it leaves broken, reluctance, distance, the sizes
 
 
 def _single(
-    relations: Sequence[Relation], unmet: Sequence[Relation], sizes: Sizes, wanted: Sizes, movable: Sequence[str]
+    relations: Sequence[Relation],
+    unmet: Sequence[Relation],
+    sizes: Sizes,
+    wanted: Sizes,
+    movable: Sequence[str],
 ) -> Iterator[_Move]:
     """The best change of each dimension by itself that mends more than it breaks."""
     numbers = np.arange(1, _LONGEST + 1)
@@ -125,20 +152,32 @@ def _single(
 
 
 def _double(
-    relations: Sequence[Relation], unmet: Sequence[Relation], sizes: Sizes, wanted: Sizes, movable: Sequence[str]
+    relations: Sequence[Relation],
+    unmet: Sequence[Relation],
+    sizes: Sizes,
+    wanted: Sizes,
+    movable: Sequence[str],
 ) -> Iterator[_Move]:
     """The best change of two dimensions at once, where one by itself doesn't do."""
     numbers = np.arange(1, _SIDE + 1)
     for relation in unmet[:1]:
-        near = frozenset().union(*(_names(each) for each in relations if _names(each) & _names(relation)))
+        near = frozenset().union(
+            *(_names(each) for each in relations if _names(each) & _names(relation))
+        )
         willing = [name for name in movable if name in near]
         for first, second in list(combinations(willing, 2))[:_MOST_PAIRS]:
             grid = {first: numbers[:, None], second: numbers[None, :]}
             left = _left_broken(relations, {first, second}, sizes | grid, (_SIDE, _SIDE))
-            distance = sum(np.abs(np.log(each / max(wanted[name], 1))) for name, each in grid.items())
-            both = {name: np.broadcast_to(each, left.shape).reshape(-1) for name, each in grid.items()}
+            distance = sum(
+                np.abs(np.log(each / max(wanted[name], 1))) for name, each in grid.items()
+            )
+            both = {
+                name: np.broadcast_to(each, left.shape).reshape(-1) for name, each in grid.items()
+            }
             reluctance = movable.index(first) + movable.index(second)
-            yield from _improving(unmet, left.reshape(-1), np.asarray(distance).reshape(-1), reluctance, both)
+            yield from _improving(
+                unmet, left.reshape(-1), np.asarray(distance).reshape(-1), reluctance, both
+            )
 
 
 def _left_broken(
@@ -168,7 +207,9 @@ def _improving(
 
 
 def _roundest(tried: Mapping[str, NDArray[Any]], distance: NDArray[Any]) -> int:
-    """Of the nearest, the sizes that can be halved most often: they leave the least over at the edges of windows."""
+    """Of the nearest, the sizes that can be halved most often: they leave the least over at the
+    edges of windows.
+    """
     near = distance <= distance.min() + _NEARBY
     halved = sum(np.log2(numbers & -numbers) for numbers in tried.values())
     return int(np.lexsort((distance, -np.where(near, halved, -1)))[0])

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 # "Got invalid dimensions for input: x for the following indices\n index: 1 Got: 3 Expected: 4"
-_DIMENSIONS = re.compile(r"invalid dimensions for input: (?P<name>.+?) for the following indices(?P<rows>.*)", re.S)
+_DIMENSIONS = re.compile(
+    r"invalid dimensions for input: (?P<name>.+?) for the following indices(?P<rows>.*)", re.S
+)
 _ROW = re.compile(r"index: (\d+) Got: \d+ Expected: (\d+)")
 # "indices element out of data bounds, idx=7 must be within the inclusive range [-5,4]"
 _BOUNDS = re.compile(r"must be within the inclusive range \[-?\d+, ?(-?\d+)\]")
@@ -21,7 +23,8 @@ class Hints:
     Attributes:
         dims: input name to axis to the size that was expected.
         cap: greatest index that would have been accepted.
-        numbers: sizes that the message mentions, in order: in a mismatch of shapes, one of them is often the cure.
+        numbers: sizes that the message mentions, in order: in a mismatch of shapes, one of them is
+            often the cure.
     """
 
     dims: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -35,7 +38,8 @@ def read(message: str) -> Hints:
     if (found := _DIMENSIONS.search(message)) is not None:
         dims[found["name"]] = {int(axis): int(size) for axis, size in _ROW.findall(found["rows"])}
     bounds = _BOUNDS.search(message)
-    # Paths and line numbers of ONNX Runtime's own sources come first; what matters stands behind the last of them.
+    # Paths and line numbers of ONNX Runtime's own sources come first; what matters stands behind
+    # the last of them.
     tail = re.sub(r"\S+\.(cc|h|cu):\d+", " ", message)
     tail = tail.split("Status Message:")[-1] if "Status Message:" in tail else tail
     sizes = [int(number) for number in _NUMBER.findall(tail)]
@@ -44,6 +48,8 @@ def read(message: str) -> Hints:
 
 
 def shortened(message: str, most: int = 400) -> str:
-    """The message on one line; of a long one the end, because ONNX Runtime puts the innermost cause last."""
+    """The message on one line; of a long one the end, because ONNX Runtime puts the innermost cause
+    last.
+    """
     line = " ".join(message.split())
     return line if len(line) <= most else f"…{line[-most + 1 :]}"

@@ -1,4 +1,6 @@
-"""A model's recipe for inputs: every input's rule, every dynamic dimension's candidates, and the sets made of them."""
+"""A model's recipe for inputs: every input's rule, every dynamic dimension's candidates, and the
+sets made of them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from onnx_harness.inputs.decisions.lookups import keys_by_column
 from onnx_harness.inputs.graph.follow import read
 from onnx_harness.inputs.graph.scopes import GraphView, Scope, view
 from onnx_harness.inputs.graph.shapes import Relation
-from onnx_harness.inputs.graph.signature import Container, Input, default_names, evaluate, read_inputs
+from onnx_harness.inputs.graph.signature import (
+    Container,
+    Input,
+    default_names,
+    evaluate,
+    read_inputs,
+)
 from onnx_harness.inputs.graph.walk import Findings, follow
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan import specs as cards
@@ -37,7 +45,8 @@ class Guess:
 
     Attributes:
         sizes: of every dynamic dimension.
-        control: index that values which take turns go by; the set's own, unless that was found not to run.
+        control: index that values which take turns go by; the set's own, unless that was found not
+            to run.
         constants: input name to a number that fills it in place of its rule.
         cap: greatest value for integers that nothing certain bounds.
         far: whether positions end with the greatest that there is, in place of beginning with 0.
@@ -76,7 +85,11 @@ class Recipe:
 
     def controls(self, index: int) -> dict[str, Scalar]:
         """The inputs that hold one value throughout in set ``index``, with that value."""
-        return {name: rule.choice(index) for name, rule in self.rules.items() if rule.make is Make.CHOICES}
+        return {
+            name: rule.choice(index)
+            for name, rule in self.rules.items()
+            if rule.make is Make.CHOICES
+        }
 
     def first_guess(self, index: int) -> Guess:
         """What set ``index`` is made of if it runs."""
@@ -84,16 +97,26 @@ class Recipe:
         sizes = self.fit(sizing.preferred(self.dimensions, index) | pinned, pinned)
         free = [name for name in sizes if name not in pinned]
         # Four dynamic axes of usual sizes multiply to gigabytes: the largest give way.
-        while self.too_large(sizes) and free and sizes[largest := max(free, key=lambda name: sizes[name])] > 1:
+        while (
+            self.too_large(sizes)
+            and free
+            and sizes[largest := max(free, key=lambda name: sizes[name])] > 1
+        ):
             sizes[largest] = (sizes[largest] + 1) // 2
         return Guess(sizes, index)
 
     def fit(self, wanted: Sizes, pinned: Collection[str]) -> Sizes:
-        """The sizes next to ``wanted`` that fit together as far as the graph tells; ``pinned`` ones stay."""
+        """The sizes next to ``wanted`` that fit together as far as the graph tells.
+
+        ``pinned`` ones stay.
+        """
         return sizing.fit(self.relations, self.dimensions, wanted, pinned)
 
     def too_large(self, sizes: Sizes) -> bool:
-        """Whether an input would hold more elements than a guess should; what the graph fixes isn't a guess."""
+        """Whether an input would hold more elements than a guess should.
+
+        What the graph fixes isn't a guess.
+        """
         return any(
             math.prod(evaluate(dim, sizes) for dim in entry.dims) > _MOST_ELEMENTS
             for entry in self.inputs.values()
@@ -106,7 +129,9 @@ class Recipe:
 
     def named(self, index: int, seed: int, values: dict[str, Value]) -> InputSet:
         """The finished set."""
-        main = max(self.rules, key=lambda name: (self._tells(name), _elements(values[name])), default="")
+        main = max(
+            self.rules, key=lambda name: (self._tells(name), _elements(values[name])), default=""
+        )
         kind = kind_of(self.rules[main], index) if main else ""
         return InputSet(set_name(index, f"seed {seed}", values, main, kind), values)
 
@@ -116,7 +141,11 @@ class Recipe:
         return rule.make in (Make.IDS, Make.TEXTS) or bool({"page", "audio"} & {*rule.generators})
 
     def _value(self, entry: Input, index: int, seed: int, guess: Guess) -> Value:
-        shape = cards.shape_of_unranked(self.specs.get(entry.name), index) if entry.dims is None else None
+        shape = (
+            cards.shape_of_unranked(self.specs.get(entry.name), index)
+            if entry.dims is None
+            else None
+        )
         if shape is None:
             shape = tuple(evaluate(dim, guess.sizes) for dim in entry.dims or ())
         rng = seeded(seed, index, entry.name)
@@ -126,21 +155,33 @@ class Recipe:
             rule = self.rules[entry.name]
             # Only what takes turns goes by the control; noise and signals stay the set's own.
             turn = guess.control if rule.make is Make.CHOICES else index
-            options: dict[str, Any] = {"index": turn, "sizes": guess.sizes, "cap": guess.cap, "far": guess.far}
+            options: dict[str, Any] = {
+                "index": turn,
+                "sizes": guess.sizes,
+                "cap": guess.cap,
+                "far": guess.far,
+            }
             made = fill(rule, entry, shape, rng, **options)
             if entry.container is Container.SEQUENCE:
-                more = (fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1))
+                more = (
+                    fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1)
+                )
                 made = [made, *more]
-        return [made] if entry.container is Container.SEQUENCE and not isinstance(made, list) else made
+        return (
+            [made] if entry.container is Container.SEQUENCE and not isinstance(made, list) else made
+        )
 
 
-def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int | None = None) -> Recipe:
+def recipe_for(
+    model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int | None = None
+) -> Recipe:
     """Read the graph and the card.
 
     Args:
         model: large initializers may have lost their data.
         specs: the card's ``[inputs]``.
-        rank: for inputs whose rank neither the graph nor the card gives; without it, what a consumer suggests, or 2.
+        rank: for inputs whose rank neither the graph nor the card gives; without it, what a
+            consumer suggests, or 2.
 
     Raises:
         InputError: an input is of a type that no values are generated for.
@@ -153,7 +194,9 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
     for name, entry in declared.items():
         if entry.dims is None and not (name in specs and specs[name].shapes):
             axes = (follow(graph, entry).rank or 2) if rank is None else rank
-            entry = replace(entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes)
+            entry = replace(
+                entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes
+            )
         inputs[name] = entry
     shapes = read(_flat(model, graph), inputs)
     graph.main.learn(shapes.dims)
@@ -170,11 +213,15 @@ def recipe_for(model: onnx.ModelProto, specs: Mapping[str, InputSpec], rank: int
     for name, keys in keys_by_column(graph.main, inputs, specs).items():
         if rules[name].make in (Make.TEXTS, Make.AMONG):
             rules[name] = replace(rules[name], columns=keys)
-    return Recipe(inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations)
+    return Recipe(
+        inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations
+    )
 
 
 def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
-    """The main graph with the model's own functions in the place of their calls, where that can be done."""
+    """The main graph with the model's own functions in the place of their calls, where that can be
+    done.
+    """
     if not model.functions:
         return graph.main
     try:
@@ -190,5 +237,6 @@ def _elements(value: Value) -> int:
 def has_unknown_rank(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> bool:
     """Whether an input's rank is given neither by the graph nor by the card."""
     return any(
-        entry.dims is None and not (name in specs and specs[name].shapes) for name, entry in read_inputs(model).items()
+        entry.dims is None and not (name in specs and specs[name].shapes)
+        for name, entry in read_inputs(model).items()
     )

@@ -1,4 +1,6 @@
-"""Decides what values an input gets and says why, from what the graph demands and what its card says."""
+"""Decides what values an input gets and says why, from what the graph demands and what its card
+says.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class Rule:
     Attributes:
         make: how.
         why: one sentence for a person.
-        certain: whether the graph, the type or the card settles it; if not, the search may fill in constants.
+        certain: whether the graph, the type or the card settles it; if not, the search may fill in
+            constants.
         low: least value.
         high: greatest value.
         dim: values stay below that dimension's size (or, for LENGTH, at most reach it).
@@ -48,10 +51,13 @@ class Rule:
         is_closed: for TEXTS and AMONG: whether nothing else is taken.
         columns: likewise, where each column has choices of its own.
         salient: constants that elements are compared with: some elements hold them.
-        edges: likewise, where a last bit decides: elements of one further set hold them and what lies next to them.
+        edges: likewise, where a last bit decides: elements of one further set hold them and what
+            lies next to them.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
-        lag: for CHOICES: how many controls come before it that take turns of themselves; see :func:`in_turn`.
-        elements: of a vector, those that are controls of themselves, with the values that they take in turn.
+        lag: for CHOICES: how many controls come before it that take turns of themselves; see
+            :func:`in_turn`.
+        elements: of a vector, those that are controls of themselves, with the values that they take
+            in turn.
     """
 
     make: Make
@@ -75,20 +81,29 @@ class Rule:
 
 
 def in_turn(values: Sequence[Scalar], turn: int, lag: int) -> Scalar:
-    """The value for a turn. Two controls don't go in step: of 0 and 1 the second, whose lag is 1, takes 0, 1, 1, 0."""
+    """The value for a turn.
+
+    Two controls don't go in step: of 0 and 1 the second, whose lag is 1, takes 0, 1, 1, 0.
+    """
     return values[(turn + lag * (turn // len(values))) % len(values)]
 
 
 _MASK_NAME = re.compile(r"mask", re.I)
-_LENGTH_NAME = re.compile(r"(^|[_.\W])(len|lens|length|lengths|seq_?lens?)($|[_.\W\d])|_lengths?$", re.I)
+_LENGTH_NAME = re.compile(
+    r"(^|[_.\W])(len|lens|length|lengths|seq_?lens?)($|[_.\W\d])|_lengths?$", re.I
+)
 _POSITION_NAME = re.compile(r"position|pos_ids", re.I)
 _RATE_NAME = re.compile(r"^sr$|sampl\w*_?rate|^rate$", re.I)
 _AUDIO_NAME = re.compile(r"audio|wave|pcm|speech|(^|_)samples?($|_)|(^|_)sound", re.I)
-_IMAGE_SIZE_NAME = re.compile(r"(^|_)(im|img|image|input|orig\w*|target)_?(size|sizes|shape|info|hw)($|_)", re.I)
+_IMAGE_SIZE_NAME = re.compile(
+    r"(^|_)(im|img|image|input|orig\w*|target)_?(size|sizes|shape|info|hw)($|_)", re.I
+)
 _SCALE_NAME = re.compile(r"scale_?factors?$", re.I)
 _TIMESTEP_NAME = re.compile(r"time_?steps?($|_)", re.I)
 _STATE_NAME = re.compile(r"past|cache|state|hidden", re.I)
-_SMALL = 50  # free integers stay within +-50: sums and products of them fit every integer type but the 8-bit ones
+# free integers stay within +-50: sums and products of them fit every integer type but the 8-bit
+# ones
+_SMALL = 50
 
 
 def rule_for(entry: Input, findings: Findings, spec: InputSpec | None) -> Rule:
@@ -110,15 +125,24 @@ def rule_for(entry: Input, findings: Findings, spec: InputSpec | None) -> Rule:
     dim = inferred.dim if spec.high is None else None
     if spec.generator is not None:
         why = f"The card asks for the generator '{spec.generator}'{_range_text(low, high)}."
-        # Text-like ids are integers by nature; everything else is a signal, rounded where the type asks for it.
+        # Text-like ids are integers by nature; everything else is a signal, rounded where the type
+        # asks for it.
         if spec.generator == "tokens" and not entry.is_float:
-            return Rule(Make.IDS, why, low=0 if low is None else low, high=1000 if high is None else high, dim=dim)
+            return Rule(
+                Make.IDS,
+                why,
+                low=0 if low is None else low,
+                high=1000 if high is None else high,
+                dim=dim,
+            )
         return Rule(Make.SIGNAL, why, low=low, high=high, generators=(spec.generator,))
     if spec.low is not None or spec.high is not None:
         why = f"The card bounds its values{_range_text(low, high)}."
         make = inferred.make if inferred.make in (Make.IDS, Make.INTEGERS) else Make.INTEGERS
         if entry.is_float:
-            return Rule(Make.SIGNAL, why, low=low, high=high, generators=inferred.generators or ("uniform",))
+            return Rule(
+                Make.SIGNAL, why, low=low, high=high, generators=inferred.generators or ("uniform",)
+            )
         return Rule(make, why, low=low, high=high, dim=dim)
     return inferred
 
@@ -127,13 +151,23 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
     demands = findings.demands
     if entry.is_string:
         keys = _of(demands, Kind.KEYS)
-        known = tuple(dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, str)))
-        why = f"Texts: {keys[0].why}." if keys else "Texts: short words with blanks, digits and non-ASCII letters."
-        return Rule(Make.TEXTS, why, choices=known, is_closed=any(demand.is_closed for demand in keys))
+        known = tuple(
+            dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, str))
+        )
+        why = (
+            f"Texts: {keys[0].why}."
+            if keys
+            else "Texts: short words with blanks, digits and non-ASCII letters."
+        )
+        return Rule(
+            Make.TEXTS, why, choices=known, is_closed=any(demand.is_closed for demand in keys)
+        )
     one = entry.dims is not None and all(dim == 1 for dim in entry.dims)
     if entry.is_bool:
         if one:
-            return Rule(Make.CHOICES, "A truth value: true and false in turn.", choices=(True, False))
+            return Rule(
+                Make.CHOICES, "A truth value: true and false in turn.", choices=(True, False)
+            )
         return Rule(Make.BOOLS, "Truth values, about half of them true.")
     if one and (rule := _control(entry, demands)) is not None:
         return rule
@@ -150,7 +184,9 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
 
 def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
     """The rule for numbers that are looked up."""
-    numbers = dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, int | float))
+    numbers = dict.fromkeys(
+        key for demand in keys for key in demand.values if isinstance(key, int | float)
+    )
     low, high = entry.integer_range if entry.is_integer else (-math.inf, math.inf)
     fitting = tuple(number for number in numbers if low <= number <= high)
     if not fitting:
@@ -162,10 +198,15 @@ def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
 
 def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
     """The rule of a tensor whose elements are compared with constants."""
-    free = rule.make is Make.SIGNAL or (rule.make in (Make.IDS, Make.INTEGERS) and (rule.certain or not rule.low))
+    free = rule.make is Make.SIGNAL or (
+        rule.make in (Make.IDS, Make.INTEGERS) and (rule.certain or not rule.low)
+    )
     if not among or not free or rule.dim is not None:
         return rule
-    low, high = -math.inf if rule.low is None else rule.low, math.inf if rule.high is None else rule.high
+    low, high = (
+        -math.inf if rule.low is None else rule.low,
+        math.inf if rule.high is None else rule.high,
+    )
     if rule.make is Make.INTEGERS and not rule.certain:
         low, high = entry.integer_range if entry.is_integer else (-math.inf, math.inf)
     salient: dict[float, None] = {}
@@ -174,7 +215,9 @@ def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
         for value in demand.values:
             if low <= value <= high:
                 # What isn't whole is moved by a last bit, and so is what the comparison says of it.
-                whole = entry.is_integer or (float(value).is_integer() and demand.role == "equality")
+                whole = entry.is_integer or (
+                    float(value).is_integer() and demand.role == "equality"
+                )
                 (salient if whole else edges)[value] = None
     if not salient and not edges:
         return rule
@@ -193,9 +236,18 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
             values_of = usual
             if table := found[0].values:
                 tenth = (table[1] - table[0]) / 10
-                values_of = (table[0], table[0] + tenth) if kind is Kind.LOWER else (table[1], table[1] - tenth)
+                values_of = (
+                    (table[0], table[0] + tenth)
+                    if kind is Kind.LOWER
+                    else (table[1], table[1] - tenth)
+                )
             typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
-            return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {found[0].why}.", certain=False, choices=typed)
+            return Rule(
+                Make.CHOICES,
+                f"{_listed(typed)} in turn: {found[0].why}.",
+                certain=False,
+                choices=typed,
+            )
     return None
 
 
@@ -203,7 +255,9 @@ def _both_sides(entry: Input, choices: list[Demand]) -> tuple[Scalar, ...]:
     """The values that make every comparison go both ways."""
     values = list(dict.fromkeys(value for demand in choices for value in demand.values))
     if len(values) <= 1:
-        values = list(dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)]))
+        values = list(
+            dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)])
+        )
     return tuple(float(value) if entry.is_float else int(value) for value in values)
 
 
@@ -214,7 +268,10 @@ def _with_elements(rule: Rule, entry: Input, choices: list[Demand]) -> Rule:
         mine = [demand for demand in choices if demand.element == place]
         if typed := _both_sides(entry, mine):
             elements.append((place, typed))
-            rule = replace(rule, why=f"{rule.why} Element {place} holds {_listed(typed)} in turn: {mine[0].why}.")
+            rule = replace(
+                rule,
+                why=f"{rule.why} Element {place} holds {_listed(typed)} in turn: {mine[0].why}.",
+            )
     return replace(rule, elements=tuple(elements))
 
 
@@ -222,38 +279,74 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
     demands = findings.demands
     low_type, high_type = entry.integer_range
     lengths, bounds = _of(demands, Kind.LENGTH), _of(demands, Kind.BOUND)
-    # What counts steps and is an index into a table as well counts from 0, and has to stay in the table.
+    # What counts steps and is an index into a table as well counts from 0, and has to stay in the
+    # table.
     if lengths and not bounds:
-        return Rule(Make.LENGTH, f"Counts of at least 1: {lengths[0].why}.", high=lengths[0].high, dim=lengths[0].dim)
+        return Rule(
+            Make.LENGTH,
+            f"Counts of at least 1: {lengths[0].why}.",
+            high=lengths[0].high,
+            dim=lengths[0].dim,
+        )
     floor = 1 if _of(demands, Kind.NONZERO) else None
     if bounds:
-        low = max([math.ceil(b.low) for b in bounds if b.low is not None] + ([floor] if floor else []), default=0)
+        low = max(
+            [math.ceil(b.low) for b in bounds if b.low is not None] + ([floor] if floor else []),
+            default=0,
+        )
         highs = [math.floor(b.high) for b in bounds if b.high is not None]
         dim = next((b.dim for b in bounds if b.dim is not None), None)
         high = min(highs) if highs else None
         if high is not None and high < low:
-            return Rule(Make.INTEGERS, f"Demands that exclude one another: {bounds[0].why}.", False, low, low)
+            return Rule(
+                Make.INTEGERS,
+                f"Demands that exclude one another: {bounds[0].why}.",
+                False,
+                low,
+                low,
+            )
         text = f"{low} to {high}" if high is not None else f"{low} to the size of {dim}, less 1"
         why = f"{text}: {bounds[0].why}."
         if _POSITION_NAME.search(entry.name):
             return Rule(Make.POSITIONS, why, low=low, high=high, dim=dim)
-        return Rule(Make.IDS if high is None or high - low >= 8 else Make.INTEGERS, why, low=low, high=high, dim=dim)
+        return Rule(
+            Make.IDS if high is None or high - low >= 8 else Make.INTEGERS,
+            why,
+            low=low,
+            high=high,
+            dim=dim,
+        )
     if _LENGTH_NAME.search(entry.name) and (entry.dims is None or len(entry.dims) <= 1):
-        return Rule(Make.LENGTH, "The size of another input's dimension: its name says that it is a length.", False)
+        return Rule(
+            Make.LENGTH,
+            "The size of another input's dimension: its name says that it is a length.",
+            False,
+        )
     if shapes := _of(demands, Kind.SHAPE):
         if shapes[0].role == "Reshape shape":
-            return Rule(Make.TARGET, f"-1 and then 1s, which anything fits: {shapes[0].why}.", certain=False)
+            return Rule(
+                Make.TARGET, f"-1 and then 1s, which anything fits: {shapes[0].why}.", certain=False
+            )
         if shapes[0].role.endswith((" axes", " axis")):
             return Rule(Make.AXES, f"Axes from 0 on: {shapes[0].why}.", certain=False)
         choices, meaning = _SHAPE_VALUES.get(shapes[0].role, ((1, 2), "small counts"))
-        return Rule(Make.CHOICES, f"{meaning[0].upper()}{meaning[1:]}: {shapes[0].why}.", False, choices=choices)
+        return Rule(
+            Make.CHOICES,
+            f"{meaning[0].upper()}{meaning[1:]}: {shapes[0].why}.",
+            False,
+            choices=choices,
+        )
     if loose := _of(demands, Kind.LOOSE):
-        return Rule(Make.INTEGERS, f"0 and 1, to be safe: {loose[0].why}.", certain=False, low=0, high=1)
+        return Rule(
+            Make.INTEGERS, f"0 and 1, to be safe: {loose[0].why}.", certain=False, low=0, high=1
+        )
     if floor:
         why = f"1 to 20: {_of(demands, Kind.NONZERO)[0].why}."
         return Rule(Make.INTEGERS, why, certain=False, low=1, high=min(20, high_type))
     if _POSITION_NAME.search(entry.name):
-        return Rule(Make.POSITIONS, "0, 1, 2 …: its name says that it is a position.", certain=False, low=0)
+        return Rule(
+            Make.POSITIONS, "0, 1, 2 …: its name says that it is a position.", certain=False, low=0
+        )
     if entry.dtype.itemsize == 1:
         why = f"The whole range of {entry.type_name}: nothing in the graph restricts it."
         return Rule(Make.INTEGERS, why, False, low_type, high_type)
@@ -306,8 +399,13 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
         low = max((b.low for b in bounds if b.low is not None), default=None)
         high = min((b.high for b in bounds if b.high is not None), default=None)
         dim = next((b.dim for b in bounds if b.dim is not None), None)
-        why = f"Values{_range_text(low, high)}{f' below the size of {dim}' if dim else ''}: {bounds[0].why}."
-        if low == 0 and (dim is not None or (high is not None and high > 1 and float(high).is_integer())):
+        why = (
+            f"Values{_range_text(low, high)}{f' below the size of {dim}' if dim else ''}: "
+            f"{bounds[0].why}."
+        )
+        if low == 0 and (
+            dim is not None or (high is not None and high > 1 and float(high).is_integer())
+        ):
             return Rule(Make.INTEGERS, why, low=0, high=high, dim=dim)
         return Rule(Make.SIGNAL, why, low=low, high=high, generators=("uniform",))
     if shapes := _of(findings.demands, Kind.SHAPE):
@@ -317,7 +415,10 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
         return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
     if one:
         return Rule(
-            Make.SIGNAL, "A number in [0, 1): nothing in the graph restricts it.", False, generators=("uniform",)
+            Make.SIGNAL,
+            "A number in [0, 1): nothing in the graph restricts it.",
+            False,
+            generators=("uniform",),
         )
     if len(entry.dims or ()) <= 2:
         if _IMAGE_SIZE_NAME.search(entry.name):
@@ -335,12 +436,19 @@ def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
     fixed = {demand.axis: demand.size for demand in findings.axes if demand.size is not None}
     dims = tuple(fixed.get(axis, dim) for axis, dim in enumerate(entry.dims or ()))
     if (findings.is_signal or _AUDIO_NAME.search(entry.name)) and len(dims) <= 3:
-        return "audio", "its last axis is time" if findings.is_signal else "its name says that it is sound"
+        return (
+            "audio",
+            "its last axis is time" if findings.is_signal else "its name says that it is sound",
+        )
     if _STATE_NAME.search(entry.name):
         return "steps", "its name says that it is a state"
     if len(dims) == 4 and (dims[1] in (1, 3, 4) or dims[3] in (1, 3, 4)):
         return "page", "it is shaped like images"
-    if len(dims) == 3 and (dims[0] == 3 or dims[2] in (3, 4)) and all(_roomy(dim) for dim in dims if dim not in (3, 4)):
+    if (
+        len(dims) == 3
+        and (dims[0] == 3 or dims[2] in (3, 4))
+        and all(_roomy(dim) for dim in dims if dim not in (3, 4))
+    ):
         return "page", "it is shaped like an image"
     return "steps", "it is shaped like no image or sound"
 

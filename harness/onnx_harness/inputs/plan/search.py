@@ -1,4 +1,6 @@
-"""Makes input sets that run: the first guess, and where it fails, a bounded search that learns from the error."""
+"""Makes input sets that run: the first guess, and where it fails, a bounded search that learns from
+the error.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,17 @@ from onnx_harness.isolate import noting
 
 TryRun = Callable[[dict[str, Value]], Any]
 
-_FIRST_BUDGET = 120  # tries to find anything that runs; each is one run of the model, most of which fail at once
+# tries to find anything that runs; each is one run of the model, most of which fail at once
+_FIRST_BUDGET = 120
 _CONTROL_BUDGET = 60  # tries for a control value that the sizes found before don't suit
 _VARIATION_BUDGET = 16  # tries to give one further set sizes of its own
 _RANKS = (1, 3, 4, 0)  # after the rank that a consumer suggests
 _NEIGHBOURS = 5
-_LEAST = {Role.HEIGHT: 8, Role.WIDTH: 8, Role.SAMPLES: 64}  # sizes that a number in an error message may suggest
+_LEAST = {
+    Role.HEIGHT: 8,
+    Role.WIDTH: 8,
+    Role.SAMPLES: 64,
+}  # sizes that a number in an error message may suggest
 
 
 def generate(
@@ -42,20 +49,20 @@ def generate(
 ) -> list[InputSet]:
     """Make input sets for ``model``.
 
-    Set k is the same whatever ``count``, and an input's values depend on no other input's name or values. Sizes of
-    dynamic dimensions differ between sets; dimensions of one name are equal within a set. Inputs with an initializer
-    keep that default and aren't in the sets.
+    Set k is the same whatever ``count``, and an input's values depend on no other input's name or
+    values. Sizes of dynamic dimensions differ between sets; dimensions of one name are equal within
+    a set. Inputs with an initializer keep that default and aren't in the sets.
 
     Args:
         model: large initializers may have lost their data; names, types and dimensions are read.
         specs: the card's ``[inputs]``; empty without a card.
         count: how many sets, at least 1. A model without inputs gets one empty set.
         seed: 0 or more.
-        try_run: runs the reference on a feed and raises with its message when it fails. With it, every set is known
-            to run; without it, the first guess is returned untried. What it returns is taken for the outputs by
-            name, if it is a mapping.
-        unusual: add a set whose state is fed back, where there is such, and unusual sets, those that the reference
-            makes sense of; needs ``try_run``.
+        try_run: runs the reference on a feed and raises with its message when it fails. With it,
+            every set is known to run; without it, the first guess is returned untried. What it
+            returns is taken for the outputs by name, if it is a mapping.
+        unusual: add a set whose state is fed back, where there is such, and unusual sets, those
+            that the reference makes sense of; needs ``try_run``.
 
     Returns:
         ``count`` sets, then the unusual ones.
@@ -66,12 +73,17 @@ def generate(
         UsageError: ``count`` or ``seed`` is out of range.
     """
     if count < 1 or seed < 0:
-        raise UsageError(f"input sets and seed: at least 1 and at least 0 are needed, not {count} and {seed}")
+        raise UsageError(
+            f"input sets and seed: at least 1 and at least 0 are needed, not {count} and {seed}"
+        )
     recipe = recipe_for(model, specs)
     if not recipe.inputs:
         return [recipe.named(0, seed, {})]
     if try_run is None:
-        return [recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k))) for k in range(count)]
+        return [
+            recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k)))
+            for k in range(count)
+        ]
     ranks: tuple[int | None, ...] = (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
     failures: list[_Search] = []
     for rank in ranks:
@@ -96,7 +108,8 @@ class _Search:
         good: for each dynamic dimension, the sizes that ran in some set.
         tried: how many runs, and the first few shapes in words.
         message: the reference's latest complaint.
-        extremes: by the identity of the values of what ran, the least and greatest numbers of the outputs.
+        extremes: by the identity of the values of what ran, the least and greatest numbers of the
+            outputs.
     """
 
     recipe: Recipe
@@ -126,8 +139,13 @@ class _Search:
         key, pinned = self._controls(index), self.recipe.pinned(index)
         sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
         wanted = replace(self.base, sizes=sizes, control=index)
-        has_far_positions = index % 2 and any(rule.make is Make.POSITIONS for rule in self.recipe.rules.values())
-        if has_far_positions and (values := self._run(index, replace(wanted, far=True))) is not None:
+        has_far_positions = index % 2 and any(
+            rule.make is Make.POSITIONS for rule in self.recipe.rules.values()
+        )
+        if (
+            has_far_positions
+            and (values := self._run(index, replace(wanted, far=True))) is not None
+        ):
             self.bases.setdefault(key, wanted)
             return values
         if (values := self._run(index, wanted)) is not None:
@@ -143,7 +161,9 @@ class _Search:
         return self._vary(index, guess, wanted.sizes)
 
     def telling(self, sets: Sequence[InputSet]) -> InputSet | None:
-        """Return a further set on which an output says something else than on ``sets``, where all say one thing."""
+        """Return a further set on which an output says something else than on ``sets``, where all
+        say one thing.
+        """
         seen = [self.extremes.get(id(each.values), []) for each in sets]
         if not telling.says_one_thing(seen):
             return None
@@ -154,13 +174,21 @@ class _Search:
         return None
 
     def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
-        """The set with state that is fed back, where there is such, and the unusual sets, derived from set 0."""
+        """The set with state that is fed back, where there is such, and the unusual sets, derived
+        from set 0.
+        """
         assert self.base is not None
         pairs = feedback.states(model, self.recipe)
-        fed = feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt) if pairs else None
+        fed = (
+            feedback.fed_back(self.recipe, pairs, self.seed, self.base, self._attempt)
+            if pairs
+            else None
+        )
         light = edges.is_light(model, self.recipe, self.base)
         with noting(edges.UNUSUAL):
-            visiting, deciding = decisive_sets(model, self.recipe, self.seed, self.base, self._attempt)
+            visiting, deciding = decisive_sets(
+                model, self.recipe, self.seed, self.base, self._attempt
+            )
             rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
         return [*([fed] if fed is not None else []), *visiting, *deciding, *rare]
 
@@ -172,7 +200,9 @@ class _Search:
         return outputs if outputs is not None else {}
 
     def _wanted(self, index: int) -> Sizes:
-        """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart from them."""
+        """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart
+        from them.
+        """
         assert self.base is not None
         sizes = sizing.preferred(self.recipe.dimensions, index)
         for name, entry in self.recipe.dimensions.items():
@@ -195,7 +225,12 @@ class _Search:
                 changed = {
                     name: near[number % len(near)]
                     for name in group
-                    if (near := [wanted[name], *sizing.neighbours(guess.sizes[name], dimensions[name])[:6]])
+                    if (
+                        near := [
+                            wanted[name],
+                            *sizing.neighbours(guess.sizes[name], dimensions[name])[:6],
+                        ]
+                    )
                 }
                 if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
                     continue
@@ -205,7 +240,8 @@ class _Search:
                     guess, best = trial, values
                     break
         if best is None:
-            # Even sizes that ran before don't, with these values: those of the control that ran first do, or none.
+            # Even sizes that ran before don't, with these values: those of the control that ran
+            # first do, or none.
             assert self.base is not None
             best = self._run(index, replace(self.base, sizes=self.base.sizes | pinned))
         if best is None:
@@ -215,13 +251,17 @@ class _Search:
     def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
         """Dimensions to change together: those of a role, and where a role has several, each alone."""
         free = [
-            entry for name, entry in self.recipe.dimensions.items() if name not in pinned and entry.role != Role.FIXED
+            entry
+            for name, entry in self.recipe.dimensions.items()
+            if name not in pinned and entry.role != Role.FIXED
         ]
         roles = {role: [entry.name for entry in free if entry.role is role] for role in Role}
         together = [names for names in roles.values() if names]
         return together + [[name] for names in together if len(names) > 1 for name in names]
 
-    def _climb(self, index: int, start: Guess, budget: int) -> tuple[Guess, dict[str, Value]] | None:
+    def _climb(
+        self, index: int, start: Guess, budget: int
+    ) -> tuple[Guess, dict[str, Value]] | None:
         """Try ``start``, then what its failure suggests, then the ladder."""
         spent = 0
         seen: set[str] = set()
@@ -230,8 +270,8 @@ class _Search:
         rest = self._candidates(start, self.recipe.pinned(index))
         learned = 0
         while spent < budget:
-            # What a message asks for goes first. Its mere numbers take turns with the ladder: one of them may be the
-            # cure, or lead to a size that nobody uses.
+            # What a message asks for goes first. Its mere numbers take turns with the ladder: one
+            # of them may be the cure, or lead to a size that nobody uses.
             guess = asked.pop(0) if asked else next(rest, None) if spent % 2 or not queue else None
             if guess is None and not queue:
                 return None
@@ -258,7 +298,12 @@ class _Search:
         for name, axes in hint.dims.items():
             dims = self.recipe.inputs[name].dims if name in self.recipe.inputs else None
             for axis, size in axes.items():
-                if dims is not None and axis < len(dims) and isinstance(dim := dims[axis], str) and dim in guess.sizes:
+                if (
+                    dims is not None
+                    and axis < len(dims)
+                    and isinstance(dim := dims[axis], str)
+                    and dim in guess.sizes
+                ):
                     told[dim] = size
         if told and told.items() - guess.sizes.items():
             guesses.append(replace(guess, sizes=guess.sizes | told))
@@ -274,13 +319,17 @@ class _Search:
             for number in hint.numbers[:4]
             for name in free[:3]
             # Pictures and sounds of a few values run often enough, and mean nothing.
-            if number >= _LEAST.get(self.recipe.dimensions[name].role, 1) and guess.sizes[name] != number
+            if number >= _LEAST.get(self.recipe.dimensions[name].role, 1)
+            and guess.sizes[name] != number
         ]
         return guesses, [] if told else suggested
 
     def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
         """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
-        sizes = (replace(start, sizes=each) for each in sizing.ladder(self.recipe.dimensions, start.sizes, pinned))
+        sizes = (
+            replace(start, sizes=each)
+            for each in sizing.ladder(self.recipe.dimensions, start.sizes, pinned)
+        )
         constants = self._constants(start)
         running = [sizes, constants]
         while running:
@@ -296,7 +345,8 @@ class _Search:
         doubtful = [
             name
             for name, rule in self.recipe.rules.items()
-            if not rule.certain and not (self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES)
+            if not rule.certain
+            and not (self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES)
         ]
         if not doubtful:
             return
@@ -309,7 +359,11 @@ class _Search:
                     yield from self._constant(start, [name], number)
 
     def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
-        ranges = [self.recipe.inputs[name].integer_range for name in names if self.recipe.inputs[name].is_integer]
+        ranges = [
+            self.recipe.inputs[name].integer_range
+            for name in names
+            if self.recipe.inputs[name].is_integer
+        ]
         low = max((least for least, _ in ranges), default=-1)
         high = min((greatest for _, greatest in ranges), default=number)
         if low <= number <= high:
@@ -356,12 +410,17 @@ def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
     }
     doubtful = [name for name in recipe.inputs if open_axes[name] or not recipe.rules[name].certain]
     described = "; ".join(
-        f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: {recipe.rules[name].why})"
+        f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: "
+        f"{recipe.rules[name].why})"
         for name in doubtful
     )
     named = ", ".join(f"'{name}'" for name in recipe.specs)
     said = f"the model doesn't run on what its card says of {named}" if named else ""
-    unsure = f"couldn't invent {described}" if doubtful else "every input is settled by the graph or its card"
+    unsure = (
+        f"couldn't invent {described}"
+        if doubtful
+        else "every input is settled by the graph or its card"
+    )
     tried = sum(each.tried for each in searches)
     unmet = broken(recipe.relations, recipe.first_guess(index).sizes)
     asked = f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
@@ -372,18 +431,26 @@ def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
         f"{asked}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
         "Settle it in the model's card:\n"
         + "".join(
-            f"  {line}\n" for name in (doubtful or recipe.inputs) for line in _card_lines(recipe, name, open_axes)
+            f"  {line}\n"
+            for name in (doubtful or recipe.inputs)
+            for line in _card_lines(recipe, name, open_axes)
         )
-        + "or put a recorded input set, a .npz whose keys are the input names, beside the model with its stem."
+        + "or put a recorded input set, a .npz whose keys are the input names, beside the model "
+        "with its stem."
     )
 
 
 def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:
     """The lines of a card that would settle one input, for a person to put the right numbers in."""
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    lines = [f"[inputs.{name if name.replace('_', '').isalnum() and name.isascii() else json.dumps(name)}]"]
+    lines = [
+        f"[inputs.{name if name.replace('_', '').isalnum() and name.isascii() else json.dumps(name)}]"
+    ]
     if open_axes[name]:
-        lines.append(f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # what it takes")
+        lines.append(
+            f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # "
+            f"what it takes"
+        )
     if entry.is_string:
         lines.append('values = ["…"]')
     elif not rule.certain or entry.is_integer:

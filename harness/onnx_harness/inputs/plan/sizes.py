@@ -1,4 +1,6 @@
-"""Sizes for dynamic dimensions: a first choice by role, then a ladder of others to climb, then ORT's own hints."""
+"""Sizes for dynamic dimensions: a first choice by role, then a ladder of others to climb, then
+ORT's own hints.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ class Role(StrEnum):
     OTHER = "other"
 
 
-# Three sizes that sets take turns with. Images: multiples of 32, which is what five halvings leave whole; height and
-# width differ so that mixing them up shows. Sound: one second and half of one at 16 kHz, and an odd length.
+# Three sizes that sets take turns with. Images: multiples of 32, which is what five halvings leave
+# whole; height and width differ so that mixing them up shows. Sound: one second and half of one at
+# 16 kHz, and an odd length.
 _PREFERRED: dict[Role, tuple[int, ...]] = {
     Role.BATCH: (1, 2, 3),
     Role.HEIGHT: (128, 160, 96),
@@ -38,12 +41,30 @@ _PREFERRED: dict[Role, tuple[int, ...]] = {
     Role.PAST: (8, 12, 5),
     Role.OTHER: (8, 12, 5),
 }
-# Where to look when those don't run: usual image sides, frame lengths, transform sizes, then anything small.
+# Where to look when those don't run: usual image sides, frame lengths, transform sizes, then
+# anything small.
 _LADDER: dict[Role, tuple[int, ...]] = {
     Role.BATCH: (1, 2, 4, 8),
     Role.HEIGHT: (32, 48, 64, 224, 256, 28, 299, 320, 512, 640, 16, 8, 4, 1),
     Role.WIDTH: (320, 192, 64, 224, 256, 28, 299, 32, 512, 640, 16, 8, 4, 1),
-    Role.SAMPLES: (576, 512, 288, 256, 1024, 1536, 400, 640, 320, 4096, 32_000, 48_000, 80_000, 160, 128, 64),
+    Role.SAMPLES: (
+        576,
+        512,
+        288,
+        256,
+        1024,
+        1536,
+        400,
+        640,
+        320,
+        4096,
+        32_000,
+        48_000,
+        80_000,
+        160,
+        128,
+        64,
+    ),
     Role.SEQUENCE: (32, 64, 8, 4, 128, 256, 512, 576, 288, 1024, 77, 1, 2, 16_000, 50, 100, 3000),
     Role.PAST: (1, 4, 16, 0, 32),
     Role.OTHER: (1, 2, 3, 4, 16, 32, 64, 10, 100, 128, 224, 256, 512, 1024, 16_000),
@@ -82,7 +103,8 @@ class Dimension:
 def plan(
     inputs: Mapping[str, Input], findings: Mapping[str, Findings], relations: Sequence[Relation]
 ) -> dict[str, Dimension]:
-    """Every dynamic dimension of the inputs, with its role and its candidates, which fit together set by set.
+    """Every dynamic dimension of the inputs, with its role and its candidates, which fit together
+    set by set.
 
     Args:
         inputs: of the model.
@@ -93,9 +115,12 @@ def plan(
     wanted = [preferred(found, index) for index in range(_SETS)]
     sets = [fit(relations, found, each, ()) for each in wanted]
     alike = [name for name in found if len({each[name] for each in sets}) == 1]
-    # Where all sets came to the same size, the second and the third are asked for twice and three times that.
+    # Where all sets came to the same size, the second and the third are asked for twice and three
+    # times that.
     for index, known in enumerate(sets[1:] if relations else (), 1):
-        more = fit(relations, found, known | {name: known[name] * (index + 1) for name in alike}, ())
+        more = fit(
+            relations, found, known | {name: known[name] * (index + 1) for name in alike}, ()
+        )
         if all(more[name] >= known[name] for name in alike) and len(broken(relations, more)) <= len(
             broken(relations, known)
         ):
@@ -106,30 +131,57 @@ def plan(
             made[name] = replace(entry, why=f"{entry.preferred[0]}: {entry.why}")
             continue
         sizes = tuple(each[name] for each in sets)
-        why = f"{', '.join(map(str, dict.fromkeys(sizes)))}: {entry.why}{spoken(name, relations, sets, wanted)}"
+        why = (
+            f"{', '.join(map(str, dict.fromkeys(sizes)))}: "
+            f"{entry.why}{spoken(name, relations, sets, wanted)}"
+        )
         made[name] = replace(entry, preferred=sizes, why=why)
     return made
 
 
 def fit(
-    relations: Sequence[Relation], dimensions: Mapping[str, Dimension], wanted: Sizes, pinned: Collection[str]
+    relations: Sequence[Relation],
+    dimensions: Mapping[str, Dimension],
+    wanted: Sizes,
+    pinned: Collection[str],
 ) -> Sizes:
-    """The sizes next to ``wanted`` that fit together; ``pinned`` ones, and those that a weight fixes, stay."""
-    free = [name for name, entry in dimensions.items() if name not in pinned and entry.role is not Role.FIXED]
-    return fitted(relations, wanted, sorted(free, key=lambda name: _WILLING.index(dimensions[name].role)))
+    """The sizes next to ``wanted`` that fit together.
+
+    ``pinned`` ones, and those that a weight fixes, stay.
+    """
+    free = [
+        name
+        for name, entry in dimensions.items()
+        if name not in pinned and entry.role is not Role.FIXED
+    ]
+    return fitted(
+        relations, wanted, sorted(free, key=lambda name: _WILLING.index(dimensions[name].role))
+    )
 
 
 def preferred(dimensions: Mapping[str, Dimension], index: int) -> Sizes:
     """The sizes that set ``index`` takes if they run."""
-    return {name: entry.preferred[index % len(entry.preferred)] for name, entry in dimensions.items()}
+    return {
+        name: entry.preferred[index % len(entry.preferred)] for name, entry in dimensions.items()
+    }
 
 
-def ladder(dimensions: Mapping[str, Dimension], base: Sizes, pinned: Mapping[str, int]) -> Iterator[Sizes]:
-    """Other assignments, likeliest first: every role a rung at once, then each role alone, then each name alone."""
-    free = {name: entry for name, entry in dimensions.items() if name not in pinned and entry.role is not Role.FIXED}
+def ladder(
+    dimensions: Mapping[str, Dimension], base: Sizes, pinned: Mapping[str, int]
+) -> Iterator[Sizes]:
+    """Other assignments, likeliest first: every role a rung at once, then each role alone, then
+    each name alone.
+    """
+    free = {
+        name: entry
+        for name, entry in dimensions.items()
+        if name not in pinned and entry.role is not Role.FIXED
+    }
     climbing = {name: entry for name, entry in free.items() if entry.role is not Role.BATCH}
     for rung in range(max((len(entry.ladder) for entry in climbing.values()), default=0)):
-        yield base | {name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()}
+        yield base | {
+            name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()
+        }
     for role in dict.fromkeys(entry.role for entry in free.values()):
         for rung in range(max(len(entry.ladder) for entry in free.values() if entry.role is role)):
             yield base | {
@@ -142,7 +194,9 @@ def ladder(dimensions: Mapping[str, Dimension], base: Sizes, pinned: Mapping[str
 
 
 def neighbours(size: int, entry: Dimension) -> list[int]:
-    """Sizes to try in place of one that runs: the other preferred ones if it is one, else what lies near it."""
+    """Sizes to try in place of one that runs: the other preferred ones if it is one, else what lies
+    near it.
+    """
     if entry.role is Role.FIXED:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
@@ -150,7 +204,9 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
     return [other for other in dict.fromkeys(others) if other > 0 and other != size]
 
 
-def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Findings]) -> Dimension:
+def _dimension(
+    name: str, inputs: Mapping[str, Input], findings: Mapping[str, Findings]
+) -> Dimension:
     places = [
         (entry, axis)
         for entry in inputs.values()
@@ -158,26 +214,40 @@ def _dimension(name: str, inputs: Mapping[str, Input], findings: Mapping[str, Fi
         if isinstance(dim, str) and name in (dim, *addends(dim))
     ]
     entry, axis = places[0]
-    demands = [demand for other, at in places for demand in findings[other.name].axes if demand.axis == at]
+    demands = [
+        demand for other, at in places for demand in findings[other.name].axes if demand.axis == at
+    ]
     fixed = [demand for demand in demands if demand.size is not None]
     if fixed and fixed[0].size is not None:
         return Dimension(name, Role.FIXED, (fixed[0].size,), (fixed[0].size,), fixed[0].why)
     meant = [demand.meaning for demand in demands if demand.meaning is not None]
     widest = max(len(other.dims or ()) for other, _ in places)
-    role = Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
+    role = (
+        Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
+    )
     if role is Role.BATCH and _counts_things(name, places, findings):
         role = Role.OTHER
     sizes, rungs = _PREFERRED[role], _LADDER[role]
     sliding = [demand for demand in demands if demand.at_least is not None]
     if sliding:
-        sizes, rungs = _long_enough(sizes, sliding), (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:])
+        sizes, rungs = (
+            _long_enough(sizes, sliding),
+            (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:]),
+        )
     return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), _WORDS[role])
 
 
-def _counts_things(name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]) -> bool:
-    """Whether a first axis counts boxes, or what another input points at: nodes of a graph. They are more than 3."""
+def _counts_things(
+    name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]
+) -> bool:
+    """Whether a first axis counts boxes, or what another input points at: nodes of a graph.
+
+    They are more than 3.
+    """
     boxes = any(
-        axis == 0 and demand.kind is Kind.BOXES for entry, axis in places for demand in findings[entry.name].demands
+        axis == 0 and demand.kind is Kind.BOXES
+        for entry, axis in places
+        for demand in findings[entry.name].demands
     )
     own = {entry.name for entry, _ in places}
     pointed = any(
@@ -198,10 +268,16 @@ def _long_enough(sizes: tuple[int, ...], sliding: list[AxisDemand]) -> tuple[int
 def _by_stride(demand: AxisDemand) -> tuple[int, ...]:
     """Sizes that give a sliding kernel 4, 8 and 3 places, and just one."""
     kernel = demand.at_least or 1
-    return tuple(kernel + demand.step * (places - 1) for places in (4, 8, 3, 1)) if demand.step > 1 else ()
+    return (
+        tuple(kernel + demand.step * (places - 1) for places in (4, 8, 3, 1))
+        if demand.step > 1
+        else ()
+    )
 
 
-def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findings: Findings, widest: int) -> Role:
+def _role(
+    name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findings: Findings, widest: int
+) -> Role:
     dims = entry.dims or ()
     rank = len(dims)
     for pattern, role in (
@@ -214,7 +290,9 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
         # A dimension without a name carries its input's: only names that the exporter gave count.
         named = not name.startswith(f"{entry.name}[") and pattern.search(name) is not None
         # n is a batch where batches are; of a vector it is as likely the length.
-        if named and not (role is Role.BATCH and len(name) <= 2 and not _may_be_batch(axis, dims, widest)):
+        if named and not (
+            role is Role.BATCH and len(name) <= 2 and not _may_be_batch(axis, dims, widest)
+        ):
             return role
     if axis and _PAST_NAME.search(entry.name):
         return Role.PAST
@@ -231,7 +309,11 @@ def _role(name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findi
         if axis in image:
             return Role.HEIGHT if axis == image[0] else Role.WIDTH
         return Role.OTHER
-    if axis == rank - 1 and entry.is_float and (findings.is_signal or _SAMPLES_NAME.search(entry.name)):
+    if (
+        axis == rank - 1
+        and entry.is_float
+        and (findings.is_signal or _SAMPLES_NAME.search(entry.name))
+    ):
         return Role.SAMPLES
     if _SEQUENCE_NAME.search(name) or (axis == 1 and rank in (2, 3)):
         return Role.SEQUENCE

@@ -17,8 +17,9 @@ def check(specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], defaults:
     """Hold every spec against the graph.
 
     Raises:
-        CardError: it names an input that the model doesn't have or that has a default, an unknown generator, or
-            contradicts the graph's dtype, rank or fixed sizes; the message names the key, and its line in the card.
+        CardError: it names an input that the model doesn't have or that has a default, an unknown
+            generator, or contradicts the graph's dtype, rank or fixed sizes; the message names the
+            key, and its line in the card.
     """
     for name, spec in specs.items():
         if name not in inputs:
@@ -28,13 +29,18 @@ def check(specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], defaults:
                     "so no values are made for it"
                 )
             known = did_you_mean(name, inputs) if inputs else "It has no inputs."
-            raise CardError(f"{spec.place()}[inputs.{name}]: the model has no input '{name}'. {known}")
+            raise CardError(
+                f"{spec.place()}[inputs.{name}]: the model has no input '{name}'. {known}"
+            )
         _check_values(name, spec, inputs[name])
         _check_sizes(name, spec, inputs[name], inputs)
 
 
 def pins(
-    specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], index: int, controls: Mapping[str, Scalar]
+    specs: Mapping[str, InputSpec],
+    inputs: Mapping[str, Input],
+    index: int,
+    controls: Mapping[str, Scalar],
 ) -> dict[str, int]:
     """The sizes of dynamic dimensions that the cards fix in set ``index``.
 
@@ -42,10 +48,12 @@ def pins(
         specs: checked already.
         inputs: of the model.
         index: of the set.
-        controls: input name to the value that the whole input holds in this set; what ``by`` looks at.
+        controls: input name to the value that the whole input holds in this set; what ``by`` looks
+            at.
 
     Raises:
-        CardError: two keys want different sizes of one dimension, or ``sizes`` lacks the value of the input ``by``.
+        CardError: two keys want different sizes of one dimension, or ``sizes`` lacks the value of
+            the input ``by``.
     """
     pinned: dict[str, int] = {}
     wanted_by: dict[str, str] = {}
@@ -55,7 +63,8 @@ def pins(
             return
         if pinned.setdefault(dim, size) != size:
             raise CardError(
-                f"{key} wants dimension '{dim}' to be {size} in set {index}, but {wanted_by[dim]} wants {pinned[dim]}"
+                f"{key} wants dimension '{dim}' to be {size} in set {index}, but {wanted_by[dim]} "
+                f"wants {pinned[dim]}"
             )
         wanted_by.setdefault(dim, key)
 
@@ -87,27 +96,38 @@ def _check_values(name: str, spec: InputSpec, entry: Input) -> None:
     where = f"[inputs.{name}]"
     at = spec.place
     if entry.container is Container.SEQUENCE and spec.values:
-        raise CardError(f"{at('values')}{where} values: '{name}' is a sequence; give a generator or shapes instead")
+        raise CardError(
+            f"{at('values')}{where} values: '{name}' is a sequence; give a generator or shapes "
+            f"instead"
+        )
     for value in spec.values:
         if (problem := _misfit(value, entry)) is not None:
             raise CardError(
-                f"{at('values')}{where} values: {value!r} {problem}; the input is of type {entry.type_name}"
+                f"{at('values')}{where} values: {value!r} {problem}; the input is of type "
+                f"{entry.type_name}"
             )
     if spec.generator is not None:
         if spec.generator not in generators.GENERATORS:
             known = did_you_mean(spec.generator, generators.GENERATORS)
-            raise CardError(f"{at('generator')}{where} generator: '{spec.generator}' isn't one. {known}")
+            raise CardError(
+                f"{at('generator')}{where} generator: '{spec.generator}' isn't one. {known}"
+            )
         if entry.is_string:
             raise CardError(
-                f"{at('generator')}{where} generator: '{name}' takes texts; give `values = [\"…\"]` instead"
+                f"{at('generator')}{where} generator: '{name}' takes texts; give `values = "
+                f'["…"]` instead'
             )
     for key, bound in (("low", spec.low), ("high", spec.high)):
         if bound is None:
             continue
         if entry.is_string or entry.is_bool:
-            raise CardError(f"{at(key)}{where} {key}: an input of type {entry.type_name} has no bounds")
+            raise CardError(
+                f"{at(key)}{where} {key}: an input of type {entry.type_name} has no bounds"
+            )
         if entry.is_integer and not (entry.integer_range[0] <= bound <= entry.integer_range[1]):
-            raise CardError(f"{at(key)}{where} {key}: {bound:g} doesn't fit the input's type, {entry.type_name}")
+            raise CardError(
+                f"{at(key)}{where} {key}: {bound:g} doesn't fit the input's type, {entry.type_name}"
+            )
     if spec.low is not None and spec.high is not None and spec.low > spec.high:
         raise CardError(f"{at('low')}{where} low: {spec.low:g} is above high, {spec.high:g}")
 
@@ -137,7 +157,8 @@ def _check_sizes(name: str, spec: InputSpec, entry: Input, inputs: Mapping[str, 
             continue
         if len(shape) != len(entry.dims):
             raise CardError(
-                f"{at('shapes')}{where} shapes: {list(shape)} has rank {len(shape)}, the graph declares {declared}"
+                f"{at('shapes')}{where} shapes: {list(shape)} has rank {len(shape)}, the graph "
+                f"declares {declared}"
             )
         for axis, (dim, size) in enumerate(zip(entry.dims, shape, strict=True)):
             if isinstance(dim, int) and dim != size:
@@ -148,18 +169,23 @@ def _check_sizes(name: str, spec: InputSpec, entry: Input, inputs: Mapping[str, 
     if spec.by is not None:
         if spec.by not in inputs:
             raise CardError(
-                f"{at('by')}{where} by: the model has no input '{spec.by}'. {did_you_mean(spec.by, inputs)}"
+                f"{at('by')}{where} by: the model has no input '{spec.by}'. "
+                f"{did_you_mean(spec.by, inputs)}"
             )
         if not spec.sizes:
             raise CardError(f"{at('by')}{where} by: has no effect without sizes")
         if not entry.dims or isinstance(entry.dims[-1], int):
-            raise CardError(f"{at('sizes')}{where} sizes: the last axis isn't dynamic, the graph declares {declared}")
+            raise CardError(
+                f"{at('sizes')}{where} sizes: the last axis isn't dynamic, the graph declares "
+                f"{declared}"
+            )
         return
     for key, sizes in spec.sizes.items():
         dim = (entry.dims or ())[_axis_of(key, entry, at("sizes"))]
         if isinstance(dim, int) and any(size != dim for size in sizes):
             raise CardError(
-                f"{at('sizes')}{where} sizes.{key}: that axis is fixed at {dim}, the graph declares {declared}"
+                f"{at('sizes')}{where} sizes.{key}: that axis is fixed at {dim}, the graph "
+                f"declares {declared}"
             )
 
 
@@ -169,10 +195,18 @@ def _axis_of(key: str, entry: Input, place: str) -> int:
         return dims.index(key)
     if key.lstrip("-").isdigit() and -len(dims) <= int(key) < len(dims):
         return int(key) % len(dims)
-    names = [dim for dim, label in zip(dims, entry.labels or (), strict=True) if isinstance(dim, str) and label != "?"]
-    known = ", ".join([*names, *map(str, range(len(dims)))]) or "none (the graph declares no shape: use shapes)"
+    names = [
+        dim
+        for dim, label in zip(dims, entry.labels or (), strict=True)
+        if isinstance(dim, str) and label != "?"
+    ]
+    known = (
+        ", ".join([*names, *map(str, range(len(dims)))])
+        or "none (the graph declares no shape: use shapes)"
+    )
     raise CardError(
-        f"{place}[inputs.{entry.name}] sizes.{key}: neither a dimension of this input nor an axis. Known: {known}."
+        f"{place}[inputs.{entry.name}] sizes.{key}: neither a dimension of this input nor an "
+        f"axis. Known: {known}."
     )
 
 

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 TRIES = 16
-"""Further sets that are tried where all outputs hold one number: of a class that a token in 16 has, 64 show it."""
+"""Further sets that are tried where all outputs hold one number: of a class that a token in 16 has,
+64 show it.
+"""
 
 Extremes = tuple[Any, Any]
 
 
 def extremes(outputs: Any) -> list[Extremes | None]:
-    """Return the least and greatest number of each output; None for an output that isn't a tensor of numbers.
+    """Return the least and greatest number of each output.
+
+    None for an output that isn't a tensor of numbers.
 
     Args:
         outputs: by name; whatever isn't a mapping has no outputs.
@@ -24,7 +28,9 @@ def extremes(outputs: Any) -> list[Extremes | None]:
 
 
 def says_one_thing(seen: Sequence[list[Extremes | None]]) -> bool:
-    """Return whether each output holds a single number, the same on all of the sets that were ``seen``."""
+    """Return whether each output holds a single number, the same on all of the sets that were
+    ``seen``.
+    """
     if not seen or not seen[0]:
         return False
     first = seen[0]

@@ -1,4 +1,5 @@
-"""Recorded input sets in ONNX's own layout: ``test_data_set_N/input_K.pb`` and ``output_K.pb`` beside a model.
+"""Recorded input sets in ONNX's own layout: ``test_data_set_N/input_K.pb`` and ``output_K.pb``
+beside a model.
 
 Each file is a serialized TensorProto, SequenceProto or OptionalProto. K counts the graph's inputs (outputs), unless the
 values carry the names of the graph's.
@@ -62,21 +63,26 @@ def load_data_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
         model: large initializers may have lost their data; names, types and dimensions are read.
 
     Raises:
-        InputError: a file isn't what the graph declares, an input is missing, there is one too many, or one is of a
-            type that can't be fed.
+        InputError: a file isn't what the graph declares, an input is missing, there is one too
+            many, or one is of a type that can't be fed.
     """
     folders = data_set_folders(path)
     if not folders:
         return []
     inputs, defaults = read_inputs(model), default_names(model)
     declared = {info.name: info.type for info in (*model.graph.input, *model.graph.output)}
-    fed, given = [info.name for info in model.graph.input], [info.name for info in model.graph.output]
+    fed, given = (
+        [info.name for info in model.graph.input],
+        [info.name for info in model.graph.output],
+    )
     sets = []
     for folder in folders:
         raw = _read(folder, "input", [list(inputs), fed], declared)
         values = _checked(folder.name, raw, inputs, defaults)
         expected = _read(folder, "output", [given], declared)
-        shapes = ", ".join(shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values())
+        shapes = ", ".join(
+            shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values()
+        )
         name = f"recorded in {folder.name}{f' ({shapes})' if shapes else ''}"
         sets.append(DataSet(InputSet(name, values), expected))
     return sets
@@ -90,7 +96,8 @@ def _read(
     Args:
         folder: of the set.
         what: ``input`` or ``output``.
-        orders: names that K may count, likeliest first: a model's inputs without those that have a default, and all.
+        orders: names that K may count, likeliest first: a model's inputs without those that have a
+            default, and all.
         declared: types by name.
     """
     files: dict[int, Path] = {}
@@ -101,10 +108,14 @@ def _read(
         return {}
     order = next((names for names in orders if max(files) < len(names)), None)
     if order is None:
-        raise InputError(f"{folder.name} holds {max(files) + 1} {what}s, and the model has {len(orders[-1])}")
+        raise InputError(
+            f"{folder.name} holds {max(files) + 1} {what}s, and the model has {len(orders[-1])}"
+        )
     named = {}
     for number in sorted(files):
-        name, value = _parsed(files[number], declared[order[number]], f"{folder.name}/{files[number].name}")
+        name, value = _parsed(
+            files[number], declared[order[number]], f"{folder.name}/{files[number].name}"
+        )
         named[number] = (name, value)
     names = [name for name, _ in named.values()]
     if len(set(names)) == len(names) and set(names) <= set(orders[-1]):
@@ -126,7 +137,9 @@ def _parsed(file: Path, declared: onnx.TypeProto, where: str) -> tuple[str, Any]
     except OSError as error:
         raise InputError(f"{where} can't be read: {error.strerror}") from None
     except (DecodeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{where} isn't the {type(message).__name__} that the graph declares: {error}") from None
+        raise InputError(
+            f"{where} isn't the {type(message).__name__} that the graph declares: {error}"
+        ) from None
 
 
 def _value(message: Any) -> Any:
@@ -153,31 +166,46 @@ def _array(tensor: onnx.TensorProto) -> Any:
         raise ValueError("its data lies in another file, which isn't read")
     array = onnx.numpy_helper.to_array(tensor)
     if array.dtype.kind == "O":
-        texts = [item.decode() if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()]
+        texts = [
+            item.decode() if isinstance(item, bytes) else item
+            for item in array.reshape(-1).tolist()
+        ]
         array = np.array(texts, dtype=object).reshape(array.shape)
     return array
 
 
-def _checked(where: str, raw: Mapping[str, Any], inputs: Mapping[str, Input], defaults: set[str]) -> dict[str, Value]:
+def _checked(
+    where: str, raw: Mapping[str, Any], inputs: Mapping[str, Input], defaults: set[str]
+) -> dict[str, Value]:
     missing = [name for name in inputs if name not in raw]
     extra = [name for name in raw if name not in inputs and name not in defaults]
     if missing or extra:
         problems = [f"lacks {listed(missing)}"] * bool(missing) + [
             f"has {listed(extra)}, which the model has no input for"
         ] * bool(extra)
-        raise InputError(f"{where} {' and '.join(problems)}. The model's inputs: {listed(list(inputs)) or 'none'}")
+        raise InputError(
+            f"{where} {' and '.join(problems)}. The model's inputs: "
+            f"{listed(list(inputs)) or 'none'}"
+        )
     values: dict[str, Value] = {}
     for name, value in raw.items():
         if value is None:
             raise InputError(f"{where}: '{name}' is an absent optional, which can't be fed")
         entry = inputs.get(name)
         if entry is None:
-            values[name] = value  # an initializer that is also an input: the recorded value takes its default's place
+            values[name] = (
+                # an initializer that is also an input: the recorded value takes its default's place
+                value
+            )
         elif isinstance(value, list) != (entry.container is Container.SEQUENCE):
-            raise InputError(f"{where}: '{name}' is {'a sequence' if isinstance(value, list) else 'a tensor'}")
+            raise InputError(
+                f"{where}: '{name}' is {'a sequence' if isinstance(value, list) else 'a tensor'}"
+            )
         elif isinstance(value, list):
             values[name] = [typed(where, array, entry) for array in value]
         else:
             values[name] = typed(where, value, entry)
     check_equal_dims(where, values, inputs)
-    return {name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))}
+    return {
+        name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))
+    }

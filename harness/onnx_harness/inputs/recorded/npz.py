@@ -2,7 +2,8 @@
 
 One set: the keys are the names of the inputs, and of those outputs that are recorded with them.
 Several: ``0/NAME``, ``1/NAME`` …, which is what :func:`save_npz` writes for more
-than one. An element of a sequence is ``NAME[0]``, ``NAME[1]`` …; texts are stored as numpy's fixed-width unicode.
+than one. An element of a sequence is ``NAME[0]``, ``NAME[1]`` …; texts are stored as numpy's
+fixed-width unicode.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _ELEMENT = re.compile(r"(.+)\[(\d+)\]", re.S)
 
 
 def save_npz(path: Path, sets: Sequence[InputSet]) -> None:
-    """Write ``sets`` so that :func:`load_npz` gives them back; the file appears whole or not at all.
+    """Write ``sets`` so that :func:`load_npz` gives them back.
+
+    The file appears whole or not at all.
 
     Raises:
         InputError: there is nothing to write.
@@ -41,13 +44,19 @@ def save_npz(path: Path, sets: Sequence[InputSet]) -> None:
         prefix = f"{number}/" if len(sets) > 1 else ""
         for name, value in each.values.items():
             if isinstance(value, list):
-                arrays |= {f"{prefix}{name}[{place}]": _stored(array) for place, array in enumerate(value)}
+                arrays |= {
+                    f"{prefix}{name}[{place}]": _stored(array) for place, array in enumerate(value)
+                }
             else:
                 arrays[f"{prefix}{name}"] = _stored(value)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            # numpy.savez takes names as keyword arguments, which a name such as "file" would collide with.
+        with (
+            os.fdopen(handle, "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            # numpy.savez takes names as keyword arguments, which a name such as "file" would
+            # collide with.
             for key, array in arrays.items():
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
@@ -65,17 +74,23 @@ def load_npz(path: Path, model: onnx.ModelProto) -> list[InputSet]:
 def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
     """Read the recorded sets in ``path``, each held against the inputs of ``model``.
 
-    A key that names an output, and no input, is what the model is said to give. It may have any dtype and shape.
+    A key that names an output, and no input, is what the model is said to give. It may have any
+    dtype and shape.
 
     Raises:
-        InputError: it isn't a ``.npz``, holds pickled objects, lacks an input, has a key that is neither an input nor
-            an output, or an input of another dtype, rank or fixed size than the graph declares.
+        InputError: it isn't a ``.npz``, holds pickled objects, lacks an input, has a key that is
+            neither an input nor an output, or an input of another dtype, rank or fixed size than
+            the graph declares.
     """
     outputs = {info.name: info.type for info in model.graph.output}
     inputs, defaults = read_inputs(model), default_names(model)
     raw = _read(path)
     given = {info.name for info in model.graph.input}
-    numbered = {key: match for key in raw if key not in given and (match := _NUMBERED.fullmatch(key)) is not None}
+    numbered = {
+        key: match
+        for key in raw
+        if key not in given and (match := _NUMBERED.fullmatch(key)) is not None
+    }
     if raw and len(numbered) == len(raw):
         parts: dict[int, dict[str, Array]] = {}
         for key, match in numbered.items():
@@ -87,22 +102,35 @@ def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
     for number, arrays in enumerate(groups):
         where = f"{path.name}" if len(groups) == 1 else f"{path.name}, set {number}"
         expected = _expected(arrays, outputs, {*inputs, *defaults})
-        values = _checked(where, {key: arrays[key] for key in arrays if key not in expected.keys}, inputs, defaults)
-        shapes = ", ".join(shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values())
-        named = InputSet(f"recorded {number} ({path.name}{f', {shapes}' if shapes else ''})", values)
+        values = _checked(
+            where,
+            {key: arrays[key] for key in arrays if key not in expected.keys},
+            inputs,
+            defaults,
+        )
+        shapes = ", ".join(
+            shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values()
+        )
+        named = InputSet(
+            f"recorded {number} ({path.name}{f', {shapes}' if shapes else ''})", values
+        )
         sets.append(DataSet(named, expected.values))
     return sets
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """The recorded outputs of one set: the keys that they are stored under, and their values by output name."""
+    """The recorded outputs of one set: the keys that they are stored under, and their values by
+    output name.
+    """
 
     keys: frozenset[str]
     values: Mapping[str, Any]
 
 
-def _expected(arrays: Mapping[str, Array], outputs: Mapping[str, onnx.TypeProto], inputs: set[str]) -> _Expected:
+def _expected(
+    arrays: Mapping[str, Array], outputs: Mapping[str, onnx.TypeProto], inputs: set[str]
+) -> _Expected:
     """Return what is recorded of the outputs; of a sequence every element under a key of its own."""
     keys, values, elements = set(), {}, dict[str, dict[int, Array]]()
     for key, array in arrays.items():
@@ -115,15 +143,21 @@ def _expected(arrays: Mapping[str, Array], outputs: Mapping[str, onnx.TypeProto]
         elif match is not None and match[1] in outputs and match[1] not in inputs:
             keys.add(key)
             elements.setdefault(match[1], {})[int(match[2])] = _as_given(array, outputs[match[1]])
-    sequences = {name: [items[place] for place in sorted(items)] for name, items in elements.items()}
+    sequences = {
+        name: [items[place] for place in sorted(items)] for name, items in elements.items()
+    }
     return _Expected(frozenset(keys), {**values, **sequences})
 
 
 def _as_given(array: Array, declared: onnx.TypeProto) -> Array:
-    """Return a recorded output as ONNX Runtime gives it: texts are objects, and raw bytes what the graph says."""
+    """Return a recorded output as ONNX Runtime gives it: texts are objects, and raw bytes what the
+    graph says.
+    """
     if array.dtype.kind == "U":
         return array.astype(object)
-    element = declared.tensor_type.elem_type or declared.sequence_type.elem_type.tensor_type.elem_type
+    element = (
+        declared.tensor_type.elem_type or declared.sequence_type.elem_type.tensor_type.elem_type
+    )
     if array.dtype.kind == "V" and element:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
         return array.view(dtype) if dtype.itemsize == array.dtype.itemsize else array
@@ -141,7 +175,8 @@ def _read(path: Path) -> dict[str, Array]:
     except ValueError as error:
         if "pickle" in str(error).lower():
             raise InputError(
-                f"{path.name}: '{key}' holds pickled objects, which are not read because they can run code. "
+                f"{path.name}: '{key}' holds pickled objects, which are not read because they can "
+                f"run code. "
                 "Store texts as numpy.array(texts, dtype='U') instead of dtype=object"
             ) from None
         raise InputError(f"{path.name}: '{key}' isn't a numpy array: {error}") from None
@@ -160,7 +195,11 @@ def _checked(
         match = _ELEMENT.fullmatch(key)
         if key in inputs and inputs[key].container is Container.TENSOR:
             values[key] = typed(where, array, inputs[key])
-        elif match is not None and match[1] in inputs and inputs[match[1]].container is Container.SEQUENCE:
+        elif (
+            match is not None
+            and match[1] in inputs
+            and inputs[match[1]].container is Container.SEQUENCE
+        ):
             elements.setdefault(match[1], {})[int(match[2])] = typed(where, array, inputs[match[1]])
         elif key in defaults:
             # An initializer that is also an input: the recorded value takes its default's place.
@@ -173,9 +212,14 @@ def _checked(
         problems = [f"lacks {listed(missing)}"] * bool(missing) + [
             f"has {listed(extra)}, which the model has no input or output for"
         ] * bool(extra)
-        raise InputError(f"{where} {' and '.join(problems)}. The model's inputs: {listed(list(inputs)) or 'none'}")
+        raise InputError(
+            f"{where} {' and '.join(problems)}. The model's inputs: "
+            f"{listed(list(inputs)) or 'none'}"
+        )
     check_equal_dims(where, values, inputs)
-    return {name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))}
+    return {
+        name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))
+    }
 
 
 def typed(where: str, array: Array, entry: Input) -> Array:
@@ -185,17 +229,27 @@ def typed(where: str, array: Array, entry: Input) -> Array:
         if array.dtype.kind == "S":
             texts.reshape(-1)[:] = [text.decode() for text in array.reshape(-1).tolist()]
         array = texts
-    elif array.dtype.kind == "V" and entry.dtype.kind == "V" and array.dtype.itemsize == entry.dtype.itemsize:
+    elif (
+        array.dtype.kind == "V"
+        and entry.dtype.kind == "V"
+        and array.dtype.itemsize == entry.dtype.itemsize
+    ):
         # numpy writes bfloat16 and float8 as raw bytes; the graph says what they are.
         array = array.view(entry.dtype)
     if array.dtype != entry.dtype:
-        raise InputError(f"{where}: '{entry.name}' is {array.dtype}, the model takes {entry.type_name}")
+        raise InputError(
+            f"{where}: '{entry.name}' is {array.dtype}, the model takes {entry.type_name}"
+        )
     declared = entry.shape_text()
     if entry.dims is not None and len(array.shape) != len(entry.dims):
-        raise InputError(f"{where}: '{entry.name}' has rank {array.ndim}, the model takes {declared}")
+        raise InputError(
+            f"{where}: '{entry.name}' has rank {array.ndim}, the model takes {declared}"
+        )
     for axis, (dim, size) in enumerate(zip(entry.dims or (), array.shape, strict=False)):
         if isinstance(dim, int) and dim != size:
-            raise InputError(f"{where}: '{entry.name}' is {size} long at axis {axis}, the model takes {declared}")
+            raise InputError(
+                f"{where}: '{entry.name}' is {size} long at axis {axis}, the model takes {declared}"
+            )
     return array
 
 
@@ -209,13 +263,18 @@ def check_equal_dims(where: str, values: Mapping[str, Value], inputs: Mapping[st
                     continue
                 known, whose = sizes.setdefault(dim, (size, name))
                 if known != size:
-                    raise InputError(f"{where}: dimension '{dim}' is {known} in '{whose}' and {size} in '{name}'")
+                    raise InputError(
+                        f"{where}: dimension '{dim}' is {known} in '{whose}' and {size} in '{name}'"
+                    )
 
 
 def _stored(array: Array) -> Array:
     if array.dtype.kind != "O":
         return array
-    texts = [item.decode() if isinstance(item, bytes) else str(item) for item in array.reshape(-1).tolist()]
+    texts = [
+        item.decode() if isinstance(item, bytes) else str(item)
+        for item in array.reshape(-1).tolist()
+    ]
     if any(text.endswith("\0") for text in texts):
         raise InputError("a text that ends in a NUL character can't be stored: numpy would drop it")
     return np.array(texts, dtype=np.str_).reshape(array.shape)

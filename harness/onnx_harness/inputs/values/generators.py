@@ -1,7 +1,8 @@
 """Signals by name: noise, and drawn or sung ones that a trained model reacts to. Only numpy.
 
-Each generator fills a shape and knows the usual meaning of the trailing axes: the last one is time for ``audio`` and
-``tokens``, height and width are the last two axes for ``page`` unless the last one looks like colour channels.
+Each generator fills a shape and knows the usual meaning of the trailing axes: the last one is time
+for ``audio`` and ``tokens``, height and width are the last two axes for ``page`` unless the last
+one looks like colour channels.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ Shape = tuple[int, ...]
 
 _CHANNELS = (1, 3, 4)
 _SAMPLE_RATE = 16_000.0  # Hz; the rate that speech models are trained at
-_WORDS = ("alpha", "bravo", "", "Charlie 42", "delta-9", "écho", "fox trot", "golf!", "Hotel", "x", "日本", "0")
+_WORDS = (
+    "alpha",
+    "bravo",
+    "",
+    "Charlie 42",
+    "delta-9",
+    "écho",
+    "fox trot",
+    "golf!",
+    "Hotel",
+    "x",
+    "日本",
+    "0",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,8 @@ def find(name: str) -> Generator:
 
 
 def seeded(seed: int, index: int, name: str) -> np.random.Generator:
-    """The random stream of one input in one set: no other input's, set's or count's change moves it.
+    """The random stream of one input in one set: no other input's, set's or count's change moves
+    it.
 
     Args:
         seed: of the run, 0 or more.
@@ -65,7 +80,10 @@ def seeded(seed: int, index: int, name: str) -> np.random.Generator:
 
 
 def integers(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArray[np.int64]:
-    """Uniform integers, ``low`` and ``high`` included; the two ends occur where there is room for them."""
+    """Uniform integers, ``low`` and ``high`` included.
+
+    The two ends occur where there is room for them.
+    """
     values = rng.integers(low, high, size=shape, endpoint=True, dtype=np.int64)
     if values.size >= 4:
         # The ends are where an off-by-one shows.
@@ -75,7 +93,8 @@ def integers(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDA
 
 
 def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArray[np.int64]:
-    """Text-like ids in [low, high]: a start id, mostly frequent (small) ids, an end id, then padding on some rows.
+    """Text-like ids in [low, high]: a start id, mostly frequent (small) ids, an end id, then
+    padding on some rows.
 
     Args:
         rng: where the randomness comes from.
@@ -84,7 +103,8 @@ def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArr
         high: greatest id.
     """
     span = high - low
-    # Squared uniform: small ids are the frequent ones, as in a vocabulary that is sorted by frequency.
+    # Squared uniform: small ids are the frequent ones, as in a vocabulary that is sorted by
+    # frequency.
     ids = low + np.minimum(np.floor(rng.random(shape) ** 2 * (span + 1)), span).astype(np.int64)
     if not shape or ids.size == 0 or shape[-1] < 4 or span < 3:
         return ids
@@ -98,7 +118,10 @@ def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArr
 
 
 def mask(rng: np.random.Generator, shape: Shape, index: int) -> NDArray[np.int64]:
-    """0/1: all 1 in even sets; in odd ones a tail of each row is 0, as padding is. A row never is all 0."""
+    """0/1: all 1 in even sets; in odd ones a tail of each row is 0, as padding is.
+
+    A row never is all 0.
+    """
     values = np.ones(shape, np.int64)
     if index % 2 == 0 or not shape or values.size == 0 or shape[-1] < 2:
         return values
@@ -110,7 +133,8 @@ def mask(rng: np.random.Generator, shape: Shape, index: int) -> NDArray[np.int64
 def texts(
     rng: np.random.Generator, shape: Shape, known: tuple[str, ...] = (), *, is_closed: bool = False
 ) -> NDArray[Any]:
-    """An object array of strings: some of those that the graph knows, and words with blanks, digits and non-ASCII.
+    """An object array of strings: some of those that the graph knows, and words with blanks, digits
+    and non-ASCII.
 
     Args:
         rng: where the randomness comes from.
@@ -135,7 +159,9 @@ def _uniform(rng: np.random.Generator, shape: Shape) -> Floats:
 
 
 def _steps(rng: np.random.Generator, shape: Shape) -> Floats:
-    """Plateaus of random height in [-2, 2] and random length along the last axis: edges, ties and both signs."""
+    """Plateaus of random height in [-2, 2] and random length along the last axis: edges, ties and
+    both signs.
+    """
     values = rng.uniform(-2.0, 2.0, shape).astype(np.float32)
     if not shape or values.size == 0:
         return values
@@ -146,7 +172,10 @@ def _steps(rng: np.random.Generator, shape: Shape) -> Floats:
 
 
 def _audio(rng: np.random.Generator, shape: Shape) -> Floats:
-    """Sums of harmonic tones under a slow envelope, with a little noise, in [-1, 1]; the last axis is time."""
+    """Sums of harmonic tones under a slow envelope, with a little noise, in [-1, 1].
+
+    The last axis is time.
+    """
     if not shape:
         return np.asarray(rng.uniform(-1.0, 1.0), np.float32)
     rows, length = int(np.prod(shape[:-1])), shape[-1]
@@ -172,9 +201,15 @@ def _page(rng: np.random.Generator, shape: Shape) -> Floats:
     grid = shape[:-1] if channels_last else shape
     height, width = grid[-2:]
     # The three colour planes of one image show the same drawing.
-    shared = 1 if channels_last else (shape[-3] if len(shape) >= 3 and shape[-3] in _CHANNELS else 1)
+    shared = (
+        1 if channels_last else (shape[-3] if len(shape) >= 3 and shape[-3] in _CHANNELS else 1)
+    )
     planes = int(np.prod(grid[:-2])) // shared
-    pages = np.stack([_draw(rng, height, width) for _ in range(planes)]) if planes else np.empty((0, height, width))
+    pages = (
+        np.stack([_draw(rng, height, width) for _ in range(planes)])
+        if planes
+        else np.empty((0, height, width))
+    )
     spread = np.repeat(pages[:, None], shared, axis=1).reshape(grid)
     noisy = np.asarray(spread, np.float64) + 0.02 * rng.standard_normal(grid)
     if channels_last:
@@ -239,9 +274,19 @@ GENERATORS: dict[str, Generator] = {
         Generator("normal", "normal noise", _normal, None, "normal noise, mean 0, deviation 1"),
         Generator("uniform", "uniform noise", _uniform, (0.0, 1.0), "uniform noise in [0, 1)"),
         Generator("steps", "steps", _steps, (-2.0, 2.0), "plateaus and edges in [-2, 2]"),
-        Generator("audio", "audio-like", _audio, (-1.0, 1.0), "harmonic tones with an envelope in [-1, 1]"),
-        Generator("page", "page-like", _page, (-1.0, 1.0), "drawn glyphs and rectangles in [-1, 1]"),
-        Generator("tokens", "text-like ids", _token_values, None, "text-like ids with start, end and padding"),
+        Generator(
+            "audio", "audio-like", _audio, (-1.0, 1.0), "harmonic tones with an envelope in [-1, 1]"
+        ),
+        Generator(
+            "page", "page-like", _page, (-1.0, 1.0), "drawn glyphs and rectangles in [-1, 1]"
+        ),
+        Generator(
+            "tokens",
+            "text-like ids",
+            _token_values,
+            None,
+            "text-like ids with start, end and padding",
+        ),
         Generator("bytes", "bytes", _bytes, (0.0, 255.0), "bytes, 0 to 255"),
         Generator("zeros", "zeros", _zeros, (0.0, 0.0), "zeros"),
         Generator("ones", "ones", _ones, (1.0, 1.0), "ones"),

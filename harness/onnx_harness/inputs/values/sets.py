@@ -15,7 +15,8 @@ Value = Array | list[Array]
 
 
 MAGNIFIED = "times the usual magnitude"
-"""What a set is that differs from a usual one by a factor above 1 alone: ``at 100``, and then this."""
+"""What a set is that differs from a usual one by a factor above 1 alone: ``at 100``, and then this.
+"""
 RISING = "with large values that rise along the last axis"
 
 
@@ -25,15 +26,16 @@ class InputSet:
 
     Attributes:
         name: for a person, such as ``set 2 (seed 0, page-like, 1x3x256x640)``.
-        values: input name to an array, or to a list of arrays for a sequence. Strings are arrays of dtype object.
-        unusual: what no user would feed as a rule, such as ``at 100 times the usual magnitude``; empty for a usual
-            set. An unusual set is there to reveal: no conversion to a narrower type has to be usable on it, and
-            nothing is calibrated on it.
-        smooth: of an unusual set: whether no value lies on purpose where a last bit decides, so that the model's noise
-            on it is no more than noise.
-        poised: of an unusual set: whether its values are ordinary, but for lying where a last bit decides, on the
-            threshold of a tree or the like. What the model computes in float32 is the same there; its noise under
-            changed last bits says nothing.
+        values: input name to an array, or to a list of arrays for a sequence. Strings are arrays of
+            dtype object.
+        unusual: what no user would feed as a rule, such as ``at 100 times the usual magnitude``;
+            empty for a usual set. An unusual set is there to reveal: no conversion to a narrower
+            type has to be usable on it, and nothing is calibrated on it.
+        smooth: of an unusual set: whether no value lies on purpose where a last bit decides, so
+            that the model's noise on it is no more than noise.
+        poised: of an unusual set: whether its values are ordinary, but for lying where a last bit
+            decides, on the threshold of a tree or the like. What the model computes in float32 is
+            the same there; its noise under changed last bits says nothing.
     """
 
     name: str
@@ -53,11 +55,16 @@ class InputSet:
         return self.magnified or self.unusual == RISING
 
     def digest(self) -> str:
-        """SHA-256 over names, dtypes, shapes and contents, in hexadecimal; the set's own name doesn't count."""
+        """SHA-256 over names, dtypes, shapes and contents, in hexadecimal.
+
+        The set's own name doesn't count.
+        """
         digest = hashlib.sha256()
         for name in sorted(self.values):
             value = self.values[name]
-            digest.update(f"{name!r}:{'sequence' if isinstance(value, list) else 'tensor'}\n".encode())
+            digest.update(
+                f"{name!r}:{'sequence' if isinstance(value, list) else 'tensor'}\n".encode()
+            )
             for array in arrays_of(value):
                 digest.update(f"{array.dtype.name}{list(array.shape)}\n".encode())
                 digest.update(_contents(array))
@@ -74,8 +81,8 @@ class DataSet:
     """One recorded set: what the model was fed, and what it is said to give.
 
     Attributes:
-        expected: output name to a tensor, a list, or None for an absent optional; outputs that weren't recorded are
-            left out.
+        expected: output name to a tensor, a list, or None for an absent optional; outputs that
+            weren't recorded are left out.
     """
 
     inputs: InputSet
@@ -93,7 +100,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def set_name(index: int, origin: str, values: Mapping[str, Value], main: str, kind: str) -> str:
-    """The name of a generated set: its index and origin, what its main input looks like, its scalars.
+    """The name of a generated set: its index and origin, what its main input looks like, its
+    scalars.
 
     Args:
         index: the set's number, from 0.
@@ -121,6 +129,9 @@ def number_text(array: Array) -> str:
 def _contents(array: Array) -> bytes:
     if array.dtype.kind in "OUS":
         # A length before each text, so that ["ab", "c"] and ["a", "bc"] differ.
-        texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1).tolist()]
+        texts = [
+            item if isinstance(item, bytes) else str(item).encode()
+            for item in array.reshape(-1).tolist()
+        ]
         return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
     return np.ascontiguousarray(array).tobytes()

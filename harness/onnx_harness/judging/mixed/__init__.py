@@ -1,1 +1,3 @@
-"""Which nodes of a conversion have to stay float32: surveyed, searched for in one session, verified by the judge."""
+"""Which nodes of a conversion have to stay float32: surveyed, searched for in one session, verified
+by the judge.
+"""

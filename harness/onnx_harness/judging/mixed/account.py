@@ -92,10 +92,19 @@ class Mix:
         Args:
             spelling: of the step that makes the same of a list of nodes.
         """
-        control = "gives the original's outputs bit for bit" if self.exact else "gives the original's outputs"
-        smaller = "" if self.minimal or not self.nodes else "; a smaller set may do: the budget ended the search"
+        control = (
+            "gives the original's outputs bit for bit"
+            if self.exact
+            else "gives the original's outputs"
+        )
+        smaller = (
+            ""
+            if self.minimal or not self.nodes
+            else "; a smaller set may do: the budget ended the search"
+        )
         yield (
-            f"{self.keeps()}, found in {self.runs} runs of {self.sessions} sessions and verified on the converted "
+            f"{self.keeps()}, found in {self.runs} runs of {self.sessions} sessions and verified "
+            f"on the converted "
             f"model; everything in {self.kind} {control}{smaller}"
         )
         if self.names:

@@ -1,4 +1,6 @@
-"""The nodes that a conversion to a half type keeps in float32: surveyed, searched for, verified on the real model."""
+"""The nodes that a conversion to a half type keeps in float32: surveyed, searched for, verified on
+the real model.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-# Roundings that a node is worth, where there's nothing else to choose by: at least these, and at least these next.
+# Roundings that a node is worth, where there's nothing else to choose by: at least these, and at
+# least these next.
 _MORE_RUNS = 30  # where what is enough on one input set isn't on another
 _SUSPECT = (30.0, 6.0)
 _UNITS = {FLOAT16: 2.0**-11}
@@ -73,8 +76,13 @@ def chooser(
     return choose
 
 
-def find_mix(standard: Standard, conversion: MixedConversion | QuantizedConversion, effort: Effort = UNLIMITED) -> Mix:
-    """Find the nodes that a conversion keeps in float32, so that the converted model is faithful and usable.
+def find_mix(
+    standard: Standard,
+    conversion: MixedConversion | QuantizedConversion,
+    effort: Effort = UNLIMITED,
+) -> Mix:
+    """Find the nodes that a conversion keeps in float32, so that the converted model is faithful
+    and usable.
 
     Args:
         standard: what the outputs are judged by.
@@ -84,7 +92,9 @@ def find_mix(standard: Standard, conversion: MixedConversion | QuantizedConversi
     Raises:
         NotApplicable: no set of nodes makes it so, or the model with switches isn't the model.
     """
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-mixed-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-mixed-", ignore_cleanup_errors=True
+    ) as folder:
         source = Source(conversion.model, Path(folder))
         if isinstance(conversion, QuantizedConversion):
             return find_floats(standard, conversion, source, effort)
@@ -94,7 +104,9 @@ def find_mix(standard: Standard, conversion: MixedConversion | QuantizedConversi
 class _Mixing:
     """One search: its sessions, and what they have told."""
 
-    def __init__(self, standard: Standard, conversion: MixedConversion, source: Source, effort: Effort) -> None:
+    def __init__(
+        self, standard: Standard, conversion: MixedConversion, source: Source, effort: Effort
+    ) -> None:
         self._standard = standard
         self._seconds = effort.seconds
         self._known_to_fail = effort.known_to_fail
@@ -124,13 +136,17 @@ class _Mixing:
         if self._graph.labels:
             self._control()
             plain = self._plain_passes()
-        if plain or not self._known_to_fail:  # the switches may see a little more than the conversion does
+        if (
+            plain or not self._known_to_fail
+        ):  # the switches may see a little more than the conversion does
             plain = not self._fails(names)
         if not plain:
             survey = self._survey()
             found = self._search(survey) if self._witnesses else self._suspects(survey)
             names = self._verified(found)
-        nodes = self._graph.closed(place for place, label in enumerate(self._graph.labels) if label in frozenset(names))
+        nodes = self._graph.closed(
+            place for place, label in enumerate(self._graph.labels) if label in frozenset(names)
+        )
         account = self._account
         return Mix(
             names,
@@ -166,7 +182,9 @@ class _Mixing:
         rounded = self._conversion.round(np.ascontiguousarray(values, np.float32).reshape(-1), [])
         if not rounded.raised and not rounded.lowered:
             return None
-        return numpy_helper.from_array(rounded.array.astype(np.float32).reshape(values.shape), "clamped")
+        return numpy_helper.from_array(
+            rounded.array.astype(np.float32).reshape(values.shape), "clamped"
+        )
 
     def _outputs(self, float32: Collection[int], at: int) -> dict[str, Any]:
         """Return the outputs on the usual input set at ``at`` with those nodes in float32."""
@@ -185,7 +203,10 @@ class _Mixing:
         return verdict(self._standard, outputs).passed
 
     def _plain_passes(self) -> bool:
-        """Whether nothing in float32 passes; of the input sets on which it fails, the worst is the first witness."""
+        """Whether nothing in float32 passes.
+
+        Of the input sets on which it fails, the worst is the first witness.
+        """
         everywhere = range(len(self._sets))
         outputs = [self._outputs((), at) for at in everywhere]
         failing = [at for at in everywhere if not self._judged(outputs[at], at)]
@@ -214,13 +235,16 @@ class _Mixing:
             NotApplicable: it isn't.
         """
         reason = self._departs()
-        if reason and self._threads is not None:  # ONNX Runtime's LSTM gives other outputs on one thread
+        if (
+            reason and self._threads is not None
+        ):  # ONNX Runtime's LSTM gives other outputs on one thread
             self._threads = None
             self._session = self._open(self._source.openable(self._graph.model))
             reason = self._departs()
         if reason:
             raise NotApplicable(
-                f"which nodes need float32 can't be found: with all of them in float32 the model departs: {reason}"
+                f"which nodes need float32 can't be found: with all of them in float32 the model "
+                f"departs: {reason}"
             )
 
     def _departs(self) -> str:
@@ -243,7 +267,8 @@ class _Mixing:
         found: list[Any] = []
         times: dict[str, float] = {}
         if instrumented.values:
-            # No sum of no elements, for one; ONNX Runtime's errors have no common class. A search goes without.
+            # No sum of no elements, for one; ONNX Runtime's errors have no common class. A search
+            # goes without.
             with contextlib.suppress(Exception):
                 found, times = self._surveyed(instrumented.model)
         plan = self._plan()
@@ -276,23 +301,33 @@ class _Mixing:
         while True:
             found = smallest_set(self._passes, suspicion, prices, self._spent)
             if found is None:
-                raise NotApplicable("no node in float32 makes its outputs right: they fail with all of them in it")
+                raise NotApplicable(
+                    "no node in float32 makes its outputs right: they fail with all of them in it"
+                )
             witnesses = len(self._witnesses)
             if self._passes_everywhere(found.nodes) or len(self._witnesses) == witnesses:
                 return found
-            # What was enough for the others is where the search goes on, and it takes a little longer.
+            # What was enough for the others is where the search goes on, and it takes a little
+            # longer.
             self._most_runs = max(self._most_runs, self._account.runs + _MORE_RUNS)
-            suspicion = [each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)]
+            suspicion = [
+                each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)
+            ]
 
     def _suspects(self, survey: Sequence[NodeSurvey]) -> Found:
         """Return what is suspect, where the converted model fails and its switches don't say why."""
-        chosen = [frozenset(place for place, each in enumerate(survey) if each.suspicion >= cut) for cut in _SUSPECT]
+        chosen = [
+            frozenset(place for place, each in enumerate(survey) if each.suspicion >= cut)
+            for cut in _SUSPECT
+        ]
         return Found(chosen[0], chosen[1], minimal=False)
 
     def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
         """Return what each node costs in float32: its time, that of all inside it, and a Cast's."""
         prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
-        inner = {place: sum(prices[at] for at in inside) for place, inside in self._graph.inside.items()}
+        inner = {
+            place: sum(prices[at] for at in inside) for place, inside in self._graph.inside.items()
+        }
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
@@ -315,13 +350,19 @@ class _Mixing:
             except NotApplicable as error:  # as its weights all stay float32
                 if len(self._graph.closed(nodes)) < len(self._graph.labels):
                     raise
-                raise NotApplicable(f"each of its {len(nodes)} nodes has to stay float32 ({error})") from error
+                raise NotApplicable(
+                    f"each of its {len(nodes)} nodes has to stay float32 ({error})"
+                ) from error
             if not reason:
                 return names
-        raise NotApplicable(f"no choice of nodes in float32 was verified on the converted model: {reason}")
+        raise NotApplicable(
+            f"no choice of nodes in float32 was verified on the converted model: {reason}"
+        )
 
     def _attempts(self, found: Found) -> Iterator[frozenset[int]]:
-        """Yield what was found, that and its neighbours, and the larger set that the search began with."""
+        """Yield what was found, that and its neighbours, and the larger set that the search began
+        with.
+        """
         yield found.nodes
         wider = self._widened(found.nodes)
         if wider != found.nodes:
@@ -330,7 +371,9 @@ class _Mixing:
             yield found.wide
 
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
-        """Return the names of nodes, and of those that only move a value from one of them to another and elsewhere."""
+        """Return the names of nodes, and of those that only move a value from one of them to
+        another and elsewhere.
+        """
         plan = self._plan()
         try:
             moves = moves_between(plan, frozenset(self._graph.labels[place] for place in nodes))
@@ -348,7 +391,10 @@ class _Mixing:
             plan.close()
 
     def _fails(self, names: tuple[str, ...]) -> str:
-        """Return why the converted model with those nodes in float32 fails; nothing where it passes."""
+        """Return why the converted model with those nodes in float32 fails.
+
+        Nothing where it passes.
+        """
         self._account.sessions += 1
         self._account.runs += len(self._sets)
         with noting("float32 search, verifying"):
@@ -384,7 +430,8 @@ def neighbours(plan: Plan, nodes: Collection[int]) -> frozenset[int]:
 
 
 def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
-    """Return the names of nodes that move a float32 value to readers in float32 and in the half type.
+    """Return the names of nodes that move a float32 value to readers in float32 and in the half
+    type.
 
     Such a node would be of the half type for the latter's sake, and round for the former.
 
@@ -427,11 +474,18 @@ def _all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
 
 
 def _departure(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
-    """The greatest relative L2 distance of a float output; infinite where one isn't finite any more."""
+    """The greatest relative L2 distance of a float output.
+
+    Infinite where one isn't finite any more.
+    """
     gaps = [0.0]
     for name, value in expected.items():
         made = outputs.get(name)
-        if isinstance(value, np.ndarray) and isinstance(made, np.ndarray) and value.dtype.kind == "f":
+        if (
+            isinstance(value, np.ndarray)
+            and isinstance(made, np.ndarray)
+            and value.dtype.kind == "f"
+        ):
             wide, half = value.astype(np.float64), made.astype(np.float64)
             finite = np.isfinite(wide)
             if wide.shape != half.shape or not np.isfinite(half[finite]).all():

@@ -1,4 +1,5 @@
-"""The nodes that a static quantization leaves in float: every quantizer a switch, searched, verified on the real model.
+"""The nodes that a static quantization leaves in float: every quantizer a switch, searched,
+verified on the real model.
 
 The quantizers are those that the library puts round the operators: their scales and zero points are read in the fully
 quantized model. A value is quantized for all its readers as soon as one quantized node gives or takes it.
@@ -34,10 +35,22 @@ if TYPE_CHECKING:
 
 _ERRORS = "onnx_harness_quantizer_errors"
 _PREFIX = "onnx_harness_quantized"
-_OF = "_DequantizeLinear_Output"  # what the library calls a value that it has dequantized, after the value's own name
+# what the library calls a value that it has dequantized, after the value's own name
+_OF = "_DequantizeLinear_Output"
 # They move what is quantized as it is, and are quantized only where that is.
 _FOLLOW = frozenset(
-    {"Flatten", "Gather", "GatherElements", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze"}
+    {
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Split",
+        "Squeeze",
+    }
     | {"Transpose", "Unsqueeze"}
 )
 _TINY = 1e-37
@@ -48,7 +61,8 @@ class Quantizers:
     """A float model with a switch at each quantizer.
 
     Attributes:
-        model: takes ``MASK``, a boolean for each quantizer, beside its own inputs, and gives ``_ERRORS`` as well.
+        model: takes ``MASK``, a boolean for each quantizer, beside its own inputs, and gives
+            ``_ERRORS`` as well.
         labels: the nodes that can stay float.
         claims: by quantizer, the places of the nodes of which one that isn't float has it quantize.
     """
@@ -62,7 +76,9 @@ class Quantizers:
         return np.array([not claim <= set(floats) for claim in self.claims], bool)
 
 
-def find_floats(standard: Standard, conversion: QuantizedConversion, source: Source, effort: Effort) -> Mix:
+def find_floats(
+    standard: Standard, conversion: QuantizedConversion, source: Source, effort: Effort
+) -> Mix:
     """Find the nodes that a static quantization leaves in float.
 
     Args:
@@ -77,7 +93,9 @@ def find_floats(standard: Standard, conversion: QuantizedConversion, source: Sou
     return _Quantizing(standard, conversion, source, effort).find()
 
 
-def quantizers(model: onnx.ModelProto, quantized: onnx.ModelProto, conversion: QuantizedConversion) -> Quantizers:
+def quantizers(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, conversion: QuantizedConversion
+) -> Quantizers:
     """Put the quantizers of a quantized model into the one that it was made of, each with a switch.
 
     Args:
@@ -115,7 +133,9 @@ def quantizers(model: onnx.ModelProto, quantized: onnx.ModelProto, conversion: Q
             for each in nodes_here:
                 each.input[:] = [raw if value == name else value for value in each.input]
             choice = name
-        nodes_here.append(helper.make_node("Where", [switch, nodes_here[-1].output[0], raw], [choice]))
+        nodes_here.append(
+            helper.make_node("Where", [switch, nodes_here[-1].output[0], raw], [choice])
+        )
         nodes_here += _error(raw, nodes_here[-2].output[0], len(claims), parts)
         mixed[name] = choice
         after[name] = nodes_here
@@ -126,7 +146,10 @@ def quantizers(model: onnx.ModelProto, quantized: onnx.ModelProto, conversion: Q
 
 
 def _quantizer(
-    chain: Sequence[onnx.NodeProto], name: str, held: Mapping[str, onnx.TensorProto], graph: onnx.GraphProto
+    chain: Sequence[onnx.NodeProto],
+    name: str,
+    held: Mapping[str, onnx.TensorProto],
+    graph: onnx.GraphProto,
 ) -> list[onnx.NodeProto]:
     """Return copies of a quantizer's nodes that read ``name``; their constants go to the graph."""
     known = {tensor.name for tensor in graph.initializer}
@@ -151,7 +174,9 @@ def _quantizer(
 
 
 def _error(exact: str, other: str, place: int, parts: list[str]) -> list[onnx.NodeProto]:
-    """Return nodes that measure a value against its quantized form: the squares of their distance, and its own."""
+    """Return nodes that measure a value against its quantized form: the squares of their distance,
+    and its own.
+    """
     stem = f"{_PREFIX}_error_{place}"
     flat = f"{_PREFIX}_flat"
     parts += [f"{stem}_moved", f"{stem}_whole"]
@@ -204,7 +229,9 @@ def _write(
 class _Quantizing:
     """One search."""
 
-    def __init__(self, standard: Standard, conversion: QuantizedConversion, source: Source, effort: Effort) -> None:
+    def __init__(
+        self, standard: Standard, conversion: QuantizedConversion, source: Source, effort: Effort
+    ) -> None:
         self._standard = standard
         self._conversion = conversion
         self._source = source
@@ -216,9 +243,13 @@ class _Quantizing:
         self._session: ort.InferenceSession
 
     def find(self) -> Mix:
-        self._graph = quantizers(self._source.copy(), self._conversion.quantize(()), self._conversion)
+        self._graph = quantizers(
+            self._source.copy(), self._conversion.quantize(()), self._conversion
+        )
         if not self._graph.claims:
-            raise NotApplicable("nothing is chosen: no quantizer of the model belongs to a node that has a name")
+            raise NotApplicable(
+                "nothing is chosen: no quantizer of the model belongs to a node that has a name"
+            )
         self._session = self._open(self._source.openable(self._graph.model), "disable")
         everything = range(len(self._graph.labels))
         exact, errors = self._control(everything)
@@ -227,7 +258,9 @@ class _Quantizing:
             suspicion = self._suspicion(errors)
             searched = smallest_set(self._passes, suspicion, [1.0] * len(suspicion), self._spent)
             if searched is None:
-                raise NotApplicable(f"with every node in float its outputs don't reach {self._goal()}")
+                raise NotApplicable(
+                    f"with every node in float its outputs don't reach {self._goal()}"
+                )
             found = searched
             self._verify(found)
         names = tuple(self._graph.labels[place] for place in sorted(found.nodes))
@@ -236,12 +269,17 @@ class _Quantizing:
                    account.sessions, account.runs, account.seconds, kind="float")  # fmt: skip
 
     def _control(self, everything: Collection[int]) -> tuple[bool, npt.NDArray[np.float64]]:
-        """Everything in float is the original; returns whether bit for bit, and the quantizers' errors."""
+        """Everything in float is the original.
+
+        Returns whether bit for bit, and the quantizers' errors.
+        """
         outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
         errors = np.stack([each.pop(_ERRORS).astype(np.float64).reshape(-1, 2) for each in outputs])
         ratios = np.sqrt(errors[..., 0] / np.maximum(errors[..., 1], _TINY)).max(axis=0)
         if not self._good(outputs):
-            raise NotApplicable("which nodes need float can't be found: with all of them in float the model departs")
+            raise NotApplicable(
+                "which nodes need float can't be found: with all of them in float the model departs"
+            )
         exact = all(
             np.array_equal(each[name], value, equal_nan=False)
             for each, known in zip(outputs, self._expected, strict=True)
@@ -295,7 +333,8 @@ class _Quantizing:
         """
         if self._fails(found.nodes):
             raise NotApplicable(
-                f"no choice of nodes in float was verified on the quantized model: it doesn't reach {self._goal()}"
+                f"no choice of nodes in float was verified on the quantized model: it doesn't "
+                f"reach {self._goal()}"
             )
 
     def _fails(self, floats: frozenset[int]) -> bool:
@@ -310,12 +349,16 @@ class _Quantizing:
 
     def _spent(self) -> bool:
         late = self._account.seconds > self._effort.seconds
-        return late or self._account.runs >= max(MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets))
+        return late or self._account.runs >= max(
+            MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets)
+        )
 
     def _open(self, model: Any, level: str) -> ort.InferenceSession:
         self._account.sessions += 1
         cpu = providers.get("cpu")
-        return open_session(model, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False)
+        return open_session(
+            model, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False
+        )
 
 
 def _floats(outputs: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
@@ -325,7 +368,8 @@ def _floats(outputs: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]
 
 
 def sqnr_db(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
-    """Return the ratio of signal to quantization noise, in dB: 20 log10(|expected| / |actual - expected|).
+    """Return the ratio of signal to quantization noise, in dB: 20 log10(|expected| / |actual -
+    expected|).
 
     Args:
         expected: float, of any shape.
@@ -346,7 +390,10 @@ def sqnr_db(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
 
 
 def agreement(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
-    """Return the share of rows along the last axis whose greatest element is at the same place; 1 without rows."""
+    """Return the share of rows along the last axis whose greatest element is at the same place.
+
+    1 without rows.
+    """
     if not expected.ndim or expected.shape[-1] < 2 or not expected.size:
         return 1.0
     return float(np.mean(expected.argmax(axis=-1) == actual.argmax(axis=-1)))

@@ -1,4 +1,6 @@
-"""The smallest set of nodes that has to stay float32, by an oracle that costs a run: a ranking cut, then thinned."""
+"""The smallest set of nodes that has to stay float32, by an oracle that costs a run: a ranking cut,
+then thinned.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from dataclasses import dataclass
 
 # The cuts that are tried first: how many roundings a node may be worth and still not be suspect.
 _CUTS = (1e5, 300.0, 30.0, 6.0)
-# A prefix of the ranking that is longer than the last one that fails by no more than this isn't bisected further:
-# thinning it costs no more.
+# A prefix of the ranking that is longer than the last one that fails by no more than this isn't
+# bisected further: thinning it costs no more.
 _FEW = 6
 
 Oracle = Callable[[frozenset[int]], bool]
@@ -21,7 +23,8 @@ class Found:
     Attributes:
         nodes: the places of those that stay float32.
         wide: a larger set that passes as well: what the first of the ranking came to.
-        minimal: whether each of ``nodes`` was tried without; a budget may have ended the search before.
+        minimal: whether each of ``nodes`` was tried without; a budget may have ended the search
+            before.
     """
 
     nodes: frozenset[int]
@@ -34,7 +37,8 @@ def smallest_set(
 ) -> Found | None:
     """Search for a small and cheap set of nodes in float32 with which a mix passes.
 
-    It is assumed, and not relied on, that a larger set is no worse. What is given back is a set that passed.
+    It is assumed, and not relied on, that a larger set is no worse. What is given back is a set
+    that passed.
 
     Args:
         passes: whether a mix passes with these places in float32.
@@ -45,7 +49,9 @@ def smallest_set(
     Returns:
         None where even all of them fail.
     """
-    ranking = sorted(range(len(suspicion)), key=lambda place: (-suspicion[place], price[place], place))
+    ranking = sorted(
+        range(len(suspicion)), key=lambda place: (-suspicion[place], price[place], place)
+    )
     prefix = _prefix(passes, ranking, suspicion, spent)
     if prefix is None:
         return None
@@ -82,9 +88,13 @@ def _thinned(
     price: Sequence[float],
     spent: Callable[[], bool],
 ) -> tuple[frozenset[int], bool]:
-    """Give back nodes of a set that passes, the least suspect first, in pieces that grow while that goes well."""
+    """Give back nodes of a set that passes, the least suspect first, in pieces that grow while that
+    goes well.
+    """
     nodes = frozenset(chosen)
-    waiting = sorted(chosen, key=lambda place: (_magnitude(suspicion[place]), -price[place], -place))
+    waiting = sorted(
+        chosen, key=lambda place: (_magnitude(suspicion[place]), -price[place], -place)
+    )
     size = max(1, len(waiting) // 4)
     at = 0
     while at < len(waiting):

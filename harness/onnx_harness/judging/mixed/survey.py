@@ -1,4 +1,5 @@
-"""What each node of a float32 model would lose in a half type by itself: one instrumented run an input set.
+"""What each node of a float32 model would lose in a half type by itself: one instrumented run an
+input set.
 
 Beside every node of the main graph stands its twin, which reads the same values rounded. So a node's own error is told
 from the error that it inherits, in the one session that also tells the range of what it gives and the time it takes.
@@ -39,7 +40,8 @@ _UNMEASURED = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A model with one more output, ``FOUND``: four numbers for each value that a node would make in the half type.
+    """A model with one more output, ``FOUND``: four numbers for each value that a node would make
+    in the half type.
 
     They are the sums of squares of what rounding its inputs moves it by, of what rounding itself moves it by, and of
     its elements; and its greatest magnitude.
@@ -58,10 +60,12 @@ class NodeSurvey:
     """What is known of a node.
 
     Attributes:
-        inherits: the relative L2 error of what it gives where its inputs are rounded; NaN where it isn't measured.
+        inherits: the relative L2 error of what it gives where its inputs are rounded; NaN where it
+            isn't measured.
         rounds: where what it gives is rounded; infinite where that overflows.
         greatest: the greatest magnitude of what it gives.
-        suspicion: how much of the final error may be its own, in roundings: 1 is a node that does no more.
+        suspicion: how much of the final error may be its own, in roundings: 1 is a node that does
+            no more.
         time_share: of the time of all nodes that can be switched.
     """
 
@@ -147,7 +151,9 @@ class _Instrument:
     def _rounded_input(self, name: str) -> str:
         if name not in self._half:
             maker = self._plan.maker(name)
-            target = self._added.setdefault(maker.index, []) if isinstance(maker, Step) else self._start
+            target = (
+                self._added.setdefault(maker.index, []) if isinstance(maker, Step) else self._start
+            )
             self._half[name] = self._rounded(name, target)
         return self._half[name]
 
@@ -159,7 +165,9 @@ class _Instrument:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
         return self._node("Cast", [half], target, to=TensorProto.FLOAT)
 
-    def _node(self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], to: int | None = None) -> str:
+    def _node(
+        self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], to: int | None = None
+    ) -> str:
         name = self._name()
         target.append(helper.make_node(op, inputs, [name], name=name))
         if to is not None:
@@ -215,7 +223,11 @@ def _worst(
 
 
 def _suspicion(
-    plan: Plan, atoms: Mapping[str, int], inherits: Sequence[float], rounds: Sequence[float], unit: float
+    plan: Plan,
+    atoms: Mapping[str, int],
+    inherits: Sequence[float],
+    rounds: Sequence[float],
+    unit: float,
 ) -> list[float]:
     """How many roundings each node may be worth at the outputs; from the outputs backwards."""
     factors = dict.fromkeys(plan.reading.scopes[0].outputs, 1.0)
@@ -223,7 +235,8 @@ def _suspicion(
     for step in reversed(plan.reading.floating):
         label = plan.label(step)
         if label not in atoms or not plan.converted(step):
-            # What only moves values, and what stays float32, hands on how exact its readers want them.
+            # What only moves values, and what stays float32, hands on how exact its readers want
+            # them.
             wanted = _wanted(step.outs, factors)
             for name in step.ins:
                 factors[name] = max(factors.get(name, 0.0), wanted)
@@ -233,10 +246,15 @@ def _suspicion(
         own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
-        read = [(name, _rounding(plan, name, atoms, rounds, unit)) for name in _half_reads(plan, step)]
-        grown = min(_MOST, after * _factor(inherits[atom], max((moved for _, moved in read), default=unit)))
+        read = [
+            (name, _rounding(plan, name, atoms, rounds, unit)) for name in _half_reads(plan, step)
+        ]
+        grown = min(
+            _MOST, after * _factor(inherits[atom], max((moved for _, moved in read), default=unit))
+        )
         for name, moved in read:
-            # That a value is infinite is its maker's doing, and says nothing about how exact it has to be.
+            # That a value is infinite is its maker's doing, and says nothing about how exact it has
+            # to be.
             factors[name] = max(factors.get(name, 0.0), after if math.isinf(moved) else grown)
     return suspicion
 
@@ -250,8 +268,12 @@ def _half_reads(plan: Plan, step: Step) -> list[str]:
     return [step.ins[place] for place in plan.half_inputs(step)]
 
 
-def _rounding(plan: Plan, name: str, atoms: Mapping[str, int], rounds: Sequence[float], unit: float) -> float:
-    """By what rounding moves a value that is read, relative to it: as measured, or as it does on average."""
+def _rounding(
+    plan: Plan, name: str, atoms: Mapping[str, int], rounds: Sequence[float], unit: float
+) -> float:
+    """By what rounding moves a value that is read, relative to it: as measured, or as it does on
+    average.
+    """
     maker = plan.maker(through_moves(plan, name))
     atom = atoms.get(plan.label(maker)) if isinstance(maker, Step) else None
     if atom is None or math.isnan(rounds[atom]):
@@ -260,7 +282,9 @@ def _rounding(plan: Plan, name: str, atoms: Mapping[str, int], rounds: Sequence[
 
 
 def _factor(inherits: float, moved: float) -> float:
-    """By what a node makes the relative error of what it reads larger or smaller; 1 where it's about what it was.
+    """By what a node makes the relative error of what it reads larger or smaller.
+
+    1 where it's about what it was.
 
     Args:
         inherits: the error of what it gives where its inputs are rounded.
@@ -288,7 +312,9 @@ def node_times(profile: Path) -> dict[str, float]:
     """Return the seconds that each named node took, over all runs of a profile of ONNX Runtime's."""
     times: dict[str, float] = {}
     for line in profile.read_text(encoding="utf-8").splitlines():
-        if _PREFIX in line or "_kernel_time" not in line:  # reading all of it takes longer than the run
+        if (
+            _PREFIX in line or "_kernel_time" not in line
+        ):  # reading all of it takes longer than the run
             continue
         event = json.loads(line.strip().rstrip(","))
         key = event["name"].removesuffix("_kernel_time")

@@ -1,4 +1,5 @@
-"""A float32 model in which every node's precision is a switch: one session answers every mix of precisions.
+"""A float32 model in which every node's precision is a switch: one session answers every mix of
+precisions.
 
 Each value that a node of the conversion would read or make in the half type passes
 ``Where(switch, Cast32(Cast16(x)), x)``, and the switches are an input of the graph. So a search over thousands of mixes
@@ -38,10 +39,13 @@ class Switched:
 
     Attributes:
         model: takes ``MASK``, a boolean for each condition, beside its own inputs.
-        labels: of the nodes that can be switched, as a block list calls them, in the order of the graph.
+        labels: of the nodes that can be switched, as a block list calls them, in the order of the
+            graph.
         ops: their operators.
-        inside: by the place of a node that holds graphs, the places of the nodes in them: they follow it.
-        conditions: the nodes of which one in the half type rounds, in the order of the mask's elements.
+        inside: by the place of a node that holds graphs, the places of the nodes in them: they
+            follow it.
+        conditions: the nodes of which one in the half type rounds, in the order of the mask's
+            elements.
     """
 
     model: onnx.ModelProto
@@ -51,7 +55,9 @@ class Switched:
     conditions: tuple[Condition, ...]
 
     def closed(self, float32: Iterable[int]) -> frozenset[int]:
-        """Return the places of nodes in float32 with those that follow: all inside a Loop that stays float32."""
+        """Return the places of nodes in float32 with those that follow: all inside a Loop that
+        stays float32.
+        """
         places = set(float32)
         for place, followers in self.inside.items():
             if place in places:
@@ -77,12 +83,15 @@ def atoms_of(plan: Plan) -> dict[str, int]:
     return places
 
 
-def switched(plan: Plan, clamped: Callable[[onnx.TensorProto], onnx.TensorProto | None]) -> Switched:
+def switched(
+    plan: Plan, clamped: Callable[[onnx.TensorProto], onnx.TensorProto | None]
+) -> Switched:
     """Put the switches into a model.
 
     Args:
         plan: the conversion; its model is changed.
-        clamped: gives a float32 tensor of what the conversion makes of a weight, where that is more than rounding.
+        clamped: gives a float32 tensor of what the conversion makes of a weight, where that is more
+            than rounding.
     """
     return _Wiring(plan, clamped).write()
 
@@ -119,9 +128,17 @@ class _Wiring:
         self._add_mask()
         labels = tuple(self._atoms)
         ops = {self._atoms[self.plan.label(step)]: step.node.op_type for step in steps}
-        inside = {self._atoms[self.plan.label(step)]: frozenset(self._places_in(step)) for step in steps if step.bodies}
+        inside = {
+            self._atoms[self.plan.label(step)]: frozenset(self._places_in(step))
+            for step in steps
+            if step.bodies
+        }
         return Switched(
-            self.plan.model, labels, tuple(ops[place] for place in range(len(labels))), inside, tuple(self._conditions)
+            self.plan.model,
+            labels,
+            tuple(ops[place] for place in range(len(labels))),
+            inside,
+            tuple(self._conditions),
         )
 
     def _atom(self, step: Step) -> int:
@@ -155,7 +172,9 @@ class _Wiring:
             step.node.input[place] = self._as_read(step.ins[place], self._atom(step), step)
 
     def _as_read(self, name: str, atom: int, step: Step) -> str:
-        """Return what a node reads for a value: rounded where its maker or the node computes in the half type."""
+        """Return what a node reads for a value: rounded where its maker or the node computes in the
+        half type.
+        """
         maker = self.plan.maker(name)
         condition = frozenset({atom})
         if name in self._raw and isinstance(maker, Step):
@@ -168,8 +187,12 @@ class _Wiring:
             self._choose(condition, half, self._raw.get(name, name), self._mixed[key], before)
         return self._mixed[key]
 
-    def _half_of(self, name: str, maker: Step | Scope, reader: Step, before: list[onnx.NodeProto]) -> str:
-        """Return the name of a value rounded to the half type, made once where every reader sees it."""
+    def _half_of(
+        self, name: str, maker: Step | Scope, reader: Step, before: list[onnx.NodeProto]
+    ) -> str:
+        """Return the name of a value rounded to the half type, made once where every reader sees
+        it.
+        """
         if name in self._halves:
             return self._halves[name]
         scope = maker if isinstance(maker, Scope) else maker.scope
@@ -194,14 +217,20 @@ class _Wiring:
         return self.plan.reading.initializers.get(name) or self.plan.reading.defaults.get(name)
 
     def _switch_results(self, step: Step) -> None:
-        """Let what comes out of a node's graphs, or goes round, be rounded where the node is of the half type."""
+        """Let what comes out of a node's graphs, or goes round, be rounded where the node is of the
+        half type.
+        """
         first = _FIRST_BODY_OUTPUT[step.op]
         atom = self._atom(step)
         for body in step.bodies:
             last = self._last.setdefault(id(body), [])
             for place, info in enumerate(body.results):
                 name = body.outputs[place]
-                if place < first or place in body.exact or self.plan.reading.types.get(name) != FLOAT:
+                if (
+                    place < first
+                    or place in body.exact
+                    or self.plan.reading.types.get(name) != FLOAT
+                ):
                     continue
                 half = self._halves.get(name) or self._rounded(name, last)
                 maker = self.plan.maker(name)
@@ -220,7 +249,9 @@ class _Wiring:
         target.append(helper.make_node("Cast", [half], [back], to=FLOAT))
         return back
 
-    def _choose(self, condition: Condition, half: str, single: str, name: str, target: list[onnx.NodeProto]) -> None:
+    def _choose(
+        self, condition: Condition, half: str, single: str, name: str, target: list[onnx.NodeProto]
+    ) -> None:
         switch = self._switch(condition)
         if self.plan.opset >= _WHERE_SINCE:
             target.append(helper.make_node("Where", [switch, half, single], [name]))
@@ -262,7 +293,9 @@ class _Wiring:
         graph.ClearField("node")
         graph.node.extend(nodes)
         self.plan.model.ir_version = max(self.plan.model.ir_version, FREE_INITIALIZERS)
-        graph.input.append(helper.make_tensor_value_info(MASK, TensorProto.BOOL, [len(self._conditions)]))
+        graph.input.append(
+            helper.make_tensor_value_info(MASK, TensorProto.BOOL, [len(self._conditions)])
+        )
 
     def _name(self, stem: str) -> str:
         self._count += 1

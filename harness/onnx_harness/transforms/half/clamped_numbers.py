@@ -1,8 +1,9 @@
 """What stays float32 because the clamp would change a number that it computes with.
 
-A weight that is clipped makes a small error. A factor, a divisor or a bound that is clipped changes what the model
-computes: audio divided by 32768 would be divided by 10000. Masks are another matter: any number low enough does for
-them, and the clamped one is safe to add up.
+A weight that is clipped makes a small error. A factor, a divisor or a bound that is clipped changes
+what the model
+computes: audio divided by 32768 would be divided by 10000. Masks are another matter: any number low
+enough does for them, and the clamped one is safe to add up.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Numbers = npt.NDArray[np.float32]
 
 
 def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
-    """Return the steps that compute element by element with a constant that the clamp would clip, masks aside.
+    """Return the steps that compute element by element with a constant that the clamp would clip,
+    masks aside.
 
     Args:
         reading: the graphs of the model.
@@ -56,7 +58,8 @@ def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
 
 
 def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
-    """Return the steps that compute from small constants alone, or from ones that the clamp would clip.
+    """Return the steps that compute from small constants alone, or from ones that the clamp would
+    clip.
 
     They are computed once, as the normalization is whose scale is a weight over the root of a variance: on the way
     numbers may lie outside float16 that the result doesn't.
@@ -86,7 +89,10 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
 
 
 def _all_constant(reading: Reading, names: Sequence[str]) -> list[onnx.TensorProto] | None:
-    """Return the constants behind all values; None at the first that has none, as nearly every step's has."""
+    """Return the constants behind all values.
+
+    None at the first that has none, as nearly every step's has.
+    """
     constants = []
     for name in names:
         tensor = constant_behind(reading, name)
@@ -127,7 +133,9 @@ def _matters(reading: Reading, step: Step, place: int, clipped: Numbers) -> bool
 
 
 def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
-    """Return whether a value is computed, element by element, from flags or from an input of the graph."""
+    """Return whether a value is computed, element by element, from flags or from an input of the
+    graph.
+    """
     maker = reading.makers.get(name)
     if isinstance(maker, Scope):
         return name not in reading.initializers

@@ -1,4 +1,6 @@
-"""Constants as their readers see them: through what only moves values, and as numbers where they are few."""
+"""Constants as their readers see them: through what only moves values, and as numbers where they
+are few.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Reading, Step
 
-# More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a weight's.
+# More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a
+# weight's.
 _FEW = 64
 _NUMBERS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
 
 def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
-    """Return the constant whose elements a value has: exporters share equal weights through Identity.
+    """Return the constant whose elements a value has: exporters share equal weights through
+    Identity.
 
     Args:
         reading: the graphs of the model.

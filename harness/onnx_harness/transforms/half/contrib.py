@@ -1,4 +1,6 @@
-"""The operators that ONNX Runtime adds to the standard's: their schemas, and which of them stay float32."""
+"""The operators that ONNX Runtime adds to the standard's: their schemas, and which of them stay
+float32.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ if TYPE_CHECKING:
     import onnx
 
 DOMAIN = "com.microsoft"
-# Of the standard domain too, before the standard had them: LayerNormalization, SimplifiedLayerNormalization.
+# Of the standard domain too, before the standard had them: LayerNormalization,
+# SimplifiedLayerNormalization.
 _DOMAINS = frozenset({"", DOMAIN})
 
-# Operators whose schema takes float16, and why they stay float32 nevertheless. Kernels are those of ONNX Runtime's
-# docs/OperatorKernels.md: what its CUDA provider has in float32 alone would move to the CPU.
+# Operators whose schema takes float16, and why they stay float32 nevertheless. Kernels are those of
+# ONNX Runtime's docs/OperatorKernels.md: what its CUDA provider has in float32 alone would move to
+# the CPU.
 STAYS_FLOAT32: Mapping[str, str] = {
     "BeamSearch": "scores add up, and ties change what is kept",
     "CropAndResize": "coordinates: above 2048 they are off by a pixel",
@@ -36,13 +40,15 @@ STAYS_FLOAT32: Mapping[str, str] = {
     "WhisperBeamSearch": "scores add up, and ties change what is kept",
 }
 
-# Operators that read scales of their quantized weights in float16, and the place of the input that these are.
+# Operators that read scales of their quantized weights in float16, and the place of the input that
+# these are.
 SCALED = frozenset({"GatherBlockQuantized", "MatMulBnb4", "MatMulNBits"})
 SCALES = 2
 
 
 def schema(op_type: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
-    """Return ONNX Runtime's own schema of an operator, which has the same attributes as onnx's where it's read here.
+    """Return ONNX Runtime's own schema of an operator, which has the same attributes as onnx's
+    where it's read here.
 
     Args:
         op_type: the operator.

@@ -25,14 +25,15 @@ from onnx_harness.transforms.half.schemas import BFLOAT16, DEFAULT_OP_BLOCK_LIST
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 
-# From this many weights on, the result is a new model. A message never gives memory back while it lives, so that one
-# changed in place would hold its float32 weights as well.
+# From this many weights on, the result is a new model. A message never gives memory back while it
+# lives, so that one changed in place would hold its float32 weights as well.
 _LARGE = 1 << 24
 _BLOCKED_OPS = frozenset(DEFAULT_OP_BLOCK_LIST)
 _HALVES = (FLOAT16, BFLOAT16)
 # What needs the numbers of a constant themselves looks at no more.
 _COPIED = 1 << 12
-# A model of fewer elements has no weights to speak of: what it computes is all that can be converted.
+# A model of fewer elements has no weights to speak of: what it computes is all that can be
+# converted.
 _WEIGHTS = 1 << 10
 _LEAST_SHARE = 0.1
 _NAMED_READERS = 3
@@ -41,7 +42,8 @@ _CASTS_INFER = 6
 
 
 def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
-    """Convert the float32 tensors and operators of a model to the half type that ``rounder`` rounds to.
+    """Convert the float32 tensors and operators of a model to the half type that ``rounder`` rounds
+    to.
 
     Args:
         model: the model; it is changed.
@@ -61,7 +63,9 @@ def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) 
 
 
 def converted_copy(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
-    """Convert a copy of a model, as `convert_to_half` does; of large weights only what stays float32 is copied.
+    """Convert a copy of a model, as `convert_to_half` does.
+
+    Of large weights only what stays float32 is copied.
 
     Args:
         model: the model; it stays as it is.
@@ -94,19 +98,28 @@ def _beside(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
 
 
 def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
-    blocked_ops = _BLOCKED_OPS if request.op_block_list is None else frozenset(request.op_block_list)
+    blocked_ops = (
+        _BLOCKED_OPS if request.op_block_list is None else frozenset(request.op_block_list)
+    )
     blocked_nodes = frozenset(request.node_block_list or ()) - {""}
 
-    # A function is kept whole by its name in the list, or where a node that calls it is; not by a standard operator's.
+    # A function is kept whole by its name in the list, or where a node that calls it is; not by a
+    # standard operator's.
     functions = names_of_functions(model)
-    called = {node.op_type for node in model.graph.node if node.name in blocked_nodes} if blocked_nodes else set()
+    called = (
+        {node.op_type for node in model.graph.node if node.name in blocked_nodes}
+        if blocked_nodes
+        else set()
+    )
     model = inline_functions(model, kept=called.union(request.op_block_list or ()))
     # Of a model that imports none of the standard operators any will do.
     opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
     with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
-        request.check(model, functions)  # values of inner graphs may have got other names, and unnamed nodes with them
+        request.check(
+            model, functions
+        )  # values of inner graphs may have got other names, and unnamed nodes with them
         for name in request.missing_nodes(model, functions):
             remark(f"node_block_list names '{name}', and the model has no such node")
         halving = Halving(reading, opset, rounder, request, blocked_ops, blocked_nodes)
@@ -118,7 +131,8 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         if halving.halves or request.keep_io_types is not True:
             if opset < _CASTS_INFER:
                 raise NotApplicable(
-                    f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is of {opset}"
+                    f"what a Cast gives is inferred since opset {_CASTS_INFER}, and the model is "
+                    f"of {opset}"
                 )
             if not imports_standard(model):
                 model.opset_import.add(version=opset)
@@ -144,15 +158,22 @@ def _stays_whole(reading: Reading) -> str:
 
 
 def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
-    """Yield a sentence for each small constant that float16 can't hold: the tensor, the node and the mend."""
+    """Yield a sentence for each small constant that float16 can't hold: the tensor, the node and
+    the mend.
+    """
     raised = [(name, value) for name, value in rounder.raised() if _is_small(reading, name)]
     for name, value in raised[:_NAMED_READERS]:
         names = (name, f"{name}_float16")
-        node = next((step.node for step in reading.floating if not set(names).isdisjoint(step.ins)), None)
+        node = next(
+            (step.node for step in reading.floating if not set(names).isdisjoint(step.ins)), None
+        )
         if node is not None:
-            named, mend = (f" '{node.name}'", f"node_block_list=['{node.name}']") if node.name else ("", "")
+            named, mend = (
+                (f" '{node.name}'", f"node_block_list=['{node.name}']") if node.name else ("", "")
+            )
             yield (
-                f"'{name}', which {node.op_type}{named} reads, is {value:.4g}, and float16 has no such number; "
+                f"'{name}', which {node.op_type}{named} reads, is {value:.4g}, and float16 has no "
+                f"such number; "
                 f"to keep it: {mend or f'op_block_list={[node.op_type]!r}'}"
             )
 
@@ -177,7 +198,9 @@ def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> 
 
 
 def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
-    """Refuse a conversion that leaves nine tenths of the float32 weights as they are: a pass would say nothing."""
+    """Refuse a conversion that leaves nine tenths of the float32 weights as they are: a pass would
+    say nothing.
+    """
     tensors = [tensor for tensor in reading.initializers.values() if tensor.data_type == FLOAT]
     tensors += [step.tensor for step in reading.floating if step.tensor is not None]
     total = sum(math.prod(tensor.dims) for tensor in tensors)
@@ -197,7 +220,9 @@ def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
 def _reader_names(reading: Reading, rounder: Rounder) -> Iterator[str]:
     """The operators that read float32 weights which aren't converted."""
     rounded = rounder.sources
-    left = {name: tensor for name, tensor in reading.initializers.items() if id(tensor) not in rounded}
+    left = {
+        name: tensor for name, tensor in reading.initializers.items() if id(tensor) not in rounded
+    }
     for step in reading.floating:
         for name in step.ins:
             if name in left and left[name].data_type == FLOAT:
@@ -205,7 +230,9 @@ def _reader_names(reading: Reading, rounder: Rounder) -> Iterator[str]:
 
 
 def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
-    """A new model of the same, without the weights that are to be rounded: they will be written to it."""
+    """A new model of the same, without the weights that are to be rounded: they will be written to
+    it.
+    """
     if rounder.stands_in:  # the weights are another model's, and this one holds none
         return model
     weights = list(model.graph.initializer)

@@ -7,7 +7,10 @@ from collections.abc import Collection
 import onnx
 
 from onnx_harness.model.ops import MOVES
-from onnx_harness.transforms.half.clamped_numbers import steps_of_constants, steps_with_clamped_numbers
+from onnx_harness.transforms.half.clamped_numbers import (
+    steps_of_constants,
+    steps_with_clamped_numbers,
+)
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
 from onnx_harness.transforms.half.graph import Reading, Step
@@ -21,13 +24,15 @@ from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTER
 from onnx_harness.transforms.half.weights import Rounder
 
 _SCAN_LIKE_LOOP = 9
-# Of BatchNormalization: the place of the running variance among its inputs, and what is added to it by default.
+# Of BatchNormalization: the place of the running variance among its inputs, and what is added to it
+# by default.
 _VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
 class Halving:
-    """Decides which float32 values of a model are made in a half type, and in which type each node reads them.
+    """Decides which float32 values of a model are made in a half type, and in which type each node
+    reads them.
 
     Attributes:
         half: the half type.
@@ -49,7 +54,8 @@ class Halving:
         blocked_ops: Collection[str],
         blocked_nodes: Collection[str],
     ) -> None:
-        """Take what was read; nothing is decided yet, and nothing will be changed but what steps and scopes want.
+        """Take what was read; nothing is decided yet, and nothing will be changed but what steps
+        and scopes want.
 
         Args:
             reading: the graphs of the model.
@@ -65,7 +71,9 @@ class Halving:
         self._rounder = rounder
         self._request = request
         self._keep_io_types = (
-            request.keep_io_types if isinstance(request.keep_io_types, bool) else frozenset(request.keep_io_types)
+            request.keep_io_types
+            if isinstance(request.keep_io_types, bool)
+            else frozenset(request.keep_io_types)
         )
         self._blocked_ops = blocked_ops
         self._blocked_nodes = blocked_nodes
@@ -75,7 +83,9 @@ class Halving:
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
-            self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(reading, rounder)
+            self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(
+                reading, rounder
+            )
             self.notes += variance_notes(squares.variances)
         self._sums = running_sums(reading) if "CumSum" in blocked_ops else NO_SUMS
         self._kept |= self._sums.steps
@@ -112,7 +122,10 @@ class Halving:
             self.halves.update(name for name in held if name in self.floats)
 
     def computes_in_half(self) -> bool:
-        """Whether a node reads or makes what was float32 in the half type; Casts and constants aside."""
+        """Whether a node reads or makes what was float32 in the half type.
+
+        Casts and constants aside.
+        """
         return any(
             self._reads_half(step) or not self.halves.isdisjoint(step.outs)
             for step in self._reading.floating
@@ -125,8 +138,14 @@ class Halving:
         return any(want == self.half and name in self.floats for name, want in places)
 
     def outside(self, name: str) -> int:
-        """The type in which the caller gives or takes an input or output of the model that was float32."""
-        keeps = self._keep_io_types if isinstance(self._keep_io_types, bool) else name in self._keep_io_types
+        """The type in which the caller gives or takes an input or output of the model that was
+        float32.
+        """
+        keeps = (
+            self._keep_io_types
+            if isinstance(self._keep_io_types, bool)
+            else name in self._keep_io_types
+        )
         return FLOAT if keeps else self.half
 
     def _blocks(self, step: Step) -> bool:
@@ -138,7 +157,9 @@ class Halving:
         )
 
     def _means(self) -> set[Step]:
-        """Sums that are scaled to a mean at once, and what scales them: the sum overflows in float16, not the mean."""
+        """Sums that are scaled to a mean at once, and what scales them: the sum overflows in
+        float16, not the mean.
+        """
         sums = {step.outs[0]: step for step in self._reading.floating if step.op == "ReduceSum"}
         readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
         for step in self._reading.floating if sums else ():
@@ -146,14 +167,21 @@ class Halving:
                 if name in sums:
                     readers[name].append((step, index))
         once = ((sums[name], *found[0]) for name, found in readers.items() if len(found) == 1)
-        return {step for made, reader, index in once if self._scales(reader, index) for step in (made, reader)}
+        return {
+            step
+            for made, reader, index in once
+            if self._scales(reader, index)
+            for step in (made, reader)
+        }
 
     def _scales(self, step: Step, index: int) -> bool:
         """Whether a node divides its input at ``index``, or multiplies it by a constant."""
         if step.op == "Div":
             return index == 0
         other = step.ins[1 - index] if step.op == "Mul" else ""
-        return bool(other) and (other in self._reading.defaults or constant_behind(self._reading, other) is not None)
+        return bool(other) and (
+            other in self._reading.defaults or constant_behind(self._reading, other) is not None
+        )
 
     def _decide_nodes(self) -> None:
         half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
@@ -187,7 +215,9 @@ class Halving:
             step.want = EITHER
             return
         # Sequences and what nothing is known about can't be cast.
-        if step.unclear or (rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)):
+        if step.unclear or (
+            rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)
+        ):
             return
         if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
             return
@@ -196,7 +226,9 @@ class Halving:
             step.want = self._with_forced(step)
         if isinstance(rule.outputs, tuple):
             self.halves.update(
-                name for name, want in zip(step.outs, rule.outputs, strict=True) if want not in (FLOAT, EITHER)
+                name
+                for name, want in zip(step.outs, rule.outputs, strict=True)
+                if want not in (FLOAT, EITHER)
             )
         elif rule.outputs != FLOAT:
             self.halves.update(step.outs)
@@ -204,14 +236,18 @@ class Halving:
             self._movers.append(step)
 
     def _keep_layer_norms(self) -> None:
-        """Let a layer normalization stay float32 where what it normalizes is float32: see `layer_norms`."""
+        """Let a layer normalization stay float32 where what it normalizes is float32: see
+        `layer_norms`.
+        """
         for source, steps in layer_norms(self._reading):
             if source in self.floats and source not in self.halves:
                 for step in steps:
                     self._stay(step)
 
     def _with_forced(self, step: Step) -> tuple[int, ...]:
-        """The types in which a node reads its inputs, some of them in the half type because the caller wants it."""
+        """The types in which a node reads its inputs, some of them in the half type because the
+        caller wants it.
+        """
         wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
         for place in self._request.force_inputs[step.op]:
             if place < len(wants) and takes_at(step.op, self._opset, self.half, place):
@@ -219,7 +255,9 @@ class Halving:
         return tuple(wants)
 
     def _enter_source(self, step: Step) -> None:
-        """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either type."""
+        """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either
+        type.
+        """
         (result, *_) = step.outs
         if step.op == "Cast":
             self.casts.append(step)
@@ -232,10 +270,11 @@ class Halving:
     def _exact_normalizations(self) -> set[Step]:
         """The normalizations that stay float32.
 
-        Those whose running statistics the clamp would cut, as they are or as they may be: trained models have variances
-        of 1e8, and a clipped one isn't a small error, it scales a whole channel. Those with variances that float16
-        holds with few digits, and no epsilon that drowns them. And those that train: the statistics that they give stop
-        moving once a step is less than float16 tells apart.
+        Those whose running statistics the clamp would cut, as they are or as they may be: trained
+        models have variances of 1e8, and a clipped one isn't a small error, it scales a whole
+        channel. Those with variances that float16 holds with few digits, and no epsilon that drowns
+        them. And those that train: the statistics that they give stop moving once a step is less
+        than float16 tells apart.
         """
         found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
         training = {step for step in found if len(step.outs) > 1}
@@ -249,7 +288,9 @@ class Halving:
         return training | {
             step
             for step, tensors in zip(steps, held, strict=True)
-            if not all(tensors) or self._rounder.clips(filter(None, tensors)) or self._loses_variance(step)
+            if not all(tensors)
+            or self._rounder.clips(filter(None, tensors))
+            or self._loses_variance(step)
         }
 
     def _loses_variance(self, step: Step) -> bool:
@@ -259,17 +300,27 @@ class Halving:
         return variance is not None and self._rounder.loses_beside(variance, epsilon)
 
     def _exact_scales(self) -> set[Step]:
-        """The products with quantized weights that stay float32: their scales are below what float16 holds well."""
-        steps = [step for step in self._reading.floating if not step.op and step.node.op_type in SCALED]
-        scales = {step: constant_behind(self._reading, step.ins[SCALES]) for step in steps if len(step.ins) > SCALES}
+        """The products with quantized weights that stay float32: their scales are below what
+        float16 holds well.
+        """
+        steps = [
+            step for step in self._reading.floating if not step.op and step.node.op_type in SCALED
+        ]
+        scales = {
+            step: constant_behind(self._reading, step.ins[SCALES])
+            for step in steps
+            if len(step.ins) > SCALES
+        }
         return {
             step
             for step, tensor in scales.items()
-            if tensor is not None and (self._rounder.loses([tensor]) or self._rounder.clips([tensor]))
+            if tensor is not None
+            and (self._rounder.loses([tensor]) or self._rounder.clips([tensor]))
         }
 
     def _decide_with_bodies(self, step: Step) -> None:
-        # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8 counts differently.
+        # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8
+        # counts differently.
         known = step.op in ("If", "Loop") or (step.op == "Scan" and self._opset >= _SCAN_LIKE_LOOP)
         known = known and takes(step.op, self._opset, self.half)
         stays = self._blocks(step) or not known or not self._knows_alike(step)
@@ -288,12 +339,20 @@ class Halving:
         for body in step.bodies:
             body.exact = self._sums.body_outputs(step)
             first = FIRST_BODY_INPUT[step.op]
-            self.halves.update(name for place, name in enumerate(body.inputs) if place >= first and place not in sums)
+            self.halves.update(
+                name
+                for place, name in enumerate(body.inputs)
+                if place >= first and place not in sums
+            )
 
     def _knows_alike(self, step: Step) -> bool:
         """Whether each value has the same type inside the node as outside."""
         skipped = 1 if step.op == "Loop" else 0
-        pairs = [pair for body in step.bodies for pair in zip(step.outs, body.outputs[skipped:], strict=False)]
+        pairs = [
+            pair
+            for body in step.bodies
+            for pair in zip(step.outs, body.outputs[skipped:], strict=False)
+        ]
         first = FIRST_BODY_INPUT[step.op]
         for body in step.bodies if step.op != "If" else ():
             pairs += zip(step.ins[first:], body.inputs[first:], strict=False)
@@ -303,11 +362,16 @@ class Halving:
         """Of each graph's float32 outputs, the names and the types in which they are wanted."""
         main, *inner = self._reading.scopes
         wanted = [(name, self.outside(name)) for name in main.outputs]
-        wanted += [(name, scope.wanted(place)) for scope in inner for place, name in enumerate(scope.outputs)]
+        wanted += [
+            (name, scope.wanted(place))
+            for scope in inner
+            for place, name in enumerate(scope.outputs)
+        ]
         return [(name, want) for name, want in wanted if name in self.floats]
 
     def _spare_detours(self, wanted: set[str]) -> None:
-        """Let what only moves values stay float32 between float32 and float32, where float16 would round for nothing.
+        """Let what only moves values stay float32 between float32 and float32, where float16 would
+        round for nothing.
 
         A constant that is only moved is as its readers want it: between two, the one that mustn't lose decides.
 
@@ -322,7 +386,11 @@ class Halving:
             if step in self._kept or step in self._exact:
                 exact.update(step.ins)
             if isinstance(step.want, tuple):
-                wanted.update(name for name, want in zip(step.ins, step.want, strict=True) if want == self.half)
+                wanted.update(
+                    name
+                    for name, want in zip(step.ins, step.want, strict=True)
+                    if want == self.half
+                )
             elif step.want == self.half and step.op not in MOVES:
                 wanted.update(step.ins)
         for step in reversed(self._movers):
@@ -356,7 +424,10 @@ class Halving:
         return any(name in self.floats and name not in constants for name in step.ins)
 
     def _note_reads(self, wanted: list[tuple[str, int]]) -> set[str]:
-        """Note what is read in which type; returns what is read as it is, and mustn't be rounded for that."""
+        """Note what is read in which type.
+
+        Returns what is read as it is, and mustn't be rounded for that.
+        """
         read_half, read_float = self.read_half, self.read_float
         read_exact: set[str] = set()
         for step in self._reading.floating:
@@ -365,7 +436,9 @@ class Halving:
                 read_half.update(step.ins)
             elif want == FLOAT:
                 read_float.update(step.ins)
-            elif step.op == "Cast":  # which may go on to double: a constant isn't rounded in between
+            elif (
+                step.op == "Cast"
+            ):  # which may go on to double: a constant isn't rounded in between
                 read_exact.update(step.ins)
             elif isinstance(want, tuple):
                 for name, each in zip(step.ins, want, strict=True):
@@ -380,4 +453,6 @@ def _is_sparse(step: Step) -> bool:
 
 
 def _reduces(node: onnx.NodeProto) -> bool:
-    return any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)
+    return any(
+        attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute
+    )

@@ -1,4 +1,5 @@
-"""The nodes and values of a model read off its protobuf, each value with its element type, and nothing copied.
+"""The nodes and values of a model read off its protobuf, each value with its element type, and
+nothing copied.
 
 It is written for speed: a message is asked once for each field, types follow from the schemas by a table, and only
 what no schema decides costs an inference, of that one node.
@@ -17,13 +18,19 @@ from onnx_harness.model.rewrite import sort_nodes
 from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.half.schemas import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
 
-# In place of an element type, all of which are positive: nothing is known, a sequence or the like, no value at all.
+# In place of an element type, all of which are positive: nothing is known, a sequence or the like,
+# no value at all.
 UNKNOWN, OTHER, ABSENT = 0, NO_FLOAT, -2
 
 _A = onnx.AttributeProto
 _GRAPHS = (_A.GRAPH, _A.GRAPHS)
 _HOLD_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-_BY_ATTRIBUTE = {_A.FLOAT: FLOAT, _A.FLOATS: FLOAT, _A.INT: onnx.TensorProto.INT64, _A.INTS: onnx.TensorProto.INT64}
+_BY_ATTRIBUTE = {
+    _A.FLOAT: FLOAT,
+    _A.FLOATS: FLOAT,
+    _A.INT: onnx.TensorProto.INT64,
+    _A.INTS: onnx.TensorProto.INT64,
+}
 _UNSORTED = "its nodes aren't in order"
 _CONSTANT = Rule((ASK,))
 
@@ -55,7 +62,13 @@ class Step:
     want: int | tuple[int, ...] = FLOAT
 
     def __init__(
-        self, node: onnx.NodeProto, op: str, ins: list[str], outs: list[str], index: int, scope: Scope
+        self,
+        node: onnx.NodeProto,
+        op: str,
+        ins: list[str],
+        outs: list[str],
+        index: int,
+        scope: Scope,
     ) -> None:
         self.node = node
         self.op = op
@@ -73,14 +86,26 @@ class Scope:
         steps: its nodes.
         given: its inputs with their names, those of initializers included.
         results: its outputs.
-        inputs: names of its inputs; before IR version 4 without those of initializers, which are constants there.
+        inputs: names of its inputs; before IR version 4 without those of initializers, which are
+            constants there.
         outputs: names of its outputs.
-        want: the type in which its float32 outputs are wanted, decided by whoever converts the node around it.
+        want: the type in which its float32 outputs are wanted, decided by whoever converts the node
+            around it.
         blocked: whether nothing in it may change its type.
         exact: places of the outputs that are wanted in float32 whatever the others are.
     """
 
-    __slots__ = ("blocked", "exact", "given", "graph", "inputs", "outputs", "results", "steps", "want")
+    __slots__ = (
+        "blocked",
+        "exact",
+        "given",
+        "graph",
+        "inputs",
+        "outputs",
+        "results",
+        "steps",
+        "want",
+    )
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
@@ -105,20 +130,24 @@ class Unsorted(Exception):
 class Reading:
     """All graphs of a model.
 
-    Every value has a name of its own: where a graph inside a node uses a name of another graph, its value is renamed
-    in the model, so that a value made in one graph can be read in any graph inside it.
+    Every value has a name of its own: where a graph inside a node uses a name of another graph, its
+    value is renamed in the model, so that a value made in one graph can be read in any graph inside
+    it.
 
     Attributes:
         half: the type that float32 values may get.
         scopes: the graphs, outer ones first.
-        makers: the step that makes a value, or the graph that has it as input or initializer; in order of definition.
+        makers: the step that makes a value, or the graph that has it as input or initializer; in
+            order of definition.
         types: the element type of each value, or UNKNOWN or OTHER.
         initializers: the constants among the initializers, of every graph.
         sparse: the sparse initializers, of every graph.
         defaults: the initializers that are inputs as well, which a caller may override.
-        constants: names of what has one value known by now, and the empty name of an input left out.
+        constants: names of what has one value known by now, and the empty name of an input left
+            out.
         sized: names of what is computed from sizes and constants alone.
-        floating: the steps that read or make a float32 tensor, and those with graphs inside, before what is in them.
+        floating: the steps that read or make a float32 tensor, and those with graphs inside, before
+            what is in them.
     """
 
     def __init__(self, model: onnx.ModelProto, opset: int, half: int) -> None:
@@ -136,7 +165,9 @@ class Reading:
         functions = {(function.domain, function.name): function for function in model.functions}
         self._functions = functions
         # A function in the standard domain takes the place of an operator.
-        self._redefined = frozenset(name for domain, name in functions if domain in STANDARD_DOMAINS)
+        self._redefined = frozenset(
+            name for domain, name in functions if domain in STANDARD_DOMAINS
+        )
         self._unusual = self._redefined | _HOLD_GRAPHS
         self._imports = list(model.opset_import)
         self._sorted = False
@@ -172,7 +203,9 @@ class Reading:
         return name
 
     def close(self) -> None:
-        """Forget the nodes, which know their graphs: so all of it is freed without the collector of cycles."""
+        """Forget the nodes, which know their graphs: so all of it is freed without the collector of
+        cycles.
+        """
         for scope in self.scopes:
             scope.steps.clear()
 
@@ -181,7 +214,10 @@ class Reading:
         return {name for name, kind in self.types.items() if kind == FLOAT}
 
     def stated_dims(self, name: str) -> list[int | None] | None:
-        """The dimensions that the model states of a value, None for one that isn't a number; None where it's silent."""
+        """The dimensions that the model states of a value, None for one that isn't a number.
+
+        None where it's silent.
+        """
         tensor = self.initializers.get(name)
         if tensor is not None:
             return list(tensor.dims)
@@ -218,21 +254,30 @@ class Reading:
             step.bodies = [self._read(inner, names) for inner in subgraphs(step.node)]
         return scope
 
-    def _step_of_unusual(self, node: onnx.NodeProto, op: str, domain: str, index: int, scope: Scope) -> Step:
-        """A node that isn't a standard operator, or may hold graphs: it gets no rule then, nor does a function."""
+    def _step_of_unusual(
+        self, node: onnx.NodeProto, op: str, domain: str, index: int, scope: Scope
+    ) -> Step:
+        """A node that isn't a standard operator, or may hold graphs: it gets no rule then, nor does
+        a function.
+        """
         ins, outs = node.input[:], node.output[:]
         standard = domain in STANDARD_DOMAINS and op not in self._redefined
         step = Step(node, op if standard else "", ins, outs, index, scope)
         if standard:
             if op not in _HOLD_GRAPHS:
                 step.rule = _CONSTANT if op == "Constant" else self._rules[op, len(ins), len(outs)]
-        elif (domain, op) not in self._functions and not any(each.type in _GRAPHS for each in node.attribute):
+        elif (domain, op) not in self._functions and not any(
+            each.type in _GRAPHS for each in node.attribute
+        ):
             opset = next((each.version for each in self._imports if each.domain == domain), 1)
             step.rule = rules_of(opset, self.half, domain)[op, len(ins), len(outs)]
         return step
 
     def _define(self, scope: Scope, outer: Mapping[str, str]) -> Mapping[str, str]:
-        """Enter the values of a graph; returns the names that it and the graphs inside it know by another one."""
+        """Enter the values of a graph.
+
+        Returns the names that it and the graphs inside it know by another one.
+        """
         graph, makers, types = scope.graph, self.makers, self.types
         inner = len(self.scopes) > 1
         infos, results = graph.input[:], graph.output[:]
@@ -241,7 +286,9 @@ class Reading:
         sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
         made = {name: step for step in scope.steps for name in step.outs if name}
         names = outer
-        if inner and (outer or not all(map(makers.keys().isdisjoint, (inputs, held, sparse, made)))):
+        if inner and (
+            outer or not all(map(makers.keys().isdisjoint, (inputs, held, sparse, made)))
+        ):
             names = self._rename(scope, outer, dict.fromkeys((*inputs, *held, *sparse, *made)))
             inputs = [names.get(name, name) for name in inputs]
             held = {names.get(name, name): tensor for name, tensor in held.items()}
@@ -271,7 +318,9 @@ class Reading:
         makers.update(made)
         return names
 
-    def _rename(self, scope: Scope, outer: Mapping[str, str], local: Mapping[str, None]) -> Mapping[str, str]:
+    def _rename(
+        self, scope: Scope, outer: Mapping[str, str], local: Mapping[str, None]
+    ) -> Mapping[str, str]:
         names = {name: new for name, new in outer.items() if name not in local}
         for name in local:
             if name in self.makers:
@@ -339,7 +388,11 @@ class Reading:
                 step.unclear = True
             if rule.measures:
                 sized.update(step.outs)
-            elif sized and not sized.isdisjoint(ins) and all(name in sized or name in constants for name in ins):
+            elif (
+                sized
+                and not sized.isdisjoint(ins)
+                and all(name in sized or name in constants for name in ins)
+            ):
                 sized.update(step.outs)
                 step.sized = True
             if floats:
@@ -387,21 +440,34 @@ class Reading:
         found: Mapping[str, onnx.TypeProto] = {}
         try:
             schema = onnx.defs.get_schema(step.node.op_type, opset, domain)
-            kinds = {each: self._kind(each) for each in step.ins if self.types[each] not in (UNKNOWN, ABSENT)}
+            kinds = {
+                each: self._kind(each)
+                for each in step.ins
+                if self.types[each] not in (UNKNOWN, ABSENT)
+            }
             found = onnx.shape_inference.infer_node_outputs(
-                schema, step.node, kinds, opset_imports=self._imports, ir_version=self._model.ir_version
+                schema,
+                step.node,
+                kinds,
+                opset_imports=self._imports,
+                ir_version=self._model.ir_version,
             )
         except Exception:  # inference isn't defined for every valid node, and what it raises varies
             found = {}
         return self._set(name, found.get(name) or self._said(name))
 
     def _infer_other(self, step: Step) -> None:
-        """The types of what graphs inside a node give, or a function, or an operator that isn't standard."""
+        """The types of what graphs inside a node give, or a function, or an operator that isn't
+        standard.
+        """
         inside: list[str] = []
         for body in step.bodies:
-            # What the body says of its inputs goes before this. Scan 8 has one input more than its body.
+            # What the body says of its inputs goes before this. Scan 8 has one input more than its
+            # body.
             if step.op == "Loop":
-                self.types.update(zip(body.inputs, (onnx.TensorProto.INT64, onnx.TensorProto.BOOL), strict=False))
+                self.types.update(
+                    zip(body.inputs, (onnx.TensorProto.INT64, onnx.TensorProto.BOOL), strict=False)
+                )
             if step.op == "Loop" or len(step.ins) == len(body.inputs):
                 first = 2 if step.op == "Loop" else 0
                 for name, given in zip(body.inputs[first:], step.ins[first:], strict=False):
@@ -462,6 +528,8 @@ class Reading:
         """What the model itself says of a value."""
         if self._declared is None:
             self._declared = {
-                info.name: info.type for scope in self.scopes for info in (*scope.graph.value_info, *scope.graph.output)
+                info.name: info.type
+                for scope in self.scopes
+                for info in (*scope.graph.value_info, *scope.graph.output)
             }
         return self._declared.get(name)

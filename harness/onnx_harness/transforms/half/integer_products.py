@@ -18,7 +18,8 @@ _KEEP_TOTALS = MOVES | {"Add", "Sub"}
 
 
 def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
-    """What brings products of integers back to floats: a Cast, the Mul by a scale, and the product of two scales.
+    """What brings products of integers back to floats: a Cast, the Mul by a scale, and the product
+    of two scales.
 
     The second of the pair are the names of the integers that are such products, and sums of them.
 
@@ -36,8 +37,12 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
             elif not totals:
                 continue
             elif step.op in _KEEP_TOTALS and not totals.isdisjoint(step.ins):
-                totals.update(name for name in step.outs if reading.types[name] == onnx.TensorProto.INT32)
-            elif step.op == "Cast" and step.ins[0] in totals and reading.types[step.outs[0]] == FLOAT:
+                totals.update(
+                    name for name in step.outs if reading.types[name] == onnx.TensorProto.INT32
+                )
+            elif (
+                step.op == "Cast" and step.ins[0] in totals and reading.types[step.outs[0]] == FLOAT
+            ):
                 casts[step.outs[0]] = step
             elif step.op == "Mul" and not casts.keys().isdisjoint(step.ins):
                 found.add(step)
@@ -50,7 +55,8 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
 
 
 def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None = None) -> None:
-    """Let a float16 product with a constant matrix come before the Transpose that moves its other factor's first axis.
+    """Let a float16 product with a constant matrix come before the Transpose that moves its other
+    factor's first axis.
 
     Rows are multiplied by a matrix, so it's all the same in what order they lie. ONNX Runtime 1.32 fuses the two once
     it has put Casts around them, on its CPU provider, and dies of it while the session is made: so it does of a
@@ -80,10 +86,17 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
             node.input[0], node.output[0] = mover.input[0], between
             graph.node.insert(at + 1, last)
         if found:
-            read = {name for node in walk(graph) for name in node.input} | {info.name for info in graph.output}
+            read = {name for node in walk(graph) for name in node.input} | {
+                info.name for info in graph.output
+            }
             unread = movers.keys() - read
-            _delete(graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread])
-            _delete(graph.value_info, [at for at, info in enumerate(graph.value_info) if info.name in unread])
+            _delete(
+                graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread]
+            )
+            _delete(
+                graph.value_info,
+                [at for at, info in enumerate(graph.value_info) if info.name in unread],
+            )
     for node in graph.node:
         for body in subgraphs(node):
             multiply_before_moving(body, root)

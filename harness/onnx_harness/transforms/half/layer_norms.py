@@ -1,7 +1,8 @@
 """Layer normalizations that are spelt out, of which ONNX Runtime makes one operator.
 
-It takes a Cast before one for the Cast that brings a half type to float32, and drops it: where the Cast goes the other
-way, the operator that it makes has inputs of two types, and the session can't be created (seen in ONNX Runtime 1.32).
+It takes a Cast before one for the Cast that brings a half type to float32, and drops it: where the
+Cast goes the other way, the operator that it makes has inputs of two types, and the session can't
+be created (seen in ONNX Runtime 1.32).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _FOLLOWS = (("Pow", "Mul"), ("ReduceMean",), ("Add",), ("Sqrt",), ("Div",), ("Mu
 
 
 class LayerNorm(NamedTuple):
-    """A layer normalization: the value that it normalizes, before what only moves it, and its steps."""
+    """A layer normalization: the value that it normalizes, before what only moves it, and its
+    steps.
+    """
 
     source: str
     steps: list[Step]
@@ -28,7 +31,11 @@ def layer_norms(reading: Reading) -> list[LayerNorm]:
     Args:
         reading: the graphs of the model.
     """
-    centred = [(step, mean) for step in reading.floating if (mean := _mean_subtracted(reading, step)) is not None]
+    centred = [
+        (step, mean)
+        for step in reading.floating
+        if (mean := _mean_subtracted(reading, step)) is not None
+    ]
     if not centred:
         return []
     readers: dict[str, list[Step]] = {}
@@ -36,7 +43,11 @@ def layer_norms(reading: Reading) -> list[LayerNorm]:
         for name in step.ins:
             readers.setdefault(name, []).append(step)
     chains = [(mean, _chain(step, readers)) for step, mean in centred]
-    return [LayerNorm(_origin(reading, mean.ins[0]), [mean, *chain]) for mean, chain in chains if len(chain) > 1]
+    return [
+        LayerNorm(_origin(reading, mean.ins[0]), [mean, *chain])
+        for mean, chain in chains
+        if len(chain) > 1
+    ]
 
 
 def _mean_subtracted(reading: Reading, step: Step) -> Step | None:
@@ -59,7 +70,10 @@ def _origin(reading: Reading, name: str) -> str:
 
 
 def _chain(centring: Step, readers: dict[str, list[Step]]) -> list[Step]:
-    """Return the steps from the subtraction to the sum with the bias; the subtraction alone where one isn't there."""
+    """Return the steps from the subtraction to the sum with the bias.
+
+    The subtraction alone where one isn't there.
+    """
     chain = [centring]
     for ops in _FOLLOWS:
         followers = [step for step in readers.get(chain[-1].outs[0], ()) if step.op in ops]

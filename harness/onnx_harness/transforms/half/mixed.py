@@ -54,7 +54,9 @@ class MixedConversion:
             NotApplicable: as the conversion does.
         """
         listed = tuple(dict.fromkeys((*(self.request.node_block_list or ()), *names)))
-        return converted_copy(self.model, self.rounder(), replace(self.request, node_block_list=listed))
+        return converted_copy(
+            self.model, self.rounder(), replace(self.request, node_block_list=listed)
+        )
 
 
 Choose = Callable[[MixedConversion], Sequence[str]]

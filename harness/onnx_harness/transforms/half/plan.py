@@ -1,4 +1,5 @@
-"""A conversion to a half type before it is written: which node would read and make which value in it.
+"""A conversion to a half type before it is written: which node would read and make which value in
+it.
 
 Whoever looks for the nodes to keep in float32 asks this, so that the search knows of the conversion what the
 conversion itself decides, and spells none of its rules again.
@@ -30,7 +31,8 @@ class Plan:
     """What a conversion decides about a model.
 
     Attributes:
-        model: as it was read: functions inlined, fused operators taken apart, names of inner values unique.
+        model: as it was read: functions inlined, fused operators taken apart, names of inner values
+            unique.
         reading: its graphs.
         halving: what was decided.
         opset: version of the standard operators.
@@ -46,7 +48,9 @@ class Plan:
         self.reading.close()
 
     def converted(self, step: Step) -> bool:
-        """Return whether keeping a node in float32 is a choice: it computes, and it would do so in the half type."""
+        """Return whether keeping a node in float32 is a choice: it computes, and it would do so in
+        the half type.
+        """
         if step.op in MOVES or step.op in _MADE_IN_EITHER:
             return False
         if step.bodies:
@@ -68,11 +72,17 @@ class Plan:
     def half_outputs(self, step: Step) -> list[int]:
         """Return the places of the float32 outputs that a node would make in the half type."""
         halves, types = self.halving.halves, self.reading.types
-        return [place for place, name in enumerate(step.outs) if name and types[name] == FLOAT and name in halves]
+        return [
+            place
+            for place, name in enumerate(step.outs)
+            if name and types[name] == FLOAT and name in halves
+        ]
 
     def label(self, step: Step) -> str:
         """Return what a block list calls a node: see `requests.label`."""
-        return step.node.name or next(filter(None, step.outs), "")  # its outputs may have got other names by now
+        return step.node.name or next(
+            filter(None, step.outs), ""
+        )  # its outputs may have got other names by now
 
     def maker(self, name: str) -> Step | Scope:
         """Return what makes a value: a node, or the graph that has it as input or initializer."""
@@ -96,7 +106,9 @@ def plan(model: onnx.ModelProto, rounder: Rounder, request: Request) -> Plan:
         unfuse(model.graph, opset)
     reading = Reading(model, opset, rounder.half)
     request.check(model, ())
-    blocked = frozenset(DEFAULT_OP_BLOCK_LIST if request.op_block_list is None else request.op_block_list)
+    blocked = frozenset(
+        DEFAULT_OP_BLOCK_LIST if request.op_block_list is None else request.op_block_list
+    )
     names = frozenset(request.node_block_list or ()) - {""}
     halving = Halving(reading, opset, rounder, request, blocked, names)
     halving.decide()

@@ -1,4 +1,5 @@
-"""What stays float32 by where it comes from and where it goes: positions, timesteps, counts, angles, sizes, indices.
+"""What stays float32 by where it comes from and where it goes: positions, timesteps, counts,
+angles, sizes, indices.
 
 An integer above 2048 isn't a float16, and an angle of 300 is off by 0.1 there: what the cosine makes of it is wrong,
 however many digits its readers need. So what is computed from integers stays float32 up to the operator that bounds it
@@ -28,11 +29,16 @@ _SMALLEST_NORMAL = 2.0**-14
 _FLOORED_THROUGH = frozenset({"Add", "Clip", "Div", "Max", "Mul", "Sub"})
 _INDICES = frozenset({_P.INT32, _P.INT64, _P.UINT32, _P.UINT64})
 _COUNTS = frozenset({"Range", "CumSum"})
-# These give one of the numbers that they take, or its sign: in float32 they'd tell no more than in float16.
-_SELECTS = frozenset({"Abs", "Ceil", "Floor", "Max", "Min", "Neg", "Relu", "Round", "Sign", "Where"})
+# These give one of the numbers that they take, or its sign: in float32 they'd tell no more than in
+# float16.
+_SELECTS = frozenset(
+    {"Abs", "Ceil", "Floor", "Max", "Min", "Neg", "Relu", "Round", "Sign", "Where"}
+)
 _COMPARES = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _CARRIES = COMPUTES_EACH | REDUCES | MOVES | _COMPARES | {"Pad", "Trilu"}
-_BOUNDS = frozenset({"Atan", "Cos", "Erf", "HardSigmoid", "Sigmoid", "Sin", "Softmax", "Softsign", "Tanh"})
+_BOUNDS = frozenset(
+    {"Atan", "Cos", "Erf", "HardSigmoid", "Sigmoid", "Sin", "Softmax", "Softsign", "Tanh"}
+)
 _PERIODIC = frozenset({"Cos", "Sin", "Tan"})
 _PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 # Inputs that are scales, sizes or coordinates.
@@ -47,13 +53,19 @@ _COORDINATES = {
 }
 # What decides an index, and what reads scales in float32 whatever is blocked.
 _ALWAYS_EXACT = frozenset({"ArgMax", "ArgMin", "Resize", "Upsample"})
-_TAKES_INDICES = frozenset({"Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND"})
+_TAKES_INDICES = frozenset(
+    {"Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND"}
+)
 # A Cast, a Constant and the like are made in the type that their readers want.
-_MADE_IN_EITHER = frozenset({"", "Cast", "Constant", "ConstantOfShape", "If", "Loop", "Scan", "SequenceMap"})
+_MADE_IN_EITHER = frozenset(
+    {"", "Cast", "Constant", "ConstantOfShape", "If", "Loop", "Scan", "SequenceMap"}
+)
 # What these read are activations: the search for what an index is computed from ends there.
-_WEIGHS = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "LayerNormalization", "MatMul", "RNN"})
-# Elements of a constant matrix that is worth float32: a router of 64 experts, a mel filter bank, the frequencies of
-# random Fourier features. In float32 it takes a quarter of a megabyte.
+_WEIGHS = frozenset(
+    {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "LayerNormalization", "MatMul", "RNN"}
+)
+# Elements of a constant matrix that is worth float32: a router of 64 experts, a mel filter bank,
+# the frequencies of random Fourier features. In float32 it takes a quarter of a megabyte.
 SMALL_MATRIX = 1 << 16
 
 
@@ -62,7 +74,8 @@ def exact_steps(reading: Reading, blocked_ops: Iterable[str], totals: Iterable[s
 
     Args:
         reading: the graphs of the model.
-        blocked_ops: operators that stay float32: what Range and CumSum give is a count where they do.
+        blocked_ops: operators that stay float32: what Range and CumSum give is a count where they
+            do.
         totals: names of integers that are sums of products, and no counts.
     """
     return _Exact(reading, frozenset(blocked_ops), frozenset(totals)).steps()
@@ -78,7 +91,9 @@ class _Exact:
         exact_reads: names of what is read in float32 as it was made.
     """
 
-    def __init__(self, reading: Reading, blocked_ops: frozenset[str], totals: frozenset[str]) -> None:
+    def __init__(
+        self, reading: Reading, blocked_ops: frozenset[str], totals: frozenset[str]
+    ) -> None:
         self._reading = reading
         self._types = reading.types
         self._sources = _COUNTS & blocked_ops
@@ -155,7 +170,9 @@ class _Exact:
     def _computes_from_counts(self, step: Step) -> bool:
         floats = self._floats(step)
         counted, fixed = self.counted, self.fixed
-        if counted.isdisjoint(floats) or not all(name in counted or name in fixed for name in floats):
+        if counted.isdisjoint(floats) or not all(
+            name in counted or name in fixed for name in floats
+        ):
             return False
         return not self._masks(step)
 
@@ -166,7 +183,9 @@ class _Exact:
     # Back from angles, sizes and indices.
 
     def _keep_angles(self, angles: list[Step]) -> None:
-        """Keep sines and cosines of what no weights but a frequency's have touched: inputs, integers and constants."""
+        """Keep sines and cosines of what no weights but a frequency's have touched: inputs,
+        integers and constants.
+        """
         near = self.counted | self.fixed
         near.update(name for name in self._reading.scopes[0].inputs if self._types[name] == FLOAT)
         for step in self._reading.floating:
@@ -175,7 +194,9 @@ class _Exact:
             if step.op == "Cast" and self._types[step.outs[0]] == FLOAT:
                 if self._types[step.ins[0]] != FLOAT or step.ins[0] in near:
                     near.update(step.outs)
-            elif (step.op in _CARRIES or step.op in _PRODUCTS) and near.issuperset(self._floats(step)):
+            elif (step.op in _CARRIES or step.op in _PRODUCTS) and near.issuperset(
+                self._floats(step)
+            ):
                 near.update(step.outs)
         for step in angles:
             if near.issuperset(step.ins):
@@ -197,9 +218,15 @@ class _Exact:
                 todo += self._floats(maker)
 
     def _keep_ends(self, ends: list[Step], logarithms: list[Step]) -> None:
-        """Keep what coordinates, indices and logarithms come from, back to the operators that weigh activations."""
-        weighed = {name for step in self._reading.floating if step.op in _WEIGHS for name in step.ins}
-        indices = self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
+        """Keep what coordinates, indices and logarithms come from, back to the operators that weigh
+        activations.
+        """
+        weighed = {
+            name for step in self._reading.floating if step.op in _WEIGHS for name in step.ins
+        }
+        indices = (
+            self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
+        )
         for step in ends:
             if step.op == "Cast":
                 self._keep_elementwise(step.ins, weighed, chosen=False)
@@ -209,20 +236,26 @@ class _Exact:
                 self._keep_elementwise(names, weighed, chosen=False)
             elif step.op == "TopK":
                 self._keep_elementwise(step.ins[:1], weighed, chosen=True)
-            elif step.outs[0] in indices and self._keep_elementwise(step.ins[:1], weighed, chosen=True):
+            elif step.outs[0] in indices and self._keep_elementwise(
+                step.ins[:1], weighed, chosen=True
+            ):
                 self.stays.add(step)
         for step in logarithms:
             self.stays.add(step)
             self._keep_elementwise(step.ins, weighed, chosen=True, deep=True)
 
-    def _keep_elementwise(self, names: Iterable[str], weighed: set[str], *, chosen: bool, deep: bool = False) -> bool:
+    def _keep_elementwise(
+        self, names: Iterable[str], weighed: set[str], *, chosen: bool, deep: bool = False
+    ) -> bool:
         """Keep what computes those values element by element; whether there was anything.
 
         Args:
             names: of the values.
             weighed: names of activations, where the search ends.
-            chosen: a choice is made by them: a small matrix product, as a router's, decides it as well.
-            deep: what goes into that product, as a spectrum does into a mel filter bank, is no less delicate.
+            chosen: a choice is made by them: a small matrix product, as a router's, decides it as
+                well.
+            deep: what goes into that product, as a spectrum does into a mel filter bank, is no less
+                delicate.
         """
         todo = [name for name in names if self._types[name] == FLOAT]
         some = False
@@ -255,7 +288,9 @@ class _Exact:
         if not isinstance(maker, Step) or not depth:
             return False
         if maker.op in ("Add", "Clip", "Max"):
-            floors = [number for each in maker.ins[-2:] for number in few_numbers(self._reading, each)]
+            floors = [
+                number for each in maker.ins[-2:] for number in few_numbers(self._reading, each)
+            ]
             floors += [each.f for each in maker.node.attribute if each.name == "min"]
             if any(0 < floor < _SMALLEST_NORMAL for floor in floors):
                 return True
@@ -265,7 +300,9 @@ class _Exact:
 
     def _is_small(self, step: Step) -> bool:
         tensors = [constant_behind(self._reading, name) for name in step.ins[:2]]
-        return any(tensor is not None and math.prod(tensor.dims) <= SMALL_MATRIX for tensor in tensors)
+        return any(
+            tensor is not None and math.prod(tensor.dims) <= SMALL_MATRIX for tensor in tensors
+        )
 
     def _indices(self) -> set[str]:
         """Return the names of integers that are used as indices."""
@@ -281,17 +318,25 @@ class _Exact:
     # What they read.
 
     def _keep_sources(self) -> None:
-        """Keep what computes the constants and counts that are read by what stays, and what moves them."""
+        """Keep what computes the constants and counts that are read by what stays, and what moves
+        them.
+        """
         reads, exact = self.exact_reads, self._made_exactly()
         for step in reversed(self._reading.floating):
             if step in self.stays:
                 reads.update(self._floats(step))
-            elif step.op not in _MADE_IN_EITHER and not reads.isdisjoint(step.outs) and exact.issuperset(step.outs):
+            elif (
+                step.op not in _MADE_IN_EITHER
+                and not reads.isdisjoint(step.outs)
+                and exact.issuperset(step.outs)
+            ):
                 reads.update(self._floats(step))
                 self.stays.add(step)
 
     def _made_exactly(self) -> set[str]:
-        """Return the names of constants, counts, inputs, what the steps that stay give, and what is moved of these."""
+        """Return the names of constants, counts, inputs, what the steps that stay give, and what is
+        moved of these.
+        """
         exact = self.counted | self.fixed | set(self._reading.scopes[0].inputs)
         for step in self._reading.floating:
             moves = step.op in MOVES or step.op in _SELECTS
@@ -303,14 +348,16 @@ class _Exact:
 def masks(reading: Reading, step: Step) -> bool:
     """Return whether a step makes a mask of the lowest numbers, which float16 doesn't have.
 
-    In float32 they would become infinite on the way to float16, and a row that is masked wholly would be NaN: clamped
-    in float16 they mask as well.
+    In float32 they would become infinite on the way to float16, and a row that is masked wholly
+    would be NaN: clamped in float16 they mask as well.
     """
     if reading.half != FLOAT16:
         return False
     if step.op == "ConstantOfShape":
         filling = constant_tensor(step.node) if step.node.attribute else None
-        numbers = [] if filling is None else onnx.numpy_helper.to_array(filling).reshape(-1).tolist()
+        numbers = (
+            [] if filling is None else onnx.numpy_helper.to_array(filling).reshape(-1).tolist()
+        )
     elif step.op in ("Mul", "Where"):
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
         numbers = [number for name in floats for number in few_numbers(reading, name)]

@@ -1,4 +1,5 @@
-"""What stays float32 for the range of its numbers: squares, their roots, floors below float16, and long sums.
+"""What stays float32 for the range of its numbers: squares, their roots, floors below float16, and
+long sums.
 
 A square overflows above 255 and vanishes below 2.4e-4, though the root of it, or what is divided by the root, is as
 large as what was squared. So a norm and what it normalizes stay float32. A layer normalization as it's spelt, over
@@ -17,8 +18,8 @@ from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT
 
-# Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's kept in float16, and a
-# few times more terms bring it near to 65504.
+# Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's
+# kept in float16, and a few times more terms bring it near to 65504.
 _MANY_TERMS = 4096
 _SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
@@ -72,7 +73,10 @@ class Squares:
             self._ends.add(step)
 
     def _follow_sum(self, step: Step) -> None:
-        """Enter a sum whose terms are all squares of what isn't centred; a sum of a norm and an epsilon goes on."""
+        """Enter a sum whose terms are all squares of what isn't centred.
+
+        A sum of a norm and an epsilon goes on.
+        """
         terms = self._floats(step)
         squares = [self._square(name) for name in terms]
         if terms and all(square is not None for square in squares):
@@ -136,7 +140,12 @@ class Squares:
 
     def _is_variance(self, step: Step) -> bool:
         first, second = (self._maker(name) for name in step.ins)
-        if first is None or second is None or step.ins[0] not in self._sums or not self._squares(second):
+        if (
+            first is None
+            or second is None
+            or step.ins[0] not in self._sums
+            or not self._squares(second)
+        ):
             return False
         mean = self._maker(second.ins[0])
         return mean is not None and mean.op in _AVERAGES
@@ -163,12 +172,19 @@ def _terms(reading: Reading, step: Step) -> int:
 
 
 def variance_notes(steps: list[Step]) -> Iterator[str]:
-    """Yield a sentence for each variance that is the difference of squares: the tensor, the node and the mend."""
+    """Yield a sentence for each variance that is the difference of squares: the tensor, the node
+    and the mend.
+    """
     for step in steps:
         node: onnx.NodeProto = step.node
-        mend = f"node_block_list=['{node.name}'] and those of what it reads" if node.name else "op_block_list"
+        mend = (
+            f"node_block_list=['{node.name}'] and those of what it reads"
+            if node.name
+            else "op_block_list"
+        )
         named = f" '{node.name}'" if node.name else ""
         yield (
-            f"'{step.outs[0]}' (Sub{named}) is a variance spelt as a difference of squares, which cancel in float16 "
+            f"'{step.outs[0]}' (Sub{named}) is a variance spelt as a difference of squares, which "
+            f"cancel in float16 "
             f"where the mean is large beside the deviation; to keep it: {mend}"
         )

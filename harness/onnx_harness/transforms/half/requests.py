@@ -1,4 +1,6 @@
-"""What a caller asks of a conversion, held against the model: names that it doesn't have are refused."""
+"""What a caller asks of a conversion, held against the model: names that it doesn't have are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,16 @@ class Request:
     """How a model is to be converted.
 
     Attributes:
-        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these names.
-        op_block_list: operators and functions that stay float32; None for ``DEFAULT_OP_BLOCK_LIST`` and what is kept
-            for its range.
-        node_block_list: names of nodes that stay float32; a node without one goes by its first output.
+        keep_io_types: leave the inputs and outputs of the model float32: all, or those of these
+            names.
+        op_block_list: operators and functions that stay float32; None for ``DEFAULT_OP_BLOCK_LIST``
+            and what is kept for its range.
+        node_block_list: names of nodes that stay float32; a node without one goes by its first
+            output.
         allow_missing: names of operators and nodes that the model doesn't have do no harm.
         force_initializers: constants become the half type for readers in float32 too.
-        force_inputs: places of inputs, by operator, that become the half type where the schema allows it, though they
-            would stay float32.
+        force_inputs: places of inputs, by operator, that become the half type where the schema
+            allows it, though they would stay float32.
         refuse_vain: a conversion that leaves nearly all weights as they are doesn't apply.
     """
 
@@ -47,7 +51,12 @@ class Request:
         """
         if not isinstance(self.keep_io_types, bool):
             infos = (*model.graph.input, *model.graph.output)
-            _refuse_missing("keep_io_types", "input or output", self.keep_io_types, {info.name for info in infos})
+            _refuse_missing(
+                "keep_io_types",
+                "input or output",
+                self.keep_io_types,
+                {info.name for info in infos},
+            )
         if self.allow_missing or not (self.op_block_list or self.node_block_list):
             return
         nodes = list(walk(model.graph))
@@ -78,8 +87,14 @@ def _refuse_missing(option: str, kind: str, names: Collection[str], known: Colle
     missing = [name for name in names if name and name not in known]
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing)
-        mend = "" if option == "keep_io_types" else " allow_missing=True lets names be that a model doesn't have."
-        raise UsageError(f"{option}: the model has no {kind} {listed}. {did_you_mean(missing[0], known)}{mend}")
+        mend = (
+            ""
+            if option == "keep_io_types"
+            else " allow_missing=True lets names be that a model doesn't have."
+        )
+        raise UsageError(
+            f"{option}: the model has no {kind} {listed}. {did_you_mean(missing[0], known)}{mend}"
+        )
 
 
 def names_of_functions(model: onnx.ModelProto) -> set[str]:

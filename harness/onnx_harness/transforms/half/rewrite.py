@@ -1,4 +1,5 @@
-"""The decisions of `halving` written to the protobuf: weights, Casts where types meet, and who reads what.
+"""The decisions of `halving` written to the protobuf: weights, Casts where types meet, and who
+reads what.
 
 On the protobuf itself: an editable graph of onnx-ir costs 0.1 to 0.2 ms a node to make and to write back, several times
 what the whole conversion takes. Most nodes aren't touched: their values change type, and no message says so. What is
@@ -23,7 +24,9 @@ _SUFFIXES: dict[int, str] = {FLOAT: "float", FLOAT16: "float16", BFLOAT16: "bflo
 class Rewiring:
     """Changes the graphs of one model."""
 
-    def __init__(self, model: onnx.ModelProto, reading: Reading, halving: Halving, rounder: Rounder) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, reading: Reading, halving: Halving, rounder: Rounder
+    ) -> None:
         """Take what was decided; nothing is changed yet.
 
         Args:
@@ -42,8 +45,11 @@ class Rewiring:
         self._halves = halving.halves
         self._flexible = halving.flexible
         self._casts = halving.casts
-        self._needed = ((halving.read_half & halving.floats) - halving.halves) | (halving.read_float & halving.halves)
-        # The float16 value that a Cast of the model made a float32 value of; what a Cast to the half type was made of.
+        self._needed = ((halving.read_half & halving.floats) - halving.halves) | (
+            halving.read_float & halving.halves
+        )
+        # The float16 value that a Cast of the model made a float32 value of; what a Cast to the
+        # half type was made of.
         self._widened: dict[str, str] = {}
         self._same: dict[str, str] = {}
         self._views: dict[str, str] = {}
@@ -104,24 +110,35 @@ class Rewiring:
         self._rounder.add(tensor, tensor, name, at_once)
 
     def _find_same(self) -> None:
-        """Find what the model's own Casts between float32 and the half type make: the same again, by now."""
+        """Find what the model's own Casts between float32 and the half type make: the same again,
+        by now.
+        """
         for step in self._casts:
             source, result = step.ins[0], step.outs[0]
             if self._types[result] == self._half and source in self._halves:
                 self._same[result] = source
             elif self._types[result] == self._half and source in self._widened:
                 self._same[result] = self._widened[source]
-            elif result in self._floats and (self._types[source] == self._half or source in self._halves):
+            elif result in self._floats and (
+                self._types[source] == self._half or source in self._halves
+            ):
                 self._widened[result] = source
             elif result in self._floats and source in self._widened:
                 self._widened[result] = self._widened[source]
 
     def _move_outputs_inside(self) -> None:
-        """Rename outputs of the model that are made in another type than is wanted; the copy gets their name."""
+        """Rename outputs of the model that are made in another type than is wanted.
+
+        The copy gets their name.
+        """
         main = self._reading.scopes[0]
-        outputs = {name for name in main.outputs if name in self._floats and self._native(name) != self._outside(name)}
-        # In the order of definition: the copy of a Cast's result looks for the copy of what it read, which may be an
-        # output too and has to have got its name by then.
+        outputs = {
+            name
+            for name in main.outputs
+            if name in self._floats and self._native(name) != self._outside(name)
+        }
+        # In the order of definition: the copy of a Cast's result looks for the copy of what it
+        # read, which may be an output too and has to have got its name by then.
         moved = [name for name in self._reading.makers if name in outputs]
         for name in moved:
             self._inside[name] = self._name(f"{name}_inside", main)
@@ -138,7 +155,8 @@ class Rewiring:
         return self._half if name in self._halves else FLOAT
 
     def _view(self, name: str, as_output: str = "") -> str:
-        """What to read for a value in the type that it isn't made in: a copy made once for all readers, if need be.
+        """What to read for a value in the type that it isn't made in: a copy made once for all
+        readers, if need be.
 
         Args:
             name: of the value.
@@ -164,7 +182,9 @@ class Rewiring:
             if name in self._flexible:
                 return self._twin(name, as_output)
         view = as_output or self._name(f"{name}_{_SUFFIXES[dtype]}", maker)
-        node = onnx.NodeProto(op_type="Cast", input=[self._current(name)], output=[view], attribute=[_to(dtype)])
+        node = onnx.NodeProto(
+            op_type="Cast", input=[self._current(name)], output=[view], attribute=[_to(dtype)]
+        )
         self._insert_after(maker, node)
         return view
 
@@ -213,7 +233,9 @@ class Rewiring:
 
     def _insert(self, scope: Scope, index: int, node: onnx.NodeProto) -> None:
         if self._node_names is None:
-            self._node_names = {step.node.name for each in self._reading.scopes for step in each.steps}
+            self._node_names = {
+                step.node.name for each in self._reading.scopes for step in each.steps
+            }
         node.name = fresh_name(node.output[0], self._node_names)
         self._inserted.append((scope, index, node))
 
@@ -270,12 +292,20 @@ class Rewiring:
             self._list_initializers(scope)
 
     def _state_contributed(self) -> None:
-        """State the types of what other operators than the standard's give: onnx can't infer them, nor what follows."""
-        steps = [step for step in self._reading.floating if step.rule is not None and not step.rule.inferred]
+        """State the types of what other operators than the standard's give: onnx can't infer them,
+        nor what follows.
+        """
+        steps = [
+            step
+            for step in self._reading.floating
+            if step.rule is not None and not step.rule.inferred
+        ]
         if not steps:
             return
         graphs = {step.scope for step in steps}
-        stated = {info.name for scope in graphs for info in (*scope.graph.value_info, *scope.graph.output)}
+        stated = {
+            info.name for scope in graphs for info in (*scope.graph.value_info, *scope.graph.output)
+        }
         original = {new: name for name, new in self._inside.items()}
         for step in steps:
             for name in step.outs:
@@ -304,7 +334,9 @@ class Rewiring:
         for tensor in graph.initializer:
             if tensor.name not in listed:
                 dtype = tensor.data_type or self._half
-                graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, dtype, list(tensor.dims)))
+                graph.input.append(
+                    onnx.helper.make_tensor_value_info(tensor.name, dtype, list(tensor.dims))
+                )
 
     def _casts_of_nobody(self) -> list[Step]:
         """The model's own Casts whose readers have all found what they want elsewhere."""
@@ -328,8 +360,12 @@ class Rewiring:
         return found
 
     def _write_nodes(self, removed: list[Step]) -> None:
-        """Insert what was made before the node that had its place, and remove nodes: from the end, so places hold."""
-        edits: list[tuple[Scope, int, onnx.NodeProto | None]] = [(step.scope, step.index, None) for step in removed]
+        """Insert what was made before the node that had its place, and remove nodes: from the end,
+        so places hold.
+        """
+        edits: list[tuple[Scope, int, onnx.NodeProto | None]] = [
+            (step.scope, step.index, None) for step in removed
+        ]
         edits += reversed(self._inserted)  # of two in one place, the later may read the earlier
         for scope, index, node in sorted(edits, key=lambda each: -each[1]):
             if node is None:

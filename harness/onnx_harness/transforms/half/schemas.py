@@ -1,4 +1,6 @@
-"""Which inputs and outputs of a node can be float16 or bfloat16: from its schema, not from a list of operators."""
+"""Which inputs and outputs of a node can be float16 or bfloat16: from its schema, not from a list
+of operators.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from onnx_harness.transforms.half import contrib
 FLOAT = int(onnx.TensorProto.FLOAT)
 FLOAT16 = int(onnx.TensorProto.FLOAT16)
 BFLOAT16 = int(onnx.TensorProto.BFLOAT16)
-# What a node wants of an input, or gives as an output, that was float32: FLOAT, the half type, or either of them.
+# What a node wants of an input, or gives as an output, that was float32: FLOAT, the half type, or
+# either of them.
 EITHER = 0
 
 # Operators that lose their meaning in float16, and why.
@@ -26,7 +29,9 @@ DEFAULT_OP_BLOCK_LIST: Mapping[str, str] = {
     "DynamicQuantizeLinear": "scales are often too small for float16",
     "GridSample": "coordinates: above 1 in 2048 they are off by a pixel",
     "MaxRoiPool": "coordinates: above 2048 they are off by a pixel",
-    "MeanVarianceNormalization": "squares overflow above 255, and its definition adds an epsilon that is float32",
+    "MeanVarianceNormalization": (
+        "squares overflow above 255, and its definition adds an epsilon that is float32"
+    ),
     "MelWeightMatrix": "frequencies: above 2048 they are off by one",
     "NonMaxSuppression": "coordinates and scores: ties change what is kept",
     "QLinearConv": "scales are often too small for float16",
@@ -73,16 +78,23 @@ REDUCES = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "Redu
 _READS_BITS = "BitCast"
 # What they give doesn't depend on whether the float that they read has been rounded to a half.
 _READS_EITHER = ("Shape", "Size", "Cast", "IsNaN")
-# With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't do it at all.
+# With a reduction they add up in place, rounding each time, and ONNX Runtime's CPU provider doesn't
+# do it at all.
 SCATTERS = frozenset({"ScatterElements", "ScatterND"})
-# Inputs of float type that stay float32 although the schema takes float16: regions and scales are coordinates.
-_FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
-# Outputs whose type no input decides; for these operators it is float32 by their attributes and may stay so.
+# Inputs of float type that stay float32 although the schema takes float16: regions and scales are
+# coordinates.
+_FLOAT32_INPUTS: Mapping[str, frozenset[int]] = {
+    "Resize": frozenset({1, 2}),
+    "Upsample": frozenset({1}),
+}
+# Outputs whose type no input decides; for these operators it is float32 by their attributes and may
+# stay so.
 _OUTPUTS_TYPED_BY_ATTRIBUTE = frozenset({"LayerNormalization"})
 
 
-# Where an output of a rule gets its type: from the node itself; it isn't float32 and no more matters. Other numbers are
-# element types where positive, and FIRST - k where it is that of input k.
+# Where an output of a rule gets its type: from the node itself; it isn't float32 and no more
+# matters. Other numbers are element types where positive, and FIRST - k where it is that of input
+# k.
 ASK, NO_FLOAT, FIRST = 0, -1, -2
 
 
@@ -94,10 +106,12 @@ class Rule:
         results: where each output gets its type.
         inputs: what the node wants of its float32 inputs: one for all, or one for each.
         outputs: the same of its outputs.
-        unbound: outputs whose type no input decides. While one of these is float32, the node stays as it is.
+        unbound: outputs whose type no input decides. While one of these is float32, the node stays
+            as it is.
         measures: whether what it gives is a size.
         inferred: whether onnx infers the types of what it gives.
-        alone: whether it settles the types of a node that isn't blocked, whatever else is known about the node.
+        alone: whether it settles the types of a node that isn't blocked, whatever else is known
+            about the node.
     """
 
     results: tuple[int, ...]
@@ -110,7 +124,9 @@ class Rule:
 
 
 class Rules(dict[tuple[str, int, int], Rule]):
-    """The rules of a domain's operators at an opset, by operator and how many inputs and outputs a node has."""
+    """The rules of a domain's operators at an opset, by operator and how many inputs and outputs a
+    node has.
+    """
 
     def __init__(self, opset: int, half: int, domain: str) -> None:
         """Take the opset, the half type (FLOAT16 or BFLOAT16), and the domain.
@@ -136,22 +152,37 @@ class Rules(dict[tuple[str, int, int], Rule]):
         read = [_variable(formal.inputs, index) for index in range(inputs)]
         given = [_variable(formal.outputs, index) for index in range(outputs)]
         first = {variable: FIRST - index for index, variable in reversed(list(enumerate(read)))}
-        results = tuple(_ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK) for name in given)
+        results = tuple(
+            _ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK)
+            for name in given
+        )
         if self._domain and self._domain != contrib.DOMAIN:
-            # Nobody but operators of its own domain is likely to read these, and asking costs a copy of the node.
+            # Nobody but operators of its own domain is likely to read these, and asking costs a
+            # copy of the node.
             floats = (name in formal.float32 for name in given)
-            return Rule(tuple(each if float32 else NO_FLOAT for each, float32 in zip(results, floats, strict=True)))
+            return Rule(
+                tuple(
+                    each if float32 else NO_FLOAT
+                    for each, float32 in zip(results, floats, strict=True)
+                )
+            )
         if self._domain and op_type in contrib.STAYS_FLOAT32:
             return Rule(results)
         if op_type in _READS_EITHER:
             return Rule(results, inputs=EITHER, measures=op_type in ("Shape", "Size"))
         if op_type == _READS_BITS:
             return Rule(results)
-        unbound = tuple(index for index, name in enumerate(given) if name not in first and name in formal.float32)
+        unbound = tuple(
+            index
+            for index, name in enumerate(given)
+            if name not in first and name in formal.float32
+        )
         if self._domain:  # what is float32 whatever the inputs are binds nobody
             unbound = tuple(index for index in unbound if given[index] not in formal.single)
         free = {given[index] for index in unbound}
-        stays = {name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())} | free
+        stays = {
+            name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())
+        } | free
         inputs_want = _together([self._want(name, formal, stays) for name in read])
         outputs_want = _together([self._want(name, formal, stays) for name in given])
         return Rule(
@@ -159,7 +190,9 @@ class Rules(dict[tuple[str, int, int], Rule]):
             inputs_want,
             outputs_want,
             () if op_type in _OUTPUTS_TYPED_BY_ATTRIBUTE else unbound,
-            alone=inputs_want == outputs_want == self._half and not unbound and op_type not in SCATTERS,
+            alone=inputs_want == outputs_want == self._half
+            and not unbound
+            and op_type not in SCATTERS,
         )
 
     def _want(self, name: str, formal: _Formal, stays: set[str]) -> int:
@@ -177,7 +210,9 @@ def rules_of(opset: int, half: int, domain: str = "") -> Rules:
 
 @cache
 def takes(op_type: str, opset: int, half: int) -> bool:
-    """Whether whatever may be float32 of a standard operator may be of the half type: of If, since which opset."""
+    """Whether whatever may be float32 of a standard operator may be of the half type: of If, since
+    which opset.
+    """
     schema = onnx.defs.get_schema(op_type, opset, "")
     allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
     return all(_HALF_NAMES[half] in each for each in allowed if "tensor(float)" in each)
@@ -203,7 +238,8 @@ class _Formal:
 
     Attributes:
         single: the element type of each variable that has only one.
-        float32: the half types that each type or variable allows besides float32; those without float32 aren't here.
+        float32: the half types that each type or variable allows besides float32; those without
+            float32 aren't here.
     """
 
     inputs: tuple[tuple[str, ...], bool]
@@ -227,11 +263,15 @@ def _formal(op_type: str, opset: int, domain: str) -> _Formal | None:
     if schema is None:
         return None
 
-    def types(parameters: Sequence[onnx.defs.OpSchema.FormalParameter]) -> tuple[tuple[str, ...], bool] | None:
+    def types(
+        parameters: Sequence[onnx.defs.OpSchema.FormalParameter],
+    ) -> tuple[tuple[str, ...], bool] | None:
         variadic = bool(parameters) and str(parameters[-1].option).endswith("Variadic")
         if variadic and not _attribute(parameters[-1], "is_homogeneous", "isHomogeneous"):
             return None
-        return tuple(_attribute(parameter, "type_str", "typeStr") for parameter in parameters), variadic
+        return tuple(
+            _attribute(parameter, "type_str", "typeStr") for parameter in parameters
+        ), variadic
 
     inputs, outputs = types(schema.inputs), types(schema.outputs)
     if inputs is None or outputs is None:

@@ -1,4 +1,6 @@
-"""FusedConv and FusedGemm as the operators that they were fused from: only those have float16 kernels on a GPU."""
+"""FusedConv and FusedGemm as the operators that they were fused from: only those have float16
+kernels on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _CLIP_TAKES_INPUTS = 11
 def unfuse(graph: onnx.GraphProto, opset: int, root: onnx.GraphProto | None = None) -> None:
     """Replace FusedConv and FusedGemm of ONNX Runtime by Conv or Gemm, the sum and the activation.
 
-    ONNX Runtime fuses them again where it has kernels. An activation that isn't known stays as it is.
+    ONNX Runtime fuses them again where it has kernels. An activation that isn't known stays as it
+    is.
 
     Args:
         graph: changed, with the graphs inside it.
@@ -60,7 +63,9 @@ def _parts(node: onnx.NodeProto, opset: int, taken: set[str]) -> Iterator[onnx.N
     activation, (result,) = _text(node, "activation"), node.output
     addend = node.input[3] if node.op_type == "FusedConv" and len(node.input) > 3 else ""
     left = [each for each in node.attribute if not each.name.startswith("activation")]
-    product = onnx.NodeProto(op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string)
+    product = onnx.NodeProto(
+        op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string
+    )
     product.input.extend(node.input[:3])
     product.attribute.extend(left)
     current = result if not addend and not activation else fresh_name(f"{result}_product", taken)
@@ -77,11 +82,16 @@ def _parts(node: onnx.NodeProto, opset: int, taken: set[str]) -> Iterator[onnx.N
 def _activation(
     node: onnx.NodeProto, activation: str, source: str, opset: int, taken: set[str]
 ) -> Iterator[onnx.NodeProto]:
-    numbers = next((list(each.floats) for each in node.attribute if each.name == "activation_params"), [])
+    numbers = next(
+        (list(each.floats) for each in node.attribute if each.name == "activation_params"), []
+    )
     names = _ACTIVATIONS[activation]
     # FusedGemm has an attribute for each.
     parameters = dict(zip(names, numbers, strict=False)) or {
-        name: each.f for name in names for each in node.attribute if each.name == f"activation_{name}"
+        name: each.f
+        for name in names
+        for each in node.attribute
+        if each.name == f"activation_{name}"
     }
     if activation == "Clip" and opset >= _CLIP_TAKES_INPUTS:
         inputs = [source]

@@ -1,4 +1,6 @@
-"""Weights rounded to float16 or bfloat16, many small ones at a time, and the account of what the clamp did to them."""
+"""Weights rounded to float16 or bfloat16, many small ones at a time, and the account of what the
+clamp did to them.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,20 @@ import onnx
 from onnx_harness.transforms.float16 import Clamped
 from onnx_harness.transforms.half.schemas import FLOAT16
 
-# Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than rounding them does.
+# Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than
+# rounding them does.
 _BATCH = 1 << 19
 # A note that lists every tensor of a large model would be read by nobody.
 _NAMED = 5
 
 _SMALLEST_NORMAL = 2.0**-14  # of float16
-# Beside an epsilon of 1e-5 or more the subnormal float16 are never further off: half of 2**-24 each.
+# Beside an epsilon of 1e-5 or more the subnormal float16 are never further off: half of 2**-24
+# each.
 _DROWNED = 2.0**-8
 _FLOAT_BYTES = 4
 _INFINITY = 0x7F800000  # as bits of float32
-# What a field with packed floats starts with: the number of float_data, and that it is of known length.
+# What a field with packed floats starts with: the number of float_data, and that it is of known
+# length.
 _PACKED = onnx.TensorProto.FLOAT_DATA_FIELD_NUMBER << 3 | 2
 
 # As `onnx_harness.transforms.float16.clamp` does, whose ``places`` it fills.
@@ -37,7 +42,9 @@ _Job = tuple[onnx.TensorProto, onnx.TensorProto, str]
 
 
 class _Lost(NamedTuple):
-    """What the clamp did to a tensor: see `onnx_harness.transforms.float16.Clamped`, without the array."""
+    """What the clamp did to a tensor: see `onnx_harness.transforms.float16.Clamped`, without the
+    array.
+    """
 
     raised: int
     lowered: int
@@ -49,12 +56,17 @@ class Rounder:
     """Rounds tensors to a half type, and remembers which it clamped."""
 
     def __init__(
-        self, limits: tuple[float, float], clamp: Round, half: int = FLOAT16, folder: Path | None = None
+        self,
+        limits: tuple[float, float],
+        clamp: Round,
+        half: int = FLOAT16,
+        folder: Path | None = None,
     ) -> None:
         """Take what rounds an array.
 
         Args:
-            limits: the least and greatest magnitudes that ``clamp`` leaves alone, zero and infinity aside.
+            limits: the least and greatest magnitudes that ``clamp`` leaves alone, zero and infinity
+                aside.
             clamp: what rounds.
             half: the type that it rounds to.
             folder: where external data lie; None for the current folder.
@@ -88,7 +100,9 @@ class Rounder:
         entry = self._origins.get(id(tensor))
         return tensor if entry is None else entry[1]
 
-    def add(self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False) -> None:
+    def add(
+        self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False
+    ) -> None:
         """Have a float32 tensor rounded, by `flush` or at once.
 
         Args:
@@ -113,12 +127,17 @@ class Rounder:
         return values[(np.abs(values) > self._limits[1]) & np.isfinite(values)]
 
     def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
-        """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits than others."""
+        """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits
+        than others.
+        """
         magnitudes = np.abs(self._values(tensors))
-        return self.half == FLOAT16 and bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
+        return self.half == FLOAT16 and bool(
+            ((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any()
+        )
 
     def loses_beside(self, tensor: onnx.TensorProto, epsilon: float) -> bool:
-        """Whether rounding changes some of the numbers by more than 0.4% of what they are with ``epsilon``.
+        """Whether rounding changes some of the numbers by more than 0.4% of what they are with
+        ``epsilon``.
 
         Args:
             tensor: float32 numbers of at least 0.
@@ -132,10 +151,13 @@ class Rounder:
 
     def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
         origins = map(self._origin, tensors)
-        return np.frombuffer(b"".join(each.raw_data or self._elsewhere(each) for each in origins), "<f4")
+        return np.frombuffer(
+            b"".join(each.raw_data or self._elsewhere(each) for each in origins), "<f4"
+        )
 
     def clamped(self) -> Iterator[tuple[float, float]]:
-        """Yield what was clamped and what to: the greatest of each tensor that was clipped, the least of each raised.
+        """Yield what was clamped and what to: the greatest of each tensor that was clipped, the
+        least of each raised.
 
         Magnitudes, without their signs.
         """
@@ -226,7 +248,8 @@ class Rounder:
             return self._external(tensor)
         if not tensor.float_data:
             return b""
-        # Packed on the wire as they would be in raw_data: a copy of memory, where reading them takes 50 ns a value.
+        # Packed on the wire as they would be in raw_data: a copy of memory, where reading them
+        # takes 50 ns a value.
         packed = onnx.TensorProto()
         packed.float_data.MergeFrom(tensor.float_data)
         wire = packed.SerializeToString()
@@ -252,7 +275,9 @@ class Rounder:
     ) -> None:
         """Find the tensors that the clamped values are of."""
         if len(jobs) == 1:
-            self._lost[jobs[0][2]] = _Lost(clamped.raised, clamped.lowered, clamped.smallest, clamped.largest)
+            self._lost[jobs[0][2]] = _Lost(
+                clamped.raised, clamped.lowered, clamped.smallest, clamped.largest
+            )
             return
         found = np.concatenate(places)
         of = np.searchsorted(ends, found, side="right")
@@ -262,33 +287,53 @@ class Rounder:
         low = bits < np.float32(self._limits[0]).view(np.uint32)
         raised = np.add.reduceat(low, starts, dtype=np.intp)
         counts = np.diff(starts, append=len(of))
-        smallest = np.minimum.reduceat(np.where(low, bits, np.uint32(_INFINITY)), starts).view(np.float32)
+        smallest = np.minimum.reduceat(np.where(low, bits, np.uint32(_INFINITY)), starts).view(
+            np.float32
+        )
         largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
-        columns = (each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest))
+        columns = (
+            each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest)
+        )
         for index, below, above, least, greatest in zip(*columns, strict=True):
-            self._lost[jobs[index][2]] = _Lost(below, above, least if below else None, greatest if above else None)
+            self._lost[jobs[index][2]] = _Lost(
+                below, above, least if below else None, greatest if above else None
+            )
 
     def remarks(self) -> Iterator[str]:
         """What was clamped, a sentence each: the tensors that lost most, the others summed up."""
         low, high = self._limits
         clipped = sorted(
-            ((each.lowered, name, each.largest or 0.0) for name, each in self._lost.items() if each.lowered),
+            (
+                (each.lowered, name, each.largest or 0.0)
+                for name, each in self._lost.items()
+                if each.lowered
+            ),
             key=lambda each: (-each[0], each[1]),
         )
         for count, name, largest in clipped[:_NAMED]:
-            yield f"{_weights(count)} of '{name}' {_were(count)} clipped at {high:g}; the largest was {largest:.4g}"
+            yield (
+                f"{_weights(count)} of '{name}' {_were(count)} clipped at {high:g}; the largest "
+                f"was {largest:.4g}"
+            )
         rest = clipped[_NAMED:]
         if rest:
             count, largest = sum(each[0] for each in rest), max(each[2] for each in rest)
             yield (
-                f"{_weights(count)} of {len(rest)} more tensors {_were(count)} clipped at {high:g}; "
+                f"{_weights(count)} of {len(rest)} more tensors {_were(count)} clipped at "
+                f"{high:g}; "
                 f"the largest was {largest:.4g}"
             )
         raised = [each for each in self._lost.values() if each.raised]
         if raised:
-            count, smallest = sum(each.raised for each in raised), min(each.smallest or low for each in raised)
+            count, smallest = (
+                sum(each.raised for each in raised),
+                min(each.smallest or low for each in raised),
+            )
             tensors = f"{len(raised)} tensor{'s' * (len(raised) > 1)}"
-            yield f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest was {smallest:.4g}"
+            yield (
+                f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest "
+                f"was {smallest:.4g}"
+            )
 
 
 def _weights(count: int) -> str:

@@ -18,7 +18,8 @@ class QuantizedConversion:
         ops: the operators that are quantized.
         left_out: the nodes that stay float whatever is chosen.
         sqnr_db: the least ratio of signal to quantization noise of every float output, in dB.
-        agreement: the least share of rows of each float output whose greatest element is the original's.
+        agreement: the least share of rows of each float output whose greatest element is the
+            original's.
         spelling: of the step that makes the same of a list of nodes.
     """
 

@@ -1,4 +1,6 @@
-"""Nodes that aren't to be quantized, whatever the library would do: it goes by their operator's name alone."""
+"""Nodes that aren't to be quantized, whatever the library would do: it goes by their operator's
+name alone.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads
 
 _CONTRIB = frozenset({"com.microsoft"})
-# Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention with other inputs.
+# Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
+# with other inputs.
 _OF_CONTRIB = frozenset({"Attention", "EmbedLayerNormalization"})
-# Inputs that are sizes, scales, places or counts: a level's width off, the result has another shape.
+# Inputs that are sizes, scales, places or counts: a level's width off, the result has another
+# shape.
 _SIZES = {
     "CenterCropPad": (1,),
     "ConstantOfShape": (0,),
@@ -34,18 +38,47 @@ _SIZES = {
     "Unsqueeze": (1,),
     "Upsample": (1,),
 }
-# What sizes are computed with. A size that comes of anything else, of a score or a mask, is followed no further.
+# What sizes are computed with. A size that comes of anything else, of a score or a mask, is
+# followed no further.
 _ARITHMETIC = frozenset(
     (
-        *("Abs", "Add", "Cast", "Ceil", "Clip", "Concat", "Div", "Equal", "Floor", "Gather", "Identity", "Max", "Min"),
-        *("Mod", "Mul", "Neg", "Pow", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceProd", "Round", "Slice", "Split"),
+        *(
+            "Abs",
+            "Add",
+            "Cast",
+            "Ceil",
+            "Clip",
+            "Concat",
+            "Div",
+            "Equal",
+            "Floor",
+            "Gather",
+            "Identity",
+            "Max",
+            "Min",
+        ),
+        *(
+            "Mod",
+            "Mul",
+            "Neg",
+            "Pow",
+            "Reciprocal",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "Round",
+            "Slice",
+            "Split",
+        ),
         *("Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where"),
     )
 )
 
 
 def is_quantized(node: onnx.NodeProto) -> bool:
-    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger, DequantizeLinear and more."""
+    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger,
+    DequantizeLinear and more.
+    """
     if node.domain not in STANDARD_DOMAINS | _CONTRIB:
         return False
     op_type = node.op_type
@@ -64,7 +97,8 @@ def is_of_its_domain(node: onnx.NodeProto) -> bool:
 def spared(graph: onnx.GraphProto) -> frozenset[str]:
     """The outputs of nodes of the main graph that are never quantized.
 
-    They're operators of another domain than the library takes them for, and what computes sizes, scales and places.
+    They're operators of another domain than the library takes them for, and what computes sizes,
+    scales and places.
     """
     producers = {name: node for node in graph.node for name in node.output if name}
     found = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
@@ -73,7 +107,12 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
     while waiting:
         name = waiting.pop()
         node = producers.get(name)
-        if node is None or name in seen or node.op_type not in _ARITHMETIC or node.domain not in STANDARD_DOMAINS:
+        if (
+            node is None
+            or name in seen
+            or node.op_type not in _ARITHMETIC
+            or node.domain not in STANDARD_DOMAINS
+        ):
             continue
         seen.add(name)
         found.update(node.output)
@@ -83,7 +122,9 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
 
 def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
     if node.domain in STANDARD_DOMAINS:
-        yield from (node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input))
+        yield from (
+            node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input)
+        )
 
 
 def is_size(node: onnx.NodeProto, index: int) -> bool:
@@ -97,7 +138,9 @@ def captured(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def name_nodes(graph: onnx.GraphProto, outputs: Set[str]) -> list[str]:
-    """Give the nodes with these outputs names of their own, where they have none, and return their names."""
+    """Give the nodes with these outputs names of their own, where they have none, and return their
+    names.
+    """
     counts = Counter(node.name for node in graph.node)
     taken = set(counts)
     names = []
@@ -122,7 +165,11 @@ def refuse_unknown_nodes(graph: onnx.GraphProto, option: str, names: Sequence[st
 def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
     """The tables of Gathers that are factors of products too, and the operators of those products."""
     constants = {tensor.name for tensor in graph.initializer}
-    tables = {node.input[0] for node in graph.node if node.op_type == "Gather" and node.input[0] in constants}
+    tables = {
+        node.input[0]
+        for node in graph.node
+        if node.op_type == "Gather" and node.input[0] in constants
+    }
     turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     tied: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
@@ -135,7 +182,9 @@ def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
 
 
 def untie(graph: onnx.GraphProto, tables: Collection[str]) -> None:
-    """Give the Gathers of these tables one of their own: with a scale for each channel of a product they can't work."""
+    """Give the Gathers of these tables one of their own: with a scale for each channel of a product
+    they can't work.
+    """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for name in tables:
         copy = graph.initializer.add()

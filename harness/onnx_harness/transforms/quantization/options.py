@@ -7,23 +7,32 @@ from typing import Any
 
 from onnx_harness.errors import did_you_mean
 
-# From the docstrings of quantize_static and quantize_dynamic, onnxruntime 1.32: those whose value can be written.
+# From the docstrings of quantize_static and quantize_dynamic, onnxruntime 1.32: those whose value
+# can be written.
 _BOOLS = (
     *("ActivationSymmetric", "ActivationRestrictedAsymmetric", "WeightSymmetric", "EnableSubgraph"),
     *("ForceQuantizeNoInputCheck", "MatMulConstBOnly", "AddQDQPairToWeight", "DedicatedQDQPair"),
-    *("CalibTensorRangeSymmetric", "CalibMovingAverage", "QuantizeBias", "SmoothQuant", "SmoothQuantFolding"),
+    *(
+        "CalibTensorRangeSymmetric",
+        "CalibMovingAverage",
+        "QuantizeBias",
+        "SmoothQuant",
+        "SmoothQuantFolding",
+    ),
     *("UseQDQContribOps", "QDQKeepRemovableActivations"),
 )
 _FLOATS = ("CalibMovingAverageConstant", "SmoothQuantAlpha", "MinimumRealRange", "CalibPercentile")
 _INTS = ("CalibMaxIntermediateOutputs",)
 _TENSOR_TYPE = "DefaultTensorType"
-# As onnx.TensorProto numbers them, written down because options are checked before onnx is imported.
+# As onnx.TensorProto numbers them, written down because options are checked before onnx is
+# imported.
 _TENSOR_TYPES = {"FLOAT": 1, "FLOAT16": 10, "BFLOAT16": 16, "DOUBLE": 11}
 KNOWN = (*_BOOLS, *_FLOATS, *_INTS, _TENSOR_TYPE)
 
 
 def extra_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that ``("ActivationSymmetric=true", "DefaultTensorType=FLOAT")`` say, or a mapping's.
+    """Return the options that ``("ActivationSymmetric=true", "DefaultTensorType=FLOAT")`` say, or a
+    mapping's.
 
     Raises:
         ValueError: one isn't known, or its value isn't of its type.
@@ -38,7 +47,9 @@ def extra_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
 def _item(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"extra_options: {text!r} has no value; one is written ActivationSymmetric=true")
+        raise ValueError(
+            f"extra_options: {text!r} has no value; one is written ActivationSymmetric=true"
+        )
     return key.strip(), value.strip()
 
 

@@ -1,4 +1,6 @@
-"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger than allowed."""
+"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger
+than allowed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from collections.abc import Collection, Mapping
 import onnx
 
 from onnx_harness.errors import NotApplicable
-from onnx_harness.model.graph import Editing, close_model, footprint, give_names, open_model, tensor_names
+from onnx_harness.model.graph import (
+    Editing,
+    close_model,
+    footprint,
+    give_names,
+    open_model,
+    tensor_names,
+)
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleton_of
 from onnx_harness.transforms import remark
@@ -35,7 +44,9 @@ class Attempts:
         forgets_shapes: what it declares of computed values is no longer so.
     """
 
-    def __init__(self, model: onnx.ModelProto, max_growth_bytes: int, in_place: bool, forgets_shapes: bool) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, max_growth_bytes: int, in_place: bool, forgets_shapes: bool
+    ) -> None:
         self._model = model
         self._growth = max_growth_bytes
         self._in_place = in_place
@@ -55,8 +66,12 @@ class Attempts:
                 remark(f"simplify's rule '{failure.rule}' was left out: {failure.why}")
             except NotApplicable:
                 raise
-            except Exception as error:  # what onnx-ir raises about a model that the checker lets pass
-                return self._unchanged(f"onnx-ir can't hold the model ({type(error).__name__}: {error})")
+            except (
+                Exception
+            ) as error:  # what onnx-ir raises about a model that the checker lets pass
+                return self._unchanged(
+                    f"onnx-ir can't hold the model ({type(error).__name__}: {error})"
+                )
 
     def _simplified(self, skipped: set[str], inlines: bool) -> Result:
         model = self._model
@@ -65,8 +80,9 @@ class Attempts:
         size = footprint(self._opened(model), model.graph.node)
         limit = size + self._growth
         for source in sources:
-            # The more is known of a graph, the more there is that inference may object to: where branches disagree,
-            # after a computed shape. It isn't always right, but without its consent no model is valid.
+            # The more is known of a graph, the more there is that inference may object to: where
+            # branches disagree, after a computed shape. It isn't always right, but without its
+            # consent no model is valid.
             opaque: frozenset[str] = frozenset()
             for attempt in _ATTEMPTS:
                 if attempt == "hide shapes" and not opaque:
@@ -86,11 +102,20 @@ class Attempts:
                 opaque = hiding_shapes(self._opened(source), conflicting_outputs(editing))
         if first is not None and not is_consistent(self._opened(model)):
             return self._closed(first[0]), first[1]
-        why = "onnx's shape inference would find it inconsistent" if first else "it would be larger than allowed"
+        why = (
+            "onnx's shape inference would find it inconsistent"
+            if first
+            else "it would be larger than allowed"
+        )
         return self._unchanged(f"once simplified, {why}", through_ir=True)
 
     def _finished(
-        self, editing: Editing, report: Mapping[str, int], before: int, after: int, skipped: Collection[str]
+        self,
+        editing: Editing,
+        report: Mapping[str, int],
+        before: int,
+        after: int,
+        skipped: Collection[str],
     ) -> Result:
         result = self._closed(editing)
         room = before + self._growth - after
@@ -100,7 +125,9 @@ class Attempts:
             after += sum(function.ByteSize() for function in result.functions) - size
             report = {**report, "fold functions": folded} if folded else report
         if after > before * (1 + _REMARKED_GROWTH):
-            remark(f"the model grew from {before:,} to {after:,} bytes; max_growth_bytes bounds that")
+            remark(
+                f"the model grew from {before:,} to {after:,} bytes; max_growth_bytes bounds that"
+            )
         return result, report
 
     def _unchanged(self, why: str, through_ir: bool = False) -> Result:

@@ -1,6 +1,7 @@
 """Constant scales and shifts of channels, carried into the weights before them.
 
-This is the one family of rules that changes rounding: the weights are computed anew in float64 and rounded once.
+This is the one family of rules that changes rounding: the weights are computed anew in float64 and
+rounded once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from onnx_harness.transforms.simplification.no_ops import Facts, constant_array,
 Doubles = npt.NDArray[np.float64]
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-# Since this version elementwise operators broadcast as numpy does, and BatchNormalization infers unless told to train.
+# Since this version elementwise operators broadcast as numpy does, and BatchNormalization infers
+# unless told to train.
 _NUMPY_BROADCAST = 7
 _TRAINING_MODE = 14
 
@@ -32,8 +34,11 @@ class Affine:
     shift: Doubles
 
 
-def fuse_affine(editing: Editing, facts: Facts, budget: int, normalizes: bool = True) -> tuple[int, int]:
-    """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or the like before.
+def fuse_affine(
+    editing: Editing, facts: Facts, budget: int, normalizes: bool = True
+) -> tuple[int, int]:
+    """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or
+    the like before.
 
     Precondition: the first node's output has no other reader and is no output of a graph; all weights are float32 or
     float64 constants that no caller can override, but that a mere bias may go beside weights that are computed; the
@@ -56,7 +61,9 @@ def fuse_affine(editing: Editing, facts: Facts, budget: int, normalizes: bool = 
             if not normalizes and node.op_type == "BatchNormalization":
                 continue
             affine = _affine(editing, node, facts)
-            copied = None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
+            copied = (
+                None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
+            )
             if copied is not None:
                 fused += 1
                 growth += copied
@@ -66,8 +73,9 @@ def fuse_affine(editing: Editing, facts: Facts, budget: int, normalizes: bool = 
 def fuse_matmul_add(editing: Editing, facts: Facts) -> int:
     """Turn a MatMul of two matrices and the Add of a constant row into one Gemm.
 
-    Precondition: both factors are known to be 2-D and float32 or float64; the product has no other reader; the constant
-    is a scalar or a row as wide as the product, so that it can't widen the result.
+    Precondition: both factors are known to be 2-D and float32 or float64; the product has no other
+    reader; the constant is a scalar or a row as wide as the product, so that it can't widen the
+    result.
     """
     if editing.opset < _NUMPY_BROADCAST:
         return 0
@@ -77,7 +85,9 @@ def fuse_matmul_add(editing: Editing, facts: Facts) -> int:
             if not editing.is_standard(node, "Add") or len(node.inputs) != 2:
                 continue
             for product, row in (node.inputs, reversed(node.inputs)):
-                if _is_matrix_product(editing, node, product, facts) and _is_row(row, product, facts):
+                if _is_matrix_product(editing, node, product, facts) and _is_row(
+                    row, product, facts
+                ):
                     assert product is not None
                     first = product.producer()
                     assert first is not None
@@ -100,13 +110,23 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
-def _is_matrix_product(editing: Editing, node: ir.Node, product: ir.Value | None, facts: Facts) -> bool:
+def _is_matrix_product(
+    editing: Editing, node: ir.Node, product: ir.Value | None, facts: Facts
+) -> bool:
     first = product.producer() if product is not None else None
-    if product is None or first is None or not editing.is_standard(first, "MatMul") or not is_private(product, node):
+    if (
+        product is None
+        or first is None
+        or not editing.is_standard(first, "MatMul")
+        or not is_private(product, node)
+    ):
         return False
     factors = [fact_of(value, facts) for value in first.inputs]
     return all(
-        fact is not None and fact.dtype in _DTYPES and fact.shape is not None and len(fact.shape) == 2
+        fact is not None
+        and fact.dtype in _DTYPES
+        and fact.shape is not None
+        and len(fact.shape) == 2
         for fact in factors
     )
 
@@ -139,15 +159,23 @@ def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
         if node.op_type == "Add":  # adding -0 to a sum that is 0 leaves it
             shifted = Affine(source, one, channels + zero)
         else:
-            shifted = Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+            shifted = (
+                Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+            )
         return _with_scale_before(editing, node, shifted, facts)
     return None
 
 
 def _with_scale_before(editing: Editing, node: ir.Node, shifted: Affine, facts: Facts) -> Affine:
-    """Take the product before a sum along, as a normalization is spelt: alone it may change the sign of a zero."""
+    """Take the product before a sum along, as a normalization is spelt: alone it may change the
+    sign of a zero.
+    """
     first = shifted.source.producer()
-    if first is None or not editing.is_standard(first, "Mul") or not is_private(shifted.source, node):
+    if (
+        first is None
+        or not editing.is_standard(first, "Mul")
+        or not is_private(shifted.source, node)
+    ):
         return shifted
     scaled = _affine(editing, first, facts)
     if scaled is None or not is_private(scaled.source, first):
@@ -167,7 +195,10 @@ def _rank(editing: Editing, value: ir.Value, facts: Facts) -> int | None:
 
 
 def _along_channels(constant: npt.NDArray[np.generic], rank: int | None) -> Doubles | None:
-    """The constant as a vector along axis 1 of a tensor of that rank; None where it varies along another."""
+    """The constant as a vector along axis 1 of a tensor of that rank.
+
+    None where it varies along another.
+    """
     if rank is None or rank < 2 or constant.ndim > rank:
         return None
     padded = (1,) * (rank - constant.ndim) + constant.shape
@@ -177,7 +208,10 @@ def _along_channels(constant: npt.NDArray[np.generic], rank: int | None) -> Doub
 
 
 def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] | None:
-    """The scale and shift of a BatchNormalization that infers; None for one that trains or isn't constant."""
+    """The scale and shift of a BatchNormalization that infers.
+
+    None for one that trains or isn't constant.
+    """
     training = node.attributes.get("training_mode")
     spatial = node.attributes.get("spatial")
     if any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:]):
@@ -187,17 +221,25 @@ def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] |
     if spatial is not None and spatial.as_int() != 1:
         return None
     parts = [constant_array(value) for value in node.inputs[1:5]]
-    if len(parts) != 4 or any(part is None or part.dtype not in (np.float32, np.float64) for part in parts):
+    if len(parts) != 4 or any(
+        part is None or part.dtype not in (np.float32, np.float64) for part in parts
+    ):
         return None
     gamma, beta, mean, variance = (part.astype(np.float64) for part in parts if part is not None)
     epsilon = node.attributes.get("epsilon")
     with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance + (epsilon.as_float() if epsilon is not None else np.float32(1e-5)))
+        scale = gamma / np.sqrt(
+            variance + (epsilon.as_float() if epsilon is not None else np.float32(1e-5))
+        )
         return scale, beta - mean * scale
 
 
-def _absorb(editing: Editing, node: ir.Node, affine: Affine, facts: Facts, budget: int) -> int | None:
-    """Compute the weights of the node before anew, and remove ``node``; the bytes of weights that are then there twice.
+def _absorb(
+    editing: Editing, node: ir.Node, affine: Affine, facts: Facts, budget: int
+) -> int | None:
+    """Compute the weights of the node before anew, and remove ``node``.
+
+    The bytes of weights that are then there twice.
 
     None where ``node`` has to stay.
     """
@@ -212,7 +254,11 @@ def _absorb(editing: Editing, node: ir.Node, affine: Affine, facts: Facts, budge
         else:
             new = _into_weights(first, affine, facts)
     # float64 that overflows float32 is no weight, and a NaN would spread.
-    if new is None or not all(np.isfinite(array).all() for array in new.values()) or not _keeps_zeros(affine, new[2]):
+    if (
+        new is None
+        or not all(np.isfinite(array).all() for array in new.values())
+        or not _keeps_zeros(affine, new[2])
+    ):
         return None
     copied = sum(array.nbytes for index, array in new.items() if _is_shared(first, index))
     if copied > budget:
@@ -236,15 +282,22 @@ def _is_shared(node: ir.Node, index: int) -> bool:
 def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
     """Whether infinities stay infinite and zeros keep their sign.
 
-    A scale of 0 makes a NaN of infinity, wherever it is met. A negative one makes -0 of a sum that is 0, which the sum
-    of the scaled products isn't, unless something is added afterwards; nor is 0 - 0 where the first is -0.
+    A scale of 0 makes a NaN of infinity, wherever it is met. A negative one makes -0 of a sum that
+    is 0, which the sum of the scaled products isn't, unless something is added afterwards; nor is 0
+    - 0 where the first is -0.
     """
     negative = np.broadcast_to(affine.scale < 0, shift.shape)
     subtracts_from_zero = (affine.shift == 0) & np.signbit(affine.shift)
-    return bool((affine.scale != 0).all()) and not (negative & (shift == 0)).any() and not subtracts_from_zero.any()
+    return (
+        bool((affine.scale != 0).all())
+        and not (negative & (shift == 0)).any()
+        and not subtracts_from_zero.any()
+    )
 
 
-def _into_normalization(editing: Editing, first: ir.Node, affine: Affine) -> dict[int, npt.NDArray[np.generic]] | None:
+def _into_normalization(
+    editing: Editing, first: ir.Node, affine: Affine
+) -> dict[int, npt.NDArray[np.generic]] | None:
     gamma, beta = constant_array(first.inputs[1]), constant_array(first.inputs[2])
     if _normalization(editing, first) is None or gamma is None or beta is None:
         return None
@@ -256,7 +309,9 @@ def _into_normalization(editing: Editing, first: ir.Node, affine: Affine) -> dic
     }
 
 
-def _into_weights(first: ir.Node, affine: Affine, facts: Facts) -> dict[int, npt.NDArray[np.generic]] | None:
+def _into_weights(
+    first: ir.Node, affine: Affine, facts: Facts
+) -> dict[int, npt.NDArray[np.generic]] | None:
     weight = constant_array(first.inputs[1])
     given = first.inputs[2] if len(first.inputs) > 2 else None
     bias = constant_array(given)
@@ -280,7 +335,11 @@ def _into_weights(first: ir.Node, affine: Affine, facts: Facts) -> dict[int, npt
         if first.op_type == "ConvTranspose" and groups is not None:
             grouped = weight.astype(np.float64).reshape(groups.as_int(), -1, *weight.shape[1:])
             tail = (1,) * (weight.ndim - 2)
-            new[1] = (grouped * scale.reshape(groups.as_int(), 1, -1, *tail)).reshape(weight.shape).astype(weight.dtype)
+            new[1] = (
+                (grouped * scale.reshape(groups.as_int(), 1, -1, *tail))
+                .reshape(weight.shape)
+                .astype(weight.dtype)
+            )
         else:
             new[1] = (weight.astype(np.float64) * scale).astype(weight.dtype)
     return new
@@ -289,17 +348,28 @@ def _into_weights(first: ir.Node, affine: Affine, facts: Facts) -> dict[int, npt
 def _into_bias(
     first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, facts: Facts
 ) -> dict[int, npt.NDArray[np.generic]] | None:
-    """The bias of a node whose weights are computed: it takes a shift alone, and the channels have to be known."""
+    """The bias of a node whose weights are computed: it takes a shift alone, and the channels have
+    to be known.
+    """
     fact = fact_of(affine.source, facts)
-    channels = fact.shape[1] if fact is not None and fact.shape is not None and len(fact.shape) > 1 else None
+    channels = (
+        fact.shape[1]
+        if fact is not None and fact.shape is not None and len(fact.shape) > 1
+        else None
+    )
     if fact is None or channels is None or fact.dtype not in _DTYPES or (affine.scale != 1).any():
         return None
     shift = _new_shift(first, bias, affine, channels)
     return None if shift is None else {2: shift.astype(ir.DataType(fact.dtype).numpy())}
 
 
-def _new_shift(first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, channels: int) -> Doubles | None:
-    """The bias that a node has and the shift, scaled together; None where they don't fit its channels."""
+def _new_shift(
+    first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, channels: int
+) -> Doubles | None:
+    """The bias that a node has and the shift, scaled together.
+
+    None where they don't fit its channels.
+    """
     if not _fits(affine, channels):
         return None
     shift = np.broadcast_to(affine.shift, channels)
@@ -314,7 +384,10 @@ def _new_shift(first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Aff
 
 
 def _by_output_channel(first: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that lets a vector of one value an output channel broadcast against the weights; None without any."""
+    """The shape that lets a vector of one value an output channel broadcast against the weights.
+
+    None without any.
+    """
     if len(shape) < 2:
         return None
     if first.op_type == "Gemm":
@@ -338,7 +411,9 @@ def _set_input(editing: Editing, node: ir.Node, index: int, array: npt.NDArray[n
     stem = old.name if old is not None and old.name else f"{node.outputs[0].name}_bias"
     name = editing.fresh_name(stem)
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+    )
     editing.graph.register_initializer(value)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)

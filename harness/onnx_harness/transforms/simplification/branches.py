@@ -1,17 +1,24 @@
-"""Graphs inside nodes: their constants moved out, and a branch that is always taken put in place of its If."""
+"""Graphs inside nodes: their constants moved out, and a branch that is always taken put in place of
+its If.
+"""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import constant_array, remove_whole, replace_by_initializer
+from onnx_harness.transforms.simplification.no_ops import (
+    constant_array,
+    remove_whole,
+    replace_by_initializer,
+)
 
 
 def lift_initializers(editing: Editing) -> int:
     """Move the initializers of inner graphs to the main one, where every graph sees them.
 
-    Precondition: the initializer is neither an input nor an output of its graph. Names are unique in all graphs.
+    Precondition: the initializer is neither an input nor an output of its graph. Names are unique
+    in all graphs.
     """
     lifted = 0
     for graph in all_graphs(editing.graph):
@@ -29,8 +36,9 @@ def lift_initializers(editing: Editing) -> int:
 def inline_branches(editing: Editing) -> int:
     """Put the branch of an If with a constant condition in its place.
 
-    Precondition: the condition is a constant of one element that no caller can override. Each output becomes an
-    Identity, so that it keeps its name wherever it is an output of a graph itself; another rule removes the rest.
+    Precondition: the condition is a constant of one element that no caller can override. Each
+    output becomes an Identity, so that it keeps its name wherever it is an output of a graph
+    itself; another rule removes the rest.
     """
     inlined = 0
     for graph in all_graphs(editing.graph):
@@ -40,8 +48,14 @@ def inline_branches(editing: Editing) -> int:
             condition = constant_array(node.inputs[0])
             if condition is None or condition.size != 1:
                 continue
-            taken = node.attributes.get("then_branch" if condition.reshape(-1)[0] else "else_branch")
-            if taken is None or taken.is_ref() or len(taken.as_graph().outputs) != len(node.outputs):
+            taken = node.attributes.get(
+                "then_branch" if condition.reshape(-1)[0] else "else_branch"
+            )
+            if (
+                taken is None
+                or taken.is_ref()
+                or len(taken.as_graph().outputs) != len(node.outputs)
+            ):
                 continue  # an invalid model that the checker lets pass
             _inline(editing, graph, node, taken.as_graph())
             inlined += 1
@@ -65,7 +79,9 @@ def _inline(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) 
     for output, result in zip(node.outputs, results, strict=True):
         if not output.name:
             continue
-        handed_on = ir.node("Identity", [result], num_outputs=1, name=editing.fresh_name(f"{output.name}_inlined"))
+        handed_on = ir.node(
+            "Identity", [result], num_outputs=1, name=editing.fresh_name(f"{output.name}_inlined")
+        )
         graph.insert_before(node, handed_on)
         name, kind, shape = output.name, output.type, output.shape
         output.name = editing.fresh_name(name)

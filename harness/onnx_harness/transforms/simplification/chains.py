@@ -24,7 +24,13 @@ _RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 _IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 _LOSSLESS = {
     ir.DataType.BOOL: frozenset(
-        (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)
+        (
+            ir.DataType.INT8,
+            ir.DataType.UINT8,
+            ir.DataType.INT32,
+            ir.DataType.INT64,
+            ir.DataType.FLOAT,
+        )
     ),
     ir.DataType.INT32: frozenset((ir.DataType.INT64, ir.DataType.DOUBLE)),
     ir.DataType.UINT8: frozenset((ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT)),
@@ -36,12 +42,15 @@ _LOSSLESS = {
 def merge_chains(editing: Editing, facts: Facts) -> int:
     """Let the second of two nodes that move, reshape or convert read what the first read.
 
-    Preconditions are with each rule. The first stays for its other readers, and is dead without any.
+    Preconditions are with each rule. The first stays for its other readers, and is dead without
+    any.
     """
     merged = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            first = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+            first = (
+                node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+            )
             if first is None or not editing.is_standard(node) or not editing.is_standard(first):
                 continue
             if first.inputs and first.inputs[0] is not None:
@@ -72,7 +81,8 @@ def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts)
 
 
 def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the first gives.
+    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the
+    first gives.
 
     Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
     """
@@ -93,7 +103,9 @@ def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
     second.attributes.clear()
     second.resize_inputs(2)
     second.replace_input_with(0, first.inputs[0])
-    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_shape", numbers))
+    second.replace_input_with(
+        1, constant_value(editing, f"{second.outputs[0].name}_shape", numbers)
+    )
     return True
 
 
@@ -110,8 +122,16 @@ def merge_concats(editing: Editing, facts: Facts) -> int:
             parts: list[ir.Value | None] = []
             for value in node.inputs:
                 first = value.producer() if value is not None else None
-                joined = first is not None and editing.is_standard(first, "Concat") and is_private(value, node)
-                if first is not None and joined and _axis(first, facts) == _axis(node, facts) is not None:
+                joined = (
+                    first is not None
+                    and editing.is_standard(first, "Concat")
+                    and is_private(value, node)
+                )
+                if (
+                    first is not None
+                    and joined
+                    and _axis(first, facts) == _axis(node, facts) is not None
+                ):
                     parts += first.inputs
                     merged += 1
                 else:
@@ -140,7 +160,12 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
 
 def _is_empty(value: ir.Value | None, axis: int, facts: Facts) -> bool:
     fact = fact_of(value, facts)
-    return fact is not None and fact.shape is not None and axis < len(fact.shape) and fact.shape[axis] == 0
+    return (
+        fact is not None
+        and fact.shape is not None
+        and axis < len(fact.shape)
+        and fact.shape[axis] == 0
+    )
 
 
 def _set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
@@ -178,19 +203,28 @@ def fuse_transposes(editing: Editing, facts: Facts) -> int:
                     continue
                 flag = node.attributes.get(name)
                 if permutation(first, facts) == [1, 0] and (flag is None or not flag.is_ref()):
-                    node.attributes[name] = ir.AttrInt64(name, int(flag is None or flag.as_int() == 0))
+                    node.attributes[name] = ir.AttrInt64(
+                        name, int(flag is None or flag.as_int() == 0)
+                    )
                     node.replace_input_with(index, first.inputs[0])
                     fused += 1
     return fused
 
 
 def _unsqueezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """All axes are constant and, where negative, the rank is known; each axis counts in the result of its own node."""
+    """All axes are constant and, where negative, the rank is known.
+
+    Each axis counts in the result of its own node.
+    """
     if editing.opset < _AXES_ARE_INPUTS:
         return False
     before = fact_of(first.inputs[0], facts)
     axes = [constant_array(node.inputs[1]) for node in (first, second)]
-    if before is None or before.shape is None or any(part is None or part.ndim != 1 for part in axes):
+    if (
+        before is None
+        or before.shape is None
+        or any(part is None or part.ndim != 1 for part in axes)
+    ):
         return False
     inner, outer = (part.astype(np.int64) for part in axes if part is not None)
     rank = len(before.shape) + inner.size
@@ -212,7 +246,11 @@ def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
         return False
     before = fact_of(first.inputs[0], facts)
     axes = [constant_array(node.inputs[1]) for node in (first, second)]
-    if before is None or before.shape is None or any(part is None or part.ndim != 1 for part in axes):
+    if (
+        before is None
+        or before.shape is None
+        or any(part is None or part.ndim != 1 for part in axes)
+    ):
         return False
     inner, outer = (part.tolist() for part in axes if part is not None)
     rank = len(before.shape)
@@ -229,7 +267,9 @@ def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
 
 
 def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """All bounds are constant, and no axis is cut by both: each axis is cut on its own, so that the order is free."""
+    """All bounds are constant, and no axis is cut by both: each axis is cut on its own, so that the
+    order is free.
+    """
     fact = fact_of(first.outputs[0], facts)
     rank = None if fact is None or fact.shape is None else len(fact.shape)
     cuts = [_cuts(node, rank) for node in (first, second)]
@@ -245,12 +285,17 @@ def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> 
     second.resize_inputs(5)
     second.replace_input_with(0, first.inputs[0])
     for index, (word, numbers) in enumerate(columns.items(), start=1):
-        second.replace_input_with(index, constant_value(editing, f"{second.outputs[0].name}_{word}", numbers))
+        second.replace_input_with(
+            index, constant_value(editing, f"{second.outputs[0].name}_{word}", numbers)
+        )
     return True
 
 
 def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | None:
-    """Start, end and step by axis; None where one isn't constant, or before the opset that has them as inputs."""
+    """Start, end and step by axis.
+
+    None where one isn't constant, or before the opset that has them as inputs.
+    """
     if len(node.inputs) < 3:
         return None
     starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
@@ -259,14 +304,18 @@ def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | 
     defaults = (np.arange(starts.size), np.ones(starts.size, np.int64))
     given = [*node.inputs[3:5], None, None][:2]
     axes, steps = (
-        default if value is None else constant_array(value) for value, default in zip(given, defaults, strict=True)
+        default if value is None else constant_array(value)
+        for value, default in zip(given, defaults, strict=True)
     )
     if axes is None or steps is None or axes.shape != starts.shape or steps.shape != starts.shape:
         return None
     bounds = zip(starts.tolist(), ends.tolist(), steps.tolist(), strict=True)
     if any(axis < 0 for axis in axes) and not rank:
         return None
-    cuts = {int(axis) % rank if rank else int(axis): bound for axis, bound in zip(axes, bounds, strict=True)}
+    cuts = {
+        int(axis) % rank if rank else int(axis): bound
+        for axis, bound in zip(axes, bounds, strict=True)
+    }
     return cuts if len(cuts) == starts.size else None
 
 

@@ -1,7 +1,7 @@
 """Chains of Clip, Relu, Min and Max with constant bounds, made one.
 
-A Clip and a Relu leave what equals a bound. A Min and a Max may give the bound instead, which -0 and a bound of +0 tell
-apart. All four hand a NaN on.
+A Clip and a Relu leave what equals a bound. A Min and a Max may give the bound instead, which -0
+and a bound of +0 tell apart. All four hand a NaN on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, new_constant
+from onnx_harness.transforms.simplification.no_ops import (
+    Facts,
+    constant_array,
+    fact_of,
+    new_constant,
+)
 
 _CLAMPS = ("Clip", "Relu", "Min", "Max")
 # Since this version a Clip has its bounds as inputs, and Min and Max broadcast.
@@ -45,7 +50,8 @@ class _Clamp:
 def merge_clamps(editing: Editing, facts: Facts) -> int:
     """Let the second of two clamps do the work of both. The first stays for other readers.
 
-    Precondition: bounds are constants of one element, none is NaN, and the two ranges have a value in common.
+    Precondition: bounds are constants of one element, none is NaN, and the two ranges have a value
+    in common.
     """
     if editing.opset < _BOUNDS_ARE_INPUTS:
         return 0
@@ -75,7 +81,9 @@ def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     high = outer.high if inner.high is None else outer.of(inner.high)
     clamp = _Clamp(inner.source, low, high)
     op_type = _operator_of(clamp, dtype)
-    if op_type is None or (op_type == "Clip" and dtype.kind != "f" and editing.opset < _CLIPS_INTEGERS):
+    if op_type is None or (
+        op_type == "Clip" and dtype.kind != "f" and editing.opset < _CLIPS_INTEGERS
+    ):
         return False
     _rewrite(editing, node, clamp, op_type, dtype)
     return True
@@ -105,7 +113,12 @@ def _clamp_of(node: ir.Node, facts: Facts, dtype: np.dtype) -> _Clamp | None:
         bound, fact = constant_array(other), fact_of(value, facts)
         if bound is None or value is None or bound.size != 1 or bound.dtype != dtype:
             continue
-        if fact is None or fact.shape is None or bound.ndim > len(fact.shape) or (bound != bound).any():
+        if (
+            fact is None
+            or fact.shape is None
+            or bound.ndim > len(fact.shape)
+            or (bound != bound).any()
+        ):
             continue
         number = bound.reshape(-1)[0]
         return _Clamp(value, number, None) if node.op_type == "Max" else _Clamp(value, None, number)
@@ -113,13 +126,16 @@ def _clamp_of(node: ir.Node, facts: Facts, dtype: np.dtype) -> _Clamp | None:
 
 
 def _clip(node: ir.Node, source: ir.Value, dtype: np.dtype) -> _Clamp | None:
-    # Without a bound of its own a Clip has the least or greatest finite value: an infinity doesn't pass it.
+    # Without a bound of its own a Clip has the least or greatest finite value: an infinity doesn't
+    # pass it.
     limits: npt.NDArray[Any] = _limits(dtype)
     bounds: list[Number] = []
     for index in (1, 2):
         given = node.inputs[index] if len(node.inputs) > index else None
         bound = constant_array(given)
-        if given is not None and (bound is None or bound.size != 1 or bound.dtype != dtype or (bound != bound).any()):
+        if given is not None and (
+            bound is None or bound.size != 1 or bound.dtype != dtype or (bound != bound).any()
+        ):
             return None
         bounds.append(limits[index - 1] if bound is None else bound.reshape(-1)[0])
     return _Clamp(source, bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
@@ -137,7 +153,9 @@ def _overlap(inner: _Clamp, outer: _Clamp) -> bool:
 
 
 def _gives_signed_zero(node: ir.Node, clamp: _Clamp, dtype: np.dtype) -> bool:
-    """Whether it's a Min or Max that may change the sign of a zero: which, depends on the order and the place."""
+    """Whether it's a Min or Max that may change the sign of a zero: which, depends on the order and
+    the place.
+    """
     return dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
 
 
@@ -145,7 +163,10 @@ def _rewrite(editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype
     bounds = [clamp.low, clamp.high]
     if op_type == "Clip":
         least, greatest = _limits(dtype)
-        bounds = [None if clamp.low == least else clamp.low, None if clamp.high == greatest else clamp.high]
+        bounds = [
+            None if clamp.low == least else clamp.low,
+            None if clamp.high == greatest else clamp.high,
+        ]
     elif op_type == "Relu":
         bounds = []
     else:

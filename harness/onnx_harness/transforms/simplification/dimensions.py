@@ -1,4 +1,6 @@
-"""Shapes that a graph computes at run time although they're known before, wholly or but for equal dimensions."""
+"""Shapes that a graph computes at run time although they're known before, wholly or but for equal
+dimensions.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ class Tracer:
     def _traced(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
         constant = constant_array(value)
         if constant is not None:
-            if constant.dtype not in (np.int64, np.int32) or constant.ndim > 1 or constant.size > _LONGEST:
+            if (
+                constant.dtype not in (np.int64, np.int32)
+                or constant.ndim > 1
+                or constant.size > _LONGEST
+            ):
                 return None
             return [int(each) for each in constant.reshape(-1)], constant.ndim == 0
         return self._followed(value) or self._counted(value)
@@ -52,7 +58,11 @@ class Tracer:
     def _counted(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
         """As many unknown entries as the value has elements, where that is certain."""
         fact = fact_of(value, self._facts)
-        if fact is None or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32) or fact.static_shape is None:
+        if (
+            fact is None
+            or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32)
+            or fact.static_shape is None
+        ):
             return None
         if len(fact.static_shape) > 1 or sum(fact.static_shape) > _LONGEST:
             return None
@@ -70,7 +80,11 @@ class Tracer:
             case "Cast":
                 # Dimensions fit into int32: no tensor that is in memory has a longer one.
                 to = node.attributes["to"].as_int()
-                return self.trace(node.inputs[0]) if to in (ir.DataType.INT64, ir.DataType.INT32) else None
+                return (
+                    self.trace(node.inputs[0])
+                    if to in (ir.DataType.INT64, ir.DataType.INT32)
+                    else None
+                )
             case "Slice":
                 return self._slice(node)
             case "Gather":
@@ -101,7 +115,9 @@ class Tracer:
         if dims is None:
             return None
         start, end = node.attributes.get("start"), node.attributes.get("end")
-        return dims[start.as_int() if start is not None else 0 : end.as_int() if end is not None else None], False
+        return dims[
+            start.as_int() if start is not None else 0 : end.as_int() if end is not None else None
+        ], False
 
     def _slice(self, node: ir.Node) -> tuple[list[Entry], bool] | None:
         source = self.trace(node.inputs[0])
@@ -109,7 +125,11 @@ class Tracer:
         if source is None or source[1] or len(node.inputs) < 3:
             return None
         bounds = [constant_array(value) for value in node.inputs[1:3]]
-        step = constant_array(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else np.array([1])
+        step = (
+            constant_array(node.inputs[4])
+            if len(node.inputs) > 4 and node.inputs[4] is not None
+            else np.array([1])
+        )
         if step is None or step.size != 1 or step.reshape(-1)[0] < 1:
             return None
         if any(bound is None or bound.size != 1 for bound in bounds):
@@ -128,12 +148,18 @@ class Tracer:
 
 
 def hiding_shapes(editing: Editing, outputs: Sequence[str]) -> frozenset[str]:
-    """The computed shapes, a name for each, behind which the true shapes of these outputs of the model are hidden."""
+    """The computed shapes, a name for each, behind which the true shapes of these outputs of the
+    model are hidden.
+    """
     hiding = set()
     for output in editing.graph.outputs:
         node = output.producer() if output.name in outputs else None
         while node is not None and node.inputs and node.inputs[0] is not None:
-            shape = node.inputs[1] if editing.is_standard(node, *_SHAPED) and len(node.inputs) > 1 else None
+            shape = (
+                node.inputs[1]
+                if editing.is_standard(node, *_SHAPED) and len(node.inputs) > 1
+                else None
+            )
             if shape is not None and shape.name and constant_array(shape) is None:
                 hiding.add(shape.name)
                 break
@@ -149,10 +175,16 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
     tracer, folded = Tracer(editing, facts), 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            if not editing.is_standard(node, "Shape", "Cast", "Slice", "Gather", "Concat", "Unsqueeze", "Squeeze"):
+            if not editing.is_standard(
+                node, "Shape", "Cast", "Slice", "Gather", "Concat", "Unsqueeze", "Squeeze"
+            ):
                 continue
             traced, fact = tracer.trace(node.outputs[0]), fact_of(node.outputs[0], facts)
-            if traced is None or fact is None or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+            if (
+                traced is None
+                or fact is None
+                or fact.dtype not in (ir.DataType.INT64, ir.DataType.INT32)
+            ):
                 continue
             if not can_be_constant(editing, node.outputs[0], fact.dtype):
                 continue
@@ -160,7 +192,9 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
             if len(numbers) != len(traced[0]) or node.outputs[0].name in editing.opaque:
                 continue
             array = np.array(numbers, np.int64).astype(ir.DataType(fact.dtype).numpy())
-            replace_by_constant(editing, node.outputs[0], ir.tensor(array.reshape(()) if traced[1] else array))
+            replace_by_constant(
+                editing, node.outputs[0], ir.tensor(array.reshape(()) if traced[1] else array)
+            )
             graph.remove(node, safe=True)
             folded += 1
     return folded
@@ -169,15 +203,19 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
 def fold_reshapes(editing: Editing, facts: Facts) -> int:
     """Give a Reshape a constant shape where it copies dimensions of its own input: 0 says so.
 
-    Precondition: each entry is a number or known to be the dimension at its own place; one other may become -1, when
-    the rest are positive numbers: beside a 0 that copies an empty dimension, -1 would be ambiguous.
+    Precondition: each entry is a number or known to be the dimension at its own place; one other
+    may become -1, when the rest are positive numbers: beside a 0 that copies an empty dimension, -1
+    would be ambiguous.
     """
     if editing.opset < _ZERO_COPIES:
         return 0
     tracer, folded = Tracer(editing, facts), 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            if not editing.is_standard(node, "Reshape") or constant_array(node.inputs[1]) is not None:
+            if (
+                not editing.is_standard(node, "Reshape")
+                or constant_array(node.inputs[1]) is not None
+            ):
                 continue
             if node.inputs[1] is not None and node.inputs[1].name in editing.opaque:
                 continue
@@ -188,13 +226,18 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
             shape = reshape_numbers(traced[0], tracer.trace_shape(node.inputs[0]) or ())
             if shape is None:
                 continue
-            node.replace_input_with(1, constant_value(editing, f"{node.outputs[0].name}_shape", shape))
+            node.replace_input_with(
+                1, constant_value(editing, f"{node.outputs[0].name}_shape", shape)
+            )
             folded += 1
     return folded
 
 
 def reshape_numbers(entries: Sequence[Entry], dims: Sequence[Entry]) -> list[int] | None:
-    """The constant shape for a Reshape from ``dims`` to ``entries``, where 0 copies and one is -1; None without any."""
+    """The constant shape for a Reshape from ``dims`` to ``entries``, where 0 copies and one is -1.
+
+    None without any.
+    """
     shape: list[int | None] = []
     for index, entry in enumerate(entries):
         if isinstance(entry, int):

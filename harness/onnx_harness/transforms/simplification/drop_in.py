@@ -1,4 +1,6 @@
-"""What ``onnxsim.simplify`` takes and this one's rules don't need: a path, outputs to leave out, a check by running."""
+"""What ``onnxsim.simplify`` takes and this one's rules don't need: a path, outputs to leave out, a
+check by running.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def loaded(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
     return model if isinstance(model, onnx.ModelProto) else onnx.load_model(str(model))
 
 
-def without_outputs(model: onnx.ModelProto, names: Sequence[str], in_place: bool) -> onnx.ModelProto:
+def without_outputs(
+    model: onnx.ModelProto, names: Sequence[str], in_place: bool
+) -> onnx.ModelProto:
     """Return the model without these outputs: a copy, unless it may be changed.
 
     Raises:
@@ -37,7 +41,9 @@ def without_outputs(model: onnx.ModelProto, names: Sequence[str], in_place: bool
     present = [info.name for info in model.graph.output]
     for name in names:
         if name not in present:
-            raise ValueError(f"unused_output: '{name}' is no output of the model. {did_you_mean(name, present)}")
+            raise ValueError(
+                f"unused_output: '{name}' is no output of the model. {did_you_mean(name, present)}"
+            )
     if not in_place:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
@@ -56,7 +62,8 @@ def differences(
     times: int,
     shapes: Sequence[tuple[str, tuple[int, ...]]] = (),
 ) -> list[str]:
-    """Run both models on drawn inputs, ``times`` times, and return a sentence for each output that differs.
+    """Run both models on drawn inputs, ``times`` times, and return a sentence for each output that
+    differs.
 
     Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static are 1. Outputs agree
     within onnxsim's bounds, rtol 1e-4 and atol 1e-5. Graph optimizations are off.
@@ -80,7 +87,9 @@ def differences(
         try:
             expected = first.run(None, feeds)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
-            raise ValueError(f"check_n: the original doesn't run on drawn inputs: {error}") from None
+            raise ValueError(
+                f"check_n: the original doesn't run on drawn inputs: {error}"
+            ) from None
         got = second.run(None, feeds)
         for info, one, other in zip(first.get_outputs(), expected, got, strict=True):
             if not _agree(one, other):
@@ -93,7 +102,9 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     register(options)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _drawn(rng: np.random.Generator, info: Any) -> Array:
@@ -112,4 +123,6 @@ def _agree(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_agree, one, other))
     if not isinstance(one, np.ndarray) or one.dtype.kind not in "fc":
         return bool(np.array_equal(one, other))
-    return one.shape == other.shape and bool(np.allclose(other, one, rtol=RTOL, atol=ATOL, equal_nan=True))
+    return one.shape == other.shape and bool(
+        np.allclose(other, one, rtol=RTOL, atol=ATOL, equal_nan=True)
+    )

@@ -1,4 +1,6 @@
-"""What is there twice, kept once: constants that are equal to the bit, and nodes that compute the same of the same."""
+"""What is there twice, kept once: constants that are equal to the bit, and nodes that compute the
+same of the same.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,29 @@ _WEIGHTED = ("BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul")
 def merge_initializers(editing: Editing, small: bool) -> int:
     """Let equal initializers of the main graph be one.
 
-    Precondition: type, shape and every bit agree, and no caller can override or read either. A BatchNormalization that
-    trains reads neither: ONNX Runtime writes the new mean and variance over the old ones.
+    Precondition: type, shape and every bit agree, and no caller can override or read either. A
+    BatchNormalization that trains reads neither: ONNX Runtime writes the new mean and variance over
+    the old ones.
 
     Args:
         editing: the graph.
-        small: look at small ones alone, which is quick: what makes nodes equal is an index or an axis.
+        small: look at small ones alone, which is quick: what makes nodes equal is an index or an
+            axis.
     """
     alike: dict[Hashable, list[ir.Value]] = defaultdict(list)
     for value in editing.graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_input() or value.is_graph_output():
+        if (
+            tensor is None
+            or tensor.dtype == ir.DataType.STRING
+            or value.is_graph_input()
+            or value.is_graph_output()
+        ):
             continue
-        if any(use.node.op_type == "BatchNormalization" and len(use.node.outputs) > 1 for use in value.uses()):
+        if any(
+            use.node.op_type == "BatchNormalization" and len(use.node.outputs) > 1
+            for use in value.uses()
+        ):
             continue
         if not small or tensor.nbytes <= _SMALL_BYTES:
             alike[tensor.dtype, tuple(tensor.shape.numpy())].append(value)
@@ -47,7 +59,8 @@ def merge_initializers(editing: Editing, small: bool) -> int:
 def _equal(values: list[ir.Value]) -> list[list[ir.Value]]:
     """Groups of initializers that hold the same bytes, those of one type and shape given."""
     groups = [values]
-    # Their ends tell most weights apart. What is kept to compare is never a weight itself: memory would be twice it.
+    # Their ends tell most weights apart. What is kept to compare is never a weight itself: memory
+    # would be twice it.
     for mark in (_ends, _hash):
         finer: dict[tuple[int, Hashable], list[ir.Value]] = defaultdict(list)
         for number, group in enumerate(groups):
@@ -67,7 +80,8 @@ def _hash(data: bytes) -> Hashable:
 
 
 def merge_nodes(editing: Editing, weighted: bool) -> int:
-    """Let a node read the outputs of an earlier one that is the same, in its own graph or in one around it.
+    """Let a node read the outputs of an earlier one that is the same, in its own graph or in one
+    around it.
 
     Precondition: standard operators that aren't random and hold no graph; the same inputs, attributes and named
     outputs; no output of the second is an output of its graph.
@@ -79,14 +93,20 @@ def merge_nodes(editing: Editing, weighted: bool) -> int:
     return _merge_nodes(editing, editing.graph, {}, weighted)
 
 
-def _merge_nodes(editing: Editing, graph: ir.Graph, around: Mapping[Hashable, ir.Node], weighted: bool) -> int:
+def _merge_nodes(
+    editing: Editing, graph: ir.Graph, around: Mapping[Hashable, ir.Node], weighted: bool
+) -> int:
     merged = 0
     seen = dict(around)
     for node in list(graph):
         inner = list(inner_graphs(node))
         for body in inner:
             merged += _merge_nodes(editing, body, seen, weighted)
-        if inner or not editing.is_standard(node) or not is_deterministic(node.op_type, editing.opset):
+        if (
+            inner
+            or not editing.is_standard(node)
+            or not is_deterministic(node.op_type, editing.opset)
+        ):
             continue
         if node.op_type in _WEIGHTED and not weighted:
             continue

@@ -1,4 +1,6 @@
-"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime, and kept as a constant."""
+"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime, and kept as
+a constant.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,30 @@ _FOLDED_DTYPES = frozenset(
     for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 )
 _RANDOM = frozenset(
-    ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+    (
+        "Bernoulli",
+        "Dropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    )
 )
-# ONNX Runtime computes with the integers that a DequantizeLinear reads: the floats in their place it would quantize
-# anew, with other levels, and the file would hold four bytes for each.
+# ONNX Runtime computes with the integers that a DequantizeLinear reads: the floats in their place
+# it would quantize anew, with other levels, and the file would hold four bytes for each.
 _KEEPS_INTEGERS = frozenset(("DequantizeLinear",))
-# ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a float16 kernel: a
-# float16 result of arithmetic is rounded when it becomes a constant, and wasn't before. These don't compute.
+# ONNX Runtime's CPU kernels compute float16 in float32, and round in between only where it meets a
+# float16 kernel: a float16 result of arithmetic is rounded when it becomes a constant, and wasn't
+# before. These don't compute.
 _COMPUTES_NOTHING = MOVES | {"ConstantOfShape", "Pad", "Where"}
-# Larger initializers are handed to the session as inputs: neither copied into the model nor bound by its 2 GB.
+# Larger initializers are handed to the session as inputs: neither copied into the model nor bound
+# by its 2 GB.
 _FED_FROM_BYTES = 1 << 12
 _BYTES_OF_A_RUN = 1 << 27
 
-# Of what outgrows the limit together, values of up to this size are folded all the same if anything larger can stay.
+# Of what outgrows the limit together, values of up to this size are folded all the same if anything
+# larger can stay.
 _SMALL_COST = 512
 
 
@@ -76,7 +89,8 @@ class ConstantFolder:
             budget: bytes by which the model may grow.
 
         Returns:
-            The number of nodes removed, and the bytes by which the constants of the model grew (negative: shrank).
+            The number of nodes removed, and the bytes by which the constants of the model grew
+            (negative: shrank).
         """
         constant = self._constant_nodes()
         kept: set[ir.Node] = set()
@@ -104,9 +118,13 @@ class ConstantFolder:
         return len(plan.nodes), growth
 
     def _constant_nodes(self) -> list[ir.Node]:
-        """The nodes of all graphs that depend on constants alone, without the ``Constant`` nodes themselves."""
+        """The nodes of all graphs that depend on constants alone, without the ``Constant`` nodes
+        themselves.
+        """
         editing = self._editing
-        constants = {value for value in editing.graph.initializers.values() if not value.is_graph_input()}
+        constants = {
+            value for value in editing.graph.initializers.values() if not value.is_graph_input()
+        }
         found: list[ir.Node] = []
         self._collect(editing.graph, constants, found)
         return [node for node in found if not _hands_on_a_constant(node)]
@@ -129,9 +147,12 @@ class ConstantFolder:
                     self._collect(inner, constants, found)
 
     def _is_repeatable(self, node: ir.Node) -> bool:
-        """Whether the node, and each inside it, is a standard operator that gives the same result every time."""
+        """Whether the node, and each inside it, is a standard operator that gives the same result
+        every time.
+        """
         return not keeps_integers(node.op_type) and all(
-            self._editing.is_standard(inner) and is_deterministic(inner.op_type, self._editing.opset)
+            self._editing.is_standard(inner)
+            and is_deterministic(inner.op_type, self._editing.opset)
             for inner in all_nodes(node)
         )
 
@@ -160,10 +181,13 @@ class ConstantFolder:
         for node in nodes:
             outputs = [value for value in node.outputs if value.name]
             ready = all(
-                value in known or value.producer() is None or _is_constant(value.producer()) for value in _reads(node)
+                value in known or value.producer() is None or _is_constant(value.producer())
+                for value in _reads(node)
             )
             try:
-                if not ready or not all(_foldable(self._editing, value, facts) for value in outputs):
+                if not ready or not all(
+                    _foldable(self._editing, value, facts) for value in outputs
+                ):
                     raise LookupError(node.op_type)
                 known.update(self._run([node], outputs, facts, known))
             except Exception:  # as above
@@ -185,11 +209,15 @@ class ConstantFolder:
         graph.name = "constants"
         feeds: dict[str, Array] = {}
         inside = {value for node in nodes for value in node.outputs}
-        for value in dict.fromkeys(value for node in nodes for value in _reads(node) if value not in inside):
+        for value in dict.fromkeys(
+            value for node in nodes for value in _reads(node) if value not in inside
+        ):
             assert value.name is not None
             tensor = _tensor_of(value)
             if value in known:
-                graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(known[value]), value.name))
+                graph.initializer.append(
+                    onnx.numpy_helper.from_array(np.asarray(known[value]), value.name)
+                )
             elif tensor is None:
                 producer = value.producer()
                 assert producer is not None
@@ -197,14 +225,18 @@ class ConstantFolder:
             elif tensor.nbytes >= _FED_FROM_BYTES and tensor.dtype.value in _FOLDED_DTYPES:
                 feeds[value.name] = tensor.numpy()
                 dims = [int(dim) for dim in tensor.shape.numpy()]
-                graph.input.append(onnx.helper.make_tensor_value_info(value.name, tensor.dtype.value, dims))
+                graph.input.append(
+                    onnx.helper.make_tensor_value_info(value.name, tensor.dtype.value, dims)
+                )
             else:
                 ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
                 graph.initializer[-1].name = value.name
         graph.node.extend(ir.serde.serialize_node(node) for node in nodes)
         for value in wanted:
             assert value.name is not None
-            graph.output.append(onnx.helper.make_tensor_value_info(value.name, facts[value.name].dtype, None))
+            graph.output.append(
+                onnx.helper.make_tensor_value_info(value.name, facts[value.name].dtype, None)
+            )
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
         )
@@ -270,7 +302,11 @@ def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> b
         return False
     if not can_be_constant(editing, value, fact.dtype):
         return False
-    return fact.dtype != onnx.TensorProto.FLOAT16 or producer.op_type in _COMPUTES_NOTHING or _rounds_nothing(producer)
+    return (
+        fact.dtype != onnx.TensorProto.FLOAT16
+        or producer.op_type in _COMPUTES_NOTHING
+        or _rounds_nothing(producer)
+    )
 
 
 def _rounds_nothing(node: ir.Node) -> bool:
@@ -282,8 +318,12 @@ def _rounds_nothing(node: ir.Node) -> bool:
         return bool((source.astype(np.float16).astype(np.float32) == source).all())
 
 
-def _plan(editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]) -> _Plan:
-    """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results can't be constants."""
+def _plan(
+    editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]
+) -> _Plan:
+    """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results
+    can't be constants.
+    """
     going = set(constant) - kept
     owner = {held: node for node in constant for held in all_nodes(node)}
     results: list[ir.Value] = []
@@ -293,7 +333,8 @@ def _plan(editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], fac
         read = [
             value
             for value in node.outputs
-            if value.is_graph_output() or any(owner.get(use.node) not in going for use in value.uses())
+            if value.is_graph_output()
+            or any(owner.get(use.node) not in going for use in value.uses())
         ]
         if all(_foldable(editing, value, facts) for value in read):
             results += read
@@ -338,7 +379,9 @@ def _freed(plan: _Plan) -> dict[ir.Value, int]:
     }
 
 
-def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value, Array]) -> int | None:
+def _cost(
+    value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value, Array]
+) -> int | None:
     """Bytes that the value takes as a constant; None when only computing it can tell."""
     fact = facts[str(value.name)]
     if value in computed:
@@ -349,23 +392,34 @@ def _cost(value: ir.Value, facts: Mapping[str, Fact], computed: Mapping[ir.Value
         return None
     # Beside the elements: dimensions, name and their tags.
     return (
-        elements * onnx.helper.tensor_dtype_to_np_dtype(fact.dtype).itemsize + 11 * rank + 2 * len(str(value.name)) + 64
+        elements * onnx.helper.tensor_dtype_to_np_dtype(fact.dtype).itemsize
+        + 11 * rank
+        + 2 * len(str(value.name))
+        + 64
     )
 
 
-def _outgrowing(costs: Mapping[ir.Value, int], excess: int, freed: Mapping[ir.Value, int]) -> set[ir.Node]:
-    """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what they read by most."""
+def _outgrowing(
+    costs: Mapping[ir.Value, int], excess: int, freed: Mapping[ir.Value, int]
+) -> set[ir.Node]:
+    """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what
+    they read by most.
+    """
     taken: dict[ir.Node, int] = {}
     for value, cost in costs.items():
         producer = value.producer()
         assert producer is not None
         taken[producer] = taken.get(producer, 0) + cost
-    outgrown = {node: cost - sum(freed.get(read, 0) for read in set(_reads(node))) for node, cost in taken.items()}
+    outgrown = {
+        node: cost - sum(freed.get(read, 0) for read in set(_reads(node)))
+        for node, cost in taken.items()
+    }
     kept: set[ir.Node] = set()
     for node, more in sorted(outgrown.items(), key=lambda item: item[1], reverse=True):
         if excess <= 0 or more <= _SMALL_COST:
             break
         kept.add(node)
         excess -= more
-    # What they free together is more than any takes: then the largest, never what costs next to nothing.
+    # What they free together is more than any takes: then the largest, never what costs next to
+    # nothing.
     return kept or {max(taken, key=lambda node: taken[node])}

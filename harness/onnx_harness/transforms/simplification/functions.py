@@ -1,4 +1,6 @@
-"""Constants inside the functions of a model: what a body computes of constants alone, computed once."""
+"""Constants inside the functions of a model: what a body computes of constants alone, computed
+once.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ Simplify = Callable[[onnx.ModelProto, int], onnx.ModelProto]
 def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> int:
     """Fold the constants of every function.
 
-    Precondition: standard operators that no function of the model redefines, that are deterministic, hold no graphs
-    and refer to no attribute of the function.
+    Precondition: standard operators that no function of the model redefines, that are
+    deterministic, hold no graphs and refer to no attribute of the function.
 
     Args:
         model: it is changed.
@@ -28,7 +30,9 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
     Returns:
         The number of nodes that the bodies have less.
     """
-    redefined = {function.name for function in model.functions if function.domain in STANDARD_DOMAINS}
+    redefined = {
+        function.name for function in model.functions if function.domain in STANDARD_DOMAINS
+    }
     folded = 0
     for function in model.functions:
         part = _constant_part(function, redefined)
@@ -71,7 +75,10 @@ def _is_open(attribute: onnx.AttributeProto) -> bool:
 def _folded(
     function: onnx.FunctionProto, part: list[onnx.NodeProto], budget: int, simplify: Simplify
 ) -> list[onnx.NodeProto] | None:
-    """The nodes that give the same values as the constant part does; None where there would be no fewer."""
+    """The nodes that give the same values as the constant part does.
+
+    None where there would be no fewer.
+    """
     made = {name for node in part for name in node.output if name}
     others = [node for node in function.node if not made.intersection(node.output)]
     read = {name for node in others for name in reads(node)} | set(function.output)
@@ -84,9 +91,12 @@ def _folded(
         return None
     result = simplify(inferred, budget).graph
     nodes = [
-        onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in result.initializer
+        onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
+        for tensor in result.initializer
     ] + list(result.node)
-    taken = {name for node in others for name in (*node.output, *reads(node))} - made | set(function.input)
+    taken = {name for node in others for name in (*node.output, *reads(node))} - made | set(
+        function.input
+    )
     if len(nodes) >= len(part) or any(taken.intersection(node.output) for node in nodes):
         return None
     return nodes

@@ -1,4 +1,5 @@
-"""Nodes that hand on one of their inputs because of what the others are: a condition that is always true and the like.
+"""Nodes that hand on one of their inputs because of what the others are: a condition that is always
+true and the like.
 
 No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0 that it chooses.
 """
@@ -11,7 +12,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import Facts, bypass, constant_array, fact_of, widens_nothing
+from onnx_harness.transforms.simplification.no_ops import (
+    Facts,
+    bypass,
+    constant_array,
+    fact_of,
+    widens_nothing,
+)
 
 # Exporters write "to the end" as the greatest number of either width.
 _TO_THE_END = 2**31 - 1
@@ -19,7 +26,10 @@ _FILLS_IN = -1
 
 
 def remove_idle(editing: Editing, facts: Facts) -> int:
-    """Remove nodes that hand on one of their inputs, or one of its producer's; the preconditions are with each."""
+    """Remove nodes that hand on one of their inputs, or one of its producer's.
+
+    The preconditions are with each.
+    """
     removed = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
@@ -33,7 +43,10 @@ def remove_idle(editing: Editing, facts: Facts) -> int:
 
 
 def _cuts_to_the_end(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a Slice from 0 to the end slices, whatever its size is. Precondition: constant bounds, steps of 1."""
+    """Return what a Slice from 0 to the end slices, whatever its size is.
+
+    Precondition: constant bounds, steps of 1.
+    """
     if len(node.inputs) < 3:
         return None
     starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
@@ -57,7 +70,10 @@ def _chooses_one(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | No
 
 
 def _is_neutral(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what x and true, x or false, x xor false and x to the power of 1 are. Precondition: it isn't widened."""
+    """Return what x and true, x or false, x xor false and x to the power of 1 are.
+
+    Precondition: it isn't widened.
+    """
     neutral = node.op_type in ("And", "Pow")
     places = (1,) if node.op_type == "Pow" else (0, 1)
     for place in places:
@@ -91,7 +107,11 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
     ):
         return None
     entries = shape.tolist()
-    kept = [entry == 0 or entry == dim for entry, dim in zip(entries, fact.shape, strict=True) if entry != _FILLS_IN]
+    kept = [
+        entry == 0 or entry == dim
+        for entry, dim in zip(entries, fact.shape, strict=True)
+        if entry != _FILLS_IN
+    ]
     return node.inputs[0] if all(kept) and len(kept) == len(entries) - 1 else None
 
 
@@ -104,7 +124,10 @@ def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
 
 
 def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a Gather reads that takes every element in its order. Precondition: the size is known."""
+    """Return what a Gather reads that takes every element in its order.
+
+    Precondition: the size is known.
+    """
     fact, indices = fact_of(node.inputs[0], facts), constant_array(node.inputs[1])
     attribute = node.attributes.get("axis")
     if fact is None or not fact.shape or indices is None or indices.ndim != 1:

@@ -1,4 +1,7 @@
-"""Small rules that leave every value as it is to the last bit. Each takes the graph and says how often it applied."""
+"""Small rules that leave every value as it is to the last bit.
+
+Each takes the graph and says how often it applied.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ _CONSTANTS_BEFORE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def lift_constants(editing: Editing) -> int:
-    """Turn ``Constant`` nodes into initializers of the main graph; one that is an output of its graph stays a node."""
+    """Turn ``Constant`` nodes into initializers of the main graph.
+
+    One that is an output of its graph stays a node.
+    """
     lifted = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
@@ -41,18 +47,25 @@ def new_constant(editing: Editing, stem: str, array: np.ndarray) -> ir.Value:
     """A new initializer of the main graph, its name begun by ``stem``."""
     name = editing.fresh_name(stem)
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+    )
     editing.graph.register_initializer(value)
     return value
 
 
 def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
-    """Let an initializer of the same name take the place of ``value``, whose node the caller removes."""
+    """Let an initializer of the same name take the place of ``value``, whose node the caller
+    removes.
+    """
     name = value.name
     assert name is not None
     value.name = editing.fresh_name(name)
     initializer = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+        name=name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(tensor.shape.numpy()),
+        const_value=tensor,
     )
     tensor.name = name
     editing.graph.register_initializer(initializer)
@@ -60,14 +73,21 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
 
 
 def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
-    """Whether a constant of that type can take the place of ``value``: an output needs a ``Constant`` node for it."""
-    return editing.opset >= _CONSTANTS_OF_ANY_TYPE or not value.is_graph_output() or dtype in _CONSTANTS_BEFORE
+    """Whether a constant of that type can take the place of ``value``: an output needs a
+    ``Constant`` node for it.
+    """
+    return (
+        editing.opset >= _CONSTANTS_OF_ANY_TYPE
+        or not value.is_graph_output()
+        or dtype in _CONSTANTS_BEFORE
+    )
 
 
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
-    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its graph.
+    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its
+    graph.
     """
     if not value.is_graph_output():
         replace_by_initializer(editing, value, tensor)
@@ -78,7 +98,11 @@ def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProt
     output = ir.Value(name=value.name, type=value.type, shape=value.shape)
     value.name = editing.fresh_name(value.name)
     node = ir.node(
-        "Constant", [], {"value": tensor}, outputs=[output], name=editing.fresh_name(f"{output.name}_constant")
+        "Constant",
+        [],
+        {"value": tensor},
+        outputs=[output],
+        name=editing.fresh_name(f"{output.name}_constant"),
     )
     assert isinstance(producer.graph, ir.Graph)
     producer.graph.insert_before(producer, node)
@@ -86,7 +110,10 @@ def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProt
 
 
 def remove_whole(node: ir.Node) -> None:
-    """Remove a node that nobody reads from; what the graphs inside it captured has these readers no more."""
+    """Remove a node that nobody reads from.
+
+    What the graphs inside it captured has these readers no more.
+    """
     for held in list(all_nodes(node))[1:]:
         held.resize_inputs(0)
     assert isinstance(node.graph, ir.Graph)
@@ -94,11 +121,15 @@ def remove_whole(node: ir.Node) -> None:
 
 
 def remove_dead(editing: Editing) -> int:
-    """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that nobody reads."""
+    """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that
+    nobody reads.
+    """
     removed = 0
     for graph in reversed(list(all_graphs(editing.graph))):
         for node in reversed(list(graph)):
-            if node.outputs and all(not value.uses() and not value.is_graph_output() for value in node.outputs):
+            if node.outputs and all(
+                not value.uses() and not value.is_graph_output() for value in node.outputs
+            ):
                 remove_whole(node)
                 removed += 1
     for name, value in list(editing.graph.initializers.items()):
@@ -127,12 +158,20 @@ def remove_nops(editing: Editing, facts: Facts) -> int:
 
 
 def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None) -> bool:
-    """Let ``source`` take the place of the first output, and remove the node; False when it has to stay."""
+    """Let ``source`` take the place of the first output, and remove the node.
+
+    False when it has to stay.
+    """
     result = node.outputs[0]
-    if source is None or not result.name or any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+    if (
+        source is None
+        or not result.name
+        or any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    ):
         return False
     if result.is_graph_output():
-        # The name and place of an output of the model can only go to a value that is free to take them.
+        # The name and place of an output of the model can only go to a value that is free to take
+        # them.
         producer = source.producer()
         if producer is None or producer.graph is not graph or source.is_graph_output():
             return _become_identity(node, source)
@@ -199,7 +238,10 @@ def _keeps_shape(node: ir.Node, facts: Facts) -> bool:
 
 
 def permutation(node: ir.Node, facts: Facts) -> list[int] | None:
-    """The ``perm`` of a Transpose, which is the axes reversed where it isn't written; None where that isn't known."""
+    """The ``perm`` of a Transpose, which is the axes reversed where it isn't written.
+
+    None where that isn't known.
+    """
     perm, fact = node.attributes.get("perm"), fact_of(node.inputs[0], facts)
     if perm is not None:
         return None if perm.is_ref() else list(perm.as_ints())
@@ -250,10 +292,15 @@ def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
 
 
 def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
-    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0."""
+    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers:
+    -0.0 + 0.0 is 0.0.
+    """
     if len(node.inputs) != 2 or "axis" in node.attributes:
         return False
-    constant, fact = constant_array(node.inputs[constant_at]), fact_of(node.inputs[1 - constant_at], facts)
+    constant, fact = (
+        constant_array(node.inputs[constant_at]),
+        fact_of(node.inputs[1 - constant_at], facts),
+    )
     if constant is None or constant.dtype.kind not in "iuf" or not widens_nothing(constant, fact):
         return False
     neutral = 1.0 if node.op_type in ("Mul", "Div") else 0.0

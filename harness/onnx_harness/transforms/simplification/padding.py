@@ -11,16 +11,28 @@ from onnx_harness.transforms.simplification.no_ops import Facts, constant_array,
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 # Since this version an AveragePool can count what was padded.
 _COUNTS_PADDING = 7
-_BOUNDED_BELOW = ("Abs", "Elu", "Exp", "HardSigmoid", "HardSwish", "Relu", "Sigmoid", "Softplus", "Tanh")
+_BOUNDED_BELOW = (
+    "Abs",
+    "Elu",
+    "Exp",
+    "HardSigmoid",
+    "HardSwish",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+)
 
 
 def fuse_pads(editing: Editing, facts: Facts) -> int:
     """Let Conv, AveragePool and MaxPool pad for themselves what a Pad padded for them.
 
-    Precondition: constant amounts, none negative, on spatial axes alone, and the value that the operator itself pads
-    with: +0 for a Conv whose weights are finite constants and for an AveragePool that counts it, -inf for a MaxPool
-    that gives no indices and never reads -inf: of nothing else, ONNX Runtime makes the least finite value where it pads
-    for itself. A pooling window is larger than its padding, and none is begun that isn't whole.
+    Precondition: constant amounts, none negative, on spatial axes alone, and the value that the
+    operator itself pads
+    with: +0 for a Conv whose weights are finite constants and for an AveragePool that counts it,
+    -inf for a MaxPool that gives no indices and never reads -inf: of nothing else, ONNX Runtime
+    makes the least finite value where it pads for itself. A pooling window is larger than its
+    padding, and none is begun that isn't whole.
     """
     if editing.opset < _COUNTS_PADDING:
         return 0
@@ -34,7 +46,9 @@ def fuse_pads(editing: Editing, facts: Facts) -> int:
             if not editing.is_standard(node, "Conv", "AveragePool", "MaxPool"):
                 continue
             amounts = _amounts(node, pad, facts)
-            if amounts is None or (node.op_type == "MaxPool" and not _is_bounded_below(editing, pad.inputs[0])):
+            if amounts is None or (
+                node.op_type == "MaxPool" and not _is_bounded_below(editing, pad.inputs[0])
+            ):
                 continue
             node.attributes.pop("auto_pad", None)
             node.attributes["pads"] = ir.AttrInt64s("pads", amounts)
@@ -60,10 +74,17 @@ def _amounts(node: ir.Node, pad: ir.Node, facts: Facts) -> list[int] | None:
     amounts = [one + other for one, other in zip(spatial, own, strict=True)]
     if node.op_type == "Conv":
         weight = constant_array(node.inputs[1])
-        same = weight is not None and bool(np.isfinite(weight).all()) and value == 0 and not np.signbit(value)
+        same = (
+            weight is not None
+            and bool(np.isfinite(weight).all())
+            and value == 0
+            and not np.signbit(value)
+        )
         return amounts if same else None
     kernel = list(node.attributes["kernel_shape"].as_ints())
-    if _number(node, "ceil_mode") or any(pads >= size for pads, size in zip(amounts, kernel * 2, strict=True)):
+    if _number(node, "ceil_mode") or any(
+        pads >= size for pads, size in zip(amounts, kernel * 2, strict=True)
+    ):
         return None
     if node.op_type == "MaxPool":
         return amounts if value == -np.inf and len(node.outputs) == 1 else None

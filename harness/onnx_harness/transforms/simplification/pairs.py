@@ -12,7 +12,15 @@ from onnx_harness.transforms.simplification.bias_and_scale import take_over
 from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, is_private
 
 _REDUCTIONS = (
-    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *(
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+    ),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
 _ARGS = ("ArgMax", "ArgMin")
@@ -38,7 +46,8 @@ def merge_pairs(editing: Editing, facts: Facts) -> int:
 
 
 def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
-    """Let a reduction keep the axes that an Unsqueeze after it puts back, or drop those that a Squeeze takes out.
+    """Let a reduction keep the axes that an Unsqueeze after it puts back, or drop those that a
+    Squeeze takes out.
 
     Precondition: the axes of both are constant and the same, and nothing else reads the reduction.
     """
@@ -49,7 +58,11 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     keeps = first.attributes.get("keepdims")
     kept = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
     fact = fact_of(first.inputs[0], facts)
-    if kept is not (node.op_type == "Squeeze") or (keeps is not None and keeps.is_ref()) or not is_private(value, node):
+    if (
+        kept is not (node.op_type == "Squeeze")
+        or (keeps is not None and keeps.is_ref())
+        or not is_private(value, node)
+    ):
         return False
     if fact is None or fact.shape is None:
         return False
@@ -80,7 +93,10 @@ def _reduced_axes(node: ir.Node, rank: int) -> set[int] | None:
 
 
 def _axes_of(node: ir.Node, rank: int) -> set[int] | None:
-    """The constant, distinct axes of a node, as an attribute or its second input; None where it has none."""
+    """The constant, distinct axes of a node, as an attribute or its second input.
+
+    None where it has none.
+    """
     attribute = node.attributes.get("axes")
     if attribute is not None:
         numbers = None if attribute.is_ref() else list(attribute.as_ints())
@@ -94,10 +110,12 @@ def _axes_of(node: ir.Node, rank: int) -> set[int] | None:
 
 
 def _swap_branches(editing: Editing, node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
-    """Let a Where choose the other way round instead of negating its condition. The Not stays for other readers.
+    """Let a Where choose the other way round instead of negating its condition.
 
-    Exact as ONNX defines it. ONNX Runtime's kernel gives +0 for a -0 that a true condition chooses: what kept its sign
-    may lose it here, and the reverse.
+    The Not stays for other readers.
+
+    Exact as ONNX defines it. ONNX Runtime's kernel gives +0 for a -0 that a true condition chooses:
+    what kept its sign may lose it here, and the reverse.
     """
     condition = node.inputs[0]
     first = condition.producer() if condition is not None else None
@@ -124,8 +142,8 @@ def _name_target(editing: Editing, node: ir.Node, facts: Facts) -> bool:  # noqa
 def _fill_with_target_type(editing: Editing, node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
     """Let a ConstantOfShape fill with what a Cast after it makes of its value.
 
-    Precondition: nothing else reads it, both types are numpy's, and the value is in the range of the new one: what
-    becomes of a NaN or of 1e9 in an int8, ONNX leaves open.
+    Precondition: nothing else reads it, both types are numpy's, and the value is in the range of
+    the new one: what becomes of a NaN or of 1e9 in an int8, ONNX leaves open.
     """
     value, to = node.inputs[0], node.attributes.get("to")
     first = value.producer() if value is not None else None

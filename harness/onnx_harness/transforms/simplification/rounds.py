@@ -69,7 +69,10 @@ class RuleFailed(Exception):
 
 
 def rule_of(name: str) -> str | None:
-    """The rule of that name, or that does what the pass of onnxoptimizer of that name does; None without any."""
+    """The rule of that name, or that does what the pass of onnxoptimizer of that name does.
+
+    None without any.
+    """
     if name in RULES:
         return name
     return "remove nops" if name.startswith("eliminate_nop_") else _RULE_OF_PASS.get(name)
@@ -89,8 +92,11 @@ class Rounds:
         self._folder = ConstantFolder(editing)
         self._budget = budget
         self._skipped = frozenset(skipped)
-        # What a branch that is never taken reads isn't free to go: such are to be gone before anything grows.
-        self._thrifty = any(node.op_type == "If" for graph in all_graphs(editing.graph) for node in graph)
+        # What a branch that is never taken reads isn't free to go: such are to be gone before
+        # anything grows.
+        self._thrifty = any(
+            node.op_type == "If" for graph in all_graphs(editing.graph) for node in graph
+        )
 
     def run(self) -> Mapping[str, int]:
         """Apply the rules; how often each did, for those that did.
@@ -109,8 +115,16 @@ class Rounds:
                 continue
             if settled:
                 # Comparing weights is slow, and makes room for nothing but more of the same.
-                self._apply(done, "merge initializers", lambda: duplicates.merge_initializers(self._editing, False))
-                self._apply(done, "merge nodes", lambda: duplicates.merge_nodes(self._editing, weighted=True))
+                self._apply(
+                    done,
+                    "merge initializers",
+                    lambda: duplicates.merge_initializers(self._editing, False),
+                )
+                self._apply(
+                    done,
+                    "merge nodes",
+                    lambda: duplicates.merge_nodes(self._editing, weighted=True),
+                )
             total.update(done)
             if settled and not done["merge initializers"] and not done["merge nodes"]:
                 return {rule: times for rule, times in total.items() if times}
@@ -123,7 +137,11 @@ class Rounds:
             for function in functions:
                 self._apply(done, rule, function)
 
-        apply("lift constants", lambda: no_ops.lift_constants(editing), lambda: branches.lift_initializers(editing))
+        apply(
+            "lift constants",
+            lambda: no_ops.lift_constants(editing),
+            lambda: branches.lift_initializers(editing),
+        )
         apply("inline branches", lambda: branches.inline_branches(editing))
         apply("remove dead", lambda: no_ops.remove_dead(editing))
         apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
@@ -158,7 +176,9 @@ class Rounds:
         normalizes = FUSE_NORMALIZATIONS not in self._skipped
         apply(
             "fuse affine",
-            lambda: self._spend(*bias_and_scale.fuse_affine(editing, known, self._room(), normalizes)),
+            lambda: self._spend(
+                *bias_and_scale.fuse_affine(editing, known, self._room(), normalizes)
+            ),
         )
         apply("fuse matmul", lambda: bias_and_scale.fuse_matmul_add(editing, known))
         return done
@@ -168,7 +188,9 @@ class Rounds:
             return
         try:
             done[rule] += function()
-        except Exception as error:  # whatever a library raises about a model that its checker lets pass
+        except (
+            Exception
+        ) as error:  # whatever a library raises about a model that its checker lets pass
             raise RuleFailed(rule, f"{type(error).__name__}: {error}") from error
 
     def _spend(self, times: int, growth: int) -> int:

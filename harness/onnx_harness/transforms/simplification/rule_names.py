@@ -1,7 +1,23 @@
-"""The names of the rules of ``simplify``, in their order: options are checked by them before any rule is imported."""
+"""The names of the rules of ``simplify``, in their order: options are checked by them before any
+rule is imported.
+"""
 
 RULES = (
-    *("lift constants", "inline branches", "remove dead", "merge initializers", "merge nodes", "remove nops"),
-    *("fold dimensions", "fold reshapes", "merge chains", "merge pairs", "fold constants", "fuse pads"),
+    *(
+        "lift constants",
+        "inline branches",
+        "remove dead",
+        "merge initializers",
+        "merge nodes",
+        "remove nops",
+    ),
+    *(
+        "fold dimensions",
+        "fold reshapes",
+        "merge chains",
+        "merge pairs",
+        "fold constants",
+        "fuse pads",
+    ),
     *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
 )

@@ -1,14 +1,22 @@
-"""Sequences that a graph puts together only to take them apart: their tensors are handed on without them."""
+"""Sequences that a graph puts together only to take them apart: their tensors are handed on without
+them.
+"""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, constant_value, fact_of
+from onnx_harness.transforms.simplification.no_ops import (
+    Facts,
+    constant_array,
+    constant_value,
+    fact_of,
+)
 
 _SPLITS_ARE_INPUTS = 13
-# As many outputs as a Split is given by this rule: above, its list of outputs is longer than what it replaces.
+# As many outputs as a Split is given by this rule: above, its list of outputs is longer than what
+# it replaces.
 _MOST_PARTS = 256
 
 
@@ -52,7 +60,10 @@ def _concat(editing: Editing, node: ir.Node) -> bool:
 
 
 def _element(editing: Editing, node: ir.Node) -> bool:
-    """Hand on the element of a SequenceConstruct. Precondition: its place is constant, and there is one."""
+    """Hand on the element of a SequenceConstruct.
+
+    Precondition: its place is constant, and there is one.
+    """
     first, place = _maker(editing, node, "SequenceConstruct"), constant_array(node.inputs[1])
     if first is None or place is None or place.size != 1:
         return False
@@ -73,7 +84,12 @@ def _gather(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     if first is None or place is None or place.shape != () or len(first.inputs) > 1:
         return False
     keeps, axis = first.attributes.get("keepdims"), first.attributes.get("axis")
-    if keeps is None or keeps.is_ref() or keeps.as_int() != 0 or (axis is not None and axis.is_ref()):
+    if (
+        keeps is None
+        or keeps.is_ref()
+        or keeps.as_int() != 0
+        or (axis is not None and axis.is_ref())
+    ):
         return False
     node.op_type = "Gather"
     node.attributes["axis"] = ir.AttrInt64("axis", 0 if axis is None else axis.as_int())
@@ -84,13 +100,18 @@ def _gather(editing: Editing, node: ir.Node, facts: Facts) -> bool:
 def _split(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     """Let a Split give the parts that are taken from a SplitToSequence.
 
-    Precondition: the lengths of the parts and the places of those taken are constant, nothing else reads the sequence,
-    and no dimension is dropped.
+    Precondition: the lengths of the parts and the places of those taken are constant, nothing else
+    reads the sequence, and no dimension is dropped.
     """
     sequence = node.outputs[0]
     readers = [use.node for use in sequence.uses()]
     lengths = _lengths(node, facts)
-    if lengths is None or not readers or sequence.is_graph_output() or len(lengths[1]) > _MOST_PARTS:
+    if (
+        lengths is None
+        or not readers
+        or sequence.is_graph_output()
+        or len(lengths[1]) > _MOST_PARTS
+    ):
         return False
     axis, parts = lengths
     places = [_place(editing, reader, len(parts)) for reader in readers]
@@ -134,7 +155,11 @@ def _lengths(node: ir.Node, facts: Facts) -> tuple[int, list[int]] | None:
     if given.ndim == 1:
         return (number, given.tolist()) if int(given.sum()) == size else None
     chunk = int(given)
-    return (number, [min(chunk, size - start) for start in range(0, size, chunk)]) if chunk > 0 else None
+    return (
+        (number, [min(chunk, size - start) for start in range(0, size, chunk)])
+        if chunk > 0
+        else None
+    )
 
 
 def _place(editing: Editing, reader: ir.Node, parts: int) -> int | None:

@@ -16,7 +16,8 @@ from onnx_harness.model.types import Fact, infer
 def overwritten(
     model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, ...]]], for_good: bool = False
 ) -> Iterator[None]:
-    """Let inputs of the model have these shapes: until the end of the block, or, if nothing is raised in it, for good.
+    """Let inputs of the model have these shapes: until the end of the block, or, if nothing is
+    raised in it, for good.
 
     Its outputs are declared with what follows from them.
 
@@ -24,7 +25,10 @@ def overwritten(
         ValueError: a shape is of no input, or of another rank than declared.
     """
     inputs = {info.name: info for info in model.graph.input}
-    changed = [*(inputs[name] for name, _ in shapes if name in inputs), *(model.graph.output if shapes else ())]
+    changed = [
+        *(inputs[name] for name, _ in shapes if name in inputs),
+        *(model.graph.output if shapes else ()),
+    ]
     before = [onnx.TypeProto.FromString(info.type.SerializeToString()) for info in changed]
     done = False
     try:
@@ -48,7 +52,10 @@ def forget_shapes(editing: Editing) -> None:
 
 
 def _declare_outputs(model: onnx.ModelProto) -> None:
-    """Declare the dimensions of outputs that are known; a size that doesn't follow from the inputs may be false now."""
+    """Declare the dimensions of outputs that are known.
+
+    A size that doesn't follow from the inputs may be false now.
+    """
     facts: Mapping[str, Fact] = infer(open_model(model))
     for info in model.graph.output:
         tensor = info.type.tensor_type
@@ -73,14 +80,17 @@ def _declare_outputs(model: onnx.ModelProto) -> None:
 def _overwrite(inputs: dict[str, onnx.ValueInfoProto], name: str, dims: tuple[int, ...]) -> None:
     if name not in inputs:
         raise ValueError(
-            f"overwrite_input_shapes names {name!r}, which is no input of the model.{did_you_mean(name, list(inputs))}"
+            f"overwrite_input_shapes names {name!r}, which is no input of the "
+            f"model.{did_you_mean(name, list(inputs))}"
         )
     kind = inputs[name].type
     if kind.WhichOneof("value") != "tensor_type":
         raise ValueError(f"overwrite_input_shapes names {name!r}, which is no tensor")
     if kind.tensor_type.HasField("shape") and len(kind.tensor_type.shape.dim) != len(dims):
         rank = len(kind.tensor_type.shape.dim)
-        raise ValueError(f"overwrite_input_shapes gives {name!r} {len(dims)} dimensions; the model says {rank}")
+        raise ValueError(
+            f"overwrite_input_shapes gives {name!r} {len(dims)} dimensions; the model says {rank}"
+        )
     kind.tensor_type.shape.Clear()
     for size in dims:
         kind.tensor_type.shape.dim.add().dim_value = size
