@@ -128,7 +128,7 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
     arithmetic on subnormal numbers alone is many times slower.
     """
     made = subject_of(task).reference
-    usual = [made.sets[place] for place in made.usual]
+    usual = [made.sets[place] for place in made.everyday]
     return [dict(each.values) for each in usual if shapes(each) == shapes(usual[0])]
 
 

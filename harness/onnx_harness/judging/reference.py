@@ -73,6 +73,11 @@ class Reference:
         """The positions of the sets that aren't unusual; never empty."""
         return [place for place, each in enumerate(self.sets) if not each.unusual]
 
+    @property
+    def everyday(self) -> list[int]:
+        """The positions of the usual sets that aren't large: for what is another's, and for time."""
+        return [place for place in self.usual if not self.sets[place].large]
+
 
 def recorded_files(card: Card, model: Path) -> list[Path]:
     """Every file that recorded input sets of a model are read from."""
@@ -162,7 +167,7 @@ def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) 
         input_sets=_SETS_TO_CALIBRATE * settings.input_sets,
     )
     made = reference(model, card, others, kept, unusual=False)
-    return [made.sets[place] for place in made.usual]
+    return [made.sets[place] for place in made.everyday]
 
 
 @cache
