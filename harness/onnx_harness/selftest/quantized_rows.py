@@ -1,4 +1,7 @@
-"""The row of quantized models: copies of the zoo in 8 bits, through variants that change nothing."""
+"""The row of quantized models.
+
+Copies of the zoo in 8 bits, through variants that change nothing.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,9 @@ def _judge_copy(bench: Bench, card: Card, conversion: str, variants: Sequence[st
     copy = replace(
         at_hand(card, model), name=name, path=card.path.with_name(f"{name}{CARD_SUFFIX}")
     )
-    reasons = [
-        falsely_failed(*bench.judge("quantized", SEED, copy, variant)) for variant in variants
-    ]
+    reasons = []
+    for variant in variants:
+        reasons.append(falsely_failed(*bench.judge("quantized", SEED, copy, variant)))
     words = tuple(reason for reason in reasons if reason is not None)
     return Outcome(len(variants), len(words), words, {"copies": 1})
 
