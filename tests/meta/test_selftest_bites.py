@@ -190,7 +190,7 @@ def test_a_copy_that_says_nothing_any_more_is_left_out(
     silent = "(float[n,4] x) => (float[n,3] y) <float[4,3] w = {%s}> { y = MatMul(x, w) }"
     onnx.save(model(silent % ", ".join("0" * 12)), dead)
     monkeypatch.setattr(quantized_rows, "_quantized", lambda *_: dead)
-    code, rows = measured(zoo, capsys, "quantized", "--quick")
+    _, rows = measured(zoo, capsys, "quantized", "--quick")
     assert rows[0]["count"] == 0
     assert "the copy doesn't react to its inputs any more" in str(rows[0]["words"])
 

@@ -67,7 +67,10 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
 
 
 def timing_key(settings: Settings) -> str:
-    """The key of what a latency depends on beyond the accuracy's: the machine, and the time spent."""
+    """The key of what a latency depends on beyond the accuracy's.
+
+    The machine, and the time spent.
+    """
     host = this_host()
     return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
 
@@ -122,10 +125,10 @@ def _of_external_data(model: Path) -> list[object]:
     return external
 
 
-def external_locations(found: Scan) -> list[str]:
+def external_locations(scan: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
     return sorted(
-        {tensor.external["location"] for tensor in found.tensors if "location" in tensor.external}
+        {tensor.external["location"] for tensor in scan.tensors if "location" in tensor.external}
     )
 
 
@@ -147,8 +150,9 @@ def _digest(file: Path) -> str:
 
 @functools.cache
 def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
-    """Hash where the transforms and the provider come from: other packages' change without our
-    version.
+    """Hash where the transforms and the provider come from.
+
+    Other packages' change without our version.
     """
     sources: list[object] = []
     for step in steps:
@@ -176,8 +180,8 @@ def _of_machine() -> list[object]:
 
 
 def _of_settings(settings: Settings) -> dict[str, object]:
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(settings).items()
-        if name not in _NOT_DECIDING
-    }
+    fields: dict[str, object] = {}
+    for name, value in asdict(settings).items():
+        if name not in _NOT_DECIDING:
+            fields[name] = str(value) if isinstance(value, Path) else value
+    return fields

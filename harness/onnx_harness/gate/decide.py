@@ -231,7 +231,9 @@ def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[s
     nights = [night for night in counted_nights if night.cell.pinned]
     ratios = [night.cell.pinned.night_ratio or 1.0 for night in nights if night.cell.pinned]
     moved = [nights[position].run for position in drift.change_points(ratios)]
-    return [
-        f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
-        for run in moved
-    ]
+    moves: list[str] = []
+    for run in moved:
+        moves.append(
+            f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
+        )
+    return moves

@@ -56,14 +56,15 @@ def named_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]
         yield tensor.name, tensor
     for node in graph.node:
         if is_standard(node, "Constant"):
-            held = constant_tensor(node)
-            if held is not None:
-                yield node.output[0], held
+            constant = constant_tensor(node)
+            if constant is not None:
+                yield node.output[0], constant
 
 
 def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
-    """Return the same as :func:`constant_tensor` of a Constant node of onnx-ir, whose tensors need
-    no copy either.
+    """Return the same as :func:`constant_tensor` of a Constant node of onnx-ir.
+
+    Its tensors need no copy either.
     """
     (name, attribute), *others = node.attributes.items()
     if others or attribute.is_ref():

@@ -30,8 +30,9 @@ _LOG_WIDTH = 120
 
 
 class Reporter:
-    """Guards and records the run, in the process that reports: the controller of xdist, or the only
-    one.
+    """Guards and records the run, in the process that reports.
+
+    The controller of xdist, or the only one.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -144,8 +145,8 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        asked = asked_for_cells(self._config) and not self._config.option.collectonly
-        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+        wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
+        if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -195,7 +196,7 @@ class Reporter:
             runner.start_jobs(groups, job_count(settings.jobs))
 
     def _is_done(self, item: pytest.Item) -> bool:
-        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        """Return whether an earlier run made the verdict of a test, so that it needs no session."""
         past = runner_of(self._config).past
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         earlier = past.verdict(cell)
@@ -205,8 +206,9 @@ class Reporter:
         return untimed or past.timed(cell) is not None
 
     def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
-        """End the run with a usage error unless every provider asked for works and results can be
-        kept.
+        """Begin the run, or end it with a usage error.
+
+        It begins if every provider asked for works and results can be recorded.
 
         Args:
             timed: how many cells' latency is to be measured.
@@ -222,9 +224,9 @@ class Reporter:
         if problem := conflict():
             raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
         for name in () if done else settings_of(self._config).provider:
-            found = runner_of(self._config).probe(name)
-            if not found.usable:
-                raise pytest.UsageError(refusal(found))
+            availability = runner_of(self._config).probe(name)
+            if not availability.usable:
+                raise pytest.UsageError(refusal(availability))
         try:
             if settings_of(self._config).gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):

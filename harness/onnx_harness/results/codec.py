@@ -47,8 +47,9 @@ def pickled() -> Codec[Any]:
 
 
 def as_json(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record without infinities: JSON, by the types that its dataclass
-    declares.
+    """Return the codec for a record without infinities.
+
+    JSON, by the types that its dataclass declares.
     """
     return Codec(
         "json",
@@ -74,9 +75,10 @@ def encode(value: object) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        values = {}
+        for field in dataclasses.fields(value):
+            values[field.name] = encode(getattr(value, field.name))
+        return values
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -101,16 +103,16 @@ def decode(kind: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise ResultsError(f"{where} should be an object, and is {_shown(value)}")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in value:
-            given[field.name] = _decode(
+            values[field.name] = _decode(
                 hints[field.name], value[field.name], f"{where}.{field.name}"
             )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ResultsError(f"{where}.{field.name} is missing")
-    return kind(**given)
+    return kind(**values)
 
 
 @functools.cache
@@ -131,13 +133,15 @@ def _decode(hint: Any, value: object, where: str) -> Any:
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
             items = zip(kinds, value, strict=True)
-            return tuple(
-                _decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items)
-            )
+            values = []
+            for index, (kind, item) in enumerate(items):
+                values.append(_decode(kind, item, f"{where}[{index}]"))
+            return tuple(values)
     if origin is dict and isinstance(value, dict):
-        return {
-            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
-        }
+        mapping = {}
+        for key, item in value.items():
+            mapping[key] = _decode(arguments[1], item, f"{where}[{key!r}]")
+        return mapping
     if hint is float and value is None:
         return math.nan  # What was written isn't a number that JSON can say.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):

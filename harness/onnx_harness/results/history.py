@@ -28,7 +28,7 @@ APPLICATION_ID = 0x6F6E7868
 """``onxh``: what tells this database from anybody else's."""
 
 BUSY_SECONDS = 20.0
-"""How long to wait for another run's write, which takes milliseconds."""
+"""The wait for another run's write, which takes milliseconds."""
 
 MIGRATIONS = (
     """
@@ -52,7 +52,7 @@ MIGRATIONS = (
         model_sha256      TEXT NOT NULL,
         status            TEXT NOT NULL,
         stage             TEXT NOT NULL,
-        minimum_tolerance REAL,  -- the worst output's; NULL when no tolerance would do or nothing was compared
+        minimum_tolerance REAL,  -- the worst output's; NULL: none would do, or none was compared
         nonfinite         INTEGER,
         share             REAL,
         nodes_after       INTEGER,
@@ -88,8 +88,9 @@ MIGRATIONS = (
 
 _INSERT_CELL = """
     INSERT OR REPLACE INTO cells (
-        run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance, nonfinite, share,
-        nodes_after, bytes_after, threads, median_ms, baseline_median_ms, speedup, speedup_low, speedup_high, json,
+        run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance,
+        nonfinite, share, nodes_after, bytes_after, threads, median_ms, baseline_median_ms,
+        speedup, speedup_low, speedup_high, json,
         card_sha256, inputs_sha256, pinned_ratio
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -97,7 +98,7 @@ _INSERT_CELL = """
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What judging a cell took.
+    """The cost of judging a cell.
 
     Attributes:
         seconds: of all its stages.
@@ -186,8 +187,9 @@ class History:
             self._database.execute(_INSERT_CELL, _cell_row(self._run_id, cell))
 
     def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
-        """Enter those cells of another run that the history lacks, and the run itself where it
-        lacks that.
+        """Enter those cells of another run that the history lacks.
+
+        The run itself is entered where it lacks that.
 
         Returns:
             How many cells were entered.
@@ -218,7 +220,7 @@ class History:
         return tuple(decode(RunInfo, json.loads(text), "run") for (text,) in rows)
 
     def past(self, cell_id: str, *, last: int = 100) -> tuple[PastCell, ...]:
-        """How a cell ended in its ``last`` latest runs, oldest first.
+        """Return how a cell ended in its ``last`` latest runs, oldest first.
 
         Raises:
             ResultsError: it can't be read.
@@ -229,10 +231,12 @@ class History:
         """
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
-        return tuple(
-            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
-            for run, cell in reversed(rows)
-        )
+        past_cells = []
+        for run, cell in reversed(rows):
+            past_cells.append(
+                PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
+            )
+        return tuple(past_cells)
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
         """The cells of a run, by id.
@@ -260,9 +264,11 @@ class History:
         """
         query = """
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
-                CASE WHEN pinned_ratio IS NULL THEN NULL ELSE json_extract(cells.json, '$.pinned') END
+                CASE WHEN pinned_ratio IS NULL THEN NULL
+                     ELSE json_extract(cells.json, '$.pinned') END
             FROM (SELECT * FROM runs
-                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?) ORDER BY number DESC LIMIT ?) AS runs
+                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
+                  ORDER BY number DESC LIMIT ?) AS runs
             JOIN cells USING (run_id) ORDER BY number, cell_id
         """
         with self._explained():
@@ -270,7 +276,7 @@ class History:
         return tuple(_night_figures(*row) for row in rows)
 
     def measured(self) -> dict[str, Measured]:
-        """What each cell took in the latest run that judged it, by cell id.
+        """Return what each cell took in the latest run that judged it, by cell id.
 
         Raises:
             ResultsError: it can't be read.
@@ -292,18 +298,19 @@ class History:
         Raises:
             ResultsError: it can't be written.
         """
-        rows = [
-            (
-                each.cell.id,
-                each.processor,
-                each.run_id,
-                each.accepted,
-                each.who,
-                each.why,
-                _json(each),
+        rows = []
+        for level in levels:
+            rows.append(
+                (
+                    level.cell.id,
+                    level.processor,
+                    level.run_id,
+                    level.accepted,
+                    level.who,
+                    level.why,
+                    _json(level),
+                )
             )
-            for each in levels
-        ]
         with self._explained(), self._transaction():
             self._database.executemany(
                 "INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows
@@ -476,14 +483,14 @@ def _json(value: object) -> str:
 
 
 def _figure(value: float | None) -> float | None:
-    """What SQLite would make of NaN, said openly."""
+    """Return what SQLite would make of NaN, said openly."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
     outputs = list(cell.accuracy.outputs.values()) if cell.accuracy else []
     tolerances = [output.minimum_tolerance for output in outputs]
-    known = [tolerance for tolerance in tolerances if tolerance is not None]
+    bounds = [tolerance for tolerance in tolerances if tolerance is not None]
     graph, placement, latency = cell.graph, cell.placement, cell.latency
     low, high = (latency.speedup_ci95 if latency else None) or (None, None)
     return (
@@ -495,7 +502,7 @@ def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
         cell.model_sha256,
         cell.status.value,
         cell.stage.value,
-        max(known) if known and len(known) == len(tolerances) else None,
+        max(bounds) if bounds and len(bounds) == len(tolerances) else None,
         sum(output.nonfinite for output in outputs) if outputs else None,
         placement and placement.share,
         graph and graph.nodes_after,

@@ -1,5 +1,6 @@
-"""What earlier runs have left in the report folder, and a run with ``--resume`` needn't find out
-again.
+"""Earlier runs in the report folder.
+
+A run with ``--resume`` needn't find out again what they have left.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Past:
         return self._keys[cell.id]
 
     def verdict(self, cell: Cell) -> CellResult | None:
-        """What an earlier run found of the cell up to ``compare``.
+        """Return what an earlier run found of the cell up to ``compare``.
 
         None without ``--resume``, or where none did.
         """
@@ -55,7 +56,7 @@ class Past:
         return stored.cell
 
     def entry(self, cell: Cell, *, reused: bool) -> Entry:
-        """What the file of the cell's verdict is called by."""
+        """Return what the file of the cell's verdict is called by."""
         return Entry(self.key(cell), self.timing(), reused)
 
     def timing(self) -> str:

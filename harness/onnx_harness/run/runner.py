@@ -47,9 +47,11 @@ MACHINE_RETRIES = 2
 """So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
-"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody
-uses, levels that its
-noise is measured at. Then the model is what is wrong."""
+"""So often may what is tried on the untouched model end the process.
+
+Feeds of sizes that nobody uses, levels that its noise is measured at. Then the model is what is
+wrong.
+"""
 
 
 class Runner:
@@ -124,7 +126,10 @@ class Runner:
         self._jobs = Jobs(groups, count, other)
 
     def end_jobs(self) -> None:
-        """Wait for what is judged in the background: what is timed has to be alone on the machine."""
+        """Wait for what is judged in the background.
+
+        What is timed has to be alone on the machine.
+        """
         if self._jobs is not None:
             self._jobs.join()
 
@@ -133,14 +138,14 @@ class Runner:
         self._started_worker().call(noted)
 
     def probe(self, provider: str) -> Availability:
-        """Whether ``provider`` can be used here, found out by using it, in the worker."""
+        """Return whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
-            found = self._started_worker().call(probe, provider)
+            availability = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
             return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
-        if found.device:
-            self.devices[provider] = found.device
-        return found
+        if availability.device:
+            self.devices[provider] = availability.device
+        return availability
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run.
@@ -166,8 +171,9 @@ class Runner:
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
-        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why
-        it has none.
+        """Return the verdict on a cell that :meth:`judge` passed, with its latency.
+
+        Where it has none, it has the reason.
         """
         self.end_jobs()
         result = self.judge(cell)
@@ -192,8 +198,9 @@ class Runner:
         return result
 
     def check_reference(self, cells: int) -> str | None:
-        """See that the pinned reference environment works, and settle how often a cell is timed
-        beside it.
+        """Try the pinned reference environment.
+
+        How often a cell is timed in pairs with it is settled too.
 
         Args:
             cells: how many are going to be timed.
@@ -218,8 +225,9 @@ class Runner:
     def beside(
         self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None
     ) -> CellResult:
-        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where
-        there are any.
+        """Add to ``result`` what the pinned reference makes of the cell.
+
+        It's timed on ``values`` where there are any.
         """
         if self._pinned is None:
             return result
@@ -269,8 +277,9 @@ class Runner:
             yield replace(result, pinned=record)
 
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
-        """Return a runner of other settings on the same worker process, which it leaves to this one
-        to end.
+        """Return a runner of other settings on the same worker process.
+
+        Ending that is left to this one.
         """
         runner = Runner(settings, recorded=recorded)
         runner._worker = self._started_worker()
@@ -287,8 +296,9 @@ class Runner:
         return self._started_worker().call(WithLibraries(libraries, function), *args)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
-        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge`
-        has judged.
+        """Ask ``function(task, judged, *args)`` in the worker, about a cell.
+
+        :meth:`judge` has judged it.
 
         Raises:
             WorkerDied: it crashed, hung or ate its memory.
@@ -297,8 +307,9 @@ class Runner:
         return self.call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
-        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from
-        now on.
+        """Keep what was found out about a cell beyond its verdict.
+
+        It's part of the verdict from now on.
         """
         self._judged[result.id] = replace(self._judged[result.id], result=result)
 
@@ -345,17 +356,18 @@ class Runner:
             recorded=self._recorded,
         )
 
-    def _adopt(self, cell: Cell, other: Runner) -> None:
+    def _adopt(self, cell: Cell, runner: Runner) -> None:
         """Take over what another runner found out about a cell, for whoever asks further."""
-        self._judged[cell.id] = other._judged[cell.id]
-        if cell.id in other._fatal:
-            self._fatal[cell.id] = other._fatal[cell.id]
-        if cell.card.path in other._without_unusual:
-            self._without_unusual[cell.card.path] = other._without_unusual[cell.card.path]
+        self._judged[cell.id] = runner._judged[cell.id]
+        if cell.id in runner._fatal:
+            self._fatal[cell.id] = runner._fatal[cell.id]
+        if cell.card.path in runner._without_unusual:
+            self._without_unusual[cell.card.path] = runner._without_unusual[cell.card.path]
 
     def _judge_persistently(self, cell: Cell) -> Judged:
-        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it
-        stays; no verdict.
+        """Judge again by the kind of failure.
+
+        The machine's twice, a crash once, to tell whether it stays; no verdict.
 
         A crash that doesn't come back is a failure all the same, and says that it is flaky.
         """
@@ -440,8 +452,9 @@ class Runner:
             )
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
-        """Whether the worker remembers what it died of, and leaves it out when the cell is judged
-        again.
+        """Decide whether to judge a cell again after the worker's death.
+
+        It's worth it where the worker remembers what it died of, and leaves that out.
         """
         remembered = isinstance(death, WorkerCrashed) and death.stage.startswith(RISK)
         return remembered and self._deaths[cell.card.path] < MOST_DEATHS
@@ -449,8 +462,9 @@ class Runner:
     def _died_running(
         self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote
     ) -> Judged:
-        """The verdict on a cell whose worker died on an input set: on an unusual one, that of the
-        other sets.
+        """The verdict on a cell whose worker died on an input set.
+
+        On an unusual one, that of the other sets.
         """
         fatal = self._fatal.setdefault(cell.id, [])
         if note.unusual and isinstance(death, WorkerCrashed) and len(fatal) < MOST_DEATHS:
@@ -471,8 +485,8 @@ class Runner:
             return with_remarks(
                 judged, fatal, "a narrower type needn't be usable on unusual inputs"
             )
-        own = [each for each in fatal if self._survives_untouched(cell, each.place)]
-        others = [each for each in fatal if each not in own]
+        own = [fatal_set for fatal_set in fatal if self._survives_untouched(cell, fatal_set.place)]
+        others = [fatal_set for fatal_set in fatal if fatal_set not in own]
         judged = with_remarks(
             judged, others, "the untouched model dies of it too, at the same optimization level"
         )
@@ -489,7 +503,7 @@ class Runner:
 
 
 def _of_another_cell(judged: Judged, cell: Cell) -> Judged:
-    """Return the verdict on a model's load as that of one more of its cells, which it cost no time."""
+    """Return the verdict on a model's load as that of one more cell, which it cost no time."""
     result = replace(
         judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
     )

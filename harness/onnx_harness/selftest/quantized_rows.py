@@ -1,4 +1,7 @@
-"""The row of quantized models: copies of the zoo in 8 bits, through variants that change nothing."""
+"""The row of quantized models.
+
+Copies of the zoo in 8 bits, through variants that change nothing.
+"""
 
 from __future__ import annotations
 
