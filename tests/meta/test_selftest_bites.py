@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.log import Log
 from onnx_harness.selftest.planted import Bench as Planted
 from onnx_harness.selftest.rows import ROWS
+from onnx_harness.selftest.table import Step
 from onnx_harness.selftest.vocabularies import lookups
 from tests.models import linear, model, save
 from tests.unit.results_examples import output
@@ -54,6 +56,25 @@ def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture
     code, rows = measured(zoo, capsys, "inputs", "honest", "fp16", "--seeds", "2")
     assert code == 0
     assert [(row["count"], row["bad"]) for row in rows] == [(1, 0), (16, 0), (6, 0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [([], 20), (["--quick"], 2), (["--quick", "--seeds", "1"], 1)]
+)
+def test_a_quick_look_takes_two_seeds_or_fewer(
+    zoo: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    count: int,
+) -> None:
+    def steps(bench: Bench) -> Iterator[Step]:
+        for seed in bench.seeds:
+            yield Step(str(seed), lambda: Outcome(1, 0))
+
+    monkeypatch.setitem(ROWS, "honest", replace(ROWS["honest"], steps=steps))
+    code, rows = measured(zoo, capsys, "honest", *words)
+    assert (code, rows[0]["count"]) == (0, count)
 
 
 def test_inputs_that_cannot_be_invented_are_counted(
