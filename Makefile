@@ -60,7 +60,7 @@ selftest: .venv/.made ## how far the verdicts can be trusted, on two seeds and t
 	.venv/bin/onnx-harness selftest inputs defects honest fp16 half --quick
 
 causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
-	.venv/bin/onnx-harness selftest causes defect-causes $(ARGS)
+	.venv/bin/onnx-harness selftest causes defect-causes observer $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .

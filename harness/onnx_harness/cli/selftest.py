@@ -70,7 +70,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, "
         "vocabularies,\n"
-        "causes, defect-causes, cost. What was found stays in the log and isn't looked for again, "
+        "causes, defect-causes, observer, cost. What was found stays in the log and isn't looked for again, "
         "until\n"
         "the code or a library changes. Exits with 1 when something isn't reached."
     )
