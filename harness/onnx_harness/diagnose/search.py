@@ -404,7 +404,7 @@ class Search:
             return
         self.findings.kind = parts.kind
         if parts.kind == "node":
-            named = self.trial(replace(base, off=(trials.NO_NODE,)))
+            named = self.trial(replace(base, named=True))
             if not same_failure(failure, named):
                 self._say(f"it takes nodes without names: once each node has one, {_words(named)}")
                 return
