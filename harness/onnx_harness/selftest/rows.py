@@ -24,6 +24,7 @@ from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.mixed_rows import MIXED
 from onnx_harness.selftest.observer_rows import OBSERVED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
+from onnx_harness.selftest.slower_rows import SLOWER
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.selftest.tree_rows import TREES
 from onnx_harness.selftest.vocabulary_rows import VOCABULARIES
@@ -234,6 +235,7 @@ ROWS = {
         CAUSES,
         CAUSES_OF_DEFECTS,
         OBSERVED,
+        SLOWER,
         Row("cost", ("the accuracy stage from a cold cache, beside itself without all "
                     "this"), "at most 2x",
             _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
