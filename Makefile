@@ -64,7 +64,7 @@ selftest: .venv/.made ## how far the verdicts can be trusted, on the small model
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
 causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
-	.venv/bin/onnx-harness selftest causes defect-causes $(ARGS)
+	.venv/bin/onnx-harness selftest causes defect-causes observer $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .
