@@ -2,8 +2,9 @@
 models: the zoo, the official operator cases of onnx, or paths.
 
 ``python -m tests.performance.simplify_peers zoo`` prints a row for each model on which a library
-leaves fewer nodes than ``simplify`` and is right, and the totals of all. Only such a library is
-judged, by the harness itself: it is right where its verdict passes.
+leaves fewer nodes than ``simplify`` and is right, and the totals of all. Only a library that leaves
+fewer is judged, by the harness itself: it is right where the verdict passes and the file grew by no
+more than ``simplify`` allows by default.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from onnx_harness.cards import fetch
 from onnx_harness.cards.backend_suite import Selection, cards
 from onnx_harness.cell.matrix import card_for
 from onnx_harness.model.file import node_count
+from onnx_harness.transforms.simplify import MAX_GROWTH_BYTES
 
 MODELS = Path(__file__).parents[2] / "models"
 OURS = "simplify"
@@ -33,6 +35,7 @@ PEERS = ("onnxsim", "onnxslim", "onnxscript")
 COLUMNS = (OURS, *PEERS)
 # A library that takes longer than this on one model counts as failing on it.
 SECONDS = 120.0
+WRONG, RIGHT, TOO_LARGE = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +58,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", metavar="zoo|operators|PATH")
     parser.add_argument("--all", action="store_true", help="a row for each model")
+    parser.add_argument(
+        "--least", type=int, default=2, metavar="N", help="leave out models of fewer nodes"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return _work(args.models[0])
-    behind, wrong = 0, Counter[str]()
+    behind, wrong, large = 0, Counter[str](), Counter[str]()
     fewer, more = Counter[str](), Counter[str]()
     count = 0
     print(f"{'nodes left':44}" + "".join(f"{name:>12}" for name in ("before", *COLUMNS)))
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(Path(folder))
         for model in _models(args.models):
+            before = node_total(onnx.load(model.path, load_external_data=False))
+            if before < args.least:
+                continue
             count += 1
             nodes = {column: worker.nodes_left(model, column) for column in COLUMNS}
             ours = nodes[OURS]
             better = [peer for peer in PEERS if _is_fewer(nodes[peer], ours)]
-            right = [peer for peer in better if worker.is_right(model, peer)]
-            wrong.update(set(better) - set(right))
+            outcomes = {peer: worker.judge(model, peer) for peer in better}
+            right = [peer for peer in better if outcomes[peer] == RIGHT]
+            wrong.update(peer for peer in better if outcomes[peer] == WRONG)
+            large.update(peer for peer in better if outcomes[peer] == TOO_LARGE)
             more.update(right)
             fewer.update(peer for peer in PEERS if _is_fewer(ours, nodes[peer]))
             behind += bool(right)
             if right or args.all:
-                before = node_total(onnx.load(model.path, load_external_data=False))
                 cells = (before, *nodes.values())
                 row = "".join(f"{'fails' if cell is None else cell:>12}" for cell in cells)
                 print(f"{model.name:44}{row}  {', '.join(right)}", flush=True)
@@ -84,7 +94,8 @@ def main() -> int:
     for peer in PEERS:
         print(
             f"{peer}: more nodes than simplify on {fewer[peer]:,} of {count:,} models, fewer and "
-            f"right on {more[peer]:,}, fewer and wrong on {wrong[peer]:,}"
+            f"right on {more[peer]:,}, fewer and wrong on {wrong[peer]:,}, "
+            f"fewer in a file that grew beyond the limit on {large[peer]:,}"
         )
     print(f"behind the best right library on {behind:,} of {count:,} models")
     return 1 if behind else 0
@@ -107,9 +118,9 @@ def _models(words: Sequence[str]) -> Iterator[Model]:
                 name = card.name.removesuffix(".model.toml")
                 yield Model(name, fetch.materialize(card_for(card)), card)
         elif word == "operators":
-            for card in cards([Selection("all")]):
-                path = fetch.materialize(card)
-                yield Model(card.name, path, path)
+            for case in cards([Selection("all")]):
+                path = fetch.materialize(case)
+                yield Model(case.name, path, path)
         else:
             place = Path(word)
             for path in sorted(place.rglob("*.onnx")) if place.is_dir() else [place]:
@@ -131,10 +142,10 @@ class Worker:
         """Return the nodes that are left; None where the simplifier fails."""
         return self._ask({"do": column, "model": str(model.path)})
 
-    def is_right(self, model: Model, column: str) -> bool:
+    def judge(self, model: Model, column: str) -> int:
         """Judge what ``column`` made of the model, which it was asked for before."""
-        asked = {"do": "judge", "model": str(model.card), "column": column}
-        return bool(self._ask(asked))
+        paths = {"model": str(model.card), "original": str(model.path)}
+        return self._ask({"do": "judge", "column": column, **paths}) or WRONG
 
     def close(self) -> None:
         """End the process."""
@@ -165,7 +176,7 @@ class Worker:
 
 
 def _work(folder: str) -> int:
-    """Answer questions, one a line: how many nodes are left, or 1 for a right result."""
+    """Answer questions, one a line: how many nodes are left, or what a result is worth."""
     import os
     import warnings
 
@@ -191,7 +202,10 @@ def _answer(question: Mapping[str, str], folder: Path) -> int:
         from onnx_harness.api import verify
 
         candidate = folder / f"{question['column']}.onnx"
-        return int(verify(question["model"], candidate=str(candidate)).status == "pass")
+        growth = candidate.stat().st_size - onnx.load(question["original"]).ByteSize()
+        if growth > MAX_GROWTH_BYTES:
+            return TOO_LARGE
+        return RIGHT if verify(question["model"], candidate=str(candidate)) else WRONG
     result = _simplifiers()[do](onnx.load(question["model"]))
     (folder / f"{do}.onnx").write_bytes(result.SerializeToString())
     return node_total(result)

@@ -18,6 +18,7 @@ from onnx_harness.transforms.simplification import (
     no_ops,
     padding,
     pairs,
+    ranks,
     sequences,
 )
 from onnx_harness.transforms.simplification.folding import ConstantFolder
@@ -147,6 +148,7 @@ class Rounds:
         apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
         apply("merge nodes", lambda: duplicates.merge_nodes(editing, weighted=False))
         known = types.infer(editing)
+        apply("inline branches", lambda: ranks.drop_impossible_branches(editing, known))
         apply(
             "remove nops",
             lambda: no_ops.remove_nops(editing, known),
