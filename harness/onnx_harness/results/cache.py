@@ -184,6 +184,10 @@ class Cache:
             os.utime(folder)
         return folder
 
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry that isn't what it was."""
+        shutil.rmtree(self.folder(kind, key), ignore_errors=True)
+
     def put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         """Have ``writer`` fill an empty folder, and make that the entry.
 
@@ -324,7 +328,7 @@ class Cache:
         try:
             return (codec.loads(_file(entry, kind, codec).read_bytes()),)
         except Exception:  # whatever the bytes of a damaged or planted file bring about
-            shutil.rmtree(entry, ignore_errors=True)  # it makes way for a whole one
+            self.drop(kind, key)  # it makes way for a whole one
             return None
 
     @contextlib.contextmanager
