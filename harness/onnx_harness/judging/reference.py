@@ -29,7 +29,7 @@ from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
-from onnx_harness.results.codec import Codec, pickled
+from onnx_harness.results.codec import as_data
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,9 +126,11 @@ def reference(
         runtime_key(),
         source_digest(),
     )
-    codec: Codec[Reference] = pickled()
     return kept.remember(
-        "reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec
+        "reference",
+        key,
+        lambda: _make(model, card, settings, recorded, unusual=unusual),
+        as_data(Reference),
     )
 
 

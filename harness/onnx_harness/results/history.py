@@ -21,7 +21,7 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.levels import Level
-from onnx_harness.results.run import RunInfo
+from onnx_harness.results.run import HostInfo, RunInfo
 
 FILE_NAME = "history.sqlite"
 APPLICATION_ID = 0x6F6E7868
@@ -126,6 +126,7 @@ class NightFigures:
         median_ms: steady latency in milliseconds; None where it wasn't timed.
         speedup: of the baseline, with its 95% interval in `speedup_ci95`.
         pinned: the comparison with the pinned reference; None where there was none.
+        machine: where it was judged, if that isn't the run's own host.
     """
 
     run: RunInfo
@@ -135,6 +136,11 @@ class NightFigures:
     speedup: float | None
     speedup_ci95: tuple[float, float] | None
     pinned: PinnedRecord | None
+    machine: HostInfo | None = None
+
+    def processor(self, provider: str) -> str:
+        """What computed it, as in `CellResult.processor`."""
+        return (self.machine or self.run.host).processor_of(provider)
 
 
 class History:
@@ -265,7 +271,9 @@ class History:
         query = """
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
                 CASE WHEN pinned_ratio IS NULL THEN NULL
-                     ELSE json_extract(cells.json, '$.pinned') END
+                     ELSE json_extract(cells.json, '$.pinned') END,
+                CASE WHEN instr(cells.json, '"machine":{')
+                     THEN json_extract(cells.json, '$.machine') END
             FROM (SELECT * FROM runs
                   WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
                   ORDER BY number DESC LIMIT ?) AS runs
@@ -464,11 +472,13 @@ def _night_figures(
     low: float | None,
     high: float | None,
     pinned: str | None,
+    machine: str | None,
 ) -> NightFigures:
     interval = None if low is None or high is None else (low, high)
     record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
+    host = None if machine is None else decode(HostInfo, json.loads(machine), "machine")
     return NightFigures(
-        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record
+        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record, host
     )
 
 

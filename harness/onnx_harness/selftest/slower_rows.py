@@ -79,7 +79,8 @@ class Slowed:
             weights,
         )
         opsets = [helper.make_opsetid("", 17)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        return bytes(model.SerializeToString())
 
 
 def _layer(place: int, kind: str, size: int) -> list[onnx.NodeProto]:
