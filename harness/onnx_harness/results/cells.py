@@ -8,6 +8,7 @@ from enum import StrEnum
 from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.outcome import Outcome
 
 
@@ -301,6 +302,7 @@ class PinnedRecord:
             is no level that they may be held against.
         confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty
             where the verdict didn't ask for one.
+        operators: those that got slower; None where nobody asked, since the cell isn't slower.
     """
 
     versions: dict[str, str]
@@ -318,6 +320,7 @@ class PinnedRecord:
     threads: int = 1
     verdict: LevelVerdict | None = None
     confirming_log_ratios: tuple[float, ...] = ()
+    operators: OperatorRecord | None = None
 
     @property
     def night_ratio(self) -> float | None:

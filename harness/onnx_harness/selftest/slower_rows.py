@@ -79,7 +79,10 @@ class Slowed:
             weights,
         )
         opsets = [helper.make_opsetid("", 17)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+        content: bytes = helper.make_model(
+            graph, opset_imports=opsets, ir_version=9
+        ).SerializeToString()
+        return content
 
 
 def _layer(place: int, kind: str, size: int) -> list[onnx.NodeProto]:
