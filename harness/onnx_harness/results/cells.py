@@ -8,6 +8,7 @@ from enum import StrEnum
 from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.results.known import KnownRecord as KnownRecord
 from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.outcome import Outcome
 
@@ -432,6 +433,7 @@ class CellResult:
             gave. ``accuracy`` has those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        known: the card's entry on it; None where it has none.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged
             the cell.
     """
@@ -461,4 +463,5 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    known: KnownRecord | None = None
     peak_bytes: int | None = None
