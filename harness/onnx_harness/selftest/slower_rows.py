@@ -79,10 +79,8 @@ class Slowed:
             weights,
         )
         opsets = [helper.make_opsetid("", 17)]
-        content: bytes = helper.make_model(
-            graph, opset_imports=opsets, ir_version=9
-        ).SerializeToString()
-        return content
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        return bytes(model.SerializeToString())
 
 
 def _layer(place: int, kind: str, size: int) -> list[onnx.NodeProto]:
