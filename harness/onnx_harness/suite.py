@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from onnx_harness.cards.backend_suite import case_of
+from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
 
@@ -153,24 +154,7 @@ def against_expectation(result: CellResult, cell: Cell) -> CellResult:
     entry = cell.known_failure
     if entry is None or result.status not in (Status.PASS, Status.FAIL):
         return result
-    seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
-    if result.status is Status.PASS:
-        reason = (
-            f"passes, though the card {cell.card.path.name} knows it to fail "
-            f"({entry.reason}; seen in {seen})"
-        )
-        return replace(
-            result,
-            status=Status.FAIL,
-            reason=reason,
-            detail=("Mend: take that entry out of the card.",),
-        )
-    if result.stage != entry.stage:
-        reason = (
-            f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
-        )
-        return replace(result, reason=reason)
-    return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
+    return with_ledger(result, entry, cell.card.path.name)
 
 
 def conclude(result: CellResult) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from onnx_harness.cards.keys import TABLES, TOP_KEYS, names_of
+from onnx_harness.cards.ledger import range_fault, repro_fault
 from onnx_harness.cards.toml import Scalar, Section, read_toml
 from onnx_harness.errors import CardError, NameGrammarError, did_you_mean
 from onnx_harness.names import CARD_SUFFIX, model_name
@@ -175,7 +176,10 @@ class KnownFailure:
         providers: provider names; empty for every one.
         stage: the stage that they end in.
         reason: one sentence, with the defect and whose it is.
-        versions: distribution name to the version that it was seen in.
+        versions: distribution name to the version that it was seen in, or to the range of
+            versions that it's known of: see `onnx_harness.cards.ledger`.
+        cause: what `onnx-harness diagnose` found; empty where nobody asked.
+        repro: a folder with the smallest model that shows it, relative to the card, or an address.
     """
 
     stage: str
@@ -183,6 +187,8 @@ class KnownFailure:
     versions: Mapping[str, str]
     variants: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    cause: str = ""
+    repro: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +337,9 @@ def read(path: Path) -> Card:
             for table in ("tolerance", "vacuous", "placement")
             for entry in card.section(table).entries()
         },
-        known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
+        known_failures=tuple(
+            _known_failure(section, path) for section in card.array("known_failure")
+        ),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
@@ -545,7 +553,7 @@ def _count(section: Section, key: str) -> int | None:
     return None if number is None else int(number)
 
 
-def _known_failure(section: Section) -> KnownFailure:
+def _known_failure(section: Section, path: Path) -> KnownFailure:
     section.allow(*names_of("known_failure"))
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
@@ -557,10 +565,20 @@ def _known_failure(section: Section) -> KnownFailure:
         raise section.error(
             "versions", "is missing: name the distribution and the version that it was seen in"
         )
+    for name, text in versions.items():
+        fault = range_fault(text)
+        if fault is not None:
+            raise section.error(f"versions.{name}", f"is {text!r}: {fault}")
+    repro = section.text("repro") or ""
+    fault = repro_fault(repro, path)
+    if fault is not None:
+        raise section.error("repro", fault)
     return KnownFailure(
         variants=section.names("variants"),
         stage=stage,
         reason=section.needed_text("reason"),
         versions=versions,
         providers=section.names("providers"),
+        cause=section.text("cause") or "",
+        repro=repro,
     )
