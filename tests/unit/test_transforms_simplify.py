@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.file import node_count
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplification import folding
 from onnx_harness.transforms.simplify import simplify
@@ -61,14 +62,45 @@ def test_constant_nodes_become_initializers_however_they_hold_their_value(attrib
     assert ops(simplified(model, x=floats(2, 3))) == {"Mul": 1}
 
 
-@pytest.mark.parametrize("ir_version", [3, 8])
-def test_an_output_that_is_constant_stays_an_output(ir_version: int) -> None:
+@pytest.mark.parametrize(
+    ("ir_version", "expected"),
+    [
+        pytest.param(3, {"Neg": 1, "Constant": 1}, id="callers may override initializers"),
+        pytest.param(8, {"Neg": 1}, id="an initializer is the output"),
+    ],
+)
+def test_an_output_that_is_constant_stays_an_output(
+    ir_version: int, expected: dict[str, int]
+) -> None:
     model = model_of(
         """agraph (float[N] x) => (float[N] z, float[2] k)
         { c = Constant<value = float[2] {-0.0, 3}>() d = Neg(c) k = Neg(d) z = Neg(x) }""",
         ir_version=ir_version,
     )
-    assert ops(simplified(model, x=floats(2))) == {"Neg": 1, "Constant": 1}
+    assert ops(simplified(model, x=floats(2))) == expected
+
+
+@pytest.mark.parametrize(("size", "nodes"), [(2, 1), (100, 2)])
+def test_a_constant_that_is_read_elsewhere_is_an_output_too_if_it_is_small(
+    size: int, nodes: int
+) -> None:
+    numbers = ", ".join(map(str, range(size)))
+    model = model_of(
+        f"agraph (float[N,{size}] x) => (float[N,{size}] z, float[{size}] k) "
+        f"<float[{size}] c = {{{numbers}}}> {{ z = Mul(x, c) k = Identity(c) }}"
+    )
+    result = simplified(model, x=floats(3, size))
+
+    assert len(result.graph.node) == nodes
+
+
+def test_what_a_branch_gives_is_computed_in_it() -> None:
+    model = model_of("""agraph (float[2] x, bool c) => (float[2] z)
+        { z = If (c) <then_branch = one () => (float[2] t) { t = Constant<value = float[2] {1, 2}>() },
+                      else_branch = two () => (float[2] u) { u = Neg(x) }> }""")
+    for chosen in (True, False):
+        result = simplified(model, x=floats(2), c=chosen)
+        assert node_count(result.graph) == 3
 
 
 def test_special_values_survive_folding() -> None:
