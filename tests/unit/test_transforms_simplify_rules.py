@@ -172,7 +172,7 @@ def test_a_matmul_and_its_bias_are_a_gemm_of_matrices_alone(
         ("a = Reshape(x, flat) z = Reshape(a, copy)", {"Reshape": 1}),
         ("a = Unsqueeze(x, last) z = Unsqueeze(a, first)", {"Unsqueeze": 1}),
         ("a = Slice(x, i1, i2, i1) z = Slice(a, i0, i2, last)", {"Slice": 1}),
-        ("a = Slice(x, i0, i2, i1) z = Slice(a, i1, i2, i1)", {"Slice": 2}),
+        ("a = Slice(x, i0, i2, i1) z = Slice(a, i1, i2, i1)", {"Slice": 1}),
         ("a = Sub(x, zero) b = Mul(a, unit) z = Div(b, unit)", {"Identity": 1}),
         ("a = Add(x, zero) z = Neg(a)", {"Add": 1, "Neg": 1}),
         ("a = Sub(zero, x) z = Neg(a)", {"Sub": 1, "Neg": 1}),
@@ -237,7 +237,7 @@ def test_equal_nodes_are_merged_and_those_that_only_look_equal_are_not() -> None
     assert exactly_after(model, x=floats(2)) == {
         "Softmax": 2,
         "LeakyRelu": 2,
-        "Neg": 1,
+        "Exp": 1,
         "Sum": 1,
         "Add": 1,
     }
