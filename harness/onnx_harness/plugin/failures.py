@@ -35,7 +35,7 @@ class Failures:
             if verbose
             else [[cell for cell, _ in cells.values()]]
         )
-        shown = [cause for group in groups for cause in told(group, width)]
+        shown = [cause for group in groups for cause in told(group, width, whole=verbose)]
         terminalreporter.stats["failed"] = [
             *(_shown(cells[cause.cell.id][1], cause) for cause in shown),
             *(report for report in failed if not _cells_of(report)),
