@@ -29,11 +29,10 @@ Outputs = Mapping[str, Value]
 def check_names(reference: Outputs, candidate: Outputs) -> list[OutputFailure]:
     """Outputs that are missing, and outputs that the reference doesn't have."""
     missing = [OutputFailure(n, Check.NAMES, "is missing") for n in reference if n not in candidate]
-    extra = [
-        OutputFailure(n, Check.NAMES, "is new: the reference has no such output")
-        for n in candidate
-        if n not in reference
-    ]
+    extra = []
+    for n in candidate:
+        if n not in reference:
+            extra.append(OutputFailure(n, Check.NAMES, "is new: the reference has no such output"))
     return missing + extra
 
 
@@ -281,8 +280,8 @@ def _too_many_choices(
         return None
     at = departure.worst_at
     what = (
-        f"{share(departure.beyond, departure.size)} are others, as the type itself makes them, and at "
-        f"most {most:,} may be; "
+        f"{share(departure.beyond, departure.size)} are others, as the type itself makes them, "
+        f"and at most {most:,} may be; "
         f"the first{place(reference, at)} ({pair(reference, candidate, at)})"
     )
     severity = departure.beyond / departure.size

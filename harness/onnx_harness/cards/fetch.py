@@ -328,16 +328,12 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         raise FetchError(
             f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}"
         )
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        ):
-            names.add(name.partition(".")[0])
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
     return frozenset(names - sys.stdlib_module_names)
 
 

@@ -87,9 +87,10 @@ class _Checked:
 
     def __init__(self, name: str, scan: Scan, memory_bytes: int) -> None:
         self._name, self._scan, self._memory = name, scan, memory_bytes
-        self._functions = {
-            (function.domain or "", function.name): function for function in scan.functions
-        }
+        functions = {}
+        for function in scan.functions:
+            functions[(function.domain or "", function.name)] = function
+        self._functions = functions
         self._sizes: dict[tuple[str, str], int] = {}
         self._followed = 0
 

@@ -107,10 +107,9 @@ class _Maker:
         slot = self.slots[number]
         if slot.elements:
             return np.zeros(0), np.zeros(0)
-        below = [
-            question.below[(question.slot == number) & np.isfinite(question.below)]
-            for question in self.asked
-        ]
+        below = []
+        for question in self.asked:
+            below.append(question.below[(question.slot == number) & np.isfinite(question.below)])
         spans = []
         for question in self.asked:
             spans.append(

@@ -518,11 +518,9 @@ def _reranked(
     places = {axis % rank for axis in new_axes} if rank else set()
     if insert:
         remaining = iter(axes)
-        return (
-            tuple(-1 if place in places else next(remaining) for place in range(rank))
-            if len(places) == len(new_axes)
-            else None
-        )
+        if len(places) < len(new_axes):
+            return None
+        return tuple(-1 if place in places else next(remaining) for place in range(rank))
     return tuple(axis for place, axis in enumerate(axes) if place not in places)
 
 

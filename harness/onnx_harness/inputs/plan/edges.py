@@ -375,9 +375,9 @@ def _negative_indices(
         or rule.low != 0
     ):
         return None
-    size = (
-        base.sizes.get(rule.dim) if rule.dim else None if rule.high is None else int(rule.high) + 1
-    )
+    size = None if rule.high is None else int(rule.high) + 1
+    if rule.dim:
+        size = base.sizes.get(rule.dim)
     if not size:
         return None
     flipped = seeded(seed, 201, name).random(value.shape) < 0.5

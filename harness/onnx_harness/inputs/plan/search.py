@@ -91,10 +91,9 @@ def generate(
         search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
         if (first := search.first()) is not None:
             further_values = [search.further(k) for k in range(1, count)]
-            sets = [
-                search.recipe.named(k, seed, values)
-                for k, values in enumerate([first, *further_values])
-            ]
+            sets = []
+            for k, values in enumerate([first, *further_values]):
+                sets.append(search.recipe.named(k, seed, values))
             if further_values and (telling_set := search.telling(sets)) is not None:
                 sets[-1] = telling_set
             return [*sets, *search.unusual(model)] if unusual else sets
@@ -281,13 +280,11 @@ class _Search:
         while spent < budget:
             # What a message asks for goes first. Its mere numbers take turns with the ladder: one
             # of them may be the cure, or lead to a size that nobody uses.
-            guess = (
-                suggested.pop(0)
-                if suggested
-                else next(candidates, None)
-                if spent % 2 or not queue
-                else None
-            )
+            guess = None
+            if suggested:
+                guess = suggested.pop(0)
+            elif spent % 2 or not queue:
+                guess = next(candidates, None)
             if guess is None and not queue:
                 return None
             guess = guess or queue.pop(0)
