@@ -269,6 +269,5 @@ def _ulp(array: Array) -> float:
 
 def _is_within(departure: Measured, gap: Gap) -> bool:
     """Decide whether a departure is no more than a gap that noise makes."""
-    if departure.error > (MOST_L2 * gap.l2) ** 2:
-        return False
-    return departure.max_abs <= MOST_ELEMENT * gap.greatest
+    within_l2 = departure.error <= (MOST_L2 * gap.l2) ** 2
+    return within_l2 and departure.max_abs <= MOST_ELEMENT * gap.greatest

@@ -52,13 +52,13 @@ from onnx_harness.results.cells import (
     AccuracyRecord,
     CoverageRecord,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Reached,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.timings import LatencyRecord
 from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from onnx_harness.errors import ModelError
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import (
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import (
     Scan,
     ScannedFunction,
     ScannedGraph,
     ScannedNode,
     ScannedTensor,
-    scan,
 )
 from onnx_harness.model.static_shapes import UNKNOWN, Static, result_of
 

@@ -10,7 +10,8 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.history import FILE_NAME, History, Measured
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
 

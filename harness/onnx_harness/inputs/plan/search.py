@@ -19,7 +19,7 @@ from onnx_harness.inputs.plan import edges, feedback, hints, telling
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, number_text, shape_text
 from onnx_harness.isolate import noting
