@@ -42,7 +42,7 @@ def usual_inputs(pair: Pair) -> list[dict[str, Any]]:
     model = Model(unlinked(pair.a), "a")
     names = [info.name for info in model.signature.inputs]
     answers = pair_reference(pair, model)
-    sets = [answers.sets[place].values for place in answers.usual]
+    sets = [answers.sets[place].values for place in answers.everyday]
     return [{name: values[name] for name in names if name in values} for values in sets]
 
 
@@ -62,7 +62,7 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
     """
     model = Model(unlinked(pair.a), "a")
     answers = pair_reference(pair, model)
-    places = answers.usual
+    places = answers.everyday
     sets = tuple(answers.sets[place] for place in places)
     ours = tuple(answers.outputs[place] for place in places)
     if pair.provider != "cpu":
@@ -102,7 +102,7 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("test_data_set_*"):
         shutil.rmtree(old)
-    for number, place in enumerate(answers.usual):
+    for number, place in enumerate(answers.everyday):
         target = folder / f"test_data_set_{number}"
         target.mkdir()
         _write(
@@ -117,7 +117,7 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
             [info.name for info in model.signature.outputs],
             answers.outputs[place],
         )
-    return len(answers.usual)
+    return len(answers.everyday)
 
 
 def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:

@@ -96,7 +96,7 @@ def _gated_cells(tonight: _Tonight, history: History, between_nights: timedelta)
     missing, partial = _missing(tonight)
     cells = [] if partial else [_vanished(level, tonight) for level in missing]
     for name, cell in sorted(tonight.results.items()):
-        processor = tonight.run.host.processor_of(cell.provider)
+        processor = cell.processor(tonight.run.host)
         level = tonight.levels.get((name, processor))
         if level is None:
             cells.append(_unknown(cell, processor, tonight.levels))

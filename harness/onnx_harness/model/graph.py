@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.constants import NUMBER_TYPES
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
@@ -236,6 +238,22 @@ def footprint(editing: Editing, nodes: Iterable[onnx.NodeProto]) -> int:
             weights += value.const_value.nbytes + len(name) + _TENSOR_BYTES
     parts = (*nodes, *editing.model.functions)
     return int(weights + sum(part.ByteSize() for part in parts))
+
+
+def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """Return what a Constant node of onnx-ir holds.
+
+    The same as ``constant_tensor`` for a NodeProto; these tensors need no copy either.
+    """
+    (name, attribute), *others = node.attributes.items()
+    if others or attribute.is_ref():
+        return None
+    if name == "value":
+        # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
+        return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
+    return (
+        ir.tensor(np.array(attribute.value, NUMBER_TYPES[name])) if name in NUMBER_TYPES else None
+    )
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:

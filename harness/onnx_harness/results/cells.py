@@ -8,6 +8,7 @@ from enum import StrEnum
 from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.results.run import HostInfo
 from onnx_harness.results.timings import LatencyRecord, LevelVerdict
 
 
@@ -337,6 +338,7 @@ class CellResult:
         diagnosis: the cause of its failure; None where it wasn't searched for.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged
             the cell.
+        machine: where it was judged and timed, if that isn't the run's own host.
     """
 
     id: str
@@ -365,3 +367,12 @@ class CellResult:
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
     peak_bytes: int | None = None
+    machine: HostInfo | None = None
+
+    def processor(self, host: HostInfo) -> str:
+        """What computed it, as a key of history: times of two processors are never compared.
+
+        Args:
+            host: of the cell's run.
+        """
+        return (self.machine or host).processor_of(self.provider)

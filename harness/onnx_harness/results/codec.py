@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import math
-import pickle
 import types
 import typing
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from onnx_harness.errors import ResultsError
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 
 T = TypeVar("T")
 
@@ -36,14 +36,26 @@ class Codec(Generic[T]):
     loads: Callable[[bytes], T]
 
 
-def pickled() -> Codec[Any]:
-    """Return the codec for any value of ours.
+def as_data(kind: type[T]) -> Codec[T]:
+    """Return the codec for a record with arrays in it: a file of which nothing is run when it is
+    read, since a process that has opened an untrusted model may have written it.
 
-    Only for files that nobody but their owner can write.
+    The format is that of a worker's answers, `onnx_harness.isolate.answers`.
+
+    Args:
+        kind: of record, or ``list``; bytes that hold anything else raise ResultsError.
     """
-    return Codec(
-        "pickle", functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL), pickle.loads
-    )
+
+    def loads(data: bytes) -> T:
+        try:
+            value = unpack(data)
+        except UnreadableAnswer as error:
+            raise ResultsError(str(error)) from None
+        if not isinstance(value, kind):
+            raise ResultsError(f"it holds no {kind.__name__}")
+        return value
+
+    return Codec("data", pack, loads)
 
 
 def as_json(kind: type[T]) -> Codec[T]:

@@ -166,7 +166,9 @@ class History:
         query = """
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
                 CASE WHEN pinned_ratio IS NULL THEN NULL
-                     ELSE json_extract(cells.json, '$.pinned') END
+                     ELSE json_extract(cells.json, '$.pinned') END,
+                CASE WHEN instr(cells.json, '"machine":{')
+                     THEN json_extract(cells.json, '$.machine') END
             FROM (SELECT * FROM runs
                   WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
                   ORDER BY number DESC LIMIT ?) AS runs

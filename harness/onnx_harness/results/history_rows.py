@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.codec import decode, encode
-from onnx_harness.results.run import RunInfo
+from onnx_harness.results.run import HostInfo, RunInfo
 
 BUSY_SECONDS = 20.0
 """The wait for another run's write, which takes milliseconds."""
@@ -109,6 +109,7 @@ class NightFigures:
         median_ms: steady latency in milliseconds; None where it wasn't timed.
         speedup: of the baseline, with its 95% interval in `speedup_ci95`.
         pinned: the comparison with the pinned reference; None where there was none.
+        machine: where it was judged, if that isn't the run's own host.
     """
 
     run: RunInfo
@@ -118,6 +119,11 @@ class NightFigures:
     speedup: float | None
     speedup_ci95: tuple[float, float] | None
     pinned: PinnedRecord | None
+    machine: HostInfo | None = None
+
+    def processor(self, provider: str) -> str:
+        """Name what computed it, as `CellResult.processor` does."""
+        return (self.machine or self.run.host).processor_of(provider)
 
 
 EXPLANATIONS = {
@@ -166,12 +172,14 @@ def night_figures(
     low: float | None,
     high: float | None,
     pinned: str | None,
+    machine: str | None,
 ) -> NightFigures:
     """Make the record of a night from its row."""
     interval = None if low is None or high is None else (low, high)
     record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
+    host = None if machine is None else decode(HostInfo, json.loads(machine), "machine")
     return NightFigures(
-        run_info(run), cell_id, Status(status), median_ms, speedup, interval, record
+        run_info(run), cell_id, Status(status), median_ms, speedup, interval, record, host
     )
 
 

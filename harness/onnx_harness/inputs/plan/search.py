@@ -15,7 +15,7 @@ import onnx
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
-from onnx_harness.inputs.plan import edges, feedback, hints, telling
+from onnx_harness.inputs.plan import edges, feedback, hints, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
@@ -62,11 +62,12 @@ def generate(
         try_run: runs the reference on a feed and raises with its message when it fails. With it,
             every set is known to run; without it, the first guess is returned untried. What it
             returns is taken for the outputs by name, if it is a mapping.
-        unusual: add a set whose state is fed back, where there is such, and unusual sets, those
-            that the reference makes sense of; needs ``try_run``.
+        unusual: add a set with a dimension beyond 2,048 where the model is small, a set whose state
+            is fed back, where there is such, and unusual sets, those that the reference makes
+            sense of; needs ``try_run``.
 
     Returns:
-        ``count`` sets, then the unusual ones.
+        ``count`` sets, then the large one, then the unusual ones.
 
     Raises:
         CardError: a spec contradicts the graph.
@@ -96,7 +97,7 @@ def generate(
                 sets.append(search.recipe.named(k, seed, values))
             if further_values and (telling_set := search.telling(sets)) is not None:
                 sets[-1] = telling_set
-            return [*sets, *search.unusual(model)] if unusual else sets
+            return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
     raise InputError(_nothing_runs(failures))
 
@@ -179,6 +180,12 @@ class _Search:
             if not telling.says_one_thing([*seen, self.extremes.get(id(values), [])]):
                 return self.recipe.named(index, self.seed, values)
         return None
+
+    def large(self, model: onnx.ModelProto) -> list[InputSet]:
+        """The set with a dimension beyond what float16 counts to, where the model is small."""
+        assert self.base is not None
+        entry = large.large_set(model, self.recipe, self.seed, self.base, self._attempt)
+        return [] if entry is None else [entry]
 
     def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
         """Return the unusual sets, derived from set 0.

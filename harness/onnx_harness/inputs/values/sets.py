@@ -38,6 +38,8 @@ class InputSet:
         poised: of an unusual set: whether its values are ordinary, but for lying where a last bit
             decides, on the threshold of a tree or the like. What the model computes in float32 is
             the same there; its noise under changed last bits says nothing.
+        large: of a usual set: whether a dimension of it is beyond 2,048. No stranger's code is fed
+            with it, and nothing is timed on it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class InputSet:
     unusual: str = ""
     smooth: bool = False
     poised: bool = False
+    large: bool = False
 
     @property
     def magnified(self) -> bool:

@@ -57,12 +57,13 @@ def inline_branches(editing: Editing) -> int:
                 or len(taken.as_graph().outputs) != len(node.outputs)
             ):
                 continue  # an invalid model that the checker lets pass
-            _inline(editing, graph, node, taken.as_graph())
+            put_branch(editing, graph, node, taken.as_graph())
             inlined += 1
     return inlined
 
 
-def _inline(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
+def put_branch(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
+    """Put ``branch`` of the If ``node`` of ``graph`` in its place."""
     results = list(branch.outputs)
     branch.outputs.clear()
     for name, value in list(branch.initializers.items()):

@@ -66,9 +66,22 @@ def _merge(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> b
         rule = _RULES.get(second.op_type)
         if rule is not None and rule(editing, first, second, facts):
             return True
-    if first.op_type in _RESHAPES and second.op_type in _RESHAPES:
+    if _keeps_order(first, facts) and _keeps_order(second, facts):
         return _reshapes(editing, first, second, facts)
     return False
+
+
+def _keeps_order(node: ir.Node, facts: Facts) -> bool:
+    """Whether a node leaves the elements in their order: a reshape does, and a Transpose that moves
+    dimensions of 1 alone.
+    """
+    if node.op_type != "Transpose":
+        return node.op_type in _RESHAPES
+    perm, fact = permutation(node, facts), fact_of(node.inputs[0], facts)
+    if perm is None or fact is None or fact.shape is None or len(perm) != len(fact.shape):
+        return False
+    longer = [axis for axis in perm if fact.shape[axis] != 1]
+    return longer == sorted(longer)
 
 
 def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001

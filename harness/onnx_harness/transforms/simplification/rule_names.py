@@ -20,4 +20,5 @@ RULES = (
         "fuse pads",
     ),
     *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
+    "merge products",
 )
