@@ -44,7 +44,7 @@ _NOT_DECIDING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a verdict or a latency depends on beyond the content of its cell.
+    """The machine's part in a verdict or a latency, beyond the content of its cell.
 
     Attributes:
         source: hash of this package's code.

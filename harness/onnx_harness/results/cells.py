@@ -370,7 +370,7 @@ class CellResult:
     machine: HostInfo | None = None
 
     def processor(self, host: HostInfo) -> str:
-        """What computed it, as a key of history: times of two processors are never compared.
+        """Return what computed it, as a key of history: times of two processors are never compared.
 
         Args:
             host: of the cell's run.
