@@ -87,8 +87,8 @@ def test_a_pass_with_another_version_than_the_one_it_was_seen_in_names_the_upgra
 
 
 def test_a_distribution_that_is_not_installed_leaves_no_range() -> None:
-    assert ledger.left_range(entry("<1.33"), {}.get) == ""
-    assert ledger.upgrades(entry("1.32.0"), {}.get) == ""
+    assert ledger.left_range(entry("<1.33"), lambda _: None) == ""
+    assert ledger.upgrades(entry("1.32.0"), lambda _: None) == ""
 
 
 CARD = """

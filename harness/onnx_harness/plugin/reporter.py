@@ -207,8 +207,9 @@ class Reporter:
             runner.start_jobs(groups, job_count(settings.jobs))
 
     def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
-        """Begin to judge the cells of the tests on the cluster, and to time those that have a test
-        for it.
+        """Begin to judge the cells of the tests on the cluster.
+
+        Those that have a test for it are timed, too.
         """
         from onnx_harness.run.arrange import cell_of, groups_to_judge, is_latency
 
@@ -318,6 +319,6 @@ class Reporter:
 
 
 def _starts_late(config: pytest.Config) -> bool:
-    """Whether the local cell process may turn out not to be needed."""
+    """Return whether the local cell process may turn out not to be needed."""
     settings = settings_of(config)
     return settings.resume or bool(settings.cluster)

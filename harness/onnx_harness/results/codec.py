@@ -37,8 +37,10 @@ class Codec(Generic[T]):
 
 
 def as_data(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record with arrays in it: a file of which nothing is run when it is
-    read, since a process that has opened an untrusted model may have written it.
+    """Return the codec for a record with arrays in it.
+
+    A file of which nothing is run when it is read, since a process that has opened an untrusted
+    model may have written it.
 
     The format is that of a worker's answers, `onnx_harness.isolate.answers`.
 
@@ -79,7 +81,7 @@ def encode(value: object) -> Any:
         TypeError: there is no JSON form.
     """
     # By the exact type first: a run of ten thousand cells has millions of plain values.
-    kind = type(value)
+    kind: Any = type(value)  # for mypy, type[object] has no hash
     if kind in _PLAIN:
         return value
     if kind is float:

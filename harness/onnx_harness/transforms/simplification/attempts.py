@@ -1,5 +1,6 @@
-"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger
-than allowed.
+"""Try ``simplify`` in steps that ask for less and less.
+
+They end where its result is valid and no larger than allowed.
 """
 
 from __future__ import annotations

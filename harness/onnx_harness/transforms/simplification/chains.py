@@ -100,7 +100,8 @@ def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
     """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the
     first gives.
 
-    Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
+    Or the result's dimensions are known, or those of what the first reads, but for one, and none is
+    a constant 0.
     """
     if editing.opset < _SHAPE_IS_INPUT:
         return False

@@ -1,7 +1,8 @@
 """Nodes that hand on one of their inputs because of what the others are: a condition that is always
 true and the like.
 
-No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0 that it chooses.
+No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0
+that it chooses.
 """
 
 from __future__ import annotations
