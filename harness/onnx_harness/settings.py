@@ -1,5 +1,6 @@
-"""What a run was asked to do: ``[tool.onnx-harness]`` in pyproject.toml, overridden by the command
-line.
+"""Read what a run was asked to do.
+
+``[tool.onnx-harness]`` in pyproject.toml is overridden by the command line.
 """
 
 from __future__ import annotations
@@ -125,6 +126,12 @@ def _read_flag(value: Any) -> bool:
     return value
 
 
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _read_path(value: Any) -> Path:
     if not isinstance(value, str):
         raise TypeError
@@ -145,12 +152,14 @@ def _read_paths(value: Any) -> tuple[Path, ...]:
 def _read_chains(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
         raise TypeError
-    return {
-        check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()
-    }
+    chains: dict[str, str] = {}
+    for name, chain in value.items():
+        chains[check_name(name, f"in [{TABLE}.variants]: variant")] = chain
+    return chains
 
 
 _NUMBER = Kind("a number", _read_number, {"type": float})
+_TEXT = Kind("a string", _read_text, {})
 _WHOLE = Kind("a whole number", _read_whole, {"type": int})
 _BYTES = Kind("a whole number", _read_size, {"type": byte_count})
 _FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
@@ -213,6 +222,11 @@ _JOBS = Kind('a whole number or "auto"', _read_jobs, {"type": job_word})
 _SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
 
 
+def is_cluster(word: str) -> bool:
+    """Whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
+    return word in ("", "local") or "://" in word or word.endswith((".toml", ".json"))
+
+
 def _always(_: Any) -> bool:
     return True
 
@@ -225,7 +239,10 @@ def _option(
     holds: Callable[[Any], bool] = _always,
     range: str = "",
 ) -> dict[str, Any]:
-    """The metadata of a field of :class:`Settings`; a value that isn't None has to be in the range."""
+    """The metadata of a field of :class:`Settings`.
+
+    A value that isn't None has to be in the range.
+    """
     return {"option": (kind, help, metavar, holds, range)}
 
 
@@ -259,6 +276,8 @@ class Settings:
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores,
             and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
+        cluster: where cells are judged on many machines: ``local``, the address of a scheduler of
+            Dask, or a file that says it; empty: on this machine alone.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of
             being made again.
         diagnose: whether the cause of each failure is searched for.
@@ -417,6 +436,16 @@ class Settings:
             range="I/N with I from 1 to N",
         ),
     )
+    cluster: str = field(
+        default="",
+        metadata=_option(
+            _TEXT,
+            "judge on a cluster of Dask: local, tcp://HOST:PORT, tls://HOST:PORT or a file",
+            "local|ADDRESS|FILE",
+            holds=is_cluster,
+            range="local, an address such as tcp://HOST:8786, or a .toml or .json file",
+        ),
+    )
     resume: bool = field(
         default=False,
         metadata=_option(
@@ -489,8 +518,9 @@ def read_project(folder: Path) -> dict[str, Any]:
 
 
 def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
-    """The settings of the nearest pyproject.toml, from the working directory upwards, with
-    ``overrides``.
+    """Return the settings of the nearest pyproject.toml, with ``overrides``.
+
+    It's searched for from the working directory upwards.
 
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
@@ -503,18 +533,19 @@ def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
 
 
 def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
-    """Settings from the project's table and, where it says something (not None, not empty), the
-    command line.
+    """Combine the project's table and the command line.
+
+    The latter counts where it says something (not None, not empty).
 
     Raises:
         UsageError: a value is out of its range, or one tolerance comes without the other.
     """
-    given = {
+    command_line = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in command.items()
         if value not in (None, [], ())
     }
-    for source, where in ((project, f", in [{TABLE}] too"), (given, "")):
+    for source, where in ((project, f", in [{TABLE}] too"), (command_line, "")):
         if ("rtol" in source) != (
             "atol" in source
         ):  # half of one pair and half of another is a pair nobody chose
@@ -522,7 +553,7 @@ def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
                 f"--rtol and --atol go together{where}: give both, or neither and let provider, "
                 f"dtype and card choose"
             )
-    settings = replace(Settings(), **{**project, **given})
+    settings = replace(Settings(), **{**project, **command_line})
     for option in OPTIONS.values():
         value = getattr(settings, option.key)
         if value is not None and not option.holds(value):

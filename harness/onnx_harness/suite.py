@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
 
 
-# pytest-benchmark's, of a test whose timing an earlier run did
+# pytest-benchmark's, of a test whose timing an earlier run or another machine did
 _UNUSED = "ignore:Benchmark fixture was not used"
 
 
@@ -39,8 +39,9 @@ def test_accuracy(
     _onnx_progress: Progress,
     request: pytest.FixtureRequest,
 ) -> None:
-    """The cell's outputs are the reference's, within the tolerance, and were computed where it was
-    asked.
+    """The cell's outputs are the reference's, within the tolerance.
+
+    They were computed where it was asked.
     """
     if (earlier := _onnx_runner.past.verdict(onnx_cell)) is not None:
         _onnx_record(earlier, reused=True)
@@ -49,9 +50,9 @@ def test_accuracy(
     from onnx_harness.diagnose import repro
 
     result = against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
-    kept = repro.settle(_onnx_runner, onnx_cell, result)
+    command_kept = repro.settle(_onnx_runner, onnx_cell, result)
     if result.status in (Status.FAIL, Status.ERROR):
-        lines = [] if kept is None else [kept]
+        lines = [] if command_kept is None else [command_kept]
         result = replace(
             result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner))
         )
@@ -96,6 +97,8 @@ def test_latency(
             "its type was simulated, since the provider has no kernels for it: there is nothing "
             "to time"
         )
+    if _onnx_runner.timed_elsewhere(onnx_cell):
+        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
     # What pytest-benchmark stores and shows: a name with the model, and params that JSON has.
     benchmark.name, benchmark.param = f"test_latency[{onnx_cell.id}]", onnx_cell.id
     benchmark.params = {
@@ -120,8 +123,9 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
 
 
 def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
-    """The failing cell with the cause of its failure, where that was asked for: its sentence is the
-    last line.
+    """The failing cell with the cause of its failure, where that was asked for.
+
+    Its sentence is the last line.
     """
     if not runner.settings.diagnose or result.status is not Status.FAIL:
         return result
@@ -181,8 +185,10 @@ def conclude(result: CellResult) -> None:
         case _:
             from onnx_harness.report.figures import explanation
 
-            told = "\n  ".join(explanation(result))
-            pytest.fail(f"{result.id}: {result.status} at {result.stage}: {told}", pytrace=False)
+            explained = "\n  ".join(explanation(result))
+            pytest.fail(
+                f"{result.id}: {result.status} at {result.stage}: {explained}", pytrace=False
+            )
 
 
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:

@@ -93,7 +93,7 @@ class InputSpec:
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def said(self) -> dict[str, object]:
-        """What it says, without where."""
+        """Return what it says, without where."""
         return {key: value for key, value in asdict(self).items() if key != "places"}
 
     def place(self, key: str = "") -> str:
@@ -101,8 +101,8 @@ class InputSpec:
 
         Nothing for a spec that no card holds.
         """
-        found = self.places.get(key) or self.places.get("", "")
-        return f"{found}: " if found else ""
+        where = self.places.get(key) or self.places.get("", "")
+        return f"{where}: " if where else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class PlacementSpec:
     by_provider: Mapping[str, PlacementSpec] = field(default_factory=dict)
 
     def of(self, provider: str) -> PlacementSpec:
-        """What is asked of one provider."""
+        """Return what is asked of one provider."""
         own = self.by_provider.get(provider)
         if own is None:
             return self
@@ -239,9 +239,9 @@ class Card:
             for name in names:
                 if name != "*" and name not in outputs:
                     at = f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
-                    known = did_you_mean(name, outputs)
+                    suggestion = did_you_mean(name, outputs)
                     raise CardError(
-                        f"{at}{table}.{name}: the model has no output '{name}'. {known}"
+                        f"{at}{table}.{name}: the model has no output '{name}'. {suggestion}"
                     )
 
     def check_providers(self, providers: Collection[str]) -> None:
@@ -253,17 +253,19 @@ class Card:
         for name in self.placement.by_provider:
             if name not in providers:
                 at = f"{place}: " if (place := self.places.get(f"placement.{name}")) else ""
-                known = did_you_mean(name, providers)
+                suggestion = did_you_mean(name, providers)
                 raise CardError(
-                    f"{at}placement.{name} is neither a key nor an execution provider. {known}"
+                    f"{at}placement.{name} is neither a key nor an execution provider. {suggestion}"
                 )
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of what the card says about inputs, tolerances, placement and
-        known failures.
+        """Return the SHA-256, in hexadecimal, of what the card demands.
 
-        Where the model comes from isn't part of it: the model has a hash of its own. Values left at their defaults
-        don't count, so that a card keeps its hash when this package learns a new key.
+        That is what it says about inputs, tolerances, placement and known failures.
+
+        Where the model comes from isn't part of it: the model has a hash of its own. Values left at
+        their defaults don't count, so that a card keeps its hash when this package learns a new
+        key.
         """
         said: list[object] = [
             {name: _said(spec.said()) for name, spec in self.inputs.items()},
@@ -283,9 +285,11 @@ class Card:
 def _said(value: object) -> object:
     """``value`` without what is empty, as JSON has it."""
     if isinstance(value, Mapping):
-        return {
-            str(key): _said(item) for key, item in value.items() if item not in (None, (), {}, "")
-        }
+        fields = {}
+        for key, item in value.items():
+            if item not in (None, (), {}, ""):
+                fields[str(key)] = _said(item)
+        return fields
     return [_said(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -496,11 +500,10 @@ def _custom_ops(card: Section) -> tuple[Path, ...]:
 
 
 def _placement(section: Section) -> PlacementSpec:
-    tables = [
-        key
-        for key, value in section.data.items()
-        if isinstance(value, dict) and key not in _PLACEMENT
-    ]
+    tables = []
+    for key, value in section.data.items():
+        if isinstance(value, dict) and key not in _PLACEMENT:
+            tables.append(key)
     if _CPU in tables:
         raise section.error(
             _CPU,
@@ -547,9 +550,9 @@ def _known_failure(section: Section) -> KnownFailure:
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
         raise section.error("stage", f"is {stage!r}. {did_you_mean(stage, FAILING_STAGES)}")
-    versions = {
-        version.key: version.own_text() for version in section.section("versions").entries()
-    }
+    versions = {}
+    for version in section.section("versions").entries():
+        versions[version.key] = version.own_text()
     if not versions:
         raise section.error(
             "versions", "is missing: name the distribution and the version that it was seen in"

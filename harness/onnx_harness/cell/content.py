@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onnx_harness import providers, transforms
@@ -20,7 +20,7 @@ from onnx_harness.judging.reference import recorded_files
 from onnx_harness.model.custom_ops import libraries_digest
 from onnx_harness.model.scan import Scan, scan
 from onnx_harness.results.cache import Cache, source_digest
-from onnx_harness.results.run import this_host, versions
+from onnx_harness.results.run import HostInfo, this_host, versions
 from onnx_harness.settings import Settings
 
 # What names, places or speeds up a run, and decides no verdict.
@@ -33,6 +33,7 @@ _NOT_DECIDING = frozenset(
         "jobs",
         "shard",
         "resume",
+        "cluster",
         "latency_budget",
         "gate_reference",
     }
@@ -40,7 +41,36 @@ _NOT_DECIDING = frozenset(
 )
 
 
-def content_key(cell: Cell, model: Path, settings: Settings) -> str:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a verdict or a latency depends on beyond the content of its cell.
+
+    Attributes:
+        source: hash of this package's code.
+        versions: of what is installed, as in `onnx_harness.results.run.versions`.
+        host: the machine.
+        fingerprint: hash of all that; times of two fingerprints are never compared.
+    """
+
+    source: str
+    versions: dict[str, str]
+    host: HostInfo
+    fingerprint: str
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """Return the machine of this process."""
+    return machine_of(this_host())
+
+
+def machine_of(host: HostInfo) -> Machine:
+    """Return a machine with what is installed in this process, and its fingerprint."""
+    source, installed = source_digest(), versions()
+    return Machine(source, installed, host, Cache.key(source, installed, asdict(host)))
+
+
+def content_key(cell: Cell, model: Path, settings: Settings, machine: Machine | None = None) -> str:
     """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
 
     It covers the model with its external data, the custom operators, the recorded inputs, the card,
@@ -51,10 +81,12 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
         cell: to be judged.
         model: its ``.onnx`` on this machine.
         settings: of the run.
+        machine: that judges it; None: this one.
 
     Raises:
         OSError: the model or a recorded input set can't be read.
     """
+    judging = machine or this_machine()
     return Cache.key(
         _of_model(cell, model),
         [[step.name, dict(step.options)] for step in cell.variant.steps],
@@ -62,13 +94,16 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
         cell.id,
         *_of_libraries((*cell.card.custom_ops, *settings.custom_ops)),
         _of_settings(settings),
-        _of_machine(),
+        [judging.source, judging.versions, judging.host.cpu],
     )
 
 
-def timing_key(settings: Settings) -> str:
-    """The key of what a latency depends on beyond the accuracy's: the machine, and the time spent."""
-    host = this_host()
+def timing_key(settings: Settings, machine: Machine | None = None) -> str:
+    """The key of what a latency depends on beyond the accuracy's.
+
+    The machine, and the time spent.
+    """
+    host = (machine or this_machine()).host
     return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
 
 
@@ -122,10 +157,10 @@ def _of_external_data(model: Path) -> list[object]:
     return external
 
 
-def external_locations(found: Scan) -> list[str]:
+def external_locations(scan: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
     return sorted(
-        {tensor.external["location"] for tensor in found.tensors if "location" in tensor.external}
+        {tensor.external["location"] for tensor in scan.tensors if "location" in tensor.external}
     )
 
 
@@ -147,8 +182,9 @@ def _digest(file: Path) -> str:
 
 @functools.cache
 def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
-    """Hash where the transforms and the provider come from: other packages' change without our
-    version.
+    """Hash where the transforms and the provider come from.
+
+    Other packages' change without our version.
     """
     sources: list[object] = []
     for step in steps:
@@ -170,14 +206,9 @@ def _source(function: object) -> str | None:
     return _digest(file) if file is not None and file.is_file() else None
 
 
-@functools.cache
-def _of_machine() -> list[object]:
-    return [source_digest(), versions(), this_host().cpu]
-
-
 def _of_settings(settings: Settings) -> dict[str, object]:
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(settings).items()
-        if name not in _NOT_DECIDING
-    }
+    fields: dict[str, object] = {}
+    for name, value in asdict(settings).items():
+        if name not in _NOT_DECIDING:
+            fields[name] = str(value) if isinstance(value, Path) else value
+    return fields

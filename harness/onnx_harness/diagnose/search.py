@@ -403,6 +403,11 @@ class Search:
         if not names or parts is None:
             return
         self.findings.kind = parts.kind
+        if parts.kind == "node":
+            named = self.trial(replace(base, named=True))
+            if not same_failure(failure, named):
+                self._say(f"it takes nodes without names: once each node has one, {_words(named)}")
+                return
 
         def fails(part: tuple[str, ...]) -> bool:
             chosen = set(part)

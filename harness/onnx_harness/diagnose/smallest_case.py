@@ -122,7 +122,7 @@ def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
     elif bench.question.candidate is not None:
         model = bench.subject.model.load()
     else:
-        model = bench.before(order.trial.count)
+        model = bench.before(order.trial.count, named=bool(order.trial.off))
     inputs: dict[str, Array] = {}
     for info in model.graph.input:
         value = values.get(info.name)

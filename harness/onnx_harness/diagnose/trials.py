@@ -84,6 +84,8 @@ class Trial:
         places: positions of the input sets that are run; None: all that the verdict rests on.
         attempt: its number, where it is tried several times.
         until: the stage after which it counts as passed; None: it is judged whole.
+        named: give the nodes names that the last step is applied to. They have them anyhow where
+            some are left out.
     """
 
     count: int
@@ -95,6 +97,7 @@ class Trial:
     places: tuple[int, ...] | None = None
     attempt: int = 0
     until: Stage | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +189,19 @@ class Bench:
             return exact_sums(self.subject.model.skeleton, model.skeleton)
         return session_config(self.subject.model, self.question.bound, model.skeleton)
 
-    def model(self, count: int, off: tuple[str, ...]) -> Model:
+    def model(self, count: int, off: tuple[str, ...], *, named: bool = False) -> Model:
         """The model after that many changing steps; see :class:`Trial`."""
         if self.question.candidate is not None:
             return Model(self.question.candidate, self.subject.model.name)
         if count == 0:
             return self.subject.model
-        name = hashlib.sha256(repr((count, off)).encode()).hexdigest()[:16]
+        named = named or bool(off)
+        name = hashlib.sha256(repr((count, off, named)).encode()).hexdigest()[:16]
         folder = self.question.folder / name
         file = folder / "model.onnx"
         if not file.is_file():
             folder.mkdir(exist_ok=True)
-            made = self._applied(count, off)
+            made = self._applied(count, off, named)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 from onnx_harness.model.saving import save
 
@@ -206,10 +210,16 @@ class Bench:
                     part.rename(folder / part.name)
         return Model(file, self.subject.model.name)
 
-    def before(self, count: int) -> onnx.ModelProto:
-        """What the step with that number, from 1, is applied to; its nodes have names."""
+    def before(self, count: int, *, named: bool = True) -> onnx.ModelProto:
+        """What the step with that number, from 1, is applied to.
+
+        Args:
+            count: the step's number.
+            named: give its nodes names, where they are what can be left out. A failure may be
+                gone once they have some.
+        """
         model = self.model(count - 1, ()).load()
-        if self.step(count).transform.parts is not None and self._by_nodes(count):
+        if named and self._by_nodes(count):
             name_nodes(model.graph)
         return model
 
@@ -221,9 +231,9 @@ class Bench:
         parts = self.step(count).transform.parts
         return parts is not None and parts.kind == "node"
 
-    def _applied(self, count: int, off: tuple[str, ...]) -> onnx.ModelProto:
+    def _applied(self, count: int, off: tuple[str, ...], named: bool) -> onnx.ModelProto:
         step, samples = self.step(count), self._samples(count)
-        model = self.before(count)
+        model = self.before(count, named=named)
         if off and step.transform.parts is not None:
             step = replace(step, options=step.transform.parts.without(step.options, off))
         self.count("transforms")
@@ -322,7 +332,7 @@ def attempt(question: Question, trial: Trial) -> Outcome:
 
 def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
     with way.at(Stage.TRANSFORM):
-        model = bench.model(trial.count, trial.off)
+        model = bench.model(trial.count, trial.off, named=trial.named)
     if trial.until is Stage.TRANSFORM:
         return
     with way.at(Stage.CHECK):

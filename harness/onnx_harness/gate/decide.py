@@ -95,7 +95,7 @@ def _gated_cells(tonight: _Tonight, history: History, between_nights: timedelta)
     missing, partial = _missing(tonight)
     cells = [] if partial else [_vanished(level, tonight) for level in missing]
     for name, cell in sorted(tonight.results.items()):
-        processor = tonight.run.host.processor_of(cell.provider)
+        processor = cell.processor(tonight.run.host)
         level = tonight.levels.get((name, processor))
         if level is None:
             cells.append(_unknown(cell, processor, tonight.levels))
@@ -231,7 +231,9 @@ def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[s
     nights = [night for night in counted_nights if night.cell.pinned]
     ratios = [night.cell.pinned.night_ratio or 1.0 for night in nights if night.cell.pinned]
     moved = [nights[position].run for position in drift.change_points(ratios)]
-    return [
-        f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
-        for run in moved
-    ]
+    moves: list[str] = []
+    for run in moved:
+        moves.append(
+            f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
+        )
+    return moves

@@ -137,7 +137,7 @@ def _apart(first: PastCell, second: PastCell) -> timedelta:
 
 
 def _is_comparable_night(level: Level, night: PastCell) -> bool:
-    processor = night.run.host.processor_of(night.cell.provider)
+    processor = night.cell.processor(night.run.host)
     return is_comparable(level, processor, night.run.seed, night.cell)
 
 

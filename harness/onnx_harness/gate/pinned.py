@@ -147,10 +147,10 @@ class Pinned:
                 self._accepted[name] = ratio
         timed = {name: (self._cells[name].record, self._accepted[name]) for name in self._accepted}
         self._firsts = verdicts.decide_cells(timed)
-        return {
-            name: verdicts.with_verdict(*timed[name], decision)
-            for name, decision in self._firsts.items()
-        }
+        records: dict[str, PinnedRecord] = {}
+        for name, decision in self._firsts.items():
+            records[name] = verdicts.with_verdict(*timed[name], decision)
+        return records
 
     def doubtful(self) -> list[str]:
         """Return the ids of cells that are to be measured again before their verdicts are final."""
@@ -233,9 +233,9 @@ class Pinned:
             stack: ExitStack, number: int, tested_first: bool
         ) -> tuple[Timed, Timed, float]:
             order = (False, True) if tested_first else (True, False)
-            sides = {
-                is_pinned: stack.enter_context(self._side(pinned=is_pinned)) for is_pinned in order
-            }
+            sides = {}
+            for is_pinned in order:
+                sides[is_pinned] = stack.enter_context(self._side(pinned=is_pinned))
             stays_on = core(before + number, providers.get(provider))
             run_s = []
             # One after the other: sessions that open at once disturb each other's memory.

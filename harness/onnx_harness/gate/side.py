@@ -33,8 +33,10 @@ spec.loader.exec_module(package)
 from onnx_harness.gate.side import serve
 serve(handle)
 """
-"""Run with the folder of this package, which the environment then takes whatever it has installed,
-and a handle."""
+"""Run with the folder of this package and a handle.
+
+The environment takes the package from there, whatever it has installed.
+"""
 
 _running: list[Callable[[], object]] = []
 

@@ -38,10 +38,8 @@ def _trend(
     figures: Sequence[NightFigures],
     accepted: Mapping[tuple[str, str], Sequence[Level]],
 ) -> Trend:
-    processor = figures[-1].run.host.processor_of(cell.provider)
-    figures = [
-        night for night in figures if night.run.host.processor_of(cell.provider) == processor
-    ]
+    processor = figures[-1].processor(cell.provider)
+    figures = [night for night in figures if night.processor(cell.provider) == processor]
     unit = _unit(cell, figures)
     levels = accepted.get((cell.id, processor), ()) if unit == PINNED else ()
     nights = []

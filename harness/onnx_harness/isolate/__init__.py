@@ -1,5 +1,6 @@
-"""The worker process: where untrusted models are transformed and first run, with limits on time and
-memory.
+"""The worker process: where untrusted models are transformed and first run.
+
+It has limits on time and memory.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _REAPED_SECONDS = (
 )
 _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
-"""How a note begins on what `risking` does."""
+"""The beginning of a note on what `risking` does."""
 _LAST_WORDS_BYTES = 2000
 _TRACEBACK_CHARACTERS = 20_000
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
@@ -62,7 +63,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may use.
+    """The limits of one call.
 
     Attributes:
         seconds: of wall-clock time.
@@ -178,7 +179,7 @@ class Worker:
 
     @property
     def doing(self) -> str:
-        """What the process noted last: may be asked while a call runs."""
+        """Return what the process noted last: may be asked while a call runs."""
         noted: bytes = self._stage.value
         return noted.decode(errors="replace")
 
@@ -354,7 +355,7 @@ def note_stage(stage: str) -> None:
 
 
 def noted() -> str:
-    """What was said last, in the worker. Elsewhere: nothing."""
+    """Return what was said last, in the worker. Elsewhere: nothing."""
     return _noted.value.decode(errors="replace") if _noted is not None else ""
 
 

@@ -1,9 +1,11 @@
-"""What a worker process gives up before it opens a model: the network, and more than its share of
-the machine.
+"""Confine a worker process before it opens a model.
 
-The network goes by a filter of system calls (seccomp, https://docs.kernel.org/userspace-api/seccomp_filter.html), which
-any process may put on itself: no socket of the Internet's families, no raw packets. Sockets of the same machine stay,
-which drivers of devices use. Limits (setrlimit) hold the size of files, the number of processes and the time.
+It gives up the network, and more than its share of the machine.
+
+The network goes by a filter of system calls (seccomp,
+https://docs.kernel.org/userspace-api/seccomp_filter.html), which any process may put on itself: no
+socket of the Internet's families, no raw packets. Sockets of the same machine stay, which drivers
+of devices use. Limits (setrlimit) hold the size of files, the number of processes and the time.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ _FAMILIES = (
 )  # and virtual machines'
 
 SPARE_PROCESSES = 4096
-"""Processes and threads that a worker's user may have beyond those there are: enough for any
-library's pools.
+"""Processes and threads that a worker's user may have beyond those there are.
+
+Enough for any library's pools.
 """
 
 
@@ -87,8 +90,9 @@ def limit_resources(seconds: float, file_bytes: int) -> None:
 
 
 def renew_time(seconds: float) -> None:
-    """Allow so much of the processor's time from here on, as long as the wall-clock limit lasts on
-    every core.
+    """Allow so much of the processor's time from here on.
+
+    It suffices as long as the wall-clock limit lasts on every core.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     cores = max(1, len(os.sched_getaffinity(0)))
@@ -100,8 +104,9 @@ def renew_time(seconds: float) -> None:
 
 
 def network_is_left() -> str | None:
-    """Why a worker would keep the network here, or None: it is tried, in the process that this is
-    called in.
+    """Why a worker would keep the network here, or None.
+
+    It is tried, in the process that this is called in.
 
     Raises:
         RuntimeError: it was given up, and a socket could be made all the same.
@@ -117,8 +122,9 @@ def network_is_left() -> str | None:
 
 
 def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]:
-    """The program: another architecture's calls and io_uring are refused, and sockets of some
-    families.
+    """Return the filter's program.
+
+    Another architecture's calls and io_uring are refused, and sockets of some families.
     """
     refuse = _step(_RETURN, value=_REFUSE | errno.EACCES)
     steps = [

@@ -34,7 +34,7 @@ from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import NOT_SIMULATED, Status, Symptom
-from onnx_harness.results.codec import Codec, pickled
+from onnx_harness.results.codec import as_data
 
 if TYPE_CHECKING:
     import onnx
@@ -341,8 +341,7 @@ def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overf
     """What overflows on which input set, by the cache or by running the model in float32."""
     digests = [each.digest() for each in sets]
     key = kept.key(made.sha256, digests, runtime_key(), source_digest())
-    codec: Codec[list[Overflow]] = pickled()
-    return kept.remember("range", key, lambda: _watch_run(made, sets), codec)
+    return kept.remember("range", key, lambda: _watch_run(made, sets), as_data(list))
 
 
 def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:

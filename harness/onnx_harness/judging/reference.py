@@ -29,7 +29,7 @@ from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache, source_digest
-from onnx_harness.results.codec import Codec, pickled
+from onnx_harness.results.codec import as_data
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ class Reference:
     def usual(self) -> list[int]:
         """The positions of the sets that aren't unusual; never empty."""
         return [place for place, each in enumerate(self.sets) if not each.unusual]
+
+    @property
+    def everyday(self) -> list[int]:
+        """The positions of the usual sets that aren't large: for what is another's, and for time."""
+        return [place for place in self.usual if not self.sets[place].large]
 
 
 def recorded_files(card: Card, model: Path) -> list[Path]:
@@ -121,9 +126,11 @@ def reference(
         runtime_key(),
         source_digest(),
     )
-    codec: Codec[Reference] = pickled()
     return kept.remember(
-        "reference", key, lambda: _make(model, card, settings, recorded, unusual=unusual), codec
+        "reference",
+        key,
+        lambda: _make(model, card, settings, recorded, unusual=unusual),
+        as_data(Reference),
     )
 
 
@@ -162,7 +169,7 @@ def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) 
         input_sets=_SETS_TO_CALIBRATE * settings.input_sets,
     )
     made = reference(model, card, others, kept, unusual=False)
-    return [made.sets[place] for place in made.usual]
+    return [made.sets[place] for place in made.everyday]
 
 
 @cache

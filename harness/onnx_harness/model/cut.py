@@ -39,14 +39,16 @@ def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str])
     copy_fields(model, part, but="graph")
     part.graph.name = model.graph.name or "part"
     part.graph.node.extend(nodes)
-    part.graph.initializer.extend(
-        tensor
-        for tensor in model.graph.initializer
-        if tensor.name in read and tensor.name not in starts
-    )
-    part.graph.sparse_initializer.extend(
-        sparse for sparse in model.graph.sparse_initializer if sparse.values.name in read
-    )
+    tensors = []
+    for tensor in model.graph.initializer:
+        if tensor.name in read and tensor.name not in starts:
+            tensors.append(tensor)
+    part.graph.initializer.extend(tensors)
+    initializers = []
+    for sparse in model.graph.sparse_initializer:
+        if sparse.values.name in read:
+            initializers.append(sparse)
+    part.graph.sparse_initializer.extend(initializers)
     part.graph.input.extend(info for info in model.graph.input if info.name in read | starts)
     listed = {info.name for info in part.graph.input}
     for name in _in_order(model.graph, starts - listed):

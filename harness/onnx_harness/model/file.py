@@ -72,7 +72,7 @@ class ValueType:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What callers of a model rely on.
+    """The interface that callers of a model rely on.
 
     Attributes:
         inputs: in order; with IR version 4 and up, those with a default (an initializer of the same
@@ -147,8 +147,9 @@ class Model:
         return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
-        """The whole model in memory, external data included, after the checks of
-        :attr:`external_files`.
+        """Load the whole model into memory, external data included.
+
+        The checks of :attr:`external_files` come first.
 
         Raises:
             ModelError: see :attr:`skeleton` and :attr:`external_files`.
@@ -184,20 +185,22 @@ def node_count(graph: onnx.GraphProto) -> int:
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:
-    """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
+    """Return whether ``graph``, or a graph inside it, repeats some of its nodes."""
     return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by
-    location.
+    """Return the external data files that ``model``, read from ``path``, refers to.
+
+    They're resolved and sorted by location.
 
     Raises:
-        ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points, which
-            may be the store that ``path`` itself leads into), its file is missing or is shorter than the model says.
+        ModelError: a location is absolute or leads outside the model's folder (a link counts as
+            where it points, which may be the store that ``path`` itself leads into), its file is
+            missing or is shorter than the model says.
     """
     folder = path.parent.resolve()
-    found: list[Path] = []
+    files: list[Path] = []
     for tensor in _external_tensors(model):
         entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -240,24 +243,24 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             raise ModelError(
                 f"{where} is truncated: {location!r} has {size} bytes, {end} are needed"
             )
-        found.append(file)
-    return tuple(sorted(set(found), key=lambda file: _place(file, path)))
+        files.append(file)
+    return tuple(sorted(set(files), key=lambda file: _place(file, path)))
 
 
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the locations of the external data files as the model has them, each once."""
-    locations = [
-        _text(entry.value)
-        for tensor in _external_tensors(model)
-        for entry in tensor.external_data
-        if _text(entry.key) == "location"
-    ]
+    locations = []
+    for tensor in _external_tensors(model):
+        for entry in tensor.external_data:
+            if _text(entry.key) == "location":
+                locations.append(_text(entry.value))
     return tuple(dict.fromkeys(locations))
 
 
 def _place(file: Path, path: Path) -> str:
-    """Return where an external file lies: relative to the model's folder, or its name in a store of
-    links.
+    """Return where an external file lies.
+
+    Relative to the model's folder, or its name in a store of links.
     """
     folder = path.parent.resolve()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
@@ -313,9 +316,9 @@ def _value_type(info: onnx.ValueInfoProto) -> ValueType:
     return ValueType(_text(info.name), kind, shape)
 
 
-def _text(held: str | bytes) -> str:
+def _text(value: str | bytes) -> str:
     """A string of a model; protobuf hands over as bytes what isn't UTF-8."""
-    return held if isinstance(held, str) else held.decode(errors="replace")
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]:
@@ -357,7 +360,7 @@ def _skeleton(path: Path) -> onnx.ModelProto:
 
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            kept = _strip(
+            stripped = _strip(
                 data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function}
             )
     except OSError as error:
@@ -369,7 +372,7 @@ def _skeleton(path: Path) -> onnx.ModelProto:
         raise ModelError(describe(path, str(error))) from None
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(kept)
+        model.ParseFromString(stripped)
     except DecodeError as error:
         raise ModelError(describe(path, str(error))) from None
     if not model.HasField("graph") or not model.ir_version:
@@ -393,8 +396,9 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf
-    message.
+    """Yield the fields of a protobuf message.
+
+    Each is (field number, wire type, start of the field, start of its payload, end).
     """
     at = start
     while at < end:
@@ -421,18 +425,19 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
 
 
 def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -> bytes:
-    """Copy a message, with the fields named in ``inner`` stripped in their turn when they are
-    large.
+    """Copy a message, with its large fields stripped.
+
+    Those named in ``inner`` are stripped in their turn.
     """
-    kept = bytearray()
+    message = bytearray()
     for number, wire_type, first, payload, last in _fields(data, start, end):
         strip = inner.get(number) if wire_type == _LENGTH_DELIMITED else None
         if strip is None or (last - payload <= SMALL_BYTES and number != _MODEL_GRAPH):
-            kept += data[first:last]
+            message += data[first:last]
         else:
             body = strip(data, payload, last)
-            kept += _encode_varint(number << 3 | 2) + _encode_varint(len(body)) + body
-    return bytes(kept)
+            message += _encode_varint(number << 3 | 2) + _encode_varint(len(body)) + body
+    return bytes(message)
 
 
 def _strip_graph(data: mmap.mmap, start: int, end: int) -> bytes:
@@ -476,11 +481,11 @@ def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
-    return b"".join(
-        data[first:last]
-        for number, _, first, _, last in _fields(data, start, end)
-        if number not in _TENSOR_DATA
-    )
+    pieces = []
+    for number, _, first, _, last in _fields(data, start, end):
+        if number not in _TENSOR_DATA:
+            pieces.append(data[first:last])
+    return b"".join(pieces)
 
 
 def _encode_varint(value: int) -> bytes:

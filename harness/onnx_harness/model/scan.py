@@ -1,8 +1,10 @@
-"""A model file as its bytes say it, read without native code: what has to be known before a library
-may open it.
+"""A model file as its bytes say it, read without native code.
 
-Protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) is walked field by field, and the payloads of
-tensors are passed over. So the scan of a model costs by its nodes and not by its weights.
+What has to be known before a library may open it.
+
+Protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) is walked field by field,
+and the payloads of tensors are passed over. So the scan of a model costs by its nodes and not by
+its weights.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class ScannedFunction:
 
 @dataclass(slots=True)
 class Scan:
-    """What the file says.
+    """The content of the file.
 
     Attributes:
         tensors: all of them, those of attributes and of subgraphs included.
@@ -358,7 +360,9 @@ class _Reader:
             raise _TooDeep
 
     def _fields(self, start: int, end: int) -> Iterator[_Field]:
-        """Yield (field number, wire type, start of the payload, its end, value where it is a
+        """Yield the fields between two places.
+
+        Each is (field number, wire type, start of the payload, its end, value where it is a
         number).
         """
         at, varint = start, self._varint

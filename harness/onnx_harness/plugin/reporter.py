@@ -30,8 +30,9 @@ _LOG_WIDTH = 120
 
 
 class Reporter:
-    """Guards and records the run, in the process that reports: the controller of xdist, or the only
-    one.
+    """Guards and records the run, in the process that reports.
+
+    The controller of xdist, or the only one.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -41,6 +42,7 @@ class Reporter:
         self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
+        self._remarks: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -60,9 +62,13 @@ class Reporter:
                 raise pytest.UsageError(
                     "--jobs and -n (xdist) both judge in parallel: name one of them"
                 )
+            if config.getoption(dest("cluster")):
+                raise pytest.UsageError(
+                    "--cluster and -n (xdist) both judge in parallel: name one of them"
+                )
             if asked_for_cells(config) or only_models(config):
                 self._begin_run()
-        elif only_models(config) and not (config.option.collectonly or settings_of(config).resume):
+        elif only_models(config) and not (config.option.collectonly or _starts_late(config)):
             runner_of(config).start()
 
     @pytest.hookimpl(wrapper=True)
@@ -84,6 +90,7 @@ class Reporter:
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
+            self._join_cluster()  # before it's asked what is done: its machines' verdicts count
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
@@ -144,8 +151,8 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        asked = asked_for_cells(self._config) and not self._config.option.collectonly
-        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+        wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
+        if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -161,6 +168,8 @@ class Reporter:
             )
         if self._session_is_empty and (hint := folder_hint(self._config)):
             terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
+        for remark in dict.fromkeys(self._remarks):
+            terminalreporter.write_line(f"onnx-harness: {remark}", yellow=True)
         if self._account is None or not self._verdicts:
             return
         terminalreporter.section("onnx-harness", sep="=")
@@ -185,6 +194,9 @@ class Reporter:
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
         settings = settings_of(self._config)
+        if settings.cluster:
+            self._start_cluster(tests)
+            return
         if settings.jobs == 1 or self._config.option.collectonly:
             return
         from onnx_harness.run.arrange import groups_to_judge
@@ -194,8 +206,30 @@ class Reporter:
         if groups := groups_to_judge(tests, runner.past, settings.report_dir):
             runner.start_jobs(groups, job_count(settings.jobs))
 
+    def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
+        """Begin to judge the cells of the tests on the cluster, and to time those that have a test
+        for it.
+        """
+        from onnx_harness.run.arrange import cell_of, groups_to_judge, is_latency
+
+        settings, runner = settings_of(self._config), runner_of(self._config)
+        groups = groups_to_judge(tests, runner.past, settings.report_dir, by_provider=True)
+        begun = {cell.id for group in groups for cell in group.cells}
+        option = self._config.option
+        untimed = getattr(option, "benchmark_skip", False) or getattr(
+            option, "benchmark_disable", False
+        )
+        timed = [cell_of(test) for test in tests if is_latency(test) and not untimed]
+        if groups:
+            timed = [cell for cell in timed if cell.id in begun]
+            runner.start_cluster(groups, timed, self._say_later)
+
+    def _say_later(self, line: str) -> None:
+        """Keep what the cluster's thread has to say for the end: the terminal is pytest's."""
+        self._remarks.append(line)
+
     def _is_done(self, item: pytest.Item) -> bool:
-        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        """Return whether an earlier run made the verdict of a test, so that it needs no session."""
         past = runner_of(self._config).past
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         earlier = past.verdict(cell)
@@ -205,8 +239,9 @@ class Reporter:
         return untimed or past.timed(cell) is not None
 
     def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
-        """End the run with a usage error unless every provider asked for works and results can be
-        kept.
+        """Begin the run, or end it with a usage error.
+
+        It begins if every provider asked for works and results can be recorded.
 
         Args:
             timed: how many cells' latency is to be measured.
@@ -222,9 +257,9 @@ class Reporter:
         if problem := conflict():
             raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
         for name in () if done else settings_of(self._config).provider:
-            found = runner_of(self._config).probe(name)
-            if not found.usable:
-                raise pytest.UsageError(refusal(found))
+            availability = runner_of(self._config).probe(name)
+            if not availability.usable:
+                raise pytest.UsageError(refusal(availability))
         try:
             if settings_of(self._config).gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):
@@ -237,6 +272,19 @@ class Reporter:
             self._begun()
         except HarnessError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
+
+    def _join_cluster(self) -> None:
+        settings = settings_of(self._config)
+        if not settings.cluster:
+            return
+        from onnx_harness.run.jobs import job_count
+
+        processes = job_count(0 if settings.jobs == 1 else settings.jobs)
+        try:
+            cluster = runner_of(self._config).join_cluster(processes)
+        except UsageError as error:
+            raise pytest.UsageError(f"{error}\nNothing was run.") from None
+        self._remarks += cluster.differing()
 
     def _say(self, line: str) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -267,3 +315,9 @@ class Reporter:
         if settings.sarif is not None or on_github():
             automation = Automation(lambda: self._account, settings.sarif)
             self._config.pluginmanager.register(automation, "onnx-harness-automation")
+
+
+def _starts_late(config: pytest.Config) -> bool:
+    """Whether the local cell process may turn out not to be needed."""
+    settings = settings_of(config)
+    return settings.resume or bool(settings.cluster)

@@ -25,12 +25,35 @@ _BODIES = frozenset({"If", "Loop", "Scan"})
 
 # Operators that move values or choose among them. A CPU does that in float16 too, which says
 # nothing about arithmetic.
-COMPUTES_NOTHING = MOVES | COPIES | _BODIES | frozenset({
-    "Cast", "CastLike", "Compress", "ConcatFromSequence", "Constant", "ConstantOfShape", "OneHot",
-    "Pad", "ReorderInput", "ReorderOutput", "ReverseSequence", "ScatterElements", "ScatterND",
-    "SequenceAt", "SequenceConstruct", "SequenceInsert", "Shape", "Size", "SplitToSequence",
-    "Where",
-})  # fmt: skip
+COMPUTES_NOTHING = (
+    MOVES
+    | COPIES
+    | _BODIES
+    | frozenset(
+        {
+            "Cast",
+            "CastLike",
+            "Compress",
+            "ConcatFromSequence",
+            "Constant",
+            "ConstantOfShape",
+            "OneHot",
+            "Pad",
+            "ReorderInput",
+            "ReorderOutput",
+            "ReverseSequence",
+            "ScatterElements",
+            "ScatterND",
+            "SequenceAt",
+            "SequenceConstruct",
+            "SequenceInsert",
+            "Shape",
+            "Size",
+            "SplitToSequence",
+            "Where",
+        }
+    )
+)
 
 # Of `precision`: some float16 arithmetic was done in float32, where nothing overflows that would in
 # float16.
@@ -38,9 +61,19 @@ EMULATED = frozenset({"emulated", "mixed"})
 
 _FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
 
-_SIZE_TYPES = frozenset({
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-})  # fmt: skip
+_SIZE_TYPES = frozenset(
+    {
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    }
+)
 # A shape has as many as the tensor has dimensions, and an operator's pads or steps twice as many.
 _MOST_SIZES = 64
 
@@ -336,10 +369,10 @@ def _handles_sizes(details: Mapping[str, Any]) -> bool:
 
 
 def _is_small(tensor: Mapping[str, Any]) -> bool:
-    return all(
-        type_name in _SIZE_TYPES and math.prod(shape) <= _MOST_SIZES
-        for type_name, shape in tensor.items()
-    )
+    for type_name, shape in tensor.items():
+        if not (type_name in _SIZE_TYPES and math.prod(shape) <= _MOST_SIZES):
+            return False
+    return True
 
 
 def _computes_in(op: str, details: Mapping[str, Any]) -> str | None:

@@ -89,15 +89,15 @@ def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
         return
     first = [line for block in blocks for line in block][: MOST_LINES - 2]
     started = 0
-    kept: list[str] = []
+    shown: list[str] = []
     for text, block in zip(explanation[:-1], blocks[:-1], strict=True):
         if started + len(block) > len(first) and _stays(text):
             first = first[:started]  # without what would be its beginning
-            kept += block
+            shown += block
         started += len(block)
-    left_out = total - len(first) - len(kept) - len(blocks[-1])
+    left_out = total - len(first) - len(shown) - len(blocks[-1])
     yield from first
-    yield from kept
+    yield from shown
     if left_out > 0:
         yield f"  ({left_out} lines left out here; {WHERE_ALL_IS})"
     # The last is the command that runs the cell alone, or the cause, where it was searched for.

@@ -1,4 +1,4 @@
-"""What GitHub Actions reads from a job's output: annotations, as workflow commands."""
+"""Write what GitHub Actions reads from a job's output: annotations, as workflow commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_ANNOTATIONS = 10
 """GitHub shows ten errors of a step, and drops the others."""
 
 _COMMANDS = ("::", "##[")
-"""How a line begins that the runner acts upon, after white space."""
+"""The beginnings of a line that the runner acts upon, after white space."""
 
 
 def annotation_lines(

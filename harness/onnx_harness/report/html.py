@@ -57,8 +57,10 @@ DIGITS = 5
 """Significant digits of the figures in the page, which shows at most four."""
 
 FAITHFUL_L2 = 4.0
-"""How many times what explains it an output may depart and be called faithful; the verdict's
-own."""
+"""The factor of what explains an output that it may depart by and be called faithful.
+
+It's the verdict's own.
+"""
 
 _SEPARATORS = re.compile(r"(?<=[_.+/-])(?=[^_.+/-])")
 """Behind these a name may be broken."""

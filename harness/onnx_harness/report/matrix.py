@@ -139,8 +139,10 @@ MEASURES: Mapping[str, tuple[str, Callable[[CellResult], Heat]]] = {
     "placement": ("share on the provider", _placement),
     "sensitivity": ("sensitivity", _sensitivity),
 }
-"""What a cell of the heat map can show: its name in the address, its title, and where it comes
-from."""
+"""The figures that a cell of the heat map can show.
+
+Each has its name in the address, its title, and where it comes from.
+"""
 
 
 def heat(cell: CellResult) -> dict[str, Heat]:

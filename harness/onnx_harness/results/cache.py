@@ -146,15 +146,16 @@ class Cache:
         Raises:
             ResultsError: the temporary folder can't be written.
         """
-        made = cls(Path(tempfile.gettempdir()))
-        made._scratch = made._new_scratch()
-        made._root = made._scratch / "artifacts"
-        return made
+        cache = cls(Path(tempfile.gettempdir()))
+        cache._scratch = cache._new_scratch()
+        cache._root = cache._scratch / "artifacts"
+        return cache
 
     @staticmethod
     def key(*parts: object) -> str:
-        """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical
-        JSON.
+        """A key of everything that an artifact depends on.
+
+        The SHA-256 of the parts' canonical JSON.
 
         Raises:
             TypeError: a part has no JSON form.
@@ -183,6 +184,10 @@ class Cache:
         ):  # A cache that can be read and not written is still of use.
             os.utime(folder)
         return folder
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry that isn't what it was."""
+        shutil.rmtree(self.folder(kind, key), ignore_errors=True)
 
     def put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         """Have ``writer`` fill an empty folder, and make that the entry.
@@ -259,14 +264,13 @@ class Cache:
         if (kind, key) in self._in_memory:
             value: T = self._in_memory[kind, key]
             return value
-        name = f"{kind}.{codec.suffix}"
-        entry = self.get(kind, key)
-        if entry is not None:
-            value = codec.loads((entry / name).read_bytes())
-        else:
+        stored = self._stored(kind, key, codec)
+        if stored is None:
             value = make()
             data = codec.dumps(value)
-            self.get_or_put(kind, key, lambda folder: (folder / name).write_bytes(data))
+            self.get_or_put(kind, key, lambda folder: _file(folder, kind, codec).write_bytes(data))
+        else:
+            value = stored[0]
         if in_memory:
             while len(self._in_memory) >= _MOST_IN_MEMORY:
                 self._in_memory.pop(next(iter(self._in_memory)))
@@ -274,8 +278,9 @@ class Cache:
         return value
 
     def prune_if_due(self) -> int:
-        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a
-        while.
+        """:meth:`prune`, unless some run did it within the hour.
+
+        Looking at every entry takes a while.
         """
         stamp = self._root / ".pruned"
         with contextlib.suppress(OSError):
@@ -317,9 +322,23 @@ class Cache:
             removed += entry.size
         return removed
 
+    def _stored(self, kind: str, key: str, codec: Codec[T]) -> tuple[T] | None:
+        """Return the value under a key; None where there is none, or none that can be read."""
+        entry = self.get(kind, key)
+        if entry is None:
+            return None
+        try:
+            return (codec.loads(_file(entry, kind, codec).read_bytes()),)
+        except Exception:  # whatever the bytes of a damaged or planted file bring about
+            self.drop(kind, key)  # it makes way for a whole one
+            return None
+
     @contextlib.contextmanager
     def _unfinished_folder(self) -> Iterator[Path]:
-        """A new folder on the cache's file system, locked while its writer lives, gone afterwards."""
+        """Open a new folder on the cache's file system, locked while its writer lives.
+
+        It's gone afterwards.
+        """
         self._unfinished.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._unfinished))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -344,8 +363,9 @@ class Cache:
                 folder.rename(final)
 
     def _is_ours(self, error: OSError) -> bool:
-        """Whether the error is about the cache, rather than about something the writer read
-        elsewhere.
+        """Decide whether an error is about the cache.
+
+        It may be about something that the writer read elsewhere.
         """
         if not isinstance(error.filename, str | os.PathLike):
             return True
@@ -377,9 +397,11 @@ class Cache:
     def _new_scratch(self) -> Path:
         """A temporary folder that goes with this object, and those of killed processes removed."""
         parent = Path(tempfile.gettempdir())
-        _remove_stale(
-            folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX)
-        )
+        folders = []
+        for folder in _children(parent):
+            if folder.name.startswith(_SCRATCH_PREFIX):
+                folders.append(folder)
+        _remove_stale(folders)
         try:
             scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
             handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -428,6 +450,10 @@ def _remove_stale(folders: Iterable[Path]) -> None:
                 shutil.rmtree(folder)
             finally:
                 os.close(handle)
+
+
+def _file(entry: Path, kind: str, codec: Codec[Any]) -> Path:
+    return entry / f"{kind}.{codec.suffix}"
 
 
 def _children(folder: Path) -> list[Path]:

@@ -9,10 +9,11 @@ from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.run import HostInfo
 
 
 class Status(StrEnum):
-    """How a cell ended.
+    """The end that a cell came to.
 
     ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's.
     """
@@ -39,7 +40,7 @@ class Stage(StrEnum):
 
 
 class Symptom(StrEnum):
-    """What kind of thing went wrong, where a count of them says more than the stage."""
+    """The kind of thing that went wrong, where a count of them says more than the stage."""
 
     NOT_RUN = (
         "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
@@ -65,7 +66,7 @@ class Symptom(StrEnum):
 
 
 class Departure(StrEnum):
-    """What a difference from the reference is."""
+    """The kind of a difference from the reference."""
 
     EXACT = "exact"
     NOISE = "noise"
@@ -74,7 +75,7 @@ class Departure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GraphChange:
-    """What the transforms did to the graph. Bytes count external data."""
+    """The transforms' change to the graph. Bytes count external data."""
 
     nodes_before: int
     nodes_after: int
@@ -85,28 +86,34 @@ class GraphChange:
 
 NOT_SIMULATED = "float16 could not be simulated"
 BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
-"""How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
+"""The beginning of the note on a cell whose emulated float16 is judged as float32 computes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a
-    run.
+    """The number of nodes that each provider executes.
+
+    It comes from ONNX Runtime's own record and its profile of a run.
 
     What the profile tells is None or empty where the cell ended before a run.
 
     Attributes:
         requested: ONNX Runtime's name of the provider asked for.
         nodes: node count by ONNX Runtime provider name; by the record, before fusion.
-        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the record.
-        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are none.
-        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left out.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the
+            record.
+        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are
+            none.
+        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left
+            out.
         time_share: time in the provider's kernels, of that in all kernels, as the host saw it.
         memcpy: nodes that copied between the provider's memory and the host's.
-        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the model asks for.
+        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the
+            model asks for.
         arithmetic: nodes that computed floats, by the type that they computed in.
-        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed`` (some of each), or,
-            where the model asks for no float16, the type that it computed in; None where no float was computed.
+        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed``
+            (some of each), or, where the model asks for no float16, the type that it computed in;
+            None where no float was computed.
     """
 
     requested: str
@@ -193,7 +200,7 @@ class TransferRecord:
 
 @dataclass(frozen=True, slots=True)
 class ConditionsRecord:
-    """What the machine was like during a measurement.
+    """The machine's condition during a measurement.
 
     Attributes:
         affinity: the cores that the runs were kept on; None where they weren't.
@@ -253,7 +260,7 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
-    """What the pairs of one night say of a cell's time beside its accepted level.
+    """The verdict of one night's pairs on a cell's time, compared with its accepted level.
 
     Above 1 is slower than accepted.
 
@@ -321,8 +328,9 @@ class PinnedRecord:
 
     @property
     def night_ratio(self) -> float | None:
-        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs
-        and wasn't chosen.
+        """The night's figure: ``ratio``, or that of the second measurement.
+
+        The second has more pairs and wasn't chosen.
         """
         return (
             math.exp(median(self.confirming_log_ratios))
@@ -343,7 +351,7 @@ class PinnedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How many of a kind of thing the inputs reach, of all that the model has."""
+    """The number of things of a kind that the inputs reach, of all that the model has."""
 
     reached: int
     total: int
@@ -351,7 +359,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class CoverageRecord:
-    """What the input sets of a cell reach of what its model decides by.
+    """The places that the input sets of a cell reach, of those by which its model decides.
 
     Attributes:
         kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on
@@ -376,7 +384,7 @@ class FaultCount:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityRecord:
-    """What became of the faults that were planted in the transformed model.
+    """The fate of the faults that were planted in the transformed model.
 
     Attributes:
         planted: faults, each in a copy of its own.
@@ -431,6 +439,7 @@ class CellResult:
         diagnosis: the cause of its failure; None where it wasn't searched for.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged
             the cell.
+        machine: where it was judged and timed, if that isn't the run's own host.
     """
 
     id: str
@@ -459,3 +468,12 @@ class CellResult:
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
     peak_bytes: int | None = None
+    machine: HostInfo | None = None
+
+    def processor(self, host: HostInfo) -> str:
+        """What computed it, as a key of history: times of two processors are never compared.
+
+        Args:
+            host: of the cell's run.
+        """
+        return (self.machine or host).processor_of(self.provider)

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import math
-import pickle
 import types
 import typing
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from onnx_harness.errors import ResultsError
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 
 T = TypeVar("T")
 
@@ -36,19 +36,32 @@ class Codec(Generic[T]):
     loads: Callable[[bytes], T]
 
 
-def pickled() -> Codec[Any]:
-    """Return the codec for any value of ours.
+def as_data(kind: type[T]) -> Codec[T]:
+    """Return the codec for a record with arrays in it: a file of which nothing is run when it is
+    read, since a process that has opened an untrusted model may have written it.
 
-    Only for files that nobody but their owner can write.
+    The format is that of a worker's answers, `onnx_harness.isolate.answers`.
+
+    Args:
+        kind: of record, or ``list``; bytes that hold anything else raise ResultsError.
     """
-    return Codec(
-        "pickle", functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL), pickle.loads
-    )
+
+    def loads(data: bytes) -> T:
+        try:
+            value = unpack(data)
+        except UnreadableAnswer as error:
+            raise ResultsError(str(error)) from None
+        if not isinstance(value, kind):
+            raise ResultsError(f"it holds no {kind.__name__}")
+        return value
+
+    return Codec("data", pack, loads)
 
 
 def as_json(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record without infinities: JSON, by the types that its dataclass
-    declares.
+    """Return the codec for a record without infinities.
+
+    JSON, by the types that its dataclass declares.
     """
     return Codec(
         "json",
@@ -74,9 +87,10 @@ def encode(value: object) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        values = {}
+        for field in dataclasses.fields(value):
+            values[field.name] = encode(getattr(value, field.name))
+        return values
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -101,16 +115,16 @@ def decode(kind: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise ResultsError(f"{where} should be an object, and is {_shown(value)}")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in value:
-            given[field.name] = _decode(
+            values[field.name] = _decode(
                 hints[field.name], value[field.name], f"{where}.{field.name}"
             )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ResultsError(f"{where}.{field.name} is missing")
-    return kind(**given)
+    return kind(**values)
 
 
 @functools.cache
@@ -131,13 +145,15 @@ def _decode(hint: Any, value: object, where: str) -> Any:
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
             items = zip(kinds, value, strict=True)
-            return tuple(
-                _decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items)
-            )
+            values = []
+            for index, (kind, item) in enumerate(items):
+                values.append(_decode(kind, item, f"{where}[{index}]"))
+            return tuple(values)
     if origin is dict and isinstance(value, dict):
-        return {
-            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
-        }
+        mapping = {}
+        for key, item in value.items():
+            mapping[key] = _decode(arguments[1], item, f"{where}[{key!r}]")
+        return mapping
     if hint is float and value is None:
         return math.nan  # What was written isn't a number that JSON can say.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What the gate says of a run, as it travels to the terminal, to the job's page and into JSON."""
+"""The gate's word on a run, as it travels to the terminal, to the job's page and into JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """What the ratios of a cell's nights say.
+    """The summary of the ratios of a cell's nights.
 
     Ratios are time under test over time in the pinned reference.
 
@@ -57,7 +57,7 @@ class Nights:
 
 @dataclass(frozen=True, slots=True)
 class GatedCell:
-    """What the gate says of a cell.
+    """The gate's word on a cell.
 
     Attributes:
         findings: what isn't as accepted; none where it passes.
@@ -74,7 +74,7 @@ class GatedCell:
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """What the gate says of a run.
+    """The gate's word on a run.
 
     Attributes:
         run: the run that was judged; None when there is none.

@@ -21,14 +21,14 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.codec import decode, encode
 from onnx_harness.results.levels import Level
-from onnx_harness.results.run import RunInfo
+from onnx_harness.results.run import HostInfo, RunInfo
 
 FILE_NAME = "history.sqlite"
 APPLICATION_ID = 0x6F6E7868
 """``onxh``: what tells this database from anybody else's."""
 
 BUSY_SECONDS = 20.0
-"""How long to wait for another run's write, which takes milliseconds."""
+"""The wait for another run's write, which takes milliseconds."""
 
 MIGRATIONS = (
     """
@@ -52,7 +52,7 @@ MIGRATIONS = (
         model_sha256      TEXT NOT NULL,
         status            TEXT NOT NULL,
         stage             TEXT NOT NULL,
-        minimum_tolerance REAL,  -- the worst output's; NULL when no tolerance would do or nothing was compared
+        minimum_tolerance REAL,  -- the worst output's; NULL: none would do, or none was compared
         nonfinite         INTEGER,
         share             REAL,
         nodes_after       INTEGER,
@@ -88,8 +88,9 @@ MIGRATIONS = (
 
 _INSERT_CELL = """
     INSERT OR REPLACE INTO cells (
-        run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance, nonfinite, share,
-        nodes_after, bytes_after, threads, median_ms, baseline_median_ms, speedup, speedup_low, speedup_high, json,
+        run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance,
+        nonfinite, share, nodes_after, bytes_after, threads, median_ms, baseline_median_ms,
+        speedup, speedup_low, speedup_high, json,
         card_sha256, inputs_sha256, pinned_ratio
     ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -97,7 +98,7 @@ _INSERT_CELL = """
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What judging a cell took.
+    """The cost of judging a cell.
 
     Attributes:
         seconds: of all its stages.
@@ -125,6 +126,7 @@ class NightFigures:
         median_ms: steady latency in milliseconds; None where it wasn't timed.
         speedup: of the baseline, with its 95% interval in `speedup_ci95`.
         pinned: the comparison with the pinned reference; None where there was none.
+        machine: where it was judged, if that isn't the run's own host.
     """
 
     run: RunInfo
@@ -134,6 +136,11 @@ class NightFigures:
     speedup: float | None
     speedup_ci95: tuple[float, float] | None
     pinned: PinnedRecord | None
+    machine: HostInfo | None = None
+
+    def processor(self, provider: str) -> str:
+        """What computed it, as in `CellResult.processor`."""
+        return (self.machine or self.run.host).processor_of(provider)
 
 
 class History:
@@ -186,8 +193,9 @@ class History:
             self._database.execute(_INSERT_CELL, _cell_row(self._run_id, cell))
 
     def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
-        """Enter those cells of another run that the history lacks, and the run itself where it
-        lacks that.
+        """Enter those cells of another run that the history lacks.
+
+        The run itself is entered where it lacks that.
 
         Returns:
             How many cells were entered.
@@ -218,7 +226,7 @@ class History:
         return tuple(decode(RunInfo, json.loads(text), "run") for (text,) in rows)
 
     def past(self, cell_id: str, *, last: int = 100) -> tuple[PastCell, ...]:
-        """How a cell ended in its ``last`` latest runs, oldest first.
+        """Return how a cell ended in its ``last`` latest runs, oldest first.
 
         Raises:
             ResultsError: it can't be read.
@@ -229,10 +237,12 @@ class History:
         """
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
-        return tuple(
-            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
-            for run, cell in reversed(rows)
-        )
+        past_cells = []
+        for run, cell in reversed(rows):
+            past_cells.append(
+                PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
+            )
+        return tuple(past_cells)
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
         """The cells of a run, by id.
@@ -260,9 +270,13 @@ class History:
         """
         query = """
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
-                CASE WHEN pinned_ratio IS NULL THEN NULL ELSE json_extract(cells.json, '$.pinned') END
+                CASE WHEN pinned_ratio IS NULL THEN NULL
+                     ELSE json_extract(cells.json, '$.pinned') END,
+                CASE WHEN instr(cells.json, '"machine":{')
+                     THEN json_extract(cells.json, '$.machine') END
             FROM (SELECT * FROM runs
-                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?) ORDER BY number DESC LIMIT ?) AS runs
+                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
+                  ORDER BY number DESC LIMIT ?) AS runs
             JOIN cells USING (run_id) ORDER BY number, cell_id
         """
         with self._explained():
@@ -270,7 +284,7 @@ class History:
         return tuple(_night_figures(*row) for row in rows)
 
     def measured(self) -> dict[str, Measured]:
-        """What each cell took in the latest run that judged it, by cell id.
+        """Return what each cell took in the latest run that judged it, by cell id.
 
         Raises:
             ResultsError: it can't be read.
@@ -292,18 +306,19 @@ class History:
         Raises:
             ResultsError: it can't be written.
         """
-        rows = [
-            (
-                each.cell.id,
-                each.processor,
-                each.run_id,
-                each.accepted,
-                each.who,
-                each.why,
-                _json(each),
+        rows = []
+        for level in levels:
+            rows.append(
+                (
+                    level.cell.id,
+                    level.processor,
+                    level.run_id,
+                    level.accepted,
+                    level.who,
+                    level.why,
+                    _json(level),
+                )
             )
-            for each in levels
-        ]
         with self._explained(), self._transaction():
             self._database.executemany(
                 "INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows
@@ -457,11 +472,13 @@ def _night_figures(
     low: float | None,
     high: float | None,
     pinned: str | None,
+    machine: str | None,
 ) -> NightFigures:
     interval = None if low is None or high is None else (low, high)
     record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
+    host = None if machine is None else decode(HostInfo, json.loads(machine), "machine")
     return NightFigures(
-        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record
+        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record, host
     )
 
 
@@ -476,14 +493,14 @@ def _json(value: object) -> str:
 
 
 def _figure(value: float | None) -> float | None:
-    """What SQLite would make of NaN, said openly."""
+    """Return what SQLite would make of NaN, said openly."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
     outputs = list(cell.accuracy.outputs.values()) if cell.accuracy else []
     tolerances = [output.minimum_tolerance for output in outputs]
-    known = [tolerance for tolerance in tolerances if tolerance is not None]
+    bounds = [tolerance for tolerance in tolerances if tolerance is not None]
     graph, placement, latency = cell.graph, cell.placement, cell.latency
     low, high = (latency.speedup_ci95 if latency else None) or (None, None)
     return (
@@ -495,7 +512,7 @@ def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
         cell.model_sha256,
         cell.status.value,
         cell.stage.value,
-        max(known) if known and len(known) == len(tolerances) else None,
+        max(bounds) if bounds and len(bounds) == len(tolerances) else None,
         sum(output.nonfinite for output in outputs) if outputs else None,
         placement and placement.share,
         graph and graph.nodes_after,

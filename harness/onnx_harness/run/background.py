@@ -45,7 +45,10 @@ def _before(
     past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]
 ) -> Results | None:
     """Return the latest earlier run that has one of these cells."""
-    earlier = [night.run for night in nights if night.cell_id in names and night.run.id != run.id]
+    earlier = []
+    for night in nights:
+        if night.cell_id in names and night.run.id != run.id:
+            earlier.append(night.run)
     if not earlier:
         return None
     before = earlier[-1]

@@ -1,5 +1,6 @@
-"""Where the values of an input's column are cut in two by a threshold behind it: to the unit in the
-last place.
+"""Where the values of an input's column are cut in two by a threshold behind it.
+
+To the unit in the last place.
 """
 
 from __future__ import annotations
@@ -89,8 +90,9 @@ def direction(grid: Grid, apply: Apply) -> int:
 def last_where(
     grid: Grid, predicate: Callable[[NDArray[Any]], NDArray[np.bool_]], count: int
 ) -> Floats:
-    """The greatest number for which each of ``count`` predicates holds that hold below some number
-    and not above.
+    """Return the greatest number for which each of ``count`` predicates holds.
+
+    Each holds below some number and not above.
 
     Args:
         grid: the numbers.

@@ -1,5 +1,6 @@
-"""Follows an input forward through the graph to the operators that restrict its values or its
-sizes.
+"""Follow an input forward through the graph.
+
+It ends at the operators that restrict its values or its sizes.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class AxisDemand:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the walk found about one input.
+    """The walk's findings about one input.
 
     Attributes:
         demands: on its values.
@@ -236,11 +237,11 @@ class _Walk:
             self.demands.append(Demand(Kind.MASK, f"it becomes a truth value in {label(node)}"))
         # "1 - mask" in front of a large negative factor is how attention masks are applied.
         if node.op_type == "Sub" and slot == 1 and self.entry.is_integer and state.exact:
-            one = state.scope.constant(node.input[0])
+            condition = state.scope.constant(node.input[0])
             if (
-                one is not None
-                and one.size == 1
-                and float(one.reshape(-1)[0]) == 1.0
+                condition is not None
+                and condition.size == 1
+                and float(condition.reshape(-1)[0]) == 1.0
                 and not self.scalar
             ):
                 self.demands.append(
@@ -304,7 +305,7 @@ class _Walk:
             yield replace(after, name=name)
 
     def _picked(self, state: _State, node: onnx.NodeProto, slot: int) -> int | None:
-        """Which element of a short vector ``node`` picks, if it does that."""
+        """Return which element of a short vector ``node`` picks, if it does that."""
         dims = self.entry.dims
         if (
             node.op_type != "Gather"
@@ -475,10 +476,9 @@ def _moved_back(demand: Demand, state: _State) -> Demand:
     if demand.kind is not Kind.BOUND or demand.dim is not None:
         # A dimension's size isn't known yet, so its bound can't be moved; a small value does.
         return demand if demand.kind is not Kind.BOUND else Demand(Kind.LOOSE, demand.why)
-    ends = [
-        None if end is None else (end - state.offset) / state.scale
-        for end in (demand.low, demand.high)
-    ]
+    ends = []
+    for end in (demand.low, demand.high):
+        ends.append(None if end is None else (end - state.offset) / state.scale)
     low, high = ends if state.scale > 0 else reversed(ends)
     return replace(demand, low=low, high=high)
 
@@ -493,40 +493,43 @@ def _axes_through(state: _State, node: onnx.NodeProto, slot: int) -> tuple[int, 
             tuple(axes[axis] for axis in perm) if sorted(perm) == list(range(len(axes))) else None
         )
     if op in ("Unsqueeze", "Squeeze"):
-        given = attribute(node, "axes", None)
-        if given is None and len(node.input) > 1:
+        attribute_axes = attribute(node, "axes", None)
+        if attribute_axes is None and len(node.input) > 1:
             constant = state.scope.constant(node.input[1])
-            given = None if constant is None else constant.reshape(-1).tolist()
+            attribute_axes = None if constant is None else constant.reshape(-1).tolist()
         return (
             None
-            if given is None
-            else _reranked(axes, [int(axis) for axis in given], insert=op == "Unsqueeze")
+            if attribute_axes is None
+            else _reranked(axes, [int(axis) for axis in attribute_axes], insert=op == "Unsqueeze")
         )
     if op not in _KEEPS_AXES:
         return None
     if op in ("Add", "Sub", "Mul", "Div", "Pow") and len(node.input) == 2:
         # Broadcasting may put axes in front; only operands that can't do that are followed.
-        other = state.scope.shape(node.input[1 - slot])
-        return axes if other is not None and len(other) <= len(axes) else None
+        shape = state.scope.shape(node.input[1 - slot])
+        return axes if shape is not None and len(shape) <= len(axes) else None
     return axes
 
 
-def _reranked(axes: tuple[int, ...], given: list[int], *, insert: bool) -> tuple[int, ...] | None:
-    rank = len(axes) + (len(given) if insert else 0)
-    places = {axis % rank for axis in given} if rank else set()
+def _reranked(
+    axes: tuple[int, ...], new_axes: list[int], *, insert: bool
+) -> tuple[int, ...] | None:
+    rank = len(axes) + (len(new_axes) if insert else 0)
+    places = {axis % rank for axis in new_axes} if rank else set()
     if insert:
-        rest = iter(axes)
+        remaining = iter(axes)
         return (
-            tuple(-1 if place in places else next(rest) for place in range(rank))
-            if len(places) == len(given)
+            tuple(-1 if place in places else next(remaining) for place in range(rank))
+            if len(places) == len(new_axes)
             else None
         )
     return tuple(axis for place, axis in enumerate(axes) if place not in places)
 
 
 def _outward(state: _State) -> Iterator[_State]:
-    """From the output of a body to the output of the node whose body it is, and back to a loop's
-    start.
+    """Go from the output of a body to the output of the node whose body it is.
+
+    From a loop's body it goes back to the loop's start too.
     """
     if state.name not in state.scope.outputs or state.scope.owner is None:
         return

@@ -1,5 +1,6 @@
-"""Decides what values an input gets and says why, from what the graph demands and what its card
-says.
+"""Decide what values an input gets and say why.
+
+The graph's demands and the card's words settle it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from onnx_harness.inputs.graph.walk import Findings
 
 
 class Make(StrEnum):
-    """How values are made."""
+    """The ways in which values are made."""
 
     CHOICES = "choices"  # set k holds choices[k % n] throughout
     MASK = "mask"
@@ -37,7 +38,7 @@ class Make(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one input gets.
+    """The rule for one input.
 
     Attributes:
         make: how.
@@ -76,7 +77,7 @@ class Rule:
     edges: tuple[float, ...] = ()
 
     def choice(self, turn: int) -> Scalar:
-        """What a control holds in its turn."""
+        """Return what a control holds in its turn."""
         return in_turn(self.choices, turn, self.lag)
 
 
@@ -151,25 +152,28 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
     demands = findings.demands
     if entry.is_string:
         keys = _of(demands, Kind.KEYS)
-        known = tuple(
-            dict.fromkeys(key for demand in keys for key in demand.values if isinstance(key, str))
-        )
+        texts = []
+        for demand in keys:
+            for key in demand.values:
+                if isinstance(key, str):
+                    texts.append(key)
+        listed = tuple(dict.fromkeys(texts))
         why = (
             f"Texts: {keys[0].why}."
             if keys
             else "Texts: short words with blanks, digits and non-ASCII letters."
         )
         return Rule(
-            Make.TEXTS, why, choices=known, is_closed=any(demand.is_closed for demand in keys)
+            Make.TEXTS, why, choices=listed, is_closed=any(demand.is_closed for demand in keys)
         )
-    one = entry.dims is not None and all(dim == 1 for dim in entry.dims)
+    is_single = entry.dims is not None and all(dim == 1 for dim in entry.dims)
     if entry.is_bool:
-        if one:
+        if is_single:
             return Rule(
                 Make.CHOICES, "A truth value: true and false in turn.", choices=(True, False)
             )
         return Rule(Make.BOOLS, "Truth values, about half of them true.")
-    if one and (rule := _control(entry, demands)) is not None:
+    if is_single and (rule := _control(entry, demands)) is not None:
         return rule
     if masks := _of(demands, Kind.MASK):
         return Rule(Make.MASK, f"0 and 1: {masks[0].why}.")
@@ -177,16 +181,23 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
         return Rule(Make.MASK, "0 and 1: its name says that it is a mask.", certain=False)
     if (keys := _of(demands, Kind.KEYS)) and (rule := _keys(entry, keys)) is not None:
         return rule
-    rule = _whole(entry, findings, one=one) if entry.is_integer else _real(entry, findings, one=one)
+    rule = (
+        _whole(entry, findings, is_single=is_single)
+        if entry.is_integer
+        else _real(entry, findings, is_single=is_single)
+    )
     rule = _with_constants(rule, entry, _of(demands, Kind.AMONG))
     return _with_elements(rule, entry, _of(demands, Kind.CHOICE))
 
 
 def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
     """The rule for numbers that are looked up."""
-    numbers = dict.fromkeys(
-        key for demand in keys for key in demand.values if isinstance(key, int | float)
-    )
+    entries = []
+    for demand in keys:
+        for key in demand.values:
+            if isinstance(key, int | float):
+                entries.append(key)
+    numbers = dict.fromkeys(entries)
     low, high = entry.integer_range if entry.is_integer else (-math.inf, math.inf)
     fitting = tuple(number for number in numbers if low <= number <= high)
     if not fitting:
@@ -232,9 +243,9 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
         return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed)
     # A floor that lets everything through and one that lets most through; likewise a ceiling.
     for kind, usual in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
-        if found := _of(demands, kind):
+        if matching := _of(demands, kind):
             values_of = usual
-            if table := found[0].values:
+            if table := matching[0].values:
                 tenth = (table[1] - table[0]) / 10
                 values_of = (
                     (table[0], table[0] + tenth)
@@ -244,7 +255,7 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
             typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
             return Rule(
                 Make.CHOICES,
-                f"{_listed(typed)} in turn: {found[0].why}.",
+                f"{_listed(typed)} in turn: {matching[0].why}.",
                 certain=False,
                 choices=typed,
             )
@@ -253,7 +264,11 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
 
 def _both_sides(entry: Input, choices: list[Demand]) -> tuple[Scalar, ...]:
     """The values that make every comparison go both ways."""
-    values = list(dict.fromkeys(value for demand in choices for value in demand.values))
+    sides = []
+    for demand in choices:
+        for value in demand.values:
+            sides.append(value)
+    values = list(dict.fromkeys(sides))
     if len(values) <= 1:
         values = list(
             dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)])
@@ -275,7 +290,7 @@ def _with_elements(rule: Rule, entry: Input, choices: list[Demand]) -> Rule:
     return replace(rule, elements=tuple(elements))
 
 
-def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
+def _whole(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
     demands = findings.demands
     low_type, high_type = entry.integer_range
     lengths, bounds = _of(demands, Kind.LENGTH), _of(demands, Kind.BOUND)
@@ -355,10 +370,10 @@ def _whole(entry: Input, findings: Findings, *, one: bool) -> Rule:
         return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
     if _IMAGE_SIZE_NAME.search(entry.name) and high_type >= _SIDES[1]:
         return Rule(Make.INTEGERS, _SIDES_WHY, False, *_SIDES)
-    if one and _RATE_NAME.search(entry.name) and high_type >= 16_000:
+    if is_single and _RATE_NAME.search(entry.name) and high_type >= 16_000:
         why = "16000 and 8000 in turn: its name says that it is a sample rate."
         return Rule(Make.CHOICES, why, certain=False, choices=(16_000, 8_000))
-    if one:
+    if is_single:
         return Rule(Make.INTEGERS, "1 to 10: nothing in the graph restricts it.", False, 1, 10)
     low = max(-_SMALL, low_type)
     why = f"{low} to {_SMALL}: nothing in the graph restricts it."
@@ -390,7 +405,7 @@ _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
 }
 
 
-def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
+def _real(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
     if (boxes := _of(findings.demands, Kind.BOXES)) and (entry.dims or (0,))[-1] == 4:
         why = f"Boxes within the picture: {boxes[0].why}."
         return Rule(Make.BOXES, why, low=0, high=boxes[0].high, dim=boxes[0].dim)
@@ -413,7 +428,7 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
     if _TIMESTEP_NAME.search(entry.name) and len(entry.dims or ()) <= 1:
         why = f"0 to {_MOST_TIMESTEPS}: its name says that it is a step of a diffusion."
         return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
-    if one:
+    if is_single:
         return Rule(
             Make.SIGNAL,
             "A number in [0, 1): nothing in the graph restricts it.",
@@ -432,7 +447,7 @@ def _real(entry: Input, findings: Findings, *, one: bool) -> Rule:
 
 
 def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
-    """Which structured signal suits the input, and why."""
+    """Return which structured signal suits the input, and why."""
     fixed = {demand.axis: demand.size for demand in findings.axes if demand.size is not None}
     dims = tuple(fixed.get(axis, dim) for axis, dim in enumerate(entry.dims or ()))
     if (findings.is_signal or _AUDIO_NAME.search(entry.name)) and len(dims) <= 3:

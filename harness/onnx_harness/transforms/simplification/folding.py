@@ -15,8 +15,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from onnx_harness.model.constants import ir_constant
-from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
+from onnx_harness.model.graph import Editing, all_nodes, inner_graphs, ir_constant
 from onnx_harness.model.ops import MOVES
 from onnx_harness.model.types import Fact
 from onnx_harness.transforms.simplification.no_ops import (

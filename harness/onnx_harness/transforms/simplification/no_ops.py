@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnx_harness.model.constants import ir_constant
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.model.graph import Editing, all_graphs, all_nodes
+from onnx_harness.model.graph import Editing, all_graphs, all_nodes, ir_constant
 from onnx_harness.model.types import Fact
 
 Facts = Mapping[str, Fact]
