@@ -59,8 +59,9 @@ def new_constant(editing: Editing, stem: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
-    """Let an initializer of the same name take the place of ``value``, whose node the caller
-    removes.
+    """Let an initializer of the same name take the place of ``value``.
+
+    The caller removes its node.
     """
     name = value.name
     assert name is not None
@@ -84,8 +85,9 @@ def can_be_output(editing: Editing, graph: ir.Graph) -> bool:
 
 
 def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
-    """Whether a constant of that type can take the place of ``value``: an output needs a
-    ``Constant`` node for it.
+    """Return whether a constant of that type can take the place of ``value``.
+
+    An output needs a ``Constant`` node for it.
     """
     return (
         editing.opset >= _CONSTANTS_OF_ANY_TYPE
@@ -132,15 +134,16 @@ def remove_whole(node: ir.Node) -> None:
 
     What the graphs inside it captured has these readers no more.
     """
-    for held in list(all_nodes(node))[1:]:
-        held.resize_inputs(0)
+    for inner in list(all_nodes(node))[1:]:
+        inner.resize_inputs(0)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
 
 
 def remove_dead(editing: Editing) -> int:
-    """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that
-    nobody reads.
+    """Remove nodes that nobody reads from, in every graph.
+
+    Initializers of the main graph that nobody reads go, too.
     """
     removed = 0
     for graph in reversed(list(all_graphs(editing.graph))):
@@ -225,7 +228,10 @@ def _give_constant(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.
 
 
 def _become_identity(node: ir.Node, source: ir.Value) -> bool:
-    """Let a node that must stay read nothing but what it hands on: its other operands may then go."""
+    """Let a node that must stay read nothing but what it hands on.
+
+    Its other operands may then go.
+    """
     if node.op_type == "Identity" or len(node.outputs) != 1:
         return False
     node.op_type = "Identity"
@@ -236,12 +242,12 @@ def _become_identity(node: ir.Node, source: ir.Value) -> bool:
 
 
 def fact_of(value: ir.Value | None, facts: Facts) -> Fact | None:
-    """What is certain about the value, if anything is."""
+    """Return what is certain about the value, if anything is."""
     return None if value is None or value.name is None else facts.get(value.name)
 
 
 def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
-    """Whether one node in the same graph reads the value, once, and nothing else does."""
+    """Return whether one node in the same graph reads the value, once, and nothing else does."""
     producer = value.producer() if value is not None else None
     return (
         value is not None
@@ -249,7 +255,7 @@ def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
         and producer.graph is reader.graph
         and len(value.uses()) == 1
         and not value.is_graph_output()
-        and not any(other.uses() or other.is_graph_output() for other in producer.outputs[1:])
+        and not any(output.uses() or output.is_graph_output() for output in producer.outputs[1:])
     )
 
 
@@ -299,7 +305,7 @@ def _is_undivided(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
 
 
 def _cuts_nothing(node: ir.Node, facts: Facts) -> bool:
-    """Whether a Slice gives all of its input: equal shapes, and no axis backwards."""
+    """Return whether a Slice gives all of its input: equal shapes, and no axis backwards."""
     if len(node.inputs) > 4 and node.inputs[4] is not None:
         steps = constant_array(node.inputs[4])
         if steps is None or (steps != 1).any():
@@ -333,8 +339,9 @@ def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
 
 
 def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
-    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers:
-    -0.0 + 0.0 is 0.0.
+    """Return whether nothing happens.
+
+    X - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0.
     """
     if len(node.inputs) != 2 or "axis" in node.attributes:
         return False
@@ -356,7 +363,7 @@ def _holds_only(constant: np.ndarray, number: float) -> bool:
 
 
 def widens_nothing(constant: np.ndarray, fact: Fact | None) -> bool:
-    """Whether a tensor keeps its shape when the constant broadcasts with it."""
+    """Return whether a tensor keeps its shape when the constant broadcasts with it."""
     if fact is None or fact.shape is None or len(fact.shape) < constant.ndim:
         return False
     dims = fact.shape[len(fact.shape) - constant.ndim :]
