@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from onnx_harness.accuracy.explain import Bound
 from onnx_harness.accuracy.failures import (
@@ -10,6 +11,7 @@ from onnx_harness.accuracy.failures import (
     OutputFailure,
     Question,
 )
+from onnx_harness.accuracy.magnitudes import Magnitude
 from onnx_harness.accuracy.measure import Array, Measured, is_float
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -21,17 +23,22 @@ def check_sqnr(
     departure: Measured,
     tolerance: Tolerance,
     bound: Bound | None = None,
+    magnitude: Magnitude | None = None,
 ) -> OutputFailure | None:
     """Compare the signal with the noise over the whole output.
 
     It's at least the demanded number of decibels above it.
 
-    A default yields to the model's own noise.
+    A default yields to the model's own noise, and compares the noise of few elements with the
+    signal that all sets have on average.
     """
     if tolerance.sqnr_db is None or not is_float(reference) or departure.error == 0:
         return None
     if tolerance.by_default and bound is not None and bound.is_noise(departure):
         return None
+    if tolerance.by_default and magnitude is not None:
+        signal = max(departure.signal, magnitude.signal_of(departure.size))
+        departure = replace(departure, signal=signal)
     sqnr = departure.sqnr_db
     if sqnr is not None and sqnr >= tolerance.sqnr_db:
         return None

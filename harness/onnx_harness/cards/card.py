@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_harness.cards.keys import TABLES, TOP_KEYS, names_of
+from onnx_harness.cards.ledger import range_fault, repro_fault
 from onnx_harness.cards.specs import (
     FAILING_STAGES as FAILING_STAGES,
 )
@@ -89,7 +90,9 @@ def read(path: Path) -> Card:
             for table in ("tolerance", "vacuous", "placement")
             for entry in card.section(table).entries()
         },
-        known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
+        known_failures=tuple(
+            _known_failure(section, path) for section in card.array("known_failure")
+        ),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
@@ -303,7 +306,7 @@ def _count(section: Section, key: str) -> int | None:
     return None if number is None else int(number)
 
 
-def _known_failure(section: Section) -> KnownFailure:
+def _known_failure(section: Section, path: Path) -> KnownFailure:
     section.allow(*names_of("known_failure"))
     stage = section.needed_text("stage")
     if stage not in FAILING_STAGES:
@@ -315,10 +318,20 @@ def _known_failure(section: Section) -> KnownFailure:
         raise section.error(
             "versions", "is missing: name the distribution and the version that it was seen in"
         )
+    for name, text in versions.items():
+        fault = range_fault(text)
+        if fault is not None:
+            raise section.error(f"versions.{name}", f"is {text!r}: {fault}")
+    repro = section.text("repro") or ""
+    fault = repro_fault(repro, path)
+    if fault is not None:
+        raise section.error("repro", fault)
     return KnownFailure(
         variants=section.names("variants"),
         stage=stage,
         reason=section.needed_text("reason"),
         versions=versions,
         providers=section.names("providers"),
+        cause=section.text("cause") or "",
+        repro=repro,
     )

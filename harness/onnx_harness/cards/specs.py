@@ -163,7 +163,10 @@ class KnownFailure:
         providers: provider names; empty for every one.
         stage: the stage that they end in.
         reason: one sentence, with the defect and whose it is.
-        versions: distribution name to the version that it was seen in.
+        versions: distribution name to the version that it was seen in, or to the range of
+            versions that it's known of: see `onnx_harness.cards.ledger`.
+        cause: what `onnx-harness diagnose` found; empty where nobody asked.
+        repro: a folder with the smallest model that shows it, relative to the card, or an address.
     """
 
     stage: str
@@ -171,6 +174,8 @@ class KnownFailure:
     versions: Mapping[str, str]
     variants: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    cause: str = ""
+    repro: str = ""
 
 
 @dataclass(frozen=True, slots=True)

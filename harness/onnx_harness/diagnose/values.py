@@ -5,8 +5,8 @@ Every value of reference and candidate compared, in bounded memory.
 Values are matched by name, which transforms keep. The candidate's graph is cut at every matched
 value: what reads it reads an input of the graph instead, and what makes it gives an output. Fed
 with the reference's values, each output then shows its node's *own* error; the error of its inputs
-as the candidate runs is *inherited*. One session answers for all nodes, since ONNX Runtime runs the
-path to the outputs that are asked for and no more (``RunOptions.only_execute_path_to_fetches``).
+as the candidate runs is *inherited*. One session answers for all nodes whose values fit into memory
+at once: it runs all that it holds, so values that don't get sessions of parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ import onnx
 
 from onnx_harness.diagnose.smaller_case import copied
 from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate
-from onnx_harness.diagnose.watched_graph import MADE, exposed, matching_values, severed, sources
+from onnx_harness.diagnose.watched_graph import (
+    MADE,
+    byte_sizes,
+    exposed,
+    matching_values,
+    part_of_severed,
+    severed,
+    sources,
+)
 from onnx_harness.errors import words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
@@ -196,16 +204,17 @@ class _Watcher:
         """Own error and whole error of each matched value."""
         reference = self._opened(exposed(original, matched), "reference")
         candidate = self._opened(exposed(copied(model), matched), "exposed")
-        nodes = self._opened(severed(copied(model), matched), "cut")
+        apart = severed(copied(model), matched)
         read_by = sources(model.graph, matched)
         errors: dict[str, tuple[float, float]] = {}
-        for chunk in self._chunks(reference, list(matched)):
+        for number, chunk in enumerate(self._chunks(original, list(matched))):
             needed = dict.fromkeys(chunk)
             for value in chunk:
                 needed.update(dict.fromkeys(read_by[value]))
             right = self._run(reference, list(needed), self._values(reference))
             whole = self._run(candidate, list(chunk), self._values(candidate))
             fed = {name: self._rounded(name, value) for name, value in right.items()}
+            nodes = self._opened(part_of_severed(apart, chunk), f"cut_{number}")
             own = self._run(nodes, [MADE + name for name in chunk], self._fed(nodes, fed))
             for name in chunk:
                 errors[name] = (
@@ -260,15 +269,9 @@ class _Watcher:
     def _run(
         self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any
     ) -> dict[str, Any]:
-        import onnxruntime as ort
-
         self._runs += 1
-        names_wanted = (
-            [info.name for info in session.get_outputs()] if names is None else list(names)
-        )
-        options = ort.RunOptions()
-        options.only_execute_path_to_fetches = names is not None
-        return dict(zip(names_wanted, session.run(names_wanted, feeds, options), strict=True))
+        fetched = [info.name for info in session.get_outputs()] if names is None else list(names)
+        return dict(zip(fetched, session.run(fetched, feeds), strict=True))
 
     def _values(self, session: ort.InferenceSession) -> dict[str, Any]:
         """The values of the input set, as the session takes them."""
@@ -280,16 +283,10 @@ class _Watcher:
         return {name: value for name, value in values.items() if name in inputs}
 
     def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the input set and the reference's.
-
-        What isn't among them isn't read, and is empty.
-        """
+        """The values of the input set and the reference's."""
         feeds = self._values(session)
-        for info in session.get_inputs():
-            if info.name in right:
-                feeds[info.name] = right[info.name]
-            elif info.name not in feeds:
-                feeds[info.name] = np.zeros((0,), _NUMPY[info.type])
+        names = [info.name for info in session.get_inputs()]
+        feeds.update({name: right[name] for name in names if name in right})
         return feeds
 
     def _rounded(self, name: str, value: Any) -> Any:
@@ -299,36 +296,19 @@ class _Watcher:
         """
         return _through_half(value) if name in self._half else value
 
-    def _chunks(self, reference: ort.InferenceSession, names: Sequence[str]) -> list[list[str]]:
-        """Yield the values in groups whose size is bounded.
-
-        Sizes are those that the reference declares or half of the bound.
-        """
-        shapes = {info.name: info.shape for info in reference.get_outputs()}
+    def _chunks(self, original: onnx.ModelProto, names: Sequence[str]) -> list[list[str]]:
+        """Group the values so that the size of a group is bounded."""
+        sizes = byte_sizes(original, self._bench.standard.reference.sets[self._place].values)
         chunks: list[list[str]] = [[]]
-        total_bytes = 0
+        total = 0
         for name in names:
-            size = 8 * math.prod(
-                dim if isinstance(dim, int) else 64 for dim in shapes.get(name) or ()
-            )
-            if chunks[-1] and total_bytes + size > _MOST_BYTES:
+            size = sizes.get(name, 0)
+            if chunks[-1] and total + size > _MOST_BYTES:
                 chunks.append([])
-                total_bytes = 0
+                total = 0
             chunks[-1].append(name)
-            total_bytes += size
+            total += size
         return chunks
-
-
-_NUMPY = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-}
 
 
 def _through_half(value: Any) -> Any:

@@ -218,10 +218,13 @@ def _judge(
     if cell.status is level.cell.status:
         nights = compare_latency(compared, level, cell, past, between)
     notes = compared.notes
+    operators = None
     if nights is not None and nights.outcome is not Outcome.PASS:
-        notes = [*notes, *_moves(level, past, between)]
+        operators = cell.pinned.operators if cell.pinned else None
+        sentences = [] if operators is None else [str(operators)]
+        notes = [*sentences, *notes, *_moves(level, past, between)]
     findings = tuple(compared.findings)
-    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights)
+    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights, operators)
 
 
 def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[str]:

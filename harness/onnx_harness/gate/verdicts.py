@@ -111,6 +111,14 @@ def without_second(record: PinnedRecord, why: str) -> PinnedRecord:
     return replace(record, verdict=verdict)
 
 
+def is_slower(decision: Decision) -> bool:
+    """True where a cell fails, or looks slower by as much: then its operators are profiled."""
+    if decision.outcome is Outcome.FAIL:
+        return True
+    least = 1 + statistics.MINIMUM_EFFECT
+    return decision.estimate is not None and decision.estimate < 1 / least
+
+
 def undecided(record: PinnedRecord) -> bool:
     """True where a second measurement is needed and missing: the run ended too early."""
     if record.verdict is None or record.confirming_log_ratios:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_harness
 from onnx_harness import providers
 from onnx_harness.accuracy.measure import is_float
-from onnx_harness.accuracy.noise import Gap, Noise, gaps, worst
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise, gaps, worst
 from onnx_harness.accuracy.values import Leaf, walk
 from onnx_harness.judging.reference import Reference, runtime_key
 from onnx_harness.model.file import Model
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 # memory.
 MOST_BYTES = 1_900_000_000
 
-# Outputs of at most so many elements are measured in more than one draw. An ideal error that
-# happens to be a fifth of its spread is nothing rare in one draw of one element, and 4 times it is
-# then not much.
-_FEW = 64
+# Outputs of few elements are measured in more than one draw. An ideal error that happens to be a
+# fifth of its spread is nothing rare in one draw of one element, and 4 times it is then not much.
 DRAWS = 3
 
 
@@ -139,7 +137,7 @@ def few_elements(reference: Reference) -> bool:
             for part in walk(name, value, value):
                 if isinstance(part, Leaf) and part.reference is not None:
                     leaves.append(part.reference)
-    return any(is_float(array) and 0 < array.size <= _FEW for array in leaves)
+    return any(is_float(array) and 0 < array.size <= FEW_ELEMENTS for array in leaves)
 
 
 def nudged(value: Any, generator: np.random.Generator, unit: float | None = None) -> Any:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.results.known import KnownRecord as KnownRecord
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.run import HostInfo
 from onnx_harness.results.timings import LatencyRecord, LevelVerdict
 
@@ -207,6 +209,7 @@ class PinnedRecord:
             is no level that they may be held against.
         confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty
             where the verdict didn't ask for one.
+        operators: those that got slower; None where nobody asked, since the cell isn't slower.
     """
 
     versions: dict[str, str]
@@ -224,6 +227,7 @@ class PinnedRecord:
     threads: int = 1
     verdict: LevelVerdict | None = None
     confirming_log_ratios: tuple[float, ...] = ()
+    operators: OperatorRecord | None = None
 
     @property
     def night_ratio(self) -> float | None:
@@ -336,6 +340,7 @@ class CellResult:
             gave. ``accuracy`` has those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        known: the card's entry on it; None where it has none.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged
             the cell.
         machine: where it was judged and timed, if that isn't the run's own host.
@@ -366,6 +371,7 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    known: KnownRecord | None = None
     peak_bytes: int | None = None
     machine: HostInfo | None = None
 

@@ -33,7 +33,7 @@ def simplify(
     model: onnx.ModelProto | str | Path,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,
+    inline_functions: bool = True,
     in_place: bool = False,
     *,
     skip_fuse_bn: bool = False,
@@ -147,7 +147,7 @@ def simplify_with_report(
     model: onnx.ModelProto,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,
+    inline_functions: bool = True,
     in_place: bool = False,
     *,
     skip_fuse_bn: bool = False,
@@ -167,7 +167,7 @@ def simplify_with_report(
         overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone,
             or a shape by the name of the input.
         inline_functions: put the bodies of the model's functions where they are called, first, if
-            that fits the limit.
+            that fits the limit; not of those in a domain that ONNX Runtime has kernels for.
         in_place: let ``model`` become the result, so that no weight is held twice.
         skip_fuse_bn: keep batch normalization apart from the convolution before it.
         skipped_optimizers: rules to leave out, by the names that the report gives them, or passes
@@ -216,7 +216,7 @@ def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
 def _check(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,  # noqa: ARG001 (either value can be honoured)
+    inline_functions: bool = True,  # noqa: ARG001 (either value can be honoured)
     skip_fuse_bn: bool = False,  # noqa: ARG001
     skipped_optimizers: Sequence[str] | None = None,
     skip_constant_folding: bool = False,  # noqa: ARG001

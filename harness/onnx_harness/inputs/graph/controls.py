@@ -188,12 +188,11 @@ def among(
     found: dict[float, None] = {}
     for number in numbers:
         for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
-            values = [value for value in _backward(steps, target) if _fits(value, entry)]
-            values = []
-            for value in values:
+            for value in _backward(steps, target):
+                if not _fits(value, entry):
+                    continue
                 if forward(steps, value, whole=entry.is_integer) == target:
-                    values.append(value)
-            found.update(dict.fromkeys(values))
+                    found[value] = None
     if found:
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"

@@ -10,24 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.graph import Editing, all_graphs, all_nodes, ir_constant
 from onnx_harness.model.types import Fact
 
 Facts = Mapping[str, Fact]
 _DROPOUT_INFERS = 7
 _CONSTANTS_OF_ANY_TYPE = 9
+# No more than the node that would hand a constant on takes in a file, with its names.
+_COPIED_BYTES = 128
 _CONSTANTS_BEFORE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def lift_constants(editing: Editing) -> int:
     """Turn ``Constant`` nodes into initializers of the main graph.
 
-    One that is an output of its graph stays a node.
+    One that is an output of its graph stays a node, unless an initializer may be that output.
     """
     lifted = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
+            if not editing.is_standard(node, "Constant"):
+                continue
+            if node.outputs[0].is_graph_output() and not can_be_output(editing, graph):
                 continue
             tensor = ir_constant(node)
             if tensor is not None:
@@ -69,7 +74,14 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
     )
     tensor.name = name
     editing.graph.register_initializer(initializer)
-    ir.convenience.replace_all_uses_with(value, initializer)
+    ir.convenience.replace_all_uses_with(value, initializer, replace_graph_outputs=True)
+
+
+def can_be_output(editing: Editing, graph: ir.Graph) -> bool:
+    """Whether an initializer may be an output of ``graph``: of the main one, where no caller can
+    override it. What a branch or a body gives has to be computed in it.
+    """
+    return graph is editing.graph and editing.model.ir_version >= FREE_INITIALIZERS
 
 
 def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
@@ -81,16 +93,23 @@ def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
         editing.opset >= _CONSTANTS_OF_ANY_TYPE
         or not value.is_graph_output()
         or dtype in _CONSTANTS_BEFORE
+        or _is_free_output(editing, value)
     )
+
+
+def _is_free_output(editing: Editing, value: ir.Value) -> bool:
+    producer = value.producer()
+    graph = producer.graph if producer is not None else None
+    return isinstance(graph, ir.Graph) and can_be_output(editing, graph)
 
 
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
-    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its
-    graph.
+    It is an initializer of the main graph, or a ``Constant`` node where that can't be an output of
+    its graph.
     """
-    if not value.is_graph_output():
+    if not value.is_graph_output() or _is_free_output(editing, value):
         replace_by_initializer(editing, value, tensor)
         return
     producer = value.producer()
@@ -175,12 +194,35 @@ def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | 
         # The name and place of an output of the model can only go to a value that is free to take
         # them.
         producer = source.producer()
+        if producer is None and _give_constant(editing, graph, node, source):
+            return True
         if producer is None or producer.graph is not graph or source.is_graph_output():
             return _become_identity(node, source)
         name, kind, shape = result.name, result.type, result.shape
         result.name = editing.fresh_name(name)
         source.name, source.type, source.shape = name, kind, shape
     ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    return True
+
+
+def _give_constant(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
+    """Let a constant itself be the output that ``node`` hands it on to, and remove the node.
+
+    One that something else reads is copied if it's small: each output has a name of its own.
+    """
+    tensor = source.const_value
+    if tensor is None or source.is_graph_input() or source.is_graph_output():
+        return False
+    if not can_be_output(editing, graph) or not source.is_initializer():
+        return False
+    if len(source.uses()) == 1:
+        del editing.graph.initializers[str(source.name)]
+    elif tensor.nbytes <= _COPIED_BYTES and tensor.numpy().dtype.kind in "biuf":
+        tensor = ir.tensor(tensor.numpy())
+    else:
+        return False
+    replace_by_initializer(editing, node.outputs[0], tensor)
     graph.remove(node, safe=True)
     return True
 
