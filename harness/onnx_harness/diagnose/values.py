@@ -297,7 +297,7 @@ class _Watcher:
         return _through_half(value) if name in self._half else value
 
     def _chunks(self, original: onnx.ModelProto, names: Sequence[str]) -> list[list[str]]:
-        """The values in groups whose size is bounded."""
+        """Group the values so that the size of a group is bounded."""
         sizes = byte_sizes(original, self._bench.standard.reference.sets[self._place].values)
         chunks: list[list[str]] = [[]]
         total = 0
