@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly nightly-tests test docs browser operators selftest causes lint style coverage mutants numbers performance scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,7 +64,7 @@ selftest: .venv/.made ## how far the verdicts can be trusted, on the small model
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
 causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
-	.venv/bin/onnx-harness selftest causes defect-causes $(ARGS)
+	.venv/bin/onnx-harness selftest causes defect-causes observer $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .
@@ -92,6 +92,9 @@ numbers: .venv/.made ## what was asked of FP16 and simplification beside what is
 	.venv/bin/onnx-harness zoo fetch models
 	.venv/bin/python -m pytest -m performance -q tests/performance/test_clamp.py tests/performance/test_fp16.py \
 	    tests/performance/test_simplify.py tests/performance/test_operators.py
+
+scoreboard: .venv/.made ## a page of what released libraries keep right, in build/scoreboard (half an hour)
+	.venv/bin/python -m tests.scoreboard build/scoreboard
 
 scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models")
 	.venv/bin/python -m tests.performance.scale $(ARGS)

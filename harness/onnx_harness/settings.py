@@ -126,6 +126,12 @@ def _read_flag(value: Any) -> bool:
     return value
 
 
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _read_path(value: Any) -> Path:
     if not isinstance(value, str):
         raise TypeError
@@ -153,6 +159,7 @@ def _read_chains(value: Any) -> dict[str, str]:
 
 
 _NUMBER = Kind("a number", _read_number, {"type": float})
+_TEXT = Kind("a string", _read_text, {})
 _WHOLE = Kind("a whole number", _read_whole, {"type": int})
 _BYTES = Kind("a whole number", _read_size, {"type": byte_count})
 _FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
@@ -215,6 +222,11 @@ _JOBS = Kind('a whole number or "auto"', _read_jobs, {"type": job_word})
 _SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
 
 
+def is_cluster(word: str) -> bool:
+    """Return whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
+    return word in ("", "local") or "://" in word or word.endswith((".toml", ".json"))
+
+
 def _always(_: Any) -> bool:
     return True
 
@@ -264,6 +276,8 @@ class Settings:
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores,
             and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
+        cluster: where cells are judged on many machines: ``local``, the address of a scheduler of
+            Dask, or a file that says it; empty: on this machine alone.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of
             being made again.
         diagnose: whether the cause of each failure is searched for.
@@ -420,6 +434,16 @@ class Settings:
             "I/N",
             holds=lambda shard: 1 <= shard[0] <= shard[1],
             range="I/N with I from 1 to N",
+        ),
+    )
+    cluster: str = field(
+        default="",
+        metadata=_option(
+            _TEXT,
+            "judge on a cluster of Dask: local, tcp://HOST:PORT, tls://HOST:PORT or a file",
+            "local|ADDRESS|FILE",
+            holds=is_cluster,
+            range="local, an address such as tcp://HOST:8786, or a .toml or .json file",
         ),
     )
     resume: bool = field(

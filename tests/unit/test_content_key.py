@@ -103,7 +103,8 @@ def test_the_steps_their_options_and_the_id_change_it(model: Path) -> None:
 
 def test_another_source_or_version_changes_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(model)
-    monkeypatch.setattr(content, "_of_machine", lambda: ["another state of this package"])
+    other = replace(content.this_machine(), source="another state of this package")
+    monkeypatch.setattr(content, "this_machine", lambda: other)
     assert key(model) != before
     monkeypatch.undo()
     monkeypatch.setattr(content, "_of_parts", lambda _steps, _provider: ["another transform"])

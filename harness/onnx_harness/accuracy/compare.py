@@ -11,9 +11,6 @@ from functools import partial
 
 from onnx_harness.accuracy.checks import (
     Outputs,
-    check_agreement,
-    check_choices,
-    check_cosine,
     check_dtype,
     check_elements,
     check_faithful,
@@ -23,7 +20,6 @@ from onnx_harness.accuracy.checks import (
     check_nonfinite,
     check_shape,
     check_signed_zero,
-    check_sqnr,
 )
 from onnx_harness.accuracy.explain import MOST_ELEMENT, Bound, Yardstick
 from onnx_harness.accuracy.failures import (
@@ -42,6 +38,12 @@ from onnx_harness.accuracy.noise import pool
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
 from onnx_harness.accuracy.values import Leaf, Mismatch, walk
+from onnx_harness.accuracy.whole_checks import (
+    check_agreement,
+    check_choices,
+    check_cosine,
+    check_sqnr,
+)
 from onnx_harness.results.cells import AccuracyRecord
 
 Explain = Callable[[str, Array, float], Bound]

@@ -119,13 +119,8 @@ class Bound:
 
     def is_noise(self, departure: Measured) -> bool:
         """Decide whether a departure is no more than noise."""
-        return any(
-            departure.nonfinite == 0
-            and departure.error <= (MOST_L2 * gap.l2) ** 2
-            and departure.max_abs <= MOST_ELEMENT * gap.greatest
-            for gap in (self.floor, self.tail)
-            if gap is not None
-        )
+        gaps = [gap for gap in (self.floor, self.tail) if gap is not None]
+        return departure.nonfinite == 0 and any(_is_within(departure, gap) for gap in gaps)
 
     @property
     def most_changed(self) -> float:
@@ -301,3 +296,9 @@ def _ulp(array: Array) -> float:
     if not is_float(array) or array.dtype.kind == "c":
         return _FLOAT32_ULP
     return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def _is_within(departure: Measured, gap: Gap) -> bool:
+    """Decide whether a departure is no more than a gap that noise makes."""
+    within_l2 = departure.error <= (MOST_L2 * gap.l2) ** 2
+    return within_l2 and departure.max_abs <= MOST_ELEMENT * gap.greatest

@@ -163,9 +163,10 @@ def gaps(
                 continue
             parts.setdefault(pool(part), []).append((part.reference, part.candidate))
     sizes = steps or {}
-    return {
-        name: gap_of(*_joined(pairs), step=sizes.get(name, 0.0)) for name, pairs in parts.items()
-    }
+    gaps_by_output: dict[str, Gap] = {}
+    for name, pairs in parts.items():
+        gaps_by_output[name] = gap_of(*_joined(pairs), step=sizes.get(name, 0.0))
+    return gaps_by_output
 
 
 def gap_of(reference: Array, rerun: Array, step: float = 0.0) -> Gap:

@@ -252,10 +252,9 @@ def _reacts(first: Array, second: Array) -> bool:
     first_wide, second_wide = first_overlap.astype(wide), second_overlap.astype(wide)
     finite = np.isfinite(first_wide) & np.isfinite(second_wide)
     if not finite.all():
-        kinds = [
-            (np.isnan(values), np.isposinf(values.real), np.isneginf(values.real))
-            for values in (first_wide, second_wide)
-        ]
+        kinds = []
+        for values in (first_wide, second_wide):
+            kinds.append((np.isnan(values), np.isposinf(values.real), np.isneginf(values.real)))
         if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
             return True
     if not finite.any():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onnx_harness import providers, transforms
@@ -18,9 +18,10 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ModelError
 from onnx_harness.judging.reference import recorded_files
 from onnx_harness.model.custom_ops import libraries_digest
-from onnx_harness.model.scan import Scan, scan
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import Scan
 from onnx_harness.results.cache import Cache, source_digest
-from onnx_harness.results.run import this_host, versions
+from onnx_harness.results.run import HostInfo, this_host, versions
 from onnx_harness.settings import Settings
 
 # What names, places or speeds up a run, and decides no verdict.
@@ -33,6 +34,7 @@ _NOT_DECIDING = frozenset(
         "jobs",
         "shard",
         "resume",
+        "cluster",
         "latency_budget",
         "gate_reference",
     }
@@ -40,7 +42,36 @@ _NOT_DECIDING = frozenset(
 )
 
 
-def content_key(cell: Cell, model: Path, settings: Settings) -> str:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine's part in a verdict or a latency, beyond the content of its cell.
+
+    Attributes:
+        source: hash of this package's code.
+        versions: of what is installed, as in `onnx_harness.results.run.versions`.
+        host: the machine.
+        fingerprint: hash of all that; times of two fingerprints are never compared.
+    """
+
+    source: str
+    versions: dict[str, str]
+    host: HostInfo
+    fingerprint: str
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """Return the machine of this process."""
+    return machine_of(this_host())
+
+
+def machine_of(host: HostInfo) -> Machine:
+    """Return a machine with what is installed in this process, and its fingerprint."""
+    source, installed = source_digest(), versions()
+    return Machine(source, installed, host, Cache.key(source, installed, asdict(host)))
+
+
+def content_key(cell: Cell, model: Path, settings: Settings, machine: Machine | None = None) -> str:
     """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
 
     It covers the model with its external data, the custom operators, the recorded inputs, the card,
@@ -51,10 +82,12 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
         cell: to be judged.
         model: its ``.onnx`` on this machine.
         settings: of the run.
+        machine: that judges it; None: this one.
 
     Raises:
         OSError: the model or a recorded input set can't be read.
     """
+    judging = machine or this_machine()
     return Cache.key(
         _of_model(cell, model),
         [[step.name, dict(step.options)] for step in cell.variant.steps],
@@ -62,16 +95,16 @@ def content_key(cell: Cell, model: Path, settings: Settings) -> str:
         cell.id,
         *_of_libraries((*cell.card.custom_ops, *settings.custom_ops)),
         _of_settings(settings),
-        _of_machine(),
+        [judging.source, judging.versions, judging.host.cpu],
     )
 
 
-def timing_key(settings: Settings) -> str:
+def timing_key(settings: Settings, machine: Machine | None = None) -> str:
     """The key of what a latency depends on beyond the accuracy's.
 
     The machine, and the time spent.
     """
-    host = this_host()
+    host = (machine or this_machine()).host
     return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
 
 
@@ -172,11 +205,6 @@ def _source(function: object) -> str | None:
     code = getattr(function, "__code__", None)
     file = Path(code.co_filename) if code is not None else None
     return _digest(file) if file is not None and file.is_file() else None
-
-
-@functools.cache
-def _of_machine() -> list[object]:
-    return [source_digest(), versions(), this_host().cpu]
 
 
 def _of_settings(settings: Settings) -> dict[str, object]:

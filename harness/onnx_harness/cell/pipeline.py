@@ -35,6 +35,7 @@ from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
 from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
+from onnx_harness.latency.plain import PlainRounds
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.custom_ops import custom_operators
@@ -50,15 +51,16 @@ from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
     BF16_SIMULATED,
     AccuracyRecord,
+    CellResult,
     CoverageRecord,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Reached,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.timings import LatencyRecord
 from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
@@ -167,6 +169,15 @@ def place_of_artifact(task: Task) -> tuple[Path, str]:
     """
     artifact = artifact_of(task)
     return artifact.model.path, artifact.level
+
+
+def time_by_itself(task: Task, result: CellResult) -> LatencyRecord | None:
+    """Time a cell that passed, as :func:`time_cell` does, without pytest-benchmark's fixture.
+
+    Meant to run in the worker of another machine, where no process but that one opens a model.
+    """
+    path, level = place_of_artifact(task)
+    return time_cell(task, Judged(result, path, level), timing_inputs(task), PlainRounds())
 
 
 def run_untouched(task: Task, place: int) -> None:

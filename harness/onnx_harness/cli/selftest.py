@@ -70,9 +70,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, "
         "vocabularies,\n"
-        "causes, defect-causes, cost. What was found stays in the log and isn't looked for again, "
-        "until\n"
-        "the code or a library changes. Exits with 1 when something isn't reached."
+        "causes, defect-causes, observer, slower (a quiet machine), cost. What was found stays in\n"
+        "the log and isn't looked for again, until the code or a library changes. Exits with 1\n"
+        "when something isn't reached."
     )
     parser.set_defaults(run=run)
 
@@ -111,12 +111,10 @@ def run(args: argparse.Namespace) -> int:
     rows = [ROWS[name] for name in chosen]
     reached = [row.reached(outcomes[row.name]) for row in rows]
     if args.json:
-        write_json(
-            [
-                _as_json(row, outcomes[row.name], good)
-                for row, good in zip(rows, reached, strict=True)
-            ]
-        )
+        records = []
+        for row, good in zip(rows, reached, strict=True):
+            records.append(_as_json(row, outcomes[row.name], good))
+        write_json(records)
     else:
         _show(console(), rows, outcomes, reached)
     return DONE if all(reached) else NEGATIVE

@@ -1,5 +1,6 @@
-"""A model with one input set, as a reduction changes it: what is cut out of it, and the values
-where it was cut.
+"""A model with one input set, as a reduction changes it.
+
+What is cut out of it, and the values where it was cut.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Values = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a check judges.
+    """The case that a check judges.
 
     Attributes:
         model: that is right as it is, run with optimizations off.
@@ -67,16 +68,27 @@ def part_of(
     """
     graph = model.graph
     nodes = [graph.node[at] for at in chosen]
-    made = {name for node in nodes for name in node.output if name}
-    read = {name for node in nodes for name in reads(node) if name}
-    inner = {name for node in nodes for name in _inner_names(node)}
+    produced = set()
+    for node in nodes:
+        for name in node.output:
+            if name:
+                produced.add(name)
+    read = set()
+    for node in nodes:
+        for name in reads(node):
+            if name:
+                read.add(name)
+    inner = set()
+    for node in nodes:
+        for name in _inner_names(node):
+            inner.add(name)
     weights = {tensor.name for tensor in graph.initializer}
-    sinks = [name for name in outputs if name in made] or [
+    sinks = [name for name in outputs if name in produced] or [
         name for node in nodes for name in node.output if name and name not in read
     ]
-    wanted = sorted(read - made - weights - inner)
+    needed = sorted(read - produced - weights - inner)
     declared = {info.name: info for info in graph.input}
-    if any(name not in values for name in (*wanted, *sinks)):
+    if any(name not in values for name in (*needed, *sinks)):
         return None
     varying = _varying(graph)
     part = onnx.ModelProto()
@@ -87,7 +99,7 @@ def part_of(
     part.graph.node.extend(nodes)
     part.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
     inputs: dict[str, Array] = {}
-    for name in wanted:
+    for name in needed:
         if name not in declared and name not in varying:
             part.graph.initializer.append(numpy_helper.from_array(values[name], name))
             continue
@@ -129,7 +141,10 @@ def pruned(case: Case) -> Case:
     """Return a case without weights and inputs that nothing reads; the models are changed."""
     used: set[str] = set()
     for model in case.models:
-        read = {name for node in model.graph.node for name in reads(node)}
+        read = set()
+        for node in model.graph.node:
+            for name in reads(node):
+                read.add(name)
         read |= {info.name for info in model.graph.output}
         _keep(model.graph.initializer, read)
         used |= read

@@ -86,7 +86,7 @@ def _new_levels(cells: Sequence[CellResult], run: RunInfo, who: str, why: str) -
         fault = invalid_times(cell)
         if fault is not None:
             raise UsageError(f"{cell.id} can't be accepted: {fault}")
-        processor = run.host.processor_of(cell.provider)
+        processor = cell.processor(run.host)
         level = Level(
             trimmed(cell),
             processor,

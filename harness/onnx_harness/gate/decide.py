@@ -15,7 +15,8 @@ from onnx_harness.gate.rules import Compared, compare
 from onnx_harness.report.figures import counted
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.gated import Finding, GatedCell, GateReport, gravest
-from onnx_harness.results.history import History, PastCell
+from onnx_harness.results.history import History
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Key, Level
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo, moment_of
@@ -95,7 +96,7 @@ def _gated_cells(tonight: _Tonight, history: History, between_nights: timedelta)
     missing, partial = _missing(tonight)
     cells = [] if partial else [_vanished(level, tonight) for level in missing]
     for name, cell in sorted(tonight.results.items()):
-        processor = tonight.run.host.processor_of(cell.provider)
+        processor = cell.processor(tonight.run.host)
         level = tonight.levels.get((name, processor))
         if level is None:
             cells.append(_unknown(cell, processor, tonight.levels))
@@ -217,10 +218,13 @@ def _judge(
     if cell.status is level.cell.status:
         nights = compare_latency(compared, level, cell, past, between)
     notes = compared.notes
+    operators = None
     if nights is not None and nights.outcome is not Outcome.PASS:
-        notes = [*notes, *_moves(level, past, between)]
+        operators = cell.pinned.operators if cell.pinned else None
+        sentences = [] if operators is None else [str(operators)]
+        notes = [*sentences, *notes, *_moves(level, past, between)]
     findings = tuple(compared.findings)
-    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights)
+    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights, operators)
 
 
 def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx_harness.gate import drift
 from onnx_harness.report.trends import BASELINE, FEWEST, MILLISECONDS, PINNED, Night, Trend
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.history import NightFigures
+from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import Level
 from onnx_harness.results.outcome import Outcome
 
@@ -38,10 +38,8 @@ def _trend(
     figures: Sequence[NightFigures],
     accepted: Mapping[tuple[str, str], Sequence[Level]],
 ) -> Trend:
-    processor = figures[-1].run.host.processor_of(cell.provider)
-    figures = [
-        night for night in figures if night.run.host.processor_of(cell.provider) == processor
-    ]
+    processor = figures[-1].processor(cell.provider)
+    figures = [night for night in figures if night.processor(cell.provider) == processor]
     unit = _unit(cell, figures)
     levels = accepted.get((cell.id, processor), ()) if unit == PINNED else ()
     nights = []

@@ -170,7 +170,7 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    source = _with_stand_ins(skeleton)
+    source = _with_own_constants(_with_stand_ins(skeleton))
     inferred = infer_types(source, follow_sizes=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
@@ -201,6 +201,25 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
         del node.output[stand_in.outputs :]
         if not stand_in.keeps_attributes:
             node.ClearField("attribute")
+    return copy
+
+
+def _with_own_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or one in which each inner graph holds the constants that it reads.
+
+    Inference doesn't look up the values of constants outside of the graph that reads them, such as
+    the axes of an Unsqueeze in a branch.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    if not constants or not any(subgraphs(node) for node in model.graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for inner in graphs(copy.graph):
+        if inner is copy.graph:
+            continue
+        read = {name for node in inner.node for name in node.input} & constants.keys()
+        inner.initializer.extend(constants[name] for name in sorted(read))
     return copy
 
 

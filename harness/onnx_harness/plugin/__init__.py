@@ -173,11 +173,12 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
     if not places:
         return
     settings = settings_of(config)
-    if settings.shard is None and settings.jobs == 1:
+    parallel = settings.jobs != 1 or bool(settings.cluster)
+    if settings.shard is None and not parallel:
         return
     from onnx_harness.run import arrange
 
-    if settings.jobs != 1 and not any(config.getoption(option, False) for option in _ORDERED):
+    if parallel and not any(config.getoption(option, False) for option in _ORDERED):
         ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
         for place, item in zip(places, ordered, strict=True):
             items[place] = item

@@ -70,13 +70,12 @@ class ModelModule(pytest.Module):
             for variant in variants:
                 cells.append(Cell(card, variant, provider))
         self.cells = cells
-        items = list(super().collect())
-        tests = len(items) // max(len(self.cells), 1)
-        items = []
+        by_test = list(super().collect())
+        tests = len(by_test) // max(len(self.cells), 1)
+        by_cell: list[Any] = []
         for cell in range(len(self.cells)):
-            for item in items[cell :: len(self.cells)][:tests]:
-                items.append(item)
-        return items
+            by_cell += by_test[cell :: len(self.cells)][:tests]
+        return by_cell
 
 
 class CaseModule(ModelModule):

@@ -42,6 +42,7 @@ class Reporter:
         self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
+        self._remarks: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -61,9 +62,13 @@ class Reporter:
                 raise pytest.UsageError(
                     "--jobs and -n (xdist) both judge in parallel: name one of them"
                 )
+            if config.getoption(dest("cluster")):
+                raise pytest.UsageError(
+                    "--cluster and -n (xdist) both judge in parallel: name one of them"
+                )
             if asked_for_cells(config) or only_models(config):
                 self._begin_run()
-        elif only_models(config) and not (config.option.collectonly or settings_of(config).resume):
+        elif only_models(config) and not (config.option.collectonly or _starts_late(config)):
             runner_of(config).start()
 
     @pytest.hookimpl(wrapper=True)
@@ -85,9 +90,11 @@ class Reporter:
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
+            self._join_cluster()  # before it's asked what is done: its machines' verdicts count
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
+            self._show_pace(cells)
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -162,6 +169,8 @@ class Reporter:
             )
         if self._session_is_empty and (hint := folder_hint(self._config)):
             terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
+        for remark in dict.fromkeys(self._remarks):
+            terminalreporter.write_line(f"onnx-harness: {remark}", yellow=True)
         if self._account is None or not self._verdicts:
             return
         terminalreporter.section("onnx-harness", sep="=")
@@ -183,9 +192,25 @@ class Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
 
+    def _show_pace(self, tests: Sequence[pytest.Item]) -> None:
+        """On a terminal, have the progress shown; a quiet run shows none."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty() or terminal.verbosity < 0:
+            return
+        from onnx_harness.plugin.pace import Pace
+        from onnx_harness.run.arrange import cell_of
+
+        named = {
+            test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
+        }
+        self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
         settings = settings_of(self._config)
+        if settings.cluster:
+            self._start_cluster(tests)
+            return
         if settings.jobs == 1 or self._config.option.collectonly:
             return
         from onnx_harness.run.arrange import groups_to_judge
@@ -194,6 +219,29 @@ class Reporter:
         runner = runner_of(self._config)
         if groups := groups_to_judge(tests, runner.past, settings.report_dir):
             runner.start_jobs(groups, job_count(settings.jobs))
+
+    def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
+        """Begin to judge the cells of the tests on the cluster.
+
+        Those that have a test for it are timed, too.
+        """
+        from onnx_harness.run.arrange import cell_of, groups_to_judge, is_latency
+
+        settings, runner = settings_of(self._config), runner_of(self._config)
+        groups = groups_to_judge(tests, runner.past, settings.report_dir, by_provider=True)
+        begun = {cell.id for group in groups for cell in group.cells}
+        option = self._config.option
+        untimed = getattr(option, "benchmark_skip", False) or getattr(
+            option, "benchmark_disable", False
+        )
+        timed = [cell_of(test) for test in tests if is_latency(test) and not untimed]
+        if groups:
+            timed = [cell for cell in timed if cell.id in begun]
+            runner.start_cluster(groups, timed, self._say_later)
+
+    def _say_later(self, line: str) -> None:
+        """Keep what the cluster's thread has to say for the end: the terminal is pytest's."""
+        self._remarks.append(line)
 
     def _is_done(self, item: pytest.Item) -> bool:
         """Return whether an earlier run made the verdict of a test, so that it needs no session."""
@@ -240,6 +288,21 @@ class Reporter:
         except HarnessError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
 
+    def _join_cluster(self) -> None:
+        settings = settings_of(self._config)
+        if not settings.cluster:
+            return
+        from onnx_harness.run.cluster.coordinator import Cluster
+        from onnx_harness.run.jobs import job_count
+
+        processes = job_count(0 if settings.jobs == 1 else settings.jobs)
+        try:
+            cluster = Cluster(settings, processes)
+        except UsageError as error:
+            raise pytest.UsageError(f"{error}\nNothing was run.") from None
+        runner_of(self._config).join_cluster(cluster)
+        self._remarks += cluster.differing()
+
     def _say(self, line: str) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:
@@ -269,3 +332,9 @@ class Reporter:
         if settings.sarif is not None or on_github():
             automation = Automation(lambda: self._account, settings.sarif)
             self._config.pluginmanager.register(automation, "onnx-harness-automation")
+
+
+def _starts_late(config: pytest.Config) -> bool:
+    """Return whether the local cell process may turn out not to be needed."""
+    settings = settings_of(config)
+    return settings.resume or bool(settings.cluster)

@@ -51,6 +51,10 @@ def settle(config: pytest.Config, project: Mapping[str, Any], options: Mapping[s
         raise UsageError(
             "--resume and --gate-reference exclude each other: a night is measured as a whole"
         )
+    if settings.cluster and settings.gate_reference is not None:
+        raise UsageError(
+            "--cluster and --gate-reference exclude each other: a night is measured on one machine"
+        )
     config.stash[SETTINGS] = settings
     config.stash[VARIANTS] = matrix.expand_variants(settings.variant, settings.variants)
 

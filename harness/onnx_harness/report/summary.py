@@ -46,6 +46,10 @@ def page(
     lines += _others(
         "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
     )
+    lines += _others(
+        "Known failures that are mended",
+        [cell for cell in cells if cell.known is not None and cell.known.mended],
+    )
     lines += _matrices(cells, models)
     lines += _others(
         "Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE]
@@ -235,11 +239,17 @@ def _others(title: str, cells: Sequence[CellResult]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
-        reason = _cut(cell.reason or "no reason given", MOST_REASON)
+        reason = _cut(_reason(cell), MOST_REASON)
         reasons.setdefault(f"{stage}{reason}", []).append(cell.id)
     yield from _folded(
         f"{title}: {figures.counted(len(cells), 'cell')}", [*_by_reason(reasons), ""]
     )
+
+
+def _reason(cell: CellResult) -> str:
+    if cell.known is not None and cell.known.mended:
+        return f"{cell.known.reason}; mended by {cell.known.mended}"
+    return cell.reason or "no reason given"
 
 
 def _by_reason(reasons: Mapping[str, Sequence[str]]) -> Iterator[str]:

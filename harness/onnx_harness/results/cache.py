@@ -185,6 +185,10 @@ class Cache:
             os.utime(folder)
         return folder
 
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry that isn't what it was."""
+        shutil.rmtree(self.folder(kind, key), ignore_errors=True)
+
     def put(self, kind: str, key: str, writer: Callable[[Path], object]) -> Path:
         """Have ``writer`` fill an empty folder, and make that the entry.
 
@@ -260,14 +264,13 @@ class Cache:
         if (kind, key) in self._in_memory:
             value: T = self._in_memory[kind, key]
             return value
-        name = f"{kind}.{codec.suffix}"
-        entry = self.get(kind, key)
-        if entry is not None:
-            value = codec.loads((entry / name).read_bytes())
-        else:
+        stored = self._stored(kind, key, codec)
+        if stored is None:
             value = make()
             data = codec.dumps(value)
-            self.get_or_put(kind, key, lambda folder: (folder / name).write_bytes(data))
+            self.get_or_put(kind, key, lambda folder: _file(folder, kind, codec).write_bytes(data))
+        else:
+            value = stored[0]
         if in_memory:
             while len(self._in_memory) >= _MOST_IN_MEMORY:
                 self._in_memory.pop(next(iter(self._in_memory)))
@@ -318,6 +321,17 @@ class Cache:
                 break
             removed += entry.size
         return removed
+
+    def _stored(self, kind: str, key: str, codec: Codec[T]) -> tuple[T] | None:
+        """Return the value under a key; None where there is none, or none that can be read."""
+        entry = self.get(kind, key)
+        if entry is None:
+            return None
+        try:
+            return (codec.loads(_file(entry, kind, codec).read_bytes()),)
+        except Exception:  # whatever the bytes of a damaged or planted file bring about
+            self.drop(kind, key)  # it makes way for a whole one
+            return None
 
     @contextlib.contextmanager
     def _unfinished_folder(self) -> Iterator[Path]:
@@ -436,6 +450,10 @@ def _remove_stale(folders: Iterable[Path]) -> None:
                 shutil.rmtree(folder)
             finally:
                 os.close(handle)
+
+
+def _file(entry: Path, kind: str, codec: Codec[Any]) -> Path:
+    return entry / f"{kind}.{codec.suffix}"
 
 
 def _children(folder: Path) -> list[Path]:

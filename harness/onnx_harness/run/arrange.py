@@ -10,7 +10,8 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.history import FILE_NAME, History, Measured
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
 
@@ -75,13 +76,23 @@ def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> l
 
 
 def groups_to_judge(
-    tests: Sequence[pytest.Item], past: Past, report_dir: Path | None
+    tests: Sequence[pytest.Item],
+    past: Past,
+    report_dir: Path | None,
+    *,
+    by_provider: bool = False,
 ) -> list[Group]:
-    """Return what is left to judge of the tests' cells, in their order."""
+    """Return what is left to judge of the tests' cells, in their order.
+
+    Args:
+        tests: of the run.
+        past: what earlier runs found.
+        report_dir: where the history is.
+        by_provider: whether a group is a model on one provider, instead of a model.
+    """
     cells = {cell_of(item).id: cell_of(item) for item in tests}
-    return grouped(
-        (cell for cell in cells.values() if past.verdict(cell) is None), measured_in(report_dir)
-    )
+    unjudged = [cell for cell in cells.values() if past.verdict(cell) is None]
+    return grouped(unjudged, measured_in(report_dir), by_provider=by_provider)
 
 
 def is_latency(item: pytest.Item) -> bool:

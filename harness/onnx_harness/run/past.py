@@ -6,7 +6,7 @@ A run with ``--resume`` needn't find out again what they have left.
 from __future__ import annotations
 
 from onnx_harness.cards import fetch
-from onnx_harness.cell.content import content_key, timing_key
+from onnx_harness.cell.content import Machine, content_key, this_machine, timing_key
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError
 from onnx_harness.results.cells import CellResult
@@ -16,29 +16,43 @@ from onnx_harness.settings import Settings
 
 
 class Past:
-    """The verdicts of earlier runs by the content of cells."""
+    """The verdicts of earlier runs by the content of cells.
+
+    Attributes:
+        machines: whose verdicts count: this one's, and with a cluster those of its workers.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._files = VerdictFiles(settings.report_dir) if settings.report_dir is not None else None
-        self._keys: dict[str, str] = {}
-        self._verdicts: dict[str, Verdict | None] = {}
-        self._timing = ""
+        self.machines: list[Machine] = []
+        self._judged_on: dict[str, Machine] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._verdicts: dict[str, tuple[Verdict, Machine] | None] = {}
+        self._timings: dict[str, str] = {}
 
-    def key(self, cell: Cell) -> str:
-        """The content key of a cell.
+    def key(self, cell: Cell, machine: Machine | None = None) -> str:
+        """The content key of a cell, judged on a machine: this one, where none is named.
 
         Empty where its model can't be had or read, or where nothing is written.
         """
         if self._files is None:
             return ""
-        if cell.id not in self._keys:
+        name = (cell.id, "" if machine is None else machine.fingerprint)
+        if name not in self._keys:
             try:
-                key = content_key(cell, fetch.materialize(cell.card), self._settings)
+                key = content_key(cell, fetch.materialize(cell.card), self._settings, machine)
             except (HarnessError, OSError):  # the cell's own verdict will say what is wrong with it
                 key = ""
-            self._keys[cell.id] = key
-        return self._keys[cell.id]
+            self._keys[name] = key
+        return self._keys[name]
+
+    def judged_on(self, cell: Cell, machine: Machine) -> None:
+        """Note that a cell of this run was judged on another machine.
+
+        Its file is called by that.
+        """
+        self._judged_on[cell.id] = machine
 
     def verdict(self, cell: Cell) -> CellResult | None:
         """Return what an earlier run found of the cell up to ``compare``.
@@ -46,28 +60,39 @@ class Past:
         None without ``--resume``, or where none did.
         """
         stored = self._stored(cell)
-        return None if stored is None else stored.cell
+        return None if stored is None else stored[0].cell
 
     def timed(self, cell: Cell) -> CellResult | None:
         """As :meth:`verdict`, with the latency, where that was taken under the same conditions."""
         stored = self._stored(cell)
-        if stored is None or stored.cell.latency is None or stored.timing != self.timing():
+        if stored is None or stored[0].cell.latency is None:
             return None
-        return stored.cell
+        verdict, machine = stored
+        return verdict.cell if verdict.timing == self._timing(machine) else None
 
     def entry(self, cell: Cell, *, reused: bool) -> Entry:
         """Return what the file of the cell's verdict is called by."""
-        return Entry(self.key(cell), self.timing(), reused)
+        stored = self._stored(cell) if reused else None
+        machine = stored[1] if stored is not None else self._judged_on.get(cell.id)
+        return Entry(self.key(cell, machine), self._timing(machine or this_machine()), reused)
 
-    def timing(self) -> str:
+    def _timing(self, machine: Machine) -> str:
         """The key of what a latency depends on beyond the content of its cell."""
-        self._timing = self._timing or timing_key(self._settings)
-        return self._timing
+        name = machine.fingerprint
+        if name not in self._timings:
+            self._timings[name] = timing_key(self._settings, machine)
+        return self._timings[name]
 
-    def _stored(self, cell: Cell) -> Verdict | None:
+    def _stored(self, cell: Cell) -> tuple[Verdict, Machine] | None:
         if not self._settings.resume or self._files is None:
             return None
         if cell.id not in self._verdicts:
-            key = self.key(cell)
-            self._verdicts[cell.id] = self._files.get(key) if key else None
+            self._verdicts[cell.id] = self._find(cell, self._files)
         return self._verdicts[cell.id]
+
+    def _find(self, cell: Cell, files: VerdictFiles) -> tuple[Verdict, Machine] | None:
+        for machine in self.machines or [this_machine()]:
+            key = self.key(cell, machine)
+            if key and (verdict := files.get(key)) is not None:
+                return verdict, machine
+        return None

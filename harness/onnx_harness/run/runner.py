@@ -7,13 +7,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.comparison import Pair
+from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, RunNote, Task
 from onnx_harness.errors import (
@@ -40,6 +41,10 @@ from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
+
+if TYPE_CHECKING:
+    from onnx_harness.run.cluster.messages import RemoteVerdict
+    from onnx_harness.run.remote import Remote
 
 Answer = TypeVar("Answer")
 
@@ -84,6 +89,7 @@ class Runner:
         self._recorded = recorded
         self._threads = threads
         self._jobs: Jobs | None = None
+        self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
@@ -125,6 +131,26 @@ class Runner:
 
         self._jobs = Jobs(groups, count, other)
 
+    def join_cluster(self, cluster: Remote) -> None:
+        """Have cells judged there; its machines' verdicts count as earlier ones."""
+        self._cluster = cluster
+        self.past.machines = cluster.machines()
+
+    def start_cluster(
+        self, groups: Sequence[Group], timed: Sequence[Cell], say: Callable[[str], None]
+    ) -> None:
+        """Judge those cells on the cluster, and time some of them there.
+
+        :meth:`judge` waits for each.
+        """
+        assert self._cluster is not None
+        # The local worker belongs to this thread, and models are looked for in another one.
+        self._cluster.start(groups, timed, _plain_file, say)
+
+    def timed_elsewhere(self, cell: Cell) -> bool:
+        """Return whether the cluster times the cell."""
+        return self._cluster is not None and self._cluster.times(cell)
+
     def end_jobs(self) -> None:
         """Wait for what is judged in the background.
 
@@ -140,7 +166,10 @@ class Runner:
     def probe(self, provider: str) -> Availability:
         """Return whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
-            availability = self._started_worker().call(probe, provider)
+            if self._cluster is not None:
+                availability = self._cluster.probe(provider)
+            else:
+                availability = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
             return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
         if availability.device:
@@ -156,6 +185,8 @@ class Runner:
             self._judged[cell.id] = Judged(replace(earlier, latency=None))
         if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
             self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
+        if cell.id not in self._judged and self._cluster is not None and cell in self._cluster:
+            self._take(cell, self._cluster.verdict(cell))
         if cell.id not in self._judged:
             unloadable = self._unloadable.get(cell.card.path)
             judged = (
@@ -177,6 +208,8 @@ class Runner:
         """
         self.end_jobs()
         result = self.judge(cell)
+        if self._cluster is not None and self._cluster.times(cell):
+            return self._with_times(cell, result, self._cluster.timed(cell))
         task = self.task(cell)
         try:
             if (
@@ -318,6 +351,8 @@ class Runner:
         self._closed = True
         if self._jobs is not None:
             self._jobs.close()
+        if self._cluster is not None:
+            self._cluster.close()
         if self._pinned is not None:
             self._pinned.close()
         if self._worker is not None:
@@ -363,6 +398,46 @@ class Runner:
             self._fatal[cell.id] = runner._fatal[cell.id]
         if cell.card.path in runner._without_unusual:
             self._without_unusual[cell.card.path] = runner._without_unusual[cell.card.path]
+
+    def told_elsewhere(self, cell: Cell) -> RemoteVerdict:
+        """Return what was found of a cell that :meth:`judge` has judged, for another machine."""
+        from onnx_harness.run.cluster.messages import RemoteVerdict
+
+        judged, machine = self._judged[cell.id], machine_of(this_host(self.devices))
+        return RemoteVerdict(
+            replace(judged.result, machine=machine.host),
+            machine,
+            judged.level,
+            judged.failing,
+            judged.crashed,
+            tuple(self._fatal.get(cell.id, ())),
+            self._without_unusual.get(cell.card.path, ""),
+        )
+
+    def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
+        """Take over what another machine found out about a cell."""
+        judged = remote.judged
+        if remote.machine.fingerprint == machine_of(this_host()).fingerprint:
+            judged = replace(judged, result=replace(judged.result, machine=None))
+        self._judged[cell.id] = judged
+        self.past.judged_on(cell, remote.machine)
+        if remote.fatal:
+            self._fatal[cell.id] = list(remote.fatal)
+        if remote.died:
+            self._without_unusual[cell.card.path] = remote.died
+
+    def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:
+        """Return the verdict on a cell with its latency as another machine took it."""
+        here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
+        self.past.judged_on(cell, remote.machine)
+        return replace(
+            accurate,
+            status=remote.result.status,
+            stage=remote.result.stage,
+            reason=remote.result.reason,
+            latency=remote.result.latency,
+            machine=None if here else remote.machine.host,
+        )
 
     def _judge_persistently(self, cell: Cell) -> Judged:
         """Judge again by the kind of failure.
@@ -500,6 +575,11 @@ class Runner:
         except Exception:  # it refuses that set in so many words: nothing died
             return True
         return True
+
+
+def _plain_file(cell: Cell) -> Path:
+    """Return the model of a cell on this machine."""
+    return fetch.materialize(cell.card)
 
 
 def _of_another_cell(judged: Judged, cell: Cell) -> Judged:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 
 UNKNOWN = Measured(seconds=10.0, peak_bytes=None)
 """A cell that no run has had yet."""
@@ -42,11 +42,20 @@ class Group:
     peak_bytes: int
 
 
-def grouped(cells: Iterable[Cell], past: Mapping[str, Measured]) -> list[Group]:
-    """The cells model by model, in the order of the models' first cells."""
+def grouped(
+    cells: Iterable[Cell], past: Mapping[str, Measured], *, by_provider: bool = False
+) -> list[Group]:
+    """The cells model by model, in the order of the models' first cells.
+
+    Args:
+        cells: of a run.
+        past: what earlier runs took, by cell id.
+        by_provider: whether those of a model on two providers are two groups.
+    """
     by_model: dict[object, list[Cell]] = {}
     for cell in cells:
-        by_model.setdefault(cell.card.path, []).append(cell)
+        name = (cell.card.path, cell.provider if by_provider else "")
+        by_model.setdefault(name, []).append(cell)
     return [_group(members, past) for members in by_model.values()]
 
 

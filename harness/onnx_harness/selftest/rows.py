@@ -22,7 +22,9 @@ from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cach
 from onnx_harness.selftest.cause_rows import CAUSES, CAUSES_OF_DEFECTS
 from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.mixed_rows import MIXED
+from onnx_harness.selftest.observer_rows import OBSERVED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
+from onnx_harness.selftest.slower_rows import SLOWER
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.selftest.tree_rows import TREES
 from onnx_harness.selftest.vocabulary_rows import VOCABULARIES
@@ -205,9 +207,10 @@ def _ratio(outcomes: Sequence[Outcome]) -> float:
 
 
 def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
-    spent, before = (
-        sum(outcome.figures[key] for outcome in outcomes) for key in ("with", "without")
-    )
+    keys = []
+    for key in ("with", "without"):
+        keys.append(sum(outcome.figures[key] for outcome in outcomes))
+    spent, before = keys
     return (
         f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s "
         f"without)"
@@ -264,6 +267,8 @@ ROWS = {
         VOCABULARIES,
         CAUSES,
         CAUSES_OF_DEFECTS,
+        OBSERVED,
+        SLOWER,
         Row(
             "cost",
             ("the accuracy stage from a cold cache, beside itself without all this"),

@@ -84,10 +84,8 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     if op == "Cast":
         kind = int(attribute(node, "to", 0))
         whole = kind in _WHOLE
-        return (
-            *steps,
-            Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL),
-        )
+        act = Act.WHOLE if whole else Act.REAL
+        return (*steps, Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else act))
     if op == "Clip" and slot == 0:
         ends = [_number(scope, name) if name else None for name in node.input[1:3]]
         acts = (Act.AT_LEAST, Act.AT_MOST)
@@ -190,12 +188,11 @@ def among(
     found: dict[float, None] = {}
     for number in numbers:
         for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
-            values = [value for value in _backward(steps, target) if _fits(value, entry)]
-            values = []
-            for value in values:
+            for value in _backward(steps, target):
+                if not _fits(value, entry):
+                    continue
                 if forward(steps, value, whole=entry.is_integer) == target:
-                    values.append(value)
-            found.update(dict.fromkeys(values))
+                    found[value] = None
     if found:
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"

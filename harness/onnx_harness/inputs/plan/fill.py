@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.signature import Input
-from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
+from onnx_harness.inputs.plan.rule import Make, Rule, in_turn
 from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import Array
 

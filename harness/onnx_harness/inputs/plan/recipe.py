@@ -31,7 +31,8 @@ from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan import specs as cards
 from onnx_harness.inputs.plan.fill import constant, fill, kind_of
 from onnx_harness.inputs.plan.fitting import Sizes, telling
-from onnx_harness.inputs.plan.rules import Make, Rule, placed_around, rule_for
+from onnx_harness.inputs.plan.rule import Make, Rule, placed_around
+from onnx_harness.inputs.plan.rules import rule_for
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, set_name

@@ -1,0 +1,492 @@
+"""Decides which worker of a cluster judges what, and hears what they find.
+
+The unit of work is a model on a provider: its variants share the reference, and its baseline is
+timed where its variants are. Each share of work is bound to one worker that is free, so that
+nothing waits behind a busy one, and a worker that is lost costs the cell in hand: the others'
+verdicts came as events. Accuracy comes first; latency afterwards, one share at a time on a machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from onnx_harness.cell.content import Machine, this_machine
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.errors import HarnessError, first_line
+from onnx_harness.isolate.answers import pack, unpack
+from onnx_harness.providers.probe import Availability
+from onnx_harness.results.cache import source_digest
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.run.cluster import worker
+from onnx_harness.run.cluster.address import connected, parse_address
+from onnx_harness.run.cluster.messages import (
+    DESCRIBED,
+    REPLY,
+    VERDICT,
+    Described,
+    RemoteVerdict,
+    Reply,
+    Request,
+)
+from onnx_harness.run.cluster.parcels import INLINE_BYTES, Parcel, packed, pieces
+from onnx_harness.run.cluster.workers import Load, Place, places_in, rank
+from onnx_harness.run.schedule import Group
+from onnx_harness.settings import Settings
+
+MOST_ATTEMPTS = 3
+"""So often is a cell begun whose worker is lost or whose machine fails.
+
+Once, and twice elsewhere.
+"""
+
+WORKERLESS_SECONDS = 120.0
+"""So long is a worker waited for where none is left that offers what a cell needs."""
+
+_TICK_SECONDS = 0.5
+_PROBE_SECONDS = 180.0
+_LAST_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Share:
+    """Cells of a model on a provider that are yet to be judged, or timed.
+
+    Attributes:
+        load: what they need of a worker.
+        attempts: how often a worker was given them.
+        avoided: workers that were lost or failed with them.
+        host: the machine that they should go to; empty: any.
+        since: when no worker was found for them, on the monotonic clock; 0: one was.
+    """
+
+    cells: list[Cell]
+    load: Load
+    timed: bool = False
+    attempts: int = 0
+    avoided: set[str] = field(default_factory=set)
+    host: str = ""
+    since: float = 0.0
+
+
+@dataclass(slots=True)
+class _Running:
+    share: _Share
+    place: Place
+    future: Any
+
+
+class Cluster:
+    """Judges cells on other machines; whoever wants a verdict waits for it."""
+
+    def __init__(self, settings: Settings, processes: int) -> None:
+        """Connect.
+
+        Args:
+            settings: of the run.
+            processes: of a cluster on this machine.
+
+        Raises:
+            UsageError: there is no scheduler, or Dask isn't installed.
+        """
+        self._settings = settings
+        self._address = parse_address(settings.cluster)
+        self._open = contextlib.ExitStack()
+        self._client = self._open.enter_context(
+            connected(self._address, processes, settings.provider)
+        )
+        self._verdicts: dict[str, Future[RemoteVerdict]] = {}
+        self._times: dict[str, Future[RemoteVerdict]] = {}
+        self._machines: dict[str, Described | None] = {}
+        self._packed: dict[Path, tuple[tuple[Cell, ...], Settings, Parcel]] = {}
+        self._topic = f"onnx-harness-{secrets.token_hex(8)}"
+        self._ended = threading.Event()
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._locate: Callable[[Cell], Path] = lambda cell: cell.card.path
+
+    def __contains__(self, cell: Cell) -> bool:
+        """Return whether the cell is judged here."""
+        return cell.id in self._verdicts
+
+    def times(self, cell: Cell) -> bool:
+        """Return whether the cell is timed here, too."""
+        return cell.id in self._times
+
+    def verdict(self, cell: Cell) -> RemoteVerdict:
+        """The verdict on a cell, as soon as there is one.
+
+        Raises:
+            CancelledError: the cluster was closed before that.
+        """
+        return self._verdicts[cell.id].result()
+
+    def timed(self, cell: Cell) -> RemoteVerdict:
+        """The verdict on a cell with its latency, as soon as there is one."""
+        return self._times[cell.id].result()
+
+    def machines(self) -> list[Machine]:
+        """The machines of the workers, each once."""
+        by_fingerprint = {
+            described.machine.fingerprint: described.machine
+            for place in self._places()
+            if (described := self._describe(place)) is not None
+        }
+        return list(by_fingerprint.values())
+
+    def differing(self) -> list[str]:
+        """Return how what is installed on workers differs from here: a sentence each."""
+        here, remarks = this_machine().versions, set()
+        for machine in self.machines():
+            for name in sorted(here.keys() & machine.versions.keys()):
+                if machine.versions[name] != here[name]:
+                    version = machine.versions[name]
+                    remarks.add(f"{name} is {here[name]} here and {version} on a worker")
+        return sorted(remarks)
+
+    def probe(self, provider: str) -> Availability:
+        """Return whether a worker can use the provider, found out by using it there."""
+        load = Load(provider, self._address.requires.get(provider, ()), 0)
+        able = rank(self._places(), load, {}, ())
+        if not able:
+            tags = " and ".join(f"'{tag}'" for tag in load.tags)
+            mend = f'start workers with --resources "{load.tags[0]}=1"'
+            return Availability(provider, False, f"no worker of the cluster has {tags}", mend)
+        availability = Availability(provider, False, "no worker answered", None)
+        for place in able[:MOST_ATTEMPTS]:
+            future = self._submit(worker.probe_provider, place, provider)
+            try:
+                answer = unpack(future.result(timeout=_PROBE_SECONDS))
+            except Exception as error:  # Dask's own have no common class; another worker is asked
+                availability = Availability(
+                    provider, False, f"on {place.address}, {first_line(error)}", None
+                )
+                continue
+            if isinstance(answer, Availability):
+                availability = answer
+            if availability.usable:
+                break
+        return availability
+
+    def start(
+        self,
+        groups: Iterable[Group],
+        timed: Sequence[Cell],
+        locate: Callable[[Cell], Path],
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Begin to judge in the background.
+
+        Args:
+            groups: models on a provider, in the order in which they are to be begun.
+            timed: cells that are timed afterwards, where they pass.
+            locate: the ``.onnx`` of a cell on this machine.
+            progress: takes a sentence about what went wrong on the way.
+        """
+        shares = []
+        for group in groups:
+            self._verdicts |= {cell.id: Future() for cell in group.cells}
+            shares.append(_Share(list(group.cells), self._load(group)))
+        self._times = {cell.id: Future() for cell in timed}
+        self._locate = locate
+        self._client.subscribe_topic(self._topic, self._hear)
+        self._thread = threading.Thread(
+            target=self._work,
+            args=(shares, list(timed), progress),
+            name="onnx-harness-cluster",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give up what isn't judged, and leave; workers of this machine end."""
+        self._ended.set()
+        self._changed.set()
+        for future in (*self._verdicts.values(), *self._times.values()):
+            future.cancel()
+        if self._thread is not None:
+            self._thread.join(_LAST_SECONDS)
+        with contextlib.suppress(Exception):  # a scheduler that is gone needs no farewell
+            self._open.close()
+
+    def _work(
+        self, shares: list[_Share], timed: list[Cell], progress: Callable[[str], None]
+    ) -> None:
+        try:
+            self._drive(shares, progress)
+            if not self._ended.is_set():
+                self._drive(self._shares_to_time(timed), progress)
+        except BaseException as error:  # whoever waits for a verdict has to hear of it
+            for future in (*self._verdicts.values(), *self._times.values()):
+                if not future.done():
+                    future.set_exception(error)
+
+    def _drive(self, shares: list[_Share], progress: Callable[[str], None]) -> None:
+        """Give each share to a worker that is free, until none is left."""
+        waiting = deque(share for share in shares if share.cells)
+        running: list[_Running] = []
+        while (waiting or running) and not self._ended.is_set():
+            places = self._places()
+            for work in [work for work in running if work.future.done()]:
+                running.remove(work)
+                waiting.extendleft(self._end(work, progress))
+            present = {place.address for place in places}
+            for work in [work for work in running if work.place.address not in present]:
+                running.remove(work)
+                work.future.cancel()
+                progress(f"the worker {work.place.address} is lost: its cells go to another one")
+                waiting.extendleft(self._again(work))
+            self._begin(waiting, running, places)
+            self._changed.wait(_TICK_SECONDS if running or waiting else 0)
+            self._changed.clear()
+        for work in running:
+            work.future.cancel()
+
+    def _begin(
+        self, waiting: deque[_Share], running: list[_Running], places: Sequence[Place]
+    ) -> None:
+        for share in list(waiting):
+            used = {work.place.address: [] for work in running}  # type: dict[str, list[Load]]
+            for work in running:
+                used[work.place.address].append(work.share.load)
+            hosts = {self._host(work.place) for work in running}
+            able = rank(places, share.load, used, share.avoided)
+            if share.timed:  # alone on its machine, the one that judged it where that is there
+                able = [place for place in able if self._host(place) not in hosts]
+                able.sort(key=lambda place: self._host(place) != share.host)
+            if able:
+                waiting.remove(share)
+                share.since = 0.0
+                future = self._send(share, able[0], places)
+                if future is not None:
+                    running.append(_Running(share, able[0], future))
+            elif not rank(places, share.load, {}, ()):
+                share.since = share.since or time.monotonic()
+                if time.monotonic() - share.since > WORKERLESS_SECONDS:
+                    waiting.remove(share)
+                    tags = " and ".join(share.load.tags)
+                    self._give_up(share, f"the cluster has had no worker with {tags}")
+
+    def _end(self, work: _Running, progress: Callable[[str], None]) -> list[_Share]:
+        """Take what a worker answered; return what is left to do of the share."""
+        try:
+            reply = REPLY.loads(work.future.result())
+        except Exception as error:  # Dask's own have no common class: a lost worker, for one
+            progress(f"on {work.place.address}: {first_line(error)}")
+            return self._again(work)
+        if reply.refusal:
+            progress(f"{work.place.address} judges nothing: {reply.refusal}")
+            work.share.avoided.add(work.place.address)
+            return self._again(work)
+        if reply.missing:
+            try:
+                self._deliver(work, reply)
+            except Exception as error:  # of Dask, the disk or the network: the next try may do
+                progress(f"to {work.place.address}: {first_line(error)}")
+                return self._again(work)
+            return [work.share]
+        for verdict in reply.verdicts:
+            self._take(verdict)
+        return self._again(work) if self._left(work.share) else []
+
+    def _again(self, work: _Running) -> list[_Share]:
+        """Return what is left of a share whose worker is lost.
+
+        So is one that failed for its machine's sake.
+        """
+        share = work.share
+        share.cells = self._left(share)
+        share.attempts += 1
+        share.avoided.add(work.place.address)
+        if not share.cells:
+            return []
+        if share.attempts >= MOST_ATTEMPTS:
+            self._give_up(share, f"{share.attempts} workers were lost or failed with it")
+            return []
+        return [share]
+
+    def _left(self, share: _Share) -> list[Cell]:
+        futures = self._times if share.timed else self._verdicts
+        return [cell for cell in share.cells if not futures[cell.id].done()]
+
+    def _give_up(self, share: _Share, why: str) -> None:
+        for cell in self._left(share):
+            lost = _ended(
+                cell,
+                f"not judged: {why}. Mend: see that the workers live, and run again with --resume",
+                Symptom.ENVIRONMENT,
+            )
+            if share.timed:
+                accurate = self._verdicts[cell.id].result() if cell in self else None
+                result = lost.result if accurate is None else accurate.result
+                lost = replace(
+                    lost,
+                    result=replace(
+                        result,
+                        status=Status.ERROR,
+                        stage=Stage.LATENCY,
+                        reason=f"can't be timed: {why}",
+                        symptom=Symptom.ENVIRONMENT,
+                    ),
+                )
+            _settle((self._times if share.timed else self._verdicts)[cell.id], lost)
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        """Take a verdict that a worker tells before its share is done."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, HarnessError):
+            self._take(event[1])
+        self._changed.set()
+
+    def _take(self, text: str) -> None:
+        """Take a verdict, the first one of a cell.
+
+        A worker that was thought lost may tell another.
+        """
+        verdict = VERDICT.loads(text.encode())
+        timed = verdict.result.latency is not None or verdict.result.stage is Stage.LATENCY
+        future = (self._times if timed else self._verdicts).get(verdict.result.id)
+        if future is not None:
+            _settle(future, verdict)
+
+    def _send(self, share: _Share, place: Place, places: Sequence[Place]) -> Any:
+        """Give a share to a worker.
+
+        None where its model can't be had, which is its verdict then.
+        """
+        try:
+            cells, settings, parcel = self._parcel(share.cells)
+        except (HarnessError, OSError) as error:
+            for cell in share.cells:
+                _settle(self._verdicts[cell.id], _ended(cell, str(error)))
+            return None
+        by_id = {cell.id: cell for cell in cells}
+        boot = self._host(place)
+        inline = {
+            part.sha256: Path(part.origin).read_bytes()
+            for part in parcel.parts
+            if part.size <= INLINE_BYTES
+        }
+        request = Request(
+            tuple(by_id[cell.id] for cell in share.cells),
+            settings,
+            parcel,
+            inline,
+            source_digest(),
+            self._topic,
+            sharing=sum(neighbour.threads for neighbour in places if self._host(neighbour) == boot),
+            results=tuple(self._accurate(cell) for cell in share.cells) if share.timed else (),
+        )
+        function = worker.time_group if share.timed else worker.judge_group
+        future = self._submit(function, place, pack(request), load=share.load)
+        future.add_done_callback(lambda _: self._changed.set())
+        return future
+
+    def _parcel(self, cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Settings, Parcel]:
+        """Return the cells of a share as they travel; a model's files are read once."""
+        card = cells[0].card
+        if card.path not in self._packed:
+            self._packed[card.path] = packed(cells, self._locate(cells[0]), self._settings)
+        moved, settings, parcel = self._packed[card.path]
+        return tuple(replace(cell, card=moved[0].card) for cell in cells), settings, parcel
+
+    def _deliver(self, work: _Running, reply: Reply) -> None:
+        """Send a worker the files that it lacks."""
+        *_, parcel = self._parcel(work.share.cells)
+        for part in parcel.parts:
+            if part.sha256 not in reply.missing:
+                continue
+            for offset, data in pieces(Path(part.origin)):
+                # A piece goes as an argument of its own call: what is scattered stays in memory.
+                sent = self._submit(
+                    worker.receive, work.place, part.sha256, offset, data, part.size
+                )
+                if sent.result(timeout=_PROBE_SECONDS):
+                    break
+
+    def _accurate(self, cell: Cell) -> CellResult:
+        return self._verdicts[cell.id].result().result
+
+    def _shares_to_time(self, timed: Sequence[Cell]) -> list[_Share]:
+        """Group what passed by model and provider, for the machine that judged it."""
+        groups: dict[tuple[Path, str], list[Cell]] = {}
+        for cell in timed:
+            passed = self._accurate(cell).status is Status.PASS if cell in self else False
+            if passed and self._accurate(cell).placement is not None:
+                groups.setdefault((cell.card.path, cell.provider), []).append(cell)
+            else:  # nothing to time: nobody asks for it
+                self._times[cell.id].cancel()
+        shares = []
+        for cells in groups.values():
+            host = self._verdicts[cells[0].id].result().boot
+            load = Load(cells[0].provider, self._address.requires.get(cells[0].provider, ()), 0)
+            shares.append(_Share(cells, load, timed=True, host=host))
+        return shares
+
+    def _load(self, group: Group) -> Load:
+        provider = group.cells[0].provider
+        tags = self._address.requires.get(provider, ())
+        return Load(provider, tags, group.peak_bytes / 1e9)
+
+    def _places(self) -> list[Place]:
+        """The workers that the scheduler knows at this moment."""
+        try:
+            return places_in(self._client.scheduler_info(n_workers=-1))
+        except Exception:  # the scheduler doesn't answer: nothing is decided before it does
+            return []
+
+    def _describe(self, place: Place) -> Described | None:
+        """Return what a worker says of itself, asked beside its tasks; None where it doesn't."""
+        if place.address not in self._machines:
+            self._machines[place.address] = None
+            with contextlib.suppress(Exception):  # of Dask: a worker that leaves
+                described = self._client.run(worker.describe, workers=[place.address])
+                self._machines[place.address] = DESCRIBED.loads(described[place.address])
+        return self._machines[place.address]
+
+    def _host(self, place: Place) -> str:
+        machine = self._describe(place)
+        return machine.boot if machine is not None else place.host
+
+    def _submit(
+        self, function: Callable[..., Any], place: Place, *args: Any, load: Load | None = None
+    ) -> Any:
+        return self._client.submit(
+            function,
+            *args,
+            key=f"{self._topic}-{secrets.token_hex(8)}",
+            workers=[place.address],
+            allow_other_workers=False,
+            resources=None if load is None else load.resources(place),
+            pure=False,
+        )
+
+
+def _settle(future: Future[RemoteVerdict], verdict: RemoteVerdict) -> None:
+    with contextlib.suppress(InvalidStateError, CancelledError):
+        if not future.done():
+            future.set_result(verdict)
+
+
+def _ended(cell: Cell, reason: str, symptom: Symptom | None = None) -> RemoteVerdict:
+    """The outcome of a cell that no worker has judged."""
+    ended = CellResult(
+        id=cell.id,
+        model=cell.card.name,
+        model_sha256="",
+        variant=cell.variant.id,
+        provider=cell.provider,
+        status=Status.ERROR,
+        stage=Stage.LOAD,
+        reason=reason,
+        card_sha256=cell.card.digest(),
+        symptom=symptom,
+    )
+    return RemoteVerdict(ended, this_machine())

@@ -1,0 +1,103 @@
+"""The messages of a cluster's coordinator and workers: data, never pickles of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx_harness.cell.content import Machine
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.cell.state import Judged
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import as_json
+from onnx_harness.run.cluster.parcels import Parcel
+from onnx_harness.run.fatal import FatalSet
+from onnx_harness.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The cells of a model on one provider, for one worker.
+
+    Attributes:
+        cells: as `onnx_harness.run.cluster.parcels.packed` made them, without paths of their own.
+        settings: of the run.
+        parcel: the files that they need.
+        inline: contents of the small ones, by SHA-256.
+        source: hash of the coordinator's code; a worker of another one refuses.
+        topic: of the events with which the worker tells each verdict as it comes.
+        sharing: workers on the same machine, which share its cores.
+        results: in a request for times: the verdicts so far, in the order of ``cells``.
+    """
+
+    cells: tuple[Cell, ...]
+    settings: Settings
+    parcel: Parcel
+    inline: dict[str, bytes]
+    source: str
+    topic: str
+    sharing: int = 1
+    results: tuple[CellResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteVerdict:
+    """A verdict, and where it was found.
+
+    Attributes:
+        result: of the cell, with its latency where that was asked for.
+        machine: that judged it.
+        level: ONNX Runtime's optimization level of the cell's model.
+        failing: as in `onnx_harness.cell.state.Judged`.
+        crashed: likewise.
+        fatal: unusual input sets that the cell process died of.
+        died: what the model's cell process died of on unusual inputs; empty where it didn't.
+        boot: as in `Described`.
+    """
+
+    result: CellResult
+    machine: Machine
+    level: str = "all"
+    failing: tuple[int, ...] = ()
+    crashed: bool = False
+    fatal: tuple[FatalSet, ...] = ()
+    died: str = ""
+    boot: str = ""
+
+    @property
+    def judged(self) -> Judged:
+        """The outcome as a runner keeps it; the model file that was judged is elsewhere."""
+        return Judged(self.result, None, self.level, self.failing, self.crashed)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer of a worker to a request.
+
+    Attributes:
+        verdicts: JSON of a `RemoteVerdict` for each cell, in their order.
+        missing: SHA-256 of the files that it lacks; nothing was judged then.
+        refusal: why it judges nothing; empty where it does.
+    """
+
+    verdicts: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A worker.
+
+    Attributes:
+        machine: that it runs on.
+        boot: of the machine's kernel: workers of one boot share a machine, whatever their
+            addresses.
+    """
+
+    machine: Machine
+    boot: str
+
+
+VERDICT = as_json(RemoteVerdict)
+REPLY = as_json(Reply)
+DESCRIBED = as_json(Described)
