@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose import bodies, moves
+from onnx_harness.diagnose import bodies, moves, strings
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
 from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
@@ -285,6 +285,8 @@ def _publish(reducer: Reducer) -> bool:
             replaced &= reducer.first(
                 moves.with_input(reducer.case, name, other) for other in drawn
             )
+    if strings.has_strings(reducer.case):
+        replaced &= reducer.takes(strings.replaced_strings(reducer.case))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced
