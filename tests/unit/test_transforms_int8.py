@@ -438,7 +438,7 @@ def test_functions_are_inlined_since_the_library_would_leave_them_out() -> None:
         "{ y = MatMul(x, w) z = local.Turn(y) } "
         '<opset_import: ["" : 17], domain: "local"> Turn (v) => (r) { r = Neg(v) }'
     )
-    result = quantized(model, "int8.dynamic")
+    result = quantized(model, "int8.dynamic(reduce_range=True)")
 
     x = floats(2, 8)
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], atol=0.1)
@@ -451,7 +451,7 @@ def test_a_pad_that_reflects_survives_the_conversion_to_a_later_opset() -> None:
         '{ y = Pad<mode = "reflect", pads = [0, 1, 0, 1], value = 0.0>(x) z = MatMul(y, w) }',
         opset=9,
     )
-    result = quantized(model, "int8.dynamic")
+    result = quantized(model, "int8.dynamic(reduce_range=True)")
 
     x = floats(2, 2)
     np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], atol=0.1)
