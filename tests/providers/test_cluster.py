@@ -56,6 +56,8 @@ class Scheduler:
             "--scheduler-file",
             self._file,
             "--no-nanny",
+            # imported before it registers, and not while the scheduler waits for a heartbeat
+            "--preload=onnx_harness.run.cluster.worker",
             "--no-dashboard",
             "--nthreads=1",
             "--name",
@@ -81,7 +83,7 @@ class Scheduler:
     def _start(self, what: str, *args: object) -> subprocess.Popen[bytes]:
         # A worker that is cut off counts as lost after this, and not after five minutes.
         environment = os.environ | {
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "40s",
             "ONNX_HARNESS_CACHE": str(self._folder / "worker-cache"),
         }
         command = [sys.executable, "-m", "dask", what, *map(str, (*args, *self._security))]

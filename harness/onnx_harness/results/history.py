@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -188,8 +188,18 @@ class History:
         Raises:
             ResultsError: it can't be written; what was there before is untouched.
         """
+        self.put_all([cell])
+
+    def put_all(self, cells: Iterable[CellResult]) -> None:
+        """Enter cells as :meth:`put` does, all of them or none: one commit, which takes the disk's
+        time, for many.
+
+        Raises:
+            ResultsError: as for :meth:`put`.
+        """
+        rows = [_cell_row(self._run_id, cell) for cell in cells]
         with self._explained(), self._transaction():
-            self._database.execute(_INSERT_CELL, _cell_row(self._run_id, cell))
+            self._database.executemany(_INSERT_CELL, rows)
 
     def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
         """Enter those cells of another run that the history lacks, and the run itself where it
