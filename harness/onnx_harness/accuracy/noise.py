@@ -15,8 +15,9 @@ from onnx_harness.accuracy.measure import Array, extent, is_float, is_text, meas
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 FEW_ELEMENTS = 64
-"""An output of at most so many elements in an input set is one draw there: one run may come out right
-by chance, and the whole output next to zero by chance.
+"""An output of at most so many elements in an input set is one draw there.
+
+One run may come out right by chance, and the whole output next to zero by chance.
 """
 
 

@@ -78,9 +78,11 @@ class Fault:
         step, parts = self.step, self.step.transform.parts
         if parts is not None and self.parts:
             chosen = set(self.parts) - set(off)
-            excluded = tuple(
-                name for name in parts.names(model, step.options) if name not in chosen
-            )
+            names = []
+            for name in parts.names(model, step.options):
+                if name not in chosen:
+                    names.append(name)
+            excluded = tuple(names)
             step = (
                 replace(step, options=parts.without(step.options, excluded)) if excluded else step
             )

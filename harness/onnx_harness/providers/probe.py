@@ -121,7 +121,10 @@ def _installed_names() -> list[str]:
     Every run of pytest asks. ``importlib.metadata`` would read the metadata of all distributions
     for their names, which takes longer than importing pytest.
     """
-    folders = [folder for entry in sys.path for folder in Path(entry).glob("[oO]*-info")]
+    folders = []
+    for entry in sys.path:
+        for folder in Path(entry).glob("[oO]*-info"):
+            folders.append(folder)
     return [folder.name.partition("-")[0] for folder in folders]
 
 

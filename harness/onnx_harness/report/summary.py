@@ -46,9 +46,13 @@ def page(
     lines += _others(
         "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
     )
+    mended_cells = []
+    for cell in cells:
+        if cell.known is not None and cell.known.mended:
+            mended_cells.append(cell)
     lines += _others(
         "Known failures that are mended",
-        [cell for cell in cells if cell.known is not None and cell.known.mended],
+        mended_cells,
     )
     lines += _matrices(cells, models)
     lines += _others(

@@ -148,11 +148,11 @@ class Store:
         if self._laid_out(parcel) is not None:
             return ()
         needed = {part.sha256: part for part in parcel.parts if part.sha256 not in inline}
-        return tuple(
-            digest
-            for digest, part in needed.items()
-            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part)
-        )
+        digests = []
+        for digest, part in needed.items():
+            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part):
+                digests.append(digest)
+        return tuple(digests)
 
     def lay_out(self, parcel: Parcel, inline: Mapping[str, bytes]) -> Path:
         """Return the folder that has the parcel's files, each checked against its digest.

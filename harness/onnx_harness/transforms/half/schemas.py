@@ -218,11 +218,8 @@ def takes(op_type: str, opset: int, half: int) -> bool:
     """
     schema = onnx.defs.get_schema(op_type, opset, "")
     allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
-    return all(
-        _HALF_NAMES[half] in type_strings
-        for type_strings in allowed
-        if "tensor(float)" in type_strings
-    )
+    floats = [type_strings for type_strings in allowed if "tensor(float)" in type_strings]
+    return all(_HALF_NAMES[half] in type_strings for type_strings in floats)
 
 
 @cache
