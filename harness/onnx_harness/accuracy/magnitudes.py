@@ -61,4 +61,8 @@ def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
                 seen.scale = max(seen.scale, scale)
                 seen.signal += norm_of(array) ** 2
                 seen.size += array.size
-    return {name: magnitude for name, magnitude in known.items() if name not in many}
+    magnitudes_by_output: dict[str, Magnitude] = {}
+    for name, magnitude in known.items():
+        if name not in many:
+            magnitudes_by_output[name] = magnitude
+    return magnitudes_by_output

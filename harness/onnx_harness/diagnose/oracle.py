@@ -203,7 +203,11 @@ def _answer(fault: Fault, question: bytes, say: Say) -> None:
         outputs = run_once(model, case.inputs, "disable", fault=fault)
     except Exception:  # sequences among them, or an operator that can't be watched
         outputs = {}
-    say(pack({name: value for name, value in outputs.items() if _is_numbers(value)}))
+    values = {}
+    for name, value in outputs.items():
+        if _is_numbers(value):
+            values[name] = value
+    say(pack(values))
 
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:

@@ -97,7 +97,11 @@ def part_of(
     part.functions.extend(model.functions)
     part.graph.name = "part"
     part.graph.node.extend(nodes)
-    part.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
+    tensors = []
+    for tensor in graph.initializer:
+        if tensor.name in read:
+            tensors.append(tensor)
+    part.graph.initializer.extend(tensors)
     inputs: dict[str, Array] = {}
     for name in needed:
         if name not in declared and name not in varying:

@@ -174,7 +174,11 @@ def _matrices(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) ->
         return
     providers = list(dict.fromkeys(cell.provider for cell in cells))
     for provider in providers:
-        lines = list(_matrix([cell for cell in cells if cell.provider == provider], models))
+        matrices = []
+        for cell in cells:
+            if cell.provider == provider:
+                matrices.append(cell)
+        lines = list(_matrix(matrices, models))
         if len(providers) == 1 and len(lines) <= MOST_ROWS:
             yield from (f"## On {markdown(provider)}", "", *lines)
         else:

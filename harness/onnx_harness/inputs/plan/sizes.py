@@ -116,7 +116,10 @@ def plan(
     dimensions = {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
     preferences = [preferred(dimensions, index) for index in range(_SETS)]
     sets = [fit(relations, dimensions, preference, ()) for preference in preferences]
-    alike = [name for name in dimensions if len({input_set[name] for input_set in sets}) == 1]
+    alike = []
+    for name in dimensions:
+        if len({input_set[name] for input_set in sets}) == 1:
+            alike.append(name)
     # Where all sets came to the same size, the second and the third are asked for twice and three
     # times that.
     for index, fitted_sizes in enumerate(sets[1:] if relations else (), 1):
@@ -185,7 +188,10 @@ def ladder(
     for name, entry in dimensions.items():
         if name not in pinned and entry.role is not Role.FIXED:
             free[name] = entry
-    climbing = {name: entry for name, entry in free.items() if entry.role is not Role.BATCH}
+    climbing = {}
+    for name, entry in free.items():
+        if entry.role is not Role.BATCH:
+            climbing[name] = entry
     for rung in range(max((len(entry.ladder) for entry in climbing.values()), default=0)):
         yield base | {
             name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()

@@ -476,7 +476,11 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
         if step.op in MOVES:
             continue
         stays = plan.label(step) in labels or not plan.converted(step)
-        (single if stays else double).update(f"{name} read" for name in step.ins if name in floats)
+        moves_found = []
+        for name in step.ins:
+            if name in floats:
+                moves_found.append(f"{name} read")
+        (single if stays else double).update(moves_found)
     single.update(f"{name} read" for name in plan.reading.scopes[0].outputs)
     names = []
     for step in reversed(moves):

@@ -83,9 +83,10 @@ class Attempts:
         model = self._model
         sources = [model]
         if inlines and model.functions:
-            kept = {
-                function.name for function in model.functions if function.domain in _RUNTIME_DOMAINS
-            }
+            kept = set()
+            for function in model.functions:
+                if function.domain in _RUNTIME_DOMAINS:
+                    kept.add(function.name)
             sources = [inline_functions(model, kept), model]
         first: tuple[Editing, Mapping[str, int]] | None = None
         size = footprint(self._opened(model), model.graph.node)

@@ -170,7 +170,10 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
             axis = _axis(node, facts) if editing.is_standard(node, "Concat") else None
             if axis is None:
                 continue
-            full = [value for value in node.inputs if not _is_empty(value, axis, facts)]
+            full = []
+            for value in node.inputs:
+                if not _is_empty(value, axis, facts):
+                    full.append(value)
             parts = full or list(node.inputs[:1])
             dropped += len(node.inputs) - len(parts)
             _set_inputs(node, parts)
