@@ -874,6 +874,7 @@ def test_a_reference_without_onnx_runtime_is_refused(project: Path) -> None:
 
 
 def test_the_second_of_two_runs_at_once_is_refused(project: Path) -> None:
+    (project / "conftest.py").write_text(FEWER_PAIRS, "utf-8")
     arguments = (*OPTIONS, "--gate-reference", "reference", "--latency-budget", "4")
     with start_pytest(project, *arguments) as first:
         file = project / "reports" / "history.sqlite"

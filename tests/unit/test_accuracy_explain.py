@@ -339,3 +339,16 @@ def test_sets_of_many_elements_are_judged_by_themselves() -> None:
 def test_a_stated_bound_of_a_score_holds_to_the_letter() -> None:
     stated = choose(Precision.FP16, ToleranceSpec(rtol=1e-2), None)
     assert not scores([0.01] * 4, [0.01] * 4, stated).usable
+
+
+@pytest.mark.parametrize("spelt_out", [True, False])
+def test_the_scores_of_a_map_have_the_signal_of_their_vector(spelt_out: bool) -> None:
+    expected, actual = [0.9, 0.096, 0.004], [0.9, 0.09605, 0.00405]
+
+    def output(values: list[float]) -> Any:
+        return [dict(enumerate(values))] if spelt_out else np.array([values], np.float32)
+
+    comparison = compare(
+        [{"y": output(expected)}], [{"y": output(actual)}], lambda _: FP16, set_names="a"
+    )
+    assert comparison.passed

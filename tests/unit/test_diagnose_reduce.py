@@ -19,10 +19,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import handout, moves
+from onnx_harness.diagnose import bodies, handout, moves
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.model.walk import walk
@@ -298,3 +299,56 @@ def test_names_are_replaced_and_no_body_is_made_up() -> None:
     (attribute,) = changed.model.graph.node[0].attribute
     assert not attribute.HasField("g")
     assert list(changed.inputs) == ["x0"]
+
+
+LOOP = """(float[4] x) => (float[4] y, float[m,4] rows) {
+    count = Constant<value = int64 {3}>()  go = Constant<value = bool {1}>()
+    before = Tanh(x)
+    y, rows = Loop(count, go, before) <body = body (int64 i, bool c, float[4] state)
+        => (bool c_out, float[4] state_out, float[4] row) {
+        c_out = Identity(c)  a = Sin(state)  b = Neg(a)  state_out = Add(b, x)  row = Mul(state_out, b) }>
+    }"""
+SCAN = """(float[3,4] x, float[4] s) => (float[4] y, float[3,4] rows) {
+    y, rows = Scan(s, x) <num_scan_inputs = 1, body = body (float[4] state, float[4] part)
+        => (float[4] state_out, float[4] row) {
+        a = Sin(part)  b = Neg(a)  state_out = Add(state, b)  row = Mul(state_out, b) }>
+    }"""
+
+
+@pytest.mark.parametrize("text", [LOOP, SCAN], ids=["Loop", "Scan"])
+def test_a_loop_gives_way_to_one_iteration(tmp_path: Path, text: str) -> None:
+    path, folder = save(model(text), tmp_path / "m.onnx"), tmp_path / "repro"
+
+    diagnosis = diagnosed(path, "original", in_bodies(), folder=folder)
+
+    assert diagnosis.smallest is not None, diagnosis.evidence
+    reduced = onnx.load(folder / handout.MODEL)
+    assert [node.op_type for node in reduced.graph.node] == ["Add"]
+
+
+@pytest.mark.parametrize("text", [LOOP, SCAN], ids=["Loop", "Scan"])
+def test_one_iteration_computes_what_the_loop_computes_first(text: str) -> None:
+    whole = model(text)
+    rng = np.random.default_rng(0)
+    shapes = {"x": (4,)} if text is LOOP else {"x": (3, 4), "s": (4,)}
+    inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    if text is LOOP:
+        whole.graph.node[0].attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(1)))
+
+    [case] = bodies.unrolled(Case(whole, inputs))
+
+    rows = np.asarray(ReferenceEvaluator(whole).run(["rows"], inputs)[0])  # type: ignore[index]
+    unrolled = np.asarray(ReferenceEvaluator(case.model).run(["rows"], inputs)[0])  # type: ignore[index]
+    np.testing.assert_allclose(unrolled, rows[:1], rtol=1e-6)
+
+
+def test_a_body_that_has_to_stay_loses_its_nodes() -> None:
+    whole = model(LOOP)
+
+    left = [
+        [node.op_type for node in case.model.graph.node[-1].attribute[0].g.node]
+        for case in bodies.bypasses(Case(whole, {}))
+    ]
+
+    assert ["Identity", "Neg", "Add", "Mul"] in left
+    assert ["Identity", "Sin", "Add", "Mul"] in left

@@ -87,8 +87,11 @@ def test_a_pass_with_another_version_than_the_one_it_was_seen_in_names_the_upgra
 
 
 def test_a_distribution_that_is_not_installed_leaves_no_range() -> None:
-    assert ledger.left_range(entry("<1.33"), {}.get) == ""
-    assert ledger.upgrades(entry("1.32.0"), {}.get) == ""
+    def nothing(_: str) -> None:
+        return None
+
+    assert ledger.left_range(entry("<1.33"), nothing) == ""
+    assert ledger.upgrades(entry("1.32.0"), nothing) == ""
 
 
 CARD = """
@@ -109,24 +112,13 @@ def card(folder: Path, versions: str, repro: str) -> KnownFailure:
 
 
 def test_an_entry_is_read_with_its_range_and_its_repro(tmp_path: Path) -> None:
-    (tmp_path / "repro").mkdir()
-
     read_entry = card(tmp_path, ">=1.30,<1.33", "repro")
 
     assert dict(read_entry.versions) == {"onnxruntime": ">=1.30,<1.33"}
     assert read_entry.repro == "repro"
-    assert card(tmp_path, "1.32.0", "https://example.org/1").repro == "https://example.org/1"
 
 
-@pytest.mark.parametrize(
-    ("versions", "repro", "words"),
-    [
-        (">=1.x", "", r"known_failure\[0\]\.versions\.onnxruntime is '>=1.x': isn't a range"),
-        ("1.32.0", "nowhere", r"known_failure\[0\]\.repro is 'nowhere': there is no such folder"),
-    ],
-)
-def test_an_entry_that_cannot_be_right_is_refused(
-    tmp_path: Path, versions: str, repro: str, words: str
-) -> None:
+def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:
+    words = r"known_failure\[0\]\.versions\.onnxruntime is '>=1.x': isn't a range"
     with pytest.raises(CardError, match=words):
-        card(tmp_path, versions, repro)
+        card(tmp_path, ">=1.x", "repro")

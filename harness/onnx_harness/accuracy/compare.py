@@ -273,7 +273,7 @@ def _compare_set(
                 in_maps.append(extent(leaf.reference)[0])
         for part in parts:
             total = totals.setdefault(part.name, Total(tolerance))
-            total.magnitude = together.get(part.name)
+            total.magnitude = together.get(pool(part)) if isinstance(part, Leaf) else None
             total.in_map = isinstance(part, Leaf) and part.in_map
             if isinstance(part, Mismatch):
                 total.mismatched = True

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.accuracy.measure import extent, is_float
-from onnx_harness.accuracy.noise import FEW_ELEMENTS, norm_of
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, norm_of, pool
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 
@@ -35,28 +35,29 @@ class Magnitude:
 def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
     """Return the magnitudes of the float outputs that have few elements in each set.
 
-    Values of maps are left out: they are one vector, spelt out.
+    The values of a map are one vector, spelt out: a class with a score of 0.004 isn't judged by
+    that.
 
     Args:
         sets: the reference's outputs on the usual input sets.
 
     Returns:
-        By the name of the flattened output.
+        By output, as `pool` names it.
     """
     known: dict[str, Magnitude] = {}
     many: set[str] = set()
     for outputs in sets:
         for output, value in outputs.items():
             for part in walk(output, value, value):
-                if not isinstance(part, Leaf) or part.reference is None or part.in_map:
+                if not isinstance(part, Leaf) or part.reference is None:
                     continue
                 array = part.reference
                 if not is_float(array) or array.size == 0:
                     continue
                 if array.size > FEW_ELEMENTS:
-                    many.add(part.name)
+                    many.add(pool(part))
                     continue
-                seen = known.setdefault(part.name, Magnitude())
+                seen = known.setdefault(pool(part), Magnitude())
                 scale, _ = extent(array)
                 seen.scale = max(seen.scale, scale)
                 seen.signal += norm_of(array) ** 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,10 +71,3 @@ def upgrades(entry: KnownFailure, installed: Installed = installed_version) -> s
         if here is not None and not is_range(versions) and here != versions:
             other.append(f"{name} {here} (seen in {versions})")
     return ", ".join(other)
-
-
-def repro_fault(repro: str, card: Path) -> str | None:
-    """Say what is wrong with an entry's repro: an address, or a folder relative to the card."""
-    if not repro or "://" in repro or (card.parent / repro).is_dir():
-        return None
-    return f"is {repro!r}: there is no such folder beside the card"

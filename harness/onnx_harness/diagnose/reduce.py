@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose import moves
+from onnx_harness.diagnose import bodies, moves
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
 from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
@@ -160,11 +160,12 @@ def _reduced(reducer: Reducer, hints: Sequence[int], public: bool) -> bool:
 
 def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
     _nodes(reducer, hints)
-    if reducer.first(moves.branches(reducer.case, _values(reducer))):
+    while reducer.first(_without_bodies(reducer)):
         _nodes(reducer, ())
     for _ in range(_ROUNDS):
         before = reducer.case
         reducer.all(lambda: moves.bypasses(reducer.case, _values(reducer)))
+        _each(reducer, bodies.bypasses)
         _dimensions(reducer)
         _each(reducer, moves.attributes)
         _weights(reducer)
@@ -174,6 +175,12 @@ def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
             break
     reducer.first([moves.tidy(reducer.case)])
     reducer.first(moves.opsets(reducer.case))
+
+
+def _without_bodies(reducer: Reducer) -> Iterator[Case]:
+    """Yield the case with a branch in the place of its If, an iteration in that of its loop."""
+    yield from moves.branches(reducer.case, _values(reducer))
+    yield from bodies.unrolled(reducer.case)
 
 
 def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:

@@ -41,7 +41,7 @@ _LEVELS = ("disable", "basic", "extended", "layout", "all")
 # A trial that hangs may use up this share of the budget, and a slow one has this long at least.
 _SHARE, _LEAST_SECONDS = 0.15, 5.0
 # Where something hangs, a trial is given up after so many times what the untouched model takes.
-_HANGS_AFTER, _LEAST_HANG_SECONDS = 10.0, 2.0
+_HANGS_AFTER, _LEAST_HANG_SECONDS = 5.0, 2.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 _MOST_DEATHS = 8

@@ -94,6 +94,7 @@ class Reporter:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
+            self._show_pace(cells)
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -191,6 +192,19 @@ class Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
 
+    def _show_pace(self, tests: Sequence[pytest.Item]) -> None:
+        """On a terminal, have the progress shown; a quiet run shows none."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty() or terminal.verbosity < 0:
+            return
+        from onnx_harness.plugin.pace import Pace
+        from onnx_harness.run.arrange import cell_of
+
+        named = {
+            test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
+        }
+        self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
         settings = settings_of(self._config)
@@ -284,13 +298,15 @@ class Reporter:
         settings = settings_of(self._config)
         if not settings.cluster:
             return
+        from onnx_harness.run.cluster.coordinator import Cluster
         from onnx_harness.run.jobs import job_count
 
         processes = job_count(0 if settings.jobs == 1 else settings.jobs)
         try:
-            cluster = runner_of(self._config).join_cluster(processes)
+            cluster = Cluster(settings, processes)
         except UsageError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
+        runner_of(self._config).join_cluster(cluster)
         self._remarks += cluster.differing()
 
     def _say(self, line: str) -> None:

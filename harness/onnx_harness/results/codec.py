@@ -81,7 +81,7 @@ def encode(value: object) -> Any:
         TypeError: there is no JSON form.
     """
     # By the exact type first: a run of ten thousand cells has millions of plain values.
-    kind = type(value)
+    kind: Any = type(value)  # for mypy, type[object] has no hash
     if kind in _PLAIN:
         return value
     if kind is float:

@@ -43,8 +43,8 @@ from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
-    from onnx_harness.run.cluster.coordinator import Cluster
     from onnx_harness.run.cluster.messages import RemoteVerdict
+    from onnx_harness.run.remote import Remote
 
 Answer = TypeVar("Answer")
 
@@ -89,7 +89,7 @@ class Runner:
         self._recorded = recorded
         self._threads = threads
         self._jobs: Jobs | None = None
-        self._cluster: Cluster | None = None
+        self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
@@ -131,21 +131,10 @@ class Runner:
 
         self._jobs = Jobs(groups, count, other)
 
-    def join_cluster(self, processes: int) -> Cluster:
-        """Connect to the cluster of the settings; its machines' verdicts count as earlier ones.
-
-        Args:
-            processes: of a cluster on this machine.
-
-        Raises:
-            UsageError: there is none.
-        """
-        from onnx_harness.run.cluster.coordinator import Cluster
-
-        if self._cluster is None:
-            self._cluster = Cluster(self.settings, processes)
-            self.past.machines = self._cluster.machines()
-        return self._cluster
+    def join_cluster(self, cluster: Remote) -> None:
+        """Have cells judged there; its machines' verdicts count as earlier ones."""
+        self._cluster = cluster
+        self.past.machines = cluster.machines()
 
     def start_cluster(
         self, groups: Sequence[Group], timed: Sequence[Cell], say: Callable[[str], None]

@@ -156,7 +156,9 @@ def quantize_dynamic(
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
             nodes_to_exclude=excluded,
-            extra_options=read_options(extra_options),
+            # What onnx can't infer the type of, such as what a Scaler gives, is float: a model with
+            # float16 is refused.
+            extra_options={"DefaultTensorType": 1, **read_options(extra_options)},
         )
 
     return _through_files(model, quantize, types)
