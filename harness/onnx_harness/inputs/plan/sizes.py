@@ -216,11 +216,8 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
     others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
-    sizes: list[int] = []
-    for size in dict.fromkeys(others):
-        if size > 0 and size != size:
-            sizes.append(size)
-    return sizes
+    others = list(dict.fromkeys(others))
+    return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 
 
 def _dimension(
