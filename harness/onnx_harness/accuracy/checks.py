@@ -27,7 +27,10 @@ Outputs = Mapping[str, Value]
 
 def check_names(reference: Outputs, candidate: Outputs) -> list[OutputFailure]:
     """Outputs that are missing, and outputs that the reference doesn't have."""
-    missing = [OutputFailure(n, Check.NAMES, "is missing") for n in reference if n not in candidate]
+    missing = []
+    for n in reference:
+        if n not in candidate:
+            missing.append(OutputFailure(n, Check.NAMES, "is missing"))
     extra = []
     for n in candidate:
         if n not in reference:

@@ -1,4 +1,4 @@
-"""How large an output of few elements is over all usual input sets, where one set can't say it."""
+"""Measure an output of few elements over all usual input sets, where one set can't say its size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx_harness.accuracy.values import Leaf, Value, walk
 
 @dataclass(slots=True)
 class Magnitude:
-    """How large an output is.
+    """The magnitude of an output.
 
     Rows of one set are judged by the greatest of them; so are rows that happen to lie in several
     sets. A score of 0.2 beside scores of 5 is a small number, in whichever set it is.
@@ -62,4 +62,8 @@ def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
                 seen.scale = max(seen.scale, scale)
                 seen.signal += norm_of(array) ** 2
                 seen.size += array.size
-    return {name: magnitude for name, magnitude in known.items() if name not in many}
+    magnitudes_by_output: dict[str, Magnitude] = {}
+    for name, magnitude in known.items():
+        if name not in many:
+            magnitudes_by_output[name] = magnitude
+    return magnitudes_by_output

@@ -15,8 +15,9 @@ from onnx_harness.accuracy.measure import Array, extent, is_float, is_text, meas
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 FEW_ELEMENTS = 64
-"""An output of at most so many elements in an input set is one draw there: one run may come out right
-by chance, and the whole output next to zero by chance.
+"""An output of at most so many elements in an input set is one draw there.
+
+One run may come out right by chance, and the whole output next to zero by chance.
 """
 
 
@@ -114,7 +115,11 @@ class Noise:
         chosen = [self.sets[index] for index in sets] if sets else self.sets
         gaps = [measured[name] for measured in chosen if name in measured]
         l2 = max((gap.l2 / gap.norm for gap in gaps if gap.norm > 0), default=0.0)
-        greatest = max((gap.greatest / gap.scale for gap in gaps if gap.scale > 0), default=0.0)
+        tails = []
+        for gap in gaps:
+            if gap.scale > 0:
+                tails.append(gap.greatest / gap.scale)
+        greatest = max(tails, default=0.0)
         few = [gap for gap in gaps if 0 < gap.size <= FEW_ELEMENTS] if size <= FEW_ELEMENTS else []
         root = max((gap.l2 / math.sqrt(gap.size) for gap in few), default=0.0)
         return Gap(

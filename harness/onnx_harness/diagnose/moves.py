@@ -102,7 +102,10 @@ def attributes(case: Case) -> Iterator[Case]:
                 )
                 if twin is None:
                     continue
-                remaining = [each for each in twin.attribute if each.name != attribute.name]
+                remaining = []
+                for each in twin.attribute:
+                    if each.name != attribute.name:
+                        remaining.append(each)
                 del twin.attribute[:]
                 twin.attribute.extend(remaining)
             yield changed
@@ -221,7 +224,10 @@ def as_weight(case: Case, name: str) -> Case:
             left = [info for info in model.graph.input if info.name != name]
             del model.graph.input[:]
             model.graph.input.extend(left)
-    inputs = {input_name: array for input_name, array in case.inputs.items() if input_name != name}
+    inputs = {}
+    for input_name, array in case.inputs.items():
+        if input_name != name:
+            inputs[input_name] = array
     return Case(changed.model, inputs, changed.other)
 
 

@@ -78,9 +78,11 @@ class Fault:
         step, parts = self.step, self.step.transform.parts
         if parts is not None and self.parts:
             chosen = set(self.parts) - set(off)
-            excluded = tuple(
-                name for name in parts.names(model, step.options) if name not in chosen
-            )
+            names = []
+            for name in parts.names(model, step.options):
+                if name not in chosen:
+                    names.append(name)
+            excluded = tuple(names)
             step = (
                 replace(step, options=parts.without(step.options, excluded)) if excluded else step
             )
@@ -201,7 +203,11 @@ def _answer(fault: Fault, question: bytes, say: Say) -> None:
         outputs = run_once(model, case.inputs, "disable", fault=fault)
     except Exception:  # sequences among them, or an operator that can't be watched
         outputs = {}
-    say(pack({name: value for name, value in outputs.items() if _is_numbers(value)}))
+    values = {}
+    for name, value in outputs.items():
+        if _is_numbers(value):
+            values[name] = value
+    say(pack(values))
 
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:

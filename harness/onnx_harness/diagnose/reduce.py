@@ -235,7 +235,10 @@ def _weights(reducer: Reducer) -> None:
     for name in moves.weights(reducer.case):
         array = moves.weight(reducer.case, name)
         if array.size and np.unique(array).size > 1:
-            simpler = (plain for plain in moves.plain(array) if not np.array_equal(plain, array))
+            simpler = []
+            for plain in moves.plain(array):
+                if not np.array_equal(plain, array):
+                    simpler.append(plain)
             reducer.first(moves.with_weight(reducer.case, name, plain) for plain in simpler)
 
 

@@ -422,7 +422,11 @@ class Search:
         result = minimal_part(names, fails)
         if result.items:
             chosen = set(result.items)
-            self._reduced = replace(base, off=tuple(name for name in names if name not in chosen))
+            entries = []
+            for name in names:
+                if name not in chosen:
+                    entries.append(name)
+            self._reduced = replace(base, off=tuple(entries))
         self._keep_parts(parts.kind, names, result)
 
     def _keep_parts(self, kind: str, names: Sequence[str], result: Minimal[str]) -> None:

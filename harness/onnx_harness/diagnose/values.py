@@ -244,7 +244,11 @@ class _Watcher:
         except Exception:  # a graph that is nothing but that node
             return None
         outputs_made = {name.removeprefix(MADE): array for name, array in outputs_made.items()}
-        outputs_made.update({name: array for name, array in right.items() if name in outputs})
+        arrays = {}
+        for name, array in right.items():
+            if name in outputs:
+                arrays[name] = array
+        outputs_made.update(arrays)
         return self._passes(
             {name: array for name, array in outputs_made.items() if name in outputs}
         )

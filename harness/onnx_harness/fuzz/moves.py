@@ -30,7 +30,11 @@ def transpose(g: Graph) -> None:
 def _factors(g: Graph, size: int) -> Shape:
     shape: list[int] = []
     while size > 1 and len(shape) < 3 and g.random.random() < 0.8:
-        part = g.random.choice([factor for factor in range(1, size + 1) if size % factor == 0])
+        factors = []
+        for factor in range(1, size + 1):
+            if size % factor == 0:
+                factors.append(factor)
+        part = g.random.choice(factors)
         shape.append(part)
         size //= part
     shape.append(size)

@@ -176,7 +176,10 @@ def _content_findings(tonight: _Tonight) -> Sequence[Finding]:
 
 
 def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
-    successors = [cell.id for cell in tonight.results.values() if _succeeds(cell, level, tonight)]
+    successors = []
+    for cell in tonight.results.values():
+        if _succeeds(cell, level, tonight):
+            successors.append(cell.id)
     advice = "A run that was for some providers only names them: --provider."
     if successors:
         advice = (
@@ -197,7 +200,11 @@ def _succeeds(cell: CellResult, level: Level, tonight: _Tonight) -> bool:
 
 def _unknown(cell: CellResult, processor: str, levels: Mapping[Key, Level]) -> GatedCell:
     """The finding on a cell that has no level on this processor."""
-    elsewhere = sorted(accepted_on for name, accepted_on in levels if name == cell.id)
+    processors_accepted = []
+    for name, accepted_on in levels:
+        if name == cell.id:
+            processors_accepted.append(accepted_on)
+    elsewhere = sorted(processors_accepted)
     mend = f'accept it: onnx-harness gate accept {cell.id} --why "…"'
     what, reason = "cell", f"has no accepted level. Where it's right, {mend}"
     if elsewhere:
@@ -233,7 +240,10 @@ def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[s
         return []
     counted_nights = one_a_night(comparable(level, past), between)
     nights = [night for night in counted_nights if night.cell.pinned]
-    ratios = [night.cell.pinned.night_ratio or 1.0 for night in nights if night.cell.pinned]
+    ratios = []
+    for night in nights:
+        if night.cell.pinned:
+            ratios.append(night.cell.pinned.night_ratio or 1.0)
     moved = [nights[position].run for position in drift.change_points(ratios)]
     moves: list[str] = []
     for run in moved:

@@ -156,7 +156,11 @@ class Pinned:
 
     def doubtful(self) -> list[str]:
         """Return the ids of cells that are to be measured again before their verdicts are final."""
-        return [name for name, decision in self._firsts.items() if needs_confirmation(decision)]
+        names: list[str] = []
+        for name, decision in self._firsts.items():
+            if needs_confirmation(decision):
+                names.append(name)
+        return names
 
     def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord | None:
         """Take the next part of a cell's second measurement, in fresh processes, on ``values``.

@@ -14,8 +14,10 @@ from onnx_harness.providers.profile_runs import RunProfiles
 from onnx_harness.results.operators import OperatorRecord
 
 OpenProfiled = Callable[[int, bool], tuple[EnvironmentProcess, float]]
-"""Starts a process of pair number k with a profiled session, in the pinned environment or not; the
-process, and seconds of a run."""
+"""Starts a process of pair number k with a profiled session, in the pinned environment or not.
+
+The process, and seconds of a run.
+"""
 
 
 class _Remote:

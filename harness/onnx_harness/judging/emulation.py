@@ -219,11 +219,10 @@ def half_verdict(standard: Standard, candidate: Model) -> Verdict:
 def overflowing(standard: Standard, candidate: Model) -> list[Place]:
     """Return the float16 values that overflow on usual input sets, in the graph's order."""
     sets = standard.reference.sets
-    overflows = [
-        overflow
-        for overflow in _overflows(candidate, sets, standard.kept)
-        if not sets[overflow.input_set].unusual
-    ]
+    overflows = []
+    for overflow in _overflows(candidate, sets, standard.kept):
+        if not sets[overflow.input_set].unusual:
+            overflows.append(overflow)
     return [each.place for each in _by_value(overflows).values()]
 
 

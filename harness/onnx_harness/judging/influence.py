@@ -79,7 +79,10 @@ def to_be_counted(skeleton: onnx.ModelProto) -> str:
     """
     inlined = inline_functions(skeleton)
     choose = _Choice(set(_decided(inlined.graph, set())))
-    kinds = [kind for node in walk(inlined.graph) for _, kind in choose(node)]
+    kinds = []
+    for node in walk(inlined.graph):
+        for _, kind in choose(node):
+            kinds.append(kind)
     words = []
     for kind, name in ((SIDES, "comparison"), (BRANCHES, "If")):
         if kind in kinds:

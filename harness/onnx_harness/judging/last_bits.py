@@ -126,7 +126,10 @@ def _lacks_zero_points(model: onnx.ModelProto) -> bool:
     To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero
     point. A DequantizeLinear along an axis then can't run.
     """
-    dequantizers = (node for node in walk(model.graph) if node.op_type == "DequantizeLinear")
+    dequantizers = []
+    for node in walk(model.graph):
+        if node.op_type == "DequantizeLinear":
+            dequantizers.append(node)
     return any(not any(node.input[2:]) for node in dequantizers)
 
 
@@ -237,7 +240,10 @@ class _Mover:
         """
         types = {**outer, **_types(graph)}
         inputs = {info.name for info in graph.input}
-        movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
+        movable = set()
+        for name, tensor in named_constants(graph):
+            if _moves(tensor):
+                movable.add(name)
         compared = set()
         for node in graph.node:
             if node.op_type in _COMPARISONS:
@@ -300,7 +306,10 @@ def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, 
     if node.op_type in _COMPARISONS:
         return True
     if node.op_type == "Cast":
-        targets = (attribute.i for attribute in node.attribute if attribute.name == "to")
+        targets = []
+        for attribute in node.attribute:
+            if attribute.name == "to":
+                targets.append(attribute.i)
         return any(target in _INTEGERS for target in targets)
     if node.op_type == "NonMaxSuppression":
         return slot < 2

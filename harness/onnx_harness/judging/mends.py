@@ -125,7 +125,11 @@ def _mended(variant: Variant, at: int) -> Variant:
     """Return the variant with the conversion at a place replaced by the one that chooses."""
     step = variant.steps[at]
     allowed = transforms.registry()[MIXED].options
-    options = tuple((name, value) for name, value in step.options if name in allowed)
+    options_allowed = []
+    for name, value in step.options:
+        if name in allowed:
+            options_allowed.append((name, value))
+    options = tuple(options_allowed)
     return Variant("", (*variant.steps[:at], Step(MIXED, options), *variant.steps[at + 1 :]))
 
 

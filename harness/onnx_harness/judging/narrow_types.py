@@ -60,7 +60,11 @@ def narrow_by_graph(skeleton: onnx.ModelProto) -> list[dict[str, int]]:
     """
     entries: list[dict[str, int]] = []
     for graph in graphs(typed(skeleton).graph):
-        entries.append({name: kind for name, kind in types_in(graph).items() if kind in NARROW})
+        kinds = {}
+        for name, kind in types_in(graph).items():
+            if kind in NARROW:
+                kinds[name] = kind
+        entries.append(kinds)
     return entries
 
 

@@ -111,7 +111,10 @@ def unusual_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
 
 
 def _measured_unusual(model: Model, reference: Reference) -> Noise:
-    unusual = [place for place, input_set in enumerate(reference.sets) if input_set.unusual]
+    unusual = []
+    for place, input_set in enumerate(reference.sets):
+        if input_set.unusual:
+            unusual.append(place)
     smooth = [place for place in unusual if reference.sets[place].smooth]
     # A gate that saturates on rising values ties, and not in float64: but no last bit breaks that
     # tie.

@@ -58,7 +58,10 @@ def _is_picked(name: str, makers: Mapping[str, onnx.NodeProto], sources: set[str
             continue
         if node is None or node.op_type not in _PICKS:
             return False
-        fresh = [node.input[slot] for slot in _PICKS[node.op_type] if node.input[slot] not in seen]
+        fresh = []
+        for slot in _PICKS[node.op_type]:
+            if node.input[slot] not in seen:
+                fresh.append(node.input[slot])
         seen.update(fresh)
         pending += fresh
     return name in makers

@@ -36,9 +36,10 @@ def _precisions(model: onnx.ModelProto) -> set[Precision]:
     while waiting:
         graph = waiting.pop()
         precisions |= _halves(tensor.data_type for tensor in graph.initializer)
-        precisions |= _halves(
-            info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)
-        )
+        elem_types = []
+        for info in (*graph.input, *graph.output):
+            elem_types.append(info.type.tensor_type.elem_type)
+        precisions |= _halves(elem_types)
         for node in graph.node:
             if node.op_type.endswith(_QUANTIZED) or node.op_type.startswith("QLinear"):
                 precisions.add(Precision.INT8)

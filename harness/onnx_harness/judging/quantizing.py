@@ -88,13 +88,20 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     names: dict[str, None] = {}
     for node in model.graph.node:
         if scheme.takes(node, spared_names):
-            read = [name for index, name in enumerate(node.input) if not is_size(node, index)]
+            read = []
+            for index, name in enumerate(node.input):
+                if not is_size(node, index):
+                    read.append(name)
             watched_values = []
             for name in read:
                 if name in floats and name not in constants:
                     watched_values.append(name)
             names.update(dict.fromkeys(watched_values))
-            names.update(dict.fromkeys(name for name in node.output if name in floats))
+            floats_read = []
+            for name in node.output:
+                if name in floats:
+                    floats_read.append(name)
+            names.update(dict.fromkeys(floats_read))
     return list(names)
 
 
@@ -280,7 +287,11 @@ def _channel_axis(node: onnx.NodeProto) -> int:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
-    return {name: tensor for name, tensor in named_constants(graph) if tensor.data_type == _FLOAT}
+    constants: dict[str, TensorProto] = {}
+    for name, tensor in named_constants(graph):
+        if tensor.data_type == _FLOAT:
+            constants[name] = tensor
+    return constants
 
 
 def _floats(model: onnx.ModelProto) -> set[str]:

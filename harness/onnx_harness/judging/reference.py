@@ -72,7 +72,11 @@ class Reference:
     @property
     def usual(self) -> list[int]:
         """The positions of the sets that aren't unusual; never empty."""
-        return [place for place, input_set in enumerate(self.sets) if not input_set.unusual]
+        places: list[int] = []
+        for place, input_set in enumerate(self.sets):
+            if not input_set.unusual:
+                places.append(place)
+        return places
 
     @property
     def everyday(self) -> list[int]:
@@ -85,7 +89,11 @@ class Reference:
 
 def recorded_files(card: Card, model: Path) -> list[Path]:
     """Every file that recorded input sets of a model are read from."""
-    return [file for file in (recorded_file(card), *data_set_files(model)) if file.is_file()]
+    files: list[Path] = []
+    for file in (recorded_file(card), *data_set_files(model)):
+        if file.is_file():
+            files.append(file)
+    return files
 
 
 def recorded_file(card: Card) -> Path:
@@ -255,7 +263,11 @@ def _unstable(
 ) -> frozenset[str]:
     """The outputs that are others when the same inputs run again."""
     again = run(session, input_set.values)
-    return frozenset(name for name, value in again.items() if not _same(value, outputs[name]))
+    names = set()
+    for name, value in again.items():
+        if not _same(value, outputs[name]):
+            names.add(name)
+    return frozenset(names)
 
 
 def _is_steady(

@@ -122,8 +122,15 @@ class _Types:
     @classmethod
     def of(cls, graph: onnx.GraphProto) -> _Types:
         infos = [*graph.value_info, *graph.input, *graph.output]
-        floats = {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT}
-        floats |= {tensor.name for tensor in graph.initializer if tensor.data_type == _FLOAT}
+        floats = set()
+        for info in infos:
+            if info.type.tensor_type.elem_type == _FLOAT:
+                floats.add(info.name)
+        names = set()
+        for tensor in graph.initializer:
+            if tensor.data_type == _FLOAT:
+                names.add(tensor.name)
+        floats |= names
         bodies = []
         for node in graph.node:
             for body in subgraphs(node):

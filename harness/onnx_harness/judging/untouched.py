@@ -41,7 +41,10 @@ def made_constant(
     none is asked.
     """
     skeleton, unstable = model.skeleton, reference.unstable
-    drawn = {name for name in unstable & first.keys() if random_nodes(skeleton, {name})}
+    drawn = set()
+    for name in unstable & first.keys():
+        if random_nodes(skeleton, {name}):
+            drawn.add(name)
     if again is None or not drawn or providers.get(provider).noise_factor > 1:
         return []
     for _ in range(DRAWS - 1):

@@ -335,7 +335,10 @@ def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
     if standard.card.suite or not standard.explained:
         return None, []
     floor = noise_floor(standard.model, standard.reference, standard.kept)
-    notes = [note for note in floor.notes if note.startswith((NOT_NOISE, RESTS_ON, INEXACT))]
+    notes = []
+    for note in floor.notes:
+        if note.startswith((NOT_NOISE, RESTS_ON, INEXACT)):
+            notes.append(note)
     factor = providers.get(standard.provider).noise_factor
     if standard.conversion is None:
         return Yardstick(floor, factor=factor, usual=tuple(standard.reference.usual)), notes

@@ -56,7 +56,11 @@ def cut(
         if sparse.values.name in read:
             initializers.append(sparse)
     part.graph.sparse_initializer.extend(initializers)
-    part.graph.input.extend(info for info in model.graph.input if info.name in read | starts)
+    infos = []
+    for info in model.graph.input:
+        if info.name in read | starts:
+            infos.append(info)
+    part.graph.input.extend(infos)
     listed = {info.name for info in part.graph.input}
     for name in _in_order(model.graph, starts - listed):
         if name not in types:
@@ -93,7 +97,11 @@ def _types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """Return what is declared or inferred of each value of the main graph that has a type."""
     graph = infer_types(model, follow_sizes=True).graph
     infos = {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}
-    return {name: info for name, info in infos.items() if info.type.WhichOneof("value")}
+    types: dict[str, onnx.ValueInfoProto] = {}
+    for name, info in infos.items():
+        if info.type.WhichOneof("value"):
+            types[name] = info
+    return types
 
 
 def _in_order(graph: onnx.GraphProto, names: Collection[str]) -> list[str]:

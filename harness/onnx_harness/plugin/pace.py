@@ -1,5 +1,6 @@
-"""Which cell is judged, of how many, and how long the rest may take: on a terminal, beside the name
-of the test that runs.
+"""Show the pace of a run: which cell is judged, of how many, and how long the others may take.
+
+It's shown on a terminal, with the name of the test that runs.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Pace:
         left = self._left()
         if left is None:
             return words
-        return f"{words}, {_duration(self._clock() - self._begun)} so far, about {_duration(left)} left"
+        spent = self._clock() - self._begun
+        return f"{words}, {_duration(spent)} so far, about {_duration(left)} left"
 
     def _left(self) -> float | None:
         """Estimate the seconds of the tests that haven't ended, by those that have.

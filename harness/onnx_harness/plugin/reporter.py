@@ -229,12 +229,18 @@ class Reporter:
 
         settings, runner = settings_of(self._config), runner_of(self._config)
         groups = groups_to_judge(tests, runner.past, settings.report_dir, by_provider=True)
-        begun = {cell.id for group in groups for cell in group.cells}
+        begun = set()
+        for group in groups:
+            for cell in group.cells:
+                begun.add(cell.id)
         option = self._config.option
         untimed = getattr(option, "benchmark_skip", False) or getattr(
             option, "benchmark_disable", False
         )
-        timed = [cell_of(test) for test in tests if is_latency(test) and not untimed]
+        timed = []
+        for test in tests:
+            if is_latency(test) and not untimed:
+                timed.append(cell_of(test))
         if groups:
             timed = [cell for cell in timed if cell.id in begun]
             runner.start_cluster(groups, timed, self._say_later)

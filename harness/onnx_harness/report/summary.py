@@ -46,9 +46,13 @@ def page(
     lines += _others(
         "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
     )
+    mended_cells = []
+    for cell in cells:
+        if cell.known is not None and cell.known.mended:
+            mended_cells.append(cell)
     lines += _others(
         "Known failures that are mended",
-        [cell for cell in cells if cell.known is not None and cell.known.mended],
+        mended_cells,
     )
     lines += _matrices(cells, models)
     lines += _others(
@@ -170,7 +174,11 @@ def _matrices(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) ->
         return
     providers = list(dict.fromkeys(cell.provider for cell in cells))
     for provider in providers:
-        lines = list(_matrix([cell for cell in cells if cell.provider == provider], models))
+        matrices = []
+        for cell in cells:
+            if cell.provider == provider:
+                matrices.append(cell)
+        lines = list(_matrix(matrices, models))
         if len(providers) == 1 and len(lines) <= MOST_ROWS:
             yield from (f"## On {markdown(provider)}", "", *lines)
         else:

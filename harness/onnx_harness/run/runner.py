@@ -560,7 +560,10 @@ class Runner:
             return with_remarks(
                 judged, fatal, "a narrower type needn't be usable on unusual inputs"
             )
-        own = [fatal_set for fatal_set in fatal if self._survives_untouched(cell, fatal_set.place)]
+        own = []
+        for fatal_set in fatal:
+            if self._survives_untouched(cell, fatal_set.place):
+                own.append(fatal_set)
         others = [fatal_set for fatal_set in fatal if fatal_set not in own]
         judged = with_remarks(
             judged, others, "the untouched model dies of it too, at the same optimization level"

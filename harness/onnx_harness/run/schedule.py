@@ -118,7 +118,10 @@ def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], 
 
 def _group(cells: Sequence[Cell], past: Mapping[str, Measured]) -> Group:
     measurements = [past.get(cell.id, UNKNOWN) for cell in cells]
-    peaks = [measured.peak_bytes for measured in measurements if measured.peak_bytes is not None]
+    peaks = []
+    for measured in measurements:
+        if measured.peak_bytes is not None:
+            peaks.append(measured.peak_bytes)
     return Group(
         tuple(cells),
         sum(measured.seconds for measured in measurements),

@@ -57,7 +57,10 @@ def _invent(bench: Bench, card: Card) -> Outcome:
     if result.accuracy is None:
         return Outcome(1, 1, (f"{card.name}: {result.reason}",))
     outputs = result.accuracy.outputs
-    silent = {name: output.vacuous for name, output in outputs.items() if output.vacuous}
+    silent = {}
+    for name, output in outputs.items():
+        if output.vacuous:
+            silent[name] = output.vacuous
     words = tuple(f"{card.name}: {name} {why}" for name, why in silent.items())
     return Outcome(1, 0, words, {"outputs": len(outputs), "vacuous": len(silent)})
 

@@ -441,7 +441,10 @@ def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list
     import onnx
 
     types = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
-    half = {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT16}
+    half = set()
+    for name, kind in types.items():
+        if kind == onnx.TensorProto.FLOAT16:
+            half.add(name)
     feeds = []
     for sample in samples:
         feed = {}
@@ -479,7 +482,11 @@ def _through_files(
         raise NotApplicable(_nothing(types))
     _remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
-    quantized.graph.initializer.extend(tensor for tensor in floats if tensor.name not in present)
+    tensors = []
+    for tensor in floats:
+        if tensor.name not in present:
+            tensors.append(tensor)
+    quantized.graph.initializer.extend(tensors)
     sort_nodes(quantized.graph)
     entries = []
     for entry in quantized.metadata_props:

@@ -192,7 +192,10 @@ def simplify_with_report(
     from onnx_harness.transforms.simplification.rounds import FOLDING, FUSE_NORMALIZATIONS, rule_of
     from onnx_harness.transforms.simplification.shapes import overwritten
 
-    skipped = {rule for rule in map(rule_of, skipped_optimizers or ()) if rule is not None}
+    skipped = set()
+    for rule in map(rule_of, skipped_optimizers or ()):
+        if rule is not None:
+            skipped.add(rule)
     skipped |= {FUSE_NORMALIZATIONS} if skip_fuse_bn else set()
     skipped |= set(FOLDING) if skip_constant_folding else set()
     shapes = _parsed(overwrite_input_shapes)

@@ -47,7 +47,11 @@ class Batch:
         pinned = recipe.pinned(0)
         self.names = [dim for dim in firsts if isinstance(dim, str)]
         fixed = [dim for dim in firsts if isinstance(dim, int)]
-        fixed += [base.sizes.get(name, 1) for name in self.names if not self._is_open(name, pinned)]
+        names = []
+        for name in self.names:
+            if not self._is_open(name, pinned):
+                names.append(base.sizes.get(name, 1))
+        fixed += names
         self.fixed = fixed[0] if fixed else None
         width = 0
         for name in sources:

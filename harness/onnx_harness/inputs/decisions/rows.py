@@ -132,7 +132,10 @@ class _Maker:
 
         Where a sigmoid follows, those that it doesn't saturate on.
         """
-        saturating = [question for question in self.asked if question.ensemble.saturating]
+        saturating = []
+        for question in self.asked:
+            if question.ensemble.saturating:
+                saturating.append(question)
         trees = sum(len(question.ensemble.roots) for question in saturating)
         count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
         boxes = Boxes(
@@ -534,7 +537,10 @@ class _Maker:
 
     def missing_rows(self) -> Floats:
         """A row for each slot of which a value is replaced, with that value."""
-        places = [number for number, slot in enumerate(self.slots) if slot.missing is not None]
+        places = []
+        for number, slot in enumerate(self.slots):
+            if slot.missing is not None:
+                places.append(number)
         points = self.backgrounds[self.rng.integers(0, len(self.backgrounds), len(places))]
         for row, number in enumerate(places):
             missing = self.slots[number].missing

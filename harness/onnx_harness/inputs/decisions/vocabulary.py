@@ -333,7 +333,10 @@ def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list
     unit = 1
     while unit < count:
         for digit in range(base):
-            members = [ngram for at, ngram in enumerate(ngrams) if at // unit % base == digit]
+            members = []
+            for at, ngram in enumerate(ngrams):
+                if at // unit % base == digit:
+                    members.append(ngram)
             yield from _filling(members, size)
         unit *= base
     if count == 1:

@@ -134,7 +134,11 @@ def compared(
         else [value for value in (yes // 2,) if _fits(value, entry)]
     )
     no = next((value for value in (*halves, *candidates) if not holds(value)), None)
-    behind = " and ".join(dict.fromkeys(step.act for step in steps if step.act in _TOLD))
+    acts = []
+    for step in steps:
+        if step.act in _TOLD:
+            acts.append(step.act)
+    behind = " and ".join(dict.fromkeys(acts))
     text = f"{number:.16g}" if not number.is_integer() else f"{number:.0f}"
     why = (
         f"{f'what {behind} makes of it' if behind else 'it'} is compared with {text} in "

@@ -95,7 +95,10 @@ class Shapes:
         """
         if len(node.input) > slot and node.input[slot]:
             contents = self.contents(node.input[slot])
-            numbers = [number for number in contents or () if isinstance(number, int)]
+            numbers = []
+            for number in contents or ():
+                if isinstance(number, int):
+                    numbers.append(number)
             return numbers if contents is not None and len(numbers) == len(contents) else None
         attribute_value = attribute(node, name, None)
         return (

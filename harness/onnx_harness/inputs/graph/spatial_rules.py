@@ -117,7 +117,11 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
     for axis, dim in enumerate(data):
         before, after = pads[axis], pads[axis + len(data)]
         output_dims.append(terms.add(terms.add(dim, before), after))
-        longest = max((pad for pad in (before, after) if isinstance(pad, int)), default=0)
+        entries = []
+        for pad in (before, after):
+            if isinstance(pad, int):
+                entries.append(pad)
+        longest = max(entries, default=0)
         if _text(attribute(node, "mode", "constant")) == "reflect" and longest > 0:
             shapes.demand(
                 Sort.AT_LEAST, dim, longest + 1, f"{longest} are mirrored at its ends {where}"

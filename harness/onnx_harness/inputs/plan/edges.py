@@ -199,7 +199,10 @@ def _float_edge(
 
 
 def _is_bounded_by_domains(recipe: Recipe, name: str) -> bool:
-    bounding = [demand.why for demand in recipe.findings[name].demands if demand.kind is Kind.BOUND]
+    bounding = []
+    for demand in recipe.findings[name].demands:
+        if demand.kind is Kind.BOUND:
+            bounding.append(demand.why)
     return all(IS_DEFINED in why for why in bounding)
 
 

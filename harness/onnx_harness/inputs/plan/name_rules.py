@@ -186,7 +186,10 @@ def real(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
 
 def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
     """Return which structured signal suits the input, and why."""
-    fixed = {demand.axis: demand.size for demand in findings.axes if demand.size is not None}
+    fixed = {}
+    for demand in findings.axes:
+        if demand.size is not None:
+            fixed[demand.axis] = demand.size
     dims = tuple(fixed.get(axis, dim) for axis, dim in enumerate(entry.dims or ()))
     if (findings.is_signal or _AUDIO_NAME.search(entry.name)) and len(dims) <= 3:
         return (

@@ -329,13 +329,11 @@ class _Mixing:
         """Return the suspects, where the converted model fails and its switches don't say why."""
         chosen = []
         for cut in _SUSPECT:
-            chosen.append(
-                frozenset(
-                    place
-                    for place, node_survey in enumerate(survey)
-                    if node_survey.suspicion >= cut
-                )
-            )
+            places = set()
+            for place, node_survey in enumerate(survey):
+                if node_survey.suspicion >= cut:
+                    places.add(place)
+            chosen.append(frozenset(places))
         return Found(chosen[0], chosen[1], minimal=False)
 
     def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
@@ -478,15 +476,18 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
         if step.op in MOVES:
             continue
         stays = plan.label(step) in labels or not plan.converted(step)
-        (single if stays else double).update(f"{name} read" for name in step.ins if name in floats)
+        moves_found = []
+        for name in step.ins:
+            if name in floats:
+                moves_found.append(f"{name} read")
+        (single if stays else double).update(moves_found)
     single.update(f"{name} read" for name in plan.reading.scopes[0].outputs)
     names = []
     for step in reversed(moves):
-        reads = {
-            kind
-            for kind, readers in (("single", single), ("double", double))
-            if any(f"{name} read" in readers for name in step.outs)
-        }
+        reads = set()
+        for kind, readers in (("single", single), ("double", double)):
+            if any(f"{name} read" in readers for name in step.outs):
+                reads.add(kind)
         if "single" in reads:
             single.update(f"{name} read" for name in step.ins)
         if "double" in reads:

@@ -256,7 +256,10 @@ def _suspicion(
             continue
         atom = atoms[label]
         after = _wanted(step.outs, factors)
-        own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
+        own = []
+        for number in (inherits[atom], rounds[atom]):
+            if not math.isnan(number):
+                own.append(number)
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
         read = []

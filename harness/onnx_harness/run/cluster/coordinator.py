@@ -136,11 +136,10 @@ class Cluster:
 
     def machines(self) -> list[Machine]:
         """The machines of the workers, each once."""
-        by_fingerprint = {
-            described.machine.fingerprint: described.machine
-            for place in self._places()
-            if (described := self._describe(place)) is not None
-        }
+        by_fingerprint = {}
+        for place in self._places():
+            if (described := self._describe(place)) is not None:
+                by_fingerprint[described.machine.fingerprint] = described.machine
         return list(by_fingerprint.values())
 
     def differing(self) -> list[str]:
@@ -370,11 +369,10 @@ class Cluster:
             return None
         by_id = {cell.id: cell for cell in cells}
         boot = self._host(place)
-        inline = {
-            part.sha256: Path(part.origin).read_bytes()
-            for part in parcel.parts
-            if part.size <= INLINE_BYTES
-        }
+        inline = {}
+        for part in parcel.parts:
+            if part.size <= INLINE_BYTES:
+                inline[part.sha256] = Path(part.origin).read_bytes()
         request = Request(
             tuple(by_id[cell.id] for cell in share.cells),
             settings,

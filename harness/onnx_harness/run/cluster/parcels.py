@@ -147,12 +147,15 @@ class Store:
         """Return the digests of what has to be sent before the parcel can be laid out."""
         if self._laid_out(parcel) is not None:
             return ()
-        needed = {part.sha256: part for part in parcel.parts if part.sha256 not in inline}
-        return tuple(
-            digest
-            for digest, part in needed.items()
-            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part)
-        )
+        needed = {}
+        for part in parcel.parts:
+            if part.sha256 not in inline:
+                needed[part.sha256] = part
+        digests = []
+        for digest, part in needed.items():
+            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part):
+                digests.append(digest)
+        return tuple(digests)
 
     def lay_out(self, parcel: Parcel, inline: Mapping[str, bytes]) -> Path:
         """Return the folder that has the parcel's files, each checked against its digest.

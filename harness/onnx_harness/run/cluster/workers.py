@@ -64,16 +64,18 @@ class Load:
 
 def places_in(info: Mapping[str, Any]) -> list[Place]:
     """Read the workers from what a scheduler of Dask says about itself."""
-    return [
-        Place(
-            address,
-            str(worker.get("host", "")),
-            int(worker.get("nthreads", 1)),
-            dict(worker.get("resources", {})),
-        )
-        for address, worker in sorted(info["workers"].items())
-        if worker.get("status") in (None, "running")
-    ]
+    places: list[Place] = []
+    for address, worker in sorted(info["workers"].items()):
+        if worker.get("status") in (None, "running"):
+            places.append(
+                Place(
+                    address,
+                    str(worker.get("host", "")),
+                    int(worker.get("nthreads", 1)),
+                    dict(worker.get("resources", {})),
+                )
+            )
+    return places
 
 
 def rank(
@@ -102,7 +104,7 @@ def _has_room(place: Place, load: Load, running: Sequence[Load]) -> bool:
     if len(running) >= place.threads:
         return False
     loads = [other.resources(place) for other in running]
-    return all(
-        sum(other.get(tag, 0.0) for other in loads) + amount <= place.offers[tag]
-        for tag, amount in load.resources(place).items()
-    )
+    for tag, amount in load.resources(place).items():
+        if not (sum(other.get(tag, 0.0) for other in loads) + amount <= place.offers[tag]):
+            return False
+    return True

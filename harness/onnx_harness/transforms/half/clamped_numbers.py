@@ -75,7 +75,11 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
         if step.rule is None or not step.op or not floats or not step.outs:
             continue
-        constants = _all_constant(reading, [name for name in floats if name not in computed])
+        names = []
+        for name in floats:
+            if name not in computed:
+                names.append(name)
+        constants = _all_constant(reading, names)
         if constants is None:
             continue
         small = all(math.prod(tensor.dims) <= _SMALL for tensor in constants)

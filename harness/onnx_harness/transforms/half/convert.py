@@ -164,7 +164,10 @@ def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
 
     The tensor, the node and the mend.
     """
-    raised = [(name, value) for name, value in rounder.raised() if _is_small(reading, name)]
+    raised = []
+    for name, value in rounder.raised():
+        if _is_small(reading, name):
+            raised.append((name, value))
     for name, value in raised[:_NAMED_READERS]:
         names = (name, f"{name}_float16")
         node = next(
@@ -205,7 +208,10 @@ def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
 
     A pass would say nothing.
     """
-    tensors = [tensor for tensor in reading.initializers.values() if tensor.data_type == FLOAT]
+    tensors = []
+    for tensor in reading.initializers.values():
+        if tensor.data_type == FLOAT:
+            tensors.append(tensor)
     tensors += [step.tensor for step in reading.floating if step.tensor is not None]
     total = sum(math.prod(tensor.dims) for tensor in tensors)
     if total < _WEIGHTS:

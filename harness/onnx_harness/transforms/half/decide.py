@@ -284,14 +284,15 @@ class Halving:
         them. And those that train: the statistics that they give stop moving once a step is less
         than float16 tells apart.
         """
-        normalizations = [
-            step for step in self._reading.floating if step.op == "BatchNormalization"
-        ]
+        normalizations = []
+        for step in self._reading.floating:
+            if step.op == "BatchNormalization":
+                normalizations.append(step)
         training = {step for step in normalizations if len(step.outs) > 1}
         steps = [step for step in normalizations if step not in training]
-        weights = [
-            [constant_behind(self._reading, name) for name in step.ins[1:]] for step in steps
-        ]
+        weights = []
+        for step in steps:
+            weights.append([constant_behind(self._reading, name) for name in step.ins[1:]])
         known = []
         for tensors in weights:
             for tensor in tensors:

@@ -71,9 +71,15 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
         root: the graph that it lies in, of the model; None where it's that.
     """
     root = root or graph
-    movers = {node.output[0]: node for node in graph.node if _moves_first_axis(node)}
+    movers = {}
+    for node in graph.node:
+        if _moves_first_axis(node):
+            movers[node.output[0]] = node
     if movers:
-        matrices = {tensor.name for tensor in graph.initializer if _is_matrix(tensor)}
+        matrices = set()
+        for tensor in graph.initializer:
+            if _is_matrix(tensor):
+                matrices.add(tensor.name)
         matrices.update(node.output[0] for node in graph.node if _is_matrix(node))
         found = []
         for at, node in enumerate(graph.node):

@@ -79,7 +79,10 @@ def _chain(centring: Step, readers: dict[str, list[Step]]) -> list[Step]:
     """
     chain = [centring]
     for ops in _FOLLOWS:
-        followers = [step for step in readers.get(chain[-1].outs[0], ()) if step.op in ops]
+        followers = []
+        for step in readers.get(chain[-1].outs[0], ()):
+            if step.op in ops:
+                followers.append(step)
         if not followers:
             return [centring]
         chain.append(followers[0])

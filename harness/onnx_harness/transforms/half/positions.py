@@ -190,7 +190,11 @@ class _Exact:
         Inputs, integers and constants.
         """
         near = self.counted | self.fixed
-        near.update(name for name in self._reading.scopes[0].inputs if self._types[name] == FLOAT)
+        names = []
+        for name in self._reading.scopes[0].inputs:
+            if self._types[name] == FLOAT:
+                names.append(name)
+        near.update(names)
         for step in self._reading.floating:
             if step.rule is None:
                 continue
@@ -238,7 +242,10 @@ class _Exact:
                 self._keep_elementwise(step.ins, weighed, chosen=False)
             elif step.op in _COORDINATES:
                 places = _COORDINATES[step.op]
-                names = [name for place, name in enumerate(step.ins) if place in places]
+                names = []
+                for place, name in enumerate(step.ins):
+                    if place in places:
+                        names.append(name)
                 self._keep_elementwise(names, weighed, chosen=False)
             elif step.op == "TopK":
                 self._keep_elementwise(step.ins[:1], weighed, chosen=True)
@@ -298,7 +305,11 @@ class _Exact:
             for source in maker.ins[-2:]:
                 for number in few_numbers(self._reading, source):
                     floors.append(number)
-            floors += [source.f for source in maker.node.attribute if source.name == "min"]
+            sources = []
+            for source in maker.node.attribute:
+                if source.name == "min":
+                    sources.append(source.f)
+            floors += sources
             if any(0 < floor < _SMALLEST_NORMAL for floor in floors):
                 return True
         if maker.op not in _FLOORED_THROUGH and maker.op not in MOVES:

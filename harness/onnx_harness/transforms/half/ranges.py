@@ -164,7 +164,10 @@ def _terms(reading: Reading, step: Step) -> int:
     dims = reading.stated_dims(step.ins[0])
     if dims is None:
         return 0
-    axes = [list(attribute.ints) for attribute in step.node.attribute if attribute.name == "axes"]
+    axes = []
+    for attribute in step.node.attribute:
+        if attribute.name == "axes":
+            axes.append(list(attribute.ints))
     if not axes and len(step.ins) > 1 and step.ins[1]:
         axes = [[int(axis) for axis in few_numbers(reading, step.ins[1])]]
         if not axes[0]:

@@ -75,9 +75,10 @@ def running_sums(reading: Reading) -> RunningSums:
 def _count_of_states(step: Step) -> int:
     if step.op == "Loop":
         return len(step.ins) - FIRST_BODY_INPUT["Loop"]
-    scanned = [
-        attribute.i for attribute in step.node.attribute if attribute.name == "num_scan_inputs"
-    ]
+    scanned = []
+    for attribute in step.node.attribute:
+        if attribute.name == "num_scan_inputs":
+            scanned.append(attribute.i)
     return len(step.ins) - (scanned[0] if scanned else 0)
 
 

@@ -180,7 +180,11 @@ class Rules(dict[tuple[str, int, int], Rule]):
                 indexes.append(index)
         unbound = tuple(indexes)
         if self._domain:  # what is float32 whatever the inputs are binds nobody
-            unbound = tuple(index for index in unbound if variables[index] not in formal.single)
+            entries = []
+            for index in unbound:
+                if variables[index] not in formal.single:
+                    entries.append(index)
+            unbound = tuple(entries)
         free = {variables[index] for index in unbound}
         stays = {
             name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())
@@ -218,11 +222,11 @@ def takes(op_type: str, opset: int, half: int) -> bool:
     """
     schema = onnx.defs.get_schema(op_type, opset, "")
     allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
-    return all(
-        _HALF_NAMES[half] in type_strings
-        for type_strings in allowed
-        if "tensor(float)" in type_strings
-    )
+    floats = []
+    for type_strings in allowed:
+        if "tensor(float)" in type_strings:
+            floats.append(type_strings)
+    return all(_HALF_NAMES[half] in type_strings for type_strings in floats)
 
 
 @cache

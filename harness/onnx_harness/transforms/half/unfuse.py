@@ -65,9 +65,10 @@ def _text(node: onnx.NodeProto, name: str) -> str:
 def _parts(node: onnx.NodeProto, opset: int, names: set[str]) -> Iterator[onnx.NodeProto]:
     activation, (result,) = _text(node, "activation"), node.output
     addend = node.input[3] if node.op_type == "FusedConv" and len(node.input) > 3 else ""
-    attributes = [
-        attribute for attribute in node.attribute if not attribute.name.startswith("activation")
-    ]
+    attributes = []
+    for attribute in node.attribute:
+        if not attribute.name.startswith("activation"):
+            attributes.append(attribute)
     product = onnx.NodeProto(
         op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string
     )

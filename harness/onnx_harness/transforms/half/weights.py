@@ -197,7 +197,10 @@ class Rounder:
 
     def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
         """Round everything that was added, except what goes to the tensors ``but``."""
-        later = {key: self._jobs.pop(key) for key in map(id, but) if key in self._jobs}
+        later = {}
+        for key in map(id, but):
+            if key in self._jobs:
+                later[key] = self._jobs.pop(key)
         self._round_all(self._jobs.values())
         self._jobs = later
 

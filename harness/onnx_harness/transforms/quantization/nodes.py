@@ -179,7 +179,10 @@ def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in constants:
             tables.add(node.input[0])
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    turned = {}
+    for node in graph.node:
+        if node.op_type == "Transpose":
+            turned[node.output[0]] = node.input[0]
     tied: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
         if node.op_type in ("Gemm", "MatMul"):

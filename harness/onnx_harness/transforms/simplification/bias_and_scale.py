@@ -232,7 +232,11 @@ def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] |
         part is None or part.dtype not in (np.float32, np.float64) for part in parts
     ):
         return None
-    gamma, beta, mean, variance = (part.astype(np.float64) for part in parts if part is not None)
+    normalizations = []
+    for part in parts:
+        if part is not None:
+            normalizations.append(part.astype(np.float64))
+    gamma, beta, mean, variance = normalizations
     epsilon = node.attributes.get("epsilon")
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(
@@ -267,7 +271,10 @@ def _absorb(
         or not _keeps_zeros(affine, new[2])
     ):
         return None
-    copied = sum(array.nbytes for index, array in new.items() if _is_shared(first, index))
+    copied = 0
+    for index, array in new.items():
+        if _is_shared(first, index):
+            copied += array.nbytes
     if copied > budget:
         return None
     for index, array in new.items():

@@ -135,7 +135,11 @@ class Tracer:
             return None
         if any(bound is None or bound.size != 1 for bound in bounds):
             return None
-        first, last = (int(bound.reshape(-1)[0]) for bound in bounds if bound is not None)
+        slices = []
+        for bound in bounds:
+            if bound is not None:
+                slices.append(int(bound.reshape(-1)[0]))
+        first, last = slices
         return source[0][first : last : int(step.reshape(-1)[0])], False
 
     def _gather(self, node: ir.Node) -> tuple[list[Entry], bool] | None:

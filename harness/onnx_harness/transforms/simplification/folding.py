@@ -101,7 +101,10 @@ class ConstantFolder:
                 return 0, 0
             costs = {value: _cost(value, facts, computed) for value in plan.results}
             unsized = [value for value, cost in costs.items() if cost is None]
-            sized = {value: cost for value, cost in costs.items() if cost is not None}
+            sized = {}
+            for value, cost in costs.items():
+                if cost is not None:
+                    sized[value] = cost
             targets = unsized or [value for value in plan.results if value not in computed]
             freed = _freed(plan)
             growth = sum(sized.values()) - sum(freed.values())
@@ -356,7 +359,11 @@ def _plan(
             results += read
         else:
             going.discard(node)
-    return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
+    nodes = []
+    for node in constant:
+        if node in going:
+            nodes.append(node)
+    return _Plan(tuple(nodes), tuple(reversed(results)))
 
 
 def _first(targets: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:

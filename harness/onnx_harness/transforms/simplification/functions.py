@@ -48,7 +48,11 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
         for node in part:
             for name in node.output:
                 gone.add(name)
-        nodes += [node for node in function.node if not gone.intersection(node.output)]
+        functions = []
+        for node in function.node:
+            if not gone.intersection(node.output):
+                functions.append(node)
+        nodes += functions
         folded += len(function.node) - len(nodes)
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         function.ClearField("node")
@@ -89,7 +93,10 @@ def _folded(
         for name in node.output:
             if name:
                 constants_made.add(name)
-    others = [node for node in function.node if not constants_made.intersection(node.output)]
+    others = []
+    for node in function.node:
+        if not constants_made.intersection(node.output):
+            others.append(node)
     read = {name for node in others for name in reads(node)} | set(function.output)
     graph = onnx.GraphProto(name=function.name)
     graph.node.extend(part)

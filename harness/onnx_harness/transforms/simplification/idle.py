@@ -1,5 +1,6 @@
-"""Nodes that hand on one of their inputs because of what the others are: a condition that is always
-true and the like.
+"""Nodes that hand on one of their inputs because of what the others are.
+
+A condition that is always true and the like.
 
 No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0
 that it chooses.
@@ -100,7 +101,10 @@ def _unwraps(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None: 
 
 
 def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a Reshape reads that keeps every dimension but one, which is then kept as well."""
+    """Return what a Reshape reads that keeps every dimension but one.
+
+    That one is then kept as well.
+    """
     shape, fact = constant_array(node.inputs[1]), fact_of(node.inputs[0], facts)
     if (
         shape is None
@@ -111,17 +115,18 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
     ):
         return None
     entries = shape.tolist()
-    kept = [
-        entry == 0 or entry == dim
-        for entry, dim in zip(entries, fact.shape, strict=True)
-        if entry != _FILLS_IN
-    ]
+    kept = []
+    for entry, dim in zip(entries, fact.shape, strict=True):
+        if entry != _FILLS_IN:
+            kept.append(entry == 0 or entry == dim)
     return node.inputs[0] if all(kept) and len(kept) == len(entries) - 1 else None
 
 
 def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a reduction reads that has no axes and then reduces nothing, or that reduces
-    dimensions of 1 and keeps them: a sum of integers, since one of floats begins with +0.
+    """Return what a reduction reads that reduces nothing.
+
+    It has no axes and then reduces nothing, or it reduces dimensions of 1 and keeps them: a sum of
+    integers, since one of floats begins with +0.
     """
     if _reduces_ones(node, facts):
         return node.inputs[0]
