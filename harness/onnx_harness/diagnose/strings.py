@@ -1,4 +1,7 @@
-"""The strings of a case: what a confidential model says in words, replaced by words that say nothing."""
+"""The strings of a case, replaced by words that say nothing.
+
+A confidential model says in them what nobody else is to read.
+"""
 
 from __future__ import annotations
 
