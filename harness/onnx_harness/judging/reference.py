@@ -334,6 +334,11 @@ def _refused(error: Exception) -> str:
             "--custom-ops FILE, "
             "or export the model with standard operators"
         )
+    elif "construct locale" in words:
+        mend = (
+            " Mend: `locale-gen en_US.UTF-8` (Debian: the package locales): its StringNormalizer "
+            "needs that locale on this machine, and the model isn't at fault"
+        )
     elif "opset" in words.lower():
         mend = (
             " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"

@@ -216,7 +216,8 @@ def verdict(
             f"not judged, since the reference itself gives another value each time: {names}"
         )
         outputs = [_without(output, made.unstable) for output in outputs]
-    places = range(len(made.sets)) if standard.precision is Precision.FP32 else made.usual
+    usual = _usual(standard)
+    places = range(len(made.sets)) if standard.precision is Precision.FP32 else usual
     notes += false_shapes(standard.model, made)
     yardstick, unmeasured = _yardstick(standard)
     notes += unmeasured
@@ -255,12 +256,19 @@ def verdict(
         return Verdict(Status.PASS, comparison, notes=told)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
-    if (
-        len(places) > len(made.usual)
-        and _compared(standard, expected, outputs, made.usual, yardstick).passed
-    ):
+    if len(places) > len(usual) and _compared(standard, expected, outputs, usual, yardstick).passed:
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+
+
+def _usual(standard: Standard) -> list[int]:
+    """Return the positions of the usual sets that a cell is judged on.
+
+    What quantizes isn't judged on the large one. That shows where float16 stops counting, and no
+    range was calibrated there.
+    """
+    reference = standard.reference
+    return reference.everyday if standard.precision is Precision.INT8 else reference.usual
 
 
 def _specified(
@@ -341,7 +349,7 @@ def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
             notes.append(note)
     factor = providers.get(standard.provider).noise_factor
     if standard.conversion is None:
-        return Yardstick(floor, factor=factor, usual=tuple(standard.reference.usual)), notes
+        return Yardstick(floor, factor=factor, usual=tuple(_usual(standard))), notes
     try:
         ideal = ideal_conversion(
             standard.model, standard.reference, standard.conversion, standard.kept
@@ -358,7 +366,7 @@ def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
         ideal.range,
         standard.conversion.type,
         factor,
-        tuple(standard.reference.usual),
+        tuple(_usual(standard)),
     ), notes
 
 
