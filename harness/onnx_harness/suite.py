@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from onnx_harness.cards.backend_suite import case_of
+from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # pytest-benchmark's, of a test whose timing an earlier run or another machine did
-_UNUSED = "ignore:Benchmark fixture was not used"
+_UNUSED = "Benchmark fixture was not used"
 
 
 class Record(Protocol):
@@ -75,7 +77,8 @@ def test_latency(
             "latency isn't measured under xdist, where cells disturb each other: run it without -n"
         )
     if (earlier := _onnx_runner.past.timed(onnx_cell)) is not None:
-        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        # pytest reads a marker's filters when a test begins, and takes back those set in it.
+        warnings.filterwarnings("ignore", _UNUSED)
         _onnx_record(earlier, reused=True)
         conclude(earlier)
         return
@@ -98,7 +101,7 @@ def test_latency(
             "to time"
         )
     if _onnx_runner.timed_elsewhere(onnx_cell):
-        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        warnings.filterwarnings("ignore", _UNUSED)
     # What pytest-benchmark stores and shows: a name with the model, and params that JSON has.
     benchmark.name, benchmark.param = f"test_latency[{onnx_cell.id}]", onnx_cell.id
     benchmark.params = {
@@ -153,24 +156,7 @@ def against_expectation(result: CellResult, cell: Cell) -> CellResult:
     entry = cell.known_failure
     if entry is None or result.status not in (Status.PASS, Status.FAIL):
         return result
-    seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
-    if result.status is Status.PASS:
-        reason = (
-            f"passes, though the card {cell.card.path.name} knows it to fail "
-            f"({entry.reason}; seen in {seen})"
-        )
-        return replace(
-            result,
-            status=Status.FAIL,
-            reason=reason,
-            detail=("Mend: take that entry out of the card.",),
-        )
-    if result.stage != entry.stage:
-        reason = (
-            f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
-        )
-        return replace(result, reason=reason)
-    return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
+    return with_ledger(result, entry, cell.card.path.name)
 
 
 def conclude(result: CellResult) -> None:

@@ -185,3 +185,32 @@ def test_watching_that_changes_nothing_is_not_reported(tmp_path: Path) -> None:
 
     for level in ("disable", "all"):
         assert first_departure(question, Trial(0, level, "cpu"), 0).observer == ""
+
+
+def test_values_that_do_not_fit_at_once_are_watched_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_harness.diagnose.values._MOST_BYTES", 1 << 9)
+
+    watch = watched(tmp_path, with_wrong_weight(9))
+
+    assert watch.node is not None
+    assert watch.node.name == "/m9"
+    assert watch.mended
+    assert watch.sessions > 8
+
+
+def test_a_wrong_constant_is_named_by_the_node_that_reads_it(tmp_path: Path) -> None:
+    text = "(float[4] x) => (float[4] y) { k = Constant<value_float=SCALE>()  t = Tanh(x)  y = Mul(t, k) }"
+    a = save(model(text.replace("SCALE", "2.0")), tmp_path / "a.onnx")
+    b = save(model(text.replace("SCALE", "2.2")), tmp_path / "b.onnx")
+    original = parse_variant("original")
+    task = Task(Cell(card_for(a), original, "cpu"), a, Settings(input_sets=1))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    question = Question(task, bind_variant(original), scratch, b)
+
+    watch = first_departure(question, Trial(0, "disable", "cpu"), 0)
+
+    assert watch.node is not None
+    assert (watch.node.name, watch.node.op_type) == ("y", "Mul")

@@ -44,7 +44,8 @@ def simplified(
 
 def test_what_depends_on_constants_alone_becomes_an_initializer() -> None:
     model = model_of("""agraph (float[N,3] x) => (float[N,3] z) <float[3] w = {1,-2,3}>
-        { two = Constant<value = float {2}>() twice = Mul(w, two) r = Sqrt(two) by = Div(twice, r) z = Mul(x, by) }
+        { two = Constant<value = float {2}>() twice = Mul(w, two) r = Sqrt(two)
+              by = Div(twice, r) z = Mul(x, by) }
     """)
     result = simplified(model, x=floats(4, 3))
     assert ops(result) == {"Mul": 1}
@@ -357,7 +358,8 @@ def test_a_node_with_a_body_is_folded_when_all_that_it_captures_is_constant() ->
 
 def test_sequences_are_left_and_what_is_taken_from_constant_ones_is_folded() -> None:
     model = model_of("""agraph (float[2] x) => (float[2] z, seq(float[2]) s) <float[2] w = {1,2}, int64 at = {0}> {
-        n = Neg(w) q = SequenceConstruct(n, w) e = SequenceAt(q, at) z = Mul(x, e) s = SequenceConstruct(n, x) }""")
+        n = Neg(w) q = SequenceConstruct(n, w) e = SequenceAt(q, at) z = Mul(x, e)
+              s = SequenceConstruct(n, x) }""")
     result = simplify(copy_of(model))
     onnx.checker.check_model(result, full_check=True)
     assert ops(result) == {"Mul": 1, "SequenceConstruct": 1}

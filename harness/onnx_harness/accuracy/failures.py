@@ -140,7 +140,10 @@ def reason(failures: Sequence[OutputFailure]) -> str | None:
 
 def _question(worst: OutputFailure, failures: Sequence[OutputFailure]) -> str:
     """Name the question that the reason answers, as its beginning."""
-    questions = {failure.question for failure in failures if failure.output == worst.output}
+    questions = set()
+    for failure in failures:
+        if failure.output == worst.output:
+            questions.add(failure.question)
     if Question.NEITHER in questions:
         return ""
     return "not faithful: " if Question.FAITHFUL in questions else "faithful, but not usable: "

@@ -137,7 +137,11 @@ def case_of(card: Card) -> str:
 def _cases(kind: str) -> dict[str, tuple[Path, str]]:
     """Name of each case as its folder spells it -> its model, and the name that ids show."""
     folder = _folder(kind)
-    names = sorted(path.name for path in folder.iterdir() if (path / _MODEL).is_file())
+    paths = []
+    for path in folder.iterdir():
+        if (path / _MODEL).is_file():
+            paths.append(path.name)
+    names = sorted(paths)
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(slug(name), []).append(name)

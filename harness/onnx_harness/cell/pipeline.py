@@ -54,13 +54,13 @@ from onnx_harness.results.cells import (
     CellResult,
     CoverageRecord,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Reached,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.timings import LatencyRecord
 from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
@@ -132,7 +132,11 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
     """
     reference_sets = subject_of(task).reference
     usual = [reference_sets.sets[place] for place in reference_sets.everyday]
-    return [dict(input_set.values) for input_set in usual if shapes(input_set) == shapes(usual[0])]
+    input_sets: list[dict[str, Any]] = []
+    for input_set in usual:
+        if shapes(input_set) == shapes(usual[0]):
+            input_sets.append(dict(input_set.values))
+    return input_sets
 
 
 def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:

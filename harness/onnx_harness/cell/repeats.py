@@ -118,7 +118,10 @@ def wrong_repeat(
         A failure that says which run departs; None where the repeats are as right, or as wrong, as
         the first run.
     """
-    differing = [repeat for repeat in repeats if not _same(repeat.outputs, outputs[0])]
+    differing = []
+    for repeat in repeats:
+        if not _same(repeat.outputs, outputs[0]):
+            differing.append(repeat)
     if not differing:
         return None
     first, name = verdict(standard, outputs), standard.reference.sets[0].name

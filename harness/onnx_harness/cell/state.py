@@ -308,7 +308,11 @@ class Way:
 
 def further_lines(error: Exception) -> tuple[str, ...]:
     """The lines after it."""
-    return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
+    lines = []
+    for line in str(error).strip().splitlines()[1:]:
+        if line.strip():
+            lines.append(line)
+    return tuple(lines)
 
 
 def own_frames(error: Exception) -> tuple[str, ...]:
@@ -320,7 +324,10 @@ def own_frames(error: Exception) -> tuple[str, ...]:
     its own transforms.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    calls = [place for place, frame in enumerate(frames) if frame.filename == transforms.__file__]
+    calls = []
+    for place, frame in enumerate(frames):
+        if frame.filename == transforms.__file__:
+            calls.append(place)
     below = frames[calls[-1] + 1 :] if calls else []
     package = str(Path(onnx_harness.__file__).parent)
     if not below or below[0].filename.startswith(package):

@@ -115,7 +115,10 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("--") and word != "--":
                 unknown.append(word.partition("=")[0])
         if unknown:
-            options = [word for word in self._option_string_actions if word.startswith("--")]
+            options = []
+            for word in self._option_string_actions:
+                if word.startswith("--"):
+                    options.append(word)
             self.error(
                 f"there is no option {unknown[0]}. {did_you_mean(unknown[0], options, most=20)}"
             )

@@ -116,11 +116,10 @@ def _as_json(availability: Availability) -> dict[str, object]:
 
 def _versions() -> dict[str, str]:
     prefixes = ("onnxruntime", "ort-nightly", "onnx-harness")
-    installed = {
-        distribution.name: distribution.version
-        for distribution in distributions()
-        if distribution.name
-    }
+    installed = {}
+    for distribution in distributions():
+        if distribution.name:
+            installed[distribution.name] = distribution.version
     return {"python": python_version()} | {
         name: version
         for name, version in sorted(installed.items())
@@ -164,7 +163,10 @@ def _show(
     for sentence in (*transforms.left_out(), *providers.left_out()):
         out.print()
         out.print(labelled("left out: ", "bold yellow", sentence), soft_wrap=True)
-    working = [availability.name for availability in availabilities if availability.usable]
+    working = []
+    for availability in availabilities:
+        if availability.usable:
+            working.append(availability.name)
     out.print()
     out.print(
         text(

@@ -1,11 +1,12 @@
-"""The first node that departs on its own: every value of reference and candidate compared, in
-bounded memory.
+"""The first node that departs on its own.
 
-Values are matched by name, which transforms keep. The candidate's graph is cut at every matched value: what reads it
-reads an input of the graph instead, and what makes it gives an output. Fed with the reference's values, each output
-then shows its node's *own* error; the error of its inputs as the candidate runs is *inherited*. One session answers for
-all nodes, since ONNX Runtime runs the path to the outputs that are asked for and no more
-(``RunOptions.only_execute_path_to_fetches``).
+Every value of reference and candidate compared, in bounded memory.
+
+Values are matched by name, which transforms keep. The candidate's graph is cut at every matched
+value: what reads it reads an input of the graph instead, and what makes it gives an output. Fed
+with the reference's values, each output then shows its node's *own* error; the error of its inputs
+as the candidate runs is *inherited*. One session answers for all nodes whose values fit into memory
+at once: it runs all that it holds, so values that don't get sessions of parts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ import onnx
 
 from onnx_harness.diagnose.smaller_case import copied
 from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate
-from onnx_harness.diagnose.watched_graph import MADE, exposed, matching_values, severed, sources
+from onnx_harness.diagnose.watched_graph import (
+    MADE,
+    byte_sizes,
+    exposed,
+    matching_values,
+    part_of_severed,
+    severed,
+    sources,
+)
 from onnx_harness.errors import words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
@@ -51,7 +60,7 @@ _LEAST = 3e-6
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """How far a node departs.
+    """The departure of a node.
 
     Attributes:
         name: of the node; of its first output where it has none.
@@ -70,7 +79,7 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What came of watching values.
+    """The result of watching values.
 
     Attributes:
         node: the first one that departs on its own; None: none does.
@@ -132,16 +141,17 @@ class _Watcher:
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
     def _explicit(self) -> onnx.ModelProto:
-        """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's
-        changes are in it.
+        """The candidate as a graph that computes the same with optimizations off.
+
+        ONNX Runtime's changes are in it.
         """
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
-        kept = workbench().cache
+        cache = workbench().cache
         if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
             self._half = _half_names(candidate.skeleton)
             rounded = half_as_hardware(
-                bench.subject.model, bench.standard.reference, candidate, kept
+                bench.subject.model, bench.standard.reference, candidate, cache
             )
             if rounded is not None:
                 return inline_functions(rounded)
@@ -194,16 +204,17 @@ class _Watcher:
         """Own error and whole error of each matched value."""
         reference = self._opened(exposed(original, matched), "reference")
         candidate = self._opened(exposed(copied(model), matched), "exposed")
-        nodes = self._opened(severed(copied(model), matched), "cut")
+        apart = severed(copied(model), matched)
         read_by = sources(model.graph, matched)
         errors: dict[str, tuple[float, float]] = {}
-        for chunk in self._chunks(reference, list(matched)):
+        for number, chunk in enumerate(self._chunks(original, list(matched))):
             needed = dict.fromkeys(chunk)
             for value in chunk:
                 needed.update(dict.fromkeys(read_by[value]))
             right = self._run(reference, list(needed), self._values(reference))
             whole = self._run(candidate, list(chunk), self._values(candidate))
             fed = {name: self._rounded(name, value) for name, value in right.items()}
+            nodes = self._opened(part_of_severed(apart, chunk), f"cut_{number}")
             own = self._run(nodes, [MADE + name for name in chunk], self._fed(nodes, fed))
             for name in chunk:
                 errors[name] = (
@@ -219,7 +230,7 @@ class _Watcher:
         node: NodeError,
         matched: Mapping[str, int],
     ) -> bool | None:
-        """Whether the outputs are right once the value is the reference's.
+        """Return whether the outputs are right once the value is the reference's.
 
         None where that can't be tried.
         """
@@ -229,21 +240,27 @@ class _Watcher:
             reference = self._opened(exposed(original, value), "one")
             session = self._opened(severed(copied(model), value, with_values=False), "switched")
             right = self._run(reference, [node.value], self._values(reference))
-            made = self._run(session, None, self._fed(session, right))
+            outputs_made = self._run(session, None, self._fed(session, right))
         except Exception:  # a graph that is nothing but that node
             return None
-        made = {name.removeprefix(MADE): array for name, array in made.items()}
-        made.update({name: array for name, array in right.items() if name in outputs})
-        return self._passes({name: array for name, array in made.items() if name in outputs})
+        outputs_made = {name.removeprefix(MADE): array for name, array in outputs_made.items()}
+        arrays = {}
+        for name, array in right.items():
+            if name in outputs:
+                arrays[name] = array
+        outputs_made.update(arrays)
+        return self._passes(
+            {name: array for name, array in outputs_made.items() if name in outputs}
+        )
 
     def _passes(self, outputs: Mapping[str, Any]) -> bool:
         """Judge those outputs on the one input set, in the place of the candidate's."""
-        held, reference = self._bench.standard, self._bench.standard.reference
+        judged_standard, reference = self._bench.standard, self._bench.standard.reference
         if set(outputs) != set(reference.outputs[self._place]):
             return False
         answers = [dict(output) for output in reference.outputs]
         answers[self._place] = dict(outputs)
-        return verdict(held, answers).passed
+        return verdict(judged_standard, answers).passed
 
     def _opened(self, model: onnx.ModelProto, name: str) -> ort.InferenceSession:
         self._sessions += 1
@@ -256,71 +273,46 @@ class _Watcher:
     def _run(
         self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any
     ) -> dict[str, Any]:
-        import onnxruntime as ort
-
         self._runs += 1
-        wanted = [info.name for info in session.get_outputs()] if names is None else list(names)
-        options = ort.RunOptions()
-        options.only_execute_path_to_fetches = names is not None
-        return dict(zip(wanted, session.run(wanted, feeds, options), strict=True))
+        fetched = [info.name for info in session.get_outputs()] if names is None else list(names)
+        return dict(zip(fetched, session.run(fetched, feeds), strict=True))
 
     def _values(self, session: ort.InferenceSession) -> dict[str, Any]:
         """The values of the input set, as the session takes them."""
         reference: Reference = self._bench.standard.reference
-        taken = {info.name for info in session.get_inputs()}
+        inputs = {info.name for info in session.get_inputs()}
         values = feeds_for(session, reference.sets[self._place].values)
         if self._half:
             values = {name: _through_half(value) for name, value in values.items()}
-        return {name: value for name, value in values.items() if name in taken}
+        return {name: value for name, value in values.items() if name in inputs}
 
     def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the input set and the reference's.
-
-        What isn't among them isn't read, and is empty.
-        """
+        """The values of the input set and the reference's."""
         feeds = self._values(session)
-        for info in session.get_inputs():
-            if info.name in right:
-                feeds[info.name] = right[info.name]
-            elif info.name not in feeds:
-                feeds[info.name] = np.zeros((0,), _NUMPY[info.type])
+        names = [info.name for info in session.get_inputs()]
+        feeds.update({name: right[name] for name in names if name in right})
         return feeds
 
     def _rounded(self, name: str, value: Any) -> Any:
-        """The reference's value as the candidate can hold it: a node isn't at fault for what
-        float16 can't say.
+        """The reference's value as the candidate can hold it.
+
+        A node isn't at fault for what float16 can't say.
         """
         return _through_half(value) if name in self._half else value
 
-    def _chunks(self, reference: ort.InferenceSession, names: Sequence[str]) -> list[list[str]]:
-        """The values in groups whose size is bounded, by the sizes that the reference declares or
-        half of the bound.
-        """
-        shapes = {info.name: info.shape for info in reference.get_outputs()}
+    def _chunks(self, original: onnx.ModelProto, names: Sequence[str]) -> list[list[str]]:
+        """Group the values so that the size of a group is bounded."""
+        sizes = byte_sizes(original, self._bench.standard.reference.sets[self._place].values)
         chunks: list[list[str]] = [[]]
-        held = 0
+        total = 0
         for name in names:
-            size = 8 * math.prod(
-                dim if isinstance(dim, int) else 64 for dim in shapes.get(name) or ()
-            )
-            if chunks[-1] and held + size > _MOST_BYTES:
+            size = sizes.get(name, 0)
+            if chunks[-1] and total + size > _MOST_BYTES:
                 chunks.append([])
-                held = 0
+                total = 0
             chunks[-1].append(name)
-            held += size
+            total += size
         return chunks
-
-
-_NUMPY = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-}
 
 
 def _through_half(value: Any) -> Any:
@@ -334,13 +326,13 @@ def _half_names(skeleton: onnx.ModelProto) -> set[str]:
     return set(half_values(inline_functions(skeleton)))
 
 
-def _relative(right: Any, found: Any) -> float:
+def _relative(right: Any, actual: Any) -> float:
     """||found - right|| / ||right||; infinite where shapes, NaN or infinities differ."""
-    if getattr(right, "shape", None) != getattr(found, "shape", None):
+    if getattr(right, "shape", None) != getattr(actual, "shape", None):
         return math.inf
     if right.dtype.kind not in "f":
-        return 0.0 if np.array_equal(right, found) else 1.0
-    a, b = right.astype(np.float64), found.astype(np.float64)
+        return 0.0 if np.array_equal(right, actual) else 1.0
+    a, b = right.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return math.inf
@@ -368,7 +360,10 @@ def _change(
             break
     else:
         return None
-    names = [name for name in right if name in unwatched and name in watched]
+    names = []
+    for name in right:
+        if name in unwatched and name in watched:
+            names.append(name)
     before = max(_relative(right[name], unwatched[name]) for name in names)
     return before, max(_relative(right[name], watched[name]) for name in names)
 

@@ -1,19 +1,26 @@
-"""A candidate's graph as it is watched: its values matched with the reference's, exposed as outputs,
-and severed, so that each node is fed with the reference's values.
+"""A candidate's graph as it is watched.
+
+Its values matched with the reference's, exposed as outputs, and severed, so that each node is fed
+with the reference's values.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import helper
 
-from onnx_harness.model.inference import infer_types
+from onnx_harness.diagnose.smaller_case import copied, info_of
+from onnx_harness.model.cut import cut
+from onnx_harness.model.inference import infer_types, without_weights
 from onnx_harness.model.walk import reads
 
 MADE = "onnx_harness_made_"
 """Begins the names of the outputs that nodes of a severed graph make."""
+_MOST_ITEM_BYTES = 8
 _TENSORS = frozenset(
     {
         *(onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16),
@@ -27,12 +34,18 @@ def matching_values(original: onnx.ModelProto, model: onnx.ModelProto) -> dict[s
     """Return the values that nodes of both main graphs make, with their element types.
 
     Returns:
-        By name, in the order of ``model``; of types that can be fed.
+        By name, in the order of ``model``; of types that can be fed. Constants aren't among them.
     """
     types_before, types_after = _element_types(original), _element_types(model)
-    names = {name for node in original.graph.node for name in node.output if name}
+    names = set()
+    for node in original.graph.node:
+        for name in node.output:
+            if name:
+                names.add(name)
     matched: dict[str, int] = {}
     for node in model.graph.node:
+        if node.op_type == "Constant":  # a weight of the nodes that read it
+            continue
         for name in node.output:
             kind = types_after.get(name) or types_before.get(name, 0)
             same_type = types_before.get(name, kind) == kind
@@ -45,11 +58,11 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     """Return the element types of the main graph's tensors, as far as they can be inferred."""
     inferred = infer_types(model).graph
     declared = (*model.graph.value_info, *model.graph.output)
-    return {
-        info.name: info.type.tensor_type.elem_type
-        for info in (*inferred.value_info, *inferred.output, *declared)
-        if info.type.HasField("tensor_type")
-    }
+    elem_types: dict[str, int] = {}
+    for info in (*inferred.value_info, *inferred.output, *declared):
+        if info.type.HasField("tensor_type"):
+            elem_types[info.name] = info.type.tensor_type.elem_type
+    return elem_types
 
 
 def exposed(model: onnx.ModelProto, values: Mapping[str, int]) -> onnx.ModelProto:
@@ -59,7 +72,10 @@ def exposed(model: onnx.ModelProto, values: Mapping[str, int]) -> onnx.ModelProt
         model: it is changed.
         values: element types by name; those that the main graph doesn't make are left out.
     """
-    present = {name for node in model.graph.node for name in node.output}
+    present = set()
+    for node in model.graph.node:
+        for name in node.output:
+            present.add(name)
     outputs = {info.name for info in model.graph.output}
     for name, kind in values.items():
         if name in present and name not in outputs:
@@ -90,10 +106,49 @@ def severed(
     outputs += [helper.make_tensor_value_info(MADE + name, values[name], None) for name in names]
     graph.ClearField("output")
     graph.output.extend(outputs)
-    graph.input.extend(
-        helper.make_tensor_value_info(name, kind, None) for name, kind in values.items()
-    )
+    severed = []
+    for name, kind in values.items():
+        severed.append(helper.make_tensor_value_info(name, kind, None))
+    graph.input.extend(severed)
     return model
+
+
+def part_of_severed(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
+    """Return the part of a severed model that makes some values: ONNX Runtime runs all there is.
+
+    Args:
+        model: as `severed` gives it.
+        values: names of values that it was severed at.
+    """
+    types = {info.name: info for info in (*model.graph.input, *model.graph.output)}
+    return cut(model, (), [MADE + name for name in values], types)
+
+
+def byte_sizes(model: onnx.ModelProto, inputs: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes of values for inputs of some shapes, as far as they can be inferred.
+
+    A dimension that isn't known counts as 64.
+
+    Args:
+        model: it stays as it is.
+        inputs: an array by name.
+    """
+    light = copied(without_weights(model))
+    for info in light.graph.input:
+        if info.name in inputs and hasattr(inputs[info.name], "shape"):
+            info.CopyFrom(info_of(info.name, inputs[info.name]))
+    light.graph.ClearField("value_info")
+    for info in light.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    inferred = infer_types(light, follow_sizes=True).graph
+    sizes: dict[str, int] = {}
+    for info in (*inferred.value_info, *inferred.output):
+        if not info.type.HasField("tensor_type"):
+            continue
+        dims = info.type.tensor_type.shape.dim
+        lengths = [dim.dim_value if dim.HasField("dim_value") else 64 for dim in dims]
+        sizes[info.name] = _MOST_ITEM_BYTES * math.prod(lengths)
+    return sizes
 
 
 def sources(graph: onnx.GraphProto, values: Mapping[str, int]) -> dict[str, Sequence[str]]:

@@ -30,7 +30,11 @@ def transpose(g: Graph) -> None:
 def _factors(g: Graph, size: int) -> Shape:
     shape: list[int] = []
     while size > 1 and len(shape) < 3 and g.random.random() < 0.8:
-        part = g.random.choice([factor for factor in range(1, size + 1) if size % factor == 0])
+        factors = []
+        for factor in range(1, size + 1):
+            if size % factor == 0:
+                factors.append(factor)
+        part = g.random.choice(factors)
         shape.append(part)
         size //= part
     shape.append(size)
@@ -182,9 +186,10 @@ def shape(g: Graph) -> None:
     if g.opset >= 15 and g.random.random() < 0.4:
         start, end = g.random.randint(-5, 5), g.random.randint(-5, 5)
         rank = len(x.shape)
-        low, high = (
-            min(max(bound + rank if bound < 0 else bound, 0), rank) for bound in (start, end)
-        )
+        bounds = []
+        for bound in (start, end):
+            bounds.append(min(max(bound + rank if bound < 0 else bound, 0), rank))
+        low, high = bounds
         g.add("Shape", [x.name], "i", (max(high - low, 0),), start=start, end=end)
     else:
         g.add("Shape", [x.name], "i", (len(x.shape),))

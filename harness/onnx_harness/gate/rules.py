@@ -142,7 +142,8 @@ def _compare_status(compared: Compared, accepted: CellResult, now: CellResult) -
         if now.stage is not accepted.stage:
             compared.fail("status", f"was accepted as {as_accepted}, and is {why}")
     elif now.status is Status.PASS:
-        compared.notes.append(f"passes; it was accepted as {as_accepted}")
+        mended = f", mended by {now.known.mended}" if now.known and now.known.mended else ""
+        compared.notes.append(f"passes{mended}; it was accepted as {as_accepted}")
     elif now.status is Status.ERROR:
         compared.void("status", f"couldn't be judged, {why}")
     else:

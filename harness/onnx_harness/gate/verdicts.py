@@ -19,8 +19,9 @@ from onnx_harness.latency.statistics import (
     confirm,
     decide_run,
 )
-from onnx_harness.results.cells import LevelVerdict, PinnedRecord
+from onnx_harness.results.cells import PinnedRecord
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.timings import LevelVerdict
 
 SPREAD = 0.02
 """Of the pairs of the noisiest cells that are to be seen.
@@ -108,6 +109,14 @@ def without_second(record: PinnedRecord, why: str) -> PinnedRecord:
     reason = f"{record.verdict.outcome}, and couldn't be measured again: {why}"
     verdict = replace(record.verdict, outcome=Outcome.INVALID, p=None, reason=reason)
     return replace(record, verdict=verdict)
+
+
+def is_slower(decision: Decision) -> bool:
+    """True where a cell fails, or looks slower by as much: then its operators are profiled."""
+    if decision.outcome is Outcome.FAIL:
+        return True
+    least = 1 + statistics.MINIMUM_EFFECT
+    return decision.estimate is not None and decision.estimate < 1 / least
 
 
 def undecided(record: PinnedRecord) -> bool:

@@ -184,7 +184,11 @@ class _Reader:
             raise UnreadableAnswer(f"{document['t']} isn't a record")
         fields = {field.name: field for field in dataclasses.fields(kind)}
         values = {name: self.value(item) for name, item in document["v"].items()}
-        record = kind(**{name: item for name, item in values.items() if fields[name].init})
+        items = {}
+        for name, item in values.items():
+            if fields[name].init:
+                items[name] = item
+        record = kind(**items)
         for name, item in values.items():
             if not fields[name].init:
                 object.__setattr__(record, name, item)

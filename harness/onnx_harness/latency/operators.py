@@ -121,10 +121,9 @@ def _operator(name: str, op_type: str, pairs: Sequence[ProfiledPair]) -> _Operat
         variant = [run.get(name, 0.0) for run in pair.variant.runs]
         before.append(middle_mean(baseline))
         after.append(middle_mean(variant))
-        logs = [
-            math.log(max(first, _LEAST_US) / max(second, _LEAST_US))
-            for first, second in zip(baseline, variant, strict=True)
-        ]
+        logs = []
+        for first, second in zip(baseline, variant, strict=True):
+            logs.append(math.log(max(first, _LEAST_US) / max(second, _LEAST_US)))
         log_ratios.append(middle_mean(logs))
     before_us, after_us = median(before), median(after)
     if before_us and after_us:

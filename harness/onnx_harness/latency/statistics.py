@@ -123,7 +123,10 @@ def decide_run(
     """
     family = max(family or 0, len(cells))
     invalid = {key: invalidity(values, alpha / family) for key, values in cells.items()}
-    own = {key: slower_p(values) for key, values in cells.items() if invalid[key] is None}
+    own = {}
+    for key, values in cells.items():
+        if invalid[key] is None:
+            own[key] = slower_p(values)
     adjusted = dict(zip(own, holm(list(own.values()), family), strict=True))
     decisions = {}
     for key, values in cells.items():

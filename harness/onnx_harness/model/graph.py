@@ -100,7 +100,10 @@ def open_model(model: onnx.ModelProto) -> Editing:
     if model.ir_version < FREE_INITIALIZERS:
         # Constants are taken off the list: an initializer among the inputs always is a default that
         # may be overridden.
-        true_inputs = [value for value in editing.graph.inputs if not value.is_initializer()]
+        true_inputs = []
+        for value in editing.graph.inputs:
+            if not value.is_initializer():
+                true_inputs.append(value)
         editing.graph.inputs.clear()
         editing.graph.inputs.extend(true_inputs)
     editing.graph.meta[_PLAIN] = len(list(all_graphs(editing.graph))) == 1
@@ -140,7 +143,10 @@ def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
     if model.ir_version < FREE_INITIALIZERS:
         _list_initializers(model.graph, listed)
     # onnx-ir writes the type and shape of every initializer a second time.
-    described = [info for info in model.graph.value_info if info.name not in initializers]
+    described = []
+    for info in model.graph.value_info:
+        if info.name not in initializers:
+            described.append(info)
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(described)
     for node in walk(model.graph) if editing.sparse else ():
@@ -210,7 +216,11 @@ def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str | N
         for tensor in graph.initializer:
             tensors.append(tensor)
     for node in walk(model.graph):
-        tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        attributes = []
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                attributes.append(attribute.t)
+        tensors += attributes
     return [(tensor, tensor.name if tensor.HasField("name") else None) for tensor in tensors]
 
 

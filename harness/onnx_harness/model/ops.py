@@ -71,5 +71,8 @@ def opset_of(holder: onnx.ModelProto | onnx.FunctionProto) -> int:
 
     Of several imports the last one holds, as in ONNX Runtime 1.32.
     """
-    versions = [entry.version for entry in holder.opset_import if entry.domain in STANDARD_DOMAINS]
+    versions = []
+    for entry in holder.opset_import:
+        if entry.domain in STANDARD_DOMAINS:
+            versions.append(entry.version)
     return int(versions[-1]) if versions else _FIRST_OPSET

@@ -194,7 +194,10 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
         stand_in = _STAND_INS.get(node.op_type) if node.domain == _CONTRIB else None
         if stand_in is None:
             continue
-        inputs = [node.input[index] for index in stand_in.inputs if index < len(node.input)]
+        inputs = []
+        for index in stand_in.inputs:
+            if index < len(node.input):
+                inputs.append(node.input[index])
         node.domain, node.op_type = "", stand_in.op_type
         node.ClearField("input")
         node.input.extend(inputs)

@@ -108,7 +108,11 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 def pytest_configure(config: pytest.Config) -> None:
     """Settle what was asked for; a misspelling is a usage error before anything is collected."""
     options = {option.key: config.getoption(dest(name)) for name, option in _OPTIONS.items()}
-    options |= {name: tuple(options[name]) for name in ("provider", "variant") if options[name]}
+    options_by_name = {}
+    for name in ("provider", "variant"):
+        if options[name]:
+            options_by_name[name] = tuple(options[name])
+    options |= options_by_name
     try:
         config.stash[SELECTIONS] = _chosen_cases(config)
         project = read_project(config.rootpath)
@@ -169,7 +173,10 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
 
     With ``--jobs``, take accuracy first, and latency when nothing else runs.
     """
-    places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
+    places = []
+    for place, item in enumerate(items):
+        if isinstance(item.parent, ModelModule):
+            places.append(place)
     if not places:
         return
     settings = settings_of(config)

@@ -113,7 +113,11 @@ def named_folders(config: pytest.Config) -> list[Path]:
         return []
     listed = config.getini("onnx_model_paths")
     named = [path for path in arguments(config) if path.is_dir()]
-    return [path for path in named if not any(folder.is_relative_to(path) for folder in listed)]
+    paths: list[Path] = []
+    for path in named:
+        if not any(folder.is_relative_to(path) for folder in listed):
+            paths.append(path)
+    return paths
 
 
 def folder_hint(config: pytest.Config) -> str:

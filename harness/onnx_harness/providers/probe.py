@@ -121,7 +121,10 @@ def _installed_names() -> list[str]:
     Every run of pytest asks. ``importlib.metadata`` would read the metadata of all distributions
     for their names, which takes longer than importing pytest.
     """
-    folders = [folder for entry in sys.path for folder in Path(entry).glob("[oO]*-info")]
+    folders = []
+    for entry in sys.path:
+        for folder in Path(entry).glob("[oO]*-info"):
+            folders.append(folder)
     return [folder.name.partition("-")[0] for folder in folders]
 
 
@@ -167,7 +170,11 @@ def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
     with contextlib.suppress(Exception):  # a nicety: not every provider tells its options
         options: dict[str, dict[str, Any]] = session.get_provider_options()
         in_force = options.get(provider.ort_name, {})
-        details |= {f"in force {key}": str(value) for key, value in in_force.items() if value}
+        values = {}
+        for key, value in in_force.items():
+            if value:
+                values[f"in force {key}"] = str(value)
+        details |= values
     return None
 
 

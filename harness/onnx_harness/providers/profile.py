@@ -212,7 +212,10 @@ def _idle_provider(
 ) -> str | None:
     """Say that none of the nodes that were assigned to the provider ran there."""
     executed = profile.executed()
-    assigned = [count for (owner, _), count in recorded.items() if owner == provider.ort_name]
+    assigned = []
+    for (owner, _), count in recorded.items():
+        if owner == provider.ort_name:
+            assigned.append(count)
     promised = sum(assigned)
     if not promised or not executed or provider.ort_name in executed:
         return None
@@ -261,7 +264,10 @@ def _little_time(profile: Profile, provider: Provider, share: float, min_share: 
 
 
 def _many_copies(profile: Profile, provider: Provider, max_copies: int) -> str:
-    ops = [op for (owner, op), _ in profile.nodes.most_common() if owner != provider.ort_name]
+    ops = []
+    for (owner, op), _ in profile.nodes.most_common():
+        if owner != provider.ort_name:
+            ops.append(op)
     elsewhere = f"; op types elsewhere: {', '.join(ops[:6])}" if ops else ""
     verb = "copies" if profile.copies == 1 else "copy"
     return (

@@ -39,7 +39,10 @@ class Cause:
     @property
     def diagnosis(self) -> Diagnosis | None:
         """The diagnosis of the worst cell that has one."""
-        diagnoses = (cell.diagnosis for cell in self.cells if cell.diagnosis is not None)
+        diagnoses = []
+        for cell in self.cells:
+            if cell.diagnosis is not None:
+                diagnoses.append(cell.diagnosis)
         return max(diagnoses, key=_is_found, default=None)
 
 

@@ -50,7 +50,11 @@ def _annotation(cause: Cause, models: Mapping[str, ModelHeader]) -> str:
         title += f" and {figures.counted(len(cause.cells) - 1, 'cell')} more"
     properties = {"file": models[cell.model].path} if cell.model in models else {}
     properties["title"] = title
-    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    entries = []
+    for name, value in properties.items():
+        if value:
+            entries.append(f"{name}={_property(value)}")
+    listed = ",".join(entries)
     # The reason, and of what follows it the command that runs the cell alone.
     lines = figures.explanation(cell)
     message = "\n".join(map(printable, dict.fromkeys((*lines[:1], *lines[-1:]))))

@@ -254,7 +254,10 @@ def _data(
 
 def _explained(cell: CellResult) -> list[str]:
     """Return what is said of a cell beside its reason, which stands above."""
-    lines = [_cut(line) for line in figures.explanation(cell) if line != cell.reason]
+    lines = []
+    for line in figures.explanation(cell):
+        if line != cell.reason:
+            lines.append(_cut(line))
     if len(lines) <= MOST_LINES:
         return lines
     # The last line is the command that runs the cell alone.

@@ -154,4 +154,8 @@ def heat(cell: CellResult) -> dict[str, Heat]:
 
 def measures(heats: Sequence[Mapping[str, Heat]]) -> list[str]:
     """Return the measures that some cell has, in order; the first is shown first."""
-    return [name for name in MEASURES if any(figures_of[name].text for figures_of in heats)]
+    names: list[str] = []
+    for name in MEASURES:
+        if any(figures_of[name].text for figures_of in heats):
+            names.append(name)
+    return names

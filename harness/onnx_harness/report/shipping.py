@@ -195,7 +195,10 @@ def _why_not_faster(candidates: Sequence[CellResult]) -> str:
 
 
 def _why_none(block: Block) -> str:
-    judged = [cell for cell in block.cells if cell.status is not Status.NOT_APPLICABLE]
+    judged = []
+    for cell in block.cells:
+        if cell.status is not Status.NOT_APPLICABLE:
+            judged.append(cell)
     if not judged:
         return "no variant is applicable"
     grouped: list[Cause] = causes([cell for cell in judged if cell.status in BAD])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo
 
@@ -63,6 +64,7 @@ class GatedCell:
         findings: what isn't as accepted; none where it passes.
         notes: remarks that fail nothing: faster, smaller, another model.
         nights: the latency, where it is gated.
+        operators: those that got slower, where the latest night is slower than accepted.
     """
 
     id: str
@@ -70,6 +72,7 @@ class GatedCell:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     nights: Nights | None = None
+    operators: OperatorRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

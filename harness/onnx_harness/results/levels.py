@@ -75,6 +75,7 @@ def trimmed(cell: CellResult) -> CellResult:
         reason=None,
         verdict=None,
         confirming_log_ratios=(),
+        operators=None,
     )
     graph = cell.graph and replace(cell.graph, transform_seconds=0.0)
     return replace(cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned)

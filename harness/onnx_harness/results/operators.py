@@ -36,3 +36,26 @@ class SlowerOperator:
             interval = f" [{low - 1:+.0%}, {high - 1:+.0%}]"
         times = f"{self.before_ms:.3g} -> {self.after_ms:.3g} ms{interval}"
         return f"{self.name}{operator}: {times}, {self.share:.0%} of the slowdown"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorRecord:
+    """The operators of a cell that is slower than accepted, under test and with pinned versions.
+
+    Attributes:
+        slower: those that take longer, the one that adds most first.
+        pairs: of fresh sessions that were profiled.
+        reason: why they couldn't be profiled; None where they could.
+    """
+
+    slower: tuple[SlowerOperator, ...] = ()
+    pairs: int = 0
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        """Write it as one sentence."""
+        if self.reason is not None:
+            return f"which operator got slower isn't known: {self.reason}"
+        if not self.slower:
+            return f"no operator stands out in {self.pairs} pairs of profiled sessions"
+        return f"slower operators: {'; '.join(map(str, self.slower))}"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 
 UNKNOWN = Measured(seconds=10.0, peak_bytes=None)
 """A cell that no run has had yet."""
@@ -118,7 +118,10 @@ def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], 
 
 def _group(cells: Sequence[Cell], past: Mapping[str, Measured]) -> Group:
     measurements = [past.get(cell.id, UNKNOWN) for cell in cells]
-    peaks = [measured.peak_bytes for measured in measurements if measured.peak_bytes is not None]
+    peaks = []
+    for measured in measurements:
+        if measured.peak_bytes is not None:
+            peaks.append(measured.peak_bytes)
     return Group(
         tuple(cells),
         sum(measured.seconds for measured in measurements),

@@ -254,4 +254,8 @@ def _figures(output: OutputAccuracy) -> str:
         "rtol": output.rtol,
         "atol": output.atol,
     }
-    return ", ".join(f"{name} {value:.2g}" for name, value in figures.items() if value is not None)
+    entries = []
+    for name, value in figures.items():
+        if value is not None:
+            entries.append(f"{name} {value:.2g}")
+    return ", ".join(entries)

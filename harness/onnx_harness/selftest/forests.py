@@ -93,7 +93,11 @@ class Trees:
     @property
     def branches(self) -> list[int]:
         """The positions of the branches."""
-        return [at for at, feature in enumerate(self.feature) if feature is not None]
+        splits_at: list[int] = []
+        for at, feature in enumerate(self.feature):
+            if feature is not None:
+                splits_at.append(at)
+        return splits_at
 
     @property
     def leaves(self) -> list[int]:

@@ -57,7 +57,10 @@ def _invent(bench: Bench, card: Card) -> Outcome:
     if result.accuracy is None:
         return Outcome(1, 1, (f"{card.name}: {result.reason}",))
     outputs = result.accuracy.outputs
-    silent = {name: output.vacuous for name, output in outputs.items() if output.vacuous}
+    silent = {}
+    for name, output in outputs.items():
+        if output.vacuous:
+            silent[name] = output.vacuous
     words = tuple(f"{card.name}: {name} {why}" for name, why in silent.items())
     return Outcome(1, 0, words, {"outputs": len(outputs), "vacuous": len(silent)})
 
@@ -207,9 +210,10 @@ def _ratio(outcomes: Sequence[Outcome]) -> float:
 
 
 def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
-    spent, before = (
-        sum(outcome.figures[key] for outcome in outcomes) for key in ("with", "without")
-    )
+    keys = []
+    for key in ("with", "without"):
+        keys.append(sum(outcome.figures[key] for outcome in outcomes))
+    spent, before = keys
     return (
         f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s "
         f"without)"

@@ -134,7 +134,7 @@ def convert_to_float16_as_documented(model: onnx.ModelProto, **options: Any) -> 
 
 
 def _is_float16(model: onnx.ModelProto) -> bool:
-    """Whether a model has weights, or else inputs, in float16 and none in float32."""
+    """Return whether a model has weights, or else inputs, in float16 and none in float32."""
     weights = {tensor.data_type for tensor in model.graph.initializer}
     inputs = {info.type.tensor_type.elem_type for info in model.graph.input}
     types = weights if weights & {_FLOAT, _FLOAT16} else inputs
@@ -166,9 +166,10 @@ def _script_rules() -> dict[str, Any]:
     from onnxscript import rewriter
 
     rules: Sequence[Any] = getattr(rewriter, "_DEFAULT_REWRITE_RULES", ())
-    return {
-        getattr(rule, "name", None) or f"rewrite rule {at}": rule for at, rule in enumerate(rules)
-    }
+    entries: dict[str, Any] = {}
+    for at, rule in enumerate(rules):
+        entries[getattr(rule, "name", None) or f"rewrite rule {at}"] = rule
+    return entries
 
 
 def _named(names: Callable[[], Sequence[str]], *_: object) -> Sequence[str]:

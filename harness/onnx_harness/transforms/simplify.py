@@ -1,9 +1,10 @@
-"""``simplify``: what is known before a model runs is computed, and nodes that do nothing are
-removed.
+"""``simplify``: what is known before a model runs is computed.
 
-Values keep every bit, but where a normalization or a bias goes into the weights before it: those are rounded anew.
-Rewrites that would change more stay out, such as those of a MatMul whose bias is computed, of a Softmax and a Log, or
-of what only an ArgMax reads.
+Nodes that do nothing are removed.
+
+Values keep every bit, but where a normalization or a bias goes into the weights before it: those
+are rounded anew. Rewrites that would change more stay out, such as those of a MatMul whose bias is
+computed, of a Softmax and a Log, or of what only an ArgMax reads.
 """
 
 from __future__ import annotations
@@ -191,7 +192,10 @@ def simplify_with_report(
     from onnx_harness.transforms.simplification.rounds import FOLDING, FUSE_NORMALIZATIONS, rule_of
     from onnx_harness.transforms.simplification.shapes import overwritten
 
-    skipped = {rule for rule in map(rule_of, skipped_optimizers or ()) if rule is not None}
+    skipped = set()
+    for rule in map(rule_of, skipped_optimizers or ()):
+        if rule is not None:
+            skipped.add(rule)
     skipped |= {FUSE_NORMALIZATIONS} if skip_fuse_bn else set()
     skipped |= set(FOLDING) if skip_constant_folding else set()
     shapes = _parsed(overwrite_input_shapes)
@@ -225,10 +229,10 @@ def _check(
             f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow"
         )
     _parsed(overwrite_input_shapes)
-    known = (*RULES, *PASSES)
+    names = (*RULES, *PASSES)
     for name in skipped_optimizers or ():
-        if name not in known:
-            hint = did_you_mean(name, known, most=20)
+        if name not in names:
+            hint = did_you_mean(name, names, most=20)
             raise ValueError(
                 f"skipped_optimizers: '{name}' is no rule of simplify and no pass of "
                 f"onnxoptimizer. {hint}"

@@ -79,7 +79,11 @@ class Grid:
 
 def direction(grid: Grid, apply: Apply) -> int:
     """1 where greater values give greater ones, -1 where lesser, 0 where neither is seen."""
-    probes = np.asarray([value for value in _PROBES if grid.least <= value <= grid.greatest])
+    values = []
+    for value in _PROBES:
+        if grid.least <= value <= grid.greatest:
+            values.append(value)
+    probes = np.asarray(values)
     if grid.dtype.kind in "iu":
         probes = np.unique(np.floor(probes))
     images = np.asarray(apply(probes.astype(grid.dtype)), np.float64)

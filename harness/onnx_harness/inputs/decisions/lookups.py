@@ -97,7 +97,11 @@ def _lookup(
     spec = specs.get(column.source)
     if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):
         return None
-    keys = tuple(key for key in keys_of(node) or replaced_of(node) if _holds(entry, key))
+    lookups = []
+    for key in keys_of(node) or replaced_of(node):
+        if _holds(entry, key):
+            lookups.append(key)
+    keys = tuple(lookups)
     return Lookup(*column.slot, keys, is_open(node)) if keys else None
 
 

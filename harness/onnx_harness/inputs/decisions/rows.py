@@ -107,10 +107,9 @@ class _Maker:
         slot = self.slots[number]
         if slot.elements:
             return np.zeros(0), np.zeros(0)
-        below = [
-            question.below[(question.slot == number) & np.isfinite(question.below)]
-            for question in self.asked
-        ]
+        below = []
+        for question in self.asked:
+            below.append(question.below[(question.slot == number) & np.isfinite(question.below)])
         spans = []
         for question in self.asked:
             spans.append(
@@ -133,7 +132,10 @@ class _Maker:
 
         Where a sigmoid follows, those that it doesn't saturate on.
         """
-        saturating = [question for question in self.asked if question.ensemble.saturating]
+        saturating = []
+        for question in self.asked:
+            if question.ensemble.saturating:
+                saturating.append(question)
         trees = sum(len(question.ensemble.roots) for question in saturating)
         count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
         boxes = Boxes(
@@ -521,7 +523,7 @@ class _Maker:
             edge_points.append(moved_to(points[inside], slot[inside], values[inside]))
             about.append(rows[inside])
         looks = np.asarray(
-            [each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool
+            [slot_.missing is not None and np.isnan(slot_.missing) for slot_ in self.slots], bool
         )
         if looks.any():
             lacking = looks[slot] & ~finite
@@ -535,7 +537,10 @@ class _Maker:
 
     def missing_rows(self) -> Floats:
         """A row for each slot of which a value is replaced, with that value."""
-        places = [number for number, slot in enumerate(self.slots) if slot.missing is not None]
+        places = []
+        for number, slot in enumerate(self.slots):
+            if slot.missing is not None:
+                places.append(number)
         points = self.backgrounds[self.rng.integers(0, len(self.backgrounds), len(places))]
         for row, number in enumerate(places):
             missing = self.slots[number].missing

@@ -67,7 +67,10 @@ def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
         model: large initializers may have lost their data.
         recipe: of the model.
     """
-    ensembles = [ensemble for node in model.graph.node if (ensemble := read(node)) is not None]
+    ensembles = []
+    for node in model.graph.node:
+        if (ensemble := read(node)) is not None:
+            ensembles.append(ensemble)
     if not ensembles:
         return None
     scope = view(model).main

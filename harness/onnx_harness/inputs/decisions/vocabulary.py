@@ -333,7 +333,10 @@ def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list
     unit = 1
     while unit < count:
         for digit in range(base):
-            members = [ngram for at, ngram in enumerate(ngrams) if at // unit % base == digit]
+            members = []
+            for at, ngram in enumerate(ngrams):
+                if at // unit % base == digit:
+                    members.append(ngram)
             yield from _filling(members, size)
         unit *= base
     if count == 1:
@@ -357,7 +360,9 @@ def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[li
 
 def _laid_out(words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]) -> Any:
     """One row: a text of the words, or the words and then what isn't one."""
-    filler = UNKNOWN_TEXT if dtype.kind == "O" else -1 if dtype.kind == "i" else 0
+    filler: str | int = UNKNOWN_TEXT
+    if dtype.kind != "O":
+        filler = -1 if dtype.kind == "i" else 0
     if separator is not None:
         return np.full(width, separator.join(map(str, words)) or str(filler), object)
     row = [*words, *[filler] * width][:width]

@@ -35,7 +35,11 @@ def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
         if needed.isdisjoint(node.output):
             continue
         needed.update(reads(node))
-        labels[:0] = [_named(inner) for inner in walk_node(node) if inner.op_type in _DRAW]
+        drawing_nodes = []
+        for inner in walk_node(node):
+            if inner.op_type in _DRAW:
+                drawing_nodes.append(_named(inner))
+        labels[:0] = drawing_nodes
     certain = [name for name in labels if not name.startswith("Dropout")]
     return certain or labels
 

@@ -84,10 +84,8 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     if op == "Cast":
         kind = int(attribute(node, "to", 0))
         whole = kind in _WHOLE
-        return (
-            *steps,
-            Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL),
-        )
+        act = Act.WHOLE if whole else Act.REAL
+        return (*steps, Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else act))
     if op == "Clip" and slot == 0:
         ends = [_number(scope, name) if name else None for name in node.input[1:3]]
         acts = (Act.AT_LEAST, Act.AT_MOST)
@@ -136,7 +134,11 @@ def compared(
         else [value for value in (yes // 2,) if _fits(value, entry)]
     )
     no = next((value for value in (*halves, *candidates) if not holds(value)), None)
-    behind = " and ".join(dict.fromkeys(step.act for step in steps if step.act in _TOLD))
+    acts = []
+    for step in steps:
+        if step.act in _TOLD:
+            acts.append(step.act)
+    behind = " and ".join(dict.fromkeys(acts))
     text = f"{number:.16g}" if not number.is_integer() else f"{number:.0f}"
     why = (
         f"{f'what {behind} makes of it' if behind else 'it'} is compared with {text} in "

@@ -40,7 +40,11 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
         if not reached.isdisjoint(reads(node)):
             outputs = node.output[:1] if node.op_type == "Dropout" else node.output
             reached.update(filter(None, outputs))
-    return frozenset(info.name for info in model.graph.output if info.name in reached)
+    names = set()
+    for info in model.graph.output:
+        if info.name in reached:
+            names.add(info.name)
+    return frozenset(names)
 
 
 def empty_outputs(model: onnx.ModelProto) -> frozenset[str]:

@@ -130,7 +130,11 @@ def read_inputs(model: onnx.ModelProto) -> dict[str, Input]:
         InputError: an input is a map, a sparse tensor, complex, or has no type.
     """
     defaults = default_names(model)
-    return {info.name: _read(info) for info in model.graph.input if info.name not in defaults}
+    inputs_by_name: dict[str, Input] = {}
+    for info in model.graph.input:
+        if info.name not in defaults:
+            inputs_by_name[info.name] = _read(info)
+    return inputs_by_name
 
 
 def default_names(model: onnx.ModelProto) -> set[str]:
@@ -166,7 +170,11 @@ def free_names(inputs: Mapping[str, Input]) -> list[str]:
     for entry in inputs.values():
         for dim in entry.dims or ():
             if isinstance(dim, str):
-                names.update(dict.fromkeys(part for part in addends(dim) if not part.isdigit()))
+                parts = []
+                for part in addends(dim):
+                    if not part.isdigit():
+                        parts.append(part)
+                names.update(dict.fromkeys(parts))
     return list(names)
 
 

@@ -93,7 +93,11 @@ def reduced(left: Term, right: Term) -> tuple[Term, Term]:
             below.remove(factor)
     shares = []
     for factors in (above, below):
-        shares.append(math.prod(factor for factor in factors if isinstance(factor, int)))
+        whole_factors = []
+        for factor in factors:
+            if isinstance(factor, int):
+                whole_factors.append(factor)
+        shares.append(math.prod(whole_factors))
     up, down = shares
     shared = math.gcd(up, down) or 1
     sides = []

@@ -116,7 +116,10 @@ def plan(
     dimensions = {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
     preferences = [preferred(dimensions, index) for index in range(_SETS)]
     sets = [fit(relations, dimensions, preference, ()) for preference in preferences]
-    alike = [name for name in dimensions if len({input_set[name] for input_set in sets}) == 1]
+    alike = []
+    for name in dimensions:
+        if len({input_set[name] for input_set in sets}) == 1:
+            alike.append(name)
     # Where all sets came to the same size, the second and the third are asked for twice and three
     # times that.
     for index, fitted_sizes in enumerate(sets[1:] if relations else (), 1):
@@ -185,7 +188,10 @@ def ladder(
     for name, entry in dimensions.items():
         if name not in pinned and entry.role is not Role.FIXED:
             free[name] = entry
-    climbing = {name: entry for name, entry in free.items() if entry.role is not Role.BATCH}
+    climbing = {}
+    for name, entry in free.items():
+        if entry.role is not Role.BATCH:
+            climbing[name] = entry
     for rung in range(max((len(entry.ladder) for entry in climbing.values()), default=0)):
         yield base | {
             name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()
@@ -210,11 +216,8 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
     others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
-    sizes: list[int] = []
-    for size in dict.fromkeys(others):
-        if size > 0 and size != size:
-            sizes.append(size)
-    return sizes
+    others = list(dict.fromkeys(others))
+    return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 
 
 def _dimension(

@@ -1,5 +1,6 @@
-"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger
-than allowed.
+"""Try ``simplify`` in steps that ask for less and less.
+
+They end where its result is valid and no larger than allowed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from onnx_harness.transforms.simplification.shapes import forget_shapes
 # A model that grows by more than this share of its size says so.
 _REMARKED_GROWTH = 0.01
 
-# Functions of these stand for operators that a runtime has kernels of: a call is more than its body.
+# Functions of these stand for operators that a runtime has kernels of: a call is more than its
+# body.
 _RUNTIME_DOMAINS = (*STANDARD_DOMAINS, "ai.onnx.ml", "com.microsoft")
 
 _ATTEMPTS = ("know all", "hide shapes", "know less")
@@ -81,7 +83,10 @@ class Attempts:
         model = self._model
         sources = [model]
         if inlines and model.functions:
-            kept = {each.name for each in model.functions if each.domain in _RUNTIME_DOMAINS}
+            kept = set()
+            for function in model.functions:
+                if function.domain in _RUNTIME_DOMAINS:
+                    kept.add(function.name)
             sources = [inline_functions(model, kept), model]
         first: tuple[Editing, Mapping[str, int]] | None = None
         size = footprint(self._opened(model), model.graph.node)

@@ -75,8 +75,9 @@ def _merge(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> b
 
 
 def _keeps_order(node: ir.Node, facts: Facts) -> bool:
-    """Whether a node leaves the elements in their order: a reshape does, and a Transpose that moves
-    dimensions of 1 alone.
+    """Return whether a node leaves the elements in their order.
+
+    A reshape does, and a Transpose that moves dimensions of 1 alone.
     """
     if node.op_type != "Transpose":
         return node.op_type in _RESHAPES
@@ -97,10 +98,12 @@ def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts)
 
 
 def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the
-    first gives.
+    """Merge two Reshapes; the second has a constant shape without a 0.
 
-    Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
+    A 0 would copy a dimension of what the first gives.
+
+    Or the result's dimensions are known, or those of what the first reads, but for one, and none is
+    a constant 0.
     """
     if editing.opset < _SHAPE_IS_INPUT:
         return False
@@ -167,7 +170,10 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
             axis = _axis(node, facts) if editing.is_standard(node, "Concat") else None
             if axis is None:
                 continue
-            full = [value for value in node.inputs if not _is_empty(value, axis, facts)]
+            full = []
+            for value in node.inputs:
+                if not _is_empty(value, axis, facts):
+                    full.append(value)
             parts = full or list(node.inputs[:1])
             dropped += len(node.inputs) - len(parts)
             _set_inputs(node, parts)
@@ -283,8 +289,10 @@ def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
 
 
 def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """All bounds are constant. An axis that one alone cuts is cut as it was: each is cut on its own,
-    so that the order is free. For one that both cut, its size or the bounds tell.
+    """All bounds are constant. An axis that one alone cuts is cut as it was.
+
+    Each is cut on its own, so that the order is free. For one that both cut, its size or the bounds
+    tell.
     """
     fact = fact_of(first.outputs[0], facts)
     rank = None if fact is None or fact.shape is None else len(fact.shape)
@@ -353,19 +361,18 @@ def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | 
         return None
     defaults = (np.arange(starts.size), np.ones(starts.size, np.int64))
     given = [*node.inputs[3:5], None, None][:2]
-    axes, steps = (
-        default if value is None else constant_array(value)
-        for value, default in zip(given, defaults, strict=True)
-    )
+    entries = []
+    for value, default in zip(given, defaults, strict=True):
+        entries.append(default if value is None else constant_array(value))
+    axes, steps = entries
     if axes is None or steps is None or axes.shape != starts.shape or steps.shape != starts.shape:
         return None
     bounds = zip(starts.tolist(), ends.tolist(), steps.tolist(), strict=True)
     if any(axis < 0 for axis in axes) and not rank:
         return None
-    cuts = {
-        int(axis) % rank if rank else int(axis): bound
-        for axis, bound in zip(axes, bounds, strict=True)
-    }
+    cuts = {}
+    for axis, bound in zip(axes, bounds, strict=True):
+        cuts[int(axis) % rank if rank else int(axis)] = bound
     return cuts if len(cuts) == starts.size else None
 
 

@@ -33,7 +33,7 @@ Number = Any
 
 @dataclass(frozen=True, slots=True)
 class _Clamp:
-    """What a node keeps: ``low <= x <= high``, None where a side is open."""
+    """The interval that a node clamps to: ``low <= x <= high``, None where a side is open."""
 
     source: ir.Value
     low: Number | None
@@ -155,15 +155,17 @@ def _overlap(inner: _Clamp, outer: _Clamp) -> bool:
 
 
 def _gives_signed_zero(node: ir.Node, clamp: _Clamp, dtype: np.dtype) -> bool:
-    """Whether it's a Min or Max that may change the sign of a zero: which, depends on the order and
-    the place.
+    """Return whether it's a Min or Max that may change the sign of a zero.
+
+    Which, depends on the order and the place.
     """
     return dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
 
 
 def _is_never_negative_zero(editing: Editing, source: ir.Value, clamps: Sequence[_Clamp]) -> bool:
-    """Whether neither the source nor a bound is -0: a sum with a constant that isn't 0 rounds to
-    +0 where it is 0.
+    """Return whether neither the source nor a bound is -0.
+
+    A sum with a constant that isn't 0 rounds to +0 where it is 0.
     """
     node = source.producer()
     if node is None or not editing.is_standard(node, "Add", "Sub"):

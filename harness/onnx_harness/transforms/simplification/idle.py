@@ -1,7 +1,9 @@
-"""Nodes that hand on one of their inputs because of what the others are: a condition that is always
-true and the like.
+"""Nodes that hand on one of their inputs because of what the others are.
 
-No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0 that it chooses.
+A condition that is always true and the like.
+
+No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0
+that it chooses.
 """
 
 from __future__ import annotations
@@ -99,7 +101,10 @@ def _unwraps(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None: 
 
 
 def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a Reshape reads that keeps every dimension but one, which is then kept as well."""
+    """Return what a Reshape reads that keeps every dimension but one.
+
+    That one is then kept as well.
+    """
     shape, fact = constant_array(node.inputs[1]), fact_of(node.inputs[0], facts)
     if (
         shape is None
@@ -110,17 +115,18 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
     ):
         return None
     entries = shape.tolist()
-    kept = [
-        entry == 0 or entry == dim
-        for entry, dim in zip(entries, fact.shape, strict=True)
-        if entry != _FILLS_IN
-    ]
+    kept = []
+    for entry, dim in zip(entries, fact.shape, strict=True):
+        if entry != _FILLS_IN:
+            kept.append(entry == 0 or entry == dim)
     return node.inputs[0] if all(kept) and len(kept) == len(entries) - 1 else None
 
 
 def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a reduction reads that has no axes and then reduces nothing, or that reduces
-    dimensions of 1 and keeps them: of integers, since a sum of floats begins with +0.
+    """Return what a reduction reads that reduces nothing.
+
+    It has no axes and then reduces nothing, or it reduces dimensions of 1 and keeps them: a sum of
+    integers, since one of floats begins with +0.
     """
     if _reduces_ones(node, facts):
         return node.inputs[0]
@@ -134,7 +140,7 @@ def _reduces_ones(node: ir.Node, facts: Facts) -> bool:
     before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
     if before is None or after is None or not before.shape or after.shape is None:
         return False
-    if before.dtype not in _INTEGERS:
+    if before.dtype not in _INTEGERS and node.op_type not in ("ReduceMax", "ReduceMin"):
         return False
     attribute = node.attributes.get("axes")
     if attribute is not None and not attribute.is_ref():
@@ -175,6 +181,12 @@ def _pools_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | 
     if pads is not None and (pads.is_ref() or any(pads.as_ints())):
         return None
     return node.inputs[0]
+
+
+def _moves_no_blocks(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a DepthToSpace or SpaceToDepth reads whose blocks are single elements."""
+    size = node.attributes.get("blocksize")
+    return node.inputs[0] if size is not None and not size.is_ref() and size.as_int() == 1 else None
 
 
 def _resizes_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
@@ -235,6 +247,7 @@ _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
     "And": _is_neutral,
     "AveragePool": _pools_nothing,
     "Concat": _joins_what_was_split,
+    "DepthToSpace": _moves_no_blocks,
     "Gather": _gathers_all,
     "MaxPool": _pools_nothing,
     "Neg": _undoes,
@@ -245,6 +258,7 @@ _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
     "Reshape": _fills_in_itself,
     "Resize": _resizes_nothing,
     "Slice": _cuts_to_the_end,
+    "SpaceToDepth": _moves_no_blocks,
     "Upsample": _resizes_nothing,
     "Where": _chooses_one,
     "Xor": _is_neutral,

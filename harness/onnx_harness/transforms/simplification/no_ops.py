@@ -78,8 +78,10 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
 
 
 def can_be_output(editing: Editing, graph: ir.Graph) -> bool:
-    """Whether an initializer may be an output of ``graph``: of the main one, where no caller can
-    override it. What a branch or a body gives has to be computed in it.
+    """Return whether an initializer may be an output of ``graph``.
+
+    Of the main one, where no caller can override it. What a branch or a body gives has to be
+    computed in it.
     """
     return graph is editing.graph and editing.model.ir_version >= FREE_INITIALIZERS
 
