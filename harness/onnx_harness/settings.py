@@ -223,7 +223,7 @@ _SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
 
 
 def is_cluster(word: str) -> bool:
-    """Whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
+    """Return whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
     return word in ("", "local") or "://" in word or word.endswith((".toml", ".json"))
 
 

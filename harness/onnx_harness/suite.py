@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # pytest-benchmark's, of a test whose timing an earlier run or another machine did
-_UNUSED = "ignore:Benchmark fixture was not used"
+_UNUSED = "Benchmark fixture was not used"
 
 
 class Record(Protocol):
@@ -76,7 +77,8 @@ def test_latency(
             "latency isn't measured under xdist, where cells disturb each other: run it without -n"
         )
     if (earlier := _onnx_runner.past.timed(onnx_cell)) is not None:
-        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        # pytest reads a marker's filters when a test begins, and takes back those set in it.
+        warnings.filterwarnings("ignore", _UNUSED)
         _onnx_record(earlier, reused=True)
         conclude(earlier)
         return
@@ -99,7 +101,7 @@ def test_latency(
             "to time"
         )
     if _onnx_runner.timed_elsewhere(onnx_cell):
-        request.node.add_marker(pytest.mark.filterwarnings(_UNUSED))
+        warnings.filterwarnings("ignore", _UNUSED)
     # What pytest-benchmark stores and shows: a name with the model, and params that JSON has.
     benchmark.name, benchmark.param = f"test_latency[{onnx_cell.id}]", onnx_cell.id
     benchmark.params = {

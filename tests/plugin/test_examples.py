@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import yaml
 
 from onnx_harness.cli import main
 from onnx_harness.gate.scaffold import GITHUB_FILE
+from onnx_harness.results.store import read_results
 from tests.models import model, save
 from tests.plugin.running import made_reference, run_pytest
 
@@ -133,6 +137,52 @@ def test_action(tmp_path: Path) -> None:
     ended = run_pytest(folder, *words, *inputs["args"].split())
     assert ended.code == pytest.ExitCode.OK, ended.told
     assert ended.cells.keys() == {"net-simplify-cpu"}
+
+
+def test_shards_of_a_slurm_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task of the array takes its part; the parts make one run."""
+    folder = copy_of("shards", tmp_path)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    few = ["--variant=original", "--variant=simplify", "-k=accuracy", "-p", "no:hypothesispytest"]
+    for part in ("1", "2"):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", part)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+        ended = subprocess.run(
+            ["sh", "shard.sh", *few], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert f"shards/{part}/summary.md" in ended.stdout
+    _merge_shards(folder, monkeypatch)
+
+
+def test_shards_of_a_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the jobs of the workflow do it, in two parts instead of four."""
+    folder = copy_of("shards", tmp_path)
+    jobs = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"]
+    parts = jobs["shard"]["strategy"]["matrix"]["part"]
+    [command] = [
+        step["run"] for step in jobs["shard"]["steps"] if step.get("run", "").startswith("pytest")
+    ]
+    assert f"${{{{ matrix.part }}}}/{len(parts)}" in command
+    for part in ("1", "2"):
+        words = command.replace(f"${{{{ matrix.part }}}}/{len(parts)}", f"{part}/2").split()[1:]
+        words[words.index("reports")] = f"shards/{part}"
+        ended = run_pytest(folder, *words, "--variant=original", "--variant=simplify")
+        assert ended.code == pytest.ExitCode.OK, ended.told
+    [merging] = [
+        step["run"] for step in jobs["report"]["steps"] if "report --merge" in step.get("run", "")
+    ]
+    assert merging == "onnx-harness report --merge shards/* -o reports"
+    _merge_shards(folder, monkeypatch)
+
+
+def _merge_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["report", "--merge", "shards/1", "shards/2", "-o", "reports"]) == 0
+    whole = read_results(folder / "reports")
+    assert [cell.id for cell in whole.cells] == ["net-original-cpu", "net-simplify-cpu"]
+    assert {shard[:3] for shard in whole.run.shards} == {"1/2", "2/2"}
 
 
 def _without_version(workflow: str) -> str:

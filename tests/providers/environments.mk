@@ -11,7 +11,8 @@ UV ?= uv
 
 # The environments that tests need: .venv-gpu holds onnxruntime-gpu without CUDA's libraries (2 GB), which is enough to
 # see it refuse. .venv-cuda holds them too, for a machine with a GPU; it is made only when something asks for it.
-TEST_ENVIRONMENTS = .venv-openvino .venv-webgpu .venv-gpu
+# .venv-cluster holds Dask.distributed.
+TEST_ENVIRONMENTS = .venv-openvino .venv-webgpu .venv-gpu .venv-cluster
 SWIFTSHADER = .venv-webgpu/swiftshader
 
 # A download into this folder as root: apt's own user can't write here, and says so at length.
@@ -20,7 +21,7 @@ UNSANDBOXED = -o APT::Sandbox::User=root
 # How webgpu finds a device: `swiftshader`, a software one for machines without a GPU, or `system`, what Vulkan finds.
 WEBGPU_DEVICE ?= swiftshader
 
-.PHONY: provider-environments test-providers lock-providers lock-tensorrt test-cuda test-cuda-options
+.PHONY: provider-environments test-providers test-cluster lock-providers lock-tensorrt test-cuda test-cuda-options
 
 provider-environments: $(TEST_ENVIRONMENTS:%=%/.made) $(SWIFTSHADER)/.made
 
@@ -57,6 +58,10 @@ test-providers: provider-environments ## the tests marked `providers`, each in t
 	.venv-openvino/bin/python -m pytest -m providers tests/providers/test_openvino.py
 	$(WEBGPU_VARIABLES) .venv-webgpu/bin/python -m pytest -m providers tests/providers/test_webgpu.py
 	.venv-gpu/bin/python -m pytest -m providers tests/providers/test_gpu_refused.py
+	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py
+
+test-cluster: .venv-cluster/.made ## --cluster on worker processes of Dask on this machine
+	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py
 
 test-cuda: .venv-cuda/.made ## CUDA on this machine's own GPU (downloads 2 GB)
 	.venv-cuda/bin/python -m pytest -m providers tests/providers/test_cuda.py
@@ -77,4 +82,5 @@ lock-providers: ## resolve the providers' lock files anew (needs uv)
 	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra openvino -o requirements-openvino.lock
 	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra webgpu -o requirements-webgpu.lock
 	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra cuda -o requirements-cuda.lock
+	echo '$(LOCK_TOOLS)' | $(LOCK_PROVIDER) --extra cpu --extra cluster -o requirements-cluster.lock
 	printf '%s\n' '$(LOCK_TOOLS)' 'onnxruntime-gpu>=1.24' | $(LOCK_PROVIDER) -o requirements-gpu.lock

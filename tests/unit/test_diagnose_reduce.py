@@ -39,22 +39,22 @@ PASSES = ("harmless", "harmful")
 DEEP = 12
 
 
-def deep(opset: int = 17) -> onnx.ModelProto:
-    """Return twelve layers of a product, a bias and a Tanh."""
+def deep(layers: range = range(DEEP)) -> onnx.ModelProto:
+    """Return layers of a product, a bias and a Tanh, by their numbers."""
     rng = np.random.default_rng(3)
     lines, before = [], "x"
     weights: dict[str, Any] = {}
-    for number in range(DEEP):
+    for number in layers:
         weights[f"secret_w{number}"] = rng.normal(size=(6, 6)).astype("f4") / 2
         weights[f"secret_b{number}"] = rng.normal(size=6).astype("f4")
-        after = "y" if number == DEEP - 1 else f"h{number}"
+        after = "y" if number == layers[-1] else f"h{number}"
         lines.append(
             f"p{number} = MatMul({before}, secret_w{number})  s{number} = Add(p{number}, "
             f"secret_b{number})"
         )
         lines.append(f"{after} = Tanh(s{number})")
         before = after
-    made = model(f"(float[n,6] x) => (float[n,6] y) {{ {'  '.join(lines)} }}", opset=opset)
+    made = model(f"(float[n,6] x) => (float[n,6] y) {{ {'  '.join(lines)} }}")
     made.graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in weights.items()
     )
@@ -117,7 +117,7 @@ def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("values", "outputs depart"),
         ("raise", "planted"),
         ("die", "SIGABRT"),
-        ("hang", "did not end"),
+        pytest.param("hang", "did not end", marks=pytest.mark.nightly),  # a minute of waiting
     ],
 )
 def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, words: str) -> None:
@@ -143,6 +143,21 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, wo
         assert again.cause.passes == ("harmful",)  # the cause at the end is that at the start
         assert script(folder, "--control").returncode == 0
         assert script(folder).returncode == 1
+
+
+def test_a_pass_that_hangs_is_shown_by_fewer_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_harness.diagnose.search._LEAST_HANG_SECONDS", 0.5)
+    folder = tmp_path / "repro"
+    path = save(deep(range(6, 9)), tmp_path / "m.onnx")
+
+    diagnosis = diagnosed(path, "original", harmful("hang"), folder=folder, seconds=60)
+
+    assert diagnosis.cause.passes == ("harmful",)
+    assert diagnosis.smallest is not None, diagnosis.evidence
+    assert diagnosis.smallest.nodes < 9
+    assert "did not end" in (folder / handout.ISSUE).read_text("utf-8")
 
 
 def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:

@@ -429,3 +429,16 @@ def test_the_same_model_and_samples_give_the_same_bytes_and_keep_metadata(text: 
     one, other = (quantized(model, text, samples_for(model)) for _ in range(2))
     assert one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
     assert {entry.key: entry.value for entry in one.metadata_props} == {"author": "somebody"}
+
+
+def test_what_onnx_infers_no_type_of_is_quantized_as_float() -> None:
+    """A Scaler's result, for one; scikit-learn's pipelines begin with it."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        "g (float[n,4] x) => (float[n,2] y) { "
+        "s = ai.onnx.ml.Scaler <offset: floats = [0.5], scale: floats = [2.0]> (x) y = MatMul(s, w) }"
+    )
+    model.graph.initializer.append(numpy_helper.from_array(floats(4, 2), "w"))
+    result = quantized(model, "int8.dynamic")
+    assert ops(result)["MatMulInteger"] == 1
+    assert signal_db(model, result, floats(3, 4, seed=1)) > 20

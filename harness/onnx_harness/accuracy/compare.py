@@ -11,9 +11,6 @@ from functools import partial
 
 from onnx_harness.accuracy.checks import (
     Outputs,
-    check_agreement,
-    check_choices,
-    check_cosine,
     check_dtype,
     check_elements,
     check_faithful,
@@ -23,7 +20,6 @@ from onnx_harness.accuracy.checks import (
     check_nonfinite,
     check_shape,
     check_signed_zero,
-    check_sqnr,
 )
 from onnx_harness.accuracy.explain import MOST_ELEMENT, Bound, Yardstick
 from onnx_harness.accuracy.failures import (
@@ -36,11 +32,18 @@ from onnx_harness.accuracy.failures import (
     reason,
 )
 from onnx_harness.accuracy.flips import without_flips
+from onnx_harness.accuracy.magnitudes import Magnitude, magnitudes
 from onnx_harness.accuracy.measure import Array, extent, is_float, measure
 from onnx_harness.accuracy.noise import pool
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
 from onnx_harness.accuracy.values import Leaf, Mismatch, walk
+from onnx_harness.accuracy.whole_checks import (
+    check_agreement,
+    check_choices,
+    check_cosine,
+    check_sqnr,
+)
 from onnx_harness.results.cells import AccuracyRecord
 
 Explain = Callable[[str, Array, float], Bound]
@@ -152,6 +155,10 @@ def compare(
         )
     totals: dict[str, Total] = {}
     failures: list[OutputFailure] = []
+    rare_places = {place for place, rare in enumerate(unusual) if rare}
+    together = magnitudes(
+        [outputs for place, outputs in enumerate(reference) if place not in rare_places]
+    )
     for number, (expected, actual) in enumerate(zip(reference, candidate, strict=True), 1):
         where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
         rare = number <= len(unusual) and unusual[number - 1]
@@ -170,6 +177,7 @@ def compare(
                 tolerance_for,
                 float_io,
                 totals,
+                together,
                 explain,
                 rare=rare,
                 signed=signed,
@@ -242,6 +250,7 @@ def _compare_set(
     tolerance_for: Callable[[str], Tolerance],
     float_io: str | None,
     totals: dict[str, Total],
+    together: Mapping[str, Magnitude],
     explain: Explain | None,
     *,
     rare: bool,
@@ -264,6 +273,7 @@ def _compare_set(
                 in_maps.append(extent(leaf.reference)[0])
         for part in parts:
             total = totals.setdefault(part.name, Total(tolerance))
+            total.magnitude = together.get(pool(part)) if isinstance(part, Leaf) else None
             total.in_map = isinstance(part, Leaf) and part.in_map
             if isinstance(part, Mismatch):
                 total.mismatched = True
@@ -316,9 +326,10 @@ def _compare_tensors(
     if not rare:
         total.usual_scale = max(total.usual_scale, scale)
     bound = None if explain is None else explain(reference, scale)
-    rtol, atol = _bounds(
-        reference, tolerance, max(scale, total.usual_scale) if rare else scale, bound
-    )
+    known = total.usual_scale if rare else 0.0
+    if total.magnitude is not None and tolerance.by_default:
+        known = max(known, total.magnitude.scale)
+    rtol, atol = _bounds(reference, tolerance, max(scale, known), bound)
     steadiness = bound
     if rare:
         bound = None
@@ -329,7 +340,7 @@ def _compare_tensors(
         check_elements(
             name, reference, candidate, departure, tolerance, bound, steadiness, edged=edged
         ),
-        check_sqnr(name, reference, departure, tolerance, bound),
+        check_sqnr(name, reference, departure, tolerance, bound, total.magnitude),
         check_cosine(name, reference, departure, tolerance),
         check_agreement(name, reference, candidate, departure, tolerance),
         check_choices(name, reference, candidate, departure, tolerance, bound),

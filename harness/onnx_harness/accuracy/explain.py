@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import ml_dtypes
 
 from onnx_harness.accuracy.measure import Array, Measured, is_float
-from onnx_harness.accuracy.noise import Gap, Noise
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise
 
 # How many times as far as what explains it an output may depart. Honest variants of 13 models of
 # the public zoo, with seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest
@@ -119,13 +119,8 @@ class Bound:
 
     def is_noise(self, departure: Measured) -> bool:
         """Decide whether a departure is no more than noise."""
-        return any(
-            departure.nonfinite == 0
-            and departure.error <= (MOST_L2 * gap.l2) ** 2
-            and departure.max_abs <= MOST_ELEMENT * gap.greatest
-            for gap in (self.floor, self.tail)
-            if gap is not None
-        )
+        gaps = [gap for gap in (self.floor, self.tail) if gap is not None]
+        return departure.nonfinite == 0 and any(_is_within(departure, gap) for gap in gaps)
 
     @property
     def most_changed(self) -> float:
@@ -160,6 +155,7 @@ class Yardstick:
     factor: float = 1.0
     usual: tuple[int, ...] = ()
     _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
+    _absolute: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
 
     def with_noise(self, more: Noise) -> Yardstick:
         """With noise that was measured on further input sets."""
@@ -184,7 +180,12 @@ class Yardstick:
 
         floor = replace(self.floor, sets=tuple(self.floor.sets[at] for at in places))
         return replace(
-            self, floor=floor, ideal=chosen(self.ideal), range=chosen(self.range), _typical={}
+            self,
+            floor=floor,
+            ideal=chosen(self.ideal),
+            range=chosen(self.range),
+            _typical={},
+            _absolute={},
         )
 
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
@@ -201,7 +202,7 @@ class Yardstick:
             self.ideal and self.ideal.sets[index].get(name)
         )
         norm = typical.norm if typical else scale * math.sqrt(reference.size)
-        noise = self._gap(self.floor, index, name, norm, scale)
+        noise = self._gap(self.floor, index, name, norm, scale, reference.size)
         if name in self.floor.picked and self.ideal is None and self.factor <= 1:
             ulp = 0.0
         floor = replace(
@@ -214,8 +215,8 @@ class Yardstick:
         ideal, ranged = self.ideal, self.range
         return Bound(
             floor,
-            None if ideal is None else self._gap(ideal, index, name, norm, scale),
-            None if ranged is None else self._gap(ranged, index, name, norm, scale),
+            None if ideal is None else self._gap(ideal, index, name, norm, scale, reference.size),
+            None if ranged is None else self._gap(ranged, index, name, norm, scale, reference.size),
             self.type,
             norm,
             self.factor,
@@ -231,16 +232,41 @@ class Yardstick:
         enlarged = replace(tail, l2=self.factor * tail.l2, greatest=self.factor * tail.greatest)
         return enlarged.joined(floor)
 
-    def _gap(self, noise: Noise, index: int, name: str, norm: float, scale: float) -> Gap:
+    def _gap(
+        self, noise: Noise, index: int, name: str, norm: float, scale: float, size: int
+    ) -> Gap:
         """The gap in this set, or what is typical of all sets where that is more.
 
-        One set is one draw: an output of few elements may have come out right by chance.
+        One set is one draw: an output of few elements may have come out right by chance. What is
+        typical is relative to the output's size, and of few elements absolute too: a score that
+        happens to be 0.2 has the error of those that are 5.
         """
         own = noise.sets[index].get(name, Gap())
         if noise is self.floor and noise.has_tail:
             return own
         l2, greatest = self._typical_of(noise, name)
-        return replace(own, l2=max(own.l2, l2 * norm), greatest=max(own.greatest, greatest * scale))
+        l2, greatest = max(own.l2, l2 * norm), max(own.greatest, greatest * scale)
+        if size <= FEW_ELEMENTS:
+            root, most = self._absolute_of(noise, name)
+            l2, greatest = max(l2, root * math.sqrt(size)), max(greatest, most)
+        return replace(own, l2=l2, greatest=greatest)
+
+    def _absolute_of(self, noise: Noise, name: str) -> tuple[float, float]:
+        """Return the median over the sets of few elements: per element in L2, and in the worst."""
+        key = (id(noise), name)
+        if key not in self._absolute:
+            seen = self._seen(noise, name)
+            few = [gap for gap in seen if 0 < gap.size <= FEW_ELEMENTS]
+            self._absolute[key] = (
+                statistics.median([gap.l2 / math.sqrt(gap.size) for gap in few]) if few else 0.0,
+                statistics.median([gap.greatest for gap in few]) if few else 0.0,
+            )
+        return self._absolute[key]
+
+    def _seen(self, noise: Noise, name: str) -> list[Gap]:
+        """Return the gaps of an output in the sets that say what is typical."""
+        measured = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
+        return [gaps[name] for gaps in measured if name in gaps]
 
     def _typical_of(self, noise: Noise, name: str) -> tuple[float, float]:
         """The median over the sets, relative to the norm and the scale of the reference in each.
@@ -270,3 +296,9 @@ def _ulp(array: Array) -> float:
     if not is_float(array) or array.dtype.kind == "c":
         return _FLOAT32_ULP
     return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def _is_within(departure: Measured, gap: Gap) -> bool:
+    """Decide whether a departure is no more than a gap that noise makes."""
+    within_l2 = departure.error <= (MOST_L2 * gap.l2) ** 2
+    return within_l2 and departure.max_abs <= MOST_ELEMENT * gap.greatest

@@ -14,6 +14,11 @@ import numpy as np
 from onnx_harness.accuracy.measure import Array, extent, is_float, is_text, measure
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
+FEW_ELEMENTS = 64
+"""An output of at most so many elements in an input set is one draw there: one run may come out right
+by chance, and the whole output next to zero by chance.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -110,9 +115,11 @@ class Noise:
         gaps = [measured[name] for measured in chosen if name in measured]
         l2 = max((gap.l2 / gap.norm for gap in gaps if gap.norm > 0), default=0.0)
         greatest = max((gap.greatest / gap.scale for gap in gaps if gap.scale > 0), default=0.0)
+        few = [gap for gap in gaps if 0 < gap.size <= FEW_ELEMENTS] if size <= FEW_ELEMENTS else []
+        root = max((gap.l2 / math.sqrt(gap.size) for gap in few), default=0.0)
         return Gap(
-            l2 * norm,
-            greatest * scale,
+            max(l2 * norm, root * math.sqrt(size)),
+            max(greatest * scale, max((gap.greatest for gap in few), default=0.0)),
             norm,
             scale,
             _share(gaps, "changed", size),
@@ -156,9 +163,10 @@ def gaps(
                 continue
             parts.setdefault(pool(part), []).append((part.reference, part.candidate))
     sizes = steps or {}
-    return {
-        name: gap_of(*_joined(pairs), step=sizes.get(name, 0.0)) for name, pairs in parts.items()
-    }
+    gaps_by_output: dict[str, Gap] = {}
+    for name, pairs in parts.items():
+        gaps_by_output[name] = gap_of(*_joined(pairs), step=sizes.get(name, 0.0))
+    return gaps_by_output
 
 
 def gap_of(reference: Array, rerun: Array, step: float = 0.0) -> Gap:
@@ -177,7 +185,9 @@ def gap_of(reference: Array, rerun: Array, step: float = 0.0) -> Gap:
     scale, _ = extent(reference)
     # The signal was summed where both sides are finite, and not at all where they're equal.
     norm = (
-        _norm(reference) if departure.equal or departure.nonfinite else math.sqrt(departure.signal)
+        norm_of(reference)
+        if departure.equal or departure.nonfinite
+        else math.sqrt(departure.signal)
     )
     return Gap(
         math.sqrt(departure.error),
@@ -225,7 +235,8 @@ def worst(runs: Iterable[Mapping[str, Gap]]) -> dict[str, Gap]:
     return worst_gaps
 
 
-def _norm(array: Array) -> float:
+def norm_of(array: Array) -> float:
+    """Return the L2 norm of an array's finite elements."""
     flat = array.reshape(-1)
     if flat.dtype.kind == "c":
         flat = np.abs(flat)

@@ -60,9 +60,10 @@ def changed_choices(
         The rows that changed, and those that leave no doubt.
     """
     classes = reference.shape[axis]
-    reference_rows, candidate_rows = (
-        np.moveaxis(array, axis, -1).reshape(-1, classes) for array in (reference, candidate)
-    )
+    arrays = []
+    for array in (reference, candidate):
+        arrays.append(np.moveaxis(array, axis, -1).reshape(-1, classes))
+    reference_rows, candidate_rows = arrays
     changed = clear = 0
     for start in range(0, len(reference_rows), _ROWS):
         expected = reference_rows[start : start + _ROWS].astype(np.float64)

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
+from onnx_harness.accuracy.magnitudes import Magnitude
 from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
@@ -29,6 +30,7 @@ class Total:
         absent: sets in which it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
+        magnitude: what its sets of few elements say together; None where they hold many.
         in_map: it's the value of a key: that a set has it is a trace of the inputs.
         forgiven: elements that aren't floating-point and differ, and how many the ideal conversion
             changes, in the set with most of them; None where none was let pass for that.
@@ -41,6 +43,7 @@ class Total:
     usual_scale: float = 0.0
     forgiven: tuple[int, int] | None = None
     in_map: bool = False
+    magnitude: Magnitude | None = None
     _max_abs: float | None = None
     _max_rel: float | None = None
     _rel_l2: float | None = 0.0
@@ -249,10 +252,9 @@ def _reacts(first: Array, second: Array) -> bool:
     first_wide, second_wide = first_overlap.astype(wide), second_overlap.astype(wide)
     finite = np.isfinite(first_wide) & np.isfinite(second_wide)
     if not finite.all():
-        kinds = [
-            (np.isnan(values), np.isposinf(values.real), np.isneginf(values.real))
-            for values in (first_wide, second_wide)
-        ]
+        kinds = []
+        for values in (first_wide, second_wide):
+            kinds.append((np.isnan(values), np.isposinf(values.real), np.isneginf(values.real)))
         if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
             return True
     if not finite.any():

@@ -136,9 +136,9 @@ def judged_by(way: Way, subject: Subject, cache: Cache) -> Standard:
 
 def standard_key(judged_standard: Standard) -> list[object]:
     """Return all that a choice of nodes by verdicts depends on beside the model and the step."""
-    sets = [
-        judged_standard.reference.sets[place].digest() for place in judged_standard.reference.usual
-    ]
+    sets = []
+    for place in judged_standard.reference.usual:
+        sets.append(judged_standard.reference.sets[place].digest())
     return [
         *sets,
         judged_standard.provider,

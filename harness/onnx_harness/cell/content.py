@@ -18,7 +18,8 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ModelError
 from onnx_harness.judging.reference import recorded_files
 from onnx_harness.model.custom_ops import libraries_digest
-from onnx_harness.model.scan import Scan, scan
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import Scan
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.run import HostInfo, this_host, versions
 from onnx_harness.settings import Settings
@@ -43,7 +44,7 @@ _NOT_DECIDING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a verdict or a latency depends on beyond the content of its cell.
+    """The machine's part in a verdict or a latency, beyond the content of its cell.
 
     Attributes:
         source: hash of this package's code.

@@ -54,13 +54,13 @@ from onnx_harness.results.cells import (
     CellResult,
     CoverageRecord,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Reached,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.timings import LatencyRecord
 from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 

@@ -116,11 +116,10 @@ def _as_json(availability: Availability) -> dict[str, object]:
 
 def _versions() -> dict[str, str]:
     prefixes = ("onnxruntime", "ort-nightly", "onnx-harness")
-    installed = {
-        distribution.name: distribution.version
-        for distribution in distributions()
-        if distribution.name
-    }
+    installed = {}
+    for distribution in distributions():
+        if distribution.name:
+            installed[distribution.name] = distribution.version
     return {"python": python_version()} | {
         name: version
         for name, version in sorted(installed.items())

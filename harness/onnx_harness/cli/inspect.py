@@ -142,10 +142,10 @@ def look(path: Path, card: Card, settings: Settings) -> Facts:
     sha256, total, external = None, path.stat().st_size, {}
     try:
         folder = path.parent.resolve()
-        external = {
-            file.relative_to(folder).as_posix(): file.stat().st_size
-            for file in model.external_files
-        }
+        sizes = {}
+        for file in model.external_files:
+            sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
+        external = sizes
         sha256, total = model.sha256, model.size_bytes
     except ModelError as error:
         problems.append(str(error))
@@ -185,10 +185,14 @@ def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, .
     from onnx_harness.inputs import describe
 
     descriptions = describe(skeleton, card.inputs)
-    return tuple(
-        GeneratedInput(description.name, description.dtype, description.shape, description.sentence)
-        for description in descriptions
-    )
+    generated_inputs = []
+    for description in descriptions:
+        generated_inputs.append(
+            GeneratedInput(
+                description.name, description.dtype, description.shape, description.sentence
+            )
+        )
+    return tuple(generated_inputs)
 
 
 def _reached(
@@ -271,10 +275,9 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
         for remark in stated.remarks:
             out.print(indented(text(remark, "yellow")), soft_wrap=True)
     _heading(out, "outputs")
-    outputs = [
-        (output.name, output.kind or "?", shape(output.shape))
-        for output in stated.signature.outputs
-    ]
+    outputs = []
+    for output in stated.signature.outputs:
+        outputs.append((output.name, output.kind or "?", shape(output.shape)))
     out.print(indented(table(["name", "type", "shape"], outputs)))
 
     places = [f"{stated.graphs} graphs"] * (stated.graphs > 1)

@@ -111,12 +111,10 @@ def run(args: argparse.Namespace) -> int:
     rows = [ROWS[name] for name in chosen]
     reached = [row.reached(outcomes[row.name]) for row in rows]
     if args.json:
-        write_json(
-            [
-                _as_json(row, outcomes[row.name], good)
-                for row, good in zip(rows, reached, strict=True)
-            ]
-        )
+        records = []
+        for row, good in zip(rows, reached, strict=True):
+            records.append(_as_json(row, outcomes[row.name], good))
+        write_json(records)
     else:
         _show(console(), rows, outcomes, reached)
     return DONE if all(reached) else NEGATIVE

@@ -68,16 +68,16 @@ def size(count: int) -> str:
 
 def shape(dims: Iterable[int | str | None] | None) -> str:
     """``[batch, 3, ?]``; ``any shape`` for an unknown rank."""
-    return (
-        "any shape"
-        if dims is None
-        else f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
-    )
+    if dims is None:
+        return "any shape"
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
 
 
 def figure(value: float | None) -> str:
     """Three digits; a dash for what doesn't exist."""
-    return "-" if value is None else "0" if value == 0 else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.3g}"
 
 
 def facts(rows: Mapping[str, object]) -> Padding:

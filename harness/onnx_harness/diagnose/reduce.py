@@ -199,9 +199,9 @@ def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:
 def _values(reducer: Reducer) -> dict[str, Array]:
     """Return what the case computes, its inputs and its weights, by name."""
     case = reducer.case
-    weights = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer
-    }
+    weights = {}
+    for tensor in case.model.graph.initializer:
+        weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
     return {**weights, **reducer.observer.compute(case, _SLOW), **case.inputs}
 
 
@@ -276,15 +276,17 @@ def _publish(reducer: Reducer) -> bool:
         array = moves.weight(reducer.case, name)
         if not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(
-                moves.with_weight(reducer.case, name, other) for other in drawn
-            )
+            smaller = []
+            for replacement in drawn:
+                smaller.append(moves.with_weight(reducer.case, name, replacement))
+            replaced &= reducer.first(smaller)
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(
-                moves.with_input(reducer.case, name, other) for other in drawn
-            )
+            others = []
+            for replacement in drawn:
+                others.append(moves.with_input(reducer.case, name, replacement))
+            replaced &= reducer.first(others)
     if strings.has_strings(reducer.case):
         replaced &= reducer.takes(strings.replaced_strings(reducer.case))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes

@@ -1,5 +1,6 @@
-"""A model with one input set, as a reduction changes it: what is cut out of it, and the values
-where it was cut.
+"""A model with one input set, as a reduction changes it.
+
+What is cut out of it, and the values where it was cut.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _REMARKS = ("producer_version", "domain", "model_version", "doc_string", "metada
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a check judges.
+    """The case that a check judges.
 
     Attributes:
         model: that is right as it is, run with optimizations off.
@@ -127,7 +128,10 @@ def pruned(case: Case) -> Case:
     """Return a case without weights and inputs that nothing reads; the models are changed."""
     used: set[str] = set()
     for model in case.models:
-        read = {name for node in model.graph.node for name in reads(node)}
+        read = set()
+        for node in model.graph.node:
+            for name in reads(node):
+                read.add(name)
         read |= {info.name for info in model.graph.output}
         _keep(model.graph.initializer, read)
         used |= read

@@ -53,7 +53,7 @@ _TYPE_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is diagnosed: a cell, or a model that should compute what another one does.
+    """The subject of a diagnosis: a cell, or a model that should compute what another one does.
 
     Attributes:
         task: the cell; of two models, the one that is right, with no steps.
@@ -102,7 +102,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a trial took."""
+    """The cost of a trial."""
 
     transforms: int = 0
     sessions: int = 0
@@ -111,7 +111,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
         stage: where it ended.
@@ -128,12 +128,12 @@ class Outcome:
 
     @property
     def fails(self) -> bool:
-        """Whether what was tried is at fault."""
+        """Return whether what was tried is at fault."""
         return self.status is Status.FAIL
 
     @property
     def manner(self) -> str:
-        """What kind of death or of exception it ended in; empty for wrong values."""
+        """Return what kind of death or of exception it ended in; empty for wrong values."""
         if self.symptom is Symptom.WRONG_VALUES or self.reason is None:
             return ""
         if self.symptom is Symptom.CRASH:
@@ -143,8 +143,9 @@ class Outcome:
 
 
 def same_failure(first: Outcome, second: Outcome) -> bool:
-    """Return whether two trials fail in the same way: at one stage, with one symptom, in one
-    manner.
+    """Return whether two trials fail in the same way.
+
+    At one stage, with one symptom, in one manner.
     """
     alike = first.stage is second.stage and first.symptom is second.symptom
     return first.fails and second.fails and alike and first.manner == second.manner
@@ -152,7 +153,7 @@ def same_failure(first: Outcome, second: Outcome) -> bool:
 
 @dataclass(slots=True)
 class Bench:
-    """What trials of one question share.
+    """The common ground of trials of one question.
 
     Attributes:
         subject: the untouched model and its reference.
@@ -201,17 +202,17 @@ class Bench:
         file = folder / "model.onnx"
         if not file.is_file():
             folder.mkdir(exist_ok=True)
-            made = self._applied(count, off, named)
+            candidate = self._applied(count, off, named)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 from onnx_harness.model.saving import save
 
-                save(made, Path(scratch) / file.name)
+                save(candidate, Path(scratch) / file.name)
                 for part in Path(scratch).iterdir():
                     part.rename(folder / part.name)
         return Model(file, self.subject.model.name)
 
     def before(self, count: int, *, named: bool = True) -> onnx.ModelProto:
-        """What the step with that number, from 1, is applied to.
+        """Return what the step with that number, from 1, is applied to.
 
         Args:
             count: the step's number.
@@ -251,7 +252,10 @@ class Bench:
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give nodes without a name of their own that of their first output: a person finds them by it."""
+    """Give nodes without a name of their own that of their first output.
+
+    A person finds them by it.
+    """
     names = {node.name for node in graph.node}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
@@ -273,19 +277,19 @@ def bench_of(question: Question) -> Bench:
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, workbench().cache
+    task, cell, cache = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
-        held = standard(
+        judged_standard = standard(
             subject.model,
             subject.reference,
             cell.card,
             question.bound,
             cell.provider,
             task.settings,
-            kept,
+            cache,
         )
-        return Bench(question, subject, held)
+        return Bench(question, subject, judged_standard)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
     pair = Pair(
         a.path,
@@ -297,8 +301,8 @@ def _bench(question: Question) -> Bench:
         task.settings,
     )
     answers = pair_reference(pair, a)
-    held = pair_standard(pair, a, answers, loosest(b.skeleton, beyond=a.skeleton))
-    return Bench(question, Subject(a, answers), held)
+    judged_standard = pair_standard(pair, a, answers, loosest(b.skeleton, beyond=a.skeleton))
+    return Bench(question, Subject(a, answers), judged_standard)
 
 
 def warm(question: Question) -> None:
@@ -352,13 +356,15 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
             outputs, emulated, repeats = _outputs(bench, trial, session, model)
     with way.at(Stage.COMPARE, fault=Status.ERROR):
         first = feeds_for(session, bench.standard.reference.sets[0].values)
-        found = judge_outputs(
+        outcome = judge_outputs(
             bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first)
         )
-        found = wrong_repeat(bench.standard, outputs, repeats) or found
-        if not found.passed:
-            reason = found.reason or "the outputs differ"
-            raise CellEnded(found.status, reason, found.detail, found.symptom, found.worst_sets)
+        outcome = wrong_repeat(bench.standard, outputs, repeats) or outcome
+        if not outcome.passed:
+            reason = outcome.reason or "the outputs differ"
+            raise CellEnded(
+                outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets
+            )
     if bench.question.candidate is not None:
         with way.at(Stage.CHECK):
             float_io = "float16" if bench.question.float16_io else None
@@ -417,10 +423,10 @@ def _prove_placement(way: Way, trial: Trial, session: ort.InferenceSession) -> N
     provider = providers.get(trial.provider)
     if not provider.fallback:
         return
-    asked = way.task.cell.card.placement.of(provider.name)
-    allowed = replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops))
-    wanted = way.task.settings.min_placement
-    least = asked.min_share if wanted is None else wanted
+    demands = way.task.cell.card.placement.of(provider.name)
+    allowed = replace(provider, cpu_ops=provider.cpu_ops.union(demands.allowed_cpu_ops))
+    demanded = way.task.settings.min_placement
+    least = demands.min_share if demanded is None else demanded
     short = shortfall(placement(session, allowed), allowed, least)
     if short:
         raise CellEnded(Status.FAIL, short)

@@ -1,10 +1,12 @@
-"""The first node that departs on its own: every value of reference and candidate compared, in
-bounded memory.
+"""The first node that departs on its own.
 
-Values are matched by name, which transforms keep. The candidate's graph is cut at every matched value: what reads it
-reads an input of the graph instead, and what makes it gives an output. Fed with the reference's values, each output
-then shows its node's *own* error; the error of its inputs as the candidate runs is *inherited*. One session answers for
-all nodes whose values fit into memory at once: it runs all that it holds, so values that don't get sessions of parts.
+Every value of reference and candidate compared, in bounded memory.
+
+Values are matched by name, which transforms keep. The candidate's graph is cut at every matched
+value: what reads it reads an input of the graph instead, and what makes it gives an output. Fed
+with the reference's values, each output then shows its node's *own* error; the error of its inputs
+as the candidate runs is *inherited*. One session answers for all nodes whose values fit into memory
+at once: it runs all that it holds, so values that don't get sessions of parts.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ _LEAST = 3e-6
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """How far a node departs.
+    """The departure of a node.
 
     Attributes:
         name: of the node; of its first output where it has none.
@@ -77,7 +79,7 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What came of watching values.
+    """The result of watching values.
 
     Attributes:
         node: the first one that departs on its own; None: none does.
@@ -139,16 +141,17 @@ class _Watcher:
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
     def _explicit(self) -> onnx.ModelProto:
-        """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's
-        changes are in it.
+        """The candidate as a graph that computes the same with optimizations off.
+
+        ONNX Runtime's changes are in it.
         """
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
-        kept = workbench().cache
+        cache = workbench().cache
         if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
             self._half = _half_names(candidate.skeleton)
             rounded = half_as_hardware(
-                bench.subject.model, bench.standard.reference, candidate, kept
+                bench.subject.model, bench.standard.reference, candidate, cache
             )
             if rounded is not None:
                 return inline_functions(rounded)
@@ -227,7 +230,7 @@ class _Watcher:
         node: NodeError,
         matched: Mapping[str, int],
     ) -> bool | None:
-        """Whether the outputs are right once the value is the reference's.
+        """Return whether the outputs are right once the value is the reference's.
 
         None where that can't be tried.
         """
@@ -237,21 +240,23 @@ class _Watcher:
             reference = self._opened(exposed(original, value), "one")
             session = self._opened(severed(copied(model), value, with_values=False), "switched")
             right = self._run(reference, [node.value], self._values(reference))
-            made = self._run(session, None, self._fed(session, right))
+            outputs_made = self._run(session, None, self._fed(session, right))
         except Exception:  # a graph that is nothing but that node
             return None
-        made = {name.removeprefix(MADE): array for name, array in made.items()}
-        made.update({name: array for name, array in right.items() if name in outputs})
-        return self._passes({name: array for name, array in made.items() if name in outputs})
+        outputs_made = {name.removeprefix(MADE): array for name, array in outputs_made.items()}
+        outputs_made.update({name: array for name, array in right.items() if name in outputs})
+        return self._passes(
+            {name: array for name, array in outputs_made.items() if name in outputs}
+        )
 
     def _passes(self, outputs: Mapping[str, Any]) -> bool:
         """Judge those outputs on the one input set, in the place of the candidate's."""
-        held, reference = self._bench.standard, self._bench.standard.reference
+        judged_standard, reference = self._bench.standard, self._bench.standard.reference
         if set(outputs) != set(reference.outputs[self._place]):
             return False
         answers = [dict(output) for output in reference.outputs]
         answers[self._place] = dict(outputs)
-        return verdict(held, answers).passed
+        return verdict(judged_standard, answers).passed
 
     def _opened(self, model: onnx.ModelProto, name: str) -> ort.InferenceSession:
         self._sessions += 1
@@ -271,11 +276,11 @@ class _Watcher:
     def _values(self, session: ort.InferenceSession) -> dict[str, Any]:
         """The values of the input set, as the session takes them."""
         reference: Reference = self._bench.standard.reference
-        taken = {info.name for info in session.get_inputs()}
+        inputs = {info.name for info in session.get_inputs()}
         values = feeds_for(session, reference.sets[self._place].values)
         if self._half:
             values = {name: _through_half(value) for name, value in values.items()}
-        return {name: value for name, value in values.items() if name in taken}
+        return {name: value for name, value in values.items() if name in inputs}
 
     def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the input set and the reference's."""
@@ -285,13 +290,14 @@ class _Watcher:
         return feeds
 
     def _rounded(self, name: str, value: Any) -> Any:
-        """The reference's value as the candidate can hold it: a node isn't at fault for what
-        float16 can't say.
+        """The reference's value as the candidate can hold it.
+
+        A node isn't at fault for what float16 can't say.
         """
         return _through_half(value) if name in self._half else value
 
     def _chunks(self, original: onnx.ModelProto, names: Sequence[str]) -> list[list[str]]:
-        """The values in groups whose size is bounded."""
+        """Group the values so that the size of a group is bounded."""
         sizes = byte_sizes(original, self._bench.standard.reference.sets[self._place].values)
         chunks: list[list[str]] = [[]]
         total = 0
@@ -316,13 +322,13 @@ def _half_names(skeleton: onnx.ModelProto) -> set[str]:
     return set(half_values(inline_functions(skeleton)))
 
 
-def _relative(right: Any, found: Any) -> float:
+def _relative(right: Any, actual: Any) -> float:
     """||found - right|| / ||right||; infinite where shapes, NaN or infinities differ."""
-    if getattr(right, "shape", None) != getattr(found, "shape", None):
+    if getattr(right, "shape", None) != getattr(actual, "shape", None):
         return math.inf
     if right.dtype.kind not in "f":
-        return 0.0 if np.array_equal(right, found) else 1.0
-    a, b = right.astype(np.float64), found.astype(np.float64)
+        return 0.0 if np.array_equal(right, actual) else 1.0
+    a, b = right.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return math.inf
@@ -350,7 +356,10 @@ def _change(
             break
     else:
         return None
-    names = [name for name in right if name in unwatched and name in watched]
+    names = []
+    for name in right:
+        if name in unwatched and name in watched:
+            names.append(name)
     before = max(_relative(right[name], unwatched[name]) for name in names)
     return before, max(_relative(right[name], watched[name]) for name in names)
 

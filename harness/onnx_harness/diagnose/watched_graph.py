@@ -1,5 +1,7 @@
-"""A candidate's graph as it is watched: its values matched with the reference's, exposed as outputs,
-and severed, so that each node is fed with the reference's values.
+"""A candidate's graph as it is watched.
+
+Its values matched with the reference's, exposed as outputs, and severed, so that each node is fed
+with the reference's values.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ def matching_values(original: onnx.ModelProto, model: onnx.ModelProto) -> dict[s
         By name, in the order of ``model``; of types that can be fed. Constants aren't among them.
     """
     types_before, types_after = _element_types(original), _element_types(model)
-    names = {name for node in original.graph.node for name in node.output if name}
+    names = set()
+    for node in original.graph.node:
+        for name in node.output:
+            if name:
+                names.add(name)
     matched: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type == "Constant":  # a weight of the nodes that read it
@@ -52,11 +58,11 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     """Return the element types of the main graph's tensors, as far as they can be inferred."""
     inferred = infer_types(model).graph
     declared = (*model.graph.value_info, *model.graph.output)
-    return {
-        info.name: info.type.tensor_type.elem_type
-        for info in (*inferred.value_info, *inferred.output, *declared)
-        if info.type.HasField("tensor_type")
-    }
+    elem_types: dict[str, int] = {}
+    for info in (*inferred.value_info, *inferred.output, *declared):
+        if info.type.HasField("tensor_type"):
+            elem_types[info.name] = info.type.tensor_type.elem_type
+    return elem_types
 
 
 def exposed(model: onnx.ModelProto, values: Mapping[str, int]) -> onnx.ModelProto:
@@ -66,7 +72,10 @@ def exposed(model: onnx.ModelProto, values: Mapping[str, int]) -> onnx.ModelProt
         model: it is changed.
         values: element types by name; those that the main graph doesn't make are left out.
     """
-    present = {name for node in model.graph.node for name in node.output}
+    present = set()
+    for node in model.graph.node:
+        for name in node.output:
+            present.add(name)
     outputs = {info.name for info in model.graph.output}
     for name, kind in values.items():
         if name in present and name not in outputs:
@@ -97,9 +106,10 @@ def severed(
     outputs += [helper.make_tensor_value_info(MADE + name, values[name], None) for name in names]
     graph.ClearField("output")
     graph.output.extend(outputs)
-    graph.input.extend(
-        helper.make_tensor_value_info(name, kind, None) for name, kind in values.items()
-    )
+    severed = []
+    for name, kind in values.items():
+        severed.append(helper.make_tensor_value_info(name, kind, None))
+    graph.input.extend(severed)
     return model
 
 

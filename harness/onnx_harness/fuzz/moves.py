@@ -182,9 +182,10 @@ def shape(g: Graph) -> None:
     if g.opset >= 15 and g.random.random() < 0.4:
         start, end = g.random.randint(-5, 5), g.random.randint(-5, 5)
         rank = len(x.shape)
-        low, high = (
-            min(max(bound + rank if bound < 0 else bound, 0), rank) for bound in (start, end)
-        )
+        bounds = []
+        for bound in (start, end):
+            bounds.append(min(max(bound + rank if bound < 0 else bound, 0), rank))
+        low, high = bounds
         g.add("Shape", [x.name], "i", (max(high - low, 0),), start=start, end=end)
     else:
         g.add("Shape", [x.name], "i", (len(x.shape),))

@@ -15,7 +15,8 @@ from onnx_harness.gate.rules import Compared, compare
 from onnx_harness.report.figures import counted
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.gated import Finding, GatedCell, GateReport, gravest
-from onnx_harness.results.history import History, PastCell
+from onnx_harness.results.history import History
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Key, Level
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo, moment_of

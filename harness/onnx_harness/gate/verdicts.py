@@ -19,8 +19,9 @@ from onnx_harness.latency.statistics import (
     confirm,
     decide_run,
 )
-from onnx_harness.results.cells import LevelVerdict, PinnedRecord
+from onnx_harness.results.cells import PinnedRecord
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.timings import LevelVerdict
 
 SPREAD = 0.02
 """Of the pairs of the noisiest cells that are to be seen.

@@ -214,18 +214,14 @@ class Worker:
             # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would
             # answer with a traceback. One that is begun now inherits the mask. The tracker goes
             # first: starting it later would take the mask off.
-            with (
-                warnings.catch_warnings()
-            ):  # of a tracker that died, as where no interpreter can be started
+            with warnings.catch_warnings():
+                # Of a tracker that died, as where no interpreter can be started.
                 warnings.simplefilter("ignore")
-                resource_tracker.ensure_running()
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                with _without_main():
-                    self._process.start()
+                if os.name == "posix":
+                    resource_tracker.ensure_running()
+            with _interrupts_blocked(), _without_main():
+                self._process.start()
                 self._up = True
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except OSError as error:
             self._pipe.close()
             raise WorkerNotStarted(
@@ -430,7 +426,8 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; what it ends is for the parent
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
     # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help
     # anybody.
@@ -442,7 +439,7 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied:
     if tied:
         # A library that hangs while it holds the interpreter's lock would keep the thread below
         # from running.
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # Linux alone has it
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
@@ -469,6 +466,19 @@ def _manner(exitcode: int | None) -> str:
             name = "a signal"
         return f"the worker process was killed by {name} (signal {-exitcode})"
     return f"the worker process left with exit code {exitcode}"
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread and from the processes that it starts (not on Windows)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

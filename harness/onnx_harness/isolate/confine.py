@@ -15,11 +15,15 @@ import ctypes
 import errno
 import os
 import platform
-import resource
 import socket
 import struct
 
 import psutil
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits: what runs is watched from outside alone
+    resource = None  # type: ignore[assignment]
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
@@ -75,13 +79,15 @@ def leave_network() -> str | None:
 def limit_resources(seconds: float, file_bytes: int) -> None:
     """Hold this process to a size of files, a number of processes, and a time of the processor.
 
-    No core is dumped.
+    No core is dumped. On Windows it does nothing.
 
     Args:
         seconds: of wall-clock time that a call may take: the processor's, on all cores, is a
             multiple.
         file_bytes: of the largest file that it may write.
     """
+    if resource is None:
+        return
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, file_bytes)
     if os.getuid():  # the limit doesn't hold for an administrator
@@ -94,8 +100,12 @@ def renew_time(seconds: float) -> None:
 
     It suffices as long as the wall-clock limit lasts on every core.
     """
+    if resource is None:
+        return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cores = max(1, len(os.sched_getaffinity(0)))
+    # macOS doesn't say which of its cores this process may use.
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    cores = len(allowed) or os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError, OverflowError):
         soft = int(used.ru_utime + used.ru_stime + 2 * seconds * cores) + 10
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)

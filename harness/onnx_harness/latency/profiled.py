@@ -85,8 +85,11 @@ class ProfiledSession:
 
 
 OpenPair = Callable[[int, bool], tuple[ProfiledSide, ProfiledSide, float]]
-"""Opens pair number k, the variant first or not; the sides (baseline, variant), and seconds of a
-run. Both have run once or more: these runs aren't counted."""
+"""Opens pair number k, the variant first or not.
+
+The sides (baseline, variant), and seconds of a run. Both have run once or more: these runs aren't
+counted.
+"""
 
 
 def profile_pairs(

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from onnx_harness.errors import ModelError
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import (
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import (
     Scan,
     ScannedFunction,
     ScannedGraph,
     ScannedNode,
     ScannedTensor,
-    scan,
 )
 from onnx_harness.model.static_shapes import UNKNOWN, Static, result_of
 
@@ -87,9 +87,10 @@ class _Checked:
 
     def __init__(self, name: str, scan: Scan, memory_bytes: int) -> None:
         self._name, self._scan, self._memory = name, scan, memory_bytes
-        self._functions = {
-            (function.domain or "", function.name): function for function in scan.functions
-        }
+        functions = {}
+        for function in scan.functions:
+            functions[(function.domain or "", function.name)] = function
+        self._functions = functions
         self._sizes: dict[tuple[str, str], int] = {}
         self._followed = 0
 

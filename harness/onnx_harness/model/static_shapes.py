@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import SMALL_ITEMS, ScannedNode
+from onnx_harness.model.scan import SMALL_ITEMS
+from onnx_harness.model.scanned import ScannedNode
 
 _FLOAT, _INT64 = 1, 7
 _LARGEST = 1 << 80  # a product beyond this is as good as any larger one, and stays cheap to compute

@@ -43,8 +43,7 @@ class Failures:
         )
         shown = []
         for group in groups:
-            for cause in told(group, width):
-                shown.append(cause)
+            shown += told(group, width, whole=verbose)
         terminalreporter.stats["failed"] = [
             *(_shown(cells[cause.cell.id][1], cause) for cause in shown),
             *(report for report in failed if not _cells_of(report)),

@@ -94,6 +94,7 @@ class Reporter:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
+            self._show_pace(cells)
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -191,6 +192,19 @@ class Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
 
+    def _show_pace(self, tests: Sequence[pytest.Item]) -> None:
+        """On a terminal, have the progress shown; a quiet run shows none."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty() or terminal.verbosity < 0:
+            return
+        from onnx_harness.plugin.pace import Pace
+        from onnx_harness.run.arrange import cell_of
+
+        named = {
+            test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
+        }
+        self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
         settings = settings_of(self._config)
@@ -207,8 +221,9 @@ class Reporter:
             runner.start_jobs(groups, job_count(settings.jobs))
 
     def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
-        """Begin to judge the cells of the tests on the cluster, and to time those that have a test
-        for it.
+        """Begin to judge the cells of the tests on the cluster.
+
+        Those that have a test for it are timed, too.
         """
         from onnx_harness.run.arrange import cell_of, groups_to_judge, is_latency
 
@@ -277,13 +292,15 @@ class Reporter:
         settings = settings_of(self._config)
         if not settings.cluster:
             return
+        from onnx_harness.run.cluster.coordinator import Cluster
         from onnx_harness.run.jobs import job_count
 
         processes = job_count(0 if settings.jobs == 1 else settings.jobs)
         try:
-            cluster = runner_of(self._config).join_cluster(processes)
+            cluster = Cluster(settings, processes)
         except UsageError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
+        runner_of(self._config).join_cluster(cluster)
         self._remarks += cluster.differing()
 
     def _say(self, line: str) -> None:
@@ -318,6 +335,6 @@ class Reporter:
 
 
 def _starts_late(config: pytest.Config) -> bool:
-    """Whether the local cell process may turn out not to be needed."""
+    """Return whether the local cell process may turn out not to be needed."""
     settings = settings_of(config)
     return settings.resume or bool(settings.cluster)

@@ -13,13 +13,13 @@ from onnx_harness.results.cells import (
     BF16_SIMULATED,
     NOT_SIMULATED,
     CellResult,
-    ConditionsRecord,
     Departure,
     OutputAccuracy,
     PlacementRecord,
     Status,
 )
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.timings import ConditionsRecord
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
 """The statuses that a person has to look at."""

@@ -41,8 +41,8 @@ def merge(parts: Sequence[Results]) -> Results:
     cells: dict[str, CellResult] = {}
     for part in parts:
         for cell in part.cells:
-            present = cells.get(cell.id, cell)
-            cells[cell.id] = max(cell, present, key=_cell_order)
+            present = cells.get(cell.id)
+            cells[cell.id] = cell if present is None else max(cell, present, key=_cell_order)
     return Results(head, tuple(cells[key] for key in sorted(cells)))
 
 

@@ -37,8 +37,10 @@ class Codec(Generic[T]):
 
 
 def as_data(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record with arrays in it: a file of which nothing is run when it is
-    read, since a process that has opened an untrusted model may have written it.
+    """Return the codec for a record with arrays in it.
+
+    A file of which nothing is run when it is read, since a process that has opened an untrusted
+    model may have written it.
 
     The format is that of a worker's answers, `onnx_harness.isolate.answers`.
 
@@ -78,23 +80,40 @@ def encode(value: object) -> Any:
     Raises:
         TypeError: there is no JSON form.
     """
-    if value is None or isinstance(value, bool):
+    # By the exact type first: a run of ten thousand cells has millions of plain values.
+    kind: Any = type(value)  # for mypy, type[object] has no hash
+    if kind in _PLAIN:
         return value
+    if kind is float:
+        return value if math.isfinite(value) else None  # type: ignore[arg-type]
+    names = _field_names(kind)
+    if names is not None:
+        return {name: encode(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    return _encode_subclass(value)
+
+
+_PLAIN = frozenset({type(None), bool, str, int})
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """The names of a record's fields; None for what is no record."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _encode_subclass(value: object) -> Any:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = {}
-        for field in dataclasses.fields(value):
-            values[field.name] = encode(getattr(value, field.name))
-        return values
-    if isinstance(value, dict):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
     if hasattr(value, "item"):  # numpy.float32 is no float, numpy.int64 no int
         return encode(value.item())
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")

@@ -10,7 +10,8 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.history import FILE_NAME, History, Measured
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
 
@@ -90,8 +91,8 @@ def groups_to_judge(
         by_provider: whether a group is a model on one provider, instead of a model.
     """
     cells = {cell_of(item).id: cell_of(item) for item in tests}
-    left = [cell for cell in cells.values() if past.verdict(cell) is None]
-    return grouped(left, measured_in(report_dir), by_provider=by_provider)
+    unjudged = [cell for cell in cells.values() if past.verdict(cell) is None]
+    return grouped(unjudged, measured_in(report_dir), by_provider=by_provider)
 
 
 def is_latency(item: pytest.Item) -> bool:

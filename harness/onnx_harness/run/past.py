@@ -48,7 +48,10 @@ class Past:
         return self._keys[name]
 
     def judged_on(self, cell: Cell, machine: Machine) -> None:
-        """Note that a cell of this run was judged on another machine: its file is called by that."""
+        """Note that a cell of this run was judged on another machine.
+
+        Its file is called by that.
+        """
         self._judged_on[cell.id] = machine
 
     def verdict(self, cell: Cell) -> CellResult | None:

@@ -43,8 +43,8 @@ from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
-    from onnx_harness.run.cluster.coordinator import Cluster
     from onnx_harness.run.cluster.messages import RemoteVerdict
+    from onnx_harness.run.remote import Remote
 
 Answer = TypeVar("Answer")
 
@@ -89,7 +89,7 @@ class Runner:
         self._recorded = recorded
         self._threads = threads
         self._jobs: Jobs | None = None
-        self._cluster: Cluster | None = None
+        self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
@@ -131,34 +131,24 @@ class Runner:
 
         self._jobs = Jobs(groups, count, other)
 
-    def join_cluster(self, processes: int) -> Cluster:
-        """Connect to the cluster of the settings; its machines' verdicts count as earlier ones.
-
-        Args:
-            processes: of a cluster on this machine.
-
-        Raises:
-            UsageError: there is none.
-        """
-        from onnx_harness.run.cluster.coordinator import Cluster
-
-        if self._cluster is None:
-            self._cluster = Cluster(self.settings, processes)
-            self.past.machines = self._cluster.machines()
-        return self._cluster
+    def join_cluster(self, cluster: Remote) -> None:
+        """Have cells judged there; its machines' verdicts count as earlier ones."""
+        self._cluster = cluster
+        self.past.machines = cluster.machines()
 
     def start_cluster(
         self, groups: Sequence[Group], timed: Sequence[Cell], say: Callable[[str], None]
     ) -> None:
-        """Judge those cells on the cluster, and time some of them there; :meth:`judge` waits for
-        each.
+        """Judge those cells on the cluster, and time some of them there.
+
+        :meth:`judge` waits for each.
         """
         assert self._cluster is not None
         # The local worker belongs to this thread, and models are looked for in another one.
         self._cluster.start(groups, timed, _plain_file, say)
 
     def timed_elsewhere(self, cell: Cell) -> bool:
-        """Whether the cluster times the cell."""
+        """Return whether the cluster times the cell."""
         return self._cluster is not None and self._cluster.times(cell)
 
     def end_jobs(self) -> None:
@@ -424,29 +414,29 @@ class Runner:
             self._without_unusual.get(cell.card.path, ""),
         )
 
-    def _take(self, cell: Cell, told: RemoteVerdict) -> None:
+    def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
         """Take over what another machine found out about a cell."""
-        judged = told.judged
-        if told.machine.fingerprint == machine_of(this_host()).fingerprint:
+        judged = remote.judged
+        if remote.machine.fingerprint == machine_of(this_host()).fingerprint:
             judged = replace(judged, result=replace(judged.result, machine=None))
         self._judged[cell.id] = judged
-        self.past.judged_on(cell, told.machine)
-        if told.fatal:
-            self._fatal[cell.id] = list(told.fatal)
-        if told.died:
-            self._without_unusual[cell.card.path] = told.died
+        self.past.judged_on(cell, remote.machine)
+        if remote.fatal:
+            self._fatal[cell.id] = list(remote.fatal)
+        if remote.died:
+            self._without_unusual[cell.card.path] = remote.died
 
-    def _with_times(self, cell: Cell, accurate: CellResult, told: RemoteVerdict) -> CellResult:
+    def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:
         """Return the verdict on a cell with its latency as another machine took it."""
-        here = told.machine.fingerprint == machine_of(this_host()).fingerprint
-        self.past.judged_on(cell, told.machine)
+        here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
+        self.past.judged_on(cell, remote.machine)
         return replace(
             accurate,
-            status=told.result.status,
-            stage=told.result.stage,
-            reason=told.result.reason,
-            latency=told.result.latency,
-            machine=None if here else told.machine.host,
+            status=remote.result.status,
+            stage=remote.result.stage,
+            reason=remote.result.reason,
+            latency=remote.result.latency,
+            machine=None if here else remote.machine.host,
         )
 
     def _judge_persistently(self, cell: Cell) -> Judged:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 
 UNKNOWN = Measured(seconds=10.0, peak_bytes=None)
 """A cell that no run has had yet."""

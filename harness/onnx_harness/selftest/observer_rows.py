@@ -1,5 +1,7 @@
-"""The row of the observer effect: failures that vanish when values are watched, each by a fusion of
-ONNX Runtime that computes something else than the nodes that it replaces.
+"""The row of the observer effect.
+
+Failures that vanish when values are watched, each by a fusion of ONNX Runtime that computes
+something else than the nodes that it replaces.
 """
 
 from __future__ import annotations

@@ -208,9 +208,10 @@ def _ratio(outcomes: Sequence[Outcome]) -> float:
 
 
 def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
-    spent, before = (
-        sum(outcome.figures[key] for outcome in outcomes) for key in ("with", "without")
-    )
+    keys = []
+    for key in ("with", "without"):
+        keys.append(sum(outcome.figures[key] for outcome in outcomes))
+    spent, before = keys
     return (
         f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s "
         f"without)"

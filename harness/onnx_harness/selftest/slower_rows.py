@@ -1,5 +1,7 @@
-"""The row of slower operators: one operator of a network replaced by an equal one that computes a
-tenth more, and networks compared with themselves.
+"""The row of slower operators.
+
+One operator of a network replaced by an equal one that computes a tenth more, and networks compared
+with themselves.
 """
 
 from __future__ import annotations

@@ -49,10 +49,11 @@ class Batch:
         fixed = [dim for dim in firsts if isinstance(dim, int)]
         fixed += [base.sizes.get(name, 1) for name in self.names if not self._is_open(name, pinned)]
         self.fixed = fixed[0] if fixed else None
-        width = sum(
-            int(np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)]))
-            for name in sources
-        )
+        width = 0
+        for name in sources:
+            width += int(
+                np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)])
+            )
         most = max(1, min(_MOST_ROWS, _MOST_ELEMENTS // max(width, 1)))
         self.most = min(most, _ROWS_IN_MAPS) if _gives_sequences(model) else most
 

@@ -152,9 +152,9 @@ def read(node: onnx.NodeProto) -> Ensemble | None:
     if node.domain != ML or node.op_type not in TREE_OPS:
         return None
     try:
-        attributes = {
-            entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute
-        }
+        attributes = {}
+        for entry in node.attribute:
+            attributes[entry.name] = onnx.helper.get_attribute_value(entry)
         return (
             _version_5(node, attributes)
             if node.op_type == "TreeEnsemble"

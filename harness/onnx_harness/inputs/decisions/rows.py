@@ -107,10 +107,9 @@ class _Maker:
         slot = self.slots[number]
         if slot.elements:
             return np.zeros(0), np.zeros(0)
-        below = [
-            question.below[(question.slot == number) & np.isfinite(question.below)]
-            for question in self.asked
-        ]
+        below = []
+        for question in self.asked:
+            below.append(question.below[(question.slot == number) & np.isfinite(question.below)])
         spans = []
         for question in self.asked:
             spans.append(
@@ -521,7 +520,7 @@ class _Maker:
             edge_points.append(moved_to(points[inside], slot[inside], values[inside]))
             about.append(rows[inside])
         looks = np.asarray(
-            [each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool
+            [slot_.missing is not None and np.isnan(slot_.missing) for slot_ in self.slots], bool
         )
         if looks.any():
             lacking = looks[slot] & ~finite

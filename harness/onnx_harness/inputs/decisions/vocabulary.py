@@ -357,7 +357,9 @@ def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[li
 
 def _laid_out(words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]) -> Any:
     """One row: a text of the words, or the words and then what isn't one."""
-    filler = UNKNOWN_TEXT if dtype.kind == "O" else -1 if dtype.kind == "i" else 0
+    filler: str | int = UNKNOWN_TEXT
+    if dtype.kind != "O":
+        filler = -1 if dtype.kind == "i" else 0
     if separator is not None:
         return np.full(width, separator.join(map(str, words)) or str(filler), object)
     row = [*words, *[filler] * width][:width]

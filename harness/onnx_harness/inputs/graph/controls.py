@@ -84,10 +84,8 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     if op == "Cast":
         kind = int(attribute(node, "to", 0))
         whole = kind in _WHOLE
-        return (
-            *steps,
-            Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL),
-        )
+        act = Act.WHOLE if whole else Act.REAL
+        return (*steps, Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else act))
     if op == "Clip" and slot == 0:
         ends = [_number(scope, name) if name else None for name in node.input[1:3]]
         acts = (Act.AT_LEAST, Act.AT_MOST)

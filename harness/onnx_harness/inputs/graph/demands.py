@@ -221,11 +221,9 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     sizes = data[batch : batch + depth]
     fixed = [size for size in sizes if isinstance(size, int)]
     named = [size for size in sizes if isinstance(size, str)]
-    size = (
-        min(fixed)
-        if fixed and len(fixed) == len(sizes)
-        else (named[0] if len(sizes) == 1 and named else None)
-    )
+    size: int | str | None = named[0] if len(sizes) == 1 and named else None
+    if fixed and len(fixed) == len(sizes):
+        size = min(fixed)
     yield _indexes(size, f"'{node.input[0]}'", where)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
@@ -86,11 +87,9 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
         return first if attribute(node, "to", 0) in _NUMBERS else None
     if op == "Concat":
         contents = [number for number in numbers if number is not None]
-        return (
-            tuple(dim for content in contents for dim in content)
-            if len(contents) == len(numbers)
-            else None
-        )
+        if len(contents) < len(numbers):
+            return None
+        return tuple(itertools.chain.from_iterable(contents))
     if op == "Gather":
         indices = shapes.integers(node, 1, "")
         if indices is None or any(not -len(first) <= index < len(first) for index in indices):

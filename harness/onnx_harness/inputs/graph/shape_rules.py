@@ -68,12 +68,14 @@ def _reshape(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
         rank = (inputs[1] or (None,))[0] if len(inputs) > 1 else None
         return [(None,) * rank if isinstance(rank, int) else None]
     copies = not attribute(node, "allowzero", 0)
-    resolved = [
-        (data[place] if data is not None and place < len(data) else None)
-        if dim == 0 and copies
-        else dim
-        for place, dim in enumerate(requested)
-    ]
+    resolved: list[Maybe] = []
+    for place, dim in enumerate(requested):
+        if dim != 0 or not copies:
+            resolved.append(dim)
+        elif data is not None and place < len(data):
+            resolved.append(data[place])
+        else:
+            resolved.append(None)
     if data is None or None in resolved or resolved.count(-1) > 1:
         return [tuple(None if dim == -1 else dim for dim in resolved)]
     text = ", ".join(str(dim) if isinstance(dim, int) else "…" for dim in requested)

@@ -71,9 +71,9 @@ class Shapes:
             return self.dims[name]
         dims = self.scope.shape(name)
         # A name is taken for the dimension only where it is an input's: exporters make up others.
-        return (
-            None if dims is None else tuple(dim if isinstance(dim, int) else None for dim in dims)
-        )
+        if dims is None:
+            return None
+        return tuple(dim if isinstance(dim, int) else None for dim in dims)
 
     def contents(self, name: str) -> Dims | None:
         """The elements of a small integer value; None where they aren't known."""
@@ -116,13 +116,9 @@ class Shapes:
     def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
         """One size for two that have to be the same, the better known of them."""
         self.demand(Sort.EQUAL, left, right, why)
-        return (
-            left
-            if isinstance(left, int) or right is None
-            else right
-            if isinstance(right, int)
-            else left or right
-        )
+        if isinstance(left, int) or right is None:
+            return left
+        return right if isinstance(right, int) else left or right
 
     def broadcast(self, shapes: Sequence[Dims], why: str) -> Dims:
         """The shape that all of them are stretched to.

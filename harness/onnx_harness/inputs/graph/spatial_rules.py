@@ -209,13 +209,11 @@ def _recurrent(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
 def _short_transform(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """STFT: frames of a signal."""
     data, step = inputs[0], shapes.contents(node.input[1])
-    window = (
-        inputs[2]
-        if len(inputs) > 2 and inputs[2]
-        else shapes.contents(node.input[3])
-        if len(node.input) > 3
-        else None
-    )
+    window = None
+    if len(inputs) > 2 and inputs[2]:
+        window = inputs[2]
+    elif len(node.input) > 3:
+        window = shapes.contents(node.input[3])
     if data is None or len(data) < 2 or not step or not window:
         return [None]
     room = terms.subtract(data[1], window[0])

@@ -15,7 +15,7 @@ from onnx_harness.inputs.graph.signature import Container, Input, addends
 from onnx_harness.inputs.graph.tables import keys_of, ngrams_of, replaced_of
 from onnx_harness.inputs.plan import edges, feedback
 from onnx_harness.inputs.plan.recipe import Recipe, recipe_for
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.sets import InputSet
 

@@ -97,13 +97,14 @@ def spoken(
             held_relations.append(r)
     said = ""
     alone = [relation for relation in held_relations if len(_names(relation)) == 1]
-    if not all(holds(relation, each) for relation in alone for each in preferred):
+    if not all(holds(relation, sizes_of_set) for relation in alone for sizes_of_set in preferred):
         numbers = np.arange(1, _LONGEST + 1)
-        each = []
+        fulfilled = []
         for relation in alone:
-            each.append(np.broadcast_to(holds(relation, {name: numbers}), numbers.shape))
-        tightest = min(range(len(alone)), key=lambda place: int(each[place].sum()))
-        said += f", {_pattern(numbers[np.logical_and.reduce(each)])}, since {alone[tightest].why}"
+            fulfilled.append(np.broadcast_to(holds(relation, {name: numbers}), numbers.shape))
+        tightest = min(range(len(alone)), key=lambda place: int(fulfilled[place].sum()))
+        pattern = _pattern(numbers[np.logical_and.reduce(fulfilled)])
+        said += f", {pattern}, since {alone[tightest].why}"
     if shared := [relation for relation in held_relations if len(_names(relation)) > 1]:
         others = sorted(set().union(*map(_names, shared)) - {name})
         said += f", chosen together with {' and '.join(others)}, since {shared[0].why}"

@@ -88,11 +88,11 @@ def _is_small(model: onnx.ModelProto, values: Mapping[str, Value]) -> bool:
         if info.type.HasField("tensor_type"):
             info.type.tensor_type.ClearField("shape")
     graph = infer_types(sized, follow_sizes=True).graph
-    known = {info.name: info for info in (*graph.value_info, *graph.output)}
+    infos = {info.name: info for info in (*graph.value_info, *graph.output)}
     total = 0
     for node in graph.node:
         for output in filter(None, node.output):
-            elements = _elements(known.get(output))
+            elements = _elements(infos.get(output))
             if elements is None:
                 return False
             total += elements

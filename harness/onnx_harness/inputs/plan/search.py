@@ -19,7 +19,7 @@ from onnx_harness.inputs.plan import edges, feedback, hints, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, number_text, shape_text
 from onnx_harness.isolate import noting
@@ -92,10 +92,9 @@ def generate(
         search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
         if (first := search.first()) is not None:
             further_values = [search.further(k) for k in range(1, count)]
-            sets = [
-                search.recipe.named(k, seed, values)
-                for k, values in enumerate([first, *further_values])
-            ]
+            sets = []
+            for k, values in enumerate([first, *further_values]):
+                sets.append(search.recipe.named(k, seed, values))
             if further_values and (telling_set := search.telling(sets)) is not None:
                 sets[-1] = telling_set
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
@@ -288,13 +287,11 @@ class _Search:
         while spent < budget:
             # What a message asks for goes first. Its mere numbers take turns with the ladder: one
             # of them may be the cure, or lead to a size that nobody uses.
-            guess = (
-                suggested.pop(0)
-                if suggested
-                else next(candidates, None)
-                if spent % 2 or not queue
-                else None
-            )
+            guess = None
+            if suggested:
+                guess = suggested.pop(0)
+            elif spent % 2 or not queue:
+                guess = next(candidates, None)
             if guess is None and not queue:
                 return None
             guess = guess or queue.pop(0)

@@ -211,9 +211,9 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
     others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
     sizes: list[int] = []
-    for size in dict.fromkeys(others):
-        if size > 0 and size != size:
-            sizes.append(size)
+    for candidate in dict.fromkeys(others):
+        if candidate > 0 and candidate != size:
+            sizes.append(candidate)
     return sizes
 
 

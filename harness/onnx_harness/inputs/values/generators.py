@@ -209,9 +209,9 @@ def _page(rng: np.random.Generator, shape: Shape) -> Floats:
     grid = shape[:-1] if channels_last else shape
     height, width = grid[-2:]
     # The three colour planes of one image show the same drawing.
-    shared = (
-        1 if channels_last else (shape[-3] if len(shape) >= 3 and shape[-3] in _CHANNELS else 1)
-    )
+    shared = 1
+    if not channels_last and len(shape) >= 3 and shape[-3] in _CHANNELS:
+        shared = shape[-3]
     planes = int(np.prod(grid[:-2])) // shared
     pages = (
         np.stack([_draw(rng, height, width) for _ in range(planes)])

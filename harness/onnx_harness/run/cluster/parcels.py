@@ -92,8 +92,8 @@ def packed(
     model_place = add(f"model/{model.name}", model)
     for location in _external(model):
         add(f"model/{os.path.normpath(location)}", model.parent / location)
-    beside = card.path.parent.resolve() == model.parent.resolve()
-    card_place = Path("model" if beside else "card", card.path.name)
+    is_neighbour = card.path.parent.resolve() == model.parent.resolve()
+    card_place = Path("model" if is_neighbour else "card", card.path.name)
     if card.path.is_file():
         add(str(card_place), card.path)
     for recorded in recorded_files(card, model):
@@ -280,8 +280,9 @@ def _is_content(file: Path, part: Part) -> bool:
 
 
 def _external(model: Path) -> list[str]:
-    """Return the files of external data that are the model's own; the others are the verdict's to
-    tell.
+    """Return the files of external data that are the model's own.
+
+    The others are the verdict's to tell.
     """
     try:
         locations = external_locations(scan(model))

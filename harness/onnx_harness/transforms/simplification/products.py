@@ -129,7 +129,7 @@ def _row_sum(
         return None
     if not is_private(value, readers[0]):
         return None
-    others = [other for other in readers[0].inputs if other is not value]
+    others = [operand for operand in readers[0].inputs if operand is not value]
     row = constant_array(others[0]) if others else None
     return (readers[0], row) if row is not None and row.shape == (width,) else None
 

@@ -1,5 +1,6 @@
-"""An If of which one branch can't be taken: a node that always runs after it accepts results of
-another rank alone.
+"""An If of which one branch can't be taken.
+
+A node that always runs after it accepts results of another rank alone.
 
 A model that took that branch would end in an error. Where the model runs, its values stay.
 """
@@ -34,8 +35,9 @@ _FARTHEST = 32
 
 
 def drop_impossible_branches(editing: Editing, facts: Facts) -> int:
-    """Put the branch of an If in its place where the other one's results have a rank that no run
-    survives.
+    """Put the branch of an If in its place where the other one is impossible.
+
+    The other one's results have a rank that no run survives.
 
     Precondition: a node of the same graph accepts one rank alone of an output of the If, and the
     ranks that the other branch can give it are known.
@@ -46,11 +48,10 @@ def drop_impossible_branches(editing: Editing, facts: Facts) -> int:
             if not editing.is_standard(node, "If") or node.graph is not graph:
                 continue
             branches = [node.attributes.get(name) for name in ("then_branch", "else_branch")]
-            possible = [
-                branch.as_graph()
-                for branch in branches
-                if branch is not None and not branch.is_ref()
-            ]
+            possible = []
+            for branch in branches:
+                if branch is not None and not branch.is_ref():
+                    possible.append(branch.as_graph())
             if len(possible) != len(branches):
                 continue
             if any(len(branch.outputs) != len(node.outputs) for branch in possible):
@@ -67,8 +68,8 @@ def drop_impossible_branches(editing: Editing, facts: Facts) -> int:
 def _is_impossible(editing: Editing, node: ir.Node, branch: ir.Graph, facts: Facts) -> bool:
     for output, result in zip(node.outputs, branch.outputs, strict=True):
         accepted = _accepted_rank(editing, output, facts)
-        given = _possible_ranks(editing, result, facts)
-        if accepted is not None and given is not None and accepted not in given:
+        possible_ranks = _possible_ranks(editing, result, facts)
+        if accepted is not None and possible_ranks is not None and accepted not in possible_ranks:
             return True
     return False
 
@@ -84,13 +85,14 @@ def _possible_ranks(
         return None
     if editing.is_standard(node, "If"):
         place = list(node.outputs).index(value)
-        parts = [
-            _possible_ranks(editing, attribute.as_graph().outputs[place], facts, far + 1)
-            for attribute in node.attributes.values()
-            if not attribute.is_ref() and len(attribute.as_graph().outputs) == len(node.outputs)
-        ]
-        known = [part for part in parts if part is not None]
-        return frozenset().union(*known) if len(known) == 2 else None
+        parts = []
+        for attribute in node.attributes.values():
+            if not attribute.is_ref() and len(attribute.as_graph().outputs) == len(node.outputs):
+                parts.append(
+                    _possible_ranks(editing, attribute.as_graph().outputs[place], facts, far + 1)
+                )
+        ranks = [part for part in parts if part is not None]
+        return frozenset().union(*ranks) if len(ranks) == 2 else None
     step = _rank_step(editing, node)
     source = node.inputs[0] if step is not None else None
     before = None if source is None else _possible_ranks(editing, source, facts, far + 1)

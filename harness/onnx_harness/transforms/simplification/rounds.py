@@ -20,6 +20,7 @@ from onnx_harness.transforms.simplification import (
     pairs,
     products,
     ranks,
+    scale_before,
     sequences,
 )
 from onnx_harness.transforms.simplification.folding import ConstantFolder
@@ -191,6 +192,7 @@ class Rounds:
             lambda: self._spend(
                 *bias_and_scale.fuse_affine(editing, known, self._room(), normalizes)
             ),
+            lambda: scale_before.fuse_scales_before(editing, known),
         )
         apply("fuse matmul", lambda: bias_and_scale.fuse_matmul_add(editing, known))
         return done

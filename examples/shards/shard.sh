@@ -1,0 +1,14 @@
+#!/bin/sh
+#SBATCH --job-name=onnx-harness
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=8G
+#SBATCH --time=02:00:00
+# One part of the models for each task of a Slurm array: sbatch --array=1-20 shard.sh
+# Then: onnx-harness report --merge shards/* -o reports
+set -eu
+part=$SLURM_ARRAY_TASK_ID
+parts=$SLURM_ARRAY_TASK_COUNT
+# A task that Slurm starts again goes on where it was ended. Exit code 1 is a verdict, 5 an empty part.
+code=0
+python3 -m pytest models --shard "$part/$parts" --resume --report-dir "shards/$part" "$@" || code=$?
+case $code in 0 | 1 | 5) ;; *) exit "$code" ;; esac
