@@ -68,7 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, trees, "
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside, trees, "
         "vocabularies,\n"
         "causes, defect-causes, observer, slower (a quiet machine), cost. What was found stays in\n"
         "the log and isn't looked for again, until the code or a library changes. Exits with 1\n"

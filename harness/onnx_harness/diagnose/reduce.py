@@ -286,8 +286,10 @@ def _publish(reducer: Reducer) -> bool:
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replacements = (moves.with_input(reducer.case, name, value) for value in drawn)
-            replaced &= reducer.first(replacements)
+            others = []
+            for replacement in drawn:
+                others.append(moves.with_input(reducer.case, name, replacement))
+            replaced &= reducer.first(others)
     if strings.has_strings(reducer.case):
         replaced &= reducer.takes(strings.replaced_strings(reducer.case))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
