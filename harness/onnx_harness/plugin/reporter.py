@@ -275,13 +275,15 @@ class Reporter:
         settings = settings_of(self._config)
         if not settings.cluster:
             return
+        from onnx_harness.run.cluster.coordinator import Cluster
         from onnx_harness.run.jobs import job_count
 
         processes = job_count(0 if settings.jobs == 1 else settings.jobs)
         try:
-            cluster = runner_of(self._config).join_cluster(processes)
+            cluster = Cluster(settings, processes)
         except UsageError as error:
             raise pytest.UsageError(f"{error}\nNothing was run.") from None
+        runner_of(self._config).join_cluster(cluster)
         self._remarks += cluster.differing()
 
     def _say(self, line: str) -> None:

@@ -83,7 +83,7 @@ def encode(value: object) -> Any:
         return value
     if kind is float:
         return value if math.isfinite(value) else None  # type: ignore[arg-type]
-    names = _field_names(kind)
+    names = _field_names(kind)  # type: ignore[arg-type]
     if names is not None:
         return {name: encode(getattr(value, name)) for name in names}
     if isinstance(value, dict):

@@ -43,7 +43,7 @@ from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
-    from onnx_harness.run.cluster.coordinator import Cluster
+    from onnx_harness.run.cluster.interface import Elsewhere
     from onnx_harness.run.cluster.messages import RemoteVerdict
 
 Answer = TypeVar("Answer")
@@ -87,7 +87,7 @@ class Runner:
         self._recorded = recorded
         self._threads = threads
         self._jobs: Jobs | None = None
-        self._cluster: Cluster | None = None
+        self._cluster: Elsewhere | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
@@ -129,21 +129,12 @@ class Runner:
 
         self._jobs = Jobs(groups, count, other)
 
-    def join_cluster(self, processes: int) -> Cluster:
-        """Connect to the cluster of the settings; its machines' verdicts count as earlier ones.
-
-        Args:
-            processes: of a cluster on this machine.
-
-        Raises:
-            UsageError: there is none.
+    def join_cluster(self, cluster: Elsewhere) -> None:
+        """Have cells judged by a cluster, which is closed with this; its machines' verdicts count
+        as earlier ones.
         """
-        from onnx_harness.run.cluster.coordinator import Cluster
-
-        if self._cluster is None:
-            self._cluster = Cluster(self.settings, processes)
-            self.past.machines = self._cluster.machines()
-        return self._cluster
+        self._cluster = cluster
+        self.past.machines = cluster.machines()
 
     def start_cluster(
         self, groups: Sequence[Group], timed: Sequence[Cell], say: Callable[[str], None]
