@@ -102,7 +102,7 @@ def test_what_is_taken_over_is_entered_in_one_commit_and_lost_by_no_kill(tmp_pat
     recorder = Recorder(tmp_path, RUN)
     commits: list[int] = []
     assert recorder._history is not None
-    recorder._history.put_all = lambda cells: commits.append(len(list(cells)))  # type: ignore[method-assign, assignment]
+    recorder._history.put_all = lambda cells: commits.append(len(list(cells)))  # type: ignore[method-assign]
     for _ in range(3):
         recorder.put(cell(), Entry(KEY, reused=True))
     assert commits == []
