@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly test docs browser operators selftest causes lint style coverage mutants numbers performance scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,12 +35,16 @@ nightly: $(VENV)/.made ## a night: the matrix beside the pinned reference, then 
 	    || [ $$? -eq 1 ]
 	$(VENV)/bin/onnx-harness gate --provider $(PROVIDER) $(GATE_ARGS)
 
-test: lint ## lint, type-check, test
-	.venv/bin/python -m pytest -n 2 -q
+# Work stealing keeps the tests of a module in one process, which makes its fixtures once.
+test: lint ## lint, type-check, test; without the tests marked `nightly`
+	.venv/bin/python -m pytest -n 2 --dist worksteal -q $(ARGS)
+
+nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
+	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
 
 .venv-docs/.made: requirements-docs.lock
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $<
 	@touch $@
 
 # A link that leads nowhere or a page that is in no menu fails it.
@@ -53,14 +57,14 @@ browser: ## a headless Chromium for tests/browser, where none is installed
 	command -v chromium-headless-shell || command -v chromium || command -v google-chrome \
 	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; }
 
-operators: .venv/.made ## every official case of ONNX's operators through our own transforms
-	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32
+operators: .venv/.made ## the official cases of ONNX's operators through our own transforms (ARGS="--shard=1/3")
+	.venv/bin/python -m pytest --onnx-backend-suite -n 2 -q --variant simplify --variant fp16.io32 $(ARGS)
 
-selftest: .venv/.made ## how far the verdicts can be trusted, on two seeds and the small models of the zoo
-	.venv/bin/onnx-harness selftest inputs defects honest fp16 half --quick
+selftest: .venv/.made ## how far the verdicts can be trusted, on the small models of the zoo (ROWS=honest ARGS="--seeds 1")
+	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
 causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
-	.venv/bin/onnx-harness selftest causes defect-causes $(ARGS)
+	.venv/bin/onnx-harness selftest causes defect-causes observer $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .
@@ -88,6 +92,9 @@ numbers: .venv/.made ## what was asked of FP16 and simplification beside what is
 	.venv/bin/onnx-harness zoo fetch models
 	.venv/bin/python -m pytest -m performance -q tests/performance/test_clamp.py tests/performance/test_fp16.py \
 	    tests/performance/test_simplify.py tests/performance/test_operators.py
+
+scoreboard: .venv/.made ## a page of what released libraries keep right, in build/scoreboard (half an hour)
+	.venv/bin/python -m tests.scoreboard build/scoreboard
 
 scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models")
 	.venv/bin/python -m tests.performance.scale $(ARGS)

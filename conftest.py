@@ -1,3 +1,3 @@
-"""What every test run of this repository shares; the plugin itself comes by its entry point."""
+"""Share the setup of every test run of this repository; the plugin comes by its entry point."""
 
 pytest_plugins = ["pytester"]

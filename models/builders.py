@@ -31,7 +31,7 @@ class _Graph:
     def weight(
         self, name: str, *shape: int, scale: float | None = None, centre: float = 0.0
     ) -> str:
-        """A normal weight; without ``scale``, its variance keeps that of what it's multiplied with."""
+        """A normal weight; without ``scale``, its variance keeps that of what it multiplies."""
         if scale is None:
             scale = float(np.prod(shape[1:]) if len(shape) == 4 else shape[0]) ** -0.5
         return self.constant(
@@ -71,8 +71,9 @@ def _integer(name: str, dims: Dims) -> onnx.ValueInfoProto:
 
 
 def bn_cnn(out: Path) -> None:
-    """Four Conv-BatchNormalization-Relu blocks of any image size and batch: small enough for every
-    provider.
+    """Four Conv-BatchNormalization-Relu blocks of any image size and batch.
+
+    They're small enough for every provider.
     """
     graph = _Graph()
     x = "image"
@@ -107,8 +108,9 @@ def bn_cnn(out: Path) -> None:
 
 
 def transformer_block(out: Path) -> None:
-    """Token and position embeddings, one pre-norm block of 4 heads, a tied-size head: dynamic batch
-    and sequence.
+    """Token and position embeddings, one pre-norm block of 4 heads, a tied-size head.
+
+    The batch and the sequence are dynamic.
     """
     vocabulary, positions, width, heads = 1000, 128, 64, 4
     graph = _Graph()
@@ -243,8 +245,9 @@ def external_data(out: Path) -> None:
 
 
 def random_forest(out: Path) -> None:
-    """A random forest of scikit-learn's: TreeEnsembleClassifier and ZipMap, so an output that is a
-    list of maps.
+    """A random forest of scikit-learn's: TreeEnsembleClassifier and ZipMap.
+
+    So an output is a list of maps.
     """
     from skl2onnx import to_onnx
     from sklearn.ensemble import RandomForestClassifier

@@ -97,8 +97,9 @@ _ATTENTION = """
 
 
 def decoder_growing_cache(out: Path) -> None:
-    """One block that appends its keys and values to those it is given, with a causal mask over
-    both.
+    """One block that appends its keys and values to those it is given.
+
+    It has a causal mask over both.
     """
     text = f"""decoder (int64[batch, sequence] ids, float[batch, {HEADS}, past, {HEAD}] past_key,
                      float[batch, {HEADS}, past, {HEAD}] past_value)
@@ -125,8 +126,9 @@ def decoder_growing_cache(out: Path) -> None:
 
 
 def decoder_static_cache(out: Path) -> None:
-    """One block that writes its keys and values at a position of a cache of 64, and sees what lies
-    up to there.
+    """One block that writes its keys and values at a position of a cache of 64.
+
+    It sees what lies up to there.
     """
     text = f"""decoder (int64[1, 1] ids, int64[1] position, float[1, {HEADS}, {POSITIONS}, {HEAD}] cache_key,
                      float[1, {HEADS}, {POSITIONS}, {HEAD}] cache_value)
@@ -150,8 +152,9 @@ def decoder_static_cache(out: Path) -> None:
 
 
 def decoder_grouped_queries(out: Path) -> None:
-    """Opset 23: RMSNormalization, RotaryEmbedding, Attention with 4 heads of queries over 2 of
-    keys, a cache.
+    """Opset 23: RMSNormalization, RotaryEmbedding, Attention and a cache.
+
+    Attention has 4 heads of queries over 2 of keys.
     """
     text = f"""decoder (int64[batch, sequence] ids, int64[batch, sequence] position_ids,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_key,
@@ -184,8 +187,9 @@ def decoder_grouped_queries(out: Path) -> None:
 
 
 def grouped_query_attention(out: Path) -> None:
-    """ONNX Runtime's GroupQueryAttention: packed lengths, a cache of its own, rotary positions
-    within the operator.
+    """ONNX Runtime's GroupQueryAttention.
+
+    It has packed lengths, a cache of its own, rotary positions within the operator.
     """
     text = f"""decoder (int64[batch, sequence] ids, int32[batch] seqlens_k, int32 total_sequence_length,
                      float[batch, {KEY_HEADS}, past, {HEAD}] past_key,

@@ -66,8 +66,9 @@ def map_points(out: Path) -> None:
 
 
 def pressure_variance(out: Path) -> None:
-    """Mean and variance of a barometer's windows, the variance as a mean of squares less a squared
-    mean.
+    """Mean and variance of a barometer's windows.
+
+    The variance is a mean of squares less a squared mean.
     """
     text = """pressure_variance (float[batch, 128] x) => (float[batch, 8] y) {
         mean = ReduceMean <axes = [1], keepdims = 1> (x)
@@ -84,8 +85,9 @@ def pressure_variance(out: Path) -> None:
 
 
 def quiet_log_mel(out: Path) -> None:
-    """Log-mel features of a quiet recording: windowed Fourier basis, power, 24 bands, a floor of
-    1e-10.
+    """Log-mel features of a quiet recording.
+
+    They take a windowed Fourier basis, power, 24 bands, a floor of 1e-10.
     """
     window, bands = 128, 24
     time = np.arange(window)
@@ -115,8 +117,9 @@ def quiet_log_mel(out: Path) -> None:
 
 
 def harmonic_source(out: Path) -> None:
-    """The harmonic source of a vocoder: a pitch, summed up to a phase, and the sines of its first
-    four multiples.
+    """The harmonic source of a vocoder.
+
+    A pitch is summed up to a phase, of whose first four multiples sines are taken.
     """
     text = """harmonic_source (float[batch, 2000, 1] pitch) => (float[batch, 2000, 1] y) {
         cycles = Div (pitch, rate)
@@ -140,8 +143,9 @@ def harmonic_source(out: Path) -> None:
 
 
 def pcm_power(out: Path) -> None:
-    """Loudness bands of 16-bit sound that nobody scaled to [-1, 1]: powers of up to 1e9 before the
-    logarithm.
+    """Loudness bands of 16-bit sound that nobody scaled to [-1, 1].
+
+    Powers reach 1e9 before the logarithm.
     """
     text = """pcm_power (float[batch, 1, 1024] pcm) => (float[batch, 8, frames] y) {
         band = Conv <strides = [64]> (pcm, filters)
@@ -156,8 +160,9 @@ def pcm_power(out: Path) -> None:
 
 
 def massive_activations(out: Path) -> None:
-    """A feed-forward layer behind RMS normalization, a few channels of whose residual stream reach
-    600.
+    """A feed-forward layer behind RMS normalization.
+
+    A few channels of its residual stream reach 600.
     """
     width = 64
     token = _normal(200, width, scale=1.0)
@@ -191,8 +196,9 @@ def massive_activations(out: Path) -> None:
 
 
 def log_partition(out: Path) -> None:
-    """Log-probabilities of a tagger: a sum of exponentials of scores up to 25, no maximum taken off
-    first.
+    """Log-probabilities of a tagger.
+
+    A sum of exponentials of scores up to 25 has no maximum taken off first.
     """
     text = """log_partition (float[batch, 32] x) => (float[batch, 10] y) {
         scores = Gemm (x, weight, bias)

@@ -1,8 +1,10 @@
-"""Builders of well-known architectures, from the graphs that the onnx package ships without trained
-weights.
+"""Build well-known architectures from the graphs that the onnx package ships.
 
-Those graphs hold one constant for every weight, and so give one value for every class whatever the image. Here they
-get seeded weights and, from these, the statistics that a trained network would have. Nothing is downloaded.
+Those have no trained weights.
+
+Those graphs hold one constant for every weight, and so give one value for every class whatever the
+image. Here they get seeded weights and, from these, the statistics that a trained network would
+have. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def resnet50(out: Path) -> None:
 
 
 def densenet121(out: Path) -> None:
-    """DenseNet-121, 224 x 224, 1000 classes: 58 Concat, BatchNormalization followed by Mul and Add."""
+    """DenseNet-121, 224 x 224, 1000 classes: 58 Concat, BatchNormalization before Mul and Add."""
     _build("densenet121", out)
 
 
@@ -38,8 +40,9 @@ def squeezenet(out: Path) -> None:
 
 
 def shufflenet(out: Path) -> None:
-    """ShuffleNet, 224 x 224, 1000 classes: grouped Conv and channel shuffles (Reshape, Transpose,
-    Reshape).
+    """ShuffleNet, 224 x 224, 1000 classes: grouped Conv and channel shuffles.
+
+    A shuffle is Reshape, Transpose, Reshape.
     """
     _build("shufflenet", out)
 
@@ -54,8 +57,9 @@ def _build(name: str, out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Mean and variance of a tensor over images and positions: its shape, with the two spatial axes
-    reduced to 1.
+    """Mean and variance of a tensor over images and positions.
+
+    They have its shape, with the two spatial axes reduced to 1.
     """
 
     mean: Array
@@ -66,13 +70,15 @@ class _Moments:
 
 
 class _Weights:
-    """Fills a graph with weights, in the order of its nodes, following the moments of every
-    activation.
+    """Fills a graph with weights, in the order of its nodes.
 
-    He initialisation alone lets the activations of deep networks forget the image: each layer's mean, which depends
-    on the weights only, soon outweighs what varies. Centring every layer, as trained batch normalization does, keeps
-    them apart. The moments are found in closed form, in float64 and without running the network: the same weights,
-    bit for bit, come out on every machine.
+    It follows the moments of every activation.
+
+    He initialisation alone lets the activations of deep networks forget the image: each layer's
+    mean, which depends on the weights only, soon outweighs what varies. Centring every layer, as
+    trained batch normalization does, keeps them apart. The moments are found in closed form, in
+    float64 and without running the network: the same weights, bit for bit, come out on every
+    machine.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -99,8 +105,9 @@ class _Weights:
                 self.users.setdefault(name, []).append(node)
 
     def fill(self) -> None:
-        """Give every float weight a value, stored as an initializer, and drop what made the
-        constants.
+        """Give every float weight a value, stored as an initializer.
+
+        What made the constants is dropped.
         """
         parameters = {tensor.name for tensor in self.graph.initializer}
         parameters |= {
@@ -222,8 +229,9 @@ class _Weights:
         return after.reshaped(before.mean.shape)
 
     def _scale_and_shift(self, node: onnx.NodeProto) -> _Moments:
-        """DenseNet's own scale and shift after each batch normalization: Unsqueeze a weight, then
-        Mul, then Add.
+        """DenseNet's own scale and shift after each batch normalization.
+
+        Unsqueeze a weight, then Mul, then Add.
         """
         if node.op_type == "Unsqueeze":
             (user,) = self.users[node.output[0]]
@@ -239,8 +247,9 @@ class _Weights:
         return _Moments(before.mean * weight.mean, before.variance * np.square(weight.mean))
 
     def _he(self, name: str) -> Array:
-        """He initialisation: normal, with a variance of 2 / fan-in (He et al. 2015, for rectified
-        inputs).
+        """He initialisation: normal, with a variance of 2 / fan-in.
+
+        See He et al. 2015, for rectified inputs.
         """
         shape = self.shapes[name]
         fan_in = math.prod(shape[1:])

@@ -1,5 +1,6 @@
-"""Builders of small quantized models: QDQ, weights alone in 8 and 4 bits, a dynamically quantized
-LSTM. Seeded.
+"""Build small quantized models, seeded.
+
+They're QDQ, weights alone in 8 and 4 bits, a dynamically quantized LSTM.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def _int8(weight: Floats, axis: int, most: int = 127) -> tuple[npt.NDArray[np.in
 
 
 def qdq_cnn(out: Path) -> None:
-    """Three Conv layers between QuantizeLinear and DequantizeLinear, as quantization tools write
-    them.
+    """Three Conv layers between QuantizeLinear and DequantizeLinear.
+
+    Quantization tools write them so.
     """
     weights: dict[str, Array] = {
         "zero_u8": np.array(128, np.uint8),
@@ -104,8 +106,9 @@ def qdq_cnn(out: Path) -> None:
 
 
 def weight_only_int8(out: Path) -> None:
-    """A gated feed-forward layer whose weights are int8 with a scale for each column, dequantized
-    before use.
+    """A gated feed-forward layer whose weights are int8, dequantized before use.
+
+    Each column has a scale.
     """
     weights: dict[str, Array] = {}
     lines = []
@@ -133,8 +136,9 @@ def weight_only_int8(out: Path) -> None:
 
 
 def weight_only_int4(out: Path) -> None:
-    """Two layers of ONNX Runtime's MatMulNBits: 4-bit weights in blocks of 32, with scales and zero
-    points.
+    """Two layers of ONNX Runtime's MatMulNBits.
+
+    They have 4-bit weights in blocks of 32, with scales and zero points.
     """
     weights: dict[str, Array] = {}
     for seed, (name, rows, columns) in enumerate([("first", 64, 128), ("second", 128, 48)]):
@@ -168,7 +172,10 @@ def _int4(weight: Floats) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np
 
 
 def lstm_dynamic(out: Path) -> None:
-    """A speech tagger's LSTM and head, quantized dynamically: DynamicQuantizeLSTM, MatMulInteger."""
+    """A speech tagger's LSTM and head, quantized dynamically.
+
+    It has DynamicQuantizeLSTM and MatMulInteger.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     width, features = 32, 24

@@ -1,5 +1,6 @@
-"""Builders of small models of further tasks: text, prompts, boxes, graphs, diffusion, sound, old
-opsets. Seeded.
+"""Build small models of further tasks, seeded.
+
+They're of text, prompts, boxes, graphs, diffusion, sound, old opsets.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def _save(out: Path, text: str, weights: Mapping[str, Array], *, opset: int = 17
 
 
 def text_classifier(out: Path) -> None:
-    """Sentiment of a line of words: a TF-IDF vectorizer and a logistic regression of scikit-learn,
-    strings in.
+    """Sentiment of a line of words, strings in.
+
+    It's a TF-IDF vectorizer and a logistic regression of scikit-learn.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import StringTensorType
@@ -85,8 +87,9 @@ def text_classifier(out: Path) -> None:
 
 
 def prompt_segmentation(out: Path) -> None:
-    """A mask decoder as of Segment Anything: an image's embedding and points with labels give masks
-    and scores.
+    """A mask decoder as of Segment Anything.
+
+    An image's embedding and points with labels give masks and scores.
     """
     width = 32
     text = """prompt_segmentation (float[1, 32, 16, 16] image_embeddings, float[1, points, 2] point_coords,
@@ -154,8 +157,9 @@ def prompt_segmentation(out: Path) -> None:
 
 
 def detector_nms(out: Path) -> None:
-    """A detector of one class: two Conv layers, boxes and scores for 256 places, NonMaxSuppression,
-    Gather.
+    """A detector of one class, with NonMaxSuppression and Gather.
+
+    Two Conv layers give boxes and scores for 256 places.
     """
     text = """detector_nms (float[1, 3, 128, 128] image) => (float[kept, 4] boxes, float[kept] scores) {
         c1 = Conv <kernel_shape = [4, 4], strides = [4, 4]> (image, w1, b1)
@@ -198,8 +202,9 @@ def detector_nms(out: Path) -> None:
 
 
 def graph_network(out: Path) -> None:
-    """Two rounds of messages over the edges of a graph: Gather by source, ScatterElements with add
-    by target.
+    """Two rounds of messages over the edges of a graph.
+
+    Gather by source, ScatterElements with add by target.
     """
     text = """graph_network (float[nodes, 16] x, int64[2, edges] edge_index, float[edges, 4] edge_attr)
         => (float[nodes, 8] y) {
@@ -240,8 +245,9 @@ def graph_network(out: Path) -> None:
 
 
 def diffusion_block(out: Path) -> None:
-    """A residual block of a diffusion network: sines of the timestep scale and shift what GroupNorm
-    leaves.
+    """A residual block of a diffusion network.
+
+    Sines of the timestep scale and shift what GroupNorm leaves.
     """
     text = """diffusion_block (float[batch, 4, 16, 16] sample, int64[batch] timestep)
         => (float[batch, 4, 16, 16] noise) {
@@ -315,8 +321,9 @@ def noise_vocoder(out: Path) -> None:
 
 
 def legacy_opset7(out: Path) -> None:
-    """A segmentation network of opset 7 and IR version 3: weights are inputs, Upsample has its
-    scales as attribute.
+    """A segmentation network of opset 7 and IR version 3.
+
+    Weights are inputs, Upsample has its scales as attribute.
     """
     text = """legacy_opset7 (float[1, 3, 32, 32] image) => (float[1, 4, 32, 32] classes) {
         c1 = Conv <pads = [1, 1, 1, 1], kernel_shape = [3, 3]> (image, w1)

@@ -1,8 +1,8 @@
 """Model files that mean no good, each a few hundred bytes: what an untrusted file may hold, kind by
 kind.
 
-None of them uses a hole of a library: each is valid protobuf or plainly isn't, and asks for more than there is, for
-something outside, or for something absurd.
+None of them uses a hole of a library: each is valid protobuf or plainly isn't, and asks for more
+than there is, for something outside, or for something absurd.
 """
 
 from __future__ import annotations

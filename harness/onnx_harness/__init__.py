@@ -1,5 +1,6 @@
-"""Validate and benchmark ONNX models: every optimization, every FP16 configuration, every execution
-provider.
+"""Validate and benchmark ONNX models.
+
+Every optimization, every FP16 configuration, every execution provider.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,6 @@
-"""The harness as a library: a verdict for a test of one's own, found in a worker process, without
-pytest.
+"""The harness as a library.
+
+A verdict for a test of one's own, found in a worker process, without pytest.
 """
 
 from __future__ import annotations
@@ -30,21 +31,26 @@ def verify(
     inputs: InputsLike | None = None,
     **settings: Any,
 ) -> Verdict:
-    """Judge what a variant makes of a model, or somebody's candidate, as ``pytest MODEL --variant
-    V`` does.
+    """Judge what a variant makes of a model, or somebody's candidate.
+
+    It's judged as ``pytest MODEL --variant V`` does.
 
     Args:
         model: the untouched one: a ``.onnx``, a card, or a ModelProto.
-        variant: a chain of steps, such as ``simplify+fp16.io32``. Not used where there is a candidate or a reference.
-        candidate: what should compute the same as the model, where it is at hand: another model, or a callable such as
-            a framework's forward. It takes arrays, one for each input of the model in order, and gives an array, a
-            sequence of arrays in the order of the outputs, or a mapping by output name.
-        reference: what is right, where the model itself is to be judged: as ``candidate``. Give one of the two.
+        variant: a chain of steps, such as ``simplify+fp16.io32``. Not used where there is a
+            candidate or a reference.
+        candidate: what should compute the same as the model, where it is at hand: another model, or
+            a callable such as a framework's forward. It takes arrays, one for each input of the
+            model in order, and gives an array, a sequence of arrays in the order of the outputs, or
+            a mapping by output name.
+        reference: what is right, where the model itself is to be judged: as ``candidate``. Give one
+            of the two.
         provider: the execution provider to judge on.
-        inputs: used instead of generated ones: an array by input name, a sequence of such mappings, or a ``.npz``.
-        settings: of :class:`onnx_harness.settings.Settings`: ``input_sets``, ``seed``, ``rtol`` and ``atol``,
-            ``min_placement``, ``cell_timeout`` (seconds), ``cell_memory`` (bytes). Others are those of the nearest
-            pyproject.toml.
+        inputs: used instead of generated ones: an array by input name, a sequence of such mappings,
+            or a ``.npz``.
+        settings: of :class:`onnx_harness.settings.Settings`: ``input_sets``, ``seed``, ``rtol`` and
+            ``atol``, ``min_placement``, ``cell_timeout`` (seconds), ``cell_memory`` (bytes). Others
+            are those of the nearest pyproject.toml.
 
     Raises:
         UsageError: there's no such variant, provider or setting.

@@ -22,7 +22,10 @@ class CardError(UsageError):
 
 
 class ModelError(HarnessError):
-    """A model file can't be read: not ONNX, truncated, external data missing or outside its folder."""
+    """A model file can't be read.
+
+    Not ONNX, truncated, external data missing or outside its folder.
+    """
 
 
 class FetchError(HarnessError):
@@ -75,7 +78,7 @@ class WorkerDied(HarnessError):
 
 
 class DiedBefore(HarnessError):
-    """What is tried has ended a worker process before, and isn't tried again."""
+    """The attempt has ended a worker process before, and isn't made again."""
 
 
 class WorkerCrashed(WorkerDied):
@@ -91,17 +94,20 @@ class WorkerOutOfMemory(WorkerDied):
 
 
 class WorkerNotStarted(HarnessError):
-    """The worker process doesn't come up: this machine's fault, or the interpreter's, and no
-    cell's.
+    """The worker process doesn't come up.
+
+    This machine's fault, or the interpreter's, and no cell's.
     """
 
 
 def did_you_mean(word: str, known: Iterable[str], *, most: int = 12) -> str:
-    """One sentence for an unknown ``word``: the nearest known one if any is near, then the known
-    ones.
+    """One sentence for an unknown ``word``.
+
+    The nearest known one if any is near, then the known ones.
 
     Returns:
-        For example ``Did you mean 'cuda'? Known: cpu, cuda, tensorrt.`` At most ``most`` names are listed.
+        For example ``Did you mean 'cuda'? Known: cpu, cuda, tensorrt.`` At most ``most`` names are
+        listed.
     """
     import difflib  # not for the plugin's every start
 

@@ -1,5 +1,6 @@
-"""What a run was asked to do: ``[tool.onnx-harness]`` in pyproject.toml, overridden by the command
-line.
+"""Read what a run was asked to do.
+
+``[tool.onnx-harness]`` in pyproject.toml is overridden by the command line.
 """
 
 from __future__ import annotations
@@ -151,9 +152,10 @@ def _read_paths(value: Any) -> tuple[Path, ...]:
 def _read_chains(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
         raise TypeError
-    return {
-        check_name(name, f"in [{TABLE}.variants]: variant"): chain for name, chain in value.items()
-    }
+    chains: dict[str, str] = {}
+    for name, chain in value.items():
+        chains[check_name(name, f"in [{TABLE}.variants]: variant")] = chain
+    return chains
 
 
 _NUMBER = Kind("a number", _read_number, {"type": float})
@@ -221,7 +223,7 @@ _SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
 
 
 def is_cluster(word: str) -> bool:
-    """Whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
+    """Return whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
     return word in ("", "local") or "://" in word or word.endswith((".toml", ".json"))
 
 
@@ -237,7 +239,10 @@ def _option(
     holds: Callable[[Any], bool] = _always,
     range: str = "",
 ) -> dict[str, Any]:
-    """The metadata of a field of :class:`Settings`; a value that isn't None has to be in the range."""
+    """The metadata of a field of :class:`Settings`.
+
+    A value that isn't None has to be in the range.
+    """
     return {"option": (kind, help, metavar, holds, range)}
 
 
@@ -513,8 +518,9 @@ def read_project(folder: Path) -> dict[str, Any]:
 
 
 def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
-    """The settings of the nearest pyproject.toml, from the working directory upwards, with
-    ``overrides``.
+    """Return the settings of the nearest pyproject.toml, with ``overrides``.
+
+    It's searched for from the working directory upwards.
 
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
@@ -527,18 +533,19 @@ def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
 
 
 def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
-    """Settings from the project's table and, where it says something (not None, not empty), the
-    command line.
+    """Combine the project's table and the command line.
+
+    The latter counts where it says something (not None, not empty).
 
     Raises:
         UsageError: a value is out of its range, or one tolerance comes without the other.
     """
-    given = {
+    command_line = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in command.items()
         if value not in (None, [], ())
     }
-    for source, where in ((project, f", in [{TABLE}] too"), (given, "")):
+    for source, where in ((project, f", in [{TABLE}] too"), (command_line, "")):
         if ("rtol" in source) != (
             "atol" in source
         ):  # half of one pair and half of another is a pair nobody chose
@@ -546,7 +553,7 @@ def combine(project: Mapping[str, Any], command: Mapping[str, Any]) -> Settings:
                 f"--rtol and --atol go together{where}: give both, or neither and let provider, "
                 f"dtype and card choose"
             )
-    settings = replace(Settings(), **{**project, **given})
+    settings = replace(Settings(), **{**project, **command_line})
     for option in OPTIONS.values():
         value = getattr(settings, option.key)
         if value is not None and not option.holds(value):

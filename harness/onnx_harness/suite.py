@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from onnx_harness.cards.backend_suite import case_of
+from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
 
@@ -40,8 +41,9 @@ def test_accuracy(
     _onnx_progress: Progress,
     request: pytest.FixtureRequest,
 ) -> None:
-    """The cell's outputs are the reference's, within the tolerance, and were computed where it was
-    asked.
+    """The cell's outputs are the reference's, within the tolerance.
+
+    They were computed where it was asked.
     """
     if (earlier := _onnx_runner.past.verdict(onnx_cell)) is not None:
         _onnx_record(earlier, reused=True)
@@ -50,9 +52,9 @@ def test_accuracy(
     from onnx_harness.diagnose import repro
 
     result = against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
-    kept = repro.settle(_onnx_runner, onnx_cell, result)
+    command_kept = repro.settle(_onnx_runner, onnx_cell, result)
     if result.status in (Status.FAIL, Status.ERROR):
-        lines = [] if kept is None else [kept]
+        lines = [] if command_kept is None else [command_kept]
         result = replace(
             result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner))
         )
@@ -124,8 +126,9 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
 
 
 def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
-    """The failing cell with the cause of its failure, where that was asked for: its sentence is the
-    last line.
+    """The failing cell with the cause of its failure, where that was asked for.
+
+    Its sentence is the last line.
     """
     if not runner.settings.diagnose or result.status is not Status.FAIL:
         return result
@@ -153,24 +156,7 @@ def against_expectation(result: CellResult, cell: Cell) -> CellResult:
     entry = cell.known_failure
     if entry is None or result.status not in (Status.PASS, Status.FAIL):
         return result
-    seen = ", ".join(f"{name} {version}" for name, version in entry.versions.items())
-    if result.status is Status.PASS:
-        reason = (
-            f"passes, though the card {cell.card.path.name} knows it to fail "
-            f"({entry.reason}; seen in {seen})"
-        )
-        return replace(
-            result,
-            status=Status.FAIL,
-            reason=reason,
-            detail=("Mend: take that entry out of the card.",),
-        )
-    if result.stage != entry.stage:
-        reason = (
-            f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
-        )
-        return replace(result, reason=reason)
-    return replace(result, status=Status.KNOWN_FAILURE, reason=f"{entry.reason} (seen in {seen})")
+    return with_ledger(result, entry, cell.card.path.name)
 
 
 def conclude(result: CellResult) -> None:
@@ -185,8 +171,10 @@ def conclude(result: CellResult) -> None:
         case _:
             from onnx_harness.report.figures import explanation
 
-            told = "\n  ".join(explanation(result))
-            pytest.fail(f"{result.id}: {result.status} at {result.stage}: {told}", pytrace=False)
+            explained = "\n  ".join(explanation(result))
+            pytest.fail(
+                f"{result.id}: {result.status} at {result.stage}: {explained}", pytrace=False
+            )
 
 
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:

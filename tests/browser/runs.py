@@ -11,7 +11,6 @@ from onnx_harness.results.cells import (
     CellResult,
     Departure,
     GraphChange,
-    LatencyRecord,
     OutputAccuracy,
     PlacementRecord,
     Stage,
@@ -20,6 +19,7 @@ from onnx_harness.results.cells import (
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
+from onnx_harness.results.timings import LatencyRecord
 from tests.unit.results_examples import RUN, cell, full_latency, output, sensitivity
 
 VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16.io32")

@@ -12,7 +12,7 @@ import onnx_harness.latency.pairs as subject
 from onnx_harness.latency import LatencyError, collect, measure
 from onnx_harness.latency.plan import fixed_plan
 from onnx_harness.latency.statistics import Outcome, decide
-from onnx_harness.results.cells import LatencyRecord
+from onnx_harness.results.timings import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
 

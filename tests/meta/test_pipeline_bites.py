@@ -1,8 +1,9 @@
 """Planted faults, taken through the whole way of a cell: each ends where it's caught, and only its
 checks catch it.
 
-Each fault is listed with the checks that see it, in the order of the stages. It's judged with all of them in place,
-then with the first taken out, and so on: it ends one stage further each time, and at last it passes.
+Each fault is listed with the checks that see it, in the order of the stages. It's judged with all
+of them in place, then with the first taken out, and so on: it ends one stage further each time, and
+at last it passes.
 """
 
 from __future__ import annotations

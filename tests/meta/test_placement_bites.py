@@ -1,8 +1,8 @@
 """Cells that don't run where they were asked to: caught before anything is computed, whatever ONNX
 Runtime claims.
 
-This machine needs no device: a declared one stands in for it, and its sessions really run on the CPU, as they do when
-ONNX Runtime falls back.
+This machine needs no device: a declared one stands in for it, and its sessions really run on the
+CPU, as they do when ONNX Runtime falls back.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.log import Log
 from onnx_harness.selftest.planted import Bench as Planted
 from onnx_harness.selftest.rows import ROWS
+from onnx_harness.selftest.table import Step
 from onnx_harness.selftest.vocabularies import lookups
 from tests.models import linear, model, save
 from tests.unit.results_examples import output
@@ -54,6 +56,25 @@ def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture
     code, rows = measured(zoo, capsys, "inputs", "honest", "fp16", "--seeds", "2")
     assert code == 0
     assert [(row["count"], row["bad"]) for row in rows] == [(1, 0), (16, 0), (6, 0)]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [([], 20), (["--quick"], 2), (["--quick", "--seeds", "1"], 1)]
+)
+def test_a_quick_look_takes_two_seeds_or_fewer(
+    zoo: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    count: int,
+) -> None:
+    def steps(bench: Bench) -> Iterator[Step]:
+        for seed in bench.seeds:
+            yield Step(str(seed), lambda: Outcome(1, 0))
+
+    monkeypatch.setitem(ROWS, "honest", replace(ROWS["honest"], steps=steps))
+    code, rows = measured(zoo, capsys, "honest", *words)
+    assert (code, rows[0]["count"]) == (0, count)
 
 
 def test_inputs_that_cannot_be_invented_are_counted(
@@ -181,6 +202,18 @@ def broken_copy(folder: Path, conversion: str) -> Path:
         raise ValueError("there is nothing to quantize")
     (folder / "copy.onnx").write_bytes(b"no model")
     return folder / "copy.onnx"
+
+
+def test_a_copy_that_says_nothing_any_more_is_left_out(
+    zoo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = zoo / "dead.onnx"
+    silent = "(float[n,4] x) => (float[n,3] y) <float[4,3] w = {%s}> { y = MatMul(x, w) }"
+    onnx.save(model(silent % ", ".join("0" * 12)), dead)
+    monkeypatch.setattr(quantized_rows, "_quantized", lambda *_: dead)
+    _, rows = measured(zoo, capsys, "quantized", "--quick")
+    assert rows[0]["count"] == 0
+    assert "the copy doesn't react to its inputs any more" in str(rows[0]["words"])
 
 
 def test_a_copy_is_quantized_and_judged_as_itself(

@@ -53,7 +53,7 @@ def targets() -> set[str]:
 
 def called(script: str) -> set[str]:
     """The targets of every ``make`` in a step's script."""
-    return {word for line in script.splitlines() for word in re.findall(r"\bmake ([a-z-]+)", line)}
+    return set(re.findall(r"\bmake (?:--\S+ )*([a-z-]+)", script))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -80,6 +80,55 @@ def test_mutants_are_tried_on_changed_lines_of_a_change_and_in_every_room_at_nig
     assert whole["strategy"]["matrix"]["room"] == [room.name for room in read_rooms()]
     # A pipe hides how make ended, unless the shell is told otherwise.
     assert all(step["shell"] == "bash" for step in all_steps() if "| tee" in step.get("run", ""))
+
+
+def test_what_every_change_checks_in_part_runs_in_full_every_night() -> None:
+    made = read("tests.yml")
+    assert made[True].keys() >= {"pull_request", "schedule"}
+    change, night = made["jobs"]["change"], made["jobs"]["night"]
+    assert any(step.get("run") == ".ci/run" for step in change["steps"])
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert called(script) <= targets()
+    in_part = set(re.findall(r"make ([a-z-]+) (?:ROWS=.* )?ARGS=", script))
+    assert in_part == {"operators", "selftest", "causes"}
+    assert set(night["strategy"]["matrix"]["target"]) >= in_part | {"nightly-tests"}
+    # A workflow can't tell which targets a matrix names; that they exist is checked here.
+    assert set(night["strategy"]["matrix"]["target"]) <= targets()
+
+
+@pytest.mark.parametrize("day", ["001", "008", "366"])
+def test_each_day_draws_a_third_of_the_operators(day: str, tmp_path: Path) -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    [line] = [line for line in script.splitlines() if line.startswith("make operators")]
+    for name, body in (("date", f"echo {day}"), ("make", 'echo "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n", "utf-8")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-euc", line],
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == f"operators ARGS=--shard={int(day) % 3 + 1}/3\n"
+
+
+def test_bytecode_is_written_whatever_the_environment_says(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text(
+        f"include {ROOT / 'tests/providers/environments.mk'}\n"
+        "shown:\n\t@echo $${PYTHONDONTWRITEBYTECODE-unset}\n",
+        "utf-8",
+    )
+    ended = subprocess.run(
+        ["make", "-s", "shown"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "unset\n"
 
 
 def test_a_target_that_does_not_exist_would_be_seen() -> None:

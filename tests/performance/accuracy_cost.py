@@ -3,9 +3,9 @@ one paired run.
 
     python tests/performance/accuracy_cost.py OTHER/harness [NAME…]
 
-Models are taken in turn, each by both checkouts, from cold caches: A, B, B, A. Processor seconds are counted, of the
-worker too, since a busy machine doesn't make them more. The names are of cards in models/; by default the 20 models
-that the zoo had before it grew to 46.
+Models are taken in turn, each by both checkouts, from cold caches: A, B, B, A. Processor seconds
+are counted, of the worker too, since a busy machine doesn't make them more. The names are of cards
+in models/; by default the 20 models that the zoo had before it grew to 46.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The tests here measure: they are collected only when their marker is asked for, as `make
 performance` does.
 
-What they measure is printed at the end as one table: what was asked for, what was measured, and whether it's reached.
+What they measure is printed at the end as one table: what was asked for, what was measured, and
+whether it's reached.
 """
 
 from __future__ import annotations

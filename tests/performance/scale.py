@@ -23,7 +23,7 @@ from onnx_harness.model.bounds import check_bounds
 from onnx_harness.names import parse_variant
 from onnx_harness.report.merge import merge
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results, ResultsWriter
 from onnx_harness.results.verdicts import VerdictFiles

@@ -12,6 +12,7 @@ from onnx_harness.errors import did_you_mean
 from onnx_harness.isolate import _gib
 from onnx_harness.report.failures import told, wrapped
 from onnx_harness.results.cells import Stage, Status
+from onnx_harness.results.codec import encode
 from tests.models import linear, model, save
 from tests.plugin.running import install, run_pytest
 from tests.unit.results_examples import cell
@@ -128,3 +129,32 @@ def test_a_mend_is_never_left_out_however_it_is_spelt_and_wrapped() -> None:
     assert cause.lines[-1].endswith("alone: pytest m.onnx")
     shown = sum("figure " in line for line in cause.lines)
     assert any(f"({30 - shown + 1} lines left out here; " in line for line in cause.lines)
+    [verbose] = told([departs], 80, whole=True)
+    assert sum("figure " in line for line in verbose.lines) == 30
+    assert not any("left out" in line for line in verbose.lines)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_verbose_failures_have_every_line(pytester: pytest.Pytester, verbose: bool) -> None:
+    """A cell that a test made itself, so that no model has to be judged."""
+    detail = tuple(f"figure {place}" for place in range(30))
+    failing = cell(
+        "simplify", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail
+    )
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            if report.when == "call":
+                report.onnx_own_results = [{encode(failing)!r}]
+            return report
+        """
+    )
+    pytester.makepyfile("def test_it(): assert False")
+    result = pytester.runpytest_inprocess(*(["-v"] if verbose else []))
+    shown = sum(line.strip().startswith("figure ") for line in result.outlines)
+    assert (shown == 30) == verbose
+    assert ("lines left out here" in result.stdout.str()) != verbose

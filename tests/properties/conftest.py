@@ -1,9 +1,9 @@
 """Profiles of the property-based tests: ``pytest tests/properties --hypothesis-profile nightly``
 digs deeper.
 
-What failed once is tried first the next time: failing examples are kept in ``.hypothesis/examples`` at the root, which
-git ignores and CI carries from run to run. An example leaves it once it passes, so a defect that was found is pinned
-with ``@example`` beside its property.
+What failed once is tried first the next time: failing examples are kept in ``.hypothesis/examples``
+at the root, which git ignores and CI carries from run to run. An example leaves it once it passes,
+so a defect that was found is pinned with ``@example`` beside its property.
 """
 
 from pathlib import Path

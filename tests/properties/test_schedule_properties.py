@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.names import parse_variant
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.schedule import plan_digest, shards
 
 VARIANTS = [

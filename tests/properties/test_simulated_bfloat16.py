@@ -1,7 +1,8 @@
 """Simulated bfloat16 beside onnx's reference implementation, where that computes in it, and beside
 ml_dtypes.
 
-The reference adds up in bfloat16 what a simulated node adds up in float32, so sums are compared with those of float32.
+The reference adds up in bfloat16 what a simulated node adds up in float32, so sums are compared
+with those of float32.
 """
 
 from __future__ import annotations

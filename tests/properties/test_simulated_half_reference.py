@@ -1,8 +1,8 @@
 """Simulated float16 beside onnx's reference implementation, which computes in numpy's float16
 operator by operator.
 
-The cases are those of ONNX's own node tests that compute in float16. One unit in the last place is for the order of
-sums; an operator that is spelt out as a graph of many nodes may gather two.
+The cases are those of ONNX's own node tests that compute in float16. One unit in the last place is
+for the order of sums; an operator that is spelt out as a graph of many nodes may gather two.
 """
 
 from __future__ import annotations

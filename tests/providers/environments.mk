@@ -1,6 +1,10 @@
 # Environments for the execution providers whose distributions exclude one another, and the tests that run in them.
 # Included by the Makefile at the root; `make -f tests/providers/environments.mk TARGET` works by itself.
 
+# Without bytecode each of the thousand processes that tests start compiles the package, and pytest rewrites it: that is
+# half of their time.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 APT_GET ?= apt-get
 UV ?= uv
@@ -21,9 +25,10 @@ WEBGPU_DEVICE ?= swiftshader
 
 provider-environments: $(TEST_ENVIRONMENTS:%=%/.made) $(SWIFTSHADER)/.made
 
+# Nothing is compiled ahead: the tests import a tenth of what is installed, and compiling all takes as long as they do.
 .venv-%/.made: requirements-%.lock pyproject.toml
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $<
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,8 +1,9 @@
 """The pinned options against the real CUDA and TensorRT option parsers, on stub libraries for
 driver and TensorRT.
 
-Needs onnxruntime-gpu with CUDA's libraries (2 GB) and a C compiler, and no GPU; run by `make test-cuda-options`.
-Each session is opened in a process of its own: it has to load the stubs before anything else.
+Needs onnxruntime-gpu with CUDA's libraries (2 GB) and a C compiler, and no GPU; run by `make
+test-cuda-options`. Each session is opened in a process of its own: it has to load the stubs before
+anything else.
 """
 
 import json

@@ -5,18 +5,16 @@ from dataclasses import replace
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
-    ConditionsRecord,
     FaultCount,
     GraphChange,
-    LatencyRecord,
     OutputAccuracy,
     PlacementRecord,
     SensitivityRecord,
     Stage,
     Status,
-    TransferRecord,
 )
 from onnx_harness.results.run import HostInfo, RunInfo
+from onnx_harness.results.timings import ConditionsRecord, LatencyRecord, TransferRecord
 
 RUN = RunInfo(
     id="20260102t030405z-0a1b2c3d",

@@ -291,3 +291,64 @@ def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(
     )
     assert comparison.passed is passes
     assert any("in 1 of 8 unusual input sets" in note for note in comparison.notes) is passes
+
+
+SCORES = [np.array([number], np.float32) for number in (5.0, -4.0, 3.0, 0.2)]
+
+
+def scores(errors: list[float], ideal: list[float], tolerance: Tolerance, many: int = 1) -> Any:
+    """Compare one score in each of four sets, with what the ideal conversion does to it."""
+    sets = [np.repeat(score, many) for score in SCORES]
+    floor = Noise(tuple({"y": gap_of(score, score)} for score in sets))
+    explained = Noise(
+        tuple(
+            {"y": gap_of(score, score + np.float32(error))}
+            for score, error in zip(sets, ideal, strict=True)
+        )
+    )
+    actual = [score + np.float32(error) for score, error in zip(sets, errors, strict=True)]
+    return compare(
+        [{"y": score} for score in sets],
+        [{"y": score} for score in actual],
+        lambda _: tolerance,
+        set_names="abcd",
+        yardstick=Yardstick(floor, explained, explained, "float16"),
+    )
+
+
+def test_a_score_next_to_zero_is_judged_beside_the_scores_of_other_sets() -> None:
+    error = [0.01, 0.01, 0.01, 0.01]
+    assert scores(error, error, FP16).passed
+    assert scores([0.3] * 4, [0.3] * 4, choose(Precision.INT8, None, None)).passed
+
+
+def test_the_error_of_one_score_may_be_what_other_scores_have() -> None:
+    assert scores([0.01] * 4, [0.01, 0.01, 0.01, 1e-5], FP16).faithful
+
+
+@pytest.mark.parametrize("error", [0.1, 1.0])
+def test_a_score_that_is_wrong_in_one_set_alone_is_still_wrong(error: float) -> None:
+    comparison = scores([0.0, 0.0, 0.0, error], [0.01] * 4, FP16)
+    assert (comparison.faithful, comparison.usable) == (False, False)
+
+
+def test_sets_of_many_elements_are_judged_by_themselves() -> None:
+    assert not scores([0.01] * 4, [0.01] * 4, FP16, many=65).usable
+
+
+def test_a_stated_bound_of_a_score_holds_to_the_letter() -> None:
+    stated = choose(Precision.FP16, ToleranceSpec(rtol=1e-2), None)
+    assert not scores([0.01] * 4, [0.01] * 4, stated).usable
+
+
+@pytest.mark.parametrize("spelt_out", [True, False])
+def test_the_scores_of_a_map_have_the_signal_of_their_vector(spelt_out: bool) -> None:
+    expected, actual = [0.9, 0.096, 0.004], [0.9, 0.09605, 0.00405]
+
+    def output(values: list[float]) -> Any:
+        return [dict(enumerate(values))] if spelt_out else np.array([values], np.float32)
+
+    comparison = compare(
+        [{"y": output(expected)}], [{"y": output(actual)}], lambda _: FP16, set_names="a"
+    )
+    assert comparison.passed

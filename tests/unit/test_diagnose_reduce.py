@@ -19,10 +19,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import handout, moves
+from onnx_harness.diagnose import bodies, handout, moves
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.model.walk import walk
@@ -38,22 +39,22 @@ PASSES = ("harmless", "harmful")
 DEEP = 12
 
 
-def deep(opset: int = 17) -> onnx.ModelProto:
-    """Return twelve layers of a product, a bias and a Tanh."""
+def deep(layers: range = range(DEEP)) -> onnx.ModelProto:
+    """Return layers of a product, a bias and a Tanh, by their numbers."""
     rng = np.random.default_rng(3)
     lines, before = [], "x"
     weights: dict[str, Any] = {}
-    for number in range(DEEP):
+    for number in layers:
         weights[f"secret_w{number}"] = rng.normal(size=(6, 6)).astype("f4") / 2
         weights[f"secret_b{number}"] = rng.normal(size=6).astype("f4")
-        after = "y" if number == DEEP - 1 else f"h{number}"
+        after = "y" if number == layers[-1] else f"h{number}"
         lines.append(
             f"p{number} = MatMul({before}, secret_w{number})  s{number} = Add(p{number}, "
             f"secret_b{number})"
         )
         lines.append(f"{after} = Tanh(s{number})")
         before = after
-    made = model(f"(float[n,6] x) => (float[n,6] y) {{ {'  '.join(lines)} }}", opset=opset)
+    made = model(f"(float[n,6] x) => (float[n,6] y) {{ {'  '.join(lines)} }}")
     made.graph.initializer.extend(
         numpy_helper.from_array(array, name) for name, array in weights.items()
     )
@@ -116,7 +117,7 @@ def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("values", "outputs depart"),
         ("raise", "planted"),
         ("die", "SIGABRT"),
-        ("hang", "did not end"),
+        pytest.param("hang", "did not end", marks=pytest.mark.nightly),  # a minute of waiting
     ],
 )
 def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, words: str) -> None:
@@ -142,6 +143,21 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, wo
         assert again.cause.passes == ("harmful",)  # the cause at the end is that at the start
         assert script(folder, "--control").returncode == 0
         assert script(folder).returncode == 1
+
+
+def test_a_pass_that_hangs_is_shown_by_fewer_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_harness.diagnose.search._LEAST_HANG_SECONDS", 0.5)
+    folder = tmp_path / "repro"
+    path = save(deep(range(6, 9)), tmp_path / "m.onnx")
+
+    diagnosis = diagnosed(path, "original", harmful("hang"), folder=folder, seconds=60)
+
+    assert diagnosis.cause.passes == ("harmful",)
+    assert diagnosis.smallest is not None, diagnosis.evidence
+    assert diagnosis.smallest.nodes < 9
+    assert "did not end" in (folder / handout.ISSUE).read_text("utf-8")
 
 
 def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:
@@ -283,3 +299,56 @@ def test_names_are_replaced_and_no_body_is_made_up() -> None:
     (attribute,) = changed.model.graph.node[0].attribute
     assert not attribute.HasField("g")
     assert list(changed.inputs) == ["x0"]
+
+
+LOOP = """(float[4] x) => (float[4] y, float[m,4] rows) {
+    count = Constant<value = int64 {3}>()  go = Constant<value = bool {1}>()
+    before = Tanh(x)
+    y, rows = Loop(count, go, before) <body = body (int64 i, bool c, float[4] state)
+        => (bool c_out, float[4] state_out, float[4] row) {
+        c_out = Identity(c)  a = Sin(state)  b = Neg(a)  state_out = Add(b, x)  row = Mul(state_out, b) }>
+    }"""
+SCAN = """(float[3,4] x, float[4] s) => (float[4] y, float[3,4] rows) {
+    y, rows = Scan(s, x) <num_scan_inputs = 1, body = body (float[4] state, float[4] part)
+        => (float[4] state_out, float[4] row) {
+        a = Sin(part)  b = Neg(a)  state_out = Add(state, b)  row = Mul(state_out, b) }>
+    }"""
+
+
+@pytest.mark.parametrize("text", [LOOP, SCAN], ids=["Loop", "Scan"])
+def test_a_loop_gives_way_to_one_iteration(tmp_path: Path, text: str) -> None:
+    path, folder = save(model(text), tmp_path / "m.onnx"), tmp_path / "repro"
+
+    diagnosis = diagnosed(path, "original", in_bodies(), folder=folder)
+
+    assert diagnosis.smallest is not None, diagnosis.evidence
+    reduced = onnx.load(folder / handout.MODEL)
+    assert [node.op_type for node in reduced.graph.node] == ["Add"]
+
+
+@pytest.mark.parametrize("text", [LOOP, SCAN], ids=["Loop", "Scan"])
+def test_one_iteration_computes_what_the_loop_computes_first(text: str) -> None:
+    whole = model(text)
+    rng = np.random.default_rng(0)
+    shapes = {"x": (4,)} if text is LOOP else {"x": (3, 4), "s": (4,)}
+    inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    if text is LOOP:
+        whole.graph.node[0].attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(1)))
+
+    [case] = bodies.unrolled(Case(whole, inputs))
+
+    [rows] = list(ReferenceEvaluator(whole).run(["rows"], inputs))
+    [unrolled] = list(ReferenceEvaluator(case.model).run(["rows"], inputs))
+    np.testing.assert_allclose(unrolled, rows[:1], rtol=1e-6)
+
+
+def test_a_body_that_has_to_stay_loses_its_nodes() -> None:
+    whole = model(LOOP)
+
+    left = [
+        [node.op_type for node in case.model.graph.node[-1].attribute[0].g.node]
+        for case in bodies.bypasses(Case(whole, {}))
+    ]
+
+    assert ["Identity", "Neg", "Add", "Mul"] in left
+    assert ["Identity", "Sin", "Add", "Mul"] in left

@@ -191,3 +191,13 @@ def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> No
         "c",
         "d",
     }  # their first outputs: the nodes have no names
+
+
+def test_a_failure_of_nodes_without_names_is_not_named_away() -> None:
+    file = DEFECTS / "53_fp16_unnamed_nodes_keep_io.onnx"
+    variant = parse_variant("fp16.onnxmltools.io32")
+
+    diagnosis = diagnose(Task(Cell(card_for(file), variant, "cpu"), file, Settings(input_sets=1)))
+
+    assert diagnosis.cause.transform == "fp16.onnxmltools.io32"
+    assert any("it takes nodes without names" in line for line in diagnosis.evidence)

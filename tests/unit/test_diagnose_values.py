@@ -13,9 +13,10 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
 from onnx_harness.diagnose.search import diagnose
-from onnx_harness.diagnose.trials import Question, Trial
+from onnx_harness.diagnose.trials import Question, Trial, attempt
 from onnx_harness.diagnose.values import Watch, first_departure
 from onnx_harness.names import parse_variant
+from onnx_harness.selftest.observer_rows import Observed, observed_models
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import bind_variant
 from tests.models import model, save
@@ -132,3 +133,84 @@ def test_a_fusion_that_goes_away_when_it_is_watched_is_reported(tmp_path: Path) 
     assert any("watching values changes the result" in line for line in diagnosis.evidence)
     assert diagnosis.cause.node is not None
     assert diagnosis.cause.node.op_type == "SimplifiedLayerNormalization"
+
+
+@pytest.mark.parametrize("observed", list(observed_models()), ids=lambda observed: observed.kind)
+def test_each_planted_observer_effect_is_reported(tmp_path: Path, observed: Observed) -> None:
+    path = save(observed.model(), tmp_path / "m.onnx")
+    variant = parse_variant(f"ort.{observed.level}")
+    task = Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    question, trial = (
+        Question(task, bind_variant(variant), scratch),
+        Trial(0, observed.level, "cpu"),
+    )
+    place = attempt(question, trial).places[0]
+
+    watch = first_departure(question, trial, place)
+
+    assert watch.observer.startswith("watching values changes the result")
+    assert "it passes" in watch.observer
+
+
+def test_an_effect_on_a_part_of_the_error_is_reported(tmp_path: Path) -> None:
+    observed = next(observed_models())
+    path = save(observed.model(), tmp_path / "a.onnx")
+    wrong = observed.model()
+    weight = wrong.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name))
+    task = Task(
+        Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1)
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    candidate = save(wrong, tmp_path / "b.onnx")
+    question = Question(task, bind_variant(parse_variant("original")), scratch, candidate)
+
+    watch = first_departure(question, Trial(0, observed.level, "cpu"), 0)
+
+    assert "its error is 1.0e-03 in the place of" in watch.observer
+
+
+def test_watching_that_changes_nothing_is_not_reported(tmp_path: Path) -> None:
+    path = save(deep(), tmp_path / "a.onnx")
+    task = Task(
+        Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1)
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    candidate = save(with_wrong_weight(3), tmp_path / "b.onnx")
+    question = Question(task, bind_variant(parse_variant("original")), scratch, candidate)
+
+    for level in ("disable", "all"):
+        assert first_departure(question, Trial(0, level, "cpu"), 0).observer == ""
+
+
+def test_values_that_do_not_fit_at_once_are_watched_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_harness.diagnose.values._MOST_BYTES", 1 << 9)
+
+    watch = watched(tmp_path, with_wrong_weight(9))
+
+    assert watch.node is not None
+    assert watch.node.name == "/m9"
+    assert watch.mended
+    assert watch.sessions > 8
+
+
+def test_a_wrong_constant_is_named_by_the_node_that_reads_it(tmp_path: Path) -> None:
+    text = "(float[4] x) => (float[4] y) { k = Constant<value_float=SCALE>()  t = Tanh(x)  y = Mul(t, k) }"
+    a = save(model(text.replace("SCALE", "2.0")), tmp_path / "a.onnx")
+    b = save(model(text.replace("SCALE", "2.2")), tmp_path / "b.onnx")
+    original = parse_variant("original")
+    task = Task(Cell(card_for(a), original, "cpu"), a, Settings(input_sets=1))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    question = Question(task, bind_variant(original), scratch, b)
+
+    watch = first_departure(question, Trial(0, "disable", "cpu"), 0)
+
+    assert watch.node is not None
+    assert (watch.node.name, watch.node.op_type) == ("y", "Mul")

@@ -12,7 +12,7 @@ from onnx_harness.gate.latency import comparable, compare_latency
 from onnx_harness.gate.nights import standard_error
 from onnx_harness.gate.rules import Compared
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.history import PastCell
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Level, trimmed
 from tests.nights import pinned, spread_about, timed
 from tests.unit.results_examples import RUN

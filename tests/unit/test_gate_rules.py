@@ -13,6 +13,7 @@ from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
     GraphChange,
+    KnownRecord,
     PlacementRecord,
     Stage,
     Status,
@@ -164,6 +165,14 @@ JUDGED = AccuracyRecord(4, {"y": output()})
             ],
         ),
         (FAILED, {"graph": GRAPH}, ["passes; it was accepted as fail at compare"]),
+        (
+            {**FAILED, "status": Status.KNOWN_FAILURE},
+            {"graph": GRAPH, "known": KnownRecord("r", {}, mended="thing 1.33.0 (known of <1.33)")},
+            [
+                "passes, mended by thing 1.33.0 (known of <1.33); it was accepted as known_failure "
+                "at compare"
+            ],
+        ),
         (
             {"stage": Stage.LATENCY},
             {"graph": None, "placement": None, "accuracy": None},

@@ -24,11 +24,12 @@ from onnx_harness.gate.verdicts import (
 )
 from onnx_harness.latency.statistics import ALPHA, CONFIRMING_PAIRS, pairs_needed
 from onnx_harness.report.table import ModelHeader
-from onnx_harness.results.cells import LevelVerdict, PinnedRecord, Status
+from onnx_harness.results.cells import PinnedRecord, Status
 from onnx_harness.results.history import History
 from onnx_harness.results.levels import Level, trimmed
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.store import ResultsWriter, read_results
+from onnx_harness.results.timings import LevelVerdict
 from onnx_harness.run.account import Account
 from tests.nights import PINNED, pinned, spread_about, timed
 from tests.unit.results_examples import RUN

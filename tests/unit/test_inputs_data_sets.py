@@ -197,8 +197,9 @@ def test_recorded_sets_come_first_and_their_outputs_are_held_against_the_model(
         "recorded",
         "set",
         "set",
+        "large",
     ]
-    assert right.usual == [0, 1, 2]
+    assert right.usual == [0, 1, 2, 3]
     assert (missed_by(tmp_path), right.notes) == (None, ())
     record(tmp_path, output_0=floats(40))  # and the kept reference is known to be stale
     assert str(missed_by(tmp_path)).startswith(

@@ -53,7 +53,8 @@ def test_sides_are_gathered_over_the_sets_and_empty_ones_show_none(tmp_path: Pat
 
 
 IF = """(float[n,2] x, bool go) => (float[n,2] y) {
-  y = If (go) <then_branch = one () => (float[n,2] t) { z = Constant <value_float = 0.0> () b = Less(x, z)
+  y = If (go) <then_branch = one () => (float[n,2] t) { z = Constant <value_float = 0.0> ()
+              b = Less(x, z)
                                                         t = Where(b, z, x) },
                else_branch = two () => (float[n,2] s) { s = Neg(x) }> }"""
 
@@ -69,7 +70,8 @@ def test_branches_and_comparisons_in_a_branch_that_is_not_taken(tmp_path: Path) 
 
 def test_what_hangs_on_shapes_alone_is_not_counted(tmp_path: Path) -> None:
     text = """(float[n,2] x) => (float[n,2] y) {
-      s = Shape(x) two = Constant <value_int = 2> () b = Equal(s, two) f = Cast <to = 1> (b) y = Add(x, f) }"""
+      s = Shape(x) two = Constant <value_int = 2> () b = Equal(s, two) f = Cast <to = 1> (b)
+              y = Add(x, f) }"""
     assert counted(model(text), [{"x": row(1, 2)}], tmp_path) == {}
 
 

@@ -20,7 +20,7 @@ from onnx_harness.latency import LatencyError, Timed, collect, measure
 from onnx_harness.latency.conditions import undisturbed
 from onnx_harness.latency.pairs import alternating, balanced
 from onnx_harness.latency.plan import STEADY_ITERATIONS, fixed_plan
-from onnx_harness.results.cells import LatencyRecord
+from onnx_harness.results.timings import LatencyRecord
 from tests.unit.latency_fakes import Clock, Fixture, Sessions
 
 

@@ -18,7 +18,8 @@ from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.errors import ModelError
-from onnx_harness.model.file import SMALL_BYTES, Model, ValueType, node_count
+from onnx_harness.model.file import Model, ValueType, node_count
+from onnx_harness.model.skeleton import SMALL_BYTES
 
 BACKEND_MODELS = sorted((Path(onnx.__file__).parent / "backend/test/data").rglob("*.onnx"))
 DATA_FIELDS = (

@@ -10,7 +10,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnx_harness.model.constants import constant_tensor, ir_constant, named_constants, set_constant
+from onnx_harness.model.constants import constant_tensor, named_constants, set_constant
+from onnx_harness.model.graph import ir_constant
 from onnx_harness.model.rewrite import lift_constants
 from tests.models import model
 

@@ -3,6 +3,7 @@
 import pickle
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,16 @@ def test_plugins_and_companions_are_no_second_distribution() -> None:
         is None
     )
     assert conflict() is None  # the environment of the tests
+
+
+def test_the_environment_is_looked_at_by_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime_gpu-1.24.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    problem = conflict()
+    assert problem is not None
+    assert problem.reason.startswith("onnxruntime and onnxruntime-gpu are installed")
 
 
 def test_a_missing_driver_isnt_mended_by_a_wheel() -> None:

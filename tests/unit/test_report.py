@@ -30,7 +30,6 @@ from onnx_harness.results.cells import (
     CellResult,
     Departure,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Stage,
     Status,
@@ -38,6 +37,7 @@ from onnx_harness.results.cells import (
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import HostInfo
 from onnx_harness.results.store import Results
+from onnx_harness.results.timings import LatencyRecord
 from tests.unit.results_examples import RUN, cell, full_latency, latency, output, sensitivity
 
 DETECTOR = ModelHeader("Apache-2.0", 4_700_000, 12)

@@ -22,7 +22,8 @@ from onnx_harness.report.trends import (
     standing,
 )
 from onnx_harness.results.cells import CellResult, Status
-from onnx_harness.results.history import FILE_NAME, History, NightFigures
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import Level, trimmed
 from onnx_harness.run.background import background
 from tests.browser import runs as runs_to_look_at

@@ -14,7 +14,8 @@ import pytest
 from onnx_harness.errors import ResultsError
 from onnx_harness.results import history
 from onnx_harness.results.cells import AccuracyRecord, Status
-from onnx_harness.results.history import History, PastCell
+from onnx_harness.results.history import History
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.recorder import Recorder
 from onnx_harness.results.run import gather
 from onnx_harness.results.store import read_results

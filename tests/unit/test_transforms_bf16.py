@@ -199,7 +199,8 @@ def test_what_cannot_be_simulated_is_not_applicable(
                       else_branch = two () => (float[3] s) { s = Abs(x) }>
           z = Mul(b, a) }""",
         """agraph (float[3] x, int64 n) => (float[3] z) <bool go = {1}> {
-          a = Neg(x) z = Loop (n, go, a) <body = step (int64 i, bool k, float[3] v) => (bool l, float[3] w) {
+          a = Neg(x)
+              z = Loop (n, go, a) <body = step (int64 i, bool k, float[3] v) => (bool l, float[3] w) {
             l = Identity(k) w = Exp(v) }> }""",
         """agraph (float[2,3] x2, float[3] x) => (float[3] z, float[2,3] y) {
           a = Neg(x)

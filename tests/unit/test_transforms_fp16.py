@@ -304,7 +304,8 @@ def test_a_model_in_float16_already_is_left_alone_with_a_remark() -> None:
 
 def test_what_is_float32_in_a_model_of_both_types_is_converted_and_its_casts_go() -> None:
     result = converts(
-        """agraph (float[3] x, float16[3] h) => (float[3] z) { a = Cast<to = 1>(h) b = Exp(x) c = Add(a, b)
+        """agraph (float[3] x, float16[3] h) => (float[3] z) { a = Cast<to = 1>(h) b = Exp(x)
+              c = Add(a, b)
         d = Cast<to = 10>(c) e = Neg(d) f = Cast<to = 1>(e) z = Mul(f, c) }""",
         x=floats(3),
         h=floats(3).astype(np.float16),

@@ -44,7 +44,8 @@ def test_a_relative_position_keeps_its_bucket(convert: type) -> None:
     model = model_of(
         f"""agraph (int64[600] d) => (float[600,4] z)
         <float[16,4] table = {{{table}}}, float eight = {{8}}, float k = {{1.28}}> {{
-        f = Cast<to = 1>(d) r = Div(f, eight) l = Log(r) s = Mul(l, k) c = Ceil(s) i = Cast<to = 7>(c)
+        f = Cast<to = 1>(d) r = Div(f, eight) l = Log(r) s = Mul(l, k) c = Ceil(s)
+              i = Cast<to = 7>(c)
         e = Gather(table, i) z = Mul(e, e) }}"""
     )
     result = convert(model, keep_io_types=True)
@@ -57,7 +58,8 @@ def test_a_relative_position_keeps_its_bucket(convert: type) -> None:
 def test_where_a_count_meets_activations_it_is_cast() -> None:
     values = float32_values(
         """agraph (float[2,3,4] x, int64[2,3] m) => (float[2,4] z) <int64[1] two = {2}, int64[1] one = {1}> {
-        mf = Cast<to = 1>(m) mu = Unsqueeze(mf, two) h = Mul(x, mu) s = ReduceSum<keepdims = 0>(h, one)
+        mf = Cast<to = 1>(m) mu = Unsqueeze(mf, two) h = Mul(x, mu)
+              s = ReduceSum<keepdims = 0>(h, one)
         n = ReduceSum<keepdims = 0>(mu, one) z = Div(s, n) }"""
     )
     assert "h" not in values
@@ -102,7 +104,8 @@ def test_an_index_is_chosen_by_what_was_computed_in_float32(use: str, stays: boo
 def test_a_layer_normalization_as_it_is_spelt_stays_as_it_is_fused() -> None:
     values = float32_values(
         """agraph (float[4,8] x) => (float[4,8] z) <float two = {2}, float eps = {1e-5}> {
-        m = ReduceMean<axes = [1]>(x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean<axes = [1]>(q) e = Add(v, eps)
+        m = ReduceMean<axes = [1]>(x) d = Sub(x, m) q = Pow(d, two)
+              v = ReduceMean<axes = [1]>(q) e = Add(v, eps)
         s = Sqrt(e) z = Div(d, s) }"""
     )
     assert values == set()
@@ -111,7 +114,8 @@ def test_a_layer_normalization_as_it_is_spelt_stays_as_it_is_fused() -> None:
 def test_a_norm_is_computed_in_float32_from_the_squares_to_the_quotient() -> None:
     values = float32_values(
         """agraph (float[4,8] x) => (float[4,8] z) <float eps = {1e-5}> {
-        q = Mul(x, x) v = ReduceMean<axes = [1]>(q) e = Add(v, eps) s = Sqrt(e) n = Div(x, s) z = Tanh(n) }"""
+        q = Mul(x, x) v = ReduceMean<axes = [1]>(q) e = Add(v, eps) s = Sqrt(e) n = Div(x, s)
+              z = Tanh(n) }"""
     )
     assert values == {"q", "v", "e", "s", "n"}
 
@@ -135,7 +139,8 @@ def test_a_sum_of_more_than_4096_terms_stays_float32(terms: int, stays: bool) ->
 def test_a_variance_of_squares_is_named_with_its_mend() -> None:
     model = model_of(
         """agraph (float[4,8] x) => (float[4,1] v) {
-        q = Mul(x, x) a = ReduceMean<axes = [1]>(q) m = ReduceMean<axes = [1]>(x) b = Mul(m, m) v = Sub(a, b) }"""
+        q = Mul(x, x) a = ReduceMean<axes = [1]>(q) m = ReduceMean<axes = [1]>(x) b = Mul(m, m)
+              v = Sub(a, b) }"""
     )
     model.graph.node[4].name = "variance"
     with remarks() as said:
@@ -161,7 +166,8 @@ def test_shared_normalization_constants_are_there_once_and_without_casts() -> No
 def test_a_row_that_is_masked_wholly_is_a_number(lowest: str) -> None:
     model = model_of(
         f"""agraph (float[2,3] x, int64[2,3] m) => (float[2,3] z) <float one = {{1}}, float low = {{{lowest}}}> {{
-        f = Cast<to = 1>(m) i = Sub(one, f) a = Mul(i, low) s = Add(x, a) z = Softmax<axis = -1>(s) }}"""
+        f = Cast<to = 1>(m) i = Sub(one, f) a = Mul(i, low) s = Add(x, a)
+              z = Softmax<axis = -1>(s) }}"""
     )
     result = convert_float_to_float16(model, keep_io_types=False)
     x, m = floats(2, 3).astype(np.float16), np.array([[0, 0, 0], [0, 1, 1]])
@@ -210,7 +216,8 @@ def test_the_callers_model_stays_as_it_was() -> None:
 
 
 SPELT_NORM = """
-    m = ReduceMean<axes = [-1]>({source}) d = Sub({source}, m) p = Pow(d, two) v = ReduceMean<axes = [-1]>(p)
+    m = ReduceMean<axes = [-1]>({source}) d = Sub({source}, m) p = Pow(d, two)
+              v = ReduceMean<axes = [-1]>(p)
     a = Add(v, eps) r = Sqrt(a) n = Div(d, r) s = Mul(n, w) b = Add(s, w)"""
 
 

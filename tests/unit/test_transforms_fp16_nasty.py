@@ -84,7 +84,8 @@ TEXTS = {
           z = If (c) <
             then_branch = one () => (float[3] t) {
               v = Neg(a)
-              t = If (c) <then_branch = three () => (float[3] t3) { v3 = CumSum(v, zero) t3 = Add(v3, a) },
+              t = If (c) <then_branch = three () => (float[3] t3) { v3 = CumSum(v, zero)
+              t3 = Add(v3, a) },
                           else_branch = four () => (float[3] t4) { t4 = Identity(v) }> },
             else_branch = two () => (float[3] s) { s = CumSum(a, zero) }> }""",
     "a loop whose state is read by what stays float32": """
@@ -94,7 +95,8 @@ TEXTS = {
     "a loop whose state is handed on unchanged": """
         agraph (float[3] x, int64 n) => (float[3] z, float[3] y) <bool go = {1}> {
           z, y = Loop (n, go, x, x) <body = step (int64 i, bool k, float[3] v, float[3] u)
-            => (bool l, float[3] w, float[3] u2) { l = Identity(k) w = Add(v, u) u2 = Identity(u) }> }""",
+            => (bool l, float[3] w, float[3] u2) { l = Identity(k) w = Add(v, u)
+              u2 = Identity(u) }> }""",
     "a loop that gives one value twice": """
         agraph (float[3] x, int64 n) => (float[3] z, float[M,3] all) <bool go = {1}, int64 zero = {0}> {
           z, all = Loop (n, go, x) <body = step (int64 i, bool k, float[3] v) => (bool l, float[3] w, float[3] w) {
@@ -108,19 +110,23 @@ TEXTS = {
           z = Exp(c) }""",
     "a sequence that is an output": """
         agraph (float[3] x) => (seq(float[3]) q, float[3] z) <int64 one = {1}> {
-          a = Exp(x) b = Neg(x) q = SequenceConstruct(a, b) e = SequenceAt(q, one) z = Mul(e, a) }""",
+          a = Exp(x) b = Neg(x) q = SequenceConstruct(a, b) e = SequenceAt(q, one)
+              z = Mul(e, a) }""",
     "a sequence taken apart and put together": """
         agraph (float[3] x) => (float[M] z) <int64 one = {1}, int64 zero = {0}> {
-          a = Exp(x) q = SplitToSequence<axis = 0>(a, one) i = Identity(q) r = SequenceErase(i, zero)
+          a = Exp(x) q = SplitToSequence<axis = 0>(a, one) i = Identity(q)
+              r = SequenceErase(i, zero)
           c = ConcatFromSequence<axis = 0>(r) z = Neg(c) }""",
     "an optional": """
         agraph (float[3] x) => (float[3] z, bool y) {
-          a = Exp(x) o = Optional(a) e = OptionalGetElement(o) y = OptionalHasElement(o) z = Mul(e, a) }""",
+          a = Exp(x) o = Optional(a) e = OptionalGetElement(o) y = OptionalHasElement(o)
+              z = Mul(e, a) }""",
     "branches that give a sequence": """
         agraph (float[3] x, bool c) => (float[M] z) {
           a = Exp(x)
           q = If (c) <then_branch = one () => (seq(float[3]) t) { t = SequenceConstruct(a, x) },
-                      else_branch = two () => (seq(float[3]) u) { b = Neg(a) u = SequenceConstruct(b) }>
+                      else_branch = two () => (seq(float[3]) u) { b = Neg(a)
+              u = SequenceConstruct(b) }>
           s = ConcatFromSequence<axis = 0>(q) z = Abs(s) }""",
     "a scan": """
         agraph (float[2,3] x2, float[3] x) => (float[3] z, float[2,3] y) <int64 zero = {0}> {
@@ -129,20 +135,24 @@ TEXTS = {
     "a function with constants of its own": """
         agraph (float[3] x) => (float[3] z) { a = local.F(x) z = local.F(a) }
         <opset_import: ["" : 17], domain: "local"> F (v) => (r) {
-          c = Constant<value_float = 0.5>() k = Constant<value = float[3] {1, 2, 3}>() m = Mul(v, c) r = Add(m, k) }""",
+          c = Constant<value_float = 0.5>() k = Constant<value = float[3] {1, 2, 3}>()
+              m = Mul(v, c) r = Add(m, k) }""",
     "an input that is an output, and one that is read as well": """
         agraph (float[3] x) => (float[3] x, float[3] z) <int64 zero = {0}> { z = CumSum(x, zero) }""",
     "a weight that is an output": """
         agraph (float[3] x) => (float[3] w, float[3] z) <float[3] w = {1, 2, 3}, int64 zero = {0}>
         { v = CumSum(w, zero) u = Mul(x, w) z = Add(u, v) }""",
     "an output that what stays float32 makes and what doesn't reads": """
-        agraph (float[3] x) => (float[3] a, float[3] z) <int64 zero = {0}> { a = CumSum(x, zero) z = Mul(a, a) }""",
+        agraph (float[3] x) => (float[3] a, float[3] z) <int64 zero = {0}> { a = CumSum(x, zero)
+              z = Mul(a, a) }""",
     "outputs of constants": """
         agraph (float[3] x) => (float c, float[M] s, float[3] z) <int64[1] n = {3}, int64 zero = {0}> {
-          c = Constant<value_float = 2.5>() s = ConstantOfShape(n) t = CumSum(s, zero) m = Mul(x, c) z = Add(m, t) }""",
+          c = Constant<value_float = 2.5>() s = ConstantOfShape(n) t = CumSum(s, zero)
+              m = Mul(x, c) z = Add(m, t) }""",
     "a constant shared on both sides of a block": """
         agraph (float[3] x) => (float[3] z) <int64 zero = {0}> {
-          c = Constant<value_floats = [1.0, 2.0, 3.0]>() a = CumSum(c, zero) b = Mul(x, c) z = Add(a, b) }""",
+          c = Constant<value_floats = [1.0, 2.0, 3.0]>() a = CumSum(c, zero) b = Mul(x, c)
+              z = Add(a, b) }""",
     "a resize with scales and a region": """
         agraph (float[1,1,2,2] x4) => (float[N,C,H,W] z) <float[4] s = {1, 1, 2, 2}> {
           r = Constant<value_floats = [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]>()
@@ -156,12 +166,15 @@ TEXTS = {
         agraph (float[3] x) => (float16[3] h, float[3] f, float16[3] g, float[3] z) {
           a = Exp(x) h = Cast<to = 10>(a) f = Cast<to = 1>(h) g = Cast<to = 10>(f) z = Neg(f) }""",
     "two outputs of one cast value": """
-        agraph (float16[3] h) => (float[3] f, float[3] g) { f = Cast<to = 1>(h) g = Cast<to = 1>(h) }""",
+        agraph (float16[3] h) => (float[3] f, float[3] g) { f = Cast<to = 1>(h)
+              g = Cast<to = 1>(h) }""",
     "branches that give casts of a float16 from outside": """
         agraph (float16[3] h, bool c) => (float[3] z, float[3] y) {
           z, y = If (c) <
-            then_branch = one () => (float[3] t, float[3] u) { t = Cast<to = 1>(h) u = Cast<to = 1>(h) },
-            else_branch = two () => (float[3] s, float[3] v) { a = Cast<to = 1>(h) s = Neg(a) v = Exp(a) }> }""",
+            then_branch = one () => (float[3] t, float[3] u) { t = Cast<to = 1>(h)
+              u = Cast<to = 1>(h) },
+            else_branch = two () => (float[3] s, float[3] v) { a = Cast<to = 1>(h) s = Neg(a)
+              v = Exp(a) }> }""",
     "both float types": """
         agraph (float[3] x, float16[3] h) => (float[3] z) <float16[3] w = {1, 2, 3}, float[3] v = {3, 2, 1}> {
           a = Mul(h, w) b = Cast<to = 1>(a) c = Mul(x, v) z = Add(b, c) }""",
@@ -171,13 +184,15 @@ TEXTS = {
     "quantized": """
         agraph (float[3] x) => (float[3] z) <float s = {0.01}, uint8 p = {128}, int8[3] w = {10, 20, 30},
           float t = {0.1}, int8 q = {0}> {
-          a = QuantizeLinear(x, s, p) b = DequantizeLinear(a, s, p) c = DequantizeLinear(w, t, q) d = Mul(b, c)
+          a = QuantizeLinear(x, s, p) b = DequantizeLinear(a, s, p)
+              c = DequantizeLinear(w, t, q) d = Mul(b, c)
           e = QuantizeLinear(d, s, p) z = DequantizeLinear(e, s, p) }""",
     "inputs and outputs left out": """
         agraph (float[3,1] x31) => (float[3,1] z, int64[3,1] i) <float low = {-1}, float high = {1}, int64[1] k = {1}> {
           a = Clip(x31, low) b = Clip(a, , high) d, i = TopK(b, k) z = Dropout(d) }""",
     "a size that becomes a factor": """
-        agraph (float[3] x) => (float[3] z) { s = Shape(x) f = Cast<to = 1>(s) r = Sqrt(f) z = Div(x, r) }""",
+        agraph (float[3] x) => (float[3] z) { s = Shape(x) f = Cast<to = 1>(s) r = Sqrt(f)
+              z = Div(x, r) }""",
     "maxima and comparisons": """
         agraph (float[3] x) => (bool[3] z, float[3] y) <float w = {1.5}> {
           a = Max(x, w) m = Min(a, x, w) z = Greater(a, x) y = Where(z, a, m) }""",

@@ -55,7 +55,8 @@ def departure(structure: Structure, **options: Any) -> float:
 
 
 def rope(size: int) -> Structure:
-    nodes = """pf = Cast<to = 1>(pos) pu = Unsqueeze(pf, last) fr = Mul(pu, inv) emb = Concat<axis = -1>(fr, fr)
+    nodes = """pf = Cast<to = 1>(pos) pu = Unsqueeze(pf, last) fr = Mul(pu, inv)
+              emb = Concat<axis = -1>(fr, fr)
         c = Cos(emb) s = Sin(emb) x1, x2 = Split<axis = -1, num_outputs = 2>(x) nx = Neg(x2)
         rot = Concat<axis = -1>(nx, x1) a = Mul(x, c) b = Mul(rot, s) y = Add(a, b)"""
     positions = np.arange(size, dtype=np.int64)[None] + 3000
@@ -84,7 +85,8 @@ def rope_by_product(size: int) -> Structure:
 
 
 def rotary_by_range(size: int) -> Structure:
-    nodes = """n = Shape<start = 0, end = 1>(x) none = Squeeze(n) nf = Cast<to = 1>(none) at = Range(zero, nf, one)
+    nodes = """n = Shape<start = 0, end = 1>(x) none = Squeeze(n) nf = Cast<to = 1>(none)
+              at = Range(zero, nf, one)
         column = Unsqueeze(at, last) fr = Mul(column, inv) c = Cos(fr) s = Sin(fr)
         x1, x2 = Split<axis = -1, num_outputs = 2>(x) a = Mul(x1, c) b = Mul(x2, s) d = Sub(a, b)
         e = Mul(x1, s) f = Mul(x2, c) g = Add(e, f) y = Concat<axis = -1>(d, g)"""
@@ -97,8 +99,10 @@ def rotary_by_range(size: int) -> Structure:
 
 
 def alibi(size: int) -> Structure:
-    nodes = """row = Unsqueeze(at, first) column = Unsqueeze(at, last) far = Sub(row, column) away = Abs(far)
-        ff = Cast<to = 1>(away) minus = Neg(ff) bias = Mul(minus, slopes) s = Add(x, bias) y = Softmax<axis = -1>(s)"""
+    nodes = """row = Unsqueeze(at, first) column = Unsqueeze(at, last) far = Sub(row, column)
+              away = Abs(far)
+        ff = Cast<to = 1>(away) minus = Neg(ff) bias = Mul(minus, slopes) s = Add(x, bias)
+              y = Softmax<axis = -1>(s)"""
     constants = {
         "slopes": np.array([0.5, 0.0625, 0.004], np.float32).reshape(3, 1, 1),
         "first": np.array([0], np.int64),
@@ -109,7 +113,8 @@ def alibi(size: int) -> Structure:
 
 def timestep(size: int, kind: str = "int64") -> Structure:
     cast = "tf = Cast<to = 1>(t)" if kind == "int64" else "tf = Identity(t)"
-    nodes = f"""{cast} column = Unsqueeze(tf, last) arg = Mul(column, freqs) s = Sin(arg) c = Cos(arg)
+    nodes = f"""{cast} column = Unsqueeze(tf, last) arg = Mul(column, freqs) s = Sin(arg)
+              c = Cos(arg)
         e = Concat<axis = -1>(c, s) h = MatMul(e, w) g = Sigmoid(h) y = Mul(h, g)"""
     freqs = np.exp(-np.log(1e4) * np.arange(size) / size).astype("f4")
     constants = {
@@ -125,8 +130,10 @@ def float_timestep(size: int) -> Structure:
 
 
 def group_norm(size: int) -> Structure:
-    nodes = """r = Reshape(x, groups) m = ReduceMean<keepdims = 1>(r, last) d = Sub(r, m) q = Pow(d, two)
-        v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e) n = Div(d, s) back = Shape(x)
+    nodes = """r = Reshape(x, groups) m = ReduceMean<keepdims = 1>(r, last) d = Sub(r, m)
+              q = Pow(d, two)
+        v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e) n = Div(d, s)
+              back = Shape(x)
         h = Reshape(n, back) y = Mul(h, g)"""
     constants = {
         "groups": np.array([1, 2, -1], np.int64),
@@ -139,7 +146,8 @@ def group_norm(size: int) -> Structure:
 
 
 def rms_norm(size: int, scale: float = 1.0) -> Structure:
-    nodes = """q = Pow(x, two) v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e) i = Reciprocal(s)
+    nodes = """q = Pow(x, two) v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e)
+              i = Reciprocal(s)
         n = Mul(x, i) h = Mul(n, g) y = MatMul(h, w)"""
     constants = {"last": np.array([1], np.int64), "two": np.float32(2), "eps": np.float32(1e-12)}
     weights = {"g": floats(size, seed=1), "w": floats(size, 8, seed=2) / size**0.5}
@@ -165,8 +173,10 @@ def unit_vectors(size: int) -> Structure:
 
 
 def key_value_cache(size: int) -> Structure:
-    nodes = """q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) ks = Concat<axis = 1>(past_k, k)
-        vs = Concat<axis = 1>(past_v, v) t = Transpose<perm = [0, 2, 1]>(ks) s = MatMul(q, t) n = Mul(s, sc)
+    nodes = """q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+              ks = Concat<axis = 1>(past_k, k)
+        vs = Concat<axis = 1>(past_v, v) t = Transpose<perm = [0, 2, 1]>(ks) s = MatMul(q, t)
+              n = Mul(s, sc)
         p = Softmax<axis = -1>(n) y = MatMul(p, vs)"""
     inputs = {
         "x": floats(1, 1, 8),
@@ -190,7 +200,8 @@ MASKS = {
         up = Trilu<upper = 1>(full, k) c = Add(x, up) mf = Cast<to = 1>(m) inv = Sub(one, mf)
         low = Mul(inv, lowest) add = Unsqueeze(low, axis) s = Add(c, add)""",
     "a triangle chosen by positions": """n = Shape<start = 1, end = 2>(x) none = Squeeze(n)
-        at = Range(zero, none, step) row = Unsqueeze(at, k0) column = Unsqueeze(at, k1) late = Greater(row, column)
+        at = Range(zero, none, step) row = Unsqueeze(at, k0) column = Unsqueeze(at, k1)
+              late = Greater(row, column)
         up = Where(late, lowest, nought) s = Add(x, up)""",
 }
 
@@ -229,7 +240,8 @@ def resize(size: int, by: str) -> Structure:
     target = {"t": np.array([21, 3 * size], np.int64)}
     match by:
         case "ratio":
-            nodes = """sh = Shape<start = 2>(x) shf = Cast<to = 1>(sh) tf = Cast<to = 1>(t) r = Div(tf, shf)
+            nodes = """sh = Shape<start = 2>(x) shf = Cast<to = 1>(sh) tf = Cast<to = 1>(t)
+              r = Div(tf, shf)
                 sc = Concat<axis = 0>(o2, r) u = Resize<mode = "linear">(x, , sc)"""
             return nodes + product, {**image, **target}, ends
         case "size":
@@ -258,9 +270,12 @@ def recurrent(size: int) -> Structure:
 
 
 def log_mel(size: int) -> Structure:
-    nodes = """re = MatMul(frames, cosines) im = MatMul(frames, sines) r2 = Mul(re, re) i2 = Mul(im, im)
-        power = Add(r2, i2) mel = MatMul(power, bank) floored = Max(mel, floor) l = Log(floored) d = Div(l, ten)
-        greatest = ReduceMax<keepdims = 0>(d) least = Sub(greatest, eight) c = Max(d, least) a = Add(c, four)
+    nodes = """re = MatMul(frames, cosines) im = MatMul(frames, sines) r2 = Mul(re, re)
+              i2 = Mul(im, im)
+        power = Add(r2, i2) mel = MatMul(power, bank) floored = Max(mel, floor) l = Log(floored)
+              d = Div(l, ten)
+        greatest = ReduceMax<keepdims = 0>(d) least = Sub(greatest, eight) c = Max(d, least)
+              a = Add(c, four)
         y = Div(a, four)"""
     angles = 2 * np.pi * np.outer(np.arange(32), np.arange(17)) / 32
     frames = floats(size, 32) * np.float32(0.1)
@@ -283,10 +298,14 @@ def silent_log_mel(size: int) -> Structure:
 
 
 def residual_quantizer(size: int) -> Structure:
-    nodes = """xx = Mul(x, x) n = ReduceSum<keepdims = 1>(xx, last) p = MatMul(x, table) t = Mul(p, two) d = Sub(n, t)
-        e = Add(d, norms) at = ArgMin<axis = -1, keepdims = 0>(e) book = Transpose<perm = [1, 0]>(table)
-        first = Gather(book, at) r = Sub(x, first) p2 = MatMul(r, table) t2 = Mul(p2, two) e2 = Sub(norms, t2)
-        at2 = ArgMin<axis = -1, keepdims = 0>(e2) second = Gather(book, at2) y = Add(first, second)"""
+    nodes = """xx = Mul(x, x) n = ReduceSum<keepdims = 1>(xx, last) p = MatMul(x, table)
+              t = Mul(p, two) d = Sub(n, t)
+        e = Add(d, norms) at = ArgMin<axis = -1, keepdims = 0>(e)
+              book = Transpose<perm = [1, 0]>(table)
+        first = Gather(book, at) r = Sub(x, first) p2 = MatMul(r, table) t2 = Mul(p2, two)
+              e2 = Sub(norms, t2)
+        at2 = ArgMin<axis = -1, keepdims = 0>(e2) second = Gather(book, at2)
+              y = Add(first, second)"""
     table = floats(8, 64, seed=4)
     constants = {
         "table": table,
@@ -335,7 +354,8 @@ def long_sum(size: int) -> Structure:
 
 def running_window(size: int) -> Structure:
     """A moving average by the difference of running sums."""
-    nodes = """run = CumSum(x, axis) late = Slice(run, four, end, four) early = Slice(run, start, minus, four)
+    nodes = """run = CumSum(x, axis) late = Slice(run, four, end, four)
+              early = Slice(run, start, minus, four)
         d = Sub(late, early) y = Mul(d, c)"""
     nodes = nodes.replace(", end, four)", ", end, axes)").replace(
         ", minus, four)", ", minus, axes)"

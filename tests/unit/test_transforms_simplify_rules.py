@@ -172,7 +172,7 @@ def test_a_matmul_and_its_bias_are_a_gemm_of_matrices_alone(
         ("a = Reshape(x, flat) z = Reshape(a, copy)", {"Reshape": 1}),
         ("a = Unsqueeze(x, last) z = Unsqueeze(a, first)", {"Unsqueeze": 1}),
         ("a = Slice(x, i1, i2, i1) z = Slice(a, i0, i2, last)", {"Slice": 1}),
-        ("a = Slice(x, i0, i2, i1) z = Slice(a, i1, i2, i1)", {"Slice": 2}),
+        ("a = Slice(x, i0, i2, i1) z = Slice(a, i1, i2, i1)", {"Slice": 1}),
         ("a = Sub(x, zero) b = Mul(a, unit) z = Div(b, unit)", {"Identity": 1}),
         ("a = Add(x, zero) z = Neg(a)", {"Add": 1, "Neg": 1}),
         ("a = Sub(zero, x) z = Neg(a)", {"Sub": 1, "Neg": 1}),
@@ -237,7 +237,7 @@ def test_equal_nodes_are_merged_and_those_that_only_look_equal_are_not() -> None
     assert exactly_after(model, x=floats(2)) == {
         "Softmax": 2,
         "LeakyRelu": 2,
-        "Neg": 1,
+        "Exp": 1,
         "Sum": 1,
         "Add": 1,
     }
@@ -267,7 +267,7 @@ def test_a_branch_that_is_always_taken_replaces_its_node_with_all_that_it_captur
                                        else_branch = three () => (float[2] q) { q = Abs(e) }> },
             else_branch = other () => (float[2] r, float[2] v) { r = Abs(d) v = Neg(d) }> }""")
     for chosen in (True, False):
-        assert exactly_after(model, x=floats(2), u=chosen) == {"Exp": 1, "If": 1, "Identity": 1}
+        assert exactly_after(model, x=floats(2), u=chosen) == {"Exp": 1, "If": 1}
 
 
 def test_a_condition_that_a_caller_may_override_decides_at_run_time() -> None:
@@ -326,7 +326,7 @@ def test_an_input_shape_can_be_overwritten() -> None:
     model = model_of("""agraph (float[N,C] x) => (int64[2] z) { z = Shape(x) }""")
     result, report = simplify_with_report(model, overwrite_input_shapes=("x:3,5",))
     assert [dim.dim_value for dim in result.graph.input[0].type.tensor_type.shape.dim] == [3, 5]
-    assert ops(result) == {"Constant": 1}
+    assert ops(result) == {}
     assert report == {"fold dimensions": 1}
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 

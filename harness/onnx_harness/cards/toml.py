@@ -1,5 +1,6 @@
-"""Strict reading of a card's TOML: every value is asked for by type, and every error names file,
-line and key.
+"""Strict reading of a card's TOML.
+
+Every value is asked for by type, and every error names file, line and key.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ class Section:
         return str(self.where[-1])
 
     def error(self, key: str | None, what: str) -> CardError:
-        """An error about ``key`` of this table, or about the value itself, to be raised by the
-        caller.
+        """Return an error about ``key`` of this table, or about the value itself.
+
+        The caller raises it.
         """
         where = self.where if key is None else (*self.where, key)
         spelled = "".join(
@@ -84,11 +86,11 @@ class Section:
         line = _line_of(self.text_of_file, self.where if key is None else (*self.where, key))
         return f"card {self.file}{f', line {line}' if line else ''}"
 
-    def allow(self, *known: str) -> None:
+    def allow(self, *allowed: str) -> None:
         """Refuse every key but the known ones."""
         for key in self.data:
-            if key not in known:
-                raise self.error(key, f"isn't a key of a card. {did_you_mean(key, known)}")
+            if key not in allowed:
+                raise self.error(key, f"isn't a key of a card. {did_you_mean(key, allowed)}")
 
     def section(self, key: str) -> Section:
         """The table under ``key``; an empty one when there is none."""
@@ -98,10 +100,10 @@ class Section:
 
     def entries(self) -> list[Section]:
         """Every value of the table, of whatever type."""
-        return [
-            Section(self.file, self.text_of_file, (*self.where, key), value)
-            for key, value in self.data.items()
-        ]
+        sections: list[Section] = []
+        for key, value in self.data.items():
+            sections.append(Section(self.file, self.text_of_file, (*self.where, key), value))
+        return sections
 
     def sections(self) -> list[Section]:
         """Every value of the table, each of which has to be a table."""
@@ -112,10 +114,10 @@ class Section:
         tables = self.data.get(key, [])
         if not isinstance(tables, list):
             raise self.error(key, f"is a table, but should be an array of tables: write [[{key}]]")
-        return [
-            Section(self.file, self.text_of_file, (*self.where, key, index), table)
-            for index, table in enumerate(tables)
-        ]
+        sections: list[Section] = []
+        for index, table in enumerate(tables):
+            sections.append(Section(self.file, self.text_of_file, (*self.where, key, index), table))
+        return sections
 
     def own_text(self) -> str:
         """This value, which has to be text that isn't blank."""
@@ -232,17 +234,18 @@ def _line_of(text: str, where: tuple[str | int, ...]) -> int | None:
             if match["array"]:
                 arrays[header] = arrays.get(header, -1) + 1
                 header = (*header, arrays[header])
-            found = header
+            header_key = header
         elif match := _KEY.match(line):
-            found = (*header, *_dotted(match["name"]))
+            header_key = (*header, *_dotted(match["name"]))
         else:
             continue
-        if found == where[: len(found)] and len(found) > best[0]:
-            best = (len(found), number)
+        if header_key == where[: len(header_key)] and len(header_key) > best[0]:
+            best = (len(header_key), number)
     return best[1]
 
 
 def _dotted(name: str) -> tuple[str | int, ...]:
-    return tuple(
-        part.group(1) or part.group(2) or part.group(3) for part in _KEY_PART.finditer(name)
-    )
+    parts = []
+    for part in _KEY_PART.finditer(name):
+        parts.append(part.group(1) or part.group(2) or part.group(3))
+    return tuple(parts)

@@ -22,10 +22,12 @@ KIND = "unlinked"
 
 
 def unlinked(path: Path) -> Path:
-    """Return a path to the model of which no external file is a link: its own, or that of a copy in
-    the cache.
+    """Return a path to the model of which no external file is a link.
 
-    Meant to run in the worker, since it parses the model. What is wrong with the model is left to whoever loads it.
+    Its own, or that of a copy in the cache.
+
+    Meant to run in the worker, since it parses the model. What is wrong with the model is left to
+    whoever loads it.
     """
     with contextlib.suppress(ModelError, ResultsError, OSError):
         return _unlinked(path)
@@ -62,9 +64,9 @@ def _is_link(folder: Path, location: str) -> bool:
 
 
 def _state(file: Path) -> list[object]:
-    """What changes when a file's content does."""
-    found = file.stat()
-    return [str(file.resolve()), found.st_ino, found.st_size, found.st_mtime_ns]
+    """Return what changes when a file's content does."""
+    status = file.stat()
+    return [str(file.resolve()), status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _copy(path: Path, locations: tuple[str, ...], folder: Path) -> None:

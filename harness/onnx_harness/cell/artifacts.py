@@ -1,5 +1,6 @@
-"""What a cell's transforms make of its model: kept by everything that it depends on, so that
-variants share it.
+"""Make and cache what a cell's transforms make of its model.
+
+The key is everything that it depends on, so that variants share it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from onnx_harness.transforms import BoundStep
 _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
 
-def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
+def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
     """Apply the variant's steps.
 
     Each prefix of the chain is kept, so that variants share their beginnings.
@@ -43,17 +44,17 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
         versions = {name: version(name) for name in step.transform.requires}
         sets: list[InputSet] = []
         if step.transform.calibrated:
-            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, kept)
+            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, cache)
             way.notes += _judged_too(step, sets, subject.reference.sets)
-        calibration: list[object] = [each.digest() for each in sets]
-        held = None
+        calibration: list[object] = [input_set.digest() for input_set in sets]
+        standard_used = None
         if step.transform.chosen:
-            held = judged_by(way, subject, kept)
-            calibration += standard_key(held)
+            standard_used = judged_by(way, subject, cache)
+            calibration += standard_key(standard_used)
         done.append(
             [step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration]
         )
-        key = kept.key(
+        key = cache.key(
             subject.model.sha256,
             done,
             onnx_harness.__version__,
@@ -68,11 +69,13 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
             step: BoundStep = step,
             before: Model = before,
             sets: Sequence[InputSet] = sets,
-            held: Standard | None = held,
+            judged_standard: Standard | None = standard_used,
         ) -> None:
-            _write_artifact(folder, step, before, [each.values for each in sets], held)
+            _write_artifact(
+                folder, step, before, [input_set.values for input_set in sets], judged_standard
+            )
 
-        folder = kept.get_or_put("transformed", key, write)
+        folder = cache.get_or_put("transformed", key, write)
         facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
         current = Model(folder / _MODEL_FILE, subject.model.name)
         seconds += facts["transform_seconds"]
@@ -92,8 +95,10 @@ def transformed(way: Way, subject: Subject, kept: Cache) -> Artifact:
 def _judged_too(
     step: BoundStep, calibration: Sequence[InputSet], judged: Sequence[InputSet]
 ) -> list[str]:
-    """What a reader has to know where a cell is judged on what it was calibrated on."""
-    shared = {each.digest() for each in calibration} & {each.digest() for each in judged}
+    """Return what a reader has to know where a cell is judged on what it was calibrated on."""
+    shared = {input_set.digest() for input_set in calibration} & {
+        input_set.digest() for input_set in judged
+    }
     if not shared:
         return []
     return [
@@ -103,8 +108,9 @@ def _judged_too(
 
 @cache
 def _source_of(apply: transforms.Apply) -> str | None:
-    """Hash of the file that defines a transform: other packages' transforms change without our
-    version.
+    """Hash of the file that defines a transform.
+
+    Other packages' transforms change without our version.
     """
     try:
         file = inspect.getsourcefile(inspect.unwrap(apply))
@@ -113,25 +119,33 @@ def _source_of(apply: transforms.Apply) -> str | None:
         return None
 
 
-def judged_by(way: Way, subject: Subject, kept: Cache) -> Standard:
+def judged_by(way: Way, subject: Subject, cache: Cache) -> Standard:
     """Return what the cell's outputs are judged by."""
     cell = way.task.cell
-    held = standard(
+    judged_standard = standard(
         subject.model,
         subject.reference,
         cell.card,
         way.bound,
         cell.provider,
         way.task.settings,
-        kept,
+        cache,
     )
-    return replace(held, explained=way.task.explained)
+    return replace(judged_standard, explained=way.task.explained)
 
 
-def standard_key(held: Standard) -> list[object]:
+def standard_key(judged_standard: Standard) -> list[object]:
     """Return all that a choice of nodes by verdicts depends on beside the model and the step."""
-    sets = [held.reference.sets[place].digest() for place in held.reference.usual]
-    return [*sets, held.provider, repr(held.card.tolerance), repr(held.override), held.explained]
+    sets = []
+    for place in judged_standard.reference.usual:
+        sets.append(judged_standard.reference.sets[place].digest())
+    return [
+        *sets,
+        judged_standard.provider,
+        repr(judged_standard.card.tolerance),
+        repr(judged_standard.override),
+        judged_standard.explained,
+    ]
 
 
 def _write_artifact(
@@ -139,7 +153,7 @@ def _write_artifact(
     step: BoundStep,
     before: Model,
     samples: Sequence[Mapping[str, Any]],
-    held: Standard | None = None,
+    judged_standard: Standard | None = None,
 ) -> None:
     """Run one step and keep what it made, with what the checker says about it."""
     from onnx_harness.model.saving import save
@@ -147,7 +161,11 @@ def _write_artifact(
     model = before.load()
     started = time.perf_counter()
     with transforms.remarks() as remarks:
-        after = step(model, samples, None if held is None else chooser(held, transforms.remark))
+        after = step(
+            model,
+            samples,
+            None if judged_standard is None else chooser(judged_standard, transforms.remark),
+        )
     seconds = time.perf_counter() - started
     file = folder / _MODEL_FILE
     save(after, file)
@@ -161,8 +179,9 @@ def _write_artifact(
 
 
 def checker_says(file: Path) -> str | None:
-    """What ``onnx.checker`` (full check: types and shapes are inferred too) says against a model,
-    or None.
+    """Return what ``onnx.checker`` says against a model, or None.
+
+    It's the full check: types and shapes are inferred too.
     """
     import onnx
 

@@ -1,4 +1,7 @@
-"""The comparison of two model files: whether B still computes what A does, by the judge of a cell."""
+"""The comparison of two model files.
+
+Whether B still computes what A does, by the judge of a cell.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,9 @@ class Pair:
 
     @property
     def custom_ops(self) -> tuple[Path, ...]:
-        """Libraries of custom operators that both models' sessions need: the card's, then the
-        settings'.
+        """Libraries of custom operators that both models' sessions need.
+
+        The card's, then the settings'.
         """
         return (*self.card.custom_ops, *self.settings.custom_ops)
 
@@ -218,7 +222,10 @@ def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precisio
 
 
 def _presumed(arithmetic: Precision, *, all_inputs: bool) -> Conversion | None:
-    """The conversion that B is held to: the documented one, since nobody knows the options of B's."""
+    """The conversion that B is held to.
+
+    The documented one, since nobody knows the options of B's.
+    """
     if arithmetic is Precision.FP16:
         return Conversion("float16", Clamp(MIN_POSITIVE_VAL, MAX_FINITE_VAL), all_inputs)
     if arithmetic is Precision.BF16:
@@ -227,8 +234,9 @@ def _presumed(arithmetic: Precision, *, all_inputs: bool) -> Conversion | None:
 
 
 def is_emulated(session: ort.InferenceSession, provider: Provider, *, half: bool) -> bool:
-    """Whether float16 that the model asks for was computed in float32, by the profile of its first
-    run.
+    """Decide whether float16 that the model asks for was computed in float32.
+
+    The profile of its first run says so.
     """
     if not session.get_session_options().enable_profiling:
         return False
@@ -241,8 +249,9 @@ def _side(model: Model) -> Side:
 
 
 def pair_reference(pair: Pair, a: Model) -> Reference:
-    """A's inputs and outputs: kept between runs when they are generated, made afresh when they were
-    given.
+    """Return A's inputs and outputs.
+
+    They're cached between runs when they are generated, made afresh when they were given.
     """
     try:
         if pair.recorded is None:

@@ -18,7 +18,8 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ModelError
 from onnx_harness.judging.reference import recorded_files
 from onnx_harness.model.custom_ops import libraries_digest
-from onnx_harness.model.scan import Scan, scan
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import Scan
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.run import HostInfo, this_host, versions
 from onnx_harness.settings import Settings
@@ -43,7 +44,7 @@ _NOT_DECIDING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a verdict or a latency depends on beyond the content of its cell.
+    """The machine's part in a verdict or a latency, beyond the content of its cell.
 
     Attributes:
         source: hash of this package's code.
@@ -99,7 +100,10 @@ def content_key(cell: Cell, model: Path, settings: Settings, machine: Machine | 
 
 
 def timing_key(settings: Settings, machine: Machine | None = None) -> str:
-    """The key of what a latency depends on beyond the accuracy's: the machine, and the time spent."""
+    """The key of what a latency depends on beyond the accuracy's.
+
+    The machine, and the time spent.
+    """
     host = (machine or this_machine()).host
     return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
 
@@ -154,10 +158,10 @@ def _of_external_data(model: Path) -> list[object]:
     return external
 
 
-def external_locations(found: Scan) -> list[str]:
+def external_locations(scan: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
     return sorted(
-        {tensor.external["location"] for tensor in found.tensors if "location" in tensor.external}
+        {tensor.external["location"] for tensor in scan.tensors if "location" in tensor.external}
     )
 
 
@@ -179,8 +183,9 @@ def _digest(file: Path) -> str:
 
 @functools.cache
 def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
-    """Hash where the transforms and the provider come from: other packages' change without our
-    version.
+    """Hash where the transforms and the provider come from.
+
+    Other packages' change without our version.
     """
     sources: list[object] = []
     for step in steps:
@@ -203,8 +208,8 @@ def _source(function: object) -> str | None:
 
 
 def _of_settings(settings: Settings) -> dict[str, object]:
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(settings).items()
-        if name not in _NOT_DECIDING
-    }
+    fields: dict[str, object] = {}
+    for name, value in asdict(settings).items():
+        if name not in _NOT_DECIDING:
+            fields[name] = str(value) if isinstance(value, Path) else value
+    return fields

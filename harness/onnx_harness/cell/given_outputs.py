@@ -1,8 +1,9 @@
-"""A model compared with outputs that come from elsewhere: a framework's own forward, or golden
-files.
+"""A model compared with outputs that come from elsewhere.
 
-Meant for the worker. ONNX's own layout holds the golden outputs: ``test_data_set_N/input_K.pb`` and ``output_K.pb``
-(https://github.com/onnx/onnx/blob/main/docs/OnnxBackendTest.md).
+A framework's own forward, or golden files.
+
+Meant for the worker. ONNX's own layout holds the golden outputs: ``test_data_set_N/input_K.pb`` and
+``output_K.pb`` (https://github.com/onnx/onnx/blob/main/docs/OnnxBackendTest.md).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def usual_inputs(pair: Pair) -> list[dict[str, Any]]:
     model = Model(unlinked(pair.a), "a")
     names = [info.name for info in model.signature.inputs]
     answers = pair_reference(pair, model)
-    sets = [answers.sets[place].values for place in answers.usual]
+    sets = [answers.sets[place].values for place in answers.everyday]
     return [{name: values[name] for name in names if name in values} for values in sets]
 
 
@@ -61,13 +62,13 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
     """
     model = Model(unlinked(pair.a), "a")
     answers = pair_reference(pair, model)
-    places = answers.usual
+    places = answers.everyday
     sets = tuple(answers.sets[place] for place in places)
     ours = tuple(answers.outputs[place] for place in places)
     if pair.provider != "cpu":
-        ours = tuple(_outputs(model, pair.provider, [dict(each.values) for each in sets]))
+        ours = tuple(_outputs(model, pair.provider, [dict(input_set.values) for input_set in sets]))
     usual = replace(
-        answers, sets=sets, outputs=ours, recorded=tuple(dict(each) for each in outputs)
+        answers, sets=sets, outputs=ours, recorded=tuple(dict(output) for output in outputs)
     )
     comparison = compare_recorded(model, usual, pair.card, pair.settings, workbench().cache)
     if comparison is None:
@@ -77,7 +78,7 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
         )
     return PairOutcome(
         reason=comparison.reason(),
-        input_sets=tuple(each.name for each in sets),
+        input_sets=tuple(input_set.name for input_set in sets),
         accuracy=comparison.record,
         failures=comparison.failures,
         lines=tuple(comparison.lines()),
@@ -86,8 +87,9 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
 
 
 def write_snapshot(pair: Pair, folder: Path) -> int:
-    """Write the usual input sets of model A and its outputs into ``folder``, in place of those that
-    were there.
+    """Write the usual input sets of model A and its outputs into ``folder``.
+
+    They take the place of those that were there.
 
     Returns:
         The number of data sets.
@@ -100,7 +102,7 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("test_data_set_*"):
         shutil.rmtree(old)
-    for number, place in enumerate(answers.usual):
+    for number, place in enumerate(answers.everyday):
         target = folder / f"test_data_set_{number}"
         target.mkdir()
         _write(
@@ -115,21 +117,22 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
             [info.name for info in model.signature.outputs],
             answers.outputs[place],
         )
-    return len(answers.usual)
+    return len(answers.everyday)
 
 
 def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
-    """Compare what model A computes now with the golden outputs in ``folder``: beyond its noise
-    they have changed.
+    """Compare what model A computes now with the golden outputs in ``folder``.
+
+    Beyond its noise they have changed.
 
     Raises:
         InputError: the files don't fit the model.
     """
     model = Model(unlinked(pair.a), "a")
     data_sets = load_data_sets(folder / _STEM, model.skeleton)
-    sets = tuple(each.inputs for each in data_sets)
-    expected = tuple(dict(each.expected) for each in data_sets)
-    ours = _outputs(model, pair.provider, [dict(each.values) for each in sets])
+    sets = tuple(data_set.inputs for data_set in data_sets)
+    expected = tuple(dict(data_set.expected) for data_set in data_sets)
+    ours = _outputs(model, pair.provider, [dict(input_set.values) for input_set in sets])
     standard = Standard(
         model,
         Reference(sets, tuple(ours), frozenset()),  # its noise is that of the model as it is now
@@ -146,7 +149,7 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
     changed = "the golden outputs (got) aren't what the model computes now (reference)"
     return PairOutcome(
         reason=None if verdict.reason is None else f"{changed}: {verdict.reason}",
-        input_sets=tuple(each.name for each in sets),
+        input_sets=tuple(input_set.name for input_set in sets),
         accuracy=None if verdict.comparison is None else verdict.comparison.record,
         lines=verdict.detail,
         notes=verdict.notes,

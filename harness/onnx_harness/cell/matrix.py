@@ -1,4 +1,4 @@
-"""Which cells a run has: models by variants by providers."""
+"""Build the matrix of a run's cells: models by variants by providers."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def card_for(path: Path) -> Card:
     """
     if path.name.endswith(CARD_SUFFIX):
         return cards.read(path)
-    beside = card_beside(path)
-    if beside.is_file():
-        card = cards.read(beside)
+    neighbour = card_beside(path)
+    if neighbour.is_file():
+        card = cards.read(neighbour)
         if isinstance(card.source, PathSource) and card.source.path.resolve() == path.resolve():
             return card
         return replace(card, source=PathSource(path))
@@ -107,12 +107,14 @@ def card_or_problem(path: Path) -> Card:
 
 
 def with_distinct_names(cards: Iterable[Card], folders: Iterable[Path]) -> dict[Path, Card]:
-    """Return the cards by path, renamed where stems repeat: see
-    :func:`onnx_harness.names.distinct_names`.
+    """Return the cards by path, renamed where stems repeat.
+
+    See :func:`onnx_harness.names.distinct_names`.
 
     Args:
         cards: of a run.
-        folders: whose models are known beside those of the run: a name mustn't hang on which of them a run has.
+        folders: whose models are known beside those of the run: a name mustn't hang on which of
+            them a run has.
     """
     by_path = {card.path: card for card in cards}
     paths = dict.fromkeys(by_path)
@@ -125,12 +127,16 @@ def with_distinct_names(cards: Iterable[Card], folders: Iterable[Path]) -> dict[
 
 def models_below(folder: Path) -> list[Path]:
     """Return the models and cards in a folder and in those below it, sorted."""
-    return sorted(path for path in folder.rglob("*") if is_model_file(path) and path.is_file())
+    paths = []
+    for path in folder.rglob("*"):
+        if is_model_file(path) and path.is_file():
+            paths.append(path)
+    return sorted(paths)
 
 
 def _card_path(path: Path) -> Path:
-    beside = path if path.name.endswith(CARD_SUFFIX) else card_beside(path)
-    return beside if beside.is_file() else path
+    neighbour = path if path.name.endswith(CARD_SUFFIX) else card_beside(path)
+    return neighbour if neighbour.is_file() else path
 
 
 def card_beside(path: Path) -> Path:
@@ -156,7 +162,7 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
                 f"the project's variant '{name}' is called as one that is built in: give it "
                 f"another name"
             )
-    found: dict[str, Variant] = {}
+    variants_by_id: dict[str, Variant] = {}
     for word in words:
         if word in GROUPS:
             chosen = _group(word, named)
@@ -166,14 +172,14 @@ def expand_variants(words: Iterable[str], named: Mapping[str, str]) -> tuple[Var
             chosen = [_variant(word, named)]
             _refuse_uninstalled(chosen[0])
         for variant in chosen:
-            other = found.setdefault(variant.id, variant)
-            if other.steps != variant.steps:
+            first = variants_by_id.setdefault(variant.id, variant)
+            if first.steps != variant.steps:
                 raise UsageError(
-                    f"'{other.spelling}' and '{variant.spelling}' would both be called "
+                    f"'{first.spelling}' and '{variant.spelling}' would both be called "
                     f"'{variant.id}'. Ids are keys of "
                     "history: give one of them another name in [tool.onnx-harness.variants]"
                 )
-    return tuple(found.values())
+    return tuple(variants_by_id.values())
 
 
 def upstream(variant: Variant) -> tuple[str, ...]:
@@ -183,7 +189,10 @@ def upstream(variant: Variant) -> tuple[str, ...]:
 
     What such a library breaks is its defect, not one of this package or of the model.
     """
-    needed = (name for step in variant.steps for name in transforms.registry()[step.name].requires)
+    needed = []
+    for step in variant.steps:
+        for name in transforms.registry()[step.name].requires:
+            needed.append(name)
     return tuple(dict.fromkeys(name for name in needed if name not in _FOUNDATION))
 
 
@@ -203,13 +212,13 @@ def _variant(word: str, named: Mapping[str, str]) -> Variant:
         except UsageError as error:
             raise UsageError(f"the project's variant '{word}' ({named[word]}): {error}") from None
     variant = parse_variant(word)
-    known = transforms.registry()
+    registered = transforms.registry()
     if (
         len(variant.steps) == 1
-        and variant.steps[0].name not in known
+        and variant.steps[0].name not in registered
         and not variant.steps[0].options
     ):
-        everything = {*known, *named, *GROUPS, ORIGINAL}
+        everything = {*registered, *named, *GROUPS, ORIGINAL}
         words = (
             f"there is no variant or group '{word}'.",
             did_you_mean(word, everything),
@@ -230,9 +239,10 @@ def _group(group: str, named: Mapping[str, str]) -> list[Variant]:
     elif group == "default":
         words = [*DEFAULT]
     else:
-        words = [
-            name for name, transform in transforms.registry().items() if group in transform.groups
-        ]
+        words = []
+        for name, transform in transforms.registry().items():
+            if group in transform.groups:
+                words.append(name)
     variants = [_variant(word, named) for word in dict.fromkeys(words)]
     return [variant for variant in variants if not _uninstalled(variant)]
 

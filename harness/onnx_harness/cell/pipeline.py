@@ -1,8 +1,9 @@
-"""The way of one cell: load -> transform -> check -> session -> placement -> run -> compare ->
-latency.
+"""Judge one cell, stage by stage.
 
-Everything up to ``compare`` happens in the worker process (:func:`judge`). Latency is taken in the process that
-owns the pytest-benchmark fixture (:func:`time_cell`), from models that have passed.
+load -> transform -> check -> session -> placement -> run -> compare -> latency.
+
+Everything up to ``compare`` happens in the worker process (:func:`judge`). Latency is taken in the
+process that owns the pytest-benchmark fixture (:func:`time_cell`), from models that have passed.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ from onnx_harness.results.cells import (
     CellResult,
     CoverageRecord,
     GraphChange,
-    LatencyRecord,
     PlacementRecord,
     Reached,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.timings import LatencyRecord
 from onnx_harness.results.workbench import workbench
 from onnx_harness.transforms import Precision
 
@@ -83,28 +84,28 @@ def judge(task: Task) -> Judged:
     way = Way(task)
     bench = workbench()
     # A case is quicker made again than thousands are kept; its variants share what is made of it.
-    kept = bench.passing_cache(task.model) if task.cell.card.suite else bench.cache
+    cache = bench.passing_cache(task.model) if task.cell.card.suite else bench.cache
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-profile-", ignore_cleanup_errors=True
     ) as scratch:
-        return _judge(way, kept, Path(scratch))
+        return _judge(way, cache, Path(scratch))
 
 
-def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
+def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
     try:
         with way.at(
             Stage.LOAD, fault=Status.ERROR
         ):  # what is wrong with the model itself is a ModelError
-            subject = _load(way, kept)
+            subject = _load(way, cache)
         with way.at(Stage.TRANSFORM):
-            artifact = artifacts.transformed(way, subject, kept)
+            artifact = artifacts.transformed(way, subject, cache)
         with way.at(Stage.CHECK):
             check_artifact(way, subject, artifact)
         with way.at(Stage.SESSION):
             session = _session(way, subject, artifact, scratch)
         if isinstance(session, _NoKernel):
             with way.at(Stage.COMPARE, fault=Status.ERROR):
-                _compare_simulated(way, subject, artifact, session, kept)
+                _compare_simulated(way, subject, artifact, session, cache)
             # There is no model that could be timed here.
             return Judged(way.result(Status.PASS), None, artifact.level)
         with way.at(Stage.PLACEMENT):
@@ -114,7 +115,7 @@ def _judge(way: Way, kept: Cache, scratch: Path) -> Judged:
         with way.at(Stage.PLACEMENT):
             _cross_check(way, assigned, runs.profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
-            _compare(way, subject, artifact, runs, kept)
+            _compare(way, subject, artifact, runs, cache)
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
@@ -129,37 +130,46 @@ def timing_inputs(task: Task) -> list[dict[str, Any]]:
     Those of the first set's shapes, since a latency is that of one size; and no unusual ones:
     arithmetic on subnormal numbers alone is many times slower.
     """
-    made = subject_of(task).reference
-    usual = [made.sets[place] for place in made.usual]
-    return [dict(each.values) for each in usual if shapes(each) == shapes(usual[0])]
+    reference_sets = subject_of(task).reference
+    usual = [reference_sets.sets[place] for place in reference_sets.everyday]
+    input_sets: list[dict[str, Any]] = []
+    for input_set in usual:
+        if shapes(input_set) == shapes(usual[0]):
+            input_sets.append(dict(input_set.values))
+    return input_sets
 
 
 def shapes(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
     """The shapes of a set's tensors by input."""
-    return {
-        name: [array.shape for array in arrays_of(value)] for name, value in inputs.values.items()
-    }
+    shapes_by_name: dict[str, list[tuple[int, ...]]] = {}
+    for name, value in inputs.values.items():
+        shapes_by_name[name] = [array.shape for array in arrays_of(value)]
+    return shapes_by_name
 
 
 def subject_of(task: Task) -> Subject:
-    """What :func:`judge` judged against. Meant to run in the worker, which has it at hand."""
+    """Return what :func:`judge` judged against.
+
+    Meant to run in the worker, which has it at hand.
+    """
     subject = _subject(task, workbench().cache)[0]
     return replace(subject, reference=_without(subject.reference, task.skipped))
 
 
 def artifact_of(task: Task) -> Artifact:
-    """What :func:`judge` judged.
+    """Return what :func:`judge` judged.
 
     Meant to run in the worker: it comes from the cache, but a transform may run again.
     """
-    kept = workbench().cache
-    subject, graph = _subject(task, kept)
-    return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, kept)
+    cache = workbench().cache
+    subject, graph = _subject(task, cache)
+    return artifacts.transformed(Way(task, found=Findings(graph=graph)), subject, cache)
 
 
 def place_of_artifact(task: Task) -> tuple[Path, str]:
-    """Return the file of what `judge` judged, and ONNX Runtime's level for it: what a worker can
-    answer.
+    """Return the file of what `judge` judged, and ONNX Runtime's level for it.
+
+    What a worker can answer.
     """
     artifact = artifact_of(task)
     return artifact.model.path, artifact.level
@@ -175,11 +185,12 @@ def time_by_itself(task: Task, result: CellResult) -> LatencyRecord | None:
 
 
 def run_untouched(task: Task, place: int) -> None:
-    """Run the untouched model on one of the reference's input sets, on the cell's provider and at
-    its level.
+    """Run the untouched model on one of the reference's input sets.
 
-    Meant to run in the worker, after a worker died of that set with the transformed model: if this one dies too, the
-    crash is ONNX Runtime's own and says nothing about the variant.
+    It runs on the cell's provider and at its level.
+
+    Meant to run in the worker, after a worker died of that set with the transformed model: if this
+    one dies too, the crash is ONNX Runtime's own and says nothing about the variant.
 
     Args:
         task: the cell.
@@ -190,10 +201,10 @@ def run_untouched(task: Task, place: int) -> None:
     run(session, subject_of(replace(task, skipped=())).reference.sets[place].values)
 
 
-def _load(way: Way, kept: Cache) -> Subject:
+def _load(way: Way, cache: Cache) -> Subject:
     """The model, its input sets, and the outputs of the reference."""
     try:
-        subject, graph = _subject(way.task, kept)
+        subject, graph = _subject(way.task, cache)
     except (ModelError, InputError) as error:
         if not way.task.cell.card.suite:
             raise
@@ -210,46 +221,47 @@ def _load(way: Way, kept: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
-    _cover(way, subject, kept)
+    _cover(way, subject, cache)
     return subject
 
 
-def _without(made: Reference, skipped: tuple[int, ...]) -> Reference:
+def _without(reference: Reference, skipped: tuple[int, ...]) -> Reference:
     """The reference without the input sets at those positions."""
     if not skipped:
-        return made
-    places = [place for place in range(len(made.sets)) if place not in skipped]
+        return reference
+    places = [place for place in range(len(reference.sets)) if place not in skipped]
     return replace(
-        made,
-        sets=tuple(made.sets[place] for place in places),
-        outputs=tuple(made.outputs[place] for place in places),
+        reference,
+        sets=tuple(reference.sets[place] for place in places),
+        outputs=tuple(reference.outputs[place] for place in places),
     )
 
 
-def _cover(way: Way, subject: Subject, kept: Cache) -> None:
-    """Record what the input sets reach of what the model decides by, and remark on it where that is
-    little.
+def _cover(way: Way, subject: Subject, cache: Cache) -> None:
+    """Record what the input sets reach of what the model decides by.
+
+    Where that is little, a remark says so.
     """
     key = (subject.model.sha256, way.found.inputs_sha256)
-    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, kept))
+    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, cache))
     way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
-def _coverage(task: Task, subject: Subject, kept: Cache) -> tuple[CoverageRecord | None, str]:
+def _coverage(task: Task, subject: Subject, cache: Cache) -> tuple[CoverageRecord | None, str]:
     try:
         seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
     except InputError:  # of inputs that nobody could make, and that were recorded
         seen = Coverage()
     if task.explained and not task.cell.card.suite:
-        counts, notes = influence(subject.model, subject.reference, kept)
+        counts, notes = influence(subject.model, subject.reference, cache)
         seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
     kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
     record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
     return record, seen.low()
 
 
-def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+def _subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     """The subject and the size of its graph.
 
     The last one is remembered: cells come model by model.
@@ -258,15 +270,16 @@ def _subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
     recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     files = [task.model, *recorded, *Model(task.model).external_files]
-    states = [
-        (file, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()
-    ]
+    states = []
+    for file in files:
+        if file.is_file():
+            states.append((file, file.stat().st_mtime_ns, file.stat().st_size))
     chosen = (settings.input_sets, settings.seed, settings.tolerance_override, settings.custom_ops)
     key = (states, card, *chosen, task.unusual)
-    return workbench().last("subject", key, lambda: _read_subject(task, kept))
+    return workbench().last("subject", key, lambda: _read_subject(task, cache))
 
 
-def _read_subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
+def _read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     card, settings = task.cell.card, task.settings
     model = Model(task.model, card.name)
     card.check_outputs([output.name for output in model.signature.outputs])
@@ -275,14 +288,15 @@ def _read_subject(task: Task, kept: Cache) -> tuple[Subject, GraphChange]:
     if task.recorded is not None:
         answers = given(model, task.recorded)
     else:
-        answers = reference(model, card, settings, kept, unusual=task.unusual)
-    subject = Subject(model, answers, missed(model, answers, card, settings, kept))
+        answers = reference(model, card, settings, cache, unusual=task.unusual)
+    subject = Subject(model, answers, missed(model, answers, card, settings, cache))
     return subject, GraphChange(nodes, nodes, size, size, 0.0)
 
 
 def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
-    """The transformed model is valid ONNX, and its callers notice no difference in what it takes
-    and gives.
+    """Check that the transformed model is valid ONNX.
+
+    Its callers must notice no difference in what it takes and gives.
     """
     if not artifact.transformed:
         return
@@ -293,9 +307,9 @@ def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:
             raise CellEnded(Status.FAIL, reason, symptom=Symptom.INVALID)
         way.notes.append(f"the ONNX checker rejects the original too: {original}")
     fixed = way.bound.fixed_shapes
-    for each in subject.reference.sets:
+    for input_set in subject.reference.sets:
         for name, shape in fixed.items():
-            if name in each.values and shapes(each)[name] != [shape]:
+            if name in input_set.values and shapes(input_set)[name] != [shape]:
                 raise CellEnded(
                     Status.NOT_APPLICABLE,
                     f"the variant fixes the shape of input '{name}' at {list(shape)}, and the "
@@ -350,7 +364,7 @@ def _session(
 
 
 def _is_profiled(way: Way, artifact: Artifact) -> bool:
-    """Whether a run is profiled: a device's always, since another one may do its work.
+    """Return whether a run is profiled: a device's always, since another one may do its work.
 
     On the CPU the profile tells no more than what float16 became. A loop's costs more than the
     loop, and one of each of a suite's cases takes longer than the case.
@@ -363,21 +377,26 @@ def _is_profiled(way: Way, artifact: Artifact) -> bool:
 
 
 def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
-    """The provider, with what the card allows it to leave to the CPU, and what the card asks of it."""
+    """Return the provider, with what the card allows it to leave to the CPU.
+
+    The second item is what the card asks of it.
+    """
     provider = providers.get(way.task.cell.provider)
-    asked = way.task.cell.card.placement.of(provider.name)
+    demands = way.task.cell.card.placement.of(provider.name)
     if (
         not provider.fallback
     ):  # nothing stands behind the CPU: a card can't ask less of it than everything
         return provider, PlacementSpec()
-    return replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops)), asked
+    return replace(provider, cpu_ops=provider.cpu_ops.union(demands.allowed_cpu_ops)), demands
 
 
 def _prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[str, str]]:
-    """The nodes are assigned where they were asked to be: ONNX Runtime falls back to the CPU
-    without an error.
+    """The nodes are assigned where they were asked to be.
 
-    Where it hangs on what may be arithmetic on shapes, the profile of a run will tell: see :func:`_cross_check`.
+    ONNX Runtime falls back to the CPU without an error.
+
+    Where it hangs on what may be arithmetic on shapes, the profile of a run will tell: see
+    :func:`_cross_check`.
     """
     provider, _ = _contract(way)
     assigned = assignments(session, provider)
@@ -395,23 +414,24 @@ def _judge_placement(
 
     ``sizes`` are those that compute nothing but shapes.
     """
-    provider, asked = _contract(way)
-    found = judge_placement(assigned, provider, sizes)
+    provider, demands = _contract(way)
+    judged = judge_placement(assigned, provider, sizes)
     record = PlacementRecord(
-        found.requested, dict(found.nodes), dict(found.off_provider_ops), found.share
+        judged.requested, dict(judged.nodes), dict(judged.off_provider_ops), judged.share
     )
     way.found = replace(way.found, placement=record)
-    wanted = way.task.settings.min_placement
-    return shortfall(found, provider, asked.min_share if wanted is None else wanted)
+    demanded = way.task.settings.min_placement
+    return shortfall(judged, provider, demands.min_share if demanded is None else demanded)
 
 
 def _cross_check(
     way: Way, assigned: Counter[tuple[str, str]], file: Path | None, artifact: Artifact
 ) -> None:
-    """The nodes ran where they are assigned, and as the card asks: ``file`` is the profile of a
-    run.
+    """The nodes ran where they are assigned, and as the card asks.
+
+    ``file`` is the profile of a run.
     """
-    provider, asked = _contract(way)
+    provider, demands = _contract(way)
     if file is None:
         return
     profile = read_profile(file, provider)
@@ -433,34 +453,37 @@ def _cross_check(
         short
         or contradiction(assigned, profile, provider)
         or breach(
-            profile, provider, min_time_share=asked.min_time_share, max_copies=asked.max_memcpy
+            profile, provider, min_time_share=demands.min_time_share, max_copies=demands.max_memcpy
         )
     )
     if reason is not None:
         raise CellEnded(Status.FAIL, reason)
 
 
-def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, kept: Cache) -> None:
-    """The outputs are the reference's, and would be where float16 computes: see
-    :mod:`onnx_harness.judging.verdict`.
+def _compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: Cache) -> None:
+    """The outputs are the reference's, and would be where float16 computes.
+
+    See :mod:`onnx_harness.judging.verdict`.
     """
-    held = artifacts.judged_by(way, subject, kept)
+    judged_standard = artifacts.judged_by(way, subject, cache)
     placement = way.found.placement
     emulated = placement is not None and placement.precision in EMULATED
-    found = judge_outputs(held, runs.outputs, artifact.model, emulated=emulated, again=runs.again)
-    found = wrong_repeat(held, runs.outputs, runs.repeats) or found
+    outcome = judge_outputs(
+        judged_standard, runs.outputs, artifact.model, emulated=emulated, again=runs.again
+    )
+    outcome = wrong_repeat(judged_standard, runs.outputs, runs.repeats) or outcome
     way.found = replace(
         way.found,
-        accuracy=_record(found.comparison),
-        accuracy_emulated=_record(found.emulated),
-        accuracy_simulated=_record(found.simulated),
+        accuracy=_record(outcome.comparison),
+        accuracy_emulated=_record(outcome.emulated),
+        accuracy_simulated=_record(outcome.simulated),
     )
-    way.notes += found.notes
-    if not found.passed:
-        reason, detail = found.reason or "the outputs differ", found.detail
-        if emulated and found.symptom is Symptom.WRONG_VALUES:
-            detail = (*detail, tried_mend(held, way.bound, artifact.model))
-        raise CellEnded(found.status, reason, detail, found.symptom, found.worst_sets)
+    way.notes += outcome.notes
+    if not outcome.passed:
+        reason, detail = outcome.reason or "the outputs differ", outcome.detail
+        if emulated and outcome.symptom is Symptom.WRONG_VALUES:
+            detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
+        raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
 
 
@@ -469,17 +492,18 @@ def _record(comparison: Comparison | None) -> AccuracyRecord | None:
 
 
 def _compare_simulated(
-    way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, kept: Cache
+    way: Way, subject: Subject, artifact: Artifact, lacking: _NoKernel, cache: Cache
 ) -> None:
-    """The outputs of a model that the provider has no kernels for are judged as bfloat16 would give
-    them.
+    """Judge the outputs of a model that the provider has no kernels for.
+
+    They're judged as bfloat16 would give them.
     """
     cell = way.task.cell
     why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
     if not way.task.explained:
         raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
     try:
-        outcome = judge_simulated(artifacts.judged_by(way, subject, kept), artifact.model)
+        outcome = judge_simulated(artifacts.judged_by(way, subject, cache), artifact.model)
     except NotApplicable as error:
         raise CellEnded(
             Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN
@@ -497,8 +521,9 @@ def _compare_simulated(
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:
-    """The untouched model gives the outputs that were recorded beside it: its own cell says so, the
-    others note it.
+    """The untouched model gives the outputs that were recorded beside it.
+
+    Its own cell says so, the others note it.
     """
     missed = subject.missed
     if missed is None:

@@ -58,8 +58,9 @@ class Runs:
 
 
 def is_steady(model: Model, reference: Reference) -> bool:
-    """Return whether the untouched model gives one result for one input, as far as its nodes and
-    its runs tell.
+    """Return whether the untouched model gives one result for one input.
+
+    Its nodes and its runs tell, as far as they can.
     """
     return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
 
@@ -75,9 +76,9 @@ def run_sets(way: Way, subject: Subject, session: ort.InferenceSession) -> Runs:
         and not way.task.cell.card.suite
         and is_steady(subject.model, subject.reference)
     )
-    for index, each in enumerate(subject.reference.sets):
-        with noting(str(RunNote(way.task.place(index), bool(each.unusual), each.name))):
-            values = feeds_for(session, each.values)
+    for index, input_set in enumerate(subject.reference.sets):
+        with noting(str(RunNote(way.task.place(index), bool(input_set.unusual), input_set.name))):
+            values = feeds_for(session, input_set.values)
             outputs.append(run(session, values))
             if index == 0 and provider.fallback:
                 run(
@@ -117,7 +118,10 @@ def wrong_repeat(
         A failure that says which run departs; None where the repeats are as right, or as wrong, as
         the first run.
     """
-    differing = [repeat for repeat in repeats if not _same(repeat.outputs, outputs[0])]
+    differing = []
+    for repeat in repeats:
+        if not _same(repeat.outputs, outputs[0]):
+            differing.append(repeat)
     if not differing:
         return None
     first, name = verdict(standard, outputs), standard.reference.sets[0].name
@@ -138,6 +142,6 @@ def wrong_repeat(
     return None
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return whether two results are the same bit for bit, sequences and maps included."""
-    return pickle.dumps(dict(one)) == pickle.dumps(dict(other))
+    return pickle.dumps(dict(first)) == pickle.dumps(dict(second))

@@ -1,5 +1,6 @@
-"""What is known of a cell on its way: the task, what was made of it, and what has been found out so
-far.
+"""The state of a cell on its way.
+
+It's the task, what was made of it, and what has been found out so far.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ class Task:
         return (*self.cell.card.custom_ops, *self.settings.custom_ops)
 
     def place(self, index: int) -> int:
-        """Return the position in the whole reference of the set at ``index`` among those that
-        aren't skipped.
+        """Return the position in the whole reference of a set that isn't skipped.
+
+        ``index`` counts among those.
         """
         for skipped in sorted(self.skipped):
             index += skipped <= index
@@ -96,7 +98,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What the transforms made.
+    """The product of the transforms.
 
     Attributes:
         model: the transformed model; the original when nothing changes it.
@@ -132,7 +134,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """What the worker notes while it runs a cell on one input set, so that a crash names the set.
+    """The worker's note while it runs a cell on one input set, so that a crash names the set.
 
     Attributes:
         place: the set's position in the reference, from 0.
@@ -306,25 +308,36 @@ class Way:
 
 def further_lines(error: Exception) -> tuple[str, ...]:
     """The lines after it."""
-    return tuple(line for line in str(error).strip().splitlines()[1:] if line.strip())
+    lines = []
+    for line in str(error).strip().splitlines()[1:]:
+        if line.strip():
+            lines.append(line)
+    return tuple(lines)
 
 
 def own_frames(error: Exception) -> tuple[str, ...]:
-    """Return the frames in which a transform of a user raised an error, as Python's tracebacks
-    write them.
+    """Return the frames in which a transform of a user raised an error.
 
-    They are those below the call of a step, where what was called isn't this package's; none for its own transforms.
+    They read as Python's tracebacks write them.
+
+    They are those below the call of a step, where what was called isn't this package's; none for
+    its own transforms.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    calls = [place for place, frame in enumerate(frames) if frame.filename == transforms.__file__]
+    calls = []
+    for place, frame in enumerate(frames):
+        if frame.filename == transforms.__file__:
+            calls.append(place)
     below = frames[calls[-1] + 1 :] if calls else []
     package = str(Path(onnx_harness.__file__).parent)
     if not below or below[0].filename.startswith(package):
         return ()
-    return tuple(
-        f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}'
-        for frame in below[:_MOST_FRAMES]
-    )
+    entries = []
+    for frame in below[:_MOST_FRAMES]:
+        entries.append(
+            f'File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line}'
+        )
+    return tuple(entries)
 
 
 _MOST_FRAMES = 6

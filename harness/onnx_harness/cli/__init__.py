@@ -66,8 +66,10 @@ _FIRST_COLUMN = re.compile(r"\s+(\S+\s{2,})?")
 _EXIT_CODES = f"""\
 exit codes:
   {DONE}    done; the answer is yes
-  {NEGATIVE}    the answer is no (B departs from A, the CPU provider doesn't work, …), or the work failed
-  {USAGE}    usage: an unknown command, option, variant or provider, a malformed card or pyproject.toml
+  {NEGATIVE}    the answer is no (B departs from A, the CPU provider doesn't work, …), or the work
+       failed
+  {USAGE}    usage: an unknown command, option, variant or provider, a malformed card or
+       pyproject.toml
   {INTERRUPTED}  interrupted by Ctrl-C
 """
 
@@ -107,24 +109,31 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """As argparse does, but an unknown option is told by the parser that doesn't know it."""
-        known, rest = super().parse_known_args(args, namespace)
-        unknown = [
-            word.partition("=")[0] for word in rest if word.startswith("--") and word != "--"
-        ]
+        namespace_read, unread = super().parse_known_args(args, namespace)
+        unknown = []
+        for word in unread:
+            if word.startswith("--") and word != "--":
+                unknown.append(word.partition("=")[0])
         if unknown:
-            options = [word for word in self._option_string_actions if word.startswith("--")]
+            options = []
+            for word in self._option_string_actions:
+                if word.startswith("--"):
+                    options.append(word)
             self.error(
                 f"there is no option {unknown[0]}. {did_you_mean(unknown[0], options, most=20)}"
             )
-        return known, rest
+        return namespace_read, unread
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             what = (
                 (action.metavar or action.dest) if isinstance(action.metavar, str) else action.dest
             )
-            raise argparse.ArgumentError(None, f"there is no {what.lower()} '{value}'. "
-                                               f"{did_you_mean(str(value), map(str, action.choices))}")  # fmt: skip
+            raise argparse.ArgumentError(
+                None,
+                f"there is no {what.lower()} '{value}'. "
+                f"{did_you_mean(str(value), map(str, action.choices))}",
+            )
 
     def error(self, message: str) -> NoReturn:
         """Usage on standard error, then the error; exit code 2."""
@@ -227,11 +236,11 @@ def _complete(parser: argparse.ArgumentParser) -> None:
 def _version(_: argparse.Namespace) -> int:
     from onnx_harness.cli.show import console
 
-    runtimes = sorted(
-        f"{found.name} {found.version}"
-        for found in distributions()
-        if (found.name or "").startswith("onnxruntime")
-    )
+    versions = []
+    for distribution in distributions():
+        if (distribution.name or "").startswith("onnxruntime"):
+            versions.append(f"{distribution.name} {distribution.version}")
+    runtimes = sorted(versions)
     parts = [
         f"onnx {_version_of('onnx')}",
         *(runtimes or ["no onnxruntime"]),

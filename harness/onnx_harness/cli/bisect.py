@@ -31,8 +31,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search over the releases of a package."""
     settings = settings_of(args, *KEYS)
-    task, other = named_task(args, settings)
-    if other is not None:
+    task, candidate = named_task(args, settings)
+    if candidate is not None:
         raise UsageError(
             "a cell or a model with --variant has a first bad release; two models have none"
         )

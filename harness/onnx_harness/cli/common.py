@@ -1,4 +1,4 @@
-"""What commands share: the model that was named, the project's settings, the worker process."""
+"""The common ground of commands: the named model, the project's settings, the worker process."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:
 
 
 def find_model(path: Path) -> tuple[Card, Path]:
-    """The card of the model that was named (a blank one where there is none) and the ``.onnx``,
-    fetched if need be.
+    """Find the card of the model that was named, and its ``.onnx``.
+
+    The card is a blank one where there is none; the model is fetched if need be.
 
     Raises:
         ModelError: there is no such file.
@@ -67,8 +68,9 @@ def find_model(path: Path) -> tuple[Card, Path]:
 
 
 def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
-    """The project's settings (the nearest pyproject.toml upwards), overridden by the options named
-    in ``keys``.
+    """Read the project's settings, overridden by the options named in ``keys``.
+
+    They come from the nearest pyproject.toml upwards.
 
     Raises:
         UsageError: a value is out of its range, or pyproject.toml is malformed.
@@ -89,7 +91,7 @@ def started_worker(
 
 
 class _Doing:
-    """What a worker is doing, read anew each time the line is drawn."""
+    """A worker's present task, read anew each time the line is drawn."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

@@ -164,7 +164,7 @@ def _show(out: Console, outcome: PairOutcome, pair: Pair, a: Path, b: Path) -> N
 
 
 def _counted(outcome: PairOutcome) -> str:
-    failing = len({each.output for each in outcome.failures})
+    failing = len({failure.output for failure in outcome.failures})
     return f"{failing} output{'s' if failing > 1 else ''} beyond the tolerance or not comparable"
 
 
@@ -178,14 +178,16 @@ def _table(outcome: PairOutcome) -> Any:
     assert outcome.accuracy is not None
     failing = {failure.output for failure in outcome.failures}
     rows = []
-    for name, each in outcome.accuracy.outputs.items():
+    for name, output in outcome.accuracy.outputs.items():
         fails = name in failing
-        used = f"{figure(each.rtol)}, {figure(each.atol)}"
+        used = f"{figure(output.rtol)}, {figure(output.atol)}"
         needs = (
-            "none" if each.minimum_tolerance is None and fails else figure(each.minimum_tolerance)
+            "none"
+            if output.minimum_tolerance is None and fails
+            else figure(output.minimum_tolerance)
         )
         verdict = text("FAIL", "bold red") if fails else text("pass", "green")
-        rows.append([name, verdict, figure(each.max_abs), figure(each.sqnr_db), needs, used])
+        rows.append([name, verdict, figure(output.max_abs), figure(output.sqnr_db), needs, used])
     columns: list[str | tuple[str, str]] = [
         "output",
         ("", "whole"),

@@ -224,13 +224,13 @@ def _refuse_provider(name: str, settings: Settings) -> None:
 
     worker = Worker(settings.limits, providers.get(name).environment)
     try:
-        found = worker.call(probe, name)
+        availability = worker.call(probe, name)
     except HarnessError as error:
         raise ProviderError(f"trying provider '{name}': {error}") from None
     finally:
         worker.close()
-    if not found.usable:
-        raise UsageError(refusal(found))
+    if not availability.usable:
+        raise UsageError(refusal(availability))
 
 
 def show(diagnosis: Diagnosis) -> None:

@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
     """Probe every provider."""
     settings = settings_of(args, "cell_timeout")
     problem = conflict()
-    found: list[Availability] = []
+    availabilities: list[Availability] = []
     err = error_console()
     for name in providers.registry():
         if err.is_terminal and not args.json:
             with err.status(text(f"trying {name}")):
-                found.append(_probe(name, settings))
+                availabilities.append(_probe(name, settings))
         else:
-            found.append(_probe(name, settings))
+            availabilities.append(_probe(name, settings))
     versions = _versions()
     network = _network_kept(settings)
     if args.json:
@@ -67,20 +67,29 @@ def run(args: argparse.Namespace) -> int:
             "conflict": asdict(problem) if problem else None,
             "network_kept": network,
             "left_out": [*transforms.left_out(), *providers.left_out()],
-            "providers": {each.name: _as_json(each) for each in found},
+            "providers": {
+                availability.name: _as_json(availability) for availability in availabilities
+            },
         }
         write_json(document)
     else:
-        _show(console(), found, problem, versions, verbose=args.verbose)
+        _show(console(), availabilities, problem, versions, verbose=args.verbose)
         if network is not None:
             sentence = f"models are opened in a process that keeps the network: {network}"
             console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
-    works = any(each.usable for each in found if each.name == DEFAULT_PROVIDER)
+    works = any(
+        availability.usable
+        for availability in availabilities
+        if availability.name == DEFAULT_PROVIDER
+    )
     return DONE if works and problem is None else NEGATIVE
 
 
 def _probe(name: str, settings: Settings) -> Availability:
-    """Try one provider in a worker of its own: libraries of two providers may not bear each other."""
+    """Try one provider in a worker of its own.
+
+    Libraries of two providers may not bear each other.
+    """
     try:
         with started_worker(settings, providers.get(name).environment) as worker:
             return worker.call(probe, name)
@@ -100,24 +109,27 @@ def _network_kept(settings: Settings) -> str | None:
         return words_of(error)
 
 
-def _as_json(each: Availability) -> dict[str, object]:
-    fields = asdict(each)
+def _as_json(availability: Availability) -> dict[str, object]:
+    fields = asdict(availability)
     return {"summary": providers.get(fields.pop("name")).summary, **fields}
 
 
 def _versions() -> dict[str, str]:
-    wanted = ("onnxruntime", "ort-nightly", "onnx-harness")
-    found = {each.name: each.version for each in distributions() if each.name}
+    prefixes = ("onnxruntime", "ort-nightly", "onnx-harness")
+    installed = {}
+    for distribution in distributions():
+        if distribution.name:
+            installed[distribution.name] = distribution.version
     return {"python": python_version()} | {
         name: version
-        for name, version in sorted(found.items())
-        if name == "onnx" or name.startswith(wanted)
+        for name, version in sorted(installed.items())
+        if name == "onnx" or name.startswith(prefixes)
     }
 
 
 def _show(
     out: Console,
-    found: list[Availability],
+    availabilities: list[Availability],
     problem: Problem | None,
     versions: dict[str, str],
     *,
@@ -133,24 +145,33 @@ def _show(
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for each in found:
-        if each.usable:
+    for availability in availabilities:
+        if availability.usable:
             grid.add_row(
-                text(each.name), text("works", "green"), text(providers.get(each.name).summary)
+                text(availability.name),
+                text("works", "green"),
+                text(providers.get(availability.name).summary),
             )
         else:
-            said = [text(f"{each.reason}.")]
-            if each.mend:
-                said.append(labelled("mend: ", "bold", each.mend))
-            grid.add_row(text(each.name), text("can't be used", "red"), Group(*said))
-        if verbose and each.details:
-            grid.add_row("", "", facts(each.details))
+            said = [text(f"{availability.reason}.")]
+            if availability.mend:
+                said.append(labelled("mend: ", "bold", availability.mend))
+            grid.add_row(text(availability.name), text("can't be used", "red"), Group(*said))
+        if verbose and availability.details:
+            grid.add_row("", "", facts(availability.details))
     out.print(indented(grid))
     for sentence in (*transforms.left_out(), *providers.left_out()):
         out.print()
         out.print(labelled("left out: ", "bold yellow", sentence), soft_wrap=True)
-    working = [each.name for each in found if each.usable]
+    working = []
+    for availability in availabilities:
+        if availability.usable:
+            working.append(availability.name)
     out.print()
-    out.print(text(f"{len(working)} of {len(found)} providers can be used "
-                   f"here{': ' if working else ''}"
-                   f"{', '.join(working)}"))  # fmt: skip
+    out.print(
+        text(
+            f"{len(working)} of {len(availabilities)} providers can be used "
+            f"here{': ' if working else ''}"
+            f"{', '.join(working)}"
+        )
+    )

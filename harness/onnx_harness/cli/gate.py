@@ -41,16 +41,21 @@ _CODES = {
 _EPILOG = f"""\
 verdicts, and the exit codes of `onnx-harness gate`:
   {DONE}    PASS: every cell is as it was accepted
-  {NEGATIVE}    FAIL: a cell vanished, newly fails, is slower for two nights, less accurate, larger, or placed elsewhere
-  {INCONCLUSIVE}    INCONCLUSIVE: slower for one night, which the next decides; or too noisy to be seen
-  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another processor, seed, card or reference,
-       or a run of some of the accepted cells
-  {UNDONE}    no verdict: a file can't be read or written, or the reference environment can't be made
+  {NEGATIVE}    FAIL: a cell vanished, newly fails, is slower for two nights, less accurate, larger,
+       or placed elsewhere
+  {INCONCLUSIVE}    INCONCLUSIVE: slower for one night, which the next decides; or too
+       noisy to be seen
+  {INVALID}    INVALID: not comparable: no tonight's run, a damaged history, another
+       processor, seed, card or reference, or a run of some of the accepted cells
+  {UNDONE}    no verdict: a file can't be read or written, or the reference environment can't be
+       made
 A run has the gravest verdict of its cells: FAIL, then INVALID, then INCONCLUSIVE.
 
-latency: a run with --gate-reference measures a second time what isn't shown to be as fast as accepted. A night counts
-as slow only if both measurements say so; it's INVALID where the second is missing, or nothing can rest on the readings.
-Nights are at least {BETWEEN_NIGHTS // timedelta(hours=1)} hours apart: of runs that are closer, the latest counts.
+latency: a run with --gate-reference measures a second time what isn't shown to be as fast as
+accepted. A night counts as slow only if both measurements say so; it's INVALID where the second is
+missing, or nothing can rest on the readings.
+Nights are at least {BETWEEN_NIGHTS // timedelta(hours=1)} hours apart: of runs that are closer,
+the latest counts.
 """
 
 
@@ -211,15 +216,14 @@ def move(args: argparse.Namespace) -> int:
 def make_reference(args: argparse.Namespace) -> int:
     """Make the reference environment."""
     _make(args.path, _folder(args) / FOLDER / args.lock)
-    wanted = {
-        sha256
-        for level in read_levels(_folder(args) / FOLDER).values()
+    hashes = set()
+    for level in read_levels(_folder(args) / FOLDER).values():
         for sha256 in (
             level.cell.model_sha256,
             level.cell.pinned.model_sha256 if level.cell.pinned else "",
-        )
-    }
-    models.forget(args.path / models.FOLDER, wanted)
+        ):
+            hashes.add(sha256)
+    models.forget(args.path / models.FOLDER, hashes)
     return DONE
 
 
@@ -266,8 +270,8 @@ def begin(args: argparse.Namespace) -> int:
 def _make(path: Path, lock: Path) -> None:
     err = error_console()
     err.print(text(f"{path}: holding it against {lock}; making it takes minutes"), soft_wrap=True)
-    made = environment.make(path, lock)
-    err.print(text(f"{path}: made" if made else f"{path}: up to date"), soft_wrap=True)
+    is_new = environment.make(path, lock)
+    err.print(text(f"{path}: made" if is_new else f"{path}: up to date"), soft_wrap=True)
 
 
 def _figures(level: Level) -> str:
@@ -277,11 +281,11 @@ def _figures(level: Level) -> str:
             f": {level.cell.status}, without latency: the run named no pinned reference, or "
             f"couldn't time beside it"
         )
-    told = f": {level.cell.status}, {pinned.ratio:.3f} of the reference's time"
+    sentence = f": {level.cell.status}, {pinned.ratio:.3f} of the reference's time"
     low, high = pinned.ratio_ci95 or (pinned.ratio, pinned.ratio)
     if high / low > WIDE:
-        told += f" [{low:.3f}, {high:.3f}]; a quieter night would make a better level"
-    return told
+        sentence += f" [{low:.3f}, {high:.3f}]; a quieter night would make a better level"
+    return sentence
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedInput:
-    """What one input would be fed with, and why."""
+    """The values that one input would be fed with, and why."""
 
     name: str
     type: str
@@ -60,7 +60,7 @@ class GeneratedInput:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a model's file says about itself.
+    """The facts that a model's file states about itself.
 
     Attributes:
         sha256: over the file and its external data; None when that can't be read.
@@ -114,14 +114,14 @@ def run(args: argparse.Namespace) -> int:
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
     with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
-        found = worker.call(
+        facts = worker.call(
             WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings
         )
     if args.json:
-        write_json(_as_json(found, card, path))
+        write_json(_as_json(facts, card, path))
     else:
-        _show(console(), found, card, path)
-    return NEGATIVE if found.problems else DONE
+        _show(console(), facts, card, path)
+    return NEGATIVE if facts.problems else DONE
 
 
 def look(path: Path, card: Card, settings: Settings) -> Facts:
@@ -142,10 +142,10 @@ def look(path: Path, card: Card, settings: Settings) -> Facts:
     sha256, total, external = None, path.stat().st_size, {}
     try:
         folder = path.parent.resolve()
-        external = {
-            file.relative_to(folder).as_posix(): file.stat().st_size
-            for file in model.external_files
-        }
+        sizes = {}
+        for file in model.external_files:
+            sizes[file.relative_to(folder).as_posix()] = file.stat().st_size
+        external = sizes
         sha256, total = model.sha256, model.size_bytes
     except ModelError as error:
         problems.append(str(error))
@@ -184,8 +184,15 @@ def look(path: Path, card: Card, settings: Settings) -> Facts:
 def _generated(skeleton: onnx.ModelProto, card: Card) -> tuple[GeneratedInput, ...]:
     from onnx_harness.inputs import describe
 
-    found = describe(skeleton, card.inputs)
-    return tuple(GeneratedInput(each.name, each.dtype, each.shape, each.sentence) for each in found)
+    descriptions = describe(skeleton, card.inputs)
+    generated_inputs = []
+    for description in descriptions:
+        generated_inputs.append(
+            GeneratedInput(
+                description.name, description.dtype, description.shape, description.sentence
+            )
+        )
+    return tuple(generated_inputs)
 
 
 def _reached(
@@ -204,21 +211,25 @@ def _graphs(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
     while waiting:
         nodes = waiting.pop()
         yield nodes
-        waiting += [body.node for node in nodes for body in subgraphs(node)]
+        bodies = []
+        for node in nodes:
+            for body in subgraphs(node):
+                bodies.append(body.node)
+        waiting += bodies
 
 
 def _operator(node: onnx.NodeProto) -> str:
     return node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}"
 
 
-def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:
+def _as_json(facts: Facts, card: Card, path: Path) -> dict[str, object]:
     head: dict[str, object] = {
         "name": card.name,
         "path": str(path),
         "license": card.license or None,
         "summary": card.summary or None,
     }
-    body = asdict(found)
+    body = asdict(facts)
     return (
         head
         | {"inputs": body["signature"]["inputs"], "outputs": body.pop("signature")["outputs"]}
@@ -226,55 +237,58 @@ def _as_json(found: Facts, card: Card, path: Path) -> dict[str, object]:
     )
 
 
-def _show(out: Console, found: Facts, card: Card, path: Path) -> None:
+def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
     out.print(text(card.name, "bold"))
     rows: dict[str, object] = {"summary": card.summary} if card.summary else {}
     rows["file"] = path
     if card.license:
         rows["licence"] = card.license
-    rows["size"] = f"{size(found.bytes)} ({found.bytes:,} bytes)"
-    rows["sha256"] = found.sha256 or "unknown: the external data can't be read"
-    opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
+    rows["size"] = f"{size(stated.bytes)} ({stated.bytes:,} bytes)"
+    rows["sha256"] = stated.sha256 or "unknown: the external data can't be read"
+    opsets = ", ".join(f"{domain} {version}" for domain, version in stated.opsets.items())
     rows["opsets"] = opsets or "none"
-    rows["IR version"] = found.ir_version
-    if found.producer:
-        rows["producer"] = found.producer
-    if found.external:
+    rows["IR version"] = stated.ir_version
+    if stated.producer:
+        rows["producer"] = stated.producer
+    if stated.external:
         rows["external"] = ", ".join(
-            f"{name} ({size(count)})" for name, count in found.external.items()
+            f"{name} ({size(count)})" for name, count in stated.external.items()
         )
     out.print(facts(rows))
 
-    _heading(out, "inputs", "none" if not found.signature.inputs else "")
-    if found.signature.inputs:
-        why = {each.name: each.why for each in found.generated}
-        default = "has a default" if found.generated else "unknown"
-        inputs = [
-            (each.name, each.kind or "?", shape(each.shape), why.get(each.name, default))
-            for each in found.signature.inputs
-        ]
+    _heading(out, "inputs", "none" if not stated.signature.inputs else "")
+    if stated.signature.inputs:
+        why = {value.name: value.why for value in stated.generated}
+        default = "has a default" if stated.generated else "unknown"
+        inputs = []
+        for value in stated.signature.inputs:
+            inputs.append(
+                (value.name, value.kind or "?", shape(value.shape), why.get(value.name, default))
+            )
         out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
-    if found.coverage or found.remarks:
+    if stated.coverage or stated.remarks:
         _heading(out, "reached", "by sets that are made on purpose, if they run")
         counts = [
-            (kind, f"{count:,} of {total:,}") for kind, (count, total) in found.coverage.items()
+            (kind, f"{count:,} of {total:,}") for kind, (count, total) in stated.coverage.items()
         ]
         out.print(indented(table(["of", "reached"], counts)))
-        for remark in found.remarks:
+        for remark in stated.remarks:
             out.print(indented(text(remark, "yellow")), soft_wrap=True)
     _heading(out, "outputs")
-    outputs = [(each.name, each.kind or "?", shape(each.shape)) for each in found.signature.outputs]
+    outputs = []
+    for output in stated.signature.outputs:
+        outputs.append((output.name, output.kind or "?", shape(output.shape)))
     out.print(indented(table(["name", "type", "shape"], outputs)))
 
-    places = [f"{found.graphs} graphs"] * (found.graphs > 1)
-    places += [f"{found.functions} function{'s' if found.functions > 1 else ''}"] * bool(
-        found.functions
+    places = [f"{stated.graphs} graphs"] * (stated.graphs > 1)
+    places += [f"{stated.functions} function{'s' if stated.functions > 1 else ''}"] * bool(
+        stated.functions
     )
-    count = f"{sum(found.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
+    count = f"{sum(stated.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
     _heading(out, "nodes", count)
-    cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in found.nodes.items()]
+    cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in stated.nodes.items()]
     out.print(indented(Columns(cells, column_first=True, padding=(0, 3))))
-    for problem in found.problems:
+    for problem in stated.problems:
         out.print()
         out.print(labelled("problem: ", "bold red", problem))
 

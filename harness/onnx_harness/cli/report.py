@@ -152,10 +152,10 @@ def _source(name: str, reports: Path) -> Source:
             f"there is no folder or file {name}, and no history in {reports} to look for a run in"
         )
     with history.History(database) as past:
-        known = past.runs()
-        matching = [run for run in known if run.id.startswith(name)]
+        runs = past.runs()
+        matching = [run for run in runs if run.id.startswith(name)]
         if len(matching) != 1:
-            ids = [run.id for run in matching or known]
+            ids = [run.id for run in matching or runs]
             raise UsageError(
                 f"{'several runs begin' if matching else 'no run of the history begins'} with "
                 f"'{name}'. "
@@ -165,8 +165,9 @@ def _source(name: str, reports: Path) -> Source:
 
 
 def _read(path: Path) -> Results:
-    """Return a run's results; those of a folder whose results.json is lost come from the files of
-    its verdicts.
+    """Return a run's results.
+
+    Those of a folder whose results.json is lost come from the files of its verdicts.
 
     Raises:
         ResultsError: they can't be read either way.
@@ -198,27 +199,27 @@ def _merged(parts: Sequence[Results]) -> Results:
 def _rejudged(results: Results, bounds: Bounds) -> Results:
     """Return the results by other bounds; what changes and what can't be judged again is told."""
     again = rejudge(results.cells, bounds)
-    told = error_console()
-    told.print(
+    errors = error_console()
+    errors.print(
         text(f"judged again by {bounds}: {_many(len(again.changed), 'another verdict')}"),
         soft_wrap=True,
     )
     status = {cell.id: cell.status for cell in again.cells}
     for changed in again.changed[:MOST_NAMED]:
-        told.print(text(f"  {changed}: {status[changed]} now"), soft_wrap=True)
+        errors.print(text(f"  {changed}: {status[changed]} now"), soft_wrap=True)
     if again.undecided:
         why = (
             "can't be judged again, and is as it was"
             if len(again.undecided) == 1
             else "can't, and are as they were"
         )
-        told.print(
+        errors.print(
             labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:")
         )
     for undecided, reason in list(again.undecided.items())[:MOST_NAMED]:
-        told.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
+        errors.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
     if len(again.undecided) > MOST_NAMED:
-        told.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
+        errors.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
     return Results(results.run, again.cells)
 
 
@@ -238,8 +239,8 @@ def _compare(
     _refuse_overwriting(folder, sources)
     for name, page in ((SUMMARY, comparison.summary), (REPORT, comparison.page)):
         _write(folder / name, page(before, after))
-    told = changes.sentence(changes.changes(before, after))
-    _say(f"{told} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
+    sentence = changes.sentence(changes.changes(before, after))
+    _say(f"{sentence} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
     if args.csv is not None:
         _write_csv(args.csv, after)
     return DONE
@@ -294,8 +295,9 @@ def _say(line: str, csv: str | None) -> None:
 
 
 def _headers(results: Results) -> dict[str, ModelHeader]:
-    """Return what is known about the models: from the cells, and from the cards that the run's
-    command names.
+    """Return what is known about the models.
+
+    From the cells, and from the cards that the run's command names.
     """
     named = {card.name: (path, card) for path, card in _cards(results.run.command)}
     headers: dict[str, ModelHeader] = {}

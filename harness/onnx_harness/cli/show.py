@@ -1,4 +1,4 @@
-"""How commands write: rich on a terminal, plain lines elsewhere, JSON for scripts.
+"""Write for people and scripts: rich on a terminal, plain lines elsewhere, JSON.
 
 What a model brings along (names, messages that quote them) is never read as markup, and its control
 characters are
@@ -49,8 +49,9 @@ def labelled(label: str, style: str, content: object) -> Text:
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document to standard output: strict (no NaN), ASCII, its keys in the order
-    given.
+    """Write one JSON document to standard output.
+
+    Strict (no NaN), ASCII, its keys in the order given.
     """
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")
     # here a reader who has left is noticed; later it would be the interpreter's own error
@@ -67,16 +68,16 @@ def size(count: int) -> str:
 
 def shape(dims: Iterable[int | str | None] | None) -> str:
     """``[batch, 3, ?]``; ``any shape`` for an unknown rank."""
-    return (
-        "any shape"
-        if dims is None
-        else f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
-    )
+    if dims is None:
+        return "any shape"
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in dims)}]"
 
 
 def figure(value: float | None) -> str:
     """Three digits; a dash for what doesn't exist."""
-    return "-" if value is None else "0" if value == 0 else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.3g}"
 
 
 def facts(rows: Mapping[str, object]) -> Padding:
@@ -104,27 +105,27 @@ def table(columns: Iterable[str | tuple[str, str]], rows: Iterable[Iterable[obje
         columns: heads; with ``"right"`` for numbers, ``"whole"`` for what shouldn't be folded.
         rows: cells; what isn't a rich Text is taken as a text of a model.
     """
-    made = Table(
+    drawn = Table(
         box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim"
     )
     for column in columns:
         head, kind = column if isinstance(column, tuple) else (column, "")
-        made.add_column(
+        drawn.add_column(
             text(head),
             overflow="fold",
             justify="right" if kind == "right" else "left",
             no_wrap=kind in ("right", "whole"),
         )
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
-    return made
+        drawn.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return drawn
 
 
 def _console(file: IO[str]) -> Console:
-    made = Console(file=file, highlight=False, markup=False, emoji=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.width = _PLAIN_WIDTH
-    return made
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PLAIN_WIDTH
+    return console
 
 
 def _plain(value: object) -> Any:

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written. Bytes count external data.
+    """The written model. Bytes count external data.
 
     Attributes:
         keeps_float32: names of the nodes that stay float32, where they were chosen, those of the
@@ -82,7 +82,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said against the written model.
+    """The objections to the written model.
 
     Attributes:
         checker: what the ONNX checker says against it, or None.
@@ -99,10 +99,10 @@ class Verdict:
 
         That an invalid model stays invalid is no transform's fault, and is told as a note.
         """
-        found = [f"the model's interface changed: {change}" for change in self.interface]
+        problems = [f"the model's interface changed: {change}" for change in self.interface]
         if self.checker and not self.original:
-            found.insert(0, f"the ONNX checker rejects the written model: {self.checker}")
-        return found
+            problems.insert(0, f"the ONNX checker rejects the written model: {self.checker}")
+        return problems
 
     def notes(self) -> list[str]:
         """Remarks that don't make the work a failure."""
@@ -200,15 +200,18 @@ def run(args: argparse.Namespace) -> int:
     with started_worker(settings) as worker:
         with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
             libraries = (*card.custom_ops, *settings.custom_ops)
-            asked = (path, steps, out, INLINE_BYTES, card, settings)
-            written = worker.call(WithLibraries(libraries, apply), *asked)
+            arguments = (path, steps, out, INLINE_BYTES, card, settings)
+            written = worker.call(WithLibraries(libraries, apply), *arguments)
         with named_death(f"{out} was written; checking it"):
             verdict = worker.call(check, path, out, variant)
     if args.write_card and written.keeps_float32 is not None:
         write_keep_float32(_card_to_write(args.model), written.keeps_float32)
     if args.json:
-        write_json({"output": out, "variant": variant.spelling, "session_steps": idle} | asdict(written)
-                   | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]})  # fmt: skip
+        write_json(
+            {"output": out, "variant": variant.spelling, "session_steps": idle}
+            | asdict(written)
+            | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]}
+        )
     else:
         _show(
             console(),
@@ -229,17 +232,17 @@ def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
     """
     if not shapes:
         return variant
-    steps, taken = [], False
+    steps, replaced = [], False
     for step in variant.steps:
         option = transforms.bind(step).transform.input_shapes
         if option:
-            taken = True
+            replaced = True
             step = Step(
                 step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items()))
             )
         transforms.bind(step)
         steps.append(step)
-    if not taken:
+    if not replaced:
         raise UsageError(
             f"no step of '{variant.spelling}' takes shapes of inputs: --overwrite-input-shape has "
             f"no effect. "
@@ -296,12 +299,12 @@ def apply(
     bound = list(zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True))
     samples = (
         _samples(before, card, settings)
-        if any(each.transform.calibrated for _, each in bound)
+        if any(bound_step.transform.calibrated for _, bound_step in bound)
         else []
     )
     choose: Callable[..., Any] | None = None
     mixes: list[Mix] = []
-    if any(each.transform.chosen for _, each in bound):
+    if any(bound_step.transform.chosen for _, bound_step in bound):
         choose = _chooser(before, steps, card, settings, mixes)
     model = before.load()
     nodes = node_count(model.graph)
@@ -347,12 +350,12 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
     note_stage("inputs")
     card = card or matrix.card_for(model.path)
     try:
-        made = calibration_sets(model, card, settings or Settings(), workbench().cache)
+        input_sets = calibration_sets(model, card, settings or Settings(), workbench().cache)
     except InputError as error:
         raise InputError(
             f"nothing was written, for there are no inputs to calibrate on: {error}"
         ) from None
-    return [each.values for each in made]
+    return [input_set.values for input_set in input_sets]
 
 
 def _chooser(
@@ -368,16 +371,16 @@ def _chooser(
     from onnx_harness.judging.verdict import standard
 
     note_stage("inputs")
-    settings, kept = settings or Settings(), workbench().cache
+    settings, cache = settings or Settings(), workbench().cache
     try:
-        answers = reference(model, card, settings, kept)
+        answers = reference(model, card, settings, cache)
     except InputError as error:
         raise InputError(
             f"nothing was written, for there are no inputs to judge on: {error}"
         ) from None
     bound = with_card(bind_variant(Variant("", steps)), card)
     return chooser(
-        standard(model, answers, card, bound, "cpu", settings, kept), transforms.remark, mixes
+        standard(model, answers, card, bound, "cpu", settings, cache), transforms.remark, mixes
     )
 
 
@@ -420,8 +423,9 @@ def _data_file(out: Path) -> Path:
 
 
 def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
-    """Write ``model``, in a folder of its own first, so that a failure leaves an older file as it
-    was.
+    """Write ``model``, in a folder of its own first.
+
+    A failure leaves an older file as it was.
     """
     from onnx_harness.model.saving import save
 

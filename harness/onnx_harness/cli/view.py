@@ -1,4 +1,4 @@
-"""``onnx-harness view``: a model in Netron, or a failing cell with its original and its candidate."""
+"""``onnx-harness view``: a model in Netron, or a failing cell with its original and candidate."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
-    """Return what to show, titles and files: one model, or the original and the candidate of a
-    cell.
+    """Return what to show, titles and files.
+
+    One model, or the original and the candidate of a cell.
 
     Raises:
         UsageError: the cell has no folder.

@@ -31,12 +31,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(
         dest="subcommand", metavar="COMMAND", required=True, title="commands"
     )
-    made = {}
+    parsers = {}
     for name, summary in COMMANDS.items():
-        made[name] = commands.add_parser(
+        parsers[name] = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
-        made[name].add_argument(
+        parsers[name].add_argument(
             "paths",
             metavar="PATH",
             nargs="*",
@@ -44,12 +44,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
             default=[default_folder()],
             help="cards, and folders of cards (default: models, or else the public zoo)",
         )
-    made["fetch"].add_argument(
+    parsers["fetch"].add_argument(
         "-q", "--quiet", action="store_true", help="say nothing but what went wrong"
     )
-    made["fetch"].set_defaults(run=fetch)
-    add_json(made["list"])
-    made["list"].set_defaults(run=show)
+    parsers["fetch"].set_defaults(run=fetch)
+    add_json(parsers["list"])
+    parsers["list"].set_defaults(run=show)
 
 
 def fetch(args: argparse.Namespace) -> int:
@@ -74,15 +74,16 @@ def show(args: argparse.Namespace) -> int:
         write_json([_as_json(card, *place) for card, place in zip(chosen, places, strict=True)])
         return DONE
     out = console()
-    rows = [
-        (
-            card.name,
-            card.license or "-",
-            _short_source(card),
-            text(state, "green" if file else "dim"),
+    rows = []
+    for card, (state, file) in zip(chosen, places, strict=True):
+        rows.append(
+            (
+                card.name,
+                card.license or "-",
+                _short_source(card),
+                text(state, "green" if file else "dim"),
+            )
         )
-        for card, (state, file) in zip(chosen, places, strict=True)
-    ]
     out.print(table([("model", "whole"), "licence", "source", ("", "whole")], rows))
     return DONE
 

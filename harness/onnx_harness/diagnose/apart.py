@@ -1,7 +1,9 @@
-"""A trial in a process of its own, forked from the worker: one that dies or hangs costs
-milliseconds, not a worker.
+"""A trial in a process of its own, forked from the worker.
 
-The fork has all that the worker has loaded. It opens its own sessions, and the worker runs none meanwhile. Not for
+One that dies or hangs costs milliseconds, not a worker.
+
+The fork has all that the worker has loaded. It opens its own sessions, and the worker runs none
+meanwhile. Not for
 devices: their drivers don't survive a fork.
 """
 
@@ -43,8 +45,8 @@ def of_note(stage: str, words: str) -> Outcome:
     note = RunNote.read(stage)
     if note is not None:
         return Outcome(Status.FAIL, Stage.RUN, words, Symptom.CRASH, (note.place,), cost)
-    known = {named.value: named for named in Stage}
-    return Outcome(Status.FAIL, known.get(stage, Stage.LOAD), words, Symptom.CRASH, cost=cost)
+    stages = {named.value: named for named in Stage}
+    return Outcome(Status.FAIL, stages.get(stage, Stage.LOAD), words, Symptom.CRASH, cost=cost)
 
 
 def _attempted(question: Question, trial: Trial) -> Outcome:

@@ -12,8 +12,9 @@ from onnx_harness.run.runner import Runner
 
 
 def diagnose_cell(runner: Runner, cell: Cell, result: CellResult) -> Diagnosis:
-    """Search for the cause of a failure within the run's budget, and keep the smallest model that
-    shows it.
+    """Search for the cause of a failure within the run's budget.
+
+    The smallest model that shows it is kept.
 
     It never raises: the verdict stands without it.
     """

@@ -21,8 +21,9 @@ _CHUNK = 1 << 16
 
 
 class ForkServer:
-    """Answers questions in a fork of this process, which has to have no sessions open when it is
-    forked.
+    """Answers questions in a fork of this process.
+
+    It has to have no sessions open when it is forked.
     """
 
     def __init__(self, answer: Callable[[bytes, Say], None]) -> None:
@@ -73,23 +74,23 @@ class ForkServer:
             self._reap(False)
 
     def _start(self) -> None:
-        asked, answered = os.pipe(), os.pipe()
+        question_pipe, answered = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(asked[1])
+            os.close(question_pipe[1])
             os.close(answered[0])
-            self._live(asked[0], answered[1])
-        os.close(asked[0])
+            self._live(question_pipe[0], answered[1])
+        os.close(question_pipe[0])
         os.close(answered[1])
-        self._child, self._to_child, self._from_child = child, asked[1], answered[0]
+        self._child, self._to_child, self._from_child = child, question_pipe[1], answered[0]
 
-    def _live(self, asked: int, answered: int) -> None:
+    def _live(self, questions: int, answered: int) -> None:
         """The life of the fork: it never returns."""
         code = 1
         try:
             die_with_parent()
-            while len(head := _read(asked, _SIZE.size)[0]) == _SIZE.size:
-                question, _ = _read(asked, _SIZE.unpack(head)[0])
+            while len(head := _read(questions, _SIZE.size)[0]) == _SIZE.size:
+                question, _ = _read(questions, _SIZE.unpack(head)[0])
                 self._answer(question, lambda data: _write(answered, _SIZE.pack(len(data)) + data))
                 _write(answered, _SIZE.pack(0))
             code = 0
@@ -115,14 +116,15 @@ def _write(pipe: int, data: bytes) -> None:
 
 
 def _read(pipe: int, length: int, ends: float | None = None) -> tuple[bytes, bool]:
-    """Return so many bytes, fewer where the other end is closed or time is over, and whether that
-    was in time.
+    """Return so many bytes, and whether that was in time.
+
+    They're fewer where the other end is closed or time is over.
     """
     parts: list[bytes] = []
     while length:
         if ends is not None:
-            left = ends - time.monotonic()
-            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            remaining = ends - time.monotonic()
+            if remaining <= 0 or not select.select([pipe], [], [], remaining)[0]:
                 return b"".join(parts), False
         part = os.read(pipe, min(length, _CHUNK))
         if not part:

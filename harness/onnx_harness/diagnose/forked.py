@@ -1,4 +1,7 @@
-"""A function in a forked process: one that dies or hangs costs milliseconds, and ends nothing else."""
+"""A function in a forked process.
+
+One that dies or hangs costs milliseconds, and ends nothing else.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +95,9 @@ def die_with_parent() -> None:
 
 
 def wait_briefly(child: int) -> bool:
-    """Return whether a child ends by itself within the moment that leaving takes after its pipe was
-    closed.
+    """Return whether a child ends by itself in a moment.
+
+    That is the time that leaving takes after its pipe was closed.
     """
     deadline = time.monotonic() + 0.2
     while time.monotonic() < deadline:
@@ -107,8 +111,8 @@ def _read(pipe: int, ends: float) -> tuple[bytes, bool]:
     """All that comes through the pipe until it is closed; and whether that was in time."""
     said = b""
     while True:
-        left = ends - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+        remaining = ends - time.monotonic()
+        if remaining <= 0 or not select.select([pipe], [], [], remaining)[0]:
             return said, False
         part = os.read(pipe, _CHUNK)
         if not part:

@@ -1,5 +1,6 @@
-"""The folder of a smallest model: the model, its input, what is right, a script that shows the
-fault, an issue.
+"""The folder of a smallest model.
+
+The model, its input, what is right, a script that shows the fault, an issue.
 
 The script needs onnx, onnxruntime and the library at fault, and nothing of this package.
 """
@@ -65,31 +66,38 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
     with tempfile.TemporaryDirectory(
         prefix=".", dir=folder.parent, ignore_cleanup_errors=True
     ) as name:
-        made = Path(name) / "made"
-        made.mkdir()
-        _data(made, fault, reduced)
+        handout = Path(name) / "made"
+        handout.mkdir()
+        _data(handout, fault, reduced)
         call = library_call(fault)
-        shown = call is not None and _attempt(made, fault, reduced, call)
+        shown = call is not None and _attempt(handout, fault, reduced, call)
         if not shown:
             call = None
             if not fault.runtime:
-                _models(made, fault, reduced)
-            shown = _attempt(made, fault, reduced, None)
-        (made / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
-        _place(made, folder)
+                _models(handout, fault, reduced)
+            shown = _attempt(handout, fault, reduced, None)
+        (handout / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
+        _place(handout, folder, public=not sentence)
     return shown
 
 
-def _place(made: Path, folder: Path) -> None:
-    """Move the folder to its place, and keep there what an earlier step of the run kept of the
-    whole cell.
+def _place(handout: Path, folder: Path, *, public: bool) -> None:
+    """Move the folder to its place, with what an earlier step of the run kept of the whole cell.
+
+    Beside the folder, where that is to be published.
     """
-    if folder.exists() and not (folder / ISSUE).exists():
-        shutil.move(folder, made / WHOLE)
+    if public:
+        apart = folder.with_name(f"{folder.name}-{WHOLE}")
+        former = folder if not (folder / ISSUE).exists() else folder / WHOLE
+        if former.exists():
+            shutil.rmtree(apart, ignore_errors=True)
+            shutil.move(former, apart)
+    elif folder.exists() and not (folder / ISSUE).exists():
+        shutil.move(folder, handout / WHOLE)
     elif (folder / WHOLE).exists():
-        shutil.move(folder / WHOLE, made / WHOLE)
+        shutil.move(folder / WHOLE, handout / WHOLE)
     shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
+    handout.rename(folder)
 
 
 def _data(folder: Path, fault: Fault, reduced: Reduced) -> None:
@@ -100,13 +108,17 @@ def _data(folder: Path, fault: Fault, reduced: Reduced) -> None:
 
 
 def _save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name, whatever the names: numpy's own function takes some of them for its
-    arguments.
+    """Write arrays by name, whatever the names.
+
+    Numpy's own function takes some of them for its arguments.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                values = np.asarray(array)
+                if values.dtype == object:  # strings, which are a pickle otherwise
+                    values = values.astype(str)
+                np.lib.format.write_array(member, values, allow_pickle=False)
 
 
 def _models(folder: Path, fault: Fault, reduced: Reduced) -> None:
@@ -137,7 +149,7 @@ def _attempt(folder: Path, fault: Fault, reduced: Reduced, call: Call | None) ->
     (folder / SCRIPT).write_text(_script(fault, reduced, call), encoding="utf-8")
     codes = []
     for words in ((), ("--control",)):
-        command = [sys.executable, "-I", str(folder / SCRIPT), *words]
+        command = [sys.executable, "-I", SCRIPT, *words]  # the folder may be relative
         codes.append(
             subprocess.run(command, capture_output=True, check=False, cwd=folder).returncode
         )
@@ -147,9 +159,9 @@ def _attempt(folder: Path, fault: Fault, reduced: Reduced, call: Call | None) ->
 def _script(fault: Fault, reduced: Reduced, call: Call | None) -> str:
     lines = _lines(fault, call)
     checked = reduced.sign.stage is Stage.CHECK
-    config = [
-        f"    options.add_session_config_entry({key!r}, {entry!r})\n" for key, entry in fault.config
-    ]
+    config = []
+    for key, entry in fault.config:
+        config.append(f"    options.add_session_config_entry({key!r}, {entry!r})\n")
     return Template(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")).substitute(
         title=f"{_title(fault, call)}: {_seen(reduced)}",
         needs=_needs(call),
@@ -177,7 +189,10 @@ def _lines(fault: Fault, call: Call | None) -> tuple[str, ...]:
 
 _CHECK = """    onnx.checker.check_model(other, full_check=True)
     names = [[info.name for info in each.graph.output] for each in (model, other)]
-    ranks = [[len(info.type.tensor_type.shape.dim) for info in each.graph.output] for each in (model, other)]
+    ranks = [
+        [len(info.type.tensor_type.shape.dim) for info in each.graph.output]
+        for each in (model, other)
+    ]
     if names[0] != names[1] or ranks[0] != ranks[1]:
         print(f"outputs {names[0]} of ranks {ranks[0]} became {names[1]} of ranks {ranks[1]}")
         return 1
@@ -185,8 +200,9 @@ _CHECK = """    onnx.checker.check_model(other, full_check=True)
 
 
 def bound_of(reduced: Reduced) -> float:
-    """Return the distance between right and wrong: the geometric mean of the control's and the
-    fault's.
+    """Return the distance between right and wrong.
+
+    The geometric mean of the control's and the fault's.
     """
     gap = reduced.sign.gap if math.isfinite(reduced.sign.gap) else 1.0
     return float(f"{min(math.sqrt(max(reduced.sign.right, _RIGHT) * gap), gap / 2):.3g}")
@@ -199,7 +215,10 @@ def _title(fault: Fault, call: Call | None) -> str:
     if fault.step is None:
         return "a changed model"
     name = fault.step.name if call is None else call.distribution
-    parts = [part for part in fault.parts if call is None or part != fault.step.name]
+    parts = []
+    for part in fault.parts:
+        if call is None or part != fault.step.name:
+            parts.append(part)
     is_node = fault.step.transform.parts is not None and fault.step.transform.parts.kind == "node"
     return name if is_node or not parts or len(parts) > 4 else f"{name}, {' and '.join(parts)}"
 

@@ -1,5 +1,6 @@
-"""A step of the chain as a call of the library that does it, for scripts that don't have this
-package.
+"""Write a step of the chain as a call of the library that does it.
+
+It's for scripts that don't have this package.
 """
 
 from __future__ import annotations

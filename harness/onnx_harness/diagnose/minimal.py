@@ -115,9 +115,9 @@ class _Search(Generic[Item]):
 
     def _complement(self, chunks: Sequence[tuple[Item, ...]]) -> tuple[Item, ...] | None:
         for chunk in chunks:
-            rest = tuple(item for item in self.smallest if item not in chunk)
-            if rest != self.smallest and self.fails(rest):
-                return rest
+            remaining = tuple(item for item in self.smallest if item not in chunk)
+            if remaining != self.smallest and self.fails(remaining):
+                return remaining
         return None
 
 
@@ -128,4 +128,4 @@ def _split(items: tuple[Item, ...], count: int) -> list[tuple[Item, ...]]:
 
 
 def _without(items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
-    return tuple(other for other in items if other != item)
+    return tuple(kept_item for kept_item in items if kept_item != item)

@@ -1,4 +1,7 @@
-"""Changes that make a case smaller: each gives a case of its own, which a check takes or refuses."""
+"""Changes that make a case smaller.
+
+Each gives a case of its own, which a check takes or refuses.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,14 @@ _GENERATOR_SEED = 0
 
 def duplicate(case: Case) -> Case:
     """Return a case whose models may be changed."""
-    other = None if case.other is None else copied(case.other)
-    return Case(copied(case.model), dict(case.inputs), other)
+    counterpart = None if case.other is None else copied(case.other)
+    return Case(copied(case.model), dict(case.inputs), counterpart)
 
 
 def bypasses(case: Case, values: Values) -> Iterator[Case]:
-    """Give the case without one of its nodes: what read its output reads an input of the same type
-    and shape.
+    """Give the case without one of its nodes.
+
+    What read its output reads an input of the same type and shape.
     """
     if case.other is not None:
         return
@@ -56,8 +60,8 @@ def branches(case: Case, values: Values) -> Iterator[Case]:
     for at, node in enumerate(case.model.graph.node):
         if node.op_type != "If" or node.input[0] not in values:
             continue
-        taken = "then_branch" if bool(values[node.input[0]].reshape(-1)[0]) else "else_branch"
-        body = next(attribute.g for attribute in node.attribute if attribute.name == taken)
+        branch = "then_branch" if bool(values[node.input[0]].reshape(-1)[0]) else "else_branch"
+        body = next(attribute.g for attribute in node.attribute if attribute.name == branch)
         changed = duplicate(case)
         graph = changed.model.graph
         renamed = {info.name: name for info, name in zip(body.output, node.output, strict=True)}
@@ -98,23 +102,31 @@ def attributes(case: Case) -> Iterator[Case]:
                 )
                 if twin is None:
                     continue
-                left = [each for each in twin.attribute if each.name != attribute.name]
+                remaining = []
+                for each in twin.attribute:
+                    if each.name != attribute.name:
+                        remaining.append(each)
                 del twin.attribute[:]
-                twin.attribute.extend(left)
+                twin.attribute.extend(remaining)
             yield changed
 
 
 def sizes(case: Case) -> list[int]:
     """Return the sizes of dimensions that can shrink, the largest first."""
-    found = {size for array in case.inputs.values() for size in array.shape if size > 1}
+    sizes_found = set()
+    for array in case.inputs.values():
+        for size in array.shape:
+            if size > 1:
+                sizes_found.add(size)
     for tensor in case.model.graph.initializer:
-        found.update(size for size in tensor.dims if size > 1)
-    return sorted(found, reverse=True)[:_MOST_SIZES]
+        sizes_found.update(size for size in tensor.dims if size > 1)
+    return sorted(sizes_found, reverse=True)[:_MOST_SIZES]
 
 
 def shrunk(case: Case, size: int, smaller: int) -> Case:
-    """Return the case with every dimension of a size cut to a smaller one, and the integers that
-    say so.
+    """Return the case with every dimension of a size cut to a smaller one.
+
+    The integers that say so change, too.
     """
     changed = duplicate(case)
     inputs = {name: _sliced(array, size, smaller) for name, array in changed.inputs.items()}
@@ -125,13 +137,13 @@ def shrunk(case: Case, size: int, smaller: int) -> Case:
 
 
 def first_axis(case: Case) -> Iterator[Case]:
-    """Give the case with the first axis of all its inputs cut to one element: what models call the
-    batch.
+    """Give the case with the first axis of all its inputs cut to one element.
+
+    What models call the batch.
     """
-    inputs = {
-        name: array[:1] if array.ndim and array.shape[0] > 1 else array
-        for name, array in case.inputs.items()
-    }
+    inputs = {}
+    for name, array in case.inputs.items():
+        inputs[name] = array[:1] if array.ndim and array.shape[0] > 1 else array
     if any(inputs[name].shape != array.shape for name, array in case.inputs.items()):
         yield redeclared(duplicate(case), inputs)
 
@@ -160,15 +172,16 @@ def plain(array: Array, smooth: bool = False) -> Iterator[Array]:
 
 
 def weights(case: Case) -> list[str]:
-    """Return the names of the numeric weights that more than one value is left in, and that both
-    models share.
+    """Return the names of the numeric weights with more than one value left.
+
+    Both models share them.
     """
     names = []
     others: dict[str, bytes] = {}
     if case.other is not None:
-        others = {
-            tensor.name: tensor.SerializeToString() for tensor in case.other.graph.initializer
-        }
+        others = {}
+        for tensor in case.other.graph.initializer:
+            others[tensor.name] = tensor.SerializeToString()
     for tensor in case.model.graph.initializer:
         shared = case.other is None or others.get(tensor.name) == tensor.SerializeToString()
         if shared and tensor.data_type in (
@@ -211,7 +224,10 @@ def as_weight(case: Case, name: str) -> Case:
             left = [info for info in model.graph.input if info.name != name]
             del model.graph.input[:]
             model.graph.input.extend(left)
-    inputs = {other: array for other, array in case.inputs.items() if other != name}
+    inputs = {}
+    for input_name, array in case.inputs.items():
+        if input_name != name:
+            inputs[input_name] = array
     return Case(changed.model, inputs, changed.other)
 
 
@@ -241,10 +257,9 @@ def in_float32(case: Case) -> Iterator[Case]:
                 for attribute in node.attribute:
                     if attribute.name in TYPE_ATTRIBUTES and attribute.i == kind:
                         attribute.i = TensorProto.FLOAT
-        inputs = {
-            name: array.astype(np.float32) if array.dtype == numpy_type else array
-            for name, array in changed.inputs.items()
-        }
+        inputs = {}
+        for name, array in changed.inputs.items():
+            inputs[name] = array.astype(np.float32) if array.dtype == numpy_type else array
         yield Case(changed.model, inputs, changed.other)
 
 
@@ -269,12 +284,11 @@ def opsets(case: Case) -> Iterator[Case]:
     """Give the case with older opsets of ONNX's own domain, the oldest first."""
     for number in _OPSETS:
         older = duplicate(case)
-        entries = [
-            entry
-            for model in older.models
-            for entry in model.opset_import
-            if entry.domain in STANDARD_DOMAINS
-        ]
+        entries = []
+        for model in older.models:
+            for entry in model.opset_import:
+                if entry.domain in STANDARD_DOMAINS:
+                    entries.append(entry)
         if all(entry.version > number for entry in entries):
             for entry in entries:
                 entry.version = number
@@ -282,8 +296,9 @@ def opsets(case: Case) -> Iterator[Case]:
 
 
 def anonymous(case: Case) -> Case:
-    """Return the case with names that say nothing: ``x0`` for inputs, ``w0`` for weights, ``y0``
-    for outputs.
+    """Return the case with names that say nothing.
+
+    ``x0`` for inputs, ``w0`` for weights, ``y0`` for outputs.
     """
     renamed: dict[str, str] = {}
     for model in case.models:
@@ -295,8 +310,8 @@ def anonymous(case: Case) -> Case:
             ("v", [name for node in walk(model.graph) for name in reads(node) if name]),
         ):
             for name in names:
-                taken = sum(value.startswith(letter) for value in renamed.values())
-                renamed.setdefault(name, f"{letter}{taken}")
+                count = sum(value.startswith(letter) for value in renamed.values())
+                renamed.setdefault(name, f"{letter}{count}")
     changed = duplicate(case)
     for model in changed.models:
         model.graph.name = "reduced"
@@ -330,8 +345,9 @@ def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
 
 
 def replacements(array: Array, number: int) -> Iterator[Array]:
-    """Give arrays of the same type, shape and scale that say nothing of the values they replace,
-    but their signs.
+    """Yield arrays of the same type, shape and scale that say nothing of the values they replace.
+
+    The signs stay.
     """
     generator = np.random.default_rng(_GENERATOR_SEED + number)
     scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0

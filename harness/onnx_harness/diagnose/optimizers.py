@@ -1,8 +1,10 @@
-"""ONNX Runtime's graph optimizers: which of them change a model, by its own log, and the operators
-that they make.
+"""ONNX Runtime's graph optimizers.
 
-A session that logs names each graph transformer as it ends: ``GraphTransformer LayerNormFusionL2 modified: 1``. Rewrite
-rules run inside transformers that end in ``RuleBasedTransformer`` and are named by the library's type information.
+Which of them change a model, by its own log, and the operators that they make.
+
+A session that logs names each graph transformer as it ends: ``GraphTransformer LayerNormFusionL2
+modified: 1``. Rewrite rules run inside transformers that end in ``RuleBasedTransformer`` and are
+named by the library's type information.
 """
 
 from __future__ import annotations
@@ -33,31 +35,35 @@ _INTERNAL = re.compile(r"_$|^N\d|^_|^Clip$")
 
 
 def logged(log: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the optimizers that a session's log names, and those of them that changed the graph,
-    in order.
+    """Return the optimizers that a session's log names, in order.
+
+    The second item is those of them that changed the graph.
     """
-    found = _LOGGED.findall(log.read_text(errors="replace")) if log.is_file() else []
-    names = dict.fromkeys(name for name, _ in found)
-    return tuple(names), tuple(dict.fromkeys(name for name, changed in found if changed == "1"))
+    matches = _LOGGED.findall(log.read_text(errors="replace")) if log.is_file() else []
+    names = dict.fromkeys(name for name, _ in matches)
+    return tuple(names), tuple(dict.fromkeys(name for name, changed in matches if changed == "1"))
 
 
 def changing(log: Path) -> tuple[str, ...]:
-    """Return the optimizers that changed the graph of a session, rules in the place of their
-    runners.
+    """Return the optimizers that changed the graph of a session.
+
+    Rules stand in the place of their runners.
     """
     return _with_rules(logged(log)[1])
 
 
 def all_of(log: Path, healthy: Path) -> tuple[str, ...]:
-    """Return every optimizer that a session named in its log, or would have: by the log of another
-    one at its level.
+    """Return every optimizer that a session named in its log, or would have.
+
+    By the log of another one at its level.
     """
     return _with_rules((*logged(log)[0], *logged(healthy)[0]))
 
 
 def interrupted(log: Path, healthy: Path) -> list[tuple[str, ...]]:
-    """Return what is suspected where a session wasn't made: the optimizer that came next, and those
-    that worked before.
+    """Return what is suspected where a session wasn't made.
+
+    The optimizer that came next, and those that worked before.
 
     Args:
         log: of the session that wasn't made.
@@ -88,8 +94,9 @@ def _with_rules(names: Sequence[str]) -> tuple[str, ...]:
 
 @cache
 def rule_names() -> tuple[str, ...]:
-    """Return what the library itself calls its rewrite rules, and a few names beside: an unknown
-    one does no harm.
+    """Return what the library itself calls its rewrite rules, and a few names beside.
+
+    An unknown one does no harm.
     """
     import onnxruntime.capi
 
@@ -98,10 +105,15 @@ def rule_names() -> tuple[str, ...]:
     if library is None:
         return ()
     data = library.read_bytes()
-    names = {match.decode() for pattern in (_TEXT, _TYPE) for match in pattern.findall(data)}
-    return tuple(
-        sorted(name for name in names if _RULE.search(name) and not _INTERNAL.search(name))
-    )
+    names = set()
+    for pattern in (_TEXT, _TYPE):
+        for match in pattern.findall(data):
+            names.add(match.decode())
+    entries = []
+    for name in names:
+        if _RULE.search(name) and not _INTERNAL.search(name):
+            entries.append(name)
+    return tuple(sorted(entries))
 
 
 def log_session(question: Question, trial: Trial, log: Path, idle: bool) -> None:
@@ -130,8 +142,9 @@ def _idle_model() -> onnx.ModelProto:
 
 
 def made_operators(question: Question, trial: Trial, without: Sequence[str]) -> tuple[str, ...]:
-    """Return the operators of the optimized graph that aren't there without the optimizers named,
-    and their nodes.
+    """Return the operators of the optimized graph that optimizers make, and their nodes.
+
+    They aren't there without the optimizers named.
 
     Meant for the worker.
 
@@ -149,9 +162,9 @@ def made_operators(question: Question, trial: Trial, without: Sequence[str]) -> 
     with_fault, right = graphs
     before = {_identity(node) for node in right.node}
     new = [node for node in with_fault.node if _identity(node) not in before]
-    known = {output for node in right.node for output in node.output}
+    outputs = {output for node in right.node for output in node.output}
     new.sort(
-        key=lambda node: known.issuperset(node.output)
+        key=lambda node: outputs.issuperset(node.output)
     )  # nodes whose values are new come first
     return tuple(f"{node.op_type} '{node.name or next(iter(node.output), '')}'" for node in new[:8])
 
@@ -162,8 +175,9 @@ def _identity(node: onnx.NodeProto) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _standard_error(file: Path) -> Iterator[None]:
-    """Let what the process writes to standard error go to a file: a library writes past Python's
-    own stream.
+    """Let what the process writes to standard error go to a file.
+
+    A library writes past Python's own stream.
     """
     before = os.dup(2)
     with file.open("wb") as log:

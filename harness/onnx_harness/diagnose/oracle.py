@@ -1,8 +1,11 @@
-"""The check of a reduction: whether a small model fails as the large one did, and for the same
-cause.
+"""The check of a reduction.
 
-A check runs the model as it is with optimizations off, then with the fault, then with each part of the fault taken
-away: it counts where the second departs as the large one did, and the third doesn't. All of it happens in a fork.
+Whether a small model fails as the large one did, and for the same cause.
+
+A check runs the model as it is with optimizations off, then with the fault, then with each part of
+the fault taken
+away: it counts where the second departs as the large one did, and the third doesn't. All of it
+happens in a fork.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ class Fault:
 
     @property
     def runtime(self) -> bool:
-        """Whether ONNX Runtime's optimizer is at fault."""
+        """Return whether ONNX Runtime's optimizer is at fault."""
         return self.level != "disable"
 
     def applied(self, case: Case, off: tuple[str, ...] = ()) -> onnx.ModelProto:
@@ -75,21 +78,27 @@ class Fault:
         step, parts = self.step, self.step.transform.parts
         if parts is not None and self.parts:
             chosen = set(self.parts) - set(off)
-            left = tuple(name for name in parts.names(model, step.options) if name not in chosen)
-            step = replace(step, options=parts.without(step.options, left)) if left else step
+            names = []
+            for name in parts.names(model, step.options):
+                if name not in chosen:
+                    names.append(name)
+            excluded = tuple(names)
+            step = (
+                replace(step, options=parts.without(step.options, excluded)) if excluded else step
+            )
         samples = [case.inputs] if step.transform.calibrated else []
         with remarks():
             return step(model, samples)
 
     @property
     def halves(self) -> bool:
-        """Whether the step converts to float16, which is judged as hardware computes it."""
+        """Return whether the step converts to float16, which is judged as hardware computes it."""
         return self.step is not None and self.step.transform.precision is Precision.FP16
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What a check saw.
+    """The sign that a check saw.
 
     Attributes:
         stage: where it ended.
@@ -109,7 +118,7 @@ class Sign:
 
     @property
     def fails(self) -> bool:
-        """Whether something is at fault."""
+        """Return whether something is at fault."""
         return self.stage is not Stage.DONE
 
 
@@ -148,7 +157,11 @@ class Observer:
     def compute(self, case: Case, seconds: float) -> dict[str, Any]:
         """Return every tensor of numbers that the main graph of a case computes, by name."""
         model = copied(case.model)
-        names = [name for node in model.graph.node for name in node.output if name]
+        names = []
+        for node in model.graph.node:
+            for name in node.output:
+                if name:
+                    names.append(name)
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         end = self._server.ask(_packed(Case(model, case.inputs), values=True), seconds)
@@ -161,11 +174,11 @@ class Observer:
 
 
 def _packed(case: Case, *, values: bool = False) -> bytes:
-    other = None if case.other is None else _as_array(case.other)
+    counterpart = None if case.other is None else _as_array(case.other)
     return pack(
         {
             "model": _as_array(case.model),
-            "other": other,
+            "other": counterpart,
             "inputs": dict(case.inputs),
             "values": values,
         }
@@ -177,23 +190,30 @@ def _as_array(model: onnx.ModelProto) -> Any:
 
 
 def _answer(fault: Fault, question: bytes, say: Say) -> None:
-    asked = unpack(question)
-    model = onnx.ModelProto.FromString(asked["model"].tobytes())
-    other = None if asked["other"] is None else onnx.ModelProto.FromString(asked["other"].tobytes())
-    case = Case(model, asked["inputs"], other)
-    if not asked["values"]:
+    parts = unpack(question)
+    model = onnx.ModelProto.FromString(parts["model"].tobytes())
+    counterpart = (
+        None if parts["other"] is None else onnx.ModelProto.FromString(parts["other"].tobytes())
+    )
+    case = Case(model, parts["inputs"], counterpart)
+    if not parts["values"]:
         _look(fault, case, say)
         return
     try:
         outputs = run_once(model, case.inputs, "disable", fault=fault)
     except Exception:  # sequences among them, or an operator that can't be watched
         outputs = {}
-    say(pack({name: value for name, value in outputs.items() if _is_numbers(value)}))
+    values = {}
+    for name, value in outputs.items():
+        if _is_numbers(value):
+            values[name] = value
+    say(pack(values))
 
 
 def same(whole: Sign, part: Sign | None, half: bool) -> bool:
-    """Return whether a part fails as the whole did, and is right with the fault taken away where
-    the whole is.
+    """Return whether a part fails as the whole did.
+
+    It's right with the fault taken away where the whole is.
     """
     if part is None or not part.fails or part.stage is not whole.stage:
         return False
@@ -242,14 +262,17 @@ def _controls(fault: Fault) -> list[tuple[str, ...]]:
 def _seen(
     fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any
 ) -> dict[str, Any]:
-    """Return the line on one run: with the fault where ``off`` is None, else without what it names."""
+    """Return the line on one run.
+
+    With the fault where ``off`` is None, else without what it names.
+    """
     stage = Stage.TRANSFORM
     try:
         tell(stage=stage.value)
-        made = fault.applied(case, off or ())
+        candidate = fault.applied(case, off or ())
         stage = Stage.CHECK
         tell(stage=stage.value)
-        words = _changed(case.model, made, fault)
+        words = _changed(case.model, candidate, fault)
         if words:
             return _line(stage, words[0], math.inf, words[1])
         stage = Stage.SESSION
@@ -257,7 +280,7 @@ def _seen(
         disabled, level = fault.disabled, fault.level
         if fault.runtime and off is not None:
             disabled, level = (*disabled, *off), level if off else "disable"
-        outputs = run_once(made, case.inputs, level, disabled, tell=tell, fault=fault)
+        outputs = run_once(candidate, case.inputs, level, disabled, tell=tell, fault=fault)
     except Exception as error:  # what libraries raise has no common base
         if isinstance(error, _Runs):
             stage, error = Stage.RUN, error.error
@@ -352,18 +375,21 @@ def distance(expected: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[f
     return greatest, manner
 
 
-def _changed(model: onnx.ModelProto, made: onnx.ModelProto, fault: Fault) -> tuple[str, str] | None:
-    """Return the kind and the words of what is wrong with a model that a step made, before it is
-    run.
+def _changed(
+    model: onnx.ModelProto, candidate: onnx.ModelProto, fault: Fault
+) -> tuple[str, str] | None:
+    """Return the kind and the words of what is wrong with a model that a step made.
+
+    The model isn't run yet.
     """
     if fault.step is None:
         return None
-    if _checker_says(model) is None and (words := _checker_says(made)) is not None:
+    if _checker_says(model) is None and (words := _checker_says(candidate)) is not None:
         return "invalid", words
-    names = [[info.name for info in graph.output] for graph in (model.graph, made.graph)]
+    names = [[info.name for info in graph.output] for graph in (model.graph, candidate.graph)]
     if names[0] != names[1]:
         return "interface", f"outputs {names[0]} became {names[1]}"
-    for before, after in zip(model.graph.output, made.graph.output, strict=True):
+    for before, after in zip(model.graph.output, candidate.graph.output, strict=True):
         ranks = [len(info.type.tensor_type.shape.dim) for info in (before, after)]
         if ranks[0] != ranks[1] and after.type.tensor_type.HasField("shape"):
             return (

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose import moves
+from onnx_harness.diagnose import bodies, moves, strings
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
 from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
@@ -160,11 +160,12 @@ def _reduced(reducer: Reducer, hints: Sequence[int], public: bool) -> bool:
 
 def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
     _nodes(reducer, hints)
-    if reducer.first(moves.branches(reducer.case, _values(reducer))):
+    while reducer.first(_without_bodies(reducer)):
         _nodes(reducer, ())
     for _ in range(_ROUNDS):
         before = reducer.case
         reducer.all(lambda: moves.bypasses(reducer.case, _values(reducer)))
+        _each(reducer, bodies.bypasses)
         _dimensions(reducer)
         _each(reducer, moves.attributes)
         _weights(reducer)
@@ -174,6 +175,12 @@ def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
             break
     reducer.first([moves.tidy(reducer.case)])
     reducer.first(moves.opsets(reducer.case))
+
+
+def _without_bodies(reducer: Reducer) -> Iterator[Case]:
+    """Yield the case with a branch in the place of its If, an iteration in that of its loop."""
+    yield from moves.branches(reducer.case, _values(reducer))
+    yield from bodies.unrolled(reducer.case)
 
 
 def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:
@@ -192,9 +199,9 @@ def _each(reducer: Reducer, cases: Callable[[Case], Iterable[Case]]) -> None:
 def _values(reducer: Reducer) -> dict[str, Array]:
     """Return what the case computes, its inputs and its weights, by name."""
     case = reducer.case
-    weights = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer
-    }
+    weights = {}
+    for tensor in case.model.graph.initializer:
+        weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
     return {**weights, **reducer.observer.compute(case, _SLOW), **case.inputs}
 
 
@@ -228,7 +235,10 @@ def _weights(reducer: Reducer) -> None:
     for name in moves.weights(reducer.case):
         array = moves.weight(reducer.case, name)
         if array.size and np.unique(array).size > 1:
-            simpler = (plain for plain in moves.plain(array) if not np.array_equal(plain, array))
+            simpler = []
+            for plain in moves.plain(array):
+                if not np.array_equal(plain, array):
+                    simpler.append(plain)
             reducer.first(moves.with_weight(reducer.case, name, plain) for plain in simpler)
 
 
@@ -269,15 +279,17 @@ def _publish(reducer: Reducer) -> bool:
         array = moves.weight(reducer.case, name)
         if not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(
-                moves.with_weight(reducer.case, name, other) for other in drawn
-            )
+            smaller = []
+            for replacement in drawn:
+                smaller.append(moves.with_weight(reducer.case, name, replacement))
+            replaced &= reducer.first(smaller)
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            replaced &= reducer.first(
-                moves.with_input(reducer.case, name, other) for other in drawn
-            )
+            replacements = (moves.with_input(reducer.case, name, value) for value in drawn)
+            replaced &= reducer.first(replacements)
+    if strings.has_strings(reducer.case):
+        replaced &= reducer.takes(strings.replaced_strings(reducer.case))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced

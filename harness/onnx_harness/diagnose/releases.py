@@ -89,7 +89,7 @@ def first_bad(releases: Sequence[str], fails: Callable[[str], bool | None]) -> F
 
 
 class _State:
-    """What is known of each release."""
+    """The knowledge about each release."""
 
     def __init__(self, releases: list[str], fails: Callable[[str], bool | None]) -> None:
         self.releases = releases
@@ -102,10 +102,11 @@ class _State:
         return self._answers[place]
 
     def near(self, place: int, low: int, high: int) -> tuple[int, bool] | None:
-        """Return the nearest place in [low, high) of which something can be said, and whether it
-        fails.
+        """Return the nearest place in [low, high) of which something can be said.
+
+        The second item is whether it fails.
         """
-        for candidate in sorted(range(low, high), key=lambda other: abs(other - place)):
+        for candidate in sorted(range(low, high), key=lambda neighbour: abs(neighbour - place)):
             answer = self.fails(candidate)
             if answer is not None:
                 return candidate, answer
@@ -145,13 +146,14 @@ def releases_of(package: str) -> list[str]:
     if ended.returncode != 0 or match is None:
         said = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UsageError(f"pip lists no releases of {package}: {said}")
-    found = {installed, *_versions(match[1])}
-    return [str(release) for release in sorted(found) if release <= installed]
+    versions = {installed, *_versions(match[1])}
+    return [str(release) for release in sorted(versions) if release <= installed]
 
 
 def environment_of(package: str, release: str) -> Path:
-    """Make the environment that has a release of a package, unless it is in the cache, and return
-    its folder.
+    """Make the environment that has a release of a package, and return its folder.
+
+    It may be in the cache already.
 
     Raises:
         GateError: the release can't be installed here.
@@ -160,14 +162,14 @@ def environment_of(package: str, release: str) -> Path:
     if (folder / _READY).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", "--clear", str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode != 0:
-        raise GateError(f"no environment can be made in {folder}: {made.stderr.strip()}")
+    if finished.returncode != 0:
+        raise GateError(f"no environment can be made in {folder}: {finished.stderr.strip()}")
     python = python_of(folder)
     ended = _pip(
         [
@@ -184,9 +186,11 @@ def environment_of(package: str, release: str) -> Path:
         raise GateError(f"pip can't install {package} {release}: {said}")
     # After its own packages come those of the environment under test.
     inside = next((folder / "lib").glob("python*")) / "site-packages"
-    paths = dict.fromkeys(
-        path for path in sys.path if path.endswith(("site-packages", "dist-packages"))
-    )
+    releases_chosen = []
+    for path in sys.path:
+        if path.endswith(("site-packages", "dist-packages")):
+            releases_chosen.append(path)
+    paths = dict.fromkeys(releases_chosen)
     (inside / "environment_under_test.pth").write_text(
         "".join(f"{path}\n" for path in paths), encoding="utf-8"
     )
@@ -217,17 +221,18 @@ def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> D
         reasons[release] = judged.result.reason or "it passes"
         return judged.result.status is Status.FAIL
 
-    found = first_bad(chosen, fails)
-    evidence = tuple(
-        f"{package} {line} ({reasons[line.partition(':')[0]]})" for line in found.tried
-    )
-    cause = Cause(release=f"{package} {found.bad}" if found.bad and found.good else None)
-    reason = reasons.get(found.bad or "", "")
-    words = sentences.of_release(task.cell.id, package, found.good, found.bad, reason)
+    bounds = first_bad(chosen, fails)
+    lines = []
+    for line in bounds.tried:
+        lines.append(f"{package} {line} ({reasons[line.partition(':')[0]]})")
+    evidence = tuple(lines)
+    cause = Cause(release=f"{package} {bounds.bad}" if bounds.bad and bounds.good else None)
+    reason = reasons.get(bounds.bad or "", "")
+    words = sentences.of_release(task.cell.id, package, bounds.good, bounds.bad, reason)
     return Diagnosis(
         words,
         cause,
-        spent=Spent(sessions=len(found.tried)),
+        spent=Spent(sessions=len(bounds.tried)),
         evidence=evidence,
         found=cause.release is not None,
     )
@@ -261,10 +266,10 @@ def _pip(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _versions(listed: str) -> list[Version]:
-    found = []
+    versions = []
     for word in listed.split(","):
         try:
-            found.append(Version(word.strip()))
+            versions.append(Version(word.strip()))
         except InvalidVersion:
             continue
-    return found
+    return versions

@@ -42,8 +42,9 @@ MODEL, TRANSFORMED, SCRIPT, PAGE = "model.onnx", "transformed/model.onnx", "repr
 HALF = "float16/model.onnx"
 _SCRIPT_TEMPLATE = "repro_script.txt"
 MOST_SETS = 3
-"""Of the input sets on which it fails, so many are kept: one is enough to see it, and some are
-large.
+"""Of the input sets on which it fails, so many are kept.
+
+One is enough to see it, and some are large.
 """
 MOST_BYTES = 1 << 29
 """A larger model isn't copied for every cell that fails: the page says where it lies."""
@@ -89,10 +90,10 @@ def keep(task: Task, judged: Judged, folder: Path, result: CellResult) -> None:
         with tempfile.TemporaryDirectory(
             prefix=".", dir=folder.parent, ignore_cleanup_errors=True
         ) as name:
-            made = Path(name) / folder.name
-            made.mkdir()
-            _fill(made, task, judged, result)
-            made.rename(folder)
+            handout = Path(name) / folder.name
+            handout.mkdir()
+            _fill(handout, task, judged, result)
+            handout.rename(folder)
     except OSError as error:
         raise cannot_write("a failing cell", folder, error, "--report-dir") from error
 
@@ -102,19 +103,23 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
     untouched = _copied(original, folder, MODEL)
     files = {untouched: "the untouched model"}
     subject, graph = subject_of(replace(task, skipped=())), original.skeleton.graph
-    made = subject.reference
+    reference_sets = subject.reference
     # Where the untouched model itself misses what somebody recorded, the record is what it's
     # compared with.
-    recorded = made.recorded if subject.missed is not None and not task.cell.variant.steps else ()
-    for number, place in enumerate((judged.failing or made.usual)[:MOST_SETS]):
+    recorded = (
+        reference_sets.recorded
+        if subject.missed is not None and not task.cell.variant.steps
+        else ()
+    )
+    for number, place in enumerate((judged.failing or reference_sets.usual)[:MOST_SETS]):
         into = folder / f"test_data_set_{number}"
         into.mkdir()
-        _write_values(into, "input", graph.input, made.sets[place].values)
+        _write_values(into, "input", graph.input, reference_sets.sets[place].values)
         _write_values(
             into,
             "output",
             graph.output,
-            recorded[place] if place < len(recorded) else made.outputs[place],
+            recorded[place] if place < len(recorded) else reference_sets.outputs[place],
         )
     outputs = (
         "the outputs recorded with them" if recorded else "what the untouched model makes of them"
@@ -129,7 +134,7 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
         ran = _copied(artifact.model, folder, TRANSFORMED) if artifact.transformed else untouched
         if artifact.transformed:
             files[ran] = "the model as it ran"
-        half = _half_as_hardware(result, original, made, artifact, folder)
+        half = _half_as_hardware(result, original, reference_sets, artifact, folder)
         if half is not None:
             files[half] = (
                 "the model as it ran, brought to float32 and rounded as float16 hardware rounds"
@@ -142,7 +147,7 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
 
 
 def _half_as_hardware(
-    result: CellResult, original: Model, made: Reference, artifact: Artifact, folder: Path
+    result: CellResult, original: Model, reference: Reference, artifact: Artifact, folder: Path
 ) -> str | None:
     """Write the model that decided in float16's place; None where the one that ran decided.
 
@@ -156,7 +161,7 @@ def _half_as_hardware(
         or artifact.model.size_bytes > MOST_BYTES
     ):
         return None
-    model = half_as_hardware(original, made, artifact.model, workbench().cache)
+    model = half_as_hardware(original, reference, artifact.model, workbench().cache)
     if model is None:
         return None
     (folder / HALF).parent.mkdir()

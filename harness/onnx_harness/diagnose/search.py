@@ -41,7 +41,7 @@ _LEVELS = ("disable", "basic", "extended", "layout", "all")
 # A trial that hangs may use up this share of the budget, and a slow one has this long at least.
 _SHARE, _LEAST_SECONDS = 0.15, 5.0
 # Where something hangs, a trial is given up after so many times what the untouched model takes.
-_HANGS_AFTER, _LEAST_HANG_SECONDS = 10.0, 2.0
+_HANGS_AFTER, _LEAST_HANG_SECONDS = 5.0, 2.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 _MOST_DEATHS = 8
@@ -56,7 +56,7 @@ _REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
 
 @dataclass(slots=True)
 class Findings:
-    """What is known so far."""
+    """The knowledge so far."""
 
     cause: Cause = field(default_factory=Cause)
     evidence: list[str] = field(default_factory=list)
@@ -124,17 +124,17 @@ class Search:
     def diagnosis(self) -> Diagnosis:
         """Return what is known so far."""
         spent = replace(self._spent, seconds=round(time.monotonic() - self._started, 3))
-        found = self.findings
-        cause = found.cause
-        named = any((cause.transform, cause.level, cause.provider, cause.node, found.threads))
-        complete = named and not found.end
+        findings = self.findings
+        cause = findings.cause
+        named = any((cause.transform, cause.level, cause.provider, cause.node, findings.threads))
+        complete = named and not findings.end
         return Diagnosis(
-            sentences.sentence(found, self.question, self._seconds),
+            sentences.sentence(findings, self.question, self._seconds),
             cause,
-            found.smallest,
-            found.mend,
+            findings.smallest,
+            findings.mend,
             spent=spent,
-            evidence=tuple(found.evidence),
+            evidence=tuple(findings.evidence),
             found=bool(complete),
         )
 
@@ -145,8 +145,9 @@ class Search:
             self._worker = None
 
     def still_fails(self, trial: Trial, failure: Outcome) -> bool:
-        """Return whether a trial fails in the same way as ``failure``: the predicate of every
-        reduction.
+        """Return whether a trial fails in the same way as ``failure``.
+
+        The predicate of every reduction.
         """
         return same_failure(failure, self.trial(trial))
 
@@ -279,8 +280,9 @@ class Search:
         return Trial(len(bound.changing), bound.level, cell.provider)
 
     def _warm(self) -> None:
-        """Have a fresh worker load the reference, outside the limits of a trial: it is the same for
-        all of them.
+        """Have a fresh worker load the reference, outside the limits of a trial.
+
+        It is the same for all of them.
         """
         self._cold = False
         for _ in range(_MOST_DEATHS):
@@ -298,7 +300,10 @@ class Search:
             return
 
     def _confirmed(self, whole: Trial) -> Outcome | None:
-        """Return the failure where there is one that repeats; what else there is to say is noted."""
+        """Return the failure where there is one that repeats.
+
+        What else there is to say is noted.
+        """
         failure = self.trial(whole)
         if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
             self.findings.end = "not judged"
@@ -337,16 +342,16 @@ class Search:
             return
         started = time.monotonic()  # the first trial of a fresh worker has everything to load
         self.trial(replace(whole, count=0, attempt=1))
-        taken = time.monotonic() - started
+        seconds = time.monotonic() - started
         self._trial_seconds = min(
-            self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * taken)
+            self._trial_seconds, max(_LEAST_HANG_SECONDS, _HANGS_AFTER * seconds)
         )
 
     def _set_name(self, place: int) -> str:
         return self.ask(set_name, place)
 
     def _narrowed(self, whole: Trial, failure: Outcome) -> Trial:
-        """Return the trial on the failing input sets alone, where it still fails in the same way."""
+        """Return the trial on the failing input sets alone, where it still fails alike."""
         if failure.stage not in (Stage.RUN, Stage.COMPARE) or not failure.places:
             return whole
         alone = replace(whole, places=failure.places[:1])
@@ -403,6 +408,11 @@ class Search:
         if not names or parts is None:
             return
         self.findings.kind = parts.kind
+        if parts.kind == "node":
+            named = self.trial(replace(base, named=True))
+            if not same_failure(failure, named):
+                self._say(f"it takes nodes without names: once each node has one, {_words(named)}")
+                return
 
         def fails(part: tuple[str, ...]) -> bool:
             chosen = set(part)
@@ -412,7 +422,11 @@ class Search:
         result = minimal_part(names, fails)
         if result.items:
             chosen = set(result.items)
-            self._reduced = replace(base, off=tuple(name for name in names if name not in chosen))
+            entries = []
+            for name in names:
+                if name not in chosen:
+                    entries.append(name)
+            self._reduced = replace(base, off=tuple(entries))
         self._keep_parts(parts.kind, names, result)
 
     def _keep_parts(self, kind: str, names: Sequence[str], result: Minimal[str]) -> None:
@@ -434,8 +448,9 @@ class Search:
             raise OutOfBudget
 
     def _runtime(self, base: Trial, failure: Outcome) -> None:
-        """Find ONNX Runtime's lowest level that fails, its optimizers at fault, and the operators
-        that they made.
+        """Find ONNX Runtime's lowest level that fails, and its optimizers at fault.
+
+        The operators that they made are found, too.
         """
         highest = _LEVELS.index(base.level)
         level = base.level
@@ -474,8 +489,9 @@ class Search:
     def _suspects(
         self, base: Trial, failure: Outcome
     ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return the optimizers that may be at fault, and sets of them to try first, by the
-        session's log.
+        """Return the optimizers that may be at fault, by the session's log.
+
+        The second item is sets of them to try first.
         """
         log, healthy = self.question.folder / "session.log", self.question.folder / "healthy.log"
         if self._logs(base, log) and failure.stage is not Stage.SESSION:
@@ -515,8 +531,9 @@ class Search:
         self.findings.threads = not same_failure(failure, outcome)
 
     def _node(self, base: Trial, failure: Outcome) -> None:
-        """Find the first node that departs on its own, in what is left of the cell after all
-        reductions.
+        """Find the first node that departs on its own.
+
+        It's searched for in what is left of the cell after all reductions.
         """
         outcome = self.trial(base)
         if failure.stage is not Stage.COMPARE or not outcome.places:

@@ -13,75 +13,79 @@ if TYPE_CHECKING:
 _MOST = 4
 
 
-def sentence(found: Findings, question: Question, seconds: float) -> str:
+def sentence(findings: Findings, question: Question, seconds: float) -> str:
     """Return what is known, for a person.
 
     Args:
-        found: what is known.
+        findings: what is known.
         question: what was asked.
         seconds: the budget.
     """
     what = question.task.cell.id if question.candidate is None else question.candidate.name
-    match found.end:
+    match findings.end:
         case "passes":
             return f"Nothing to diagnose: {what} passes."
         case "flaky":
             return (
-                f"{what} is flaky: it failed in {found.remark} trials, all of them alike "
-                f"({found.failure})."
+                f"{what} is flaky: it failed in {findings.remark} trials, all of them alike "
+                f"({findings.failure})."
             )
         case "not judged":
-            return f"Nothing to diagnose: {what} isn't judged ({found.remark})."
+            return f"Nothing to diagnose: {what} isn't judged ({findings.remark})."
         case "untouched":
             return (
                 f"The untouched model itself fails, and no transform has a part in it: "
-                f"{found.remark}"
+                f"{findings.remark}"
             )
-    subject = _subject(found)
-    if found.end == "budget":
+    subject = _subject(findings)
+    if findings.end == "budget":
         so_far = (
             f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
         )
         more = f"--budget {10 * seconds:g} goes on"
-        return f"No cause was found within {seconds:g} s; {so_far} ({found.failure}); {more}."
+        return f"No cause was found within {seconds:g} s; {so_far} ({findings.failure}); {more}."
     if not subject:
-        return f"No cause was found: {found.failure}."
-    facts = _facts(found.cause)
-    told = f" ({'; '.join(facts)})" if facts else ""
-    return f"{subject}: {found.failure}{told}."
+        return f"No cause was found: {findings.failure}."
+    facts = _facts(findings.cause)
+    explained = f" ({'; '.join(facts)})" if facts else ""
+    return f"{subject}: {findings.failure}{explained}."
 
 
-def _subject(found: Findings) -> str:
+def _subject(findings: Findings) -> str:
     """Return what is at fault, the most exact first."""
-    cause = found.cause
-    words = _runtime(found) or _step(found)
+    cause = findings.cause
+    words = _runtime(findings) or _step(findings)
     if cause.provider is not None:
         words = f"provider '{cause.provider}'" + (f", {words}" if words else "")
-    if found.threads:
+    if findings.threads:
         words = f"{words}, with more than one thread" if words else "more than one thread"
-    if cause.node is not None and _node(cause.node) not in found.operators:
+    if cause.node is not None and _node(cause.node) not in findings.operators:
         words = f"{words} on {_node(cause.node)}" if words else _node(cause.node)
     return words
 
 
-def _step(found: Findings) -> str:
-    cause = found.cause
+def _step(findings: Findings) -> str:
+    cause = findings.cause
     if cause.transform is None:
         return ""
     named = cause.passes or cause.rules
     if not named or (cause.passes and f"pass.{named[0]}" == cause.transform):
         return f"`{cause.transform}`"
-    return f"{_listed(named)} ({_counted(found.kind, len(named))} of `{cause.transform}`)"
+    return f"{_listed(named)} ({_counted(findings.kind, len(named))} of `{cause.transform}`)"
 
 
-def _runtime(found: Findings) -> str:
-    cause = found.cause
+def _runtime(findings: Findings) -> str:
+    cause = findings.cause
     if cause.level is None:
         return ""
-    made = f", which made {', '.join(found.operators[:_MOST])}" if found.operators else ""
+    operators = (
+        f", which made {', '.join(findings.operators[:_MOST])}" if findings.operators else ""
+    )
     before = f", on what `{cause.transform}` made" if cause.transform is not None else ""
     if cause.optimizers:
-        return f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){made}{before}"
+        return (
+            f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){operators}{before}"
+        )
     return f"ONNX Runtime's optimization level '{cause.level}'{before}"
 
 

@@ -39,7 +39,7 @@ _PROPERTIES: Mapping[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What of an input set shows the failure.
+    """The part of an input set that shows the failure.
 
     Attributes:
         words: one clause for each input that matters.
@@ -83,13 +83,12 @@ def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Sh
     def gap(values: Mapping[str, Any]) -> float:
         try:
             expected = run(reference, values)
-            found = run(candidate, feeds_for(candidate, values))
+            outputs = run(candidate, feeds_for(candidate, values))
         except Exception:  # no input of the model any more
             return 0.0
-        sizes = [
-            math.inf if part.nonfinite or part.changed else part.l2
-            for part in gaps(expected, found).values()
-        ]
+        sizes = []
+        for part in gaps(expected, outputs).values():
+            sizes.append(math.inf if part.nonfinite or part.changed else part.l2)
         return max(sizes, default=0.0)
 
     values = dict(bench.standard.reference.sets[place].values)
@@ -105,7 +104,10 @@ def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Sh
 
 
 def _shrink(shrinker: _Shrinker, name: str) -> None:
-    """Set all of an input's elements to zero that the failure doesn't need, and say what is left."""
+    """Set all of an input's elements to zero that the failure doesn't need.
+
+    What is left is put into words.
+    """
     array = shrinker.values[name]
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.size < 2:
         return
@@ -126,21 +128,21 @@ def _shrink(shrinker: _Shrinker, name: str) -> None:
         return shrinker.shows({**shrinker.values, name: only(chosen)})
 
     result = minimal_part(groups, shows)
-    kept = only(result.items)
-    shrinker.values[name] = kept
-    words = _words(name, array, kept)
+    remaining = only(result.items)
+    shrinker.values[name] = remaining
+    words = _words(name, array, remaining)
     if words:
         shrinker.words.append("; it takes ".join([words, *properties[:1]]))
 
 
-def _words(name: str, array: Array, kept: Array) -> str:
-    """How much of an input is enough, and what its elements are."""
-    places = np.flatnonzero(kept.reshape(-1))
+def _words(name: str, array: Array, remaining: Array) -> str:
+    """Return how much of an input is enough, and what its elements are."""
+    places = np.flatnonzero(remaining.reshape(-1))
     if not places.size:
         return ""
     if places.size > max(array.size // 2, 1):
         return ""
-    value = float(kept.reshape(-1)[places[0]])
+    value = float(remaining.reshape(-1)[places[0]])
     at = [int(axis) for axis in np.unravel_index(int(places[0]), array.shape)]
     if places.size == 1:
         return f"one element of '{name}' is enough: {value:g} at {at}{_kind(value)}"
@@ -151,7 +153,7 @@ def _words(name: str, array: Array, kept: Array) -> str:
 
 
 def _kind(value: float) -> str:
-    """What is special about a number."""
+    """Return what is special about a number."""
     magnitude = abs(value)
     if math.isnan(value) or math.isinf(value):
         return ", not a finite number"

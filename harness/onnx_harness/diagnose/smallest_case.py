@@ -24,7 +24,7 @@ _SECONDS_TO_COMPUTE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be reduced, and where to.
+    """The order to reduce something, and where to.
 
     Attributes:
         trial: fails, and was narrowed down.
@@ -51,7 +51,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it.
+    """The result of an order.
 
     Attributes:
         smallest: None where nothing was written.
@@ -122,7 +122,7 @@ def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
     elif bench.question.candidate is not None:
         model = bench.subject.model.load()
     else:
-        model = bench.before(order.trial.count)
+        model = bench.before(order.trial.count, named=bool(order.trial.off))
     inputs: dict[str, Array] = {}
     for info in model.graph.input:
         value = values.get(info.name)
@@ -137,8 +137,9 @@ def _whole(bench: Bench, order: Order, fault: Fault | None) -> Case | None:
 
 
 def _pair(case: Case, bench: Bench, order: Order, fault: Fault) -> Case | None:
-    """Return of two models the parts that make the value at which they part, from values that both
-    have.
+    """Return of two models the parts that make the value at which they part.
+
+    They start from values that both have.
     """
     node = order.cause.node
     if node is None:
@@ -153,10 +154,10 @@ def _pair(case: Case, bench: Bench, order: Order, fault: Fault) -> Case | None:
     if value is None:
         return None
     shared = _made(models[0]) & _made(models[1]) & values.keys()
-    known = {**{name: values[name] for name in shared}, **case.inputs, value: values[value]}
-    parts = [
-        part_of(model, _behind(model.graph, value, shared), known, (value,)) for model in models
-    ]
+    known_values = {**{name: values[name] for name in shared}, **case.inputs, value: values[value]}
+    parts = []
+    for model in models:
+        parts.append(part_of(model, _behind(model.graph, value, shared), known_values, (value,)))
     if parts[0] is None or parts[1] is None:
         return None
     return Case(parts[0].model, {**parts[1].inputs, **parts[0].inputs}, parts[1].model)
@@ -171,10 +172,15 @@ def _values_of(model: onnx.ModelProto, name: str) -> Sequence[str]:
 
 
 def _made(model: onnx.ModelProto) -> set[str]:
-    return {name for node in model.graph.node for name in node.output if name}
+    names: set[str] = set()
+    for node in model.graph.node:
+        for name in node.output:
+            if name:
+                names.add(name)
+    return names
 
 
-def _behind(graph: onnx.GraphProto, value: str, known: set[str]) -> list[int]:
+def _behind(graph: onnx.GraphProto, value: str, known_names: set[str]) -> list[int]:
     """Return the positions of the nodes that make a value from known ones."""
     needed, chosen = {value}, []
     for at in range(len(graph.node) - 1, -1, -1):
@@ -182,5 +188,5 @@ def _behind(graph: onnx.GraphProto, value: str, known: set[str]) -> list[int]:
         if needed.isdisjoint(node.output):
             continue
         chosen.append(at)
-        needed |= {name for name in reads(node) if name not in known}
+        needed |= {name for name in reads(node) if name not in known_names}
     return chosen[::-1]

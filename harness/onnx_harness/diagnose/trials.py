@@ -53,7 +53,7 @@ _TYPE_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is diagnosed: a cell, or a model that should compute what another one does.
+    """The subject of a diagnosis: a cell, or a model that should compute what another one does.
 
     Attributes:
         task: the cell; of two models, the one that is right, with no steps.
@@ -84,6 +84,8 @@ class Trial:
         places: positions of the input sets that are run; None: all that the verdict rests on.
         attempt: its number, where it is tried several times.
         until: the stage after which it counts as passed; None: it is judged whole.
+        named: give the nodes names that the last step is applied to. They have them anyhow where
+            some are left out.
     """
 
     count: int
@@ -95,11 +97,12 @@ class Trial:
     places: tuple[int, ...] | None = None
     attempt: int = 0
     until: Stage | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a trial took."""
+    """The cost of a trial."""
 
     transforms: int = 0
     sessions: int = 0
@@ -108,7 +111,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
         stage: where it ended.
@@ -125,12 +128,12 @@ class Outcome:
 
     @property
     def fails(self) -> bool:
-        """Whether what was tried is at fault."""
+        """Return whether what was tried is at fault."""
         return self.status is Status.FAIL
 
     @property
     def manner(self) -> str:
-        """What kind of death or of exception it ended in; empty for wrong values."""
+        """Return what kind of death or of exception it ended in; empty for wrong values."""
         if self.symptom is Symptom.WRONG_VALUES or self.reason is None:
             return ""
         if self.symptom is Symptom.CRASH:
@@ -140,8 +143,9 @@ class Outcome:
 
 
 def same_failure(first: Outcome, second: Outcome) -> bool:
-    """Return whether two trials fail in the same way: at one stage, with one symptom, in one
-    manner.
+    """Return whether two trials fail in the same way.
+
+    At one stage, with one symptom, in one manner.
     """
     alike = first.stage is second.stage and first.symptom is second.symptom
     return first.fails and second.fails and alike and first.manner == second.manner
@@ -149,7 +153,7 @@ def same_failure(first: Outcome, second: Outcome) -> bool:
 
 @dataclass(slots=True)
 class Bench:
-    """What trials of one question share.
+    """The common ground of trials of one question.
 
     Attributes:
         subject: the untouched model and its reference.
@@ -186,30 +190,37 @@ class Bench:
             return exact_sums(self.subject.model.skeleton, model.skeleton)
         return session_config(self.subject.model, self.question.bound, model.skeleton)
 
-    def model(self, count: int, off: tuple[str, ...]) -> Model:
+    def model(self, count: int, off: tuple[str, ...], *, named: bool = False) -> Model:
         """The model after that many changing steps; see :class:`Trial`."""
         if self.question.candidate is not None:
             return Model(self.question.candidate, self.subject.model.name)
         if count == 0:
             return self.subject.model
-        name = hashlib.sha256(repr((count, off)).encode()).hexdigest()[:16]
+        named = named or bool(off)
+        name = hashlib.sha256(repr((count, off, named)).encode()).hexdigest()[:16]
         folder = self.question.folder / name
         file = folder / "model.onnx"
         if not file.is_file():
             folder.mkdir(exist_ok=True)
-            made = self._applied(count, off)
+            candidate = self._applied(count, off, named)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 from onnx_harness.model.saving import save
 
-                save(made, Path(scratch) / file.name)
+                save(candidate, Path(scratch) / file.name)
                 for part in Path(scratch).iterdir():
                     part.rename(folder / part.name)
         return Model(file, self.subject.model.name)
 
-    def before(self, count: int) -> onnx.ModelProto:
-        """What the step with that number, from 1, is applied to; its nodes have names."""
+    def before(self, count: int, *, named: bool = True) -> onnx.ModelProto:
+        """Return what the step with that number, from 1, is applied to.
+
+        Args:
+            count: the step's number.
+            named: give its nodes names, where they are what can be left out. A failure may be
+                gone once they have some.
+        """
         model = self.model(count - 1, ()).load()
-        if self.step(count).transform.parts is not None and self._by_nodes(count):
+        if named and self._by_nodes(count):
             name_nodes(model.graph)
         return model
 
@@ -221,9 +232,9 @@ class Bench:
         parts = self.step(count).transform.parts
         return parts is not None and parts.kind == "node"
 
-    def _applied(self, count: int, off: tuple[str, ...]) -> onnx.ModelProto:
+    def _applied(self, count: int, off: tuple[str, ...], named: bool) -> onnx.ModelProto:
         step, samples = self.step(count), self._samples(count)
-        model = self.before(count)
+        model = self.before(count, named=named)
         if off and step.transform.parts is not None:
             step = replace(step, options=step.transform.parts.without(step.options, off))
         self.count("transforms")
@@ -241,7 +252,10 @@ class Bench:
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
-    """Give nodes without a name of their own that of their first output: a person finds them by it."""
+    """Give nodes without a name of their own that of their first output.
+
+    A person finds them by it.
+    """
     names = {node.name for node in graph.node}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
@@ -263,19 +277,19 @@ def bench_of(question: Question) -> Bench:
 
 
 def _bench(question: Question) -> Bench:
-    task, cell, kept = question.task, question.task.cell, workbench().cache
+    task, cell, cache = question.task, question.task.cell, workbench().cache
     if question.candidate is None:
         subject = subject_of(task)
-        held = standard(
+        judged_standard = standard(
             subject.model,
             subject.reference,
             cell.card,
             question.bound,
             cell.provider,
             task.settings,
-            kept,
+            cache,
         )
-        return Bench(question, subject, held)
+        return Bench(question, subject, judged_standard)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
     pair = Pair(
         a.path,
@@ -287,8 +301,8 @@ def _bench(question: Question) -> Bench:
         task.settings,
     )
     answers = pair_reference(pair, a)
-    held = pair_standard(pair, a, answers, loosest(b.skeleton, beyond=a.skeleton))
-    return Bench(question, Subject(a, answers), held)
+    judged_standard = pair_standard(pair, a, answers, loosest(b.skeleton, beyond=a.skeleton))
+    return Bench(question, Subject(a, answers), judged_standard)
 
 
 def warm(question: Question) -> None:
@@ -322,7 +336,7 @@ def attempt(question: Question, trial: Trial) -> Outcome:
 
 def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
     with way.at(Stage.TRANSFORM):
-        model = bench.model(trial.count, trial.off)
+        model = bench.model(trial.count, trial.off, named=trial.named)
     if trial.until is Stage.TRANSFORM:
         return
     with way.at(Stage.CHECK):
@@ -342,13 +356,15 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
             outputs, emulated, repeats = _outputs(bench, trial, session, model)
     with way.at(Stage.COMPARE, fault=Status.ERROR):
         first = feeds_for(session, bench.standard.reference.sets[0].values)
-        found = judge_outputs(
+        outcome = judge_outputs(
             bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first)
         )
-        found = wrong_repeat(bench.standard, outputs, repeats) or found
-        if not found.passed:
-            reason = found.reason or "the outputs differ"
-            raise CellEnded(found.status, reason, found.detail, found.symptom, found.worst_sets)
+        outcome = wrong_repeat(bench.standard, outputs, repeats) or outcome
+        if not outcome.passed:
+            reason = outcome.reason or "the outputs differ"
+            raise CellEnded(
+                outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets
+            )
     if bench.question.candidate is not None:
         with way.at(Stage.CHECK):
             float_io = "float16" if bench.question.float16_io else None
@@ -407,10 +423,10 @@ def _prove_placement(way: Way, trial: Trial, session: ort.InferenceSession) -> N
     provider = providers.get(trial.provider)
     if not provider.fallback:
         return
-    asked = way.task.cell.card.placement.of(provider.name)
-    allowed = replace(provider, cpu_ops=provider.cpu_ops.union(asked.allowed_cpu_ops))
-    wanted = way.task.settings.min_placement
-    least = asked.min_share if wanted is None else wanted
+    demands = way.task.cell.card.placement.of(provider.name)
+    allowed = replace(provider, cpu_ops=provider.cpu_ops.union(demands.allowed_cpu_ops))
+    demanded = way.task.settings.min_placement
+    least = demands.min_share if demanded is None else demanded
     short = shortfall(placement(session, allowed), allowed, least)
     if short:
         raise CellEnded(Status.FAIL, short)

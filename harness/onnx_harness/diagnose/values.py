@@ -1,11 +1,12 @@
-"""The first node that departs on its own: every value of reference and candidate compared, in
-bounded memory.
+"""The first node that departs on its own.
 
-Values are matched by name, which transforms keep. The candidate's graph is cut at every matched value: what reads it
-reads an input of the graph instead, and what makes it gives an output. Fed with the reference's values, each output
-then shows its node's *own* error; the error of its inputs as the candidate runs is *inherited*. One session answers for
-all nodes, since ONNX Runtime runs the path to the outputs that are asked for and no more
-(``RunOptions.only_execute_path_to_fetches``).
+Every value of reference and candidate compared, in bounded memory.
+
+Values are matched by name, which transforms keep. The candidate's graph is cut at every matched
+value: what reads it reads an input of the graph instead, and what makes it gives an output. Fed
+with the reference's values, each output then shows its node's *own* error; the error of its inputs
+as the candidate runs is *inherited*. One session answers for all nodes whose values fit into memory
+at once: it runs all that it holds, so values that don't get sessions of parts.
 """
 
 from __future__ import annotations
@@ -17,9 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
+from onnx_harness.diagnose.smaller_case import copied
 from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate
+from onnx_harness.diagnose.watched_graph import (
+    MADE,
+    byte_sizes,
+    exposed,
+    matching_values,
+    part_of_severed,
+    severed,
+    sources,
+)
+from onnx_harness.errors import words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.half_range import computes_in_half, half_values
@@ -40,14 +51,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 28
 """Of values that are held at a time, of each of the two models."""
-_MADE = "onnx_harness_made_"
-_TENSORS = frozenset(
-    {
-        *(onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16),
-        *(onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL),
-        *(onnx.TensorProto.INT8, onnx.TensorProto.UINT8),
-    }
-)
 # The first node whose own error is so near the greatest one is the cause: others are as wrong for
 # its like.
 _NEAR = 0.1
@@ -57,7 +60,7 @@ _LEAST = 3e-6
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """How far a node departs.
+    """The departure of a node.
 
     Attributes:
         name: of the node; of its first output where it has none.
@@ -76,7 +79,7 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What came of watching values.
+    """The result of watching values.
 
     Attributes:
         node: the first one that departs on its own; None: none does.
@@ -126,27 +129,29 @@ class _Watcher:
         model = self._explicit()
         original = inline_functions(self._bench.subject.model.load())
         graph = model.graph
-        matched = _matched(original, model)
+        matched = matching_values(original, model)
         values = sum(len(node.output) for node in graph.node)
-        if not matched:
-            return Watch(None, 0, values, sessions=self._sessions, runs=self._runs)
         observer = self._observed(original)
+        if not matched:
+            sessions, runs = self._sessions, self._runs
+            return Watch(None, 0, values, observer=observer, sessions=sessions, runs=runs)
         errors = self._errors(original, model, matched)
         node = _cause(graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
     def _explicit(self) -> onnx.ModelProto:
-        """The candidate as a graph that computes the same with optimizations off: ONNX Runtime's
-        changes are in it.
+        """The candidate as a graph that computes the same with optimizations off.
+
+        ONNX Runtime's changes are in it.
         """
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
-        kept = workbench().cache
+        cache = workbench().cache
         if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
             self._half = _half_names(candidate.skeleton)
             rounded = half_as_hardware(
-                bench.subject.model, bench.standard.reference, candidate, kept
+                bench.subject.model, bench.standard.reference, candidate, cache
             )
             if rounded is not None:
                 return inline_functions(rounded)
@@ -158,48 +163,62 @@ class _Watcher:
         return inline_functions(onnx.load(str(file)))
 
     def _observed(self, original: onnx.ModelProto) -> str:
-        """Run the candidate at its own level with its values exposed, and judge it: watching may
-        mend it.
+        """Compare the candidate, at its own level, with itself when its values are exposed.
+
+        Watching may take a failure away altogether, or a part of it.
+
+        Returns:
+            What is to be said of it; empty where watching changes nothing that counts.
         """
         bench, trial = self._bench, self._trial
-        if trial.level == "disable" or self._half:
+        if self._half:  # simulated in float32, at a level that optimizes nothing
             return ""
-        model = inline_functions(bench.model(trial.count, trial.off).load())
-        exposed = _exposed(model, _matched(original, model))
+        candidate = bench.model(trial.count, trial.off)
+        model = inline_functions(candidate.load())
         try:
-            session = open_candidate(bench, trial, exposed)
-            self._sessions += 1
-            outputs = self._run(session, None, self._values(session))
-        except Exception:  # exposing them all isn't always possible
+            unwatched = self._outputs_of(open_candidate(bench, trial, candidate))
+        except Exception:  # the trial has told of it
             return ""
-        reference = bench.standard.reference
-        own = {name: outputs[name] for name in reference.outputs[self._place] if name in outputs}
-        if not self._passes(own):
+        try:
+            watching = exposed(model, matching_values(original, model))
+            watched = self._outputs_of(open_candidate(bench, trial, watching))
+        except Exception as error:  # exposing them all isn't always possible
+            return f"its values can't be watched at level '{trial.level}': {words_of(error)}"
+        right = bench.standard.reference.outputs[self._place]
+        change = _change(right, unwatched, watched)
+        if change is None:
             return ""
-        return (
-            "watching values changes the result: with them as outputs ONNX Runtime optimizes "
-            "less, and it passes; "
-            "so its optimized graph was replayed, cut into its nodes"
-        )
+        passes = self._passes(watched) and not self._passes(unwatched)
+        return _observer_words(trial.level, change, passes=passes)
+
+    def _outputs_of(self, session: ort.InferenceSession) -> dict[str, Any]:
+        """Run a session on the input set; its outputs that the reference has."""
+        self._sessions += 1
+        outputs = self._run(session, None, self._values(session))
+        names = self._bench.standard.reference.outputs[self._place]
+        return {name: outputs[name] for name in names if name in outputs}
 
     def _errors(
         self, original: onnx.ModelProto, model: onnx.ModelProto, matched: Mapping[str, int]
     ) -> dict[str, tuple[float, float]]:
         """Own error and whole error of each matched value."""
-        reference = self._opened(_exposed(original, matched), "reference")
-        exposed = self._opened(_exposed(_copy(model), matched), "exposed")
-        cut = self._opened(_cut(_copy(model), matched), "cut")
-        sources = _sources(model.graph, matched)
+        reference = self._opened(exposed(original, matched), "reference")
+        candidate = self._opened(exposed(copied(model), matched), "exposed")
+        apart = severed(copied(model), matched)
+        read_by = sources(model.graph, matched)
         errors: dict[str, tuple[float, float]] = {}
-        for chunk in self._chunks(reference, list(matched)):
-            needed = dict.fromkeys((*chunk, *(name for value in chunk for name in sources[value])))
+        for number, chunk in enumerate(self._chunks(original, list(matched))):
+            needed = dict.fromkeys(chunk)
+            for value in chunk:
+                needed.update(dict.fromkeys(read_by[value]))
             right = self._run(reference, list(needed), self._values(reference))
-            whole = self._run(exposed, list(chunk), self._values(exposed))
+            whole = self._run(candidate, list(chunk), self._values(candidate))
             fed = {name: self._rounded(name, value) for name, value in right.items()}
-            own = self._run(cut, [_MADE + name for name in chunk], self._fed(cut, fed))
+            nodes = self._opened(part_of_severed(apart, chunk), f"cut_{number}")
+            own = self._run(nodes, [MADE + name for name in chunk], self._fed(nodes, fed))
             for name in chunk:
                 errors[name] = (
-                    _relative(right[name], own[_MADE + name]),
+                    _relative(right[name], own[MADE + name]),
                     _relative(right[name], whole[name]),
                 )
         return errors
@@ -211,31 +230,37 @@ class _Watcher:
         node: NodeError,
         matched: Mapping[str, int],
     ) -> bool | None:
-        """Whether the outputs are right once the value is the reference's.
+        """Return whether the outputs are right once the value is the reference's.
 
         None where that can't be tried.
         """
         value = {node.value: matched[node.value]}
         outputs = set(self._bench.standard.reference.outputs[self._place])
         try:
-            reference = self._opened(_exposed(original, value), "one")
-            session = self._opened(_cut(_copy(model), value, keep=False), "switched")
+            reference = self._opened(exposed(original, value), "one")
+            session = self._opened(severed(copied(model), value, with_values=False), "switched")
             right = self._run(reference, [node.value], self._values(reference))
-            made = self._run(session, None, self._fed(session, right))
+            outputs_made = self._run(session, None, self._fed(session, right))
         except Exception:  # a graph that is nothing but that node
             return None
-        made = {name.removeprefix(_MADE): array for name, array in made.items()}
-        made.update({name: array for name, array in right.items() if name in outputs})
-        return self._passes({name: array for name, array in made.items() if name in outputs})
+        outputs_made = {name.removeprefix(MADE): array for name, array in outputs_made.items()}
+        arrays = {}
+        for name, array in right.items():
+            if name in outputs:
+                arrays[name] = array
+        outputs_made.update(arrays)
+        return self._passes(
+            {name: array for name, array in outputs_made.items() if name in outputs}
+        )
 
     def _passes(self, outputs: Mapping[str, Any]) -> bool:
         """Judge those outputs on the one input set, in the place of the candidate's."""
-        held, reference = self._bench.standard, self._bench.standard.reference
+        judged_standard, reference = self._bench.standard, self._bench.standard.reference
         if set(outputs) != set(reference.outputs[self._place]):
             return False
         answers = [dict(output) for output in reference.outputs]
         answers[self._place] = dict(outputs)
-        return verdict(held, answers).passed
+        return verdict(judged_standard, answers).passed
 
     def _opened(self, model: onnx.ModelProto, name: str) -> ort.InferenceSession:
         self._sessions += 1
@@ -248,71 +273,46 @@ class _Watcher:
     def _run(
         self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any
     ) -> dict[str, Any]:
-        import onnxruntime as ort
-
         self._runs += 1
-        wanted = [info.name for info in session.get_outputs()] if names is None else list(names)
-        options = ort.RunOptions()
-        options.only_execute_path_to_fetches = names is not None
-        return dict(zip(wanted, session.run(wanted, feeds, options), strict=True))
+        fetched = [info.name for info in session.get_outputs()] if names is None else list(names)
+        return dict(zip(fetched, session.run(fetched, feeds), strict=True))
 
     def _values(self, session: ort.InferenceSession) -> dict[str, Any]:
         """The values of the input set, as the session takes them."""
         reference: Reference = self._bench.standard.reference
-        taken = {info.name for info in session.get_inputs()}
+        inputs = {info.name for info in session.get_inputs()}
         values = feeds_for(session, reference.sets[self._place].values)
         if self._half:
             values = {name: _through_half(value) for name, value in values.items()}
-        return {name: value for name, value in values.items() if name in taken}
+        return {name: value for name, value in values.items() if name in inputs}
 
     def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the input set and the reference's.
-
-        What isn't among them isn't read, and is empty.
-        """
+        """The values of the input set and the reference's."""
         feeds = self._values(session)
-        for info in session.get_inputs():
-            if info.name in right:
-                feeds[info.name] = right[info.name]
-            elif info.name not in feeds:
-                feeds[info.name] = np.zeros((0,), _NUMPY[info.type])
+        names = [info.name for info in session.get_inputs()]
+        feeds.update({name: right[name] for name in names if name in right})
         return feeds
 
     def _rounded(self, name: str, value: Any) -> Any:
-        """The reference's value as the candidate can hold it: a node isn't at fault for what
-        float16 can't say.
+        """The reference's value as the candidate can hold it.
+
+        A node isn't at fault for what float16 can't say.
         """
         return _through_half(value) if name in self._half else value
 
-    def _chunks(self, reference: ort.InferenceSession, names: Sequence[str]) -> list[list[str]]:
-        """The values in groups whose size is bounded, by the sizes that the reference declares or
-        half of the bound.
-        """
-        shapes = {info.name: info.shape for info in reference.get_outputs()}
+    def _chunks(self, original: onnx.ModelProto, names: Sequence[str]) -> list[list[str]]:
+        """Group the values so that the size of a group is bounded."""
+        sizes = byte_sizes(original, self._bench.standard.reference.sets[self._place].values)
         chunks: list[list[str]] = [[]]
-        held = 0
+        total = 0
         for name in names:
-            size = 8 * math.prod(
-                dim if isinstance(dim, int) else 64 for dim in shapes.get(name) or ()
-            )
-            if chunks[-1] and held + size > _MOST_BYTES:
+            size = sizes.get(name, 0)
+            if chunks[-1] and total + size > _MOST_BYTES:
                 chunks.append([])
-                held = 0
+                total = 0
             chunks[-1].append(name)
-            held += size
+            total += size
         return chunks
-
-
-_NUMPY = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-}
 
 
 def _through_half(value: Any) -> Any:
@@ -326,134 +326,13 @@ def _half_names(skeleton: onnx.ModelProto) -> set[str]:
     return set(half_values(inline_functions(skeleton)))
 
 
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element types of the main graph's tensors, as far as they can be inferred."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for tensor in light.graph.initializer:
-        if tensor.ByteSize() > 1 << 12:
-            tensor.ClearField("raw_data")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=False)
-    except Exception:  # what it raises of an unknown operator varies
-        inferred = light
-    infos = (
-        *inferred.graph.value_info,
-        *inferred.graph.output,
-        *model.graph.value_info,
-        *model.graph.output,
-    )
-    return {
-        info.name: info.type.tensor_type.elem_type
-        for info in infos
-        if info.type.HasField("tensor_type")
-    }
-
-
-def _matched(original: onnx.ModelProto, model: onnx.ModelProto) -> dict[str, int]:
-    """The values that nodes of both graphs make, in the candidate's order, with the type.
-
-    Of types that can be fed.
-    """
-    here, there = _types(original), _types(model)
-    known = {name for node in original.graph.node for name in node.output if name}
-    matched: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in node.output:
-            kind = there.get(name) or here.get(name, 0)
-            if name in known and kind in _TENSORS and here.get(name, kind) == kind:
-                matched[name] = kind
-    return matched
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
-def _exposed(model: onnx.ModelProto, matched: Mapping[str, int]) -> onnx.ModelProto:
-    """The model, with those values as further outputs."""
-    present = {name for node in model.graph.node for name in node.output}
-    outputs = {info.name for info in model.graph.output}
-    for name, kind in matched.items():
-        if name in present and name not in outputs:
-            model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-    return model
-
-
-def _cut(
-    model: onnx.ModelProto, matched: Mapping[str, int], *, keep: bool = True
-) -> onnx.ModelProto:
-    """The model cut at those values: read from inputs of the graph, given as outputs under another
-    name.
-
-    Args:
-        model: it is changed.
-        matched: the values and their types.
-        keep: give what is made in their place as outputs; graph outputs among them are given anyhow.
-    """
-    graph = model.graph
-    graph.ClearField("value_info")
-    for node in graph.node:
-        for place, name in enumerate(node.output):
-            if name in matched:
-                node.output[place] = _MADE + name
-    outputs = [info for info in graph.output if info.name not in matched]
-    own = [info.name for info in graph.output if info.name in matched]
-    made = list(matched) if keep else own
-    outputs += [helper.make_tensor_value_info(_MADE + name, matched[name], None) for name in made]
-    graph.ClearField("output")
-    graph.output.extend(outputs)
-    graph.input.extend(
-        helper.make_tensor_value_info(name, kind, None) for name, kind in matched.items()
-    )
-    return model
-
-
-def _sources(graph: onnx.GraphProto, matched: Mapping[str, int]) -> dict[str, list[str]]:
-    """Of each matched value the matched values that the nodes before it read, up to the next
-    matched ones.
-    """
-    makers = {name: node for node in graph.node for name in node.output if name}
-    behind: dict[str, list[str]] = {}
-
-    def reads(name: str) -> list[str]:
-        node = makers.get(name)
-        if node is None:
-            return []
-        if name not in behind:
-            behind[name] = []  # graphs have no cycles; a broken one mustn't end in one here
-            found: dict[str, None] = {}
-            for read in _all_reads(node):
-                found.update(dict.fromkeys([read] if read in matched else reads(read)))
-            behind[name] = list(found)
-        return behind[name]
-
-    for node in graph.node:  # in order, so that no recursion is deep
-        for name in node.output:
-            reads(name)
-    return {name: behind.get(name, []) for name in matched}
-
-
-def _all_reads(node: onnx.NodeProto) -> list[str]:
-    """The names that a node reads, those inside its bodies included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                names += _all_reads(inner)
-            names += [info.name for info in body.output]
-    return names
-
-
-def _relative(right: Any, found: Any) -> float:
+def _relative(right: Any, actual: Any) -> float:
     """||found - right|| / ||right||; infinite where shapes, NaN or infinities differ."""
-    if getattr(right, "shape", None) != getattr(found, "shape", None):
+    if getattr(right, "shape", None) != getattr(actual, "shape", None):
         return math.inf
     if right.dtype.kind not in "f":
-        return 0.0 if np.array_equal(right, found) else 1.0
-    a, b = right.astype(np.float64), found.astype(np.float64)
+        return 0.0 if np.array_equal(right, actual) else 1.0
+    a, b = right.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return math.inf
@@ -464,6 +343,42 @@ def _relative(right: Any, found: Any) -> float:
     return gap / norm if norm else math.inf
 
 
+def _change(
+    right: Mapping[str, Any], unwatched: Mapping[str, Any], watched: Mapping[str, Any]
+) -> tuple[float, float] | None:
+    """Return the greatest errors of the outputs without and with values exposed.
+
+    Returns:
+        Relative L2 errors; None where an output changes by less than a tenth of its error, or by
+        the order of its additions.
+    """
+    for name, value in right.items():
+        if name not in unwatched or name not in watched:
+            continue
+        change, error = _relative(unwatched[name], watched[name]), _relative(value, unwatched[name])
+        if change > max(_LEAST, _NEAR * error if math.isfinite(error) else 0.0):
+            break
+    else:
+        return None
+    names = []
+    for name in right:
+        if name in unwatched and name in watched:
+            names.append(name)
+    before = max(_relative(right[name], unwatched[name]) for name in names)
+    return before, max(_relative(right[name], watched[name]) for name in names)
+
+
+def _observer_words(level: str, change: tuple[float, float], *, passes: bool) -> str:
+    before, error = change
+    after = "it passes" if passes else f"its error is {error:.1e} in the place of {before:.1e}"
+    if level == "disable":
+        return f"watching values changes the result: with them as outputs {after}"
+    return (
+        "watching values changes the result: with them as outputs ONNX Runtime optimizes less, "
+        f"and {after}; so its optimized graph was replayed, cut into its nodes"
+    )
+
+
 def _cause(
     graph: onnx.GraphProto, errors: Mapping[str, tuple[float, float]], matched: Mapping[str, int]
 ) -> NodeError | None:
@@ -471,12 +386,12 @@ def _cause(
     greatest = max((own for own, _ in errors.values()), default=0.0)
     if greatest <= _LEAST:
         return None
-    sources = _sources(graph, matched)
+    read_by = sources(graph, matched)
     makers = {output: node for node in graph.node for output in node.output}
     least = _NEAR * greatest if math.isfinite(greatest) else math.inf
     name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
     inherited = max(
-        (errors[source][1] for source in sources[name] if source in errors), default=0.0
+        (errors[source][1] for source in read_by[name] if source in errors), default=0.0
     )
     node = makers[name]
     while node.op_type == "Cast" and node.input[0].startswith(

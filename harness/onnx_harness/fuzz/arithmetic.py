@@ -21,8 +21,8 @@ def unary(g: Graph) -> None:
 def with_constant(g: Graph) -> None:
     """Add arithmetic with a constant that may be broadcast."""
     x = g.pick("fij")
-    kept = [size if g.random.random() < 0.6 else 1 for size in x.shape]
-    shape = tuple(kept[g.random.randint(0, len(kept)) :])
+    sizes = [size if g.random.random() < 0.6 else 1 for size in x.shape]
+    shape = tuple(sizes[g.random.randint(0, len(sizes)) :])
     if g.random.random() < 0.15:
         shape = (1,) * g.random.randint(0, 2) + shape
     op = g.random.choice(("Add", "Sub", "Mul", "Div"))
@@ -71,7 +71,11 @@ def reduce(g: Graph) -> None:
     """Add a ReduceMax over one axis."""
     x = g.pick("f", lambda value: len(value.shape) > 0 and min(value.shape) > 0)
     axis, keep = g.random.randrange(len(x.shape)), g.random.choice((0, 1))
-    shape = tuple(1 if n == axis else size for n, size in enumerate(x.shape) if keep or n != axis)
+    reduced = []
+    for n, size in enumerate(x.shape):
+        if keep or n != axis:
+            reduced.append(1 if n == axis else size)
+    shape = tuple(reduced)
     if g.opset >= 18:
         g.add(
             "ReduceMax", [x.name, g.constant(np.array([axis], np.int64))], "f", shape, keepdims=keep
@@ -137,15 +141,14 @@ def _clip_of(g: Graph, x: Value) -> None:
     if g.opset < 11:
         g.add("Clip", [x.name], "f", x.shape, min=low, max=high)
         return
-    bounds = [
-        g.constant(np.array(each, np.float32)) if g.random.random() < 0.7 else ""
-        for each in (low, high)
-    ]
+    bounds = []
+    for limit in (low, high):
+        bounds.append(g.constant(np.array(limit, np.float32)) if g.random.random() < 0.7 else "")
     g.add("Clip", [x.name, *bounds], "f", x.shape)
 
 
 def classes(g: Graph) -> None:
-    """What tells which is the greatest: a softmax, or what comes of one."""
+    """Return what tells which is the greatest: a softmax, or what comes of one."""
     x = g.pick("f", lambda value: len(value.shape) > 0 and min(value.shape) > 0)
     axis = g.random.randrange(-len(x.shape), len(x.shape))
     op = g.random.choice(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin"))
@@ -180,6 +183,6 @@ def einsum(g: Graph) -> None:
         return
     x = g.pick("f", lambda value: 2 <= len(value.shape) <= 4 and min(value.shape) > 0)
     letters = "abcd"[: len(x.shape)]
-    kept = "".join(g.random.sample(letters, g.random.randint(1, len(letters))))
-    shape = tuple(x.shape[letters.index(letter)] for letter in kept)
-    g.add("Einsum", [x.name], "f", shape, equation=f"{letters}->{kept}")
+    letters_kept = "".join(g.random.sample(letters, g.random.randint(1, len(letters))))
+    shape = tuple(x.shape[letters.index(letter)] for letter in letters_kept)
+    g.add("Einsum", [x.name], "f", shape, equation=f"{letters}->{letters_kept}")

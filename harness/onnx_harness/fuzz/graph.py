@@ -1,5 +1,6 @@
-"""A random graph while it grows: its values with their shapes, which the makers of nodes choose
-from.
+"""A random graph while it grows.
+
+Its values with their shapes, which the makers of nodes choose from.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ CODES = {kind: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for kind, dtype 
 
 @dataclass(slots=True)
 class Value:
-    """A tensor of the graph being made: its name, a letter for its dtype, and its shape at a batch
-    of ``BATCH``.
+    """A tensor of the graph being made.
+
+    Its name, a letter for its dtype, and its shape at a batch of ``BATCH``.
     """
 
     name: str
@@ -66,9 +68,10 @@ class Graph:
 
     def pick(self, kinds: str = "", test: Callable[[Value], bool] = lambda _: True) -> Value:
         """A value that fits, or a constant where there's none."""
-        fitting = [
-            value for value in self.visible() if (not kinds or value.kind in kinds) and test(value)
-        ]
+        fitting = []
+        for value in self.visible():
+            if (not kinds or value.kind in kinds) and test(value):
+                fitting.append(value)
         # Later ones oftener: chains are what rules look for.
         return (
             fitting[min(int(self.random.random() ** 2 * len(fitting)), len(fitting) - 1)]
@@ -88,7 +91,7 @@ class Graph:
         return value
 
     def constant(self, array: Array) -> str:
-        """The name of a constant: an initializer of this graph, or of a node in one of its forms."""
+        """Name a new constant: an initializer of this graph, or a node in one of its forms."""
         name, tensor = (
             self.fresh(),
             numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape)),
@@ -136,9 +139,8 @@ def numbers(random: Random, kind: str, shape: Shape) -> Array:
     elif kind == "b":
         flat = [random.random() < 0.5 for _ in range(size)]
     else:
-        flat = [
-            random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3))
-            for _ in range(size)
-        ]
+        flat = []
+        for _ in range(size):
+            flat.append(random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3)))
     with np.errstate(all="ignore"):
         return np.array(flat, DTYPES[kind]).reshape(shape)

@@ -1,8 +1,10 @@
-"""Random valid models, small and nasty: what a simplifier meets in real ones, in any order and
-combination.
+"""Random valid models, small and nasty.
 
-Shapes are followed beside the graph for one size of its dynamic dimension. At another size a model may be one that
-ONNX Runtime refuses: whoever runs it there has to see that the simplified one isn't asked to do better.
+What a simplifier meets in real ones, in any order and combination.
+
+Shapes are followed beside the graph for one size of its dynamic dimension. At another size a model
+may be one that ONNX Runtime refuses: whoever runs it there has to see that the simplified one isn't
+asked to do better.
 """
 
 from __future__ import annotations
@@ -32,15 +34,17 @@ def _if(g: Graph) -> None:
     results = [branch.pick("f") for branch in branches]
     if g.opset < 11 and results[0].shape != results[1].shape:
         return  # onnx's inference and ONNX Runtime's contradict themselves there
-    made = []
+    graphs = []
     for branch, result in zip(branches, results, strict=True):
         if result not in branch.values or g.random.random() < 0.3:
             result = branch.add("Identity", [result.name], "f", result.shape)
         info = helper.make_tensor_value_info(
             result.name, TensorProto.FLOAT, [None] * len(result.shape)
         )
-        made.append(helper.make_graph(branch.nodes, "branch", [], [info], branch.initializers))
-    y = g.add("If", [condition], "f", results[0].shape, then_branch=made[0], else_branch=made[1])
+        graphs.append(helper.make_graph(branch.nodes, "branch", [], [info], branch.initializers))
+    y = g.add(
+        "If", [condition], "f", results[0].shape, then_branch=graphs[0], else_branch=graphs[1]
+    )
     if results[0].shape != results[1].shape:
         g.values.remove(y)  # what its shape is depends on the flag
         if len(results[0].shape) == len(results[1].shape):
@@ -52,7 +56,10 @@ def _loop(g: Graph) -> None:
         return
     x = g.pick("f")
     body = _body(g, carried=x)
-    same = [value for value in body.values if value.kind == "f" and value.shape == x.shape]
+    same = []
+    for value in body.values:
+        if value.kind == "f" and value.shape == x.shape:
+            same.append(value)
     state = g.random.choice(same) if same else body.values[-1]
     result = body.add("Identity", [state.name], "f", x.shape)
     go_on = body.add("Identity", [body.values[-1].name], "b", ())
@@ -159,8 +166,9 @@ def grow(g: Graph) -> None:
 
 
 def _functions(opset: int) -> list[onnx.FunctionProto]:
-    """Of the domain ``my``: each does something else than the standard operator that it's called
-    after.
+    """Return the functions of the domain ``my``.
+
+    Each does something else than the standard operator that it's called after.
     """
     imports = [helper.make_opsetid("", opset)]
     bodies = {
@@ -169,12 +177,19 @@ def _functions(opset: int) -> list[onnx.FunctionProto]:
         "Relu": ("a", "Abs"),
         "Neg": ("a", "Identity"),
     }
-    return [
-        helper.make_function(
-            "my", name, list(inputs), ["r"], [helper.make_node(op, list(inputs), ["r"])], imports
+    functions: list[onnx.FunctionProto] = []
+    for name, (inputs, op) in bodies.items():
+        functions.append(
+            helper.make_function(
+                "my",
+                name,
+                list(inputs),
+                ["r"],
+                [helper.make_node(op, list(inputs), ["r"])],
+                imports,
+            )
         )
-        for name, (inputs, op) in bodies.items()
-    ]
+    return functions
 
 
 def random_model(random: Random, size: int) -> onnx.ModelProto:
@@ -196,23 +211,27 @@ def random_model(random: Random, size: int) -> onnx.ModelProto:
     ]
     for _ in range(size):
         grow(g)
-    made = [value for value in g.values if value.name not in "xyn"]
-    read = {name for node in _all_nodes(g) for name in node.input}
-    leaves = [value for value in made if value.name not in read]
+    computed = [value for value in g.values if value.name not in "xyn"]
+    read = set()
+    for node in _all_nodes(g):
+        for name in node.input:
+            read.add(name)
+    leaves = [value for value in computed if value.name not in read]
     chosen = random.sample(leaves, min(len(leaves), 6)) + random.sample(
-        made, min(len(made), random.randint(0, 2))
+        computed, min(len(computed), random.randint(0, 2))
     )
     chosen = chosen or g.values[:1]
     if random.random() < 0.1 and g.initializers:
         tensor = random.choice(g.initializers)
         chosen.append(Value(tensor.name, "", tuple(tensor.dims)))
     codes = {tensor.name: tensor.data_type for tensor in g.initializers}
-    outputs = [
-        helper.make_tensor_value_info(
-            value.name, codes.get(value.name) or CODES[value.kind], [None] * len(value.shape)
+    outputs = []
+    for value in {value.name: value for value in chosen}.values():
+        outputs.append(
+            helper.make_tensor_value_info(
+                value.name, codes.get(value.name) or CODES[value.kind], [None] * len(value.shape)
+            )
         )
-        for value in {value.name: value for value in chosen}.values()
-    ]
     used = any(node.domain == "my" for node in _all_nodes(g))
     return helper.make_model(
         helper.make_graph(g.nodes, "random", inputs, outputs, g.initializers),
@@ -223,7 +242,11 @@ def random_model(random: Random, size: int) -> onnx.ModelProto:
 
 
 def _all_nodes(g: Graph) -> list[onnx.NodeProto]:
-    return [inner for node in g.nodes for inner in walk_node(node)]
+    nodes: list[onnx.NodeProto] = []
+    for node in g.nodes:
+        for inner in walk_node(node):
+            nodes.append(inner)
+    return nodes
 
 
 def feeds(random: Random, batch: int) -> dict[str, Array]:

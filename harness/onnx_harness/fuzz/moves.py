@@ -30,7 +30,11 @@ def transpose(g: Graph) -> None:
 def _factors(g: Graph, size: int) -> Shape:
     shape: list[int] = []
     while size > 1 and len(shape) < 3 and g.random.random() < 0.8:
-        part = g.random.choice([each for each in range(1, size + 1) if size % each == 0])
+        factors = []
+        for factor in range(1, size + 1):
+            if size % factor == 0:
+                factors.append(factor)
+        part = g.random.choice(factors)
         shape.append(part)
         size //= part
     shape.append(size)
@@ -147,7 +151,7 @@ def slices(g: Graph) -> None:
     if g.opset < 10:
         g.add("Slice", [x.name], x.kind, tuple(shape), starts=starts, ends=ends, axes=axes)
         return
-    parts = [g.constant(np.array(each, np.int64)) for each in (starts, ends, written, steps)]
+    parts = [g.constant(np.array(numbers, np.int64)) for numbers in (starts, ends, written, steps)]
     g.add("Slice", [x.name, *parts], x.kind, tuple(shape))
 
 
@@ -158,9 +162,18 @@ def concat(g: Graph) -> None:
     parts = [x]
     for _ in range(g.random.randint(0, 2)):
         parts.append(
-            g.pick(x.kind, lambda v: len(v.shape) == len(x.shape)
-                   and all(a == b for n, (a, b) in enumerate(zip(v.shape, x.shape, strict=True)) if n != axis))
-        )  # fmt: skip
+            g.pick(
+                x.kind,
+                lambda v: (
+                    len(v.shape) == len(x.shape)
+                    and all(
+                        a == b
+                        for n, (a, b) in enumerate(zip(v.shape, x.shape, strict=True))
+                        if n != axis
+                    )
+                ),
+            )
+        )
     shape = list(x.shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
     if max(shape, default=0) < 40:
@@ -173,7 +186,10 @@ def shape(g: Graph) -> None:
     if g.opset >= 15 and g.random.random() < 0.4:
         start, end = g.random.randint(-5, 5), g.random.randint(-5, 5)
         rank = len(x.shape)
-        low, high = (min(max(each + rank if each < 0 else each, 0), rank) for each in (start, end))
+        bounds = []
+        for bound in (start, end):
+            bounds.append(min(max(bound + rank if bound < 0 else bound, 0), rank))
+        low, high = bounds
         g.add("Shape", [x.name], "i", (max(high - low, 0),), start=start, end=end)
     else:
         g.add("Shape", [x.name], "i", (len(x.shape),))
@@ -206,9 +222,10 @@ def expand(g: Graph) -> None:
     """Add an Expand of axes of size 1."""
     x = g.pick("fi", lambda value: len(value.shape) > 0)
     shape = tuple(size if size != 1 or g.random.random() < 0.5 else 3 for size in x.shape)
-    written = tuple(
-        1 if g.random.random() < 0.3 and a == b else b for a, b in zip(x.shape, shape, strict=True)
-    )
+    dims = []
+    for a, b in zip(x.shape, shape, strict=True):
+        dims.append(1 if g.random.random() < 0.3 and a == b else b)
+    written = tuple(dims)
     g.add("Expand", [x.name, g.constant(np.array(written, np.int64))], x.kind, shape)
 
 

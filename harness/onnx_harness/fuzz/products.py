@@ -66,21 +66,21 @@ def window(g: Graph) -> None:
     if op == "ConvTranspose":
         if "auto_pad" in attributes:
             return
-        out = tuple(
-            (size - 1) * s + k - a - b
-            for size, s, k, a, b in zip(
-                x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
-            )
-        )
+        entries = []
+        for size, s, k, a, b in zip(
+            x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
+        ):
+            entries.append((size - 1) * s + k - a - b)
+        out = tuple(entries)
     elif attributes.get("auto_pad", "").startswith("SAME"):
         out = tuple(-(-size // s) for size, s in zip(x.shape[2:], strides, strict=True))
     else:
-        out = tuple(
-            (size + a + b - k) // s + 1
-            for size, s, k, a, b in zip(
-                x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
-            )
-        )
+        windows = []
+        for size, s, k, a, b in zip(
+            x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
+        ):
+            windows.append((size + a + b - k) // s + 1)
+        out = tuple(windows)
     if min(out) < 1:
         return
     channels = x.shape[1]
@@ -92,17 +92,17 @@ def window(g: Graph) -> None:
             attributes["ceil_mode"] = 1
         y = g.add(op, [x.name], "f", (*x.shape[:2], *out), **attributes)
     else:
-        made = g.random.choice((1, 2, 3))
-        shape = (made, channels, *kernel) if op == "Conv" else (channels, made, *kernel)
+        count = g.random.choice((1, 2, 3))
+        shape = (count, channels, *kernel) if op == "Conv" else (channels, count, *kernel)
         groups = 1
         if channels > 1 and g.random.random() < 0.3:
             groups = channels
             shape = (channels, 1, *kernel)
-            made = channels
+            count = channels
         inputs = [x.name, g.constant(_weights(g, shape))]
         if g.random.random() < 0.5:
-            inputs.append(g.constant(_weights(g, (made,))))
-        y = g.add(op, inputs, "f", (x.shape[0], made, *out), group=groups, **attributes)
+            inputs.append(g.constant(_weights(g, (count,))))
+        y = g.add(op, inputs, "f", (x.shape[0], count, *out), group=groups, **attributes)
     for _ in range(g.random.randint(0, 2)):
         y = _affine(g, y)
 
@@ -118,7 +118,7 @@ def _affine(g: Graph, y: Value) -> Value:
         arrays = [_weights(g, (y.shape[1],)) for _ in range(4)]
         arrays[3] = np.abs(arrays[3]) + np.float32(0.1)
         return g.add(
-            "BatchNormalization", [y.name, *(g.constant(each) for each in arrays)], "f", y.shape
+            "BatchNormalization", [y.name, *(g.constant(array) for array in arrays)], "f", y.shape
         )
     shape: Shape = g.random.choice(
         ((), (1,), (y.shape[1], *(1,) * (len(y.shape) - 2)), y.shape[-1:])

@@ -50,7 +50,10 @@ def accept(
     if not runs:
         raise UsageError("the history holds no run: run the cells first, and look at them")
     run = runs[-1]
-    results = {cell.id: cell for cell in history.cells(run.id) if not only or cell.provider in only}
+    results = {}
+    for cell in history.cells(run.id):
+        if not only or cell.provider in only:
+            results[cell.id] = cell
     if not results:
         raise UsageError(
             f"the latest run ({run.id}) holds no cell: run the cells first, and look at them"

@@ -15,7 +15,8 @@ from onnx_harness.gate.rules import Compared, compare
 from onnx_harness.report.figures import counted
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.gated import Finding, GatedCell, GateReport, gravest
-from onnx_harness.results.history import History, PastCell
+from onnx_harness.results.history import History
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Key, Level
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo, moment_of
@@ -175,7 +176,10 @@ def _content_findings(tonight: _Tonight) -> Sequence[Finding]:
 
 
 def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
-    successors = [cell.id for cell in tonight.results.values() if _succeeds(cell, level, tonight)]
+    successors = []
+    for cell in tonight.results.values():
+        if _succeeds(cell, level, tonight):
+            successors.append(cell.id)
     advice = "A run that was for some providers only names them: --provider."
     if successors:
         advice = (
@@ -196,7 +200,11 @@ def _succeeds(cell: CellResult, level: Level, tonight: _Tonight) -> bool:
 
 def _unknown(cell: CellResult, processor: str, levels: Mapping[Key, Level]) -> GatedCell:
     """The finding on a cell that has no level on this processor."""
-    elsewhere = sorted(accepted_on for name, accepted_on in levels if name == cell.id)
+    processors_accepted = []
+    for name, accepted_on in levels:
+        if name == cell.id:
+            processors_accepted.append(accepted_on)
+    elsewhere = sorted(processors_accepted)
     mend = f'accept it: onnx-harness gate accept {cell.id} --why "…"'
     what, reason = "cell", f"has no accepted level. Where it's right, {mend}"
     if elsewhere:
@@ -217,10 +225,13 @@ def _judge(
     if cell.status is level.cell.status:
         nights = compare_latency(compared, level, cell, past, between)
     notes = compared.notes
+    operators = None
     if nights is not None and nights.outcome is not Outcome.PASS:
-        notes = [*notes, *_moves(level, past, between)]
+        operators = cell.pinned.operators if cell.pinned else None
+        sentences = [] if operators is None else [str(operators)]
+        notes = [*sentences, *notes, *_moves(level, past, between)]
     findings = tuple(compared.findings)
-    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights)
+    return GatedCell(cell.id, gravest(findings), findings, tuple(notes), nights, operators)
 
 
 def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[str]:
@@ -229,9 +240,14 @@ def _moves(level: Level, past: Sequence[PastCell], between: timedelta) -> list[s
         return []
     counted_nights = one_a_night(comparable(level, past), between)
     nights = [night for night in counted_nights if night.cell.pinned]
-    ratios = [night.cell.pinned.night_ratio or 1.0 for night in nights if night.cell.pinned]
+    ratios = []
+    for night in nights:
+        if night.cell.pinned:
+            ratios.append(night.cell.pinned.night_ratio or 1.0)
     moved = [nights[position].run for position in drift.change_points(ratios)]
-    return [
-        f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
-        for run in moved
-    ]
+    moves: list[str] = []
+    for run in moved:
+        moves.append(
+            f"its level seems to have moved in the night of {run.started[:10]} (run {run.id})"
+        )
+    return moves

@@ -115,7 +115,10 @@ def read_lock(lock: Path) -> str:
 
 
 def _without_comments(text: str) -> str:
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    lines = []
+    for line in text.splitlines():
+        if not line.lstrip().startswith("#"):
+            lines.append(line)
     return "\n".join(line.partition(" #")[0] for line in lines)
 
 
@@ -153,7 +156,10 @@ def _run(command: list[str], what: str, environment: Path) -> None:
         raise GateError(f"{what}: {error.strerror}") from error
     if ended.returncode != 0:
         output = (ended.stderr or ended.stdout).strip()
-        lines = [line.strip() for line in output.splitlines() if "WARNING" not in line]
+        lines = []
+        for line in output.splitlines():
+            if "WARNING" not in line:
+                lines.append(line.strip())
         message = " ".join(lines[-3:]) or "it printed nothing"
         raise GateError(
             f"{what} ({environment}): {message}. Mend: where pip has no index, let PIP_FIND_LINKS "

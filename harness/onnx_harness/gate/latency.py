@@ -11,7 +11,7 @@ from onnx_harness.gate.rules import Compared, same_reference
 from onnx_harness.gate.verdicts import undecided
 from onnx_harness.results.cells import CellResult, PinnedRecord
 from onnx_harness.results.gated import Finding, Nights
-from onnx_harness.results.history import PastCell
+from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Level
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import moment_of

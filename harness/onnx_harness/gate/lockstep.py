@@ -22,8 +22,10 @@ FEWEST_TURNS, MOST_TURNS = 4, 60
 BLOCK_SECONDS = 0.004
 MOST_IN_BLOCK = 8
 SLOW_SECONDS = 0.005
-"""A run as long as this doesn't notice that the process had slept before it; a shorter one's first
-of a turn isn't timed."""
+"""A run as long as this doesn't notice that the process had slept before it.
+
+A shorter one's first of a turn isn't timed.
+"""
 
 
 class Timed(Protocol):
@@ -51,8 +53,10 @@ class Lockstep:
 
 
 Opener = Callable[[ExitStack, int, bool], tuple[Timed, Timed, float]]
-"""Opens pair number k, the side under test first or not; the sides (under test, pinned), and
-seconds of a run."""
+"""Opens pair number k, the side under test first or not.
+
+The sides (under test, pinned), and seconds of a run.
+"""
 
 
 def measure(open_pair: Opener, *, pairs: int, seconds: float, seed: int) -> Lockstep:

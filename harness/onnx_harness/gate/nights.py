@@ -19,29 +19,39 @@ from onnx_harness.results.gated import Nights
 from onnx_harness.results.outcome import Outcome
 
 Z_LIMIT = 2.5
-"""Spreads above the level from which a night is suspect: 0.6% of normal nights, and 1 in 26,000
-pairs of them."""
+"""Spreads above the level from which a night is suspect.
+
+0.6% of normal nights, and 1 in 26,000 pairs of them.
+"""
 MINIMUM_EFFECT = math.log(1.02)
 """Slowdowns below 2% fail no cell: alignment and memory layout alone are worth that much."""
 AGREEING = MINIMUM_EFFECT / 2
-"""What the first of two measurements has to show of a slowdown that the second does."""
+"""The part of a slowdown of the second measurement that the first has to show."""
 BLUNT = 0.10
-"""A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be
-untrue."""
+"""The greatest step that may go unseen.
+
+A cell in which a step of 10% would go unseen isn't watched, and saying PASS of it would be untrue.
+"""
 
 BETWEEN_NIGHTS = timedelta(hours=4)
-"""Runs closer to each other share the machine's state, which the second night is to rule out: what
-slows one slows the other. Nightly runs are 20 hours apart or more, and `--max-age` is of the same
-order; a run that is repeated by hand comes within minutes."""
+"""Runs closer to each other share the machine's state, which the second night is to rule out.
+
+What slows one slows the other. Nightly runs are 20 hours apart or more, and `--max-age` is of the
+same order; a run that is repeated by hand comes within minutes.
+"""
 
 PRIOR_SPREAD = 0.02
-"""A cell's own spread isn't known in its first nights: it starts at 2%, with the weight of one
-night. Twice what was measured: with less, a noisy cell gives false alarms until its spread is
-known."""
+"""A cell's own spread isn't known in its first nights.
+
+It starts at 2%, with the weight of one night. Twice what was measured: with less, a noisy cell
+gives false alarms until its spread is known.
+"""
 PRIOR_NIGHTS = 1
 SETTLING_NIGHTS = 10
-"""The level is settled by the accepted night and the quiet ones after it, so many in all, and
-doesn't follow later."""
+"""The number of nights that settle a level.
+
+They're the accepted night and the quiet ones after it; the level doesn't follow later.
+"""
 SPREAD_NIGHTS = 20
 DIFFERENCE_OF_NORMALS = 2 / math.sqrt(math.pi)
 """Mean of |a - b| of two independent standard normal numbers."""

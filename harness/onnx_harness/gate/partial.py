@@ -51,7 +51,10 @@ def missing_levels(
     levels: Mapping[tuple[str, str], Level], judged: Mapping[str, object]
 ) -> list[Level]:
     """Return a level of each accepted cell that the run lacks, by id."""
-    lacking = {name: level for (name, _), level in levels.items() if name not in judged}
+    lacking = {}
+    for (name, _), level in levels.items():
+        if name not in judged:
+            lacking[name] = level
     return [lacking[name] for name in sorted(lacking)]
 
 

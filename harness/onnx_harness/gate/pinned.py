@@ -18,10 +18,12 @@ from onnx_harness.gate import models, verdicts
 from onnx_harness.gate.latency import is_comparable
 from onnx_harness.gate.lockstep import Lockstep, Timed, core, measure
 from onnx_harness.gate.process import EnvironmentProcess, python_of
+from onnx_harness.gate.slower import profile_cell
 from onnx_harness.latency.plan import THREADS
 from onnx_harness.latency.statistics import Decision, needs_confirmation, speedup_interval
 from onnx_harness.results.cells import CellResult, PinnedRecord, Status
 from onnx_harness.results.levels import FOLDER, Key, Level, read_levels
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.run import HostInfo
 from onnx_harness.settings import Settings
 
@@ -147,14 +149,18 @@ class Pinned:
                 self._accepted[name] = ratio
         timed = {name: (self._cells[name].record, self._accepted[name]) for name in self._accepted}
         self._firsts = verdicts.decide_cells(timed)
-        return {
-            name: verdicts.with_verdict(*timed[name], decision)
-            for name, decision in self._firsts.items()
-        }
+        records: dict[str, PinnedRecord] = {}
+        for name, decision in self._firsts.items():
+            records[name] = verdicts.with_verdict(*timed[name], decision)
+        return records
 
     def doubtful(self) -> list[str]:
         """Return the ids of cells that are to be measured again before their verdicts are final."""
-        return [name for name, decision in self._firsts.items() if needs_confirmation(decision)]
+        names: list[str] = []
+        for name, decision in self._firsts.items():
+            if needs_confirmation(decision):
+                names.append(name)
+        return names
 
     def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord | None:
         """Take the next part of a cell's second measurement, in fresh processes, on ``values``.
@@ -177,7 +183,8 @@ class Pinned:
             return None
         final = verdicts.decide_again(self._firsts[id], log_ratios, accepted)
         record = verdicts.with_verdict(cell.record, accepted, final)
-        return replace(record, confirming_log_ratios=log_ratios)
+        operators = self._profiled(cell, values) if verdicts.is_slower(final) else None
+        return replace(record, confirming_log_ratios=log_ratios, operators=operators)
 
     def close(self) -> None:
         """End its process."""
@@ -233,9 +240,9 @@ class Pinned:
             stack: ExitStack, number: int, tested_first: bool
         ) -> tuple[Timed, Timed, float]:
             order = (False, True) if tested_first else (True, False)
-            sides = {
-                is_pinned: stack.enter_context(self._side(pinned=is_pinned)) for is_pinned in order
-            }
+            sides = {}
+            for is_pinned in order:
+                sides[is_pinned] = stack.enter_context(self._side(pinned=is_pinned))
             stays_on = core(before + number, providers.get(provider))
             run_s = []
             # One after the other: sessions that open at once disturb each other's memory.
@@ -247,6 +254,23 @@ class Pinned:
 
         seconds = 2 * self._settings.latency_budget * pairs / self._pairs
         return measure(open_pair, pairs=pairs, seconds=seconds, seed=seed)
+
+    def _profiled(self, cell: _Cell, values: Mapping[str, Any]) -> OperatorRecord:
+        """Name the operators that take longer under test than in the reference."""
+        provider = cell.task.cell.provider
+
+        def start(number: int, pinned: bool) -> tuple[EnvironmentProcess, float]:
+            judged = cell.pinned if pinned else cell.judged
+            stays_on = core(number, providers.get(provider))
+            opening = (judged.artifact, judged.level, provider, THREADS, values, stays_on)
+            process = self._side(pinned=pinned)
+            try:
+                return process, process.ask("open_profiled", *opening)
+            except GateError:
+                process.close()
+                raise
+
+        return profile_cell(start, self._settings.seed)
 
 
 def _differ_in_inputs(pinned: CellResult, tested: CellResult) -> bool:

@@ -13,14 +13,21 @@ from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo
 
 WORSE = 2.0
-"""An error that has doubled has changed. Another kernel's order of summation is worth less than
-that."""
+"""An error that has doubled has changed.
+
+Another kernel's order of summation is worth less than that.
+"""
 NEGLIGIBLE = 0.01
-"""Errors below a hundredth of the tolerance may grow: between 1e-9 and 3e-9 of an allowed 1e-4 lies
-no defect."""
+"""Errors below a hundredth of the tolerance may grow.
+
+Between 1e-9 and 3e-9 of an allowed 1e-4 lies no defect.
+"""
 LOOSER = 1.01
-"""The absolute tolerance follows the reference's values, whose last bits are another ONNX Runtime's
-own. Those of another model are altogether its own: then only the relative tolerance is held."""
+"""The factor for the absolute tolerance.
+
+It follows the reference's values, whose last bits are another ONNX Runtime's own. Those of another
+model are altogether its own: then only the relative tolerance is held.
+"""
 MORE_BYTES = 0.01
 """Names and metadata that another version writes are worth less than 1% of a file."""
 LESS_SHARE = 1e-3
@@ -135,7 +142,8 @@ def _compare_status(compared: Compared, accepted: CellResult, now: CellResult) -
         if now.stage is not accepted.stage:
             compared.fail("status", f"was accepted as {as_accepted}, and is {why}")
     elif now.status is Status.PASS:
-        compared.notes.append(f"passes; it was accepted as {as_accepted}")
+        mended = f", mended by {now.known.mended}" if now.known and now.known.mended else ""
+        compared.notes.append(f"passes{mended}; it was accepted as {as_accepted}")
     elif now.status is Status.ERROR:
         compared.void("status", f"couldn't be judged, {why}")
     else:

@@ -22,10 +22,13 @@ MOST_LINES = 20
 """Of a workflow: what is longer isn't read by whoever has to answer for it."""
 
 _INSTALLERS = {"pip", "setuptools", "wheel", "onnx-harness"}
-"""Left out of the lock file: `venv` brings the former, and the reference takes this package's
-source from the environment under test."""
+"""Left out of the lock file.
+
+`venv` brings the former, and the reference takes this package's source from the environment under
+test.
+"""
 _PLAIN = re.compile(r"[\w.=\-][\w .=/\"\[\]$|\-]*")
-"""What YAML takes as text without quotes, wherever it stands in a block."""
+"""The text that YAML takes without quotes, wherever it stands in a block."""
 
 _GITHUB = """\
 name: onnx-gate
@@ -82,7 +85,7 @@ class Commands:
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """What a gate is made of.
+    """The files of a gate.
 
     Attributes:
         files: path to text, in the order of their writing.

@@ -21,6 +21,8 @@ from onnx_harness.errors import named
 
 if TYPE_CHECKING:
     from onnx_harness.cell.state import Judged, Task
+    from onnx_harness.latency.profiled import ProfiledSession
+    from onnx_harness.providers.profile_runs import RunProfiles
 
 BOOTSTRAP = """
 import importlib.util, sys
@@ -33,10 +35,13 @@ spec.loader.exec_module(package)
 from onnx_harness.gate.side import serve
 serve(handle)
 """
-"""Run with the folder of this package, which the environment then takes whatever it has installed,
-and a handle."""
+"""Run with the folder of this package and a handle.
+
+The environment takes the package from there, whatever it has installed.
+"""
 
 _running: list[Callable[[], object]] = []
+_profiled: list[ProfiledSession] = []
 
 
 def serve(handle: int) -> None:
@@ -133,9 +138,42 @@ def run_block(untimed: int, timed: int) -> list[int]:
     return times
 
 
+def open_profiled(
+    model: Path,
+    level: str,
+    provider: str,
+    threads: int,
+    values: Mapping[str, Any],
+    core: int | None,
+) -> float:
+    """Open a session whose runs are profiled, and run it twice; arguments as in `open_model`.
+
+    Returns:
+        Seconds of the second run.
+    """
+    from onnx_harness import providers
+    from onnx_harness.latency.profiled import ProfiledSession
+
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    session = ProfiledSession(model, providers.get(provider), values, level=level, threads=threads)
+    _profiled[:] = [session]
+    _running[:] = [session.run]
+    [elapsed_ns] = run_block(1, 1)
+    return elapsed_ns / 1e9
+
+
+def finish_profile() -> RunProfiles:
+    """End the profiled session, and return the profiles of its runs."""
+    [session] = _profiled
+    return session.finish()
+
+
 _ANSWERS: Mapping[str, Callable[..., object]] = {
     "versions": versions,
     "judge": judge,
     "open_model": open_model,
     "run_block": run_block,
+    "open_profiled": open_profiled,
+    "finish_profile": finish_profile,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from onnx_harness.gate import drift
 from onnx_harness.report.trends import BASELINE, FEWEST, MILLISECONDS, PINNED, Night, Trend
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.history import NightFigures
+from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import Level
 from onnx_harness.results.outcome import Outcome
 

@@ -19,27 +19,38 @@ from onnx_harness.latency.statistics import (
     confirm,
     decide_run,
 )
-from onnx_harness.results.cells import LevelVerdict, PinnedRecord
+from onnx_harness.results.cells import PinnedRecord
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.timings import LevelVerdict
 
 SPREAD = 0.02
-"""Of the pairs of the noisiest cells that are to be seen: 1% was measured at a millisecond, 3% at
-some microseconds."""
+"""Of the pairs of the noisiest cells that are to be seen.
+
+1% was measured at a millisecond, 3% at some microseconds.
+"""
 EFFECT = 0.03
-"""What a night should find: where nights spread by 1%, the two-nights rule suspects a cell from
-2.7% on."""
+"""The effect that a night should find.
+
+Where nights spread by 1%, the two-nights rule suspects a cell from 2.7% on.
+"""
 PAIR_S = 0.9
-"""Of a pair, over the zoo: 0.6 s with a small model, mostly for starting two processes, and 2 s
-with ResNet-50."""
+"""The seconds of a pair, over the zoo.
+
+It's 0.6 s with a small model, mostly for starting two processes, and 2 s with ResNet-50.
+"""
 BUDGET_S = 2400.0
-"""For the first measurement of all cells: judging them and measuring some again are to fit into the
-same hour."""
+"""For the first measurement of all cells.
+
+Judging them and measuring some again are to fit into the same hour.
+"""
 
 PART_PAIRS = 12
-"""Pairs of a second measurement that are timed at once; other cells have their turns in between.
-The ratio of two versions drifts by some tenths of a percent within seconds, so a measurement
-without a pause looks more certain than it is. An even number: two adjacent pairs make a replicate
-of the interval."""
+"""Pairs of a second measurement that are timed at once.
+
+Other cells have their turns in between. The ratio of two versions drifts by some tenths of a
+percent within seconds, so a measurement without a pause looks more certain than it is. An even
+number: two adjacent pairs make a replicate of the interval.
+"""
 
 
 def lockstep_pairs(cells: int) -> PairCount:
@@ -98,6 +109,14 @@ def without_second(record: PinnedRecord, why: str) -> PinnedRecord:
     reason = f"{record.verdict.outcome}, and couldn't be measured again: {why}"
     verdict = replace(record.verdict, outcome=Outcome.INVALID, p=None, reason=reason)
     return replace(record, verdict=verdict)
+
+
+def is_slower(decision: Decision) -> bool:
+    """True where a cell fails, or looks slower by as much: then its operators are profiled."""
+    if decision.outcome is Outcome.FAIL:
+        return True
+    least = 1 + statistics.MINIMUM_EFFECT
+    return decision.estimate is not None and decision.estimate < 1 / least
 
 
 def undecided(record: PinnedRecord) -> bool:

@@ -1,5 +1,6 @@
-"""The worker process: where untrusted models are transformed and first run, with limits on time and
-memory.
+"""The worker process: where untrusted models are transformed and first run.
+
+It has limits on time and memory.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _REAPED_SECONDS = (
 )
 _STAGE_BYTES = 256  # a stage, and the name of an input set
 RISK = "at risk: "
-"""How a note begins on what `risking` does."""
+"""The beginning of a note on what `risking` does."""
 _LAST_WORDS_BYTES = 2000
 _TRACEBACK_CHARACTERS = 20_000
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
@@ -62,7 +63,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may use.
+    """The limits of one call.
 
     Attributes:
         seconds: of wall-clock time.
@@ -178,7 +179,7 @@ class Worker:
 
     @property
     def doing(self) -> str:
-        """What the process noted last: may be asked while a call runs."""
+        """Return what the process noted last: may be asked while a call runs."""
         noted: bytes = self._stage.value
         return noted.decode(errors="replace")
 
@@ -213,18 +214,14 @@ class Worker:
             # A terminal sends Ctrl-C to the process too, which isn't ready to ignore it and would
             # answer with a traceback. One that is begun now inherits the mask. The tracker goes
             # first: starting it later would take the mask off.
-            with (
-                warnings.catch_warnings()
-            ):  # of a tracker that died, as where no interpreter can be started
+            with warnings.catch_warnings():
+                # Of a tracker that died, as where no interpreter can be started.
                 warnings.simplefilter("ignore")
-                resource_tracker.ensure_running()
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                with _without_main():
-                    self._process.start()
+                if os.name == "posix":
+                    resource_tracker.ensure_running()
+            with _interrupts_blocked(), _without_main():
+                self._process.start()
                 self._up = True
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except OSError as error:
             self._pipe.close()
             raise WorkerNotStarted(
@@ -354,7 +351,7 @@ def note_stage(stage: str) -> None:
 
 
 def noted() -> str:
-    """What was said last, in the worker. Elsewhere: nothing."""
+    """Return what was said last, in the worker. Elsewhere: nothing."""
     return _noted.value.decode(errors="replace") if _noted is not None else ""
 
 
@@ -429,7 +426,8 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; what it ends is for the parent
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
     # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help
     # anybody.
@@ -441,7 +439,7 @@ def _begin(stage: Any, log: str, environment: dict[str, str], parent: int, tied:
     if tied:
         # A library that hangs while it holds the interpreter's lock would keep the thread below
         # from running.
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # Linux alone has it
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
@@ -468,6 +466,19 @@ def _manner(exitcode: int | None) -> str:
             name = "a signal"
         return f"the worker process was killed by {name} (signal {-exitcode})"
     return f"the worker process left with exit code {exitcode}"
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread and from the processes that it starts (not on Windows)."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

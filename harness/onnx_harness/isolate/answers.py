@@ -31,7 +31,7 @@ _PLAIN: tuple[type[Any], ...] = (str, int, float, list)
 
 
 class UnreadableAnswer(Exception):
-    """What came isn't an answer."""
+    """The message that came isn't an answer."""
 
 
 def pack(value: object) -> bytes:
@@ -79,10 +79,9 @@ def _packed(value: object, blocks: list[bytes]) -> Any:
     if isinstance(value, enum.Enum):
         return {_TAG: "enum", "t": _type_name(type(value)), "v": _packed(value.value, blocks)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            each.name: _packed(getattr(value, each.name), blocks)
-            for each in dataclasses.fields(value)
-        }
+        fields = {}
+        for field in dataclasses.fields(value):
+            fields[field.name] = _packed(getattr(value, field.name), blocks)
         return {_TAG: "record", "t": _type_name(type(value)), "v": fields}
     if isinstance(value, BaseException):
         return _packed_error(value, blocks)
@@ -129,7 +128,7 @@ def _packed_error(error: BaseException, blocks: list[bytes]) -> Any:
     kind = type(error)
     arguments = error.__reduce__()[1] if hasattr(error, "__reduce__") else error.args
     try:
-        packed = [_packed(each, blocks) for each in arguments]
+        packed = [_packed(argument, blocks) for argument in arguments]
     except TypeError:
         packed = [str(error)]
     return {_TAG: "error", "t": _type_name(kind), "v": packed, "words": str(error)}
@@ -140,7 +139,10 @@ def _type_name(kind: type) -> str:
 
 
 def _is_extended(dtype: Any) -> bool:
-    """Whether a dtype is one that numpy itself doesn't have: bfloat16, float8 and the like."""
+    """Return whether a dtype is one that numpy itself doesn't have.
+
+    Bfloat16, float8 and the like.
+    """
     return bool(dtype.type.__module__.partition(".")[0] != "numpy")
 
 
@@ -180,13 +182,17 @@ class _Reader:
         kind = _own_type(document["t"])
         if not dataclasses.is_dataclass(kind):
             raise UnreadableAnswer(f"{document['t']} isn't a record")
-        fields = {each.name: each for each in dataclasses.fields(kind)}
+        fields = {field.name: field for field in dataclasses.fields(kind)}
         values = {name: self.value(item) for name, item in document["v"].items()}
-        made = kind(**{name: item for name, item in values.items() if fields[name].init})
+        items = {}
+        for name, item in values.items():
+            if fields[name].init:
+                items[name] = item
+        record = kind(**items)
         for name, item in values.items():
             if not fields[name].init:
-                object.__setattr__(made, name, item)
-        return made
+                object.__setattr__(record, name, item)
+        return record
 
     def _read_tuple(self, document: dict[str, Any]) -> Any:
         items = [self.value(item) for item in document["v"]]
@@ -234,11 +240,11 @@ class _Reader:
         words = str(document["words"])
         if module == "builtins" and isinstance(kind := getattr(builtins, name, None), type):
             if issubclass(kind, Exception):
-                return _built(kind, [self.value(each) for each in document["v"]], words)
+                return _built(kind, [self.value(item) for item in document["v"]], words)
         elif module.partition(".")[0] == PACKAGE:
             own = _own_type(document["t"])
             if issubclass(own, Exception):
-                return _built(own, [self.value(each) for each in document["v"]], words)
+                return _built(own, [self.value(item) for item in document["v"]], words)
         # Somebody else's: its name and its words, and none of its code.
         last = name.rpartition(".")[2][:80]
         foreign = type(
@@ -269,14 +275,14 @@ def _own_type(name: str) -> type[Any]:
         raise UnreadableAnswer(
             f"the worker's answer names a type of another package: {name!r}"[:200]
         )
-    found: Any = importlib.import_module(module)
+    part_type: Any = importlib.import_module(module)
     for part in qualified.split("."):
-        found = vars(found)[part]
-    if not isinstance(found, type) or found.__module__.partition(".")[0] != PACKAGE:
+        part_type = vars(part_type)[part]
+    if not isinstance(part_type, type) or part_type.__module__.partition(".")[0] != PACKAGE:
         raise UnreadableAnswer(
             f"the worker's answer names something that isn't a type: {name!r}"[:200]
         )
-    return found
+    return part_type
 
 
 def _dtype(name: str) -> Any:

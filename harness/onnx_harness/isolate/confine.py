@@ -1,9 +1,11 @@
-"""What a worker process gives up before it opens a model: the network, and more than its share of
-the machine.
+"""Confine a worker process before it opens a model.
 
-The network goes by a filter of system calls (seccomp, https://docs.kernel.org/userspace-api/seccomp_filter.html), which
-any process may put on itself: no socket of the Internet's families, no raw packets. Sockets of the same machine stay,
-which drivers of devices use. Limits (setrlimit) hold the size of files, the number of processes and the time.
+It gives up the network, and more than its share of the machine.
+
+The network goes by a filter of system calls (seccomp,
+https://docs.kernel.org/userspace-api/seccomp_filter.html), which any process may put on itself: no
+socket of the Internet's families, no raw packets. Sockets of the same machine stay, which drivers
+of devices use. Limits (setrlimit) hold the size of files, the number of processes and the time.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ import ctypes
 import errno
 import os
 import platform
-import resource
 import socket
 import struct
 
 import psutil
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits: what runs is watched from outside alone
+    resource = None  # type: ignore[assignment]
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
@@ -35,8 +41,9 @@ _FAMILIES = (
 )  # and virtual machines'
 
 SPARE_PROCESSES = 4096
-"""Processes and threads that a worker's user may have beyond those there are: enough for any
-library's pools.
+"""Processes and threads that a worker's user may have beyond those there are.
+
+Enough for any library's pools.
 """
 
 
@@ -72,13 +79,15 @@ def leave_network() -> str | None:
 def limit_resources(seconds: float, file_bytes: int) -> None:
     """Hold this process to a size of files, a number of processes, and a time of the processor.
 
-    No core is dumped.
+    No core is dumped. On Windows it does nothing.
 
     Args:
         seconds: of wall-clock time that a call may take: the processor's, on all cores, is a
             multiple.
         file_bytes: of the largest file that it may write.
     """
+    if resource is None:
+        return
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, file_bytes)
     if os.getuid():  # the limit doesn't hold for an administrator
@@ -87,11 +96,16 @@ def limit_resources(seconds: float, file_bytes: int) -> None:
 
 
 def renew_time(seconds: float) -> None:
-    """Allow so much of the processor's time from here on, as long as the wall-clock limit lasts on
-    every core.
+    """Allow so much of the processor's time from here on.
+
+    It suffices as long as the wall-clock limit lasts on every core.
     """
+    if resource is None:
+        return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cores = max(1, len(os.sched_getaffinity(0)))
+    # macOS doesn't say which of its cores this process may use.
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    cores = len(allowed) or os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError, OverflowError):
         soft = int(used.ru_utime + used.ru_stime + 2 * seconds * cores) + 10
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -100,8 +114,9 @@ def renew_time(seconds: float) -> None:
 
 
 def network_is_left() -> str | None:
-    """Why a worker would keep the network here, or None: it is tried, in the process that this is
-    called in.
+    """Why a worker would keep the network here, or None.
+
+    It is tried, in the process that this is called in.
 
     Raises:
         RuntimeError: it was given up, and a socket could be made all the same.
@@ -117,8 +132,9 @@ def network_is_left() -> str | None:
 
 
 def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]:
-    """The program: another architecture's calls and io_uring are refused, and sockets of some
-    families.
+    """Return the filter's program.
+
+    Another architecture's calls and io_uring are refused, and sockets of some families.
     """
     refuse = _step(_RETURN, value=_REFUSE | errno.EACCES)
     steps = [

@@ -1,4 +1,4 @@
-"""What a model's card says about every conversion of it, as options of the steps that convert."""
+"""Turn a card's words on every conversion into options of the steps that convert."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_card(bound: BoundVariant, card: Card) -> BoundVariant:
 
 
 def takes_nodes(step: BoundStep) -> bool:
-    """Whether a step converts to float16 and takes a list of the nodes that it leaves in float32."""
+    """Decide whether a step converts to float16 and takes a list of nodes to leave in float32."""
     return step.transform.precision is Precision.FP16 and _NODES in step.transform.options
 
 

@@ -13,8 +13,9 @@ _LAST_AXIS_SINCE = 13
 
 
 def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
-    """The axis that an ArgMax or TopK reads an output along, or that a LogSoftmax made it along, by
-    output.
+    """Return the axis along which an output is read for a choice, by output.
+
+    An ArgMax or TopK reads along it, or a LogSoftmax made the output along it.
 
     Args:
         model: its weights aren't needed.

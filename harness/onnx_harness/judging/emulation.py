@@ -1,4 +1,4 @@
-"""What emulated float16 hides: what float16 makes of a model on hardware which computes in it."""
+"""Judge what emulated float16 hides: the outputs on hardware that computes in float16."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Overflow:
 
 @dataclass(frozen=True, slots=True)
 class RangeVerdict:
-    """What is to be said of a model's range.
+    """The verdict on a model's range.
 
     Attributes:
         reason: one sentence; None unless outputs are wrong where float16 computes.
@@ -76,38 +76,45 @@ class RangeVerdict:
     failing: tuple[int, ...] = ()
 
 
-def judge_half(held: Standard, made: Model, emulated: Verdict) -> Verdict:
-    """Judge a model that asks for float16 and was computed in float32 by what float16 would have
-    made of it.
+def judge_half(standard: Standard, candidate: Model, emulated: Verdict) -> Verdict:
+    """Judge a model that asks for float16 and was computed in float32.
 
-    A variant that converts to float16 is run once more with every float16 value rounded as it's made, and the outputs
-    are held to what the cell's are held to: see :func:`onnx_harness.judging.simulation.simulated`. Where the run in
-    float32 gave wrong values and float16 doesn't, float16 decides. A model that asked for float16 before it was
-    converted has no reference in float32 to hold that against, and is judged by its range alone.
+    It's judged by what float16 would have made of it.
+
+    A variant that converts to float16 is run once more with every float16 value rounded as it's
+    made, and the outputs are held to what the cell's are held to: see
+    :func:`onnx_harness.judging.simulation.simulated`. Where the run in float32 gave wrong values
+    and float16 doesn't, float16 decides. A model that asked for float16 before it was converted has
+    no reference in float32 to hold that against, and is judged by its range alone.
 
     Args:
-        held: what the outputs are held to.
-        made: the model that was judged.
+        standard: what the outputs are held to.
+        candidate: the model that was judged.
         emulated: what is to be said of its outputs, computed in float32.
 
     Returns:
-        What is to be said of the model. The distances are those of the outputs that decide; those of both runs are kept
-        beside them.
+        What is to be said of the model. The distances are those of the outputs that decide; those
+        of both runs are kept beside them.
     """
     if not emulated.passed and emulated.symptom is not Symptom.WRONG_VALUES:
         return emulated
-    half, notes = _simulate(held, made)
-    found = _decided(held, made, emulated, half, (*emulated.notes, *notes))
+    half, notes = _simulate(standard, candidate)
+    outcome = _decided(standard, candidate, emulated, half, (*emulated.notes, *notes))
     return replace(
-        found, emulated=emulated.comparison, simulated=None if half is None else half.comparison
+        outcome, emulated=emulated.comparison, simulated=None if half is None else half.comparison
     )
 
 
 def _decided(
-    held: Standard, made: Model, emulated: Verdict, half: Verdict | None, notes: tuple[str, ...]
+    standard: Standard,
+    candidate: Model,
+    emulated: Verdict,
+    half: Verdict | None,
+    notes: tuple[str, ...],
 ) -> Verdict:
-    """The verdict of the run in float32, of the simulated one, or of what overflows: see
-    :func:`judge_half`.
+    """The verdict of the run in float32, of the simulated one, or of what overflows.
+
+    See :func:`judge_half`.
     """
     if not emulated.passed:
         if half is None or not half.passed:
@@ -117,10 +124,10 @@ def _decided(
             f"here: {emulated.reason}"
         )
         return replace(half, notes=(*half.notes, why))
-    ranged = judge_range(held, made, half)
+    ranged = judge_range(standard, candidate, half)
     notes += ranged.notes
     if ranged.reason is not None:
-        found = Verdict(
+        outcome = Verdict(
             Status.FAIL,
             emulated.comparison,
             ranged.reason,
@@ -128,7 +135,7 @@ def _decided(
             notes,
             Symptom.WRONG_VALUES,
         )
-        return replace(found, failing=ranged.failing)
+        return replace(outcome, failing=ranged.failing)
     if half is None or half.passed:
         return replace(emulated, notes=notes)
     return replace(
@@ -137,15 +144,15 @@ def _decided(
 
 
 def half_as_hardware(
-    original: Model, reference: Reference, made: Model, kept: Cache
+    original: Model, reference: Reference, candidate: Model, cache: Cache
 ) -> onnx.ModelProto | None:
     """Return the model that float16 is judged by where a provider computed it in float32.
 
     Args:
         original: the untouched model.
         reference: its input sets.
-        made: the model that was judged; it asks for float16.
-        kept: the cache.
+        candidate: the model that was judged; it asks for float16.
+        cache: the cache.
 
     Returns:
         The simulated model, or where float16 isn't simulated the one with its overflowing values
@@ -153,82 +160,91 @@ def half_as_hardware(
         optimizations disabled. None where there is neither.
     """
     if not computes_in_half(original.skeleton):
-        return simulated(made.load(), made.skeleton)
-    usual = [
-        each
-        for each in _overflows(made, reference.sets, kept)
-        if not reference.sets[each.input_set].unusual
-    ]
+        return simulated(candidate.load(), candidate.skeleton)
+    usual = []
+    for overflow in _overflows(candidate, reference.sets, cache):
+        if not reference.sets[overflow.input_set].unusual:
+            usual.append(overflow)
     return (
-        rounded(watch(made.load(), made.skeleton).model, list(_by_value(usual))) if usual else None
+        rounded(watch(candidate.load(), candidate.skeleton).model, list(_by_value(usual)))
+        if usual
+        else None
     )
 
 
-def judge_simulated(held: Standard, made: Model) -> Verdict:
-    """Judge a model that the provider can't run, since it has no kernels of its type, by a
-    simulated run alone.
+def judge_simulated(standard: Standard, candidate: Model) -> Verdict:
+    """Judge a model that the provider can't run, by a simulated run alone.
+
+    The provider has no kernels of its type.
 
     Args:
-        held: what the outputs are held to.
-        made: the model; it asks for bfloat16 or float16.
+        standard: what the outputs are held to.
+        candidate: the model; it asks for bfloat16 or float16.
 
     Raises:
         NotApplicable: it can't be simulated either.
     """
-    why = _not_simulated(held)
+    why = _not_simulated(standard)
     if why is None:
         try:
-            outcome = verdict(held, _simulated_outputs(held, made))
+            outcome = verdict(standard, _simulated_outputs(standard, candidate))
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
             why = first_line(error)
         else:
-            notes = (*outcome.notes, *_not_rounded(made))
+            notes = (*outcome.notes, *_not_rounded(candidate))
             return replace(outcome, notes=notes, simulated=outcome.comparison)
     raise NotApplicable(f"it could not be simulated: {why}")
 
 
-def half_verdict(held: Standard, made: Model) -> Verdict:
-    """Return what is to be said of a model where float16 computes, whatever this provider computes
-    it in.
+def half_verdict(standard: Standard, candidate: Model) -> Verdict:
+    """Judge a model where float16 computes, whatever this provider computes it in.
 
     Args:
-        held: what the outputs are held to.
-        made: the model; it asks for float16.
+        standard: what the outputs are held to.
+        candidate: the model; it asks for float16.
 
     Raises:
         Exception: whatever onnx and ONNX Runtime raise of a model that can't be simulated.
     """
-    if _not_simulated(held) is None:
-        return verdict(held, _simulated_outputs(held, made))
-    places = overflowing(held, made)
+    if _not_simulated(standard) is None:
+        return verdict(standard, _simulated_outputs(standard, candidate))
+    places = overflowing(standard, candidate)
     return (
-        _judge_overflows(held, made, [place.value for place in places])
+        _judge_overflows(standard, candidate, [place.value for place in places])
         if places
         else Verdict(Status.PASS)
     )
 
 
-def overflowing(held: Standard, made: Model) -> list[Place]:
-    """Return the float16 values that overflow on the usual input sets, in the order of the graph."""
-    sets = held.reference.sets
-    found = [each for each in _overflows(made, sets, held.kept) if not sets[each.input_set].unusual]
-    return [each.place for each in _by_value(found).values()]
+def overflowing(standard: Standard, candidate: Model) -> list[Place]:
+    """Return the float16 values that overflow on usual input sets, in the graph's order."""
+    sets = standard.reference.sets
+    overflows = []
+    for overflow in _overflows(candidate, sets, standard.kept):
+        if not sets[overflow.input_set].unusual:
+            overflows.append(overflow)
+    return [each.place for each in _by_value(overflows).values()]
 
 
-def _simulate(held: Standard, made: Model) -> tuple[Verdict | None, tuple[str, ...]]:
-    """What is to be said of the outputs that float16 gives, and why it can't be, if it can't."""
-    why = _not_simulated(held)
+def _simulate(standard: Standard, candidate: Model) -> tuple[Verdict | None, tuple[str, ...]]:
+    """Judge the outputs that float16 gives, or say why that can't be done."""
+    why = _not_simulated(standard)
     if why is None:
         try:
-            return verdict(held, _simulated_outputs(held, made)), _not_rounded(made)
+            return verdict(standard, _simulated_outputs(standard, candidate)), _not_rounded(
+                candidate
+            )
         except Exception as error:  # what onnx and ONNX Runtime raise has no common class
             why = first_line(error, 160)
     return None, (f"{NOT_SIMULATED}: {why}",)
 
 
-def _not_rounded(made: Model) -> tuple[str, ...]:
-    """A remark on the operators that give float16 and whose types nobody knows: they stay float32."""
-    ops = unknown_types(made.skeleton)
+def _not_rounded(candidate: Model) -> tuple[str, ...]:
+    """A remark on the operators that give float16 and whose types nobody knows.
+
+    They stay float32.
+    """
+    ops = unknown_types(candidate.skeleton)
     why = "neither ONNX nor ONNX Runtime says of what type it is"
     return (
         (f"not rounded in the simulated float16, since {why}: what {listed(ops)} gives",)
@@ -237,62 +253,67 @@ def _not_rounded(made: Model) -> tuple[str, ...]:
     )
 
 
-def _not_simulated(held: Standard) -> str | None:
+def _not_simulated(standard: Standard) -> str | None:
     """Why float16 can't be held against the reference, which has to be computed in float32.
 
     None where it can.
     """
-    if computes_in_narrow(held.model.skeleton):
+    if computes_in_narrow(standard.model.skeleton):
         return "the untouched model asks for it too, and so its reference was computed in float32"
-    if held.conversion is None or held.conversion.type not in _NARROW:
-        return f"it isn't all that the variant leaves behind ({held.precision.value})"
+    if standard.conversion is None or standard.conversion.type not in _NARROW:
+        return f"it isn't all that the variant leaves behind ({standard.precision.value})"
     return None
 
 
-def _simulated_outputs(held: Standard, made: Model) -> list[dict[str, Any]]:
+def _simulated_outputs(standard: Standard, candidate: Model) -> list[dict[str, Any]]:
     """The outputs of the usual input sets, which are the first, as float16 gives them."""
-    session = _open(simulated(made.load(), made.skeleton), made.size_bytes, level="disable")
+    session = _open(
+        simulated(candidate.load(), candidate.skeleton), candidate.size_bytes, level="disable"
+    )
     names = {number: name for name, number in _NARROW.items()}
-    kinds = {
-        info.name: names.get(info.type.tensor_type.elem_type, "")
-        for info in made.skeleton.graph.input
-    }
+    kinds = {}
+    for info in candidate.skeleton.graph.input:
+        kinds[info.name] = names.get(info.type.tensor_type.elem_type, "")
     outputs = []
-    for place in held.reference.usual:
-        expected = held.reference.outputs[place]
-        values = _single(held.reference.sets[place].values, kinds)
+    for place in standard.reference.usual:
+        expected = standard.reference.outputs[place]
+        values = _single(standard.reference.sets[place].values, kinds)
         outputs.append(
             {name: _like(value, expected.get(name)) for name, value in run(session, values).items()}
         )
     return outputs
 
 
-def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -> RangeVerdict:
-    """Judge a model that asks for float16 and was computed in float32 by the values that float16
-    can't hold.
+def judge_range(
+    standard: Standard, candidate: Model, simulated: Verdict | None = None
+) -> RangeVerdict:
+    """Judge a model that asks for float16 by the values that float16 can't hold.
 
-    An overflow alone is no fault: 1 / (1 + exp(x)) is right when exp(x) is infinite. So the values that overflow are
-    rounded to float16, the rest computed in float32, and the outputs held to what the cell's outputs are held to. What
-    overflows on larger inputs than the usual ones alone is told and not judged.
+    It was computed in float32.
+
+    An overflow alone is no fault: 1 / (1 + exp(x)) is right when exp(x) is infinite. So the values
+    that overflow are rounded to float16, the rest computed in float32, and the outputs held to what
+    the cell's outputs are held to. What overflows on larger inputs than the usual ones alone is
+    told and not judged.
 
     Args:
-        held: what the outputs are held to.
-        made: the model that was judged.
-        simulated: what is to be said of the outputs where all of float16 is reckoned with: no overflow is a fault if
-            they are right.
+        standard: what the outputs are held to.
+        candidate: the model that was judged.
+        simulated: what is to be said of the outputs where all of float16 is reckoned with: no
+            overflow is a fault if they are right.
     """
-    sets = held.reference.sets
-    found = _overflows(made, sets, held.kept)
-    usual = [each for each in found if not sets[each.input_set].unusual]
+    sets = standard.reference.sets
+    overflows = _overflows(candidate, sets, standard.kept)
+    usual = [overflow for overflow in overflows if not sets[overflow.input_set].unusual]
     if not usual:
-        return RangeVerdict(notes=_unusually(sets, found))
+        return RangeVerdict(notes=_unusually(sets, overflows))
     places = _by_value(usual)
     judged = (
         simulated
         if simulated is not None and simulated.passed
-        else _judge_overflows(held, made, list(places))
+        else _judge_overflows(standard, candidate, list(places))
     )
-    worst = max(usual, key=lambda each: each.greatest)
+    worst = max(usual, key=lambda overflow: overflow.greatest)
     where = f"{worst.place} reaches {worst.greatest:.3g}"
     if judged.passed:
         count = (
@@ -313,62 +334,66 @@ def judge_range(held: Standard, made: Model, simulated: Verdict | None = None) -
         f"at {LARGEST:g}"
     )
     lines = [f"where float16 computes: {judged.reason}"]
-    lines += [f"{each.place}: {each.greatest:.3g}" for each in list(places.values())[:_MOST]]
+    lines += [f"{place.place}: {place.greatest:.3g}" for place in list(places.values())[:_MOST]]
     if len(places) > _MOST:
         lines.append(f"and {len(places) - _MOST} more values")
     return RangeVerdict(reason, tuple(lines), failing=judged.worst_sets or (worst.input_set,))
 
 
-def _judge_overflows(held: Standard, made: Model, values: Sequence[str]) -> Verdict:
-    """What is to be said of the outputs when those values alone are rounded to float16."""
+def _judge_overflows(standard: Standard, candidate: Model, values: Sequence[str]) -> Verdict:
+    """Return what is to be said of the outputs when those values alone are rounded to float16."""
     session = _open(
-        rounded(watch(made.load(), made.skeleton).model, values), made.size_bytes, level="disable"
+        rounded(watch(candidate.load(), candidate.skeleton).model, values),
+        candidate.size_bytes,
+        level="disable",
     )
     outputs = []
-    for each, expected in zip(held.reference.sets, held.reference.outputs, strict=True):
-        given = run(session, _single(each.values))
-        outputs.append(
-            {
-                name: _like(value, expected.get(name))
-                for name, value in given.items()
-                if name != OUTPUT
-            }
-        )
-    return verdict(held, outputs)
+    for input_set, expected in zip(
+        standard.reference.sets, standard.reference.outputs, strict=True
+    ):
+        narrow = run(session, _single(input_set.values))
+        widened = {}
+        for name, value in narrow.items():
+            if name != OUTPUT:
+                widened[name] = _like(value, expected.get(name))
+        outputs.append(widened)
+    return verdict(standard, outputs)
 
 
-def _overflows(made: Model, sets: Sequence[InputSet], kept: Cache) -> list[Overflow]:
-    """What overflows on which input set, by the cache or by running the model in float32."""
-    digests = [each.digest() for each in sets]
-    key = kept.key(made.sha256, digests, runtime_key(), source_digest())
-    return kept.remember("range", key, lambda: _watch_run(made, sets), as_data(list))
+def _overflows(candidate: Model, sets: Sequence[InputSet], cache: Cache) -> list[Overflow]:
+    """Return what overflows on which input set, by the cache or by running the model in float32."""
+    digests = [input_set.digest() for input_set in sets]
+    key = cache.key(candidate.sha256, digests, runtime_key(), source_digest())
+    return cache.remember("range", key, lambda: _watch_run(candidate, sets), as_data(list))
 
 
-def _watch_run(made: Model, sets: Sequence[InputSet]) -> list[Overflow]:
+def _watch_run(candidate: Model, sets: Sequence[InputSet]) -> list[Overflow]:
     try:
-        return _magnitudes(made, sets, with_empty=False)
+        return _magnitudes(candidate, sets, with_empty=False)
     except (
         Exception
     ):  # there's no greatest of no elements, for one; ONNX Runtime's errors have no common class
-        return _magnitudes(made, sets, with_empty=True)
+        return _magnitudes(candidate, sets, with_empty=True)
 
 
-def _magnitudes(made: Model, sets: Sequence[InputSet], *, with_empty: bool) -> list[Overflow]:
-    watched = watch(made.load(), made.skeleton, with_empty=with_empty)
+def _magnitudes(candidate: Model, sets: Sequence[InputSet], *, with_empty: bool) -> list[Overflow]:
+    watched = watch(candidate.load(), candidate.skeleton, with_empty=with_empty)
     if not watched.places:
         return []
-    session = _open(watched.model, made.size_bytes, level="all")
-    found = []
-    for index, each in enumerate(sets):
-        if each.unusual and not each.magnified:  # zeros and infinities say nothing about range
+    session = _open(watched.model, candidate.size_bytes, level="all")
+    magnitudes = []
+    for index, input_set in enumerate(sets):
+        if (
+            input_set.unusual and not input_set.magnified
+        ):  # zeros and infinities say nothing about range
             continue
-        greatest = run(session, _single(each.values))[OUTPUT].tolist()
-        found += [
-            Overflow(place, value, index)
-            for place, value in zip(watched.places, greatest, strict=True)
-            if OVERFLOWS <= value < math.inf
-        ]
-    return found
+        greatest = run(session, _single(input_set.values))[OUTPUT].tolist()
+        overflows = []
+        for place, value in zip(watched.places, greatest, strict=True):
+            if OVERFLOWS <= value < math.inf:
+                overflows.append(Overflow(place, value, index))
+        magnitudes += overflows
+    return magnitudes
 
 
 def _open(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:
@@ -397,11 +422,11 @@ def _single(values: Mapping[str, Any], kinds: Mapping[str, str] | None = None) -
         values: by input.
         kinds: of inputs: ``float16`` or ``bfloat16`` where float32 has to be numbers of that type.
     """
-    taken = kinds or {}
+    kinds_by_name = kinds or {}
     return {
-        name: [_widened(each) for each in value]
+        name: [_widened(item) for item in value]
         if isinstance(value, list)
-        else _widened(value, taken.get(name, ""))
+        else _widened(value, kinds_by_name.get(name, ""))
         for name, value in values.items()
     }
 
@@ -420,24 +445,28 @@ def _like(value: Any, expected: Any) -> Any:
     return value
 
 
-def _unusually(sets: Sequence[InputSet], found: Sequence[Overflow]) -> tuple[str, ...]:
-    """A remark on what overflows at the least of the magnitudes beyond the usual: how much room
-    there is.
+def _unusually(sets: Sequence[InputSet], overflows: Sequence[Overflow]) -> tuple[str, ...]:
+    """A remark on what overflows at the least of the magnitudes beyond the usual.
+
+    How much room there is.
     """
-    if not found:
+    if not overflows:
         return ()
-    first = max(each.input_set for each in found)  # the sweep goes downwards
-    worst = max((each for each in found if each.input_set == first), key=lambda each: each.greatest)
+    first = max(overflow.input_set for overflow in overflows)  # the sweep goes downwards
+    worst = max(
+        (overflow for overflow in overflows if overflow.input_set == first),
+        key=lambda overflow: overflow.greatest,
+    )
     return (
         f"float16 would overflow {sets[first].unusual}: {worst.place} reaches {worst.greatest:.3g}",
     )
 
 
-def _by_value(found: Sequence[Overflow]) -> dict[str, Overflow]:
+def _by_value(overflows: Sequence[Overflow]) -> dict[str, Overflow]:
     """The greatest overflow of every value, in the order of the graph."""
     values: dict[str, Overflow] = {}
-    for each in found:
-        known = values.get(each.place.value)
-        if known is None or each.greatest > known.greatest:
-            values[each.place.value] = each
+    for overflow in overflows:
+        greatest = values.get(overflow.place.value)
+        if greatest is None or overflow.greatest > greatest.greatest:
+            values[overflow.place.value] = overflow
     return values

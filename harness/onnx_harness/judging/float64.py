@@ -18,20 +18,67 @@ _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 # a test compares the two.
 WITHOUT_KERNEL = frozenset(
     {
-        "Acos", "Acosh", "Affine", "Asin", "Asinh", "Atan", "Atanh", "Attention", "AveragePool", "Col2Im", "Conv",
-        "ConvTranspose", "Cosh", "Crop", "DequantizeLinear", "Det", "Elu", "Erf", "Gelu", "GlobalAveragePool",
-        "GlobalLpPool", "GlobalMaxPool", "HardSigmoid", "Hardmax", "ImageScaler", "InstanceNormalization", "LRN",
-        "LeakyRelu", "LpPool", "MaxRoiPool", "MaxUnpool", "Mean", "MeanVarianceNormalization", "Multinomial", "NonZero",
-        "OneHot", "PRelu", "ParametricSoftplus", "QLinearMatMul", "QuantizeLinear", "RNN", "Resize", "RotaryEmbedding",
-        "Scale", "ScaledTanh", "Selu", "Sinh", "Softplus", "Softsign", "Tan", "TfIdfVectorizer", "ThresholdedRelu",
+        "Acos",
+        "Acosh",
+        "Affine",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Attention",
+        "AveragePool",
+        "Col2Im",
+        "Conv",
+        "ConvTranspose",
+        "Cosh",
+        "Crop",
+        "DequantizeLinear",
+        "Det",
+        "Elu",
+        "Erf",
+        "Gelu",
+        "GlobalAveragePool",
+        "GlobalLpPool",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "Hardmax",
+        "ImageScaler",
+        "InstanceNormalization",
+        "LRN",
+        "LeakyRelu",
+        "LpPool",
+        "MaxRoiPool",
+        "MaxUnpool",
+        "Mean",
+        "MeanVarianceNormalization",
+        "Multinomial",
+        "NonZero",
+        "OneHot",
+        "PRelu",
+        "ParametricSoftplus",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "RNN",
+        "Resize",
+        "RotaryEmbedding",
+        "Scale",
+        "ScaledTanh",
+        "Selu",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Tan",
+        "TfIdfVectorizer",
+        "ThresholdedRelu",
         "Upsample",
     }
-)  # fmt: skip
+)
 
 
 def to_double(model: onnx.ModelProto) -> None:
-    """Change every float32 of a model to float64, in place and mechanically: weights, types, and
-    what Casts cast to.
+    """Change every float32 of a model to float64, in place and mechanically.
+
+    Weights, types, and what Casts cast to.
 
     Whether operators take float64 isn't asked: ONNX Runtime says so when it opens the model.
     """
@@ -39,7 +86,10 @@ def to_double(model: onnx.ModelProto) -> None:
 
 
 def without_kernel(model: onnx.ModelProto) -> list[str]:
-    """The operators of a model that can't be computed in float64, sorted: found without opening it."""
+    """The operators of a model that can't be computed in float64, sorted.
+
+    Found without opening it.
+    """
     return sorted({node.op_type for node in walk(model.graph)} & WITHOUT_KERNEL)
 
 

@@ -25,8 +25,9 @@ from onnx_harness.providers.profile import COMPUTES_NOTHING
 
 LARGEST = 65504.0
 OVERFLOWS = 65520.0
-"""Half-way between the largest float16 and the power of two after it: from here on, rounding gives
-infinity.
+"""Half-way between the largest float16 and the power of two after it.
+
+From here on, rounding gives infinity.
 """
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -37,14 +38,61 @@ _BODIES = {"If", "Loop", "Scan"}
 # much.
 _NEVER_GROW = frozenset(
     {
-        "Abs", "AveragePool", "Ceil", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape", "Cos",
-        "DepthToSpace", "Dropout", "Erf", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
-        "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "Max", "MaxPool", "Min", "Neg",
-        "OneHot", "Pad", "ReduceMax", "ReduceMean", "ReduceMin", "Relu", "Reshape", "ReverseSequence", "Round",
-        "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Tanh",
-        "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+        "Abs",
+        "AveragePool",
+        "Ceil",
+        "Clip",
+        "Compress",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Cos",
+        "DepthToSpace",
+        "Dropout",
+        "Erf",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Neg",
+        "OneHot",
+        "Pad",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "Relu",
+        "Reshape",
+        "ReverseSequence",
+        "Round",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Slice",
+        "Softmax",
+        "Softsign",
+        "SpaceToDepth",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Tanh",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
     }
-)  # fmt: skip
+)
 
 # What these make of an infinity is what they make of the largest number.
 _SATURATE = frozenset({"Erf", "HardSigmoid", "Sigmoid", "Tanh"})
@@ -74,12 +122,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A model brought to float32, with one more output: the greatest magnitude of every value that
-    was float16.
+    """A model brought to float32, with one more output.
+
+    The greatest magnitude of every value that was float16.
 
     Attributes:
         model: inputs and outputs that were float16 are float32.
-        places: what the elements of that output, ``OUTPUT``, are about, in order. Empty: there is no such output.
+        places: what the elements of that output, ``OUTPUT``, are about, in order. Empty: there is
+            no such output.
     """
 
     model: onnx.ModelProto
@@ -95,12 +145,15 @@ def half_values(skeleton: onnx.ModelProto) -> frozenset[str]:
 
 
 def computes_in_half(skeleton: onnx.ModelProto) -> bool:
-    """Whether a model asks for arithmetic in float16: weights kept in it and Casts alone are none."""
+    """Return whether a model asks for arithmetic in float16.
+
+    Weights kept in it and Casts alone are none.
+    """
     return any(True for _ in nodes_in_half(skeleton))
 
 
 def computes_in_narrow(skeleton: onnx.ModelProto) -> bool:
-    """Whether a model asks for arithmetic in float16 or bfloat16."""
+    """Return whether a model asks for arithmetic in float16 or bfloat16."""
     return any(True for _ in _nodes_in(skeleton, NARROW))
 
 
@@ -150,14 +203,15 @@ def watch(
 
 
 def rounded(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
-    """The model with those float32 values rounded to float16 and back as they are made: what
-    overflows is infinite.
+    """The model with those float32 values rounded to float16 and back as they are made.
+
+    What overflows is infinite.
     """
-    wanted = dict.fromkeys(values, int(_HALF))
+    kinds = dict.fromkeys(values, int(_HALF))
     for graph in graphs(model.graph):
         nodes: list[onnx.NodeProto] = []
         for node in list(graph.node):
-            nodes += with_rounded(node, wanted)
+            nodes += with_rounded(node, kinds)
         replace_nodes(graph, nodes)
     return model
 
@@ -168,22 +222,22 @@ def _readers(graph: onnx.GraphProto) -> dict[str, list[tuple[str, str]]]:
     An output of a graph is read by nobody that is named.
     """
     readers: dict[str, list[tuple[str, str]]] = {}
-    for each in graphs(graph):
-        for node in each.node:
+    for inner in graphs(graph):
+        for node in inner.node:
             for name in node.input:
                 readers.setdefault(name, []).append((node.name, node.op_type))
-        for info in each.output:
+        for info in inner.output:
             readers.setdefault(info.name, []).append(("", ""))
     return readers
 
 
 def _mentions(graph: onnx.GraphProto, kinds: frozenset[int]) -> bool:
-    for each in graphs(graph):
-        if any(tensor.data_type in kinds for tensor in each.initializer):
+    for inner in graphs(graph):
+        if any(tensor.data_type in kinds for tensor in inner.initializer):
             return True
-        if any(info.type.tensor_type.elem_type in kinds for info in each.input):
+        if any(info.type.tensor_type.elem_type in kinds for info in inner.input):
             return True
-        for node in each.node:
+        for node in inner.node:
             for attribute in node.attribute:
                 if attribute.t.data_type in kinds or (
                     attribute.name in TYPE_ATTRIBUTES and attribute.i in kinds
@@ -207,18 +261,17 @@ class _Choice:
                     yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
 
     def _passes(self, name: str) -> bool:
-        """Whether nothing comes of an overflow, or what does shows behind the only reader: such
-        pairs stay fused.
+        """Return whether nothing comes of an overflow, or what does shows behind the only reader.
+
+        Such pairs stay fused.
         """
         ops = [op for _, op in self.readers.get(name, ())]
         return ops == ["Relu"] or (bool(ops) and _SATURATE.issuperset(ops))
 
     def _computing(self, name: str) -> Iterator[tuple[str, str]]:
-        return (
-            reader
-            for reader in self.readers.get(name, ())
-            if reader[1] and reader[1] not in COMPUTES_NOTHING
-        )
+        for reader in self.readers.get(name, ()):
+            if reader[1] and reader[1] not in COMPUTES_NOTHING:
+                yield reader
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
         if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours

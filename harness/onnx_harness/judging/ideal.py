@@ -1,4 +1,4 @@
-"""What a type costs a model: its ideal conversion, held against the reference."""
+"""Compare a model's ideal conversion with its reference: what a type costs the model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8}
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a variant converts to.
+    """The type and the means of a variant's conversion.
 
     Attributes:
         type: what it is called, for people: ``float16``, ``bfloat16`` or ``int8``.
@@ -56,7 +56,7 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Ideal:
-    """What the ideal conversion does to the outputs.
+    """The ideal conversion's effect on the outputs.
 
     Attributes:
         digits: what the digits of the type cost.
@@ -67,14 +67,16 @@ class Ideal:
     range: Noise
 
 
-def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kept: Cache) -> Ideal:
+def ideal_conversion(
+    model: Model, reference: Reference, conversion: Conversion, cache: Cache
+) -> Ideal:
     """The gaps of the ideal conversion of a model; from the cache when they're there.
 
     Args:
         model: the untouched model.
         reference: its input sets and outputs.
-        wanted: the type, and what is documented about the conversion.
-        kept: the cache.
+        conversion: the type, and what is documented about the conversion.
+        cache: the cache.
 
     Raises:
         Exception: the graph can't be changed so, or ONNX Runtime can't run it then.
@@ -82,7 +84,7 @@ def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kep
     # Rounded otherwise: the inputs moved by no more than rounding them moves them.
     draws: list[Draw] = [
         _as_they_are,
-        *[partial(_moved, _UNITS[wanted.type])] * (DRAWS - 1 if few_elements(reference) else 0),
+        *[partial(_moved, _UNITS[conversion.type])] * (DRAWS - 1 if few_elements(reference) else 0),
     ]
 
     def measured(
@@ -93,30 +95,32 @@ def ideal_conversion(model: Model, reference: Reference, wanted: Conversion, kep
             # No conversion to a narrower type has to be usable on an unusual set.
             found = dict(gaps_of(session, reference, reference.usual, draws))
             sets = tuple(found.get(index, {}) for index in range(len(reference.sets)))
-            return Noise(sets, (f"ideal {wanted.type}",))
+            return Noise(sets, (f"ideal {conversion.type}",))
 
-        return kept_noise("ideal", model, reference, kept, [wanted.type, *details], make)
+        return kept_noise("ideal", model, reference, cache, [conversion.type, *details], make)
 
-    scheme = wanted.scheme
+    scheme = conversion.scheme
     if scheme is not None:
         noise = measured(
             [repr(scheme)],
             lambda graph: quantize_through(graph, scheme, _ranges(model, reference, scheme)),
         )
         return Ideal(noise, noise)
-    kind = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[wanted.type]
+    kind = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[
+        conversion.type
+    ]
 
     def through(clamp: Clamp | None, *, ranged: bool) -> Noise:
         return measured(
-            [repr(clamp), wanted.all_inputs, ranged],
+            [repr(clamp), conversion.all_inputs, ranged],
             lambda graph: round_through(
-                graph, kind, clamp, all_inputs=wanted.all_inputs, ranged=ranged
+                graph, kind, clamp, all_inputs=conversion.all_inputs, ranged=ranged
             ),
         )
 
-    ranged = through(wanted.clamp, ranged=True)
-    if wanted.type == "float16" and _overflows(ranged):
-        unlimited = wanted.clamp and replace(wanted.clamp, most=float("inf"))
+    ranged = through(conversion.clamp, ranged=True)
+    if conversion.type == "float16" and _overflows(ranged):
+        unlimited = conversion.clamp and replace(conversion.clamp, most=float("inf"))
         return Ideal(through(unlimited, ranged=False), ranged)
     return Ideal(ranged, ranged)
 
@@ -131,17 +135,18 @@ def _moved(
     return {name: nudged(value, generator, unit) for name, value in values.items()}
 
 
-def _overflows(found: Noise) -> bool:
-    return any(
-        gap.nonfinite or gap.l2 > _MORE_THAN_DIGITS * gap.norm
-        for each in found.sets
-        for gap in each.values()
-    )
+def _overflows(noise: Noise) -> bool:
+    for input_set in noise.sets:
+        for gap in input_set.values():
+            if gap.nonfinite or gap.l2 > _MORE_THAN_DIGITS * gap.norm:
+                return True
+    return False
 
 
 def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Range]:
-    """The least and the greatest that the untouched model makes of each activation, over the input
-    sets.
+    """Return the least and the greatest of each activation of the untouched model.
+
+    They're those over the input sets.
     """
     graph = model.load()
     names = watch(graph, watched(graph, scheme))
@@ -149,8 +154,8 @@ def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Ran
         return {}
     session = open_cpu(graph)
     ranges: dict[str, Range] = {}
-    for each in (reference.sets[index] for index in reference.usual):
-        seen = run(session, each.values)
+    for input_set in (reference.sets[index] for index in reference.usual):
+        seen = run(session, input_set.values)
         for name, (least, most) in names.items():
             low, high = ranges.get(name, (float("inf"), float("-inf")))
             ranges[name] = (min(low, float(seen[least])), max(high, float(seen[most])))

@@ -1,5 +1,6 @@
-"""What input sets reach inside a model, found out by running it: sides of comparisons, branches,
-inputs that matter.
+"""Run a model to find out what input sets reach inside it.
+
+They reach sides of comparisons, branches, inputs that matter.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _MOST_OTHERS = 3
 Counts = dict[str, tuple[int, int]]
 
 
-def influence(model: Model, reference: Reference, kept: Cache) -> tuple[Counts, tuple[str, ...]]:
+def influence(model: Model, reference: Reference, cache: Cache) -> tuple[Counts, tuple[str, ...]]:
     """Return what the input sets reach, by kind: how many, and how many there are.
 
     And why others aren't known.
@@ -54,16 +55,16 @@ def influence(model: Model, reference: Reference, kept: Cache) -> tuple[Counts, 
     Args:
         model: the untouched one.
         reference: its input sets, and what it makes of them.
-        kept: the cache.
+        cache: the cache.
     """
     digests = [chosen.digest() for chosen in reference.sets]
-    key = kept.key("influence", model.sha256, digests, runtime_key(), source_digest())
+    key = cache.key("influence", model.sha256, digests, runtime_key(), source_digest())
 
     def write(folder: Path) -> None:
         (folder / _FILE).write_text(json.dumps(_measured(model, reference)), encoding="utf-8")
 
     counts, notes = json.loads(
-        (kept.get_or_put("influence", key, write) / _FILE).read_text(encoding="utf-8")
+        (cache.get_or_put("influence", key, write) / _FILE).read_text(encoding="utf-8")
     )
     return {kind: (int(seen), int(total)) for kind, (seen, total) in counts.items()}, tuple(notes)
 
@@ -78,12 +79,14 @@ def to_be_counted(skeleton: onnx.ModelProto) -> str:
     """
     inlined = inline_functions(skeleton)
     choose = _Choice(set(_decided(inlined.graph, set())))
-    kinds = [kind for node in walk(inlined.graph) for _, kind in choose(node)]
-    words = [
-        f"{kinds.count(kind):,} {name}{'s' if kinds.count(kind) > 1 else ''}"
-        for kind, name in ((SIDES, "comparison"), (BRANCHES, "If"))
-        if kind in kinds
-    ]
+    kinds = []
+    for node in walk(inlined.graph):
+        for _, kind in choose(node):
+            kinds.append(kind)
+    words = []
+    for kind, name in ((SIDES, "comparison"), (BRANCHES, "If")):
+        if kind in kinds:
+            words.append(f"{kinds.count(kind):,} {name}{'s' if kinds.count(kind) > 1 else ''}")
     return (
         f"{' and '.join(words)} decide by the inputs: a run counts which of their sides are reached"
         if words
@@ -142,7 +145,7 @@ class _Choice:
 
 
 def _decided(graph: onnx.GraphProto, outer: set[str]) -> Iterator[str]:
-    """Yield the truth values that hang on what an input holds, in this graph and those inside it."""
+    """Yield the truth values that hang on what an input holds, in this graph and inside it."""
     constants = {tensor.name for tensor in graph.initializer}
     fed = outer | {info.name for info in graph.input if info.name not in constants}
     for node in graph.node:
@@ -187,15 +190,16 @@ def _others(reference: Reference, name: str) -> list[Any]:
     if not isinstance(own, np.ndarray):
         return []
     values = (chosen.values.get(name) for chosen in reference.sets[1:])
-    fitting = [
-        value
-        for value in values
-        if isinstance(value, np.ndarray)
-        and value.shape == own.shape
-        and value.tobytes() != own.tobytes()
-    ]
+    fitting = []
+    for value in values:
+        if (
+            isinstance(value, np.ndarray)
+            and value.shape == own.shape
+            and value.tobytes() != own.tobytes()
+        ):
+            fitting.append(value)
     return fitting[:_MOST_OTHERS]
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return pickle.dumps([one[name] for name in other]) == pickle.dumps(list(other.values()))
+def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return pickle.dumps([first[name] for name in second]) == pickle.dumps(list(second.values()))

@@ -1,5 +1,6 @@
-"""The one judge: what is right is said here, and every door (pytest, the commands, the API) asks
-it.
+"""Judge outputs: what is right is said here alone.
+
+Every door (pytest, the commands, the API) asks this judge.
 """
 
 from __future__ import annotations
@@ -30,5 +31,5 @@ def judge_outputs(
             candidate is run once more with every float16 value rounded, and that run decides.
         again: runs the candidate on the first input set once more; None where it can't be.
     """
-    found = verdict(standard, outputs, again)
-    return judge_half(standard, candidate, found) if emulated else found
+    outcome = verdict(standard, outputs, again)
+    return judge_half(standard, candidate, outcome) if emulated else outcome

@@ -1,9 +1,11 @@
-"""A model that moves the last bits of its own float values: its constants, and what its step
-functions read.
+"""A model that moves the last bits of its own float values.
 
-A quantizer or a Round swallows the last bits of the inputs and turns those of a scale into a whole step. So a model
-with such a function is measured with the bits behind it moved too. The moves are drawn inside the model, with an input
-that says how far, so one session serves for any number of draws.
+Its constants, and what its step functions read.
+
+A quantizer or a Round swallows the last bits of the inputs and turns those of a scale into a whole
+step. So a model with such a function is measured with the bits behind it moved too. The moves are
+drawn inside the model, with an input that says how far, so one session serves for any number of
+draws.
 """
 
 from __future__ import annotations
@@ -98,11 +100,12 @@ _MATMULNBITS = "session.qdq_matmulnbits_accuracy_level"
 def exact_sums(
     model: onnx.ModelProto, candidate: onnx.ModelProto | None = None
 ) -> Mapping[str, str]:
-    """The configuration of sessions in which ONNX Runtime puts no integer kernels that saturate
-    into a model.
+    """Return a configuration of sessions without integer kernels that saturate.
 
-    A model that computes in floats between quantizers never saturates with optimizations off. One that holds integer
-    kernels itself saturates with them, and is left as it is.
+    ONNX Runtime puts none into the model then.
+
+    A model that computes in floats between quantizers never saturates with optimizations off. One
+    that holds integer kernels itself saturates with them, and is left as it is.
 
     Args:
         model: the untouched one.
@@ -118,18 +121,20 @@ def exact_sums(
 
 
 def _lacks_zero_points(model: onnx.ModelProto) -> bool:
-    """Whether a DequantizeLinear has no zero point.
+    """Return whether a DequantizeLinear has no zero point.
 
     To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero
     point. A DequantizeLinear along an axis then can't run.
     """
-    return any(
-        node.op_type == "DequantizeLinear" and not any(node.input[2:]) for node in walk(model.graph)
-    )
+    dequantizers = []
+    for node in walk(model.graph):
+        if node.op_type == "DequantizeLinear":
+            dequantizers.append(node)
+    return any(not any(node.input[2:]) for node in dequantizers)
 
 
 def has_steps(model: onnx.ModelProto) -> bool:
-    """Whether some float value of a model passes a step function, or is a float16.
+    """Return whether some float value of a model passes a step function, or is a float16.
 
     Arithmetic on shapes passes some too, but what it rounds are whole numbers, which are never
     moved.
@@ -149,8 +154,9 @@ def has_steps(model: onnx.ModelProto) -> bool:
 
 
 def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float constants and whose step functions' inputs move by one unit, up or down at
-    random.
+    """Copy a model with its last bits moved.
+
+    Its float constants and its step functions' inputs move by one unit, up or down at random.
 
     Whole numbers stay. The model takes two more inputs, `AMOUNT` and `EDGES`: scalars of float32.
 
@@ -187,7 +193,10 @@ def steps(model: onnx.ModelProto) -> dict[str, float]:
         By output: the scale of its last quantizer, 1 after a rounding. Outputs with none are left
         out.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
+    makers = {}
+    for node in model.graph.node:
+        for name in node.output:
+            makers[name] = node
     constants = dict(named_constants(model.graph))
     sizes = {}
     for output in model.graph.output:
@@ -231,10 +240,15 @@ class _Mover:
         """
         types = {**outer, **_types(graph)}
         inputs = {info.name for info in graph.input}
-        movable = {name for name, tensor in named_constants(graph) if _moves(tensor)}
-        compared = {
-            name for node in graph.node if node.op_type in _COMPARISONS for name in node.input
-        }
+        movable = set()
+        for name, tensor in named_constants(graph):
+            if _moves(tensor):
+                movable.add(name)
+        compared = set()
+        for node in graph.node:
+            if node.op_type in _COMPARISONS:
+                for name in node.input:
+                    compared.add(name)
         coarse = _dequantized(graph)
         moved: dict[str, str] = {}
         nodes: list[onnx.NodeProto] = []
@@ -286,26 +300,29 @@ class _Mover:
 
 
 def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, int]) -> bool:
-    """Whether a node reads a float in ``slot`` of which it gives a step function."""
+    """Return whether a node reads a float in ``slot`` of which it gives a step function."""
     if not name or types.get(name) not in (_FLOAT, _HALF):
         return False
     if node.op_type in _COMPARISONS:
         return True
     if node.op_type == "Cast":
-        return any(
-            attribute.name == "to" and attribute.i in _INTEGERS for attribute in node.attribute
-        )
+        targets = []
+        for attribute in node.attribute:
+            if attribute.name == "to":
+                targets.append(attribute.i)
+        return any(target in _INTEGERS for target in targets)
     if node.op_type == "NonMaxSuppression":
         return slot < 2
     return slot == 0 and node.op_type in _ROUNDINGS | _CHOICES | _QUANTIZERS
 
 
 def _dequantized(graph: onnx.GraphProto) -> set[str]:
-    """Return the values that come out of a quantizer, which has swallowed the last bits of what
-    came before.
+    """Return the values that come out of a quantizer.
 
-    A sum of them is off by the last bits of its terms all the same, which one common scale doesn't show.
-    Dequantized weights are left out: the other factor of each term moves.
+    It has swallowed the last bits of what came before.
+
+    A sum of them is off by the last bits of its terms all the same, which one common scale doesn't
+    show. Dequantized weights are left out: the other factor of each term moves.
     """
     constants = {name for name, _ in named_constants(graph)}
     coarse: set[str] = set()

@@ -1,5 +1,6 @@
-"""What mends a conversion to float16 that fails: ``fp16.mixed`` in its place, tried before it is
-offered.
+"""Mend a conversion to float16 that fails.
+
+``fp16.mixed`` in its place is tried before it is offered.
 """
 
 from __future__ import annotations
@@ -39,33 +40,36 @@ _MOST_BYTES = (
 _LISTS = frozenset({"op_block_list", "node_block_list"})
 
 
-def tried_mend(held: Standard, variant: BoundVariant, made: Model) -> str:
-    """Find the nodes that a float16 conversion has to leave in float32, and verify the model that
-    it makes then.
+def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> str:
+    """Find the nodes that a float16 conversion has to leave in float32.
+
+    The model that it makes then is verified.
 
     Meant for the worker, after a cell failed by what float16 makes of its values.
 
     Args:
-        held: what the outputs are judged by.
+        standard: what the outputs are judged by.
         variant: the one that ran.
-        made: the model that it made.
+        candidate: the model that it made.
 
     Returns:
-        A line for the failure's message: the variant that passes and what it keeps, or that none was found, and why.
+        A line for the failure's message: the variant that passes and what it keeps, or that none
+        was found, and why.
     """
-    return mend_of(held, variant, made)[1]
+    return mend_of(standard, variant, candidate)[1]
 
 
-def mend_of(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
-    """Return the spelling of the variant that mends a float16 conversion, and a line on it: see
-    `tried_mend`.
+def mend_of(standard: Standard, variant: BoundVariant, candidate: Model) -> tuple[str | None, str]:
+    """Return the spelling of the variant that mends a float16 conversion, and a line on it.
+
+    See `tried_mend`.
 
     Returns:
         The spelling is None where no mend was found or offered.
     """
     try:
-        with risking(f"mend {made.sha256[:16]}"):
-            return _tried_mend(held, variant, made)
+        with risking(f"mend {candidate.sha256[:16]}"):
+            return _tried_mend(standard, variant, candidate)
     except DiedBefore as error:
         return None, f"No mend is offered: {error}"
     except NotApplicable as error:
@@ -74,11 +78,14 @@ def mend_of(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | N
         return None, f"No mend is offered: {first_line(error, 160)}"
 
 
-def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> tuple[str | None, str]:
+def _tried_mend(
+    standard: Standard, variant: BoundVariant, candidate: Model
+) -> tuple[str | None, str]:
     chain = list(variant.steps)
-    halving = [
-        place for place, step in enumerate(chain) if step.transform.precision is Precision.FP16
-    ]
+    halving = []
+    for place, step in enumerate(chain):
+        if step.transform.precision is Precision.FP16:
+            halving.append(place)
     if not halving:
         return (
             None,
@@ -99,15 +106,15 @@ def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> tuple[str
         )
     if chain[at].name == MIXED:
         return None, f"No mend is offered: {MIXED} is what would be"
-    if made.size_bytes > _MOST_BYTES or held.model.size_bytes > 2 * _MOST_BYTES:
+    if candidate.size_bytes > _MOST_BYTES or standard.model.size_bytes > 2 * _MOST_BYTES:
         return (
             None,
             f"No mend is offered: the model is too large to try one; --variant {MIXED} does",
         )
     if any(step.transform.calibrated for step in chain):
         return None, "No mend is offered: the variant is calibrated as well"
-    mended = with_card(bind_variant(_mended(variant.variant, at)), held.card)
-    mix = _tried(replace(held, float_io=None, conversion=conversion_of(mended)), mended, at)
+    mended = with_card(bind_variant(_mended(variant.variant, at)), standard.card)
+    mix = _tried(replace(standard, float_io=None, conversion=conversion_of(mended)), mended, at)
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     spelling = mended.variant.spelling
@@ -117,12 +124,16 @@ def _tried_mend(held: Standard, variant: BoundVariant, made: Model) -> tuple[str
 def _mended(variant: Variant, at: int) -> Variant:
     """Return the variant with the conversion at a place replaced by the one that chooses."""
     step = variant.steps[at]
-    taken = transforms.registry()[MIXED].options
-    options = tuple((name, value) for name, value in step.options if name in taken)
+    allowed = transforms.registry()[MIXED].options
+    options_allowed = []
+    for name, value in step.options:
+        if name in allowed:
+            options_allowed.append((name, value))
+    options = tuple(options_allowed)
     return Variant("", (*variant.steps[:at], Step(MIXED, options), *variant.steps[at + 1 :]))
 
 
-def _tried(held: Standard, variant: BoundVariant, at: int) -> Mix:
+def _tried(standard: Standard, variant: BoundVariant, at: int) -> Mix:
     """Return what the variant's conversion keeps, verified at the end of its chain.
 
     Raises:
@@ -131,8 +142,8 @@ def _tried(held: Standard, variant: BoundVariant, at: int) -> Mix:
     mixes: list[Mix] = []
     chain = variant.steps
     with transforms.remarks():  # they were told when the cell's own model was made
-        before = _applied(held.model.load(), chain[:at])
-        choose = chooser(held, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
+        before = _applied(standard.model.load(), chain[:at])
+        choose = chooser(standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
         converted = chain[at](before, choose=choose)
         after = _applied(converted, chain[at + 1 :])
     if any(not step.transform.session for step in chain[at + 1 :]):
@@ -140,7 +151,7 @@ def _tried(held: Standard, variant: BoundVariant, at: int) -> Mix:
             prefix="onnx-harness-mend-", ignore_cleanup_errors=True
         ) as folder:
             source = Source(after, Path(folder))
-            judged = half_verdict(held, Model(source.saved(after)))
+            judged = half_verdict(standard, Model(source.saved(after)))
         if not judged.passed:
             raise NotApplicable(f"{variant.variant.spelling} fails all the same: {judged.reason}")
     return mixes[0]

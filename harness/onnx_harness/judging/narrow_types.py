@@ -1,5 +1,6 @@
-"""Which values of a model are float16 or bfloat16: by ONNX's inference, and by ONNX Runtime's
-schemas of its own.
+"""Find the values of a model that are float16 or bfloat16.
+
+ONNX's inference and ONNX Runtime's schemas of its own tell.
 """
 
 from __future__ import annotations
@@ -48,18 +49,23 @@ def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def narrow_by_graph(skeleton: onnx.ModelProto) -> list[dict[str, int]]:
-    """Return the float16 and bfloat16 values of each graph with their types, in the order of
-    `walk.graphs`.
+    """Return the float16 and bfloat16 values of each graph with their types.
+
+    Graphs come in the order of `walk.graphs`.
 
     Branches may use one name for different types.
 
     Args:
         skeleton: its functions are inlined.
     """
-    return [
-        {name: kind for name, kind in types_in(graph).items() if kind in NARROW}
-        for graph in graphs(typed(skeleton).graph)
-    ]
+    entries: list[dict[str, int]] = []
+    for graph in graphs(typed(skeleton).graph):
+        kinds = {}
+        for name, kind in types_in(graph).items():
+            if kind in NARROW:
+                kinds[name] = kind
+        entries.append(kinds)
+    return entries
 
 
 def types_in(graph: onnx.GraphProto) -> dict[str, int]:
@@ -103,15 +109,17 @@ def _output_type(
     node: onnx.NodeProto, index: int, opset: int, types: Mapping[str, int]
 ) -> int | None:
     """The element type of an output by ONNX Runtime's schema; None where it says nothing."""
-    known = schema(node.op_type, opset, node.domain)
-    if known is None or not known.outputs:
+    operator = schema(node.op_type, opset, node.domain)
+    if operator is None or not operator.outputs:
         return None
-    formal = known.outputs[min(index, len(known.outputs) - 1)]
+    formal = operator.outputs[min(index, len(operator.outputs) - 1)]
     if len(formal.types) == 1:
         return _NUMBERS.get(next(iter(formal.types)))
     for slot, name in enumerate(node.input):
-        taken = known.inputs[min(slot, len(known.inputs) - 1)] if known.inputs else None
-        if name in types and taken is not None and _variable(taken) == _variable(formal):
+        parameter = (
+            operator.inputs[min(slot, len(operator.inputs) - 1)] if operator.inputs else None
+        )
+        if name in types and parameter is not None and _variable(parameter) == _variable(formal):
             return types[name]
     return None
 

@@ -1,9 +1,10 @@
-"""The noise floor of a model: how far its own reference moves when nothing is changed that anybody
-would call a change.
+"""The noise floor of a model.
 
-The reference (CPU, graph optimizations disabled) is held against itself with every float that enters moved by one unit
-in its last place, under ONNX Runtime's other optimization levels, with one thread and with two, and in float64 where
-ONNX Runtime has the kernels.
+How far its own reference moves when nothing is changed that anybody would call a change.
+
+The reference (CPU, graph optimizations disabled) is held against itself with every float that
+enters moved by one unit in its last place, under ONNX Runtime's other optimization levels, with one
+thread and with two, and in float64 where ONNX Runtime has the kernels.
 """
 
 from __future__ import annotations
@@ -70,31 +71,33 @@ _MOST_SECONDS = 5.0
 _UNUSUAL_DRAWS = 8
 
 NOT_NOISE = "not counted as noise:"
-"""How a note begins on a level that gives another result, which whoever reads a verdict should
-know.
+"""The beginning of a note on a level that gives another result.
+
+Whoever reads a verdict should know of it.
 """
 _INSIDE = "the last bits inside"
 RESTS_ON = "noise floor of a model that quantizes or rounds:"
-"""How a note begins on what the floor of such a model was measured by."""
+"""The beginning of a note on what the floor of such a model was measured by."""
 INEXACT = "judged with exact integer sums:"
-"""How a note begins on what ONNX Runtime's integer kernels do to a quantized model at its default
-settings.
+"""The beginning of a note on what ONNX Runtime's integer kernels do to a quantized model.
+
+They do it at its default settings.
 """
 
 _Run = Iterable[tuple[int, dict[str, Gap]]]
 
 
-def noise_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
+def noise_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
     """The noise floor of a model on the usual input sets of its reference.
 
     From the cache when it's there.
 
     What can't be run (float64 without a kernel) is left out, with a note.
     """
-    return kept_noise("floor", model, reference, kept, [], lambda: _measured(model, reference))
+    return kept_noise("floor", model, reference, cache, [], lambda: _measured(model, reference))
 
 
-def unusual_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
+def unusual_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
     """The same on the unusual sets, where a model may be far less steady.
 
     Optimization levels don't count there: one that does more than round otherwise couldn't be told
@@ -103,29 +106,41 @@ def unusual_floor(model: Model, reference: Reference, kept: Cache) -> Noise:
     catch.
     """
     return kept_noise(
-        "unusual_floor", model, reference, kept, [], lambda: _measured_unusual(model, reference)
+        "unusual_floor", model, reference, cache, [], lambda: _measured_unusual(model, reference)
     )
 
 
 def _measured_unusual(model: Model, reference: Reference) -> Noise:
-    unusual = [place for place, each in enumerate(reference.sets) if each.unusual]
+    unusual = []
+    for place, input_set in enumerate(reference.sets):
+        if input_set.unusual:
+            unusual.append(place)
     smooth = [place for place in unusual if reference.sets[place].smooth]
     # A gate that saturates on rising values ties, and not in float64: but no last bit breaks that
     # tie.
-    free = [
-        place for place in unusual if place in smooth or reference.sets[place].unusual == RISING
-    ]
+    free = []
+    for place in unusual:
+        if place in smooth or reference.sets[place].unusual == RISING:
+            free.append(place)
     edged = [place for place in unusual if place not in free]
     sources: list[str] = []
     notes: list[str] = []
     draws = _UNUSUAL_DRAWS if has_steps(model.skeleton) else DRAWS
     inside = _Inside(model, reference)
-    own = _runs(notes, sources, {
-        "the last bit of the inputs": lambda: _last_bits(model, reference, free),
-        _INSIDE: lambda: inside.gaps(free, [_nudge_inside] * draws),
-        "the last bits of the constants": lambda: inside.gaps(edged, [_nudge_constants] * draws),
-        "float64": lambda: gaps_of(_double(model), reference, smooth, [_as_double]),
-    }, len(reference.sets), model)  # fmt: skip
+    own = _runs(
+        notes,
+        sources,
+        {
+            "the last bit of the inputs": lambda: _last_bits(model, reference, free),
+            _INSIDE: lambda: inside.gaps(free, [_nudge_inside] * draws),
+            "the last bits of the constants": lambda: inside.gaps(
+                edged, [_nudge_constants] * draws
+            ),
+            "float64": lambda: gaps_of(_double(model), reference, smooth, [_as_double]),
+        },
+        len(reference.sets),
+        model,
+    )
     return Noise(tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(notes))
 
 
@@ -160,21 +175,27 @@ def _measured(model: Model, reference: Reference) -> Noise:
         session = open_cpu(model.path, name, threads, config=exact)
         return gaps_of(session, reference, sets, steps=inside.steps)
 
-    levels = _runs(notes, sources, {
-        "level basic, 1 thread": lambda: level("basic", 1, usual[::2]),
-        "level extended, 2 threads": lambda: level("extended", 2, usual[1::2]),
-        "level all, 1 thread": lambda: level("all", 1, usual),
-    }, count, model)  # fmt: skip
+    levels = _runs(
+        notes,
+        sources,
+        {
+            "level basic, 1 thread": lambda: level("basic", 1, usual[::2]),
+            "level extended, 2 threads": lambda: level("extended", 2, usual[1::2]),
+            "level all, 1 thread": lambda: level("all", 1, usual),
+        },
+        count,
+        model,
+    )
     for index, runs in enumerate(levels):
-        for source, found in runs.items():
+        for source, run in runs.items():
             odd = sorted(
                 name
-                for name, gap in found.items()
+                for name, gap in run.items()
                 if _is_change(gap, _own(floor, usual, index, name), rounds)
             )
             if odd:
                 notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
-            quiet = {name: gap for name, gap in found.items() if name not in odd}
+            quiet = {name: gap for name, gap in run.items() if name not in odd}
             own[index][source] = quiet
     if exact:
         notes += _inexact(model, reference, floor)
@@ -197,17 +218,18 @@ def _own(floor: Noise, usual: Sequence[int], index: int, name: str) -> Gap | Non
 
 
 def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
-    """A remark where ONNX Runtime's integer kernels depart from a quantized model at its default
-    settings.
+    """Remark where ONNX Runtime's integer kernels depart from a quantized model.
+
+    They depart at its default settings.
     """
     usual = reference.usual
     try:
-        found = dict(gaps_of(open_cpu(model.path, "all", 1), reference, usual[:1]))[usual[0]]
+        gaps_by_name = dict(gaps_of(open_cpu(model.path, "all", 1), reference, usual[:1]))[usual[0]]
     except Exception:  # what can't be run has been noted beside the levels
         return []
     far = {
         name: gap.l2 / gap.norm
-        for name, gap in found.items()
+        for name, gap in gaps_by_name.items()
         if gap.norm > 0 and _is_change(gap, _own(floor, usual, usual[0], name), floor.has_tail)
     }
     if not far:
@@ -225,8 +247,9 @@ def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
 
 
 class _Inside:
-    """Draws of the last bits inside a model, on one session that is opened when it's first asked
-    for.
+    """Draws of the last bits inside a model.
+
+    They run on one session that is opened when it's first asked for.
     """
 
     def __init__(self, model: Model, reference: Reference) -> None:
@@ -246,17 +269,18 @@ class _Inside:
 
     def drawn(self, sets: Sequence[int]) -> _Run:
         """The gaps of as many draws as it takes until more of them show nothing new."""
-        found: dict[int, dict[str, Gap]] = {}
+        gaps_by_set: dict[int, dict[str, Gap]] = {}
         greatest: dict[str, float] = {}
         last_news, started = 0, time.monotonic()
         fewest = max(_FEWEST_ROUNDS, math.ceil(_FEWEST_DRAWS / (_ROUND * len(sets))))
         for number in range(1, _MOST_ROUNDS + 1):
             for index, gaps in self.gaps(sets, [_nudge_inside] * _ROUND, self.draws):
-                found[index] = worst([found.get(index, {}), gaps])
+                gaps_by_set[index] = worst([gaps_by_set.get(index, {}), gaps])
             self.draws += _ROUND
-            tail = {
-                name: size for name, size in _sizes(found) if size > _NEWS * greatest.get(name, 0.0)
-            }
+            tail = {}
+            for name, size in _sizes(gaps_by_set):
+                if size > _NEWS * greatest.get(name, 0.0):
+                    tail[name] = size
             if tail:
                 greatest |= tail
                 last_news = number
@@ -264,7 +288,7 @@ class _Inside:
             too_long = number >= _FEWEST_ROUNDS and time.monotonic() - started > _MOST_SECONDS
             if enough or too_long:
                 break
-        return found.items()
+        return gaps_by_set.items()
 
 
 def _runs(
@@ -275,20 +299,20 @@ def _runs(
     model: Model,
 ) -> list[dict[str, dict[str, Gap]]]:
     """The gaps of each source by input set; what fails is noted."""
-    found: list[dict[str, dict[str, Gap]]] = [{} for _ in range(sets)]
+    gaps_by_set: list[dict[str, dict[str, Gap]]] = [{} for _ in range(sets)]
     for source, start in runs.items():
         try:
             with risking(f"{source} {model.sha256[:16]}"):
                 for index, gaps in start():
-                    found[index][source] = gaps
+                    gaps_by_set[index][source] = gaps
             sources.append(source)
         except Exception as error:  # ONNX Runtime's errors have no common class below Exception
             notes.append(f"{source} can't be run: {first_line(error, 160)}")
-    return found
+    return gaps_by_set
 
 
 def _is_change(gap: Gap, own: Gap | None, rounds: bool) -> bool:
-    """Whether a level does something else than round otherwise.
+    """Return whether a level does something else than round otherwise.
 
     Where the model itself rounds, its last bits do what a level does, and it's held to them.
     """
@@ -296,14 +320,12 @@ def _is_change(gap: Gap, own: Gap | None, rounds: bool) -> bool:
     if gap.nonfinite or gap.changed > MOST_L2 * least.changed:
         return True
     if rounds:
-        return (
-            gap.l2 > max(MOST_L2 * least.l2, _ALWAYS_NOISE * gap.norm)
-            or gap.greatest > max(MOST_ELEMENT * least.greatest, _ALWAYS_NOISE * gap.scale)
-        )  # fmt: skip
-    return (
-        gap.l2 > max(_MOST_OF_A_LEVEL * least.l2, _ALWAYS_NOISE * gap.norm)
-        and gap.greatest > max(_MOST_OF_A_LEVEL * least.greatest, _ALWAYS_NOISE * gap.scale)
-    )  # fmt: skip
+        return gap.l2 > max(MOST_L2 * least.l2, _ALWAYS_NOISE * gap.norm) or gap.greatest > max(
+            MOST_ELEMENT * least.greatest, _ALWAYS_NOISE * gap.scale
+        )
+    return gap.l2 > max(
+        _MOST_OF_A_LEVEL * least.l2, _ALWAYS_NOISE * gap.norm
+    ) and gap.greatest > max(_MOST_OF_A_LEVEL * least.greatest, _ALWAYS_NOISE * gap.scale)
 
 
 def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
@@ -312,7 +334,10 @@ def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
     With its weights, where none moves.
     """
     generator = np.random.default_rng(0)
-    values = (value for index in sets for value in reference.sets[index].values.values())
+    values = []
+    for index in sets:
+        for value in reference.sets[index].values.values():
+            values.append(value)
     if any(nudged(value, generator) is not value for value in values):
         draws = [_nudge] * (DRAWS if few_elements(reference) else 1)
         return gaps_of(open_cpu(model.path), reference, sets, draws)
@@ -324,13 +349,18 @@ def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
     return gaps_of(open_cpu(changed), reference, sets)
 
 
-def _sizes(found: Mapping[int, Mapping[str, Gap]]) -> list[tuple[str, float]]:
-    """How far each output departs at most: relatively, or the share of what changes."""
-    names = {name for gaps in found.values() for name in gaps}
-    return [
-        (name, max(_size(gaps[name]) for gaps in found.values() if name in gaps))
-        for name in sorted(names)
-    ]
+def _sizes(gaps_by_set: Mapping[int, Mapping[str, Gap]]) -> list[tuple[str, float]]:
+    """Return how far each output departs at most: relatively, or the share of what changes."""
+    names = set()
+    for gaps in gaps_by_set.values():
+        for name in gaps:
+            names.add(name)
+    sizes: list[tuple[str, float]] = []
+    for name in sorted(names):
+        sizes.append(
+            (name, max(_size(gaps[name]) for gaps in gaps_by_set.values() if name in gaps))
+        )
+    return sizes
 
 
 def _size(gap: Gap) -> float:

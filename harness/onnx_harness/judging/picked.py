@@ -1,5 +1,6 @@
-"""Outputs that a model picks out of a table and doesn't compute: there is no sum in them that could
-be ordered anew.
+"""Outputs that a model picks out of a table and doesn't compute.
+
+There is no sum in them that could be ordered anew.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ _TABLES = frozenset({"LabelEncoder", "CategoryMapper"})
 
 
 def picked_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the float outputs that are picked: of a constant, an input, a label's value or a
-    single tree.
+    """Return the float outputs that are picked.
+
+    Of a constant, an input, a label's value or a single tree.
 
     Args:
         model: its weights aren't needed.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
+    makers = {}
+    for node in model.graph.node:
+        for name in node.output:
+            makers[name] = node
     sources = {tensor.name for tensor in model.graph.initializer} | {
         info.name for info in model.graph.input
     }
-    return tuple(
-        output.name for output in model.graph.output if _is_picked(output.name, makers, sources)
-    )
+    names = []
+    for output in model.graph.output:
+        if _is_picked(output.name, makers, sources):
+            names.append(output.name)
+    return tuple(names)
 
 
 def _is_picked(name: str, makers: Mapping[str, onnx.NodeProto], sources: set[str]) -> bool:
@@ -51,7 +58,10 @@ def _is_picked(name: str, makers: Mapping[str, onnx.NodeProto], sources: set[str
             continue
         if node is None or node.op_type not in _PICKS:
             return False
-        fresh = [node.input[slot] for slot in _PICKS[node.op_type] if node.input[slot] not in seen]
+        fresh = []
+        for slot in _PICKS[node.op_type]:
+            if node.input[slot] not in seen:
+                fresh.append(node.input[slot])
         seen.update(fresh)
         pending += fresh
     return name in makers

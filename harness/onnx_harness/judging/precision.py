@@ -1,4 +1,4 @@
-"""Which arithmetic a model was converted to, read from its graph."""
+"""Read from a graph the arithmetic that a model was converted to."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ _QUANTIZED = (
 
 
 def loosest(model: onnx.ModelProto, *, beyond: onnx.ModelProto) -> Precision:
-    """The loosest arithmetic in ``model`` that isn't in ``beyond``: what their difference has to be
-    judged by.
+    """The loosest arithmetic in ``model`` that isn't in ``beyond``.
+
+    What their difference has to be judged by.
     """
-    found = _precisions(model) - _precisions(beyond)
-    return max(found, key=list(Precision).index, default=Precision.FP32)
+    precisions = _precisions(model) - _precisions(beyond)
+    return max(precisions, key=list(Precision).index, default=Precision.FP32)
 
 
 def _precisions(model: onnx.ModelProto) -> set[Precision]:
-    found: set[Precision] = set()
+    precisions: set[Precision] = set()
     waiting = [model.graph]
     while waiting:
         graph = waiting.pop()
-        found |= _halves(tensor.data_type for tensor in graph.initializer)
-        found |= _halves(info.type.tensor_type.elem_type for info in (*graph.input, *graph.output))
+        precisions |= _halves(tensor.data_type for tensor in graph.initializer)
+        elem_types = []
+        for info in (*graph.input, *graph.output):
+            elem_types.append(info.type.tensor_type.elem_type)
+        precisions |= _halves(elem_types)
         for node in graph.node:
             if node.op_type.endswith(_QUANTIZED) or node.op_type.startswith("QLinear"):
-                found.add(Precision.INT8)
+                precisions.add(Precision.INT8)
             for attribute in node.attribute:
                 casts = attribute.name == "to" and node.op_type == "Cast"
-                found |= _halves([attribute.t.data_type, *([attribute.i] if casts else [])])
+                precisions |= _halves([attribute.t.data_type, *([attribute.i] if casts else [])])
             waiting += subgraphs(node)
-    return found
+    return precisions
 
 
 def _halves(data_types: Iterable[int]) -> set[Precision]:
@@ -53,4 +57,4 @@ def _halves(data_types: Iterable[int]) -> set[Precision]:
         onnx.TensorProto.FLOAT16: Precision.FP16,
         onnx.TensorProto.BFLOAT16: Precision.BF16,
     }
-    return {halves[each] for each in data_types if each in halves}
+    return {halves[data_type] for data_type in data_types if data_type in halves}

@@ -1,9 +1,11 @@
-"""The ideal conversion to 8 bits: a graph whose quantized operators read and write values of 256
-levels.
+"""The ideal conversion to 8 bits.
 
-Nothing is fused and no kernel works on integers. Weights are rounded to their levels where they are; in front of the
-activations stands a pair of QuantizeLinear and DequantizeLinear, with ranges from what the untouched model computes
-(static) or from the tensor itself as it runs (dynamic); all arithmetic stays in float32.
+A graph whose quantized operators read and write values of 256 levels.
+
+Nothing is fused and no kernel works on integers. Weights are rounded to their levels where they
+are; in front of the activations stands a pair of QuantizeLinear and DequantizeLinear, with ranges
+from what the untouched model computes (static) or from the tensor itself as it runs (dynamic); all
+arithmetic stays in float32.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How a variant quantizes.
+    """The scheme by which a variant quantizes.
 
     Attributes:
         ops: the operators.
@@ -62,12 +64,12 @@ class Scheme:
     never: frozenset[str] = frozenset()
     block: int = 0
 
-    def takes(self, node: onnx.NodeProto, left: frozenset[str] = frozenset()) -> bool:
-        """Whether a node of the main graph is quantized.
+    def takes(self, node: onnx.NodeProto, spared_names: frozenset[str] = frozenset()) -> bool:
+        """Return whether a node of the main graph is quantized.
 
         ``left`` are the outputs of those that never are.
         """
-        if left.intersection(node.output):
+        if spared_names.intersection(node.output):
             return False
         kind = "MatMul" if node.op_type == "Gemm" and not self.static else node.op_type
         named = (not self.only or node.name in self.only) and node.name not in self.never
@@ -75,21 +77,31 @@ class Scheme:
 
 
 def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
-    """The activations whose ranges `quantize_through` needs: none where they are found as the model
-    runs.
+    """The activations whose ranges `quantize_through` needs.
+
+    None where they are found as the model runs.
     """
     if not scheme.static:
         return []
     floats, constants = _floats(model), _constants(model.graph)
-    left = spared(model.graph)
+    spared_names = spared(model.graph)
     names: dict[str, None] = {}
     for node in model.graph.node:
-        if scheme.takes(node, left):
-            read = [name for index, name in enumerate(node.input) if not is_size(node, index)]
-            names.update(
-                dict.fromkeys(name for name in read if name in floats and name not in constants)
-            )
-            names.update(dict.fromkeys(name for name in node.output if name in floats))
+        if scheme.takes(node, spared_names):
+            read = []
+            for index, name in enumerate(node.input):
+                if not is_size(node, index):
+                    read.append(name)
+            watched_values = []
+            for name in read:
+                if name in floats and name not in constants:
+                    watched_values.append(name)
+            names.update(dict.fromkeys(watched_values))
+            floats_read = []
+            for name in node.output:
+                if name in floats:
+                    floats_read.append(name)
+            names.update(dict.fromkeys(floats_read))
     return list(names)
 
 
@@ -98,14 +110,14 @@ def watch(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[str, 
 
     Their names.
     """
-    found = {}
+    ranges = {}
     for index, name in enumerate(names):
         least, most = f"least/{index}", f"most/{index}"
         for op, output in (("ReduceMin", least), ("ReduceMax", most)):
             model.graph.node.append(helper.make_node(op, [name], [output], keepdims=0))
             model.graph.output.append(helper.make_tensor_value_info(output, _FLOAT, []))
-        found[name] = (least, most)
-    return found
+        ranges[name] = (least, most)
+    return ranges
 
 
 def quantize_through(
@@ -125,32 +137,56 @@ def quantize_through(
         model = onnx.version_converter.convert_version(model, _SINCE)
     floats, constants = _floats(model), _constants(model.graph)
     nodes: list[onnx.NodeProto] = []
-    made: dict[str, str] = {}
-    left = spared(model.graph)
+    quantized_names: dict[str, str] = {}
+    spared_names = spared(model.graph)
+    # The library rounds an activation where it is made, for all that read it, an output of the
+    # graph among them.
+    shared = _shared(model.graph, scheme, ranges, spared_names)
+    for name in (info.name for info in model.graph.input if info.name in shared):
+        nodes += _fixed_pair(name, f"{name}/levels", ranges[name], scheme.signed_activations)
+        quantized_names[name] = f"{name}/levels"
     for node in model.graph.node:
-        taken = scheme.takes(node, left)
-        if taken:
-            _quantize_inputs(node, scheme, constants, floats, ranges, nodes, made)
+        is_quantized = scheme.takes(node, spared_names)
+        for index, name in enumerate(node.input):
+            if name in shared and not is_size(node, index):
+                node.input[index] = quantized_names.get(name, name)
+        if is_quantized:
+            _quantize_inputs(node, scheme, constants, floats - shared, nodes, quantized_names)
         nodes.append(node)
-        if taken and scheme.static:
-            for index, name in enumerate(node.output):
-                if name in ranges:
-                    node.output[index] = f"{name}/exact"
-                    nodes += _fixed_pair(
-                        f"{name}/exact", name, ranges[name], scheme.signed_activations
-                    )
+        for index, name in enumerate(node.output):
+            is_rounded = name in shared or (is_quantized and scheme.static and name in ranges)
+            if is_rounded:
+                node.output[index] = f"{name}/exact"
+                nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
     replace_nodes(model.graph, nodes)
     return model
 
 
+def _shared(
+    graph: onnx.GraphProto,
+    scheme: Scheme,
+    ranges: Mapping[str, Range],
+    spared_names: frozenset[str],
+) -> set[str]:
+    """Return the activations that some quantized node reads, where their ranges are fixed."""
+    names: set[str] = set()
+    for node in graph.node if scheme.static else ():
+        if scheme.takes(node, spared_names):
+            names.update(name for index, name in enumerate(node.input) if not is_size(node, index))
+    return names & ranges.keys()
+
+
 def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
-    """A float32 weight rounded to the levels of 8 bits: per tensor, or for each index of ``axis``."""
+    """A float32 weight rounded to the levels of 8 bits.
+
+    Per tensor, or for each index of ``axis``.
+    """
     if scheme.block:
         return _in_blocks(weight, scheme)
     over = (
         None
         if axis is None
-        else tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
+        else tuple(axis_kept for axis_kept in range(weight.ndim) if axis_kept != axis % weight.ndim)
     )
     wide = weight.astype(np.float64)
     if scheme.signed_weights:
@@ -192,9 +228,8 @@ def _quantize_inputs(
     scheme: Scheme,
     constants: Mapping[str, TensorProto],
     floats: set[str],
-    ranges: Mapping[str, Range],
     nodes: list[onnx.NodeProto],
-    made: dict[str, str],
+    quantized_names: dict[str, str],
 ) -> None:
     """Make a node read rounded weights, and activations through a pair.
 
@@ -205,7 +240,7 @@ def _quantize_inputs(
             continue
         weight = constants.get(name)
         key = name if weight is None else f"{name}/{node.op_type if scheme.per_channel else ''}"
-        if key not in made:
+        if key not in quantized_names:
             if weight is not None:
                 array = numpy_helper.to_array(weight)
                 if array.ndim < 2 or not np.isfinite(array).all():
@@ -215,16 +250,14 @@ def _quantize_inputs(
                 axis = _channel_axis(node) if scheme.per_channel else None
                 tensor = numpy_helper.from_array(quantized(array, scheme, axis))
                 nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
-            elif scheme.static and name in ranges:
-                nodes += _fixed_pair(name, f"{key}/levels", ranges[name], scheme.signed_activations)
             elif not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY:
                 parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
                 nodes.append(helper.make_node("DynamicQuantizeLinear", [name], parts))
                 nodes.append(helper.make_node("DequantizeLinear", parts, [f"{key}/levels"]))
             else:
                 continue
-            made[key] = f"{key}/levels"
-        node.input[index] = made[key]
+            quantized_names[key] = f"{key}/levels"
+        node.input[index] = quantized_names[key]
 
 
 def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[onnx.NodeProto]:
@@ -254,7 +287,11 @@ def _channel_axis(node: onnx.NodeProto) -> int:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
-    return {name: tensor for name, tensor in named_constants(graph) if tensor.data_type == _FLOAT}
+    constants: dict[str, TensorProto] = {}
+    for name, tensor in named_constants(graph):
+        if tensor.data_type == _FLOAT:
+            constants[name] = tensor
+    return constants
 
 
 def _floats(model: onnx.ModelProto) -> set[str]:

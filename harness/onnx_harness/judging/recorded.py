@@ -1,5 +1,6 @@
-"""The untouched model beside the outputs that somebody recorded: for most users the framework's
-only word.
+"""The untouched model beside the outputs that somebody recorded.
+
+For most users the framework's only word.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _NOISES = 4.0
 
 @dataclass(frozen=True, slots=True)
 class _RecordedSet:
-    """One recorded input set: its position in the reference, and the outputs that are compared on
-    it.
+    """One recorded input set.
+
+    It has its position in the reference, and the outputs that are compared on it.
     """
 
     place: int
@@ -41,18 +43,18 @@ class _RecordedSet:
 
 
 def missed(
-    model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache
+    model: Model, reference: Reference, card: Card, settings: Settings, cache: Cache
 ) -> Comparison | None:
     """Return :func:`compare_recorded` where the model misses a recorded output.
 
     None where it gives them all.
     """
-    comparison = compare_recorded(model, reference, card, settings, kept)
+    comparison = compare_recorded(model, reference, card, settings, cache)
     return None if comparison is None or comparison.passed else comparison
 
 
 def compare_recorded(
-    model: Model, reference: Reference, card: Card, settings: Settings, kept: Cache
+    model: Model, reference: Reference, card: Card, settings: Settings, cache: Cache
 ) -> Comparison | None:
     """Compare the reference's outputs with the recorded ones.
 
@@ -65,7 +67,7 @@ def compare_recorded(
         reference: its input sets and outputs, and the recorded outputs.
         card: its tolerances; that it is a case of a suite.
         settings: the tolerance of the command line.
-        kept: where the noise is kept.
+        cache: where the noise is kept.
 
     Returns:
         The comparison, whose sets are numbered as the reference's; None where no outputs were
@@ -76,7 +78,7 @@ def compare_recorded(
         return None
     comparison = _compared(reference, sets, _tolerances(model, card, settings, None))
     if not comparison.passed and not card.suite:
-        noise = noise_floor(model, reference, kept)  # only now, since it's rarely needed
+        noise = noise_floor(model, reference, cache)  # only now, since it's rarely needed
         comparison = _compared(reference, sets, _tolerances(model, card, settings, noise))
     return comparison
 
@@ -84,9 +86,10 @@ def compare_recorded(
 def _recorded_sets(reference: Reference) -> list[_RecordedSet]:
     sets = []
     for place, recorded in enumerate(reference.recorded):
-        expected = {
-            name: value for name, value in recorded.items() if name not in reference.unstable
-        }
+        expected = {}
+        for name, value in recorded.items():
+            if name not in reference.unstable:
+                expected[name] = value
         if expected:
             sets.append(_RecordedSet(place, expected))
     return sets
@@ -95,21 +98,20 @@ def _recorded_sets(reference: Reference) -> list[_RecordedSet]:
 def _compared(
     reference: Reference, sets: Sequence[_RecordedSet], bound: Callable[[str], Tolerance]
 ) -> Comparison:
-    outputs = [reference.outputs[each.place] for each in sets]
+    outputs = [reference.outputs[input_set.place] for input_set in sets]
     comparison = compare(
-        [each.expected for each in sets],
+        [input_set.expected for input_set in sets],
         [
             {name: output[name] for name in each.expected}
             for each, output in zip(sets, outputs, strict=True)
         ],
         bound,
-        set_names=[reference.sets[each.place].name for each in sets],
+        set_names=[reference.sets[input_set.place].name for input_set in sets],
     )
-    places = [each.place for each in sets]
-    failures = [
-        failure if failure.at is None else replace(failure, at=places[failure.at])
-        for failure in comparison.failures
-    ]
+    places = [input_set.place for input_set in sets]
+    failures = []
+    for failure in comparison.failures:
+        failures.append(failure if failure.at is None else replace(failure, at=places[failure.at]))
     return replace(comparison, failures=tuple(failures))
 
 
@@ -138,8 +140,9 @@ def _tolerances(
 
 
 def _above(noise: Noise, output: str, default: Tolerance) -> Tolerance:
-    """Return the default bound, and at least some times the greatest noise of an element in any
-    input set.
+    """Return the default bound, and at least some times the greatest noise of an element.
+
+    The noise is that of any input set.
     """
     gaps = [by_output[output] for by_output in noise.sets if output in by_output]
     if not gaps:

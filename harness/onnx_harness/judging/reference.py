@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 FEED = "feed"
-"""How the worker's note of what it risks begins while usual inputs of the untouched model are
-tried.
+"""The beginning of the worker's note of what it risks while usual inputs are tried.
+
+They're tried on the untouched model.
 """
 
 # Far from the seeds that people count up from 0.
@@ -51,7 +52,7 @@ _DRAWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a model's cells are judged against.
+    """The reference that a model's cells are judged by.
 
     Attributes:
         sets: recorded input sets first, then generated ones, the unusual ones last.
@@ -71,17 +72,34 @@ class Reference:
     @property
     def usual(self) -> list[int]:
         """The positions of the sets that aren't unusual; never empty."""
-        return [place for place, each in enumerate(self.sets) if not each.unusual]
+        places: list[int] = []
+        for place, input_set in enumerate(self.sets):
+            if not input_set.unusual:
+                places.append(place)
+        return places
+
+    @property
+    def everyday(self) -> list[int]:
+        """The positions of the usual sets that aren't large.
+
+        For what is another's, and for time.
+        """
+        return [place for place in self.usual if not self.sets[place].large]
 
 
 def recorded_files(card: Card, model: Path) -> list[Path]:
     """Every file that recorded input sets of a model are read from."""
-    return [file for file in (recorded_file(card), *data_set_files(model)) if file.is_file()]
+    files: list[Path] = []
+    for file in (recorded_file(card), *data_set_files(model)):
+        if file.is_file():
+            files.append(file)
+    return files
 
 
 def recorded_file(card: Card) -> Path:
-    """Where a recorded input set lies: the model's stem with ``.npz``, beside the model or its
-    card.
+    """Where a recorded input set lies.
+
+    The model's stem with ``.npz``, beside the model or its card.
     """
     return card.path.with_name(
         card.path.name.removesuffix(CARD_SUFFIX).removesuffix(".onnx") + ".npz"
@@ -89,7 +107,7 @@ def recorded_file(card: Card) -> Path:
 
 
 def reference(
-    model: Model, card: Card, settings: Settings, kept: Cache, *, unusual: bool = True
+    model: Model, card: Card, settings: Settings, cache: Cache, *, unusual: bool = True
 ) -> Reference:
     """The model's reference, from the cache when it's there.
 
@@ -97,7 +115,7 @@ def reference(
         model: the untouched one.
         card: its card.
         settings: how many sets, and their seed.
-        kept: the cache.
+        cache: the cache.
         unusual: whether unusual sets are added to the usual ones.
 
     Raises:
@@ -107,7 +125,7 @@ def reference(
     """
     recorded = recorded_file(card)
     specs = {name: spec.said() for name, spec in card.inputs.items()}
-    key = kept.key(
+    key = cache.key(
         model.sha256,
         specs,
         hashlib.sha256(recorded.read_bytes()).hexdigest() if recorded.is_file() else None,
@@ -121,7 +139,7 @@ def reference(
         runtime_key(),
         source_digest(),
     )
-    return kept.remember(
+    return cache.remember(
         "reference",
         key,
         lambda: _make(model, card, settings, recorded, unusual=unusual),
@@ -151,9 +169,10 @@ def given(model: Model, recorded: Path) -> Reference:
     )
 
 
-def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) -> list[InputSet]:
-    """Input sets to calibrate a step on: the recorded ones, and generated ones that no cell is
-    judged on.
+def calibration_sets(model: Model, card: Card, settings: Settings, cache: Cache) -> list[InputSet]:
+    """Input sets to calibrate a step on.
+
+    The recorded ones, and generated ones that no cell is judged on.
 
     Raises:
         InputError, ModelError: as :func:`reference`.
@@ -163,21 +182,22 @@ def calibration_sets(model: Model, card: Card, settings: Settings, kept: Cache) 
         seed=settings.seed + _CALIBRATION_SEED,
         input_sets=_SETS_TO_CALIBRATE * settings.input_sets,
     )
-    made = reference(model, card, others, kept, unusual=False)
-    return [made.sets[place] for place in made.usual]
+    answers = reference(model, card, others, cache, unusual=False)
+    return [answers.sets[place] for place in answers.everyday]
 
 
 @cache
 def runtime_version() -> str:
-    """Which ONNX Runtime this is, whatever distribution brought it."""
+    """Return which ONNX Runtime this is, whatever distribution brought it."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
 def runtime_key() -> str:
-    """Return what cache keys call the runtime: its version, and the custom operators that its
-    sessions get.
+    """Return what cache keys call the runtime.
+
+    Its version, and the custom operators that its sessions get.
 
     Raises:
         ModelError: a library of custom operators is missing or can't be read.
@@ -199,7 +219,7 @@ def _make(
     recorded_sets = load_data_sets(model.path, model.skeleton)
     if recorded.is_file():
         recorded_sets += inputs.load_npz_sets(recorded, model.skeleton)
-    sets = [each.inputs for each in recorded_sets]
+    sets = [recorded_set.inputs for recorded_set in recorded_sets]
     notes: tuple[str, ...] = ()
     tried = _Tried(session, model.sha256)
     try:
@@ -211,40 +231,51 @@ def _make(
         if not sets:
             raise
         notes = (f"judged on the recorded inputs alone: {error}",)
-    outputs = tuple(_answer(session, each, tried) for each in sets)
-    notes += tuple(
-        f"not fed {what}: ONNX Runtime dies of them with the untouched model itself"
-        for what in tried.fatal
-    )
+    outputs = tuple(_answer(session, input_set, tried) for input_set in sets)
+    descriptions = []
+    for what in tried.fatal:
+        descriptions.append(
+            f"not fed {what}: ONNX Runtime dies of them with the untouched model itself"
+        )
+    notes += tuple(descriptions)
     unstable = _unstable(session, sets[0], outputs[0])
     # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A
     # Dropout seldom trains.
     if any(
         not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())
     ):
-        steady = [
-            place
-            for place, each in enumerate(sets)
-            if not each.unusual or _is_steady(session, each, unstable)
-        ]
+        steady = []
+        for place, input_set in enumerate(sets):
+            if not input_set.unusual or _is_steady(session, input_set, unstable):
+                steady.append(place)
         sets, outputs = [sets[place] for place in steady], tuple(outputs[place] for place in steady)
     return Reference(
-        tuple(sets), outputs, unstable, notes, tuple(each.expected for each in recorded_sets)
+        tuple(sets),
+        outputs,
+        unstable,
+        notes,
+        tuple(recorded_set.expected for recorded_set in recorded_sets),
     )
 
 
 def _unstable(
-    session: ort.InferenceSession, each: InputSet, outputs: dict[str, Any]
+    session: ort.InferenceSession, input_set: InputSet, outputs: dict[str, Any]
 ) -> frozenset[str]:
     """The outputs that are others when the same inputs run again."""
-    again = run(session, each.values)
-    return frozenset(name for name, value in again.items() if not _same(value, outputs[name]))
+    again = run(session, input_set.values)
+    names = set()
+    for name, value in again.items():
+        if not _same(value, outputs[name]):
+            names.add(name)
+    return frozenset(names)
 
 
-def _is_steady(session: ort.InferenceSession, each: InputSet, known: frozenset[str]) -> bool:
-    """Whether no output but the known ones is another in any of several runs of an input set."""
-    first = run(session, each.values)
-    return all(_unstable(session, each, first) <= known for _ in range(_DRAWS))
+def _is_steady(
+    session: ort.InferenceSession, input_set: InputSet, unstable: frozenset[str]
+) -> bool:
+    """Decide whether no output but the known ones is another in any of several runs."""
+    first = run(session, input_set.values)
+    return all(_unstable(session, input_set, first) <= unstable for _ in range(_DRAWS))
 
 
 class _Tried:
@@ -277,8 +308,8 @@ class _Tried:
         return outputs
 
     def outputs_of(self, values: dict[str, Any]) -> dict[str, Any] | None:
-        known = self._known.get(id(values))
-        return None if known is None else known[1]
+        tried = self._known.get(id(values))
+        return None if tried is None else tried[1]
 
 
 def _generated(
@@ -313,18 +344,18 @@ def _refused(error: Exception) -> str:
     )
 
 
-def _answer(session: ort.InferenceSession, each: InputSet, tried: _Tried) -> dict[str, Any]:
-    if (known := tried.outputs_of(each.values)) is not None:
-        return known
+def _answer(session: ort.InferenceSession, input_set: InputSet, tried: _Tried) -> dict[str, Any]:
+    if (outputs := tried.outputs_of(input_set.values)) is not None:
+        return outputs
     try:
-        return run(session, each.values)
+        return run(session, input_set.values)
     except Exception as error:  # a recorded set: generated ones have been tried
         words = first_line(error)
         raise InputError(
-            f"the untouched model doesn't run on {each.name}: {words}. Record it again."
+            f"the untouched model doesn't run on {input_set.name}: {words}. Record it again."
         ) from error
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(first: Any, second: Any) -> bool:
     """Bit for bit, sequences and maps included."""
-    return pickle.dumps(one) == pickle.dumps(other)
+    return pickle.dumps(first) == pickle.dumps(second)

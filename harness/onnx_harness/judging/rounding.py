@@ -1,11 +1,14 @@
-"""The ideal conversion to float16 or bfloat16: a graph whose every float is rounded through the
-type.
+"""The ideal conversion to float16 or bfloat16.
 
-Nothing is rewritten. Weights are rounded where they are; behind every float32 output of a node stands a pair of Casts
-to the type and back; all arithmetic stays in float32. It shares no code with the conversions that it judges.
+A graph whose every float is rounded through the type.
 
-Float16 loses two things, digits and range, and where they are told apart values beyond the range are left as they are:
-a layer normalization whose sum of squares overflows gives zeros, and zeros would explain any fault.
+Nothing is rewritten. Weights are rounded where they are; behind every float32 output of a node
+stands a pair of Casts to the type and back; all arithmetic stays in float32. It shares no code with
+the conversions that it judges.
+
+Float16 loses two things, digits and range, and where they are told apart values beyond the range
+are left as they are: a layer normalization whose sum of squares overflows gives zeros, and zeros
+would explain any fault.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Clamp:
-    """What a conversion documents that it does to weights before it rounds them.
+    """The clamp of weights that a conversion documents, before it rounds them.
 
     Attributes:
         least: magnitudes above 0 and below it become it.
@@ -45,7 +48,10 @@ class Clamp:
     most: float
 
     def __call__(self, weights: Array) -> Array:
-        """The weights with the magnitudes that are neither 0 nor infinite brought into the limits."""
+        """Return the weights with their magnitudes brought into the limits.
+
+        Magnitudes that are 0 or infinite stay.
+        """
         size = np.abs(weights)
         inside = np.clip(size, np.float32(self.least), np.float32(self.most))
         return np.where(
@@ -105,8 +111,9 @@ def _largest(kind: int) -> float:
 
 @dataclass(slots=True)
 class _Types:
-    """The float32 tensors among a graph's values, and the same of its bodies, in the order of the
-    nodes.
+    """The float32 tensors among a graph's values.
+
+    Those of its bodies are in the order of the nodes.
     """
 
     floats: set[str] = field(default_factory=set)
@@ -115,9 +122,20 @@ class _Types:
     @classmethod
     def of(cls, graph: onnx.GraphProto) -> _Types:
         infos = [*graph.value_info, *graph.input, *graph.output]
-        floats = {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT}
-        floats |= {tensor.name for tensor in graph.initializer if tensor.data_type == _FLOAT}
-        return cls(floats, [cls.of(body) for node in graph.node for body in subgraphs(node)])
+        floats = set()
+        for info in infos:
+            if info.type.tensor_type.elem_type == _FLOAT:
+                floats.add(info.name)
+        names = set()
+        for tensor in graph.initializer:
+            if tensor.data_type == _FLOAT:
+                names.add(tensor.name)
+        floats |= names
+        bodies = []
+        for node in graph.node:
+            for body in subgraphs(node):
+                bodies.append(cls.of(body))
+        return cls(floats, bodies)
 
 
 class _Rewriter:
@@ -141,7 +159,7 @@ class _Rewriter:
         ``shaped``: outer values that come from shapes alone.
         """
         shaped = shaped | self._shaped(graph, shaped)
-        wanted = {info.name for info in graph.output} | self._wanted(graph, shaped)
+        names_rounded = {info.name for info in graph.output} | self._wanted(graph, shaped)
         bodies = iter(types.bodies)
         nodes: list[onnx.NodeProto] = []
         if top:
@@ -149,23 +167,23 @@ class _Rewriter:
             constants = {tensor.name for tensor in graph.initializer}
             for info in graph.input:
                 inside = info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
-                if inside and (all_inputs or info.name in wanted):
+                if inside and (all_inputs or info.name in names_rounded):
                     fresh = self._fresh(info.name)
                     _rename_uses(graph, info.name, fresh)
                     nodes += self._pair(info.name, fresh)
         for tensor in graph.initializer:
-            if tensor.data_type == _FLOAT and tensor.name in wanted:
+            if tensor.data_type == _FLOAT and tensor.name in names_rounded:
                 self._round(tensor)
         for node in graph.node:
             for body in subgraphs(node):
                 self.graph(body, next(bodies), shaped, all_inputs=False, top=False)
             nodes.append(node)
             if is_standard(node, "Constant"):
-                if node.output[0] in wanted:
+                if node.output[0] in names_rounded:
                     self._round_constant(node)
                 continue
             for index, name in enumerate(node.output):
-                if name in types.floats and name in wanted and name not in shaped:
+                if name in types.floats and name in names_rounded and name not in shaped:
                     exact = self._fresh(name)
                     node.output[index] = exact
                     nodes += self._pair(exact, name)
@@ -190,8 +208,9 @@ class _Rewriter:
         return shaped
 
     def _wanted(self, graph: onnx.GraphProto, shaped: frozenset[str]) -> set[str]:
-        """What is used, here or in a body, where the narrower type is allowed, and not in reckoning
-        shapes.
+        """Return what is used where the narrower type is allowed, here or in a body.
+
+        What reckons shapes doesn't count.
         """
         wanted: set[str] = set()
         for node in graph.node:
@@ -200,13 +219,15 @@ class _Rewriter:
                 wanted |= {info.name for info in body.output} | self._wanted(body, shaped)
             if not bodies and node.output and all(name in shaped for name in node.output if name):
                 continue
-            wanted.update(
-                name for index, name in enumerate(node.input) if name and self._takes(node, index)
-            )
+            names = []
+            for index, name in enumerate(node.input):
+                if name and self._takes(node, index):
+                    names.append(name)
+            wanted.update(names)
         return wanted
 
     def _takes(self, node: onnx.NodeProto, index: int) -> bool:
-        """Whether the operator's own schema lets this input be float16."""
+        """Return whether the operator's own schema lets this input be float16."""
         domain = "" if is_standard(node) else node.domain
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opsets.get(domain, 1), domain)

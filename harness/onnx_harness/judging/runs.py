@@ -1,5 +1,6 @@
-"""Runs of a model, or of what was made of it, beside its reference: always on the CPU, gaps instead
-of outputs.
+"""Runs of a model, or of what was made of it, beside its reference.
+
+Always on the CPU, gaps instead of outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import onnx_harness
 from onnx_harness import providers
 from onnx_harness.accuracy.measure import is_float
-from onnx_harness.accuracy.noise import Gap, Noise, gaps, worst
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise, gaps, worst
 from onnx_harness.accuracy.values import Leaf, walk
 from onnx_harness.judging.reference import Reference, runtime_key
 from onnx_harness.model.file import Model
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 # memory.
 MOST_BYTES = 1_900_000_000
 
-# Outputs of at most so many elements are measured in more than one draw. An ideal error that
-# happens to be a fifth of its spread is nothing rare in one draw of one element, and 4 times it is
-# then not much.
-_FEW = 64
+# Outputs of few elements are measured in more than one draw. An ideal error that happens to be a
+# fifth of its spread is nothing rare in one draw of one element, and 4 times it is then not much.
 DRAWS = 3
 
 
@@ -41,31 +40,31 @@ def kept_noise(
     kind: str,
     model: Model,
     reference: Reference,
-    kept: Cache,
+    cache: Cache,
     details: object,
     make: Callable[[], Noise],
 ) -> Noise:
-    """What ``make`` measures, kept beside the reference by the content of all that it depends on.
+    """Return what ``make`` measures, cached by the content of all that it depends on.
 
     Args:
         kind: of artifact.
         model: the untouched model.
         reference: its input sets and outputs.
-        kept: where.
+        cache: where.
         details: what else decides the result; it has a JSON form.
         make: measures it.
     """
-    key = kept.key(
+    key = cache.key(
         kind,
         model.sha256,
-        [each.digest() for each in reference.sets],
+        [input_set.digest() for input_set in reference.sets],
         sorted(reference.unstable),
         details,
         onnx_harness.__version__,
         runtime_key(),
         source_digest(),
     )
-    return kept.remember(kind, key, make, as_json(Noise), in_memory=True)
+    return cache.remember(kind, key, make, as_json(Noise), in_memory=True)
 
 
 def open_cpu(
@@ -75,8 +74,9 @@ def open_cpu(
     *,
     config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """A session as the reference's, or at another level, with other threads or further
-    configuration entries.
+    """Open a session as the reference's.
+
+    It may have another level, other threads or further configuration entries.
 
     Raises:
         ValueError: a model in memory is too large to be handed over.
@@ -119,41 +119,40 @@ def gaps_of(
     """
     for index in sets:
         values = reference.sets[index].values
-        expected = {
-            name: value
-            for name, value in reference.outputs[index].items()
-            if name not in reference.unstable
-        }
-        runs = [
-            run(session, draw(values, np.random.default_rng([index, number])))
-            for number, draw in enumerate(draws, first)
-        ]
+        expected = {}
+        for name, value in reference.outputs[index].items():
+            if name not in reference.unstable:
+                expected[name] = value
+        runs = []
+        for number, draw in enumerate(draws, first):
+            runs.append(run(session, draw(values, np.random.default_rng([index, number]))))
         yield index, worst(gaps(expected, outputs, steps) for outputs in runs)
 
 
 def few_elements(reference: Reference) -> bool:
-    """Whether some float output has so few elements that one run may come out right by chance."""
-    leaves = (
-        part.reference
-        for name, value in reference.outputs[0].items()
-        if name not in reference.unstable
-        for part in walk(name, value, value)
-        if isinstance(part, Leaf) and part.reference is not None
-    )
-    return any(is_float(array) and 0 < array.size <= _FEW for array in leaves)
+    """Decide whether some float output has so few elements that one run may be right by chance."""
+    leaves = []
+    for name, value in reference.outputs[0].items():
+        if name not in reference.unstable:
+            for part in walk(name, value, value):
+                if isinstance(part, Leaf) and part.reference is not None:
+                    leaves.append(part.reference)
+    return any(is_float(array) and 0 < array.size <= FEW_ELEMENTS for array in leaves)
 
 
 def nudged(value: Any, generator: np.random.Generator, unit: float | None = None) -> Any:
-    """Every element a little up or down: by one unit in its last place, or by up to ``unit`` of its
-    size.
+    """Every element a little up or down.
 
-    Whole numbers stay: they stand for something (a mask, a rate, a token), and one below 1 counts as 0.
+    By one unit in its last place, or by up to ``unit`` of its size.
+
+    Whole numbers stay: they stand for something (a mask, a rate, a token), and one below 1 counts
+    as 0.
 
     Returns:
         The same object where nothing can be moved.
     """
     if isinstance(value, list):
-        changed = [nudged(each, generator, unit) for each in value]
+        changed = [nudged(item, generator, unit) for item in value]
         return (
             changed
             if any(new is not old for new, old in zip(changed, value, strict=True))

@@ -1,8 +1,10 @@
-"""A model with every float16 and bfloat16 value rounded as it is made, though it computes in
-float32.
+"""Simulate a narrow type: every float16 and bfloat16 value is rounded as it is made.
 
-Hardware that computes in such a type rounds what each operator gives. ONNX Runtime's CPU provider doesn't: it leaves
-out the Casts round operators without a kernel, and has next to no kernels for bfloat16.
+The model computes in float32.
+
+Hardware that computes in such a type rounds what each operator gives. ONNX Runtime's CPU provider
+doesn't: it leaves out the Casts round operators without a kernel, and has next to no kernels for
+bfloat16.
 """
 
 from __future__ import annotations
@@ -28,17 +30,19 @@ _EXACT = COMPUTES_NOTHING - {"Cast", "CastLike", "ScatterElements", "ScatterND"}
 
 
 def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a model to float32 and round to its type, as it is made, every value that was float16
-    or bfloat16.
+    """Bring a model to float32, with every value rounded as it is made.
 
-    What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large infinite. Within the
-    node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and the steps of Softmax or of a
-    normalization, as with float32 accumulators on hardware. What was float32, as where nodes are blocked from the
-    conversion, stays as it is. So does what an operator gives of which neither ONNX nor ONNX Runtime says the type,
-    and what follows from that alone.
+    Rounded is what was float16 or bfloat16, to its type.
 
-    The inputs that were narrow have to be given numbers of their type. The result has to run with ONNX Runtime's
-    optimizations disabled.
+    What a node gives is rounded once, to nearest, subnormal numbers kept and what is too large
+    infinite. Within the node all is float32: the sums of MatMul, Gemm, Conv and the reductions, and
+    the steps of Softmax or of a normalization, as with float32 accumulators on hardware. What was
+    float32, as where nodes are blocked from the conversion, stays as it is. So does what an
+    operator gives of which neither ONNX nor ONNX Runtime says the type, and what follows from that
+    alone.
+
+    The inputs that were narrow have to be given numbers of their type. The result has to run with
+    ONNX Runtime's optimizations disabled.
 
     Args:
         model: with its weights; it's used up.
@@ -56,8 +60,9 @@ def simulated(model: onnx.ModelProto, skeleton: onnx.ModelProto) -> onnx.ModelPr
 
 
 def unknown_types(skeleton: onnx.ModelProto) -> list[str]:
-    """Return the operators outside ONNX's own domain that take float16 or bfloat16 and give what
-    nobody knows.
+    """Return the operators outside ONNX's own domain that take float16 or bfloat16.
+
+    They give what nobody knows.
 
     Returns:
         ``domain:op``, in the order of their names.
@@ -128,15 +133,15 @@ def promote(graph: onnx.GraphProto, kinds: frozenset[int], *, main: bool = True)
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
-    """Whether a node may give what isn't a number of its type, though it takes nothing else."""
+    """Decide whether a node may give no number of its type, though it takes nothing else."""
     if node.op_type == "Cast":
         return not node.input[0].startswith(PREFIX)  # a weight's is ours
     return not (is_standard(node) and node.op_type in _EXACT)
 
 
 def _widen(kind: onnx.TypeProto, kinds: frozenset[int]) -> None:
-    for each in kinds:
-        retype(kind, each, _FLOAT)
+    for kind_ in kinds:
+        retype(kind, kind_, _FLOAT)
 
 
 def _single(tensor: onnx.TensorProto, kinds: frozenset[int]) -> None:

@@ -1,8 +1,9 @@
-"""What a model gives by ONNX's own reference implementation: the arbiter where ONNX Runtime's CPU
-kernels are alone.
+"""Run a model by ONNX's own reference implementation.
 
-Some of those kernels make numbers of NaN: LSTM with biases clips its gates, and what is left of a NaN is a bound. No
-other provider has to.
+It's the arbiter where ONNX Runtime's CPU kernels are alone.
+
+Some of those kernels make numbers of NaN: LSTM with biases clips its gates, and what is left of a
+NaN is a bound. No other provider has to.
 """
 
 from __future__ import annotations
@@ -22,16 +23,20 @@ from onnx_harness.model.file import Model
 
 
 def has_infinities(values: InputSet) -> bool:
-    """Whether a set holds an infinity or NaN."""
-    arrays = [array for value in values.values.values() for array in arrays_of(value)]
+    """Return whether a set holds an infinity or NaN."""
+    arrays = []
+    for value in values.values.values():
+        for array in arrays_of(value):
+            arrays.append(array)
     return any(is_float(array) and not np.isfinite(array).all() for array in arrays)
 
 
 def specified_instead(
     candidate: Mapping[str, Any], reference: Mapping[str, Any], model: Model, values: InputSet
 ) -> dict[str, Any] | None:
-    """What ONNX's reference implementation gives, where it has NaN and infinity as a candidate has
-    and others don't.
+    """Return the outputs of ONNX's reference implementation.
+
+    It counts where it has NaN and infinity as a candidate has and others don't.
 
     Args:
         candidate: somebody's outputs by name.
@@ -40,7 +45,8 @@ def specified_instead(
         values: the input set that they're of.
 
     Returns:
-        Its outputs by name, in the reference's dtypes; None where it bears the reference out, or can't run the model.
+        Its outputs by name, in the reference's dtypes; None where it bears the reference out, or
+        can't run the model.
     """
     try:
         with risking(f"onnx.reference {model.sha256[:16]}"):
@@ -51,9 +57,10 @@ def specified_instead(
         return None
     if not all(isinstance(value, np.ndarray) for value in specified.values()):
         return None
-    return {
-        name: value.astype(reference[name].dtype, copy=False) for name, value in specified.items()
-    }
+    specified_outputs = {}
+    for name, value in specified.items():
+        specified_outputs[name] = value.astype(reference[name].dtype, copy=False)
+    return specified_outputs
 
 
 def _specified(model: Model, values: InputSet, names: list[str]) -> dict[str, Any]:
@@ -61,24 +68,24 @@ def _specified(model: Model, values: InputSet, names: list[str]) -> dict[str, An
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        made = ReferenceEvaluator(model.load()).run(names, dict(values.values))
-    return dict(zip(names, made, strict=True))
+        arrays = ReferenceEvaluator(model.load()).run(names, dict(values.values))
+    return dict(zip(names, arrays, strict=True))
 
 
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs agree in where they have NaN, and where infinity of which sign."""
-    return all(
-        isinstance(leaf, Leaf) and _marked_alike(leaf.reference, leaf.candidate)
-        for name in one
-        for leaf in walk(name, one[name], other[name])
-    )
+def _alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two runs agree in where they have NaN, and where infinity of which sign."""
+    for name in first:
+        for leaf in walk(name, first[name], second[name]):
+            if not (isinstance(leaf, Leaf) and _marked_alike(leaf.reference, leaf.candidate)):
+                return False
+    return True
 
 
-def _marked_alike(one: Array | None, other: Array | None) -> bool:
-    if one is None or other is None or not (is_float(one) and is_float(other)):
+def _marked_alike(first: Array | None, second: Array | None) -> bool:
+    if first is None or second is None or not (is_float(first) and is_float(second)):
         return True
-    return one.shape == other.shape and bool(
-        np.array_equal(_marks(one), _marks(other), equal_nan=True)
+    return first.shape == second.shape and bool(
+        np.array_equal(_marks(first), _marks(second), equal_nan=True)
     )
 
 

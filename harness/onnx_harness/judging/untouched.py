@@ -1,5 +1,6 @@
-"""What the untouched model says of its own reference: what it draws, what it declares, and where it
-isn't steady.
+"""Ask the untouched model about its own reference.
+
+It says what it draws, what it declares, and where it isn't steady.
 """
 
 from __future__ import annotations
@@ -32,26 +33,32 @@ def made_constant(
     first: Mapping[str, Any],
     again: Callable[[], Mapping[str, Any]] | None,
 ) -> list[str]:
-    """The outputs that operators of the untouched model draw at random, and that the candidate
-    doesn't.
+    """Return the outputs that operators of the untouched model draw at random.
 
-    Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run: none is asked.
+    The candidate doesn't draw them.
+
+    Kernels of other providers may take a seed for what it isn't on the CPU, the start of each run:
+    none is asked.
     """
     skeleton, unstable = model.skeleton, reference.unstable
-    drawn = {name for name in unstable & first.keys() if random_nodes(skeleton, {name})}
+    drawn = set()
+    for name in unstable & first.keys():
+        if random_nodes(skeleton, {name}):
+            drawn.add(name)
     if again is None or not drawn or providers.get(provider).noise_factor > 1:
         return []
     for _ in range(DRAWS - 1):
         if not drawn:
             break
-        other = again()
-        drawn = {name for name in drawn if name in other and _is_same(first[name], other[name])}
+        rerun = again()
+        drawn = {name for name in drawn if name in rerun and _is_same(first[name], rerun[name])}
     return sorted(drawn)
 
 
 def false_shapes(model: Model, reference: Reference) -> list[str]:
-    """A remark on each output of the untouched model that comes out in another shape than it is
-    declared with.
+    """Remark on each output of the untouched model with a false shape.
+
+    It comes out in another shape than it is declared with.
     """
     remarks = []
     for value in model.signature.outputs:
@@ -73,8 +80,9 @@ def false_shapes(model: Model, reference: Reference) -> list[str]:
 def unsteady(
     reference: Reference, steadiness: Noise, tolerance_for: Callable[[str], Tolerance]
 ) -> dict[int, bool]:
-    """The unusual input sets on which the reference itself isn't within the bounds, and whether
-    each can still judge.
+    """Return the unusual input sets on which the reference itself isn't within the bounds.
+
+    Each comes with whether it can still judge.
 
     Args:
         reference: its outputs.
@@ -104,26 +112,25 @@ def said_of(reference: Reference, unsteady: Mapping[int, bool]) -> list[str]:
         ),
         (True, "held to the untouched model's own noise, which is beyond the bound there"),
     ):
-        names = [
-            reference.sets[place].unusual for place, judged in unsteady.items() if judged is judges
-        ]
+        names = []
+        for place, judged in unsteady.items():
+            if judged is judges:
+                names.append(reference.sets[place].unusual)
         if names:
             remarks.append(f"{words}: {listed(sorted(names))}")
     return remarks
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(first: Any, second: Any) -> bool:
     """Bit for bit, sequences and maps included."""
-    return pickle.dumps(one) == pickle.dumps(other)
+    return pickle.dumps(first) == pickle.dumps(second)
 
 
 def _fits(declared: Sequence[int | str | None], shape: Sequence[int]) -> bool:
     if len(declared) != len(shape):
         return False
-    return all(
-        not isinstance(size, int) or size == actual
-        for size, actual in zip(declared, shape, strict=True)
-    )
+    pairs = zip(declared, shape, strict=True)
+    return all(not isinstance(size, int) or size == actual for size, actual in pairs)
 
 
 def _shape_text(shape: Sequence[int | str | None]) -> str:
@@ -131,5 +138,5 @@ def _shape_text(shape: Sequence[int | str | None]) -> str:
 
 
 def is_of(name: str, output: str) -> bool:
-    """Whether a compared value is a graph output, or nested in it; ``*`` is every output."""
+    """Return whether a compared value is a graph output, or nested in it; ``*`` is every output."""
     return output == "*" or name == output or name.startswith(f"{output}[")

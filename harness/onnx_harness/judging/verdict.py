@@ -1,8 +1,9 @@
-"""The verdict on what a candidate gave: the compare stage of a cell, apart from the way that leads
-to it.
+"""The verdict on what a candidate gave.
 
-Whoever has a model's reference and somebody's outputs on its input sets can ask for it: the pipeline, of a variant;
-other rooms, of a model that was changed on purpose.
+The compare stage of a cell, apart from the way that leads to it.
+
+Whoever has a model's reference and somebody's outputs on its input sets can ask for it: the
+pipeline, of a variant; other rooms, of a model that was changed on purpose.
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ if TYPE_CHECKING:
     import onnx
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
-"""The options of a conversion to float16 that limit the magnitudes of weights, and what all of them
-do by default.
+"""The limits of a conversion to float16 for magnitudes of weights.
+
+They are its options, with what all of them do by default.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """What the outputs of a cell are held to. One serves for any number of candidates.
+    """The standard for the outputs of a cell. One serves for any number of candidates.
 
     Attributes:
         model: the untouched one.
@@ -95,7 +97,7 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of a candidate.
+    """The verdict on a candidate.
 
     Attributes:
         status: pass, fail or not applicable.
@@ -123,12 +125,12 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate is right."""
+        """Return whether the candidate is right."""
         return self.status is Status.PASS
 
     @property
     def worst_sets(self) -> tuple[int, ...]:
-        """Positions of the reference's input sets on which an output is worst, where outputs fail."""
+        """The positions of the input sets on which an output is worst, where outputs fail."""
         failures = self.comparison.failures if self.comparison is not None else ()
         return self.failing or tuple(
             sorted({failure.at for failure in failures if failure.at is not None})
@@ -142,9 +144,9 @@ def standard(
     bound: BoundVariant,
     provider: str,
     settings: Settings,
-    kept: Cache,
+    cache: Cache,
 ) -> Standard:
-    """What the cell of a variant on ``provider`` is held to."""
+    """Return what the cell of a variant on ``provider`` is held to."""
     return Standard(
         model,
         reference,
@@ -155,18 +157,19 @@ def standard(
         provider,
         bool(card.suite) and bound.keeps_values,
         settings.tolerance_override,
-        kept,
+        cache,
     )
 
 
 def session_config(
     model: Model, bound: BoundVariant, candidate: onnx.ModelProto
 ) -> Mapping[str, str]:
-    """The configuration in which a variant's sessions avoid integer kernels that saturate, as the
-    noise floor's did.
+    """Return the configuration in which a variant's sessions avoid integer kernels that saturate.
 
-    Such kernels replace the float arithmetic of a model that is quantized already: what they do is ONNX Runtime's own
-    doing on this processor. A variant that quantizes answers for them itself.
+    The noise floor's sessions did so too.
+
+    Such kernels replace the float arithmetic of a model that is quantized already: what they do is
+    ONNX Runtime's own doing on this processor. A variant that quantizes answers for them itself.
     """
     return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
 
@@ -179,21 +182,21 @@ _STILL = (
 
 
 def verdict(
-    held: Standard,
+    standard: Standard,
     outputs: Sequence[Mapping[str, Any]],
     again: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Verdict:
     """Judge a candidate by its outputs.
 
     Args:
-        held: what they're held to.
+        standard: what they're held to.
         outputs: the candidate's outputs by name, on each of the reference's input sets in order.
         again: runs the candidate on the first of those once more; None where it can't be run again.
             Only asked where the model draws at random: what a transform has made constant gives the
             same each time.
     """
-    made = held.reference
-    if constant := made_constant(held.model, made, held.provider, outputs[0], again):
+    made = standard.reference
+    if constant := made_constant(standard.model, made, standard.provider, outputs[0], again):
         reason = (
             f"drawn at random by the untouched model, and the same in each of {DRAWS} runs "
             f"here: {listed(constant)}"
@@ -203,7 +206,7 @@ def verdict(
     expected: Sequence[Mapping[str, Any]] = made.outputs
     if made.unstable:
         names = ", ".join(sorted(made.unstable))
-        drawn = random_nodes(held.model.skeleton, made.unstable)
+        drawn = random_nodes(standard.model.skeleton, made.unstable)
         names += f" (drawn at random by {listed(drawn)})" if drawn else ""
         expected = [_without(each, made.unstable) for each in expected]
         if not expected[0]:
@@ -212,19 +215,19 @@ def verdict(
         notes.append(
             f"not judged, since the reference itself gives another value each time: {names}"
         )
-        outputs = [_without(each, made.unstable) for each in outputs]
-    places = range(len(made.sets)) if held.precision is Precision.FP32 else made.usual
-    notes += false_shapes(held.model, made)
-    yardstick, unmeasured = _yardstick(held)
+        outputs = [_without(output, made.unstable) for output in outputs]
+    places = range(len(made.sets)) if standard.precision is Precision.FP32 else made.usual
+    notes += false_shapes(standard.model, made)
+    yardstick, unmeasured = _yardstick(standard)
     notes += unmeasured
-    comparison = _compared(held, expected, outputs, places, yardstick)
+    comparison = _compared(standard, expected, outputs, places, yardstick)
     if yardstick is not None and any(
         made.sets[failure.at or 0].unusual for failure in comparison.failures
     ):
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
-        steadiness = unusual_floor(held.model, made, held.kept)
+        steadiness = unusual_floor(standard.model, made, standard.kept)
         yardstick = yardstick.with_noise(steadiness)
-        shaky = unsteady(made, steadiness, _tolerances(held))
+        shaky = unsteady(made, steadiness, _tolerances(standard))
         chaotic = (
             [place for place, judges in shaky.items() if not judges]
             if comparison.only_values
@@ -232,20 +235,20 @@ def verdict(
         )
         places = [place for place in places if place not in chaotic]
         notes += said_of(made, shaky)
-        comparison = _compared(held, expected, outputs, places, yardstick)
-    instead = {} if comparison.passed else _specified(held, expected, outputs, places)
+        comparison = _compared(standard, expected, outputs, places, yardstick)
+    instead = {} if comparison.passed else _specified(standard, expected, outputs, places)
     if instead:
         notes.append(
             "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make "
             "numbers of NaN, and "
-            f"neither it nor {held.provider} does: "
+            f"neither it nor {standard.provider} does: "
             + listed(sorted({made.sets[place].unusual for place in instead}))
         )
         expected = [instead.get(place, each) for place, each in enumerate(expected)]
-        comparison = _compared(held, expected, outputs, places, yardstick)
+        comparison = _compared(standard, expected, outputs, places, yardstick)
     told = (*notes, *comparison.notes)
     if comparison.passed:
-        empty, remarks = _proves_nothing(held, comparison)
+        empty, remarks = _proves_nothing(standard, comparison)
         told += remarks
         if empty is not None:
             return Verdict(Status.FAIL, comparison, empty, notes=told, symptom=Symptom.VACUOUS)
@@ -254,58 +257,60 @@ def verdict(
     reason = comparison.reason() or "the outputs differ"
     if (
         len(places) > len(made.usual)
-        and _compared(held, expected, outputs, made.usual, yardstick).passed
+        and _compared(standard, expected, outputs, made.usual, yardstick).passed
     ):
         reason = f"on unusual inputs alone, {reason}"
     return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
 
 
 def _specified(
-    held: Standard,
+    standard: Standard,
     expected: Sequence[Mapping[str, Any]],
     outputs: Sequence[Mapping[str, Any]],
     places: Sequence[int],
 ) -> dict[int, Mapping[str, Any]]:
-    """By unusual input set with infinities on which ONNX doesn't bear the reference out: what it
-    gives instead.
+    """By unusual input set with infinities on which ONNX doesn't bear the reference out.
+
+    What it gives instead.
 
     Only asked where the kernels aren't the reference's: on the CPU a change is a change.
     """
-    if providers.get(held.provider).noise_factor <= 1:
+    if providers.get(standard.provider).noise_factor <= 1:
         return {}
     found: dict[int, Mapping[str, Any]] = {}
     for place in places:
-        each = held.reference.sets[place]
+        each = standard.reference.sets[place]
         if each.unusual and has_infinities(each):
-            instead = specified_instead(outputs[place], expected[place], held.model, each)
+            instead = specified_instead(outputs[place], expected[place], standard.model, each)
             if instead is not None:
                 found[place] = instead
     return found
 
 
 def _compared(
-    held: Standard,
+    standard: Standard,
     expected: Sequence[Mapping[str, Any]],
     outputs: Sequence[Mapping[str, Any]],
     places: Sequence[int],
     yardstick: Yardstick | None,
 ) -> Comparison:
-    """The comparison on the input sets at ``places``: all usual ones, which come first, and some of
-    the others.
+    """The comparison on the input sets at ``places``.
+
+    All usual ones, which come first, and some of the others.
     """
-    sets = [held.reference.sets[place] for place in places]
+    sets = [standard.reference.sets[place] for place in places]
     comparison = compare(
         [expected[place] for place in places],
         [outputs[place] for place in places],
-        _tolerances(held),
-        set_names=[each.name for each in sets],
-        float_io=held.float_io,
-        inputs_differ=len({each.digest() for each in sets}) > 1,
+        _tolerances(standard),
+        set_names=[input_set.name for input_set in sets],
+        float_io=standard.float_io,
+        inputs_differ=len({input_set.digest() for input_set in sets}) > 1,
         # What lies on a threshold is ordinary but for that: noise has to explain what differs
         # there, not the bound.
-        unusual=[bool(each.unusual) and not each.poised for each in sets],
-        saturated=[each.saturates for each in sets],
-        edged=[bool(each.unusual) and not each.smooth for each in sets],
+        unusual=[bool(input_set.unusual) and not input_set.poised for input_set in sets],
+        saturated=[input_set.saturates for input_set in sets],
+        edged=[bool(input_set.unusual) and not input_set.smooth for input_set in sets],
         yardstick=None if yardstick is None else yardstick.on(places),
     )
     return replace(
@@ -314,27 +319,33 @@ def _compared(
 
 
 def _at_place(failure: OutputFailure, places: Sequence[int]) -> OutputFailure:
-    """A failure by its input set's position in the reference, which is another where some sets
-    judge nothing.
+    """Return a failure by its input set's position in the reference.
+
+    The position is another where some sets judge nothing.
     """
     return failure if failure.at is None else replace(failure, at=places[failure.at])
 
 
-def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
-    """What departures are explained by, and remarks on what couldn't be measured.
+def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
+    """Return what departures are explained by, and remarks on what couldn't be measured.
 
     The cases of a suite aren't measured: they are operators one at a time, judged by the suite's
     own measure.
     """
-    if held.card.suite or not held.explained:
+    if standard.card.suite or not standard.explained:
         return None, []
-    floor = noise_floor(held.model, held.reference, held.kept)
-    notes = [note for note in floor.notes if note.startswith((NOT_NOISE, RESTS_ON, INEXACT))]
-    factor = providers.get(held.provider).noise_factor
-    if held.conversion is None:
-        return Yardstick(floor, factor=factor, usual=tuple(held.reference.usual)), notes
+    floor = noise_floor(standard.model, standard.reference, standard.kept)
+    notes = []
+    for note in floor.notes:
+        if note.startswith((NOT_NOISE, RESTS_ON, INEXACT)):
+            notes.append(note)
+    factor = providers.get(standard.provider).noise_factor
+    if standard.conversion is None:
+        return Yardstick(floor, factor=factor, usual=tuple(standard.reference.usual)), notes
     try:
-        ideal = ideal_conversion(held.model, held.reference, held.conversion, held.kept)
+        ideal = ideal_conversion(
+            standard.model, standard.reference, standard.conversion, standard.kept
+        )
     except Exception as error:  # what onnx and ONNX Runtime raise has no common class
         why = (
             f"whether it is faithful isn't judged: the ideal conversion can't be run: "
@@ -342,7 +353,12 @@ def _yardstick(held: Standard) -> tuple[Yardstick | None, list[str]]:
         )
         return None, [*notes, why]
     return Yardstick(
-        floor, ideal.digits, ideal.range, held.conversion.type, factor, tuple(held.reference.usual)
+        floor,
+        ideal.digits,
+        ideal.range,
+        standard.conversion.type,
+        factor,
+        tuple(standard.reference.usual),
     ), notes
 
 
@@ -405,17 +421,21 @@ def _texts(value: object) -> frozenset[str]:
     return frozenset(value if isinstance(value, tuple) else ())
 
 
-def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None, tuple[str, ...]]:
-    """Why a comparison in which nothing failed couldn't have failed, and remarks on what the card
-    accepts.
+def _proves_nothing(
+    standard: Standard, comparison: Comparison
+) -> tuple[str | None, tuple[str, ...]]:
+    """Say why a comparison in which nothing failed couldn't have failed.
 
-    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes goes in, or
-    nothing comes out by its shape) are as they have to be, and a case of a suite has but one input set.
+    The second item is remarks on what the card accepts.
+
+    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes
+    goes in, or nothing comes out by its shape) are as they have to be, and a case of a suite has
+    but one input set.
     """
-    card, outputs = held.card, comparison.record.outputs
+    card, outputs = standard.card, comparison.record.outputs
     remarks = []
     for name, why in card.vacuous.items():
-        mine = [each for each in outputs if is_of(each, name)]
+        mine = [output for output in outputs if is_of(output, name)]
         if mine and not comparison.inert.issuperset(mine):
             remarks.append(
                 f"the card's [vacuous] lists {name}, which does react to the inputs: remove the "
@@ -425,13 +445,13 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
             remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
     if card.suite or len(comparison.inert) < len(outputs):
         return None, tuple(remarks)
-    reached = reached_outputs(held.model.skeleton) - empty_outputs(held.model.skeleton)
-    judged = [
-        name
-        for name in sorted(comparison.inert)
-        if any(is_of(name, output) for output in reached)
-        and not any(is_of(name, each) for each in card.vacuous)
-    ]
+    reached = reached_outputs(standard.model.skeleton) - empty_outputs(standard.model.skeleton)
+    judged = []
+    for name in sorted(comparison.inert):
+        if any(is_of(name, output) for output in reached) and not any(
+            is_of(name, each) for each in card.vacuous
+        ):
+            judged.append(name)
     if not judged:
         return None, tuple(remarks)
     reason = (
@@ -444,19 +464,19 @@ def _proves_nothing(held: Standard, comparison: Comparison) -> tuple[str | None,
     return reason, tuple(remarks)
 
 
-def _tolerances(held: Standard) -> Callable[[str], Tolerance]:
-    kinds = {value.name: value.kind for value in held.model.signature.outputs}
-    axes = choice_axes(held.model.skeleton)
+def _tolerances(standard: Standard) -> Callable[[str], Tolerance]:
+    kinds = {value.name: value.kind for value in standard.model.signature.outputs}
+    axes = choice_axes(standard.model.skeleton)
 
     def tolerance_for(output: str) -> Tolerance:
-        spec = spec_for(held.card.tolerance, output)
+        spec = spec_for(standard.card.tolerance, output)
         # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
         kind = kinds.get(output, "")
-        if held.exact and held.override is None:
+        if standard.exact and standard.override is None:
             return same_values(kind)
-        half = held.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
-        rule = Precision.FP16 if half else held.precision
-        tolerance = choose(rule, spec=spec, override=held.override)
+        half = standard.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
+        rule = Precision.FP16 if half else standard.precision
+        tolerance = choose(rule, spec=spec, override=standard.override)
         if tolerance.by_default and "float8" in kind:
             tolerance = replace(
                 tolerance, sqnr_db=None

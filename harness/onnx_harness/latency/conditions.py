@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from onnx_harness.results.cells import ConditionsRecord
+from onnx_harness.results.timings import ConditionsRecord
 
 # Long enough for psutil to tell busy cores from idle ones, short beside a cell's budget of 1.5 s.
 _LOOK_S = 0.05

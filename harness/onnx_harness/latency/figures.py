@@ -10,8 +10,10 @@ from statistics import fmean, median, stdev
 FEWEST_PAIRS = 3
 """Below this an interval says nothing: with two pairs Student's t is 12.7 standard errors."""
 LEAST_PAIRS, MOST_PAIRS = 16, 64
-"""Of a cell that is decided upon: 2^-16 is the smallest p-value of 16 pairs, enough for hundreds of
-cells."""
+"""Of a cell that is decided upon.
+
+2^-16 is the smallest p-value of 16 pairs, enough for hundreds of cells.
+"""
 
 
 def log_ratio(readings: Sequence[tuple[int, int]]) -> float:

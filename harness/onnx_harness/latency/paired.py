@@ -17,7 +17,7 @@ from onnx_harness.latency.plan import BUDGET_S, PAIRS, THREADS, make_plan
 from onnx_harness.latency.sessions import SPINNING
 from onnx_harness.latency.sides import Clock, Opener
 from onnx_harness.latency.statistics import log_ratio, percentile, speedup, speedup_interval
-from onnx_harness.results.cells import ConditionsRecord, LatencyRecord, TransferRecord
+from onnx_harness.results.timings import ConditionsRecord, LatencyRecord, TransferRecord
 
 NS_PER_MS = 1e6
 

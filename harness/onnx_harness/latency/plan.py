@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from onnx_harness.latency.statistics import FEWEST_PAIRS, student
 
 THREADS = 1
-"""Intra-op threads of both sessions: the steadiest figure. Spread with two threads is up to three
-times as large."""
+"""Intra-op threads of both sessions.
+
+The steadiest figure. Spread with two threads is up to three times as large.
+"""
 BUDGET_S = 1.5
 """Seconds for a cell, session creation included."""
 PAIRS = 5
@@ -17,12 +19,17 @@ PAIRS = 5
 PAIR_S = 0.08
 """Seconds of timed running in each pair, where the number of pairs is fixed."""
 LONG_PAIR_S = 2 * PAIR_S
-"""The same for models of which ``PAIR_S`` holds fewer than `STEADY_ITERATIONS`; 5 iterations at
-least."""
+"""The same for models of which ``PAIR_S`` holds fewer than `STEADY_ITERATIONS`.
+
+5 iterations at least.
+"""
 STEADY_ITERATIONS = 16
-"""The noise of a pair was found to lie within it (more than 0.8 of its variance, in models of 5
-ms), and to fall with its iterations. Twice as many cost such a pair half as much again: sessions
-and warm-up come on top anyway."""
+"""The iterations after which a pair is steady.
+
+The noise of a pair was found to lie within it (more than 0.8 of its variance, in models of 5 ms),
+and to fall with its iterations. Twice as many cost such a pair half as much again: sessions and
+warm-up come on top anyway.
+"""
 
 PILOT_RUNS = 5
 PILOT_S = 0.15

@@ -26,11 +26,15 @@ K = TypeVar("K")
 CONFIRMING_PAIRS = 32
 """Of the second measurement of a cell that didn't pass the first."""
 ALPHA = 0.01
-"""Probability that a run of equals has a FAIL before the confirmation, which multiplies it by about
-as much again."""
+"""Probability that a run of equals has a FAIL before the confirmation.
+
+The confirmation multiplies it by about as much again.
+"""
 MINIMUM_EFFECT = 0.02
-"""A slowdown that is shown to be below 2% fails no cell: alignment and memory layout alone are
-worth that much."""
+"""A slowdown that is shown to be below 2% fails no cell.
+
+Alignment and memory layout alone are worth that much.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,10 @@ def decide_run(
     """
     family = max(family or 0, len(cells))
     invalid = {key: invalidity(values, alpha / family) for key, values in cells.items()}
-    own = {key: slower_p(values) for key, values in cells.items() if invalid[key] is None}
+    own = {}
+    for key, values in cells.items():
+        if invalid[key] is None:
+            own[key] = slower_p(values)
     adjusted = dict(zip(own, holm(list(own.values()), family), strict=True))
     decisions = {}
     for key, values in cells.items():

@@ -1,4 +1,4 @@
-"""What a model file may ask of the machine, told from its bytes before a library opens it.
+"""Limit what a model file may ask of the machine, by its bytes, before a library opens it.
 
 A file of a kilobyte can stand for a value of a terabyte, for a graph of a billion nodes, or for a
 loop that never ends; ONNX Runtime would find that out for minutes, once for each variant. Here it
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from onnx_harness.errors import ModelError
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import (
+from onnx_harness.model.scan import scan
+from onnx_harness.model.scanned import (
     Scan,
     ScannedFunction,
     ScannedGraph,
     ScannedNode,
     ScannedTensor,
-    scan,
 )
 from onnx_harness.model.static_shapes import UNKNOWN, Static, result_of
 
@@ -37,8 +37,9 @@ The largest models that anybody exports have some 100,000.
 """
 
 MOST_STEPS = 100_000_000
-"""Nodes that loops with a constant trip count run in all: minutes of nothing but ONNX Runtime's own
-overhead.
+"""Nodes that loops with a constant trip count run in all.
+
+Minutes of nothing but ONNX Runtime's own overhead.
 """
 
 MOST_FOLLOWED = 200_000
@@ -84,9 +85,12 @@ def check_bounds(path: Path, memory_bytes: int, *, trusted: bool = False) -> Non
 class _Checked:
     """One file on its way through the checks."""
 
-    def __init__(self, name: str, found: Scan, memory_bytes: int) -> None:
-        self._name, self._scan, self._memory = name, found, memory_bytes
-        self._functions = {(each.domain or "", each.name): each for each in found.functions}
+    def __init__(self, name: str, scan: Scan, memory_bytes: int) -> None:
+        self._name, self._scan, self._memory = name, scan, memory_bytes
+        functions = {}
+        for function in scan.functions:
+            functions[(function.domain or "", function.name)] = function
+        self._functions = functions
         self._sizes: dict[tuple[str, str], int] = {}
         self._followed = 0
 
@@ -142,7 +146,7 @@ class _Checked:
             )
 
     def _expanded(self, graph: ScannedGraph, inside: tuple[tuple[str, str], ...]) -> int:
-        """How many nodes a graph stands for, those of its subgraphs and functions included."""
+        """Count the nodes a graph stands for, those of its subgraphs and functions included."""
         count = 0
         for node in graph.nodes:
             count += 1 + sum(self._expanded(body, inside) for body in node.graphs.values())
@@ -226,7 +230,7 @@ class _Checked:
         self._check_size(result.bytes or 0, what)
 
     def _trips(self, node: ScannedNode, inputs: list[Static], values: _Values) -> int:
-        """How often a Loop surely runs its body; 1 where its condition may end it."""
+        """Return how often a Loop surely runs its body; 1 where its condition may end it."""
         if node.op != "Loop" or node.domain not in STANDARD_DOMAINS or "body" not in node.graphs:
             return 1
         body = node.graphs["body"]
@@ -244,13 +248,15 @@ class _Checked:
 
 def _with_inputs(body: ScannedGraph, inputs: list[Static]) -> ScannedGraph:
     """A function's body with what is known of its arguments, as constants of a graph of its own."""
-    tensors = {
-        name: ScannedTensor(
-            name, list(value.dims), value.kind, None if value.values is None else list(value.values)
-        )
-        for name, value in zip(body.inputs, inputs, strict=False)
-        if value.dims is not None
-    }
+    tensors = {}
+    for name, value in zip(body.inputs, inputs, strict=False):
+        if value.dims is not None:
+            tensors[name] = ScannedTensor(
+                name,
+                list(value.dims),
+                value.kind,
+                None if value.values is None else list(value.values),
+            )
     return ScannedGraph(body.nodes, tensors, {}, body.outputs, body.depth)
 
 
@@ -259,9 +265,12 @@ def _is_true(value: Static) -> bool:
 
 
 def _stays_true(body: ScannedGraph, outer: _Values) -> bool:
-    """Whether the condition that a Loop's body gives is the one that it got, or a constant true."""
+    """Decide whether a Loop body's condition is the one that it got, or a constant true."""
     name = body.outputs[0] if body.outputs else ""
-    producers = {output: node for node in body.nodes for output in node.outputs}
+    producers = {}
+    for node in body.nodes:
+        for output in node.outputs:
+            producers[output] = node
     got = [*body.inputs][1] if len(body.inputs) > 1 else ""
     for _ in range(len(body.nodes) + 1):
         if name == got:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Let the collector wait: it would go through all that was read again and again, and find no
-    garbage.
+    """Let the collector wait.
+
+    It would go through all that was read again and again, and find no garbage.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,7 @@
-"""Constants of a graph: what a Constant node holds, and the constants of a graph by name."""
+"""Constants of a graph: what a Constant node holds, and the constants of a graph by name.
+
+Without onnx-ir, which imports sympy: every process of a run would wait a second for it.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.ops import is_standard
 
-# By attribute: the element type.
-_NUMBERS: dict[str, type[np.generic]] = {
+NUMBER_TYPES: dict[str, type[np.generic]] = {
     "value_float": np.float32,
     "value_floats": np.float32,
     "value_int": np.int64,
     "value_ints": np.int64,
 }
+"""The element type of a Constant node's numbers, by attribute."""
 
 
 def constant_tensor(node: onnx.NodeProto) -> TensorProto | None:
@@ -35,8 +37,10 @@ def constant_tensor(node: onnx.NodeProto) -> TensorProto | None:
         if attribute.name == "value":
             tensor: TensorProto = attribute.t
             return tensor
-        if attribute.name in _NUMBERS:
-            numbers = np.array(onnx.helper.get_attribute_value(attribute), _NUMBERS[attribute.name])
+        if attribute.name in NUMBER_TYPES:
+            numbers = np.array(
+                onnx.helper.get_attribute_value(attribute), NUMBER_TYPES[attribute.name]
+            )
             return numpy_helper.from_array(numbers)
     return None
 
@@ -56,19 +60,6 @@ def named_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]
         yield tensor.name, tensor
     for node in graph.node:
         if is_standard(node, "Constant"):
-            held = constant_tensor(node)
-            if held is not None:
-                yield node.output[0], held
-
-
-def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
-    """Return the same as :func:`constant_tensor` of a Constant node of onnx-ir, whose tensors need
-    no copy either.
-    """
-    (name, attribute), *others = node.attributes.items()
-    if others or attribute.is_ref():
-        return None
-    if name == "value":
-        # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
-        return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
-    return ir.tensor(np.array(attribute.value, _NUMBERS[name])) if name in _NUMBERS else None
+            constant = constant_tensor(node)
+            if constant is not None:
+                yield node.output[0], constant

@@ -1,5 +1,6 @@
-"""Libraries of custom operators: native code that ONNX Runtime loads before it opens a model that
-uses them.
+"""Libraries of custom operators.
+
+Native code that ONNX Runtime loads before it opens a model that uses them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import onnx
 
@@ -11,7 +11,12 @@ from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.walk import reads
 
 
-def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str]) -> onnx.ModelProto:
+def cut(
+    model: onnx.ModelProto,
+    inputs: Collection[str],
+    outputs: Sequence[str],
+    types: Mapping[str, onnx.ValueInfoProto] | None = None,
+) -> onnx.ModelProto:
     """Return the nodes of the main graph that lead to some values, as a model.
 
     Args:
@@ -19,6 +24,7 @@ def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str])
         inputs: values where the part begins: nodes before them are left out. Whatever else it needs
             comes along: nodes, weights, and those of the model's own inputs.
         outputs: values where it ends, in the order of the new model's outputs.
+        types: of values, by name; None: what is declared or inferred.
 
     Returns:
         A model with the needed inputs of the model first, then ``inputs`` in the order in which
@@ -34,20 +40,27 @@ def cut(model: onnx.ModelProto, inputs: Collection[str], outputs: Sequence[str])
     if unknown:
         raise ValueError(f"the model has no value '{min(unknown)}' outside bodies")
     nodes, read = _needed(model.graph, starts, outputs)
-    types = _types(model)
+    if types is None:
+        types = _types(model)
     part = onnx.ModelProto()
     copy_fields(model, part, but="graph")
     part.graph.name = model.graph.name or "part"
     part.graph.node.extend(nodes)
-    part.graph.initializer.extend(
-        tensor
-        for tensor in model.graph.initializer
-        if tensor.name in read and tensor.name not in starts
-    )
-    part.graph.sparse_initializer.extend(
-        sparse for sparse in model.graph.sparse_initializer if sparse.values.name in read
-    )
-    part.graph.input.extend(info for info in model.graph.input if info.name in read | starts)
+    tensors = []
+    for tensor in model.graph.initializer:
+        if tensor.name in read and tensor.name not in starts:
+            tensors.append(tensor)
+    part.graph.initializer.extend(tensors)
+    initializers = []
+    for sparse in model.graph.sparse_initializer:
+        if sparse.values.name in read:
+            initializers.append(sparse)
+    part.graph.sparse_initializer.extend(initializers)
+    infos = []
+    for info in model.graph.input:
+        if info.name in read | starts:
+            infos.append(info)
+    part.graph.input.extend(infos)
     listed = {info.name for info in part.graph.input}
     for name in _in_order(model.graph, starts - listed):
         if name not in types:
@@ -84,7 +97,11 @@ def _types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """Return what is declared or inferred of each value of the main graph that has a type."""
     graph = infer_types(model, follow_sizes=True).graph
     infos = {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}
-    return {name: info for name, info in infos.items() if info.type.WhichOneof("value")}
+    types: dict[str, onnx.ValueInfoProto] = {}
+    for name, info in infos.items():
+        if info.type.WhichOneof("value"):
+            types[name] = info
+    return types
 
 
 def _in_order(graph: onnx.GraphProto, names: Collection[str]) -> list[str]:

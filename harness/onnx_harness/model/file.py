@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING
 from onnx_harness.errors import ModelError
 from onnx_harness.model.links import is_reachable
 from onnx_harness.model.ops import imports_standard, opset_of
-from onnx_harness.model.unreadable import describe, lfs_pointer_bytes, lfs_sentence
+from onnx_harness.model.skeleton import skeleton
+from onnx_harness.model.unreadable import lfs_pointer_bytes, lfs_sentence
 from onnx_harness.model.walk import subgraphs, walk
 
 if TYPE_CHECKING:
     import onnx
 
-# Tensors up to this size keep their data in a skeleton: shapes, axes and the like, which input
-# generation reads.
-SMALL_BYTES = 1024
 
 # A larger model gets a file of its own for its weights: protobuf holds at most 2 GiB in one
 # message.
@@ -35,22 +32,6 @@ INLINE_BYTES = 1_500_000_000
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all
 # the same.
 FREE_INITIALIZERS = 4
-
-# Field numbers from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
-_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
-_FUNCTION_NODE = 7
-_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_ATTRIBUTE_SPARSE_TENSOR, _ATTRIBUTE_SPARSE_TENSORS = 22, 23
-_ML_DOMAIN = b"ai.onnx.ml"
-_ATTRIBUTE_LISTS = frozenset({7, 8, 9})  # floats, ints, strings
-_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
-_LENGTH_DELIMITED = 2  # wire type of messages, strings, bytes and packed numbers
-_Strip = Callable[[mmap.mmap, int, int], bytes]
-_TENSOR_DATA = frozenset(
-    {4, 5, 6, 7, 9, 10, 11}
-)  # float_, int32_, string_, int64_, raw_, double_, uint64_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +53,7 @@ class ValueType:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What callers of a model rely on.
+    """The interface that callers of a model rely on.
 
     Attributes:
         inputs: in order; with IR version 4 and up, those with a default (an initializer of the same
@@ -100,7 +81,7 @@ class Model:
         Raises:
             ModelError: the file is missing, isn't ONNX, or is truncated.
         """
-        return _skeleton(self.path)
+        return skeleton(self.path)
 
     @cached_property
     def signature(self) -> Signature:
@@ -147,8 +128,9 @@ class Model:
         return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
 
     def load(self) -> onnx.ModelProto:
-        """The whole model in memory, external data included, after the checks of
-        :attr:`external_files`.
+        """Load the whole model into memory, external data included.
+
+        The checks of :attr:`external_files` come first.
 
         Raises:
             ModelError: see :attr:`skeleton` and :attr:`external_files`.
@@ -184,20 +166,22 @@ def node_count(graph: onnx.GraphProto) -> int:
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:
-    """Whether ``graph``, or a graph inside it, repeats some of its nodes."""
+    """Return whether ``graph``, or a graph inside it, repeats some of its nodes."""
     return any(node.op_type in ("Loop", "Scan") for node in walk(graph))
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """The external data files that ``model``, read from ``path``, refers to, resolved and sorted by
-    location.
+    """Return the external data files that ``model``, read from ``path``, refers to.
+
+    They're resolved and sorted by location.
 
     Raises:
-        ModelError: a location is absolute or leads outside the model's folder (a link counts as where it points, which
-            may be the store that ``path`` itself leads into), its file is missing or is shorter than the model says.
+        ModelError: a location is absolute or leads outside the model's folder (a link counts as
+            where it points, which may be the store that ``path`` itself leads into), its file is
+            missing or is shorter than the model says.
     """
     folder = path.parent.resolve()
-    found: list[Path] = []
+    files: list[Path] = []
     for tensor in _external_tensors(model):
         entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
@@ -240,24 +224,24 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             raise ModelError(
                 f"{where} is truncated: {location!r} has {size} bytes, {end} are needed"
             )
-        found.append(file)
-    return tuple(sorted(set(found), key=lambda file: _place(file, path)))
+        files.append(file)
+    return tuple(sorted(set(files), key=lambda file: _place(file, path)))
 
 
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the locations of the external data files as the model has them, each once."""
-    locations = [
-        _text(entry.value)
-        for tensor in _external_tensors(model)
-        for entry in tensor.external_data
-        if _text(entry.key) == "location"
-    ]
+    locations = []
+    for tensor in _external_tensors(model):
+        for entry in tensor.external_data:
+            if _text(entry.key) == "location":
+                locations.append(_text(entry.value))
     return tuple(dict.fromkeys(locations))
 
 
 def _place(file: Path, path: Path) -> str:
-    """Return where an external file lies: relative to the model's folder, or its name in a store of
-    links.
+    """Return where an external file lies.
+
+    Relative to the model's folder, or its name in a store of links.
     """
     folder = path.parent.resolve()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
@@ -313,9 +297,9 @@ def _value_type(info: onnx.ValueInfoProto) -> ValueType:
     return ValueType(_text(info.name), kind, shape)
 
 
-def _text(held: str | bytes) -> str:
+def _text(value: str | bytes) -> str:
     """A string of a model; protobuf hands over as bytes what isn't UTF-8."""
-    return held if isinstance(held, str) else held.decode(errors="replace")
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def _type_words(declared: onnx.TypeProto) -> tuple[str, tuple[int | str | None, ...] | None]:
@@ -349,144 +333,3 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         return dim.dim_value if dim.dim_value >= 0 else None
     return _text(dim.dim_param) or None
-
-
-def _skeleton(path: Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            kept = _strip(
-                data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function}
-            )
-    except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # an empty file can't be mapped; a cut one ends inside a field
-        raise ModelError(describe(path, str(error))) from None
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(kept)
-    except DecodeError as error:
-        raise ModelError(describe(path, str(error))) from None
-    if not model.HasField("graph") or not model.ir_version:
-        raise ModelError(
-            f"{path.name} isn't an ONNX model: it has no "
-            f"{'graph' if model.ir_version else 'IR version'}"
-        )
-    return model
-
-
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError(f"a number ends at byte {at} of the file")
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield (field number, wire type, start of the field, start of its payload, end) of a protobuf
-    message.
-    """
-    at = start
-    while at < end:
-        first = at
-        tag, at = _varint(data, at, end)
-        payload = at
-        match tag & 7:
-            case 0:
-                _, at = _varint(data, at, end)
-            case 1:
-                at += 8
-            case 2:
-                length, payload = _varint(data, at, end)
-                at = payload + length
-            case 5:
-                at += 4
-            case other:
-                raise ValueError(f"wire type {other} at byte {first}")
-        if at > end:
-            raise ValueError(
-                f"a field that starts at byte {first} ends {at - end} bytes after its message"
-            )
-        yield tag >> 3, tag & 7, first, payload, at
-
-
-def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -> bytes:
-    """Copy a message, with the fields named in ``inner`` stripped in their turn when they are
-    large.
-    """
-    kept = bytearray()
-    for number, wire_type, first, payload, last in _fields(data, start, end):
-        strip = inner.get(number) if wire_type == _LENGTH_DELIMITED else None
-        if strip is None or (last - payload <= SMALL_BYTES and number != _MODEL_GRAPH):
-            kept += data[first:last]
-        else:
-            body = strip(data, payload, last)
-            kept += _encode_varint(number << 3 | 2) + _encode_varint(len(body)) + body
-    return bytes(kept)
-
-
-def _strip_graph(data: mmap.mmap, start: int, end: int) -> bytes:
-    inner: dict[int, _Strip] = {_GRAPH_NODE: _strip_node, _GRAPH_INITIALIZER: _strip_tensor}
-    return _strip(data, start, end, inner | {_GRAPH_SPARSE_INITIALIZER: _strip_sparse_tensor})
-
-
-def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
-    return _strip(data, start, end, {_FUNCTION_NODE: _strip_node})
-
-
-def _strip_node(data: mmap.mmap, start: int, end: int) -> bytes:
-    # The tensors of a tree ensemble are its thresholds: what inputs have to reach.
-    for number, _, _, payload, last in _fields(data, start, end):
-        if number == _NODE_DOMAIN and data[payload:last] == _ML_DOMAIN:
-            return data[start:end]
-    return _strip(data, start, end, {_NODE_ATTRIBUTE: _strip_attribute})
-
-
-def _strip_attribute(data: mmap.mmap, start: int, end: int) -> bytes:
-    inner: dict[int, _Strip] = {
-        _ATTRIBUTE_TENSOR: _strip_tensor,
-        _ATTRIBUTE_TENSORS: _strip_tensor,
-        _ATTRIBUTE_GRAPH: _strip_graph,
-        _ATTRIBUTE_GRAPHS: _strip_graph,
-        _ATTRIBUTE_SPARSE_TENSOR: _strip_sparse_tensor,
-        _ATTRIBUTE_SPARSE_TENSORS: _strip_sparse_tensor,
-    }
-    # A list is a field for each of its items, millions for a forest of trees, and has no tensors
-    # beside it.
-    for number, *_ in _fields(data, start, end):
-        if number in _ATTRIBUTE_LISTS:
-            return data[start:end]
-        if number in inner:
-            break
-    return _strip(data, start, end, inner)
-
-
-def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
-    return _strip(data, start, end, {_SPARSE_VALUES: _strip_tensor, _SPARSE_INDICES: _strip_tensor})
-
-
-def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
-    return b"".join(
-        data[first:last]
-        for number, _, first, _, last in _fields(data, start, end)
-        if number not in _TENSOR_DATA
-    )
-
-
-def _encode_varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -1,5 +1,6 @@
-"""An editable graph of a ModelProto, and back: what onnx-ir can't hold waits aside and returns
-unchanged.
+"""An editable graph of a ModelProto, and back.
+
+What onnx-ir can't hold waits aside and returns unchanged.
 """
 
 from __future__ import annotations
@@ -7,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.constants import NUMBER_TYPES
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import STANDARD_DOMAINS, opset_of
@@ -51,10 +54,12 @@ class Editing:
     opaque: frozenset[str] = frozenset()
 
     def is_standard(self, node: ir.Node, *op_types: str) -> bool:
-        """Whether the node is a standard operator: by domain and name, and not redefined by a
-        function of the model.
+        """Return whether the node is a standard operator.
 
-        One with an attribute that nobody gives a value isn't: the checker lets it pass, and no rule can read it.
+        By domain and name, and not redefined by a function of the model.
+
+        One with an attribute that nobody gives a value isn't: the checker lets it pass, and no rule
+        can read it.
         """
         if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
             return False
@@ -95,27 +100,32 @@ def open_model(model: onnx.ModelProto) -> Editing:
     if model.ir_version < FREE_INITIALIZERS:
         # Constants are taken off the list: an initializer among the inputs always is a default that
         # may be overridden.
-        true_inputs = [value for value in editing.graph.inputs if not value.is_initializer()]
+        true_inputs = []
+        for value in editing.graph.inputs:
+            if not value.is_initializer():
+                true_inputs.append(value)
         editing.graph.inputs.clear()
         editing.graph.inputs.extend(true_inputs)
     editing.graph.meta[_PLAIN] = len(list(all_graphs(editing.graph))) == 1
-    editing.referring = frozenset(
-        node
-        for graph in all_graphs(editing.graph)
-        for node in graph
-        if any(attribute.is_ref() for attribute in node.attributes.values())
-    )
+    nodes = set()
+    for graph in all_graphs(editing.graph):
+        for node in graph:
+            if any(attribute.is_ref() for attribute in node.attributes.values()):
+                nodes.add(node)
+    editing.referring = frozenset(nodes)
     _make_names_unique(editing)
     return editing
 
 
 def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
-    """Put the model together again: the edited graph, and all else, its inputs and outputs
-    included, as it was.
+    """Put the model together again.
+
+    The edited graph, and all else, its inputs and outputs included, as it was.
 
     Args:
         editing: the graph; it is spent.
-        in_place: into the model that was opened, whose weights stay where they are instead of being copied.
+        in_place: into the model that was opened, whose weights stay where they are instead of being
+            copied.
     """
     original = editing.model.graph
     initializers = frozenset(editing.graph.initializers)
@@ -133,7 +143,10 @@ def close_model(editing: Editing, in_place: bool = False) -> onnx.ModelProto:
     if model.ir_version < FREE_INITIALIZERS:
         _list_initializers(model.graph, listed)
     # onnx-ir writes the type and shape of every initializer a second time.
-    described = [info for info in model.graph.value_info if info.name not in initializers]
+    described = []
+    for info in model.graph.value_info:
+        if info.name not in initializers:
+            described.append(info)
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(described)
     for node in walk(model.graph) if editing.sparse else ():
@@ -150,19 +163,19 @@ def _close_around_weights(editing: Editing) -> None:
     """
     graph = editing.model.graph
     places = {id(tensor): index for index, tensor in enumerate(graph.initializer)}
-    kept: set[int] = set()
+    group: set[int] = set()
     for name, value in list(editing.graph.initializers.items()):
         place = (
             places.get(id(value.const_value.raw))
             if isinstance(value.const_value, ir.serde.TensorProtoTensor)
             else None
         )
-        if place is not None and place not in kept:
-            kept.add(place)
+        if place is not None and place not in group:
+            group.add(place)
             graph.initializer[place].name = name
             del editing.graph.initializers[name]
     for index in reversed(range(len(graph.initializer))):
-        if index not in kept:
+        if index not in group:
             del graph.initializer[index]
     # One after the other, each forgotten once it is written.
     for name, value in list(editing.graph.initializers.items()):
@@ -194,12 +207,20 @@ def _list_initializers(graph: onnx.GraphProto, before: Sequence[str]) -> None:
 
 
 def tensor_names(model: onnx.ModelProto) -> list[tuple[onnx.TensorProto, str | None]]:
-    """Each tensor of the model, with its name, None without any: an edit that renames a value
-    renames its tensor.
+    """Each tensor of the model, with its name, None without any.
+
+    An edit that renames a value renames its tensor.
     """
-    tensors = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
+    tensors = []
+    for graph in graphs(model.graph):
+        for tensor in graph.initializer:
+            tensors.append(tensor)
     for node in walk(model.graph):
-        tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        attributes = []
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                attributes.append(attribute.t)
+        tensors += attributes
     return [(tensor, tensor.name if tensor.HasField("name") else None) for tensor in tensors]
 
 
@@ -213,20 +234,36 @@ def give_names(names: Sequence[tuple[onnx.TensorProto, str | None]]) -> None:
 
 
 def footprint(editing: Editing, nodes: Iterable[onnx.NodeProto]) -> int:
-    """About the bytes of the model as a file, its weights included: comparable before and after an
-    edit.
+    """About the bytes of the model as a file, its weights included.
+
+    Comparable before and after an edit.
 
     Args:
         editing: the main graph's initializers and the functions are its own.
         nodes: of the main graph, as protos.
     """
-    weights = sum(
-        value.const_value.nbytes + len(name) + _TENSOR_BYTES
-        for name, value in editing.graph.initializers.items()
-        if value.const_value is not None
+    weights = 0
+    for name, value in editing.graph.initializers.items():
+        if value.const_value is not None:
+            weights += value.const_value.nbytes + len(name) + _TENSOR_BYTES
+    parts = (*nodes, *editing.model.functions)
+    return int(weights + sum(part.ByteSize() for part in parts))
+
+
+def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """Return what a Constant node of onnx-ir holds.
+
+    The same as ``constant_tensor`` for a NodeProto; these tensors need no copy either.
+    """
+    (name, attribute), *others = node.attributes.items()
+    if others or attribute.is_ref():
+        return None
+    if name == "value":
+        # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
+        return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
+    return (
+        ir.tensor(np.array(attribute.value, NUMBER_TYPES[name])) if name in NUMBER_TYPES else None
     )
-    held = (*nodes, *editing.model.functions)
-    return int(weights + sum(each.ByteSize() for each in held))
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
@@ -254,8 +291,8 @@ def all_nodes(node: ir.Node) -> Iterator[ir.Node]:
     """The node and every node inside it."""
     yield node
     for inner in inner_graphs(node):
-        for held in inner:
-            yield from all_nodes(held)
+        for body in inner:
+            yield from all_nodes(body)
 
 
 def _make_names_unique(editing: Editing) -> None:
@@ -264,7 +301,10 @@ def _make_names_unique(editing: Editing) -> None:
     # inner graphs are nobody's interface.
     for graph in all_graphs(editing.graph):
         initializers = list(graph.initializers.values())
-        produced = [value for node in graph for value in node.outputs]
+        produced = []
+        for node in graph:
+            for value in node.outputs:
+                produced.append(value)
         for value in dict.fromkeys((*graph.inputs, *initializers, *produced)):
             if value.name and value.name in editing.names:
                 value.name = editing.fresh_name(value.name)

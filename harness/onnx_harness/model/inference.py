@@ -25,17 +25,20 @@ _DATA = (
 def infer_types(
     model: onnx.ModelProto, *, follow_sizes: bool = False, required: bool = False
 ) -> onnx.ModelProto:
-    """Return a model with the types and shapes of its values, those of the graphs inside it
-    included.
+    """Return a model with the types and shapes of its values.
 
-    The policy: what onnx can't infer stays unknown, and what the model states is believed. onnx isn't asked whether the
-    two agree, since inference isn't defined for every valid model. `model.types.infer` asks that, and believes less.
+    Those of the graphs inside it are included.
+
+    The policy: what onnx can't infer stays unknown, and what the model states is believed. onnx
+    isn't asked whether the two agree, since inference isn't defined for every valid model.
+    `model.types.infer` asks that, and believes less.
 
     Args:
-        model: it stays as it is. Its weights don't pass through onnx, which takes no more than 2 GB.
+        model: it stays as it is. Its weights don't pass through onnx, which takes no more than 2
+            GB.
         follow_sizes: compute sizes too, which shapes depend on.
-        required: raise where onnx gives up on the whole model, instead of returning it as it is: for callers that would
-            take a value without a type for one of another type.
+        required: raise where onnx gives up on the whole model, instead of returning it as it is:
+            for callers that would take a value without a type for one of another type.
 
     Returns:
         The model without the data of its large initializers, or the model itself.

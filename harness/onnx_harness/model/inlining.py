@@ -23,11 +23,10 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     Returns:
         The model itself when it has no function to inline, or else a new one.
     """
-    chosen = [
-        (function.domain, function.name)
-        for function in model.functions
-        if function.name not in kept
-    ]
+    chosen = []
+    for function in model.functions:
+        if function.name not in kept:
+            chosen.append((function.domain, function.name))
     if not chosen:
         return model
     light = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""What callers of a model rely on: its inputs and outputs, and how two models differ in them."""
+"""Compare what callers of two models rely on: their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def interface_changes(
     float_io: str | None,
     fixed: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[str]:
-    """What a caller of the model would notice, a sentence each.
+    """Return what a caller of the model would notice, a sentence each.
 
     Args:
         before: the original's.
@@ -22,18 +22,18 @@ def interface_changes(
         float_io: the dtype that float32 inputs and outputs may have become; None: none may change.
         fixed: the shapes that the user gave to inputs; those of outputs then follow from them.
     """
-    found = []
+    changes = []
     for what, old, new in (
         ("input", before.inputs, after.inputs),
         ("output", before.outputs, after.outputs),
     ):
         names, now = [value.name for value in old], [value.name for value in new]
         gone, come = [n for n in names if n not in now], [n for n in now if n not in names]
-        found += [f"{what} '{name}' is gone" for name in gone] + [
+        changes += [f"{what} '{name}' is gone" for name in gone] + [
             f"{what} '{name}' is new" for name in come
         ]
         if not gone and not come and names != now:
-            found.append(
+            changes.append(
                 f"the {what}s are in another order: {', '.join(names)} became {', '.join(now)}"
             )
         by_name = {value.name: value for value in new}
@@ -48,8 +48,8 @@ def interface_changes(
                     value = replace(value, shape=fixed[value.name])
                 elif what == "output" and fixed:
                     value = replace(value, shape=None)
-                found += _value_changes(what, value, by_name[value.name], float_io)
-    return found
+                changes += _value_changes(what, value, by_name[value.name], float_io)
+    return changes
 
 
 def _value_changes(

@@ -1,8 +1,10 @@
-"""Stores of files that links lead into: model hubs' caches, DVC, git-annex keep each file's content
-once.
+"""Stores of files that links lead into.
 
-A model that somebody names may be a link into such a store, and so may its external data. Links are followed there
-because the *user's* path leads there; a location that a model itself names leads nowhere else.
+Model hubs' caches, DVC, git-annex keep each file's content once.
+
+A model that somebody names may be a link into such a store, and so may its external data. Links are
+followed there because the *user's* path leads there; a location that a model itself names leads
+nowhere else.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from pathlib import Path
 
 _MOST_SHARDS = 3
 _SHARD_LETTERS = 2
-"""Stores spread their files over folders named by a few letters of the hash: ``ab/cdef…``,
-``Wx/3q/KEY/KEY``.
+"""Stores spread their files over folders named by a few letters of the hash.
+
+``ab/cdef…``, ``Wx/3q/KEY/KEY``.
 """
 
 
@@ -38,8 +41,9 @@ def store_of(path: Path) -> Path | None:
 
 
 def is_reachable(location: str, path: Path) -> bool:
-    """Return whether external data at ``location`` is the model's own: in its folder, or in the
-    store of its path.
+    """Return whether external data at ``location`` is the model's own.
+
+    In its folder, or in the store of its path.
 
     Args:
         location: as the model has it, relative to its folder.
@@ -57,7 +61,7 @@ def is_reachable(location: str, path: Path) -> bool:
 
 
 def is_lexically_inside(location: str) -> bool:
-    """Return whether a location stays in the model's folder by its words alone, links left aside."""
+    """Return whether a location stays in the model's folder by its words alone, without links."""
     plain = Path(os.path.normpath(location))
     return not plain.is_absolute() and os.pardir not in plain.parts
 

@@ -1,5 +1,6 @@
-"""The vocabulary of standard operators: their domain, their version, what they move, which
-attributes name a type.
+"""The vocabulary of standard operators.
+
+Their domain, their version, what they move, which attributes name a type.
 """
 
 from __future__ import annotations
@@ -48,17 +49,18 @@ MOVES = frozenset(
 
 
 def is_standard(node: onnx.NodeProto, *op_types: str) -> bool:
-    """Return whether a node is one of ONNX's own operators, and, where types are named, one of
-    those.
+    """Return whether a node is one of ONNX's own operators.
 
-    A function of the model that takes an operator's name isn't looked for: inline functions first, or ask
-    `model.graph.Editing.is_standard`.
+    Where types are named, it has to be one of those.
+
+    A function of the model that takes an operator's name isn't looked for: inline functions first,
+    or ask `model.graph.Editing.is_standard`.
     """
     return node.domain in STANDARD_DOMAINS and (not op_types or node.op_type in op_types)
 
 
 def imports_standard(holder: onnx.ModelProto | onnx.FunctionProto) -> bool:
-    """Return whether a model or a function says which version of the standard operators it means."""
+    """Return whether a model or a function states the version of the standard operators."""
     return any(entry.domain in STANDARD_DOMAINS for entry in holder.opset_import)
 
 
@@ -69,5 +71,8 @@ def opset_of(holder: onnx.ModelProto | onnx.FunctionProto) -> int:
 
     Of several imports the last one holds, as in ONNX Runtime 1.32.
     """
-    versions = [entry.version for entry in holder.opset_import if entry.domain in STANDARD_DOMAINS]
+    versions = []
+    for entry in holder.opset_import:
+        if entry.domain in STANDARD_DOMAINS:
+            versions.append(entry.version)
     return int(versions[-1]) if versions else _FIRST_OPSET

@@ -38,8 +38,9 @@ def fresh_name(stem: str, taken: set[str]) -> str:
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
-    """Change a declared type's elements of type ``old`` to ``new``, in sequences, optionals and
-    maps too.
+    """Change a declared type's elements of type ``old`` to ``new``.
+
+    Those of sequences, optionals and maps change too.
     """
     match kind.WhichOneof("value"):
         case "tensor_type":
@@ -62,27 +63,33 @@ def unlist_constants(graph: onnx.GraphProto) -> None:
 
 
 def lift_constants(graph: onnx.GraphProto) -> None:
-    """Make initializers of the graph's float Constant nodes, except of those that are its outputs."""
+    """Make initializers of the graph's float Constant nodes, except of its outputs."""
     outputs = {info.name for info in graph.output}
-    kept = []
+    nodes = []
     for node in graph.node:
         tensor = constant_tensor(node) if is_standard(node, "Constant") else None
         if tensor is None or tensor.data_type not in _LIFTED or node.output[0] in outputs:
-            kept.append(node)
+            nodes.append(node)
             continue
         lifted = graph.initializer.add()
         lifted.CopyFrom(tensor)
         lifted.name = node.output[0]
-    replace_nodes(graph, kept)
+    replace_nodes(graph, nodes)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put each node of the graph behind what it reads, what its bodies read from outside included."""
-    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
-    needs = {
-        index: {made_by[name] for name in reads(node) if name in made_by} - {index}
-        for index, node in enumerate(graph.node)
-    }
+    """Put each node of the graph behind what it reads.
+
+    What its bodies read from outside counts too.
+    """
+    made_by = {}
+    for index, node in enumerate(graph.node):
+        for name in node.output:
+            if name:
+                made_by[name] = index
+    needs = {}
+    for index, node in enumerate(graph.node):
+        needs[index] = {made_by[name] for name in reads(node) if name in made_by} - {index}
     if any(need > index for index, needed in needs.items() for need in needed):
         replace_nodes(
             graph, [graph.node[index] for index in TopologicalSorter(needs).static_order()]

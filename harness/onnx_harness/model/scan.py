@@ -1,8 +1,10 @@
-"""A model file as its bytes say it, read without native code: what has to be known before a library
-may open it.
+"""A model file as its bytes say it, read without native code.
 
-Protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) is walked field by field, and the payloads of
-tensors are passed over. So the scan of a model costs by its nodes and not by its weights.
+What has to be known before a library may open it.
+
+Protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) is walked field by field,
+and the payloads of tensors are passed over. So the scan of a model costs by its nodes and not by
+its weights.
 """
 
 from __future__ import annotations
@@ -10,10 +12,16 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnx_harness.errors import ModelError
+from onnx_harness.model.scanned import (
+    Scan,
+    ScannedFunction,
+    ScannedGraph,
+    ScannedNode,
+    ScannedTensor,
+)
 from onnx_harness.model.unreadable import describe
 
 MOST_DEPTH = 90
@@ -27,82 +35,6 @@ _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
 _INT64, _INT32, _FLOAT, _BOOL = 7, 6, 1, 9
 _WIDTHS = {_INT64: ("q", 8), _INT32: ("i", 4), _BOOL: ("b", 1)}
 _Field = tuple[int, int, int, int, int]
-
-
-@dataclass(slots=True)
-class ScannedTensor:
-    """A tensor of the file.
-
-    Attributes:
-        dims: as the file says them, negative ones included.
-        kind: number of the element type in ``TensorProto.DataType``.
-        values: of a small constant of integers or booleans; None of any other.
-        external: the keys and values that say where its data lies; empty where it lies in the file.
-    """
-
-    name: str = ""
-    dims: list[int] = field(default_factory=list)
-    kind: int = 0
-    values: list[int] | None = None
-    external: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class ScannedNode:
-    """A node of the file, with those of its attributes that decide sizes."""
-
-    op: str = ""
-    domain: str = ""
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    numbers: dict[str, list[int]] = field(default_factory=dict)
-    tensors: dict[str, ScannedTensor] = field(default_factory=dict)
-    graphs: dict[str, ScannedGraph] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class ScannedGraph:
-    """A graph of the file, or the body of a function.
-
-    Attributes:
-        inputs: name to (element type, dimensions); dimensions None where the rank or one of them
-            isn't a number.
-        depth: of the graph in graphs, from 0.
-    """
-
-    nodes: list[ScannedNode] = field(default_factory=list)
-    tensors: dict[str, ScannedTensor] = field(default_factory=dict)
-    inputs: dict[str, tuple[int, list[int] | None]] = field(default_factory=dict)
-    outputs: list[str] = field(default_factory=list)
-    depth: int = 0
-
-
-@dataclass(slots=True)
-class ScannedFunction:
-    """A function of the model, by which other nodes stand for many."""
-
-    name: str = ""
-    domain: str = ""
-    body: ScannedGraph = field(default_factory=ScannedGraph)
-
-
-@dataclass(slots=True)
-class Scan:
-    """What the file says.
-
-    Attributes:
-        tensors: all of them, those of attributes and of subgraphs included.
-        longest_name: bytes of the longest name.
-        misspelt: the first name that isn't UTF-8, or None.
-        deepest: graphs inside graphs.
-    """
-
-    graph: ScannedGraph = field(default_factory=ScannedGraph)
-    functions: list[ScannedFunction] = field(default_factory=list)
-    tensors: list[ScannedTensor] = field(default_factory=list)
-    longest_name: int = 0
-    misspelt: bytes | None = None
-    deepest: int = 0
 
 
 def scan(path: Path) -> Scan:
@@ -358,7 +290,9 @@ class _Reader:
             raise _TooDeep
 
     def _fields(self, start: int, end: int) -> Iterator[_Field]:
-        """Yield (field number, wire type, start of the payload, its end, value where it is a
+        """Yield the fields between two places.
+
+        Each is (field number, wire type, start of the payload, its end, value where it is a
         number).
         """
         at, varint = start, self._varint

@@ -1,7 +1,9 @@
-"""The sizes that constants alone decide: what an operator gives for inputs whose shapes or values
-the file says.
+"""The sizes that constants alone decide.
 
-Enough operators to see a small file unfold into a value beyond any memory; the result of any other one isn't known.
+What an operator gives for inputs whose shapes or values the file says.
+
+Enough operators to see a small file unfold into a value beyond any memory; the result of any other
+one isn't known.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.model.ops import STANDARD_DOMAINS
-from onnx_harness.model.scan import SMALL_ITEMS, ScannedNode
+from onnx_harness.model.scan import SMALL_ITEMS
+from onnx_harness.model.scanned import ScannedNode
 
 _FLOAT, _INT64 = 1, 7
 _LARGEST = 1 << 80  # a product beyond this is as good as any larger one, and stays cheap to compute
@@ -39,7 +42,7 @@ WIDTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """What is known of a value.
+    """The knowledge about a value.
 
     Attributes:
         dims: None where they aren't known.
@@ -55,7 +58,7 @@ class Static:
 
     @property
     def elements(self) -> int | None:
-        """How many there are; None where that isn't known."""
+        """Return how many there are; None where that isn't known."""
         return self.count if self.dims is None else product(self.dims)
 
     @property
@@ -78,7 +81,7 @@ def product(dims: Sequence[int]) -> int:
 
 
 def result_of(node: ScannedNode, inputs: Sequence[Static]) -> Static:
-    """What is known of the node's first output. Nothing that a file says makes it fail."""
+    """Return what is known of the node's first output. Nothing that a file says makes it fail."""
     rule = _RULES.get(node.op) if node.domain in STANDARD_DOMAINS else None
     if rule is None:
         return UNKNOWN
@@ -95,9 +98,9 @@ def result_of(node: ScannedNode, inputs: Sequence[Static]) -> Static:
 def _broadcast(*shapes: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if any(shape is None for shape in shapes):
         return None
-    known = [shape for shape in shapes if shape is not None]
-    rank = max(map(len, known), default=0)
-    padded = [(1,) * (rank - len(shape)) + shape for shape in known]
+    shapes_known = [shape for shape in shapes if shape is not None]
+    rank = max(map(len, shapes_known), default=0)
+    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes_known]
     return tuple(0 if 0 in axis else max(axis) for axis in zip(*padded, strict=True))
 
 
@@ -144,34 +147,39 @@ def _tile(_: ScannedNode, inputs: Sequence[Static]) -> Static:
 
 
 def _range(_: ScannedNode, inputs: Sequence[Static]) -> Static:
-    bounds = [each.values for each in inputs[:3]]
-    if any(not each for each in bounds):
+    bounds = [value.values for value in inputs[:3]]
+    if any(not bound for bound in bounds):
         return UNKNOWN
-    start, limit, step = (each[0] for each in bounds if each)
+    start, limit, step = (bound[0] for bound in bounds if bound)
     return Static((max(0, -((start - limit) // step)),) if step else None, None, inputs[0].kind)
 
 
 def _concat(node: ScannedNode, inputs: Sequence[Static]) -> Static:
-    shapes = [each.dims for each in inputs]
+    shapes = [source.dims for source in inputs]
     if any(shape is None for shape in shapes):
         return UNKNOWN
-    known = [shape for shape in shapes if shape is not None]
-    axis = node.numbers.get("axis", [0])[0] % max(len(known[0]), 1)
-    dims = list(known[0])
-    dims[axis] = sum(shape[axis] for shape in known)
-    values = [each.values for each in inputs]
+    shapes_known = [shape for shape in shapes if shape is not None]
+    axis = node.numbers.get("axis", [0])[0] % max(len(shapes_known[0]), 1)
+    dims = list(shapes_known[0])
+    dims[axis] = sum(shape[axis] for shape in shapes_known)
+    values = [source.values for source in inputs]
     joined: tuple[int, ...] | None = None
-    if len(dims) == 1 and dims[0] <= SMALL_ITEMS and all(each is not None for each in values):
-        joined = tuple(item for each in values if each is not None for item in each)
+    if len(dims) == 1 and dims[0] <= SMALL_ITEMS and all(value is not None for value in values):
+        items = []
+        for value in values:
+            if value is not None:
+                for item in value:
+                    items.append(item)
+        joined = tuple(items)
     return Static(tuple(dims), joined, inputs[0].kind)
 
 
 def _arithmetic(node: ScannedNode, inputs: Sequence[Static]) -> Static:
-    dims = _broadcast(*(each.dims for each in inputs))
+    dims = _broadcast(*(value.dims for value in inputs))
     return Static(
         dims,
-        _computed(node.op, [each.values for each in inputs]),
-        max(each.kind for each in inputs),
+        _computed(node.op, [value.values for value in inputs]),
+        max(value.kind for value in inputs),
     )
 
 
@@ -179,12 +187,12 @@ def _computed(op: str, values: Sequence[tuple[int, ...] | None]) -> tuple[int, .
     apply = _ARITHMETIC.get(op)
     if apply is None or len(values) != 2:
         return None
-    left, right = values
-    if left is None or right is None:
+    first, second = values
+    if first is None or second is None:
         return None
-    count = max(len(left), len(right))
-    firsts = left * count if len(left) == 1 else left
-    seconds = right * count if len(right) == 1 else right
+    count = max(len(first), len(second))
+    firsts = first * count if len(first) == 1 else first
+    seconds = second * count if len(second) == 1 else second
     return tuple(min(apply(a, b), _LARGEST) for a, b in zip(firsts, seconds, strict=True))
 
 
@@ -193,20 +201,22 @@ def _power(base: int, exponent: int) -> int:
 
 
 def _matmul(_: ScannedNode, inputs: Sequence[Static]) -> Static:
-    left, right = inputs[0].dims, inputs[1].dims
-    if left is None or right is None or len(left) < 2 or len(right) < 2:
+    first, second = inputs[0].dims, inputs[1].dims
+    if first is None or second is None or len(first) < 2 or len(second) < 2:
         return UNKNOWN
-    batch = _broadcast(left[:-2], right[:-2])
-    return UNKNOWN if batch is None else Static((*batch, left[-2], right[-1]), None, inputs[0].kind)
+    batch = _broadcast(first[:-2], second[:-2])
+    return (
+        UNKNOWN if batch is None else Static((*batch, first[-2], second[-1]), None, inputs[0].kind)
+    )
 
 
 def _reshape(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     target, elements = inputs[1].values, inputs[0].elements
     if target is None or elements is None or (0 in target and inputs[0].dims is None):
         return _rearranged(node, inputs)
-    dims = [
-        inputs[0].dims[k] if dim == 0 and inputs[0].dims else dim for k, dim in enumerate(target)
-    ]
+    dims = []
+    for k, dim in enumerate(target):
+        dims.append(inputs[0].dims[k] if dim == 0 and inputs[0].dims else dim)
     if -1 in dims:
         others = product([dim for dim in dims if dim != -1])
         dims[dims.index(-1)] = elements // others if others else 0

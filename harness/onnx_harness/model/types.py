@@ -1,5 +1,6 @@
-"""What is certain about the values of a graph before it runs: element types, and shapes as far as
-they are static.
+"""Infer what is certain about a graph's values before it runs.
+
+Those are element types, and shapes as far as they are static.
 """
 
 from __future__ import annotations
@@ -91,10 +92,10 @@ class Fact:
         if self.shape is None:
             return None
         symbols = self.symbols or (None,) * len(self.shape)
-        return tuple(
-            symbol if size is None else size
-            for size, symbol in zip(self.shape, symbols, strict=True)
-        )
+        dimensions = []
+        for size, symbol in zip(self.shape, symbols, strict=True):
+            dimensions.append(symbol if size is None else size)
+        return tuple(dimensions)
 
 
 def infer(editing: Editing) -> Mapping[str, Fact]:
@@ -125,8 +126,9 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
 
 
 def is_consistent(editing: Editing) -> bool:
-    """Whether strict inference finds nothing wrong with the graph, as ``onnx.checker`` and ONNX
-    Runtime do it.
+    """Decide whether strict inference finds nothing wrong with the graph.
+
+    It's the inference of ``onnx.checker`` and ONNX Runtime.
 
     Precondition: the graph is as it was when its facts were last inferred, if they were.
     """
@@ -147,8 +149,9 @@ def is_consistent(editing: Editing) -> bool:
 
 
 def conflicting_outputs(editing: Editing) -> list[str]:
-    """The outputs of the model whose declared shape can't be: it isn't what follows from the
-    inputs.
+    """The outputs of the model whose declared shape can't be.
+
+    It isn't what follows from the inputs.
     """
     facts = infer(editing)
     conflicting = []
@@ -167,7 +170,7 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    source = _with_stand_ins(skeleton)
+    source = _with_own_constants(_with_stand_ins(skeleton))
     inferred = infer_types(source, follow_sizes=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
@@ -177,8 +180,9 @@ def _inferred(editing: Editing) -> onnx.ModelProto:
 
 
 def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model itself, or one in which standard operators stand for ONNX Runtime's of the same
-    shapes and types.
+    """Return the model, with standard operators for ONNX Runtime's where it has any.
+
+    They have the same shapes and types.
     """
     if not any(
         node.domain == _CONTRIB and node.op_type in _STAND_INS for node in walk(model.graph)
@@ -190,7 +194,10 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
         stand_in = _STAND_INS.get(node.op_type) if node.domain == _CONTRIB else None
         if stand_in is None:
             continue
-        inputs = [node.input[index] for index in stand_in.inputs if index < len(node.input)]
+        inputs = []
+        for index in stand_in.inputs:
+            if index < len(node.input):
+                inputs.append(node.input[index])
         node.domain, node.op_type = "", stand_in.op_type
         node.ClearField("input")
         node.input.extend(inputs)
@@ -200,12 +207,31 @@ def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def _with_own_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or one in which each inner graph holds the constants that it reads.
+
+    Inference doesn't look up the values of constants outside of the graph that reads them, such as
+    the axes of an Unsqueeze in a branch.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    if not constants or not any(subgraphs(node) for node in model.graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for inner in graphs(copy.graph):
+        if inner is copy.graph:
+            continue
+        read = {name for node in inner.node for name in node.input} & constants.keys()
+        inner.initializer.extend(constants[name] for name in sorted(read))
+    return copy
+
+
 def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
     """Make each If an operator that inference doesn't know: its outputs keep their type alone.
 
     Returns how many.
     """
-    known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
+    infos = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     hidden = 0
     for node, same in zip(graph.node, inferred.node, strict=True):
         if not is_standard(node, "If"):
@@ -214,7 +240,7 @@ def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
             continue
         node.domain = _OPAQUE
         hidden += 1
-        for info in (known[name] for name in node.output if name in known):
+        for info in (infos[name] for name in node.output if name in infos):
             graph.value_info.add().CopyFrom(info)
             _forget_shape(graph.value_info[-1].type)
     return hidden
@@ -223,17 +249,18 @@ def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
 def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
     if not tensor.HasField("shape"):
         return Fact(tensor.elem_type, None)
-    dims = tuple(
-        dim.dim_value if dim.WhichOneof("value") == "dim_value" else None
-        for dim in tensor.shape.dim
-    )
+    facts = []
+    for dim in tensor.shape.dim:
+        facts.append(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None)
+    dims = tuple(facts)
     static = tuple(None if dim is not None and dim < 0 else dim for dim in dims)
     return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
 
 
 def skeleton_of(editing: Editing) -> onnx.ModelProto:
-    """The model, its large initializers replaced by inputs of their shape, and no declared shape
-    but the inputs'.
+    """Return the model with its large initializers replaced by inputs of their shape.
+
+    No shape is declared but the inputs'.
     """
     model = onnx.ModelProto()
     # Before version 4 every initializer would have to be an input.
@@ -277,8 +304,9 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
 
 
 def _name_dimensions(info: onnx.ValueInfoProto) -> None:
-    """Give each dimension that isn't static a name of its own: that two share a declared one,
-    nobody enforces.
+    """Give each dimension that isn't static a name of its own.
+
+    That two share a declared one, nobody enforces.
     """
     if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
@@ -287,8 +315,9 @@ def _name_dimensions(info: onnx.ValueInfoProto) -> None:
 
 
 def _bodies(graph: onnx.GraphProto, certain: bool) -> Iterator[tuple[onnx.GraphProto, bool]]:
-    """The graphs inside, and whether each runs as inferred: a branch does, a loop's body is
-    inferred for one turn.
+    """The graphs inside, and whether each runs as inferred.
+
+    A branch does, a loop's body is inferred for one turn.
     """
     for node in graph.node:
         for inner in subgraphs(node):

@@ -1,4 +1,4 @@
-"""What a file is that isn't an ONNX model, told by its first bytes, with what to do about it."""
+"""Name a file that isn't an ONNX model by its first bytes, with what to do about it."""
 
 from __future__ import annotations
 

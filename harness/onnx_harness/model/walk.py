@@ -18,8 +18,9 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and every graph inside it: outer ones first, each with what is inside it before
-    the next.
+    """Yield a graph and every graph inside it.
+
+    Outer ones first, each with what is inside it before the next.
     """
     yield graph
     for node in graph.node:
@@ -28,7 +29,10 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield every node of a graph and of the graphs inside it, a node before those in its bodies."""
+    """Yield every node of a graph and of the graphs inside it.
+
+    A node comes before those in its bodies.
+    """
     for node in graph.node:
         yield from walk_node(node)
 
@@ -50,8 +54,9 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def body_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the names that the bodies of a node read and give, of their own values and of those
-    around them.
+    """Yield the names that the bodies of a node read and give.
+
+    They're of the bodies' own values and of those around them.
     """
     for body in subgraphs(node):
         yield from (info.name for info in body.output)

@@ -1,5 +1,6 @@
-"""One more output that tells of any values of a model, in graphs inside it too: a number for each,
-by any reduction.
+"""One more output that tells of any values of a model, in graphs inside it too.
+
+A number for each, by any reduction.
 """
 
 from __future__ import annotations
@@ -156,7 +157,10 @@ class _Watcher(Generic[T]):
         """Bring the vector of the graphs inside ``node`` outside, as one more output of it."""
         bodies = list(subgraphs(node))
         vectors = [self.watch(body) for body in bodies]
-        places = [place for _, inside in vectors for place in inside]
+        places = []
+        for _, inside in vectors:
+            for place in inside:
+                places.append(place)
         if not places:
             return None, []
         before = 0

@@ -23,8 +23,10 @@ FLOATS = frozenset(
 BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 
 GraphPath = tuple[tuple[int, int, int], ...]
-"""The way from the main graph to one inside it: (node, attribute, position in ``graphs`` or -1 for
-``g``) each time."""
+"""The way from the main graph to one inside it.
+
+(node, attribute, position in ``graphs`` or -1 for ``g``) each time.
+"""
 
 
 @dataclass(frozen=True, slots=True)

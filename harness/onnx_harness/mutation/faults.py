@@ -86,7 +86,10 @@ class Edit:
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Give the node's attribute ``name`` another value."""
-        names = [attribute.name for attribute in self.node.attribute if attribute.name != name]
+        names = []
+        for attribute in self.node.attribute:
+            if attribute.name != name:
+                names.append(attribute.name)
         self._keep_attributes(names)
         self.node.attribute.append(onnx.helper.make_attribute(name, value))
 

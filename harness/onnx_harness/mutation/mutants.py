@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 LIKENESS = 3.0
-"""How many times the noise a mutant's outputs may move and still be the unmutated model's: so far
-do honest variants of the public zoo lie from the untouched model
-(onnx_harness.accuracy.explain)."""
+"""The noise's multiple by which a mutant's outputs may move and still be the unmutated model's.
+
+So far do honest variants of the public zoo lie from the untouched model
+(onnx_harness.accuracy.explain).
+"""
 
 # Added to the run's seed: no run that counts its seeds up comes there.
 _INDEPENDENT_SEED = 1_000_003

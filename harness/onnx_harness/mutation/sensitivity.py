@@ -24,8 +24,10 @@ from onnx_harness.results.cells import (
 from onnx_harness.run.runner import Runner
 
 FAULTS = 30
-"""Faults that are planted in a cell: of so many a share is known to some percent, and each kind has
-two or three."""
+"""Faults that are planted in a cell.
+
+Of so many a share is known to some percent, and each kind has two or three.
+"""
 
 SECONDS = 60.0
 """No further fault is planted in a cell after so long."""

@@ -241,7 +241,11 @@ def _equal_axes(dims: tuple[int | None, ...]) -> list[tuple[int, int]]:
     pairs = []
     for second, dim in enumerate(dims):
         if dim not in (None, 1):
-            pairs += [(first, second) for first in range(second) if dims[first] == dim]
+            equal_pairs = []
+            for first in range(second):
+                if dims[first] == dim:
+                    equal_pairs.append((first, second))
+            pairs += equal_pairs
     return pairs
 
 

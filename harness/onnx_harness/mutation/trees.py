@@ -19,7 +19,11 @@ def _find_leaves(atlas: Atlas, rng: np.random.Generator) -> Iterator[Fault]:
     for site, node in atlas.nodes:
         if node.domain == _DOMAIN:
             values = attributes(node)
-            places += [(site, node, name, values[name]) for name in _LEAVES if values.get(name)]
+            names = []
+            for name in _LEAVES:
+                if values.get(name):
+                    names.append((site, node, name, values[name]))
+            places += names
     while places:
         for site, node, name, leaves in places:
             position = int(rng.choice(np.flatnonzero(np.asarray(leaves))))

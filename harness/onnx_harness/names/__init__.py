@@ -65,8 +65,9 @@ class Variant:
 
 
 def slug(text: str) -> str:
-    """Bring any text into the grammar of names: lower case, runs of anything else become one
-    underscore.
+    """Bring any text into the grammar of names.
+
+    Lower case, runs of anything else become one underscore.
 
     Raises:
         NameGrammarError: nothing is left of the text.
@@ -92,12 +93,13 @@ def model_name(path: PurePath) -> str:
 
 
 def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
-    """Return a name for each model, with a word of its folders where stems repeat: ``yolo.model``,
-    ``bert.model``.
+    """Return a name for each model, with a word of its folders where stems repeat.
 
-    The word is that of the nearest level of folders at which all of them differ. Content hashes, by which the caches
-    of model hubs name their snapshots, are passed over, and so is the folder of the snapshots. What no folder tells
-    apart gets a hash of its path.
+    ``yolo.model``, ``bert.model``.
+
+    The word is that of the nearest level of folders at which all of them differ. Content hashes, by
+    which the caches of model hubs name their snapshots, are passed over, and so is the folder of
+    the snapshots. What no folder tells apart gets a hash of its path.
 
     Args:
         paths: of models or cards, absolute or relative to one folder.
@@ -109,11 +111,11 @@ def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
     for name, members in groups.items():
         for path, word in zip(members, _telling_words(members), strict=True):
             names[path] = f"{word}.{name}" if word else name
-    taken = Counter(names.values())
-    return {
-        path: f"{name}.{_short_hash(path.as_posix())}" if taken[name] > 1 else name
-        for path, name in names.items()
-    }
+    uses = Counter(names.values())
+    names_by_path: dict[PurePath, str] = {}
+    for path, name in names.items():
+        names_by_path[path] = f"{name}.{_short_hash(path.as_posix())}" if uses[name] > 1 else name
+    return names_by_path
 
 
 def _telling_words(paths: list[PurePath]) -> list[str]:
@@ -131,8 +133,9 @@ def _telling_words(paths: list[PurePath]) -> list[str]:
 
 
 def _folders_that_tell(path: PurePath) -> list[str]:
-    """Return the folders of a path, the nearest first, without content hashes and what model hubs
-    put above them.
+    """Return the folders of a path, the nearest first.
+
+    Content hashes and what model hubs put above them are left out.
     """
     folders = list(path.parts[-2::-1])
     telling: list[str] = []
@@ -200,10 +203,12 @@ def _derived_id(step: Step) -> str:
 
 
 def _option_id(key: str, value: OptionValue) -> str:
-    """``max_finite_val_65504``; what the grammar of names would lose is kept apart by a hash:
-    ``blocked_add.5f1d8a02``.
+    """``max_finite_val_65504``.
 
-    One meaning has one id (1 and 1.0), and two meanings have two (1e-16 and 1e16; ``["a_b"]`` and ``["a", "b"]``).
+    What the grammar of names would lose is kept apart by a hash: ``blocked_add.5f1d8a02``.
+
+    One meaning has one id (1 and 1.0), and two meanings have two (1e-16 and 1e16; ``["a_b"]`` and
+    ``["a", "b"]``).
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -226,12 +231,12 @@ def _split_outside_parentheses(text: str) -> Iterator[str]:
 
 
 def _parse_step(part: str, whole: str) -> Step:
-    name, parenthesis, rest = part.partition("(")
+    name, parenthesis, arguments = part.partition("(")
     name = check_name(name.strip(), f"in variant '{whole}': step")
     if not parenthesis:
         return Step(name)
     try:
-        options = _options(f"f({rest}")
+        options = _options(f"f({arguments}")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise NameGrammarError(
             f"the options of step '{part}' in variant '{whole}' can't be read ({error}); "

@@ -1,5 +1,6 @@
-"""Names that other packages add through entry points: loaded when asked for, and never in the way
-of a run.
+"""Names that other packages add through entry points.
+
+Loaded when asked for, and never in the way of a run.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def registered(
         if not claims:
             problems.append(extension.sentence(f"its module declares no {what.upper()}"))
         for names, thing in claims:
-            taken = [name for name in names if name in things]
-            if taken:
+            duplicates = [name for name in names if name in things]
+            if duplicates:
                 problems.append(
-                    extension.sentence(f"there is a {what} called '{taken[0]}' already")
+                    extension.sentence(f"there is a {what} called '{duplicates[0]}' already")
                 )
             else:
                 things.update(dict.fromkeys(names, thing))

@@ -79,23 +79,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
-    """Add the short spellings that were typed, after plugins and conftests had their chance to own
-    them.
+    """Add the short spellings that were typed.
 
-    One that wasn't typed is left free: a conftest further down, loaded during collection, may still declare it.
+    Plugins and conftests have had their chance to own them.
+
+    One that wasn't typed is left free: a conftest further down, loaded during collection, may still
+    declare it.
     """
     written = {argument.partition("=")[0] for argument in args}
     # Not by trying: which error pytest raises, and whether it's now or when the line is parsed, is
     # up to its version.
-    taken = {
+    spellings = {
         name
         for group in (*parser._groups, parser._anonymous)
-        for each in group.options
-        for name in each.names()
+        for option in group.options
+        for name in option.names()
     }
     for name, option in _OPTIONS.items():
         short = f"--{name}"
-        if short not in taken and written & {short, "-h", "--help"}:
+        if short not in spellings and written & {short, "-h", "--help"}:
             group = parser.getgroup("onnx-harness")
             group.addoption(
                 short, dest=dest(name), **{**option.arguments, "help": f"--onnx-{name}"}
@@ -105,18 +107,21 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Settle what was asked for; a misspelling is a usage error before anything is collected."""
-    given = {option.key: config.getoption(dest(name)) for name, option in _OPTIONS.items()}
-    given |= {name: tuple(given[name]) for name in ("provider", "variant") if given[name]}
+    options = {option.key: config.getoption(dest(name)) for name, option in _OPTIONS.items()}
+    options_by_name = {}
+    for name in ("provider", "variant"):
+        if options[name]:
+            options_by_name[name] = tuple(options[name])
+    options |= options_by_name
     try:
         config.stash[SELECTIONS] = _chosen_cases(config)
         project = read_project(config.rootpath)
-        said = [
-            value
-            for value in given.values()
-            if value is not None and value is not False and value != ()
-        ]
+        said = []
+        for value in options.values():
+            if value is not None and value is not False and value != ():
+                said.append(value)
         if project or said:
-            settle(config, project, given)
+            settle(config, project, options)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[MODULES] = {}
@@ -149,8 +154,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # The account at the end says what pytest-benchmark's table says, beside the verdicts.
         # Its files, histograms and comparisons are written where it isn't quiet.
         words = ("save", "autosave", "compare", "compare_fail", "histogram", "cprofile")
-        asked = any(getattr(config.option, f"benchmark_{word}", None) for word in words)
-        config.option.benchmark_quiet = not asked
+        is_benchmarked = any(getattr(config.option, f"benchmark_{word}", None) for word in words)
+        config.option.benchmark_quiet = not is_benchmarked
 
 
 def _chosen_cases(config: pytest.Config) -> Sequence[backend_suite.Selection]:
@@ -168,7 +173,10 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
 
     With ``--jobs``, take accuracy first, and latency when nothing else runs.
     """
-    places = [place for place, item in enumerate(items) if isinstance(item.parent, ModelModule)]
+    places = []
+    for place, item in enumerate(items):
+        if isinstance(item.parent, ModelModule):
+            places.append(place)
     if not places:
         return
     settings = settings_of(config)
@@ -177,7 +185,7 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
         return
     from onnx_harness.run import arrange
 
-    if parallel and not any(config.getoption(each, False) for each in _ORDERED):
+    if parallel and not any(config.getoption(option, False) for option in _ORDERED):
         ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
         for place, item in zip(places, ordered, strict=True):
             items[place] = item
@@ -250,8 +258,9 @@ def pytest_make_collect_report(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the suite over the module's cells, and a test of one's own over what its marker
-    lists.
+    """Parametrize the suite over the module's cells.
+
+    A test of one's own runs over what its marker lists.
     """
     marker = metafunc.definition.get_closest_marker("onnx")
     if marker is not None and "_onnx_choice" in metafunc.fixturenames:
@@ -275,8 +284,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def _onnx_choice(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """Return the variant and the provider of the test's marker, one of several where it names
-    several.
+    """Return the variant and the provider of the test's marker.
+
+    It's one of several where the marker names several.
     """
     return getattr(request, "param", {})
 
@@ -293,8 +303,9 @@ def _onnx_own_test(
 
 @pytest.fixture
 def onnx_verify(_onnx_own_test: own_tests.OwnTest) -> own_tests.OnnxVerify:
-    """Judge a model by its variant=…, candidate=… or reference=…, on inputs=…, within rtol=… and
-    atol=….
+    """Judge a model by its variant=…, candidate=… or reference=….
+
+    It's judged on inputs=…, within rtol=… and atol=….
     """
     from onnx_harness.run.own_tests import OnnxVerify
 
@@ -316,7 +327,7 @@ def onnx_snapshot(
 
 @pytest.fixture(scope="session")
 def _onnx_runner(request: pytest.FixtureRequest) -> Runner:
-    """What judges and times cells; its worker process lives as long as the run."""
+    """Return what judges and times cells; its worker process lives as long as the run."""
     return runner_of(request.config)
 
 

@@ -65,16 +65,17 @@ class ModelModule(pytest.Module):
             raise self.CollectError(str(error)) from None
         if self.config.stash[MODULES].setdefault(card.path, self.path) != self.path:
             return []  # a model and its card were both named, as by `pytest models/*`
-        self.cells = [
-            Cell(card, variant, provider) for provider in settings.provider for variant in variants
-        ]
-        items = list(super().collect())
-        tests = len(items) // max(len(self.cells), 1)
-        return [
-            item
-            for cell in range(len(self.cells))
-            for item in items[cell :: len(self.cells)][:tests]
-        ]
+        cells = []
+        for provider in settings.provider:
+            for variant in variants:
+                cells.append(Cell(card, variant, provider))
+        self.cells = cells
+        by_test = list(super().collect())
+        tests = len(by_test) // max(len(self.cells), 1)
+        by_cell: list[Any] = []
+        for cell in range(len(self.cells)):
+            by_cell += by_test[cell :: len(self.cells)][:tests]
+        return by_cell
 
 
 class CaseModule(ModelModule):
@@ -94,8 +95,9 @@ class CaseModule(ModelModule):
 
 @cache
 def suite_without_benchmark() -> ModuleType:
-    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own, which says why there is no
-    other.
+    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own.
+
+    That says why there is no other.
     """
     whole = importlib.import_module("onnx_harness.suite")
     copy = ModuleType(whole.__name__, whole.__doc__)
@@ -112,8 +114,9 @@ def suite_without_benchmark() -> ModuleType:
 
 @cache
 def accuracy_alone() -> ModuleType:
-    """``onnx_harness.suite`` without the rest: pytest looks at all that a module holds, two
-    thousand times here.
+    """``onnx_harness.suite`` without the rest.
+
+    Pytest looks at all that a module holds, two thousand times here.
     """
     whole = importlib.import_module("onnx_harness.suite")
     alone = ModuleType(whole.__name__, whole.__doc__)

@@ -21,21 +21,29 @@ class Failures:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> Generator[None, object, object]:
-        """Have pytest's own sections see a report for each cause; what it counts are all of them."""
+        """Have pytest's own sections see a report for each cause.
+
+        What it counts are all of them.
+        """
         failed = terminalreporter.stats.get("failed", [])
         if not any(_cells_of(report) for report in failed):
             return (yield)
         from onnx_harness.report.failures import told
 
         width = terminalreporter._tw.fullwidth
-        cells = {cell.id: (cell, report) for report in failed for cell in _cells_of(report)}
+        cells = {}
+        for report in failed:
+            for cell in _cells_of(report):
+                cells[cell.id] = (cell, report)
         verbose = terminalreporter.verbosity > 0
         groups = (
             [[cell] for cell, _ in cells.values()]
             if verbose
             else [[cell for cell, _ in cells.values()]]
         )
-        shown = [cause for group in groups for cause in told(group, width)]
+        shown = []
+        for group in groups:
+            shown += told(group, width, whole=verbose)
         terminalreporter.stats["failed"] = [
             *(_shown(cells[cause.cell.id][1], cause) for cause in shown),
             *(report for report in failed if not _cells_of(report)),

@@ -30,8 +30,9 @@ _LOG_WIDTH = 120
 
 
 class Reporter:
-    """Guards and records the run, in the process that reports: the controller of xdist, or the only
-    one.
+    """Guards and records the run, in the process that reports.
+
+    The controller of xdist, or the only one.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -93,6 +94,7 @@ class Reporter:
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
+            self._show_pace(cells)
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -150,8 +152,8 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        asked = asked_for_cells(self._config) and not self._config.option.collectonly
-        if asked and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+        wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
+        if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -190,6 +192,19 @@ class Reporter:
             markup = {line.style: True} if line.style else {}
             terminalreporter.write_line(inert(line.text), **markup)
 
+    def _show_pace(self, tests: Sequence[pytest.Item]) -> None:
+        """On a terminal, have the progress shown; a quiet run shows none."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty() or terminal.verbosity < 0:
+            return
+        from onnx_harness.plugin.pace import Pace
+        from onnx_harness.run.arrange import cell_of
+
+        named = {
+            test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
+        }
+        self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
         settings = settings_of(self._config)
@@ -206,19 +221,26 @@ class Reporter:
             runner.start_jobs(groups, job_count(settings.jobs))
 
     def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
-        """Begin to judge the cells of the tests on the cluster, and to time those that have a test
-        for it.
+        """Begin to judge the cells of the tests on the cluster.
+
+        Those that have a test for it are timed, too.
         """
         from onnx_harness.run.arrange import cell_of, groups_to_judge, is_latency
 
         settings, runner = settings_of(self._config), runner_of(self._config)
         groups = groups_to_judge(tests, runner.past, settings.report_dir, by_provider=True)
-        begun = {cell.id for group in groups for cell in group.cells}
+        begun = set()
+        for group in groups:
+            for cell in group.cells:
+                begun.add(cell.id)
         option = self._config.option
         untimed = getattr(option, "benchmark_skip", False) or getattr(
             option, "benchmark_disable", False
         )
-        timed = [cell_of(test) for test in tests if is_latency(test) and not untimed]
+        timed = []
+        for test in tests:
+            if is_latency(test) and not untimed:
+                timed.append(cell_of(test))
         if groups:
             timed = [cell for cell in timed if cell.id in begun]
             runner.start_cluster(groups, timed, self._say_later)
@@ -228,7 +250,7 @@ class Reporter:
         self._remarks.append(line)
 
     def _is_done(self, item: pytest.Item) -> bool:
-        """Whether an earlier run made the verdict of a test, so that it needs no session."""
+        """Return whether an earlier run made the verdict of a test, so that it needs no session."""
         past = runner_of(self._config).past
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
         earlier = past.verdict(cell)
@@ -238,8 +260,9 @@ class Reporter:
         return untimed or past.timed(cell) is not None
 
     def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
-        """End the run with a usage error unless every provider asked for works and results can be
-        kept.
+        """Begin the run, or end it with a usage error.
+
+        It begins if every provider asked for works and results can be recorded.
 
         Args:
             timed: how many cells' latency is to be measured.
@@ -255,9 +278,9 @@ class Reporter:
         if problem := conflict():
             raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
         for name in () if done else settings_of(self._config).provider:
-            found = runner_of(self._config).probe(name)
-            if not found.usable:
-                raise pytest.UsageError(refusal(found))
+            availability = runner_of(self._config).probe(name)
+            if not availability.usable:
+                raise pytest.UsageError(refusal(availability))
         try:
             if settings_of(self._config).gate_reference is not None:
                 if self._config.pluginmanager.hasplugin("dsession"):
@@ -318,6 +341,6 @@ class Reporter:
 
 
 def _starts_late(config: pytest.Config) -> bool:
-    """Whether the local cell process may turn out not to be needed."""
+    """Return whether the local cell process may turn out not to be needed."""
     settings = settings_of(config)
     return settings.resume or bool(settings.cluster)

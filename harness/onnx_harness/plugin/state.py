@@ -1,4 +1,4 @@
-"""What the plugin keeps about a session: settings, runner and verdicts, under typed keys."""
+"""The plugin's state of a session: settings, runner and verdicts, under typed keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODULES = pytest.StashKey[dict[Path, Path]]()
 """By a model's card (or the model itself): the file that its module is made of."""
 
 
-def settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def settle(config: pytest.Config, project: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Keep the settings and variants of the run.
 
     Raises:
@@ -41,7 +41,7 @@ def settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str
     """
     from onnx_harness.cell import matrix
 
-    settings = combine(project, given)
+    settings = combine(project, options)
     settings = replace(settings, provider=matrix.check_providers(settings.provider))
     if settings.resume and settings.report_dir is None:
         raise UsageError(
@@ -60,7 +60,10 @@ def settle(config: pytest.Config, project: Mapping[str, Any], given: Mapping[str
 
 
 def settings_of(config: pytest.Config) -> Settings:
-    """Return the settings of the run; nothing is settled before it's needed where nothing was said."""
+    """Return the settings of the run.
+
+    Nothing is settled before it's needed where nothing was said.
+    """
     if SETTINGS not in config.stash:
         settle(config, {}, {})
     return config.stash[SETTINGS]
@@ -88,18 +91,21 @@ def key(name: str) -> str:
 
 
 def arguments(config: pytest.Config) -> list[Path]:
-    """The paths on the command line, as pytest makes them absolute: links stay what they were
-    called.
+    """The paths on the command line, as pytest makes them absolute.
+
+    Links stay what they were called.
     """
-    return [
-        Path(os.path.abspath(config.invocation_params.dir / argument.split("::")[0]))  # noqa: PTH100
-        for argument in config.args
-    ]
+    paths: list[Path] = []
+    for argument in config.args:
+        path = config.invocation_params.dir / argument.split("::")[0]
+        paths.append(Path(os.path.abspath(path)))  # noqa: PTH100
+    return paths
 
 
 def named_folders(config: pytest.Config) -> list[Path]:
-    """Return the folders on the command line whose models are meant: a provider or a variant was
-    asked for.
+    """Return the folders on the command line whose models are meant.
+
+    A provider or a variant was asked for.
 
     Where ``onnx_model_paths`` has a say about a folder, that decides.
     """
@@ -107,7 +113,11 @@ def named_folders(config: pytest.Config) -> list[Path]:
         return []
     listed = config.getini("onnx_model_paths")
     named = [path for path in arguments(config) if path.is_dir()]
-    return [path for path in named if not any(folder.is_relative_to(path) for folder in listed)]
+    paths: list[Path] = []
+    for path in named:
+        if not any(folder.is_relative_to(path) for folder in listed):
+            paths.append(path)
+    return paths
 
 
 def folder_hint(config: pytest.Config) -> str:
@@ -118,13 +128,14 @@ def folder_hint(config: pytest.Config) -> str:
     from onnx_harness.cell import matrix
 
     folders = [path for path in arguments(config) if path.is_dir()]
-    found = {folder: matrix.models_below(folder) for folder in folders}
-    said = [
-        f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
-        f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
-        for folder, models in found.items()
-        if models
-    ]
+    models_by_folder = {folder: matrix.models_below(folder) for folder in folders}
+    said = []
+    for folder, models in models_by_folder.items():
+        if models:
+            said.append(
+                f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
+                f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
+            )
     if not said:
         return ""
     return (
@@ -135,13 +146,14 @@ def folder_hint(config: pytest.Config) -> str:
 
 
 def asked_for_cells(config: pytest.Config) -> bool:
-    """Whether the command line itself names a provider or a variant."""
+    """Return whether the command line itself names a provider or a variant."""
     return any(config.getoption(dest(name)) for name in ("provider", "variant", "backend-suite"))
 
 
 def only_models(config: pytest.Config) -> bool:
-    """Whether the command line names models, folders of them or the suite of ONNX's operators, and
-    nothing else.
+    """Decide whether the command line names nothing but models.
+
+    Folders of them and the suite of ONNX's operators count as models.
     """
     folders = config.getini("onnx_model_paths")
     paths = arguments(config)

@@ -17,10 +17,27 @@ if TYPE_CHECKING:
 # allocate memory, and a kernel launch costs more than the arithmetic. The record tells op types and
 # no data types, so these are the operators that mostly handle shapes; the others that may are told
 # from real ones by the profile of a run.
-SHAPE_OPS = frozenset({
-    "Cast", "Concat", "Constant", "ConstantOfShape", "Equal", "Gather", "Identity", "Range",
-    "ReduceProd", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Unsqueeze", "Where",
-})  # fmt: skip
+SHAPE_OPS = frozenset(
+    {
+        "Cast",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Equal",
+        "Gather",
+        "Identity",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Unsqueeze",
+        "Where",
+    }
+)
 
 # What a device promises. Over twenty models on OpenVINO and WebGPU, shape arithmetic and odd
 # operators that count against the provider came to 4% of the nodes at most; a kind of layer that it
@@ -29,12 +46,46 @@ DEVICE_SHARE = 0.95
 
 # Those are real work as a rule, and arithmetic on shapes where they take and give a few integers
 # each.
-SIZE_ARITHMETIC = frozenset({
-    "Abs", "Add", "And", "Ceil", "Clip", "CumSum", "Div", "Expand", "Floor", "GatherElements",
-    "GatherND", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
-    "Neg", "NonZero", "Not", "Or", "Pow", "ReduceMax", "ReduceMin", "ReduceSum", "ScatterElements",
-    "ScatterND", "Sign", "Sub", "Sum", "Tile", "TopK", "Transpose", "Xor",
-})  # fmt: skip
+SIZE_ARITHMETIC = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "Ceil",
+        "Clip",
+        "CumSum",
+        "Div",
+        "Expand",
+        "Floor",
+        "GatherElements",
+        "GatherND",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "NonZero",
+        "Not",
+        "Or",
+        "Pow",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSum",
+        "ScatterElements",
+        "ScatterND",
+        "Sign",
+        "Sub",
+        "Sum",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Xor",
+    }
+)
 
 
 _CPU = "CPUExecutionProvider"

@@ -25,12 +25,35 @@ _BODIES = frozenset({"If", "Loop", "Scan"})
 
 # Operators that move values or choose among them. A CPU does that in float16 too, which says
 # nothing about arithmetic.
-COMPUTES_NOTHING = MOVES | COPIES | _BODIES | frozenset({
-    "Cast", "CastLike", "Compress", "ConcatFromSequence", "Constant", "ConstantOfShape", "OneHot",
-    "Pad", "ReorderInput", "ReorderOutput", "ReverseSequence", "ScatterElements", "ScatterND",
-    "SequenceAt", "SequenceConstruct", "SequenceInsert", "Shape", "Size", "SplitToSequence",
-    "Where",
-})  # fmt: skip
+COMPUTES_NOTHING = (
+    MOVES
+    | COPIES
+    | _BODIES
+    | frozenset(
+        {
+            "Cast",
+            "CastLike",
+            "Compress",
+            "ConcatFromSequence",
+            "Constant",
+            "ConstantOfShape",
+            "OneHot",
+            "Pad",
+            "ReorderInput",
+            "ReorderOutput",
+            "ReverseSequence",
+            "ScatterElements",
+            "ScatterND",
+            "SequenceAt",
+            "SequenceConstruct",
+            "SequenceInsert",
+            "Shape",
+            "Size",
+            "SplitToSequence",
+            "Where",
+        }
+    )
+)
 
 # Of `precision`: some float16 arithmetic was done in float32, where nothing overflows that would in
 # float16.
@@ -38,9 +61,19 @@ EMULATED = frozenset({"emulated", "mixed"})
 
 _FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
 
-_SIZE_TYPES = frozenset({
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-})  # fmt: skip
+_SIZE_TYPES = frozenset(
+    {
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    }
+)
 # A shape has as many as the tensor has dimensions, and an operator's pads or steps twice as many.
 _MOST_SIZES = 64
 
@@ -179,7 +212,10 @@ def _idle_provider(
 ) -> str | None:
     """Say that none of the nodes that were assigned to the provider ran there."""
     executed = profile.executed()
-    assigned = [count for (owner, _), count in recorded.items() if owner == provider.ort_name]
+    assigned = []
+    for (owner, _), count in recorded.items():
+        if owner == provider.ort_name:
+            assigned.append(count)
     promised = sum(assigned)
     if not promised or not executed or provider.ort_name in executed:
         return None
@@ -228,7 +264,10 @@ def _little_time(profile: Profile, provider: Provider, share: float, min_share: 
 
 
 def _many_copies(profile: Profile, provider: Provider, max_copies: int) -> str:
-    ops = [op for (owner, op), _ in profile.nodes.most_common() if owner != provider.ort_name]
+    ops = []
+    for (owner, op), _ in profile.nodes.most_common():
+        if owner != provider.ort_name:
+            ops.append(op)
     elsewhere = f"; op types elsewhere: {', '.join(ops[:6])}" if ops else ""
     verb = "copies" if profile.copies == 1 else "copy"
     return (
@@ -336,10 +375,10 @@ def _handles_sizes(details: Mapping[str, Any]) -> bool:
 
 
 def _is_small(tensor: Mapping[str, Any]) -> bool:
-    return all(
-        type_name in _SIZE_TYPES and math.prod(shape) <= _MOST_SIZES
-        for type_name, shape in tensor.items()
-    )
+    for type_name, shape in tensor.items():
+        if not (type_name in _SIZE_TYPES and math.prod(shape) <= _MOST_SIZES):
+            return False
+    return True
 
 
 def _computes_in(op: str, details: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a report knows beside its run: the run before, and the nights."""
+"""Read a report's background: the run before, and the nights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _KINDS = {
     "new": ("is new", "are new"),
     "gone": ("wasn't run", "weren't run"),
 }
-"""What is said of cells by kind of change, singular and plural; in this order."""
+"""The words for cells by kind of change, singular and plural; in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What is known beside the run.
+    """The background of a run.
 
     Attributes:
         before: the latest earlier run that has a cell in common, or None.
@@ -65,11 +65,10 @@ def since(background: Background, run: RunInfo, cells: Sequence[CellResult]) -> 
     if before is None:
         return None
     grouped = changes.changes(before, Results(run, tuple(cells)))
-    named = {
-        _words(kind, len(grouped[kind])): grouped[kind][:MOST_NAMED]
-        for kind in _KINDS
-        if kind in grouped and kind not in {"gone", "new"}
-    }
+    named = {}
+    for kind in _KINDS:
+        if kind in grouped and kind not in {"gone", "new"}:
+            named[_words(kind, len(grouped[kind]))] = grouped[kind][:MOST_NAMED]
     return Since(before.run, _sentence(grouped), named, changes.moved(before.run, run))
 
 

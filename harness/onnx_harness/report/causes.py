@@ -39,8 +39,11 @@ class Cause:
     @property
     def diagnosis(self) -> Diagnosis | None:
         """The diagnosis of the worst cell that has one."""
-        found = (cell.diagnosis for cell in self.cells if cell.diagnosis is not None)
-        return max(found, key=_is_found, default=None)
+        diagnoses = []
+        for cell in self.cells:
+            if cell.diagnosis is not None:
+                diagnoses.append(cell.diagnosis)
+        return max(diagnoses, key=_is_found, default=None)
 
 
 def causes(failures: Iterable[CellResult]) -> list[Cause]:

@@ -1,4 +1,4 @@
-"""What became of each cell from one run to the next."""
+"""Compare each cell of one run with that of the next."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KINDS = {
     "new": "are new",
     "same": "end as before",
 }
-"""What may have become of a cell, the gravest first."""
+"""The possible changes of a cell, the gravest first."""
 
 
 def _kind(before: CellResult, after: CellResult) -> str:

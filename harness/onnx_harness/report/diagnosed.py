@@ -1,4 +1,4 @@
-"""What the reports show of a diagnosis: the node, the mend, and the other parts of the cause."""
+"""Show a diagnosis in reports: the node, the mend, and the other parts of the cause."""
 
 from __future__ import annotations
 

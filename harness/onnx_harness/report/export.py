@@ -11,7 +11,7 @@ from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult
 
 _FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""The characters that a spreadsheet takes for the beginning of a formula."""
 
 
 def rows(cells: Sequence[CellResult]) -> list[dict[str, object]]:

@@ -42,14 +42,15 @@ class Told:
     lines: tuple[str, ...]
 
 
-def told(failures: Iterable[CellResult], width: int) -> list[Told]:
+def told(failures: Iterable[CellResult], width: int, *, whole: bool = False) -> list[Told]:
     """Group failing cells by cause, and say each cause once.
 
     Args:
         failures: in the order in which they ended.
         width: of the terminal, in columns.
+        whole: leave no line out, however many there are.
     """
-    return [_told(cause, width) for cause in causes(failures)]
+    return [_told(cause, width, whole) for cause in causes(failures)]
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
@@ -67,37 +68,37 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     )
 
 
-def _told(cause: Cause, width: int) -> Told:
+def _told(cause: Cause, width: int, whole: bool) -> Told:
     cell, others = cause.worst, cause.cells[1:]
     more = f" and {figures.counted(len(others), 'cell')} more" if others else ""
     reason = printable(cell.reason or f"{cell.status} at {cell.stage}")
     summary = f"{len(cause.cells)} cells: {reason}" if others else reason
     lines = [f"{printable(cell.id)}: {cell.status} at {cell.stage}"]
-    lines += _explained(figures.explanation(cell), width)
+    lines += _explained(figures.explanation(cell), width, whole)
     if others:
         lines += wrapped(f"the same: {_listed(others)}", width, "  ")
     return Told(cell, f"{printable(cell.id)}{more}", summary, tuple(lines))
 
 
-def _explained(explanation: Sequence[str], width: int) -> Iterator[str]:
+def _explained(explanation: Sequence[str], width: int, whole: bool) -> Iterator[str]:
     """Yield the lines of an explanation: of a long one the first, each mend, and the last."""
     blocks = [wrapped(printable(text), width, "  ") for text in explanation]
     total = sum(map(len, blocks))
-    if total <= MOST_LINES:
+    if whole or total <= MOST_LINES:
         for block in blocks:
             yield from block
         return
     first = [line for block in blocks for line in block][: MOST_LINES - 2]
     started = 0
-    kept: list[str] = []
+    shown: list[str] = []
     for text, block in zip(explanation[:-1], blocks[:-1], strict=True):
         if started + len(block) > len(first) and _stays(text):
             first = first[:started]  # without what would be its beginning
-            kept += block
+            shown += block
         started += len(block)
-    left_out = total - len(first) - len(kept) - len(blocks[-1])
+    left_out = total - len(first) - len(shown) - len(blocks[-1])
     yield from first
-    yield from kept
+    yield from shown
     if left_out > 0:
         yield f"  ({left_out} lines left out here; {WHERE_ALL_IS})"
     # The last is the command that runs the cell alone, or the cause, where it was searched for.

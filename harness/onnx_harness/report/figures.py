@@ -13,16 +13,16 @@ from onnx_harness.results.cells import (
     BF16_SIMULATED,
     NOT_SIMULATED,
     CellResult,
-    ConditionsRecord,
     Departure,
     OutputAccuracy,
     PlacementRecord,
     Status,
 )
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.timings import ConditionsRecord
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
-"""What a person has to look at."""
+"""The statuses that a person has to look at."""
 
 SHORT = {
     Status.PASS: "pass",
@@ -83,9 +83,11 @@ def compared_with_levels(cells: Iterable[CellResult]) -> str:
             confirmed += bool(cell.pinned.confirming_log_ratios)
     if not outcomes:
         return ""
-    listed = ", ".join(
-        f"{outcomes[outcome]:,} {outcome}" for outcome in Outcome if outcomes[outcome]
-    )
+    levels = []
+    for outcome in Outcome:
+        if outcomes[outcome]:
+            levels.append(f"{outcomes[outcome]:,} {outcome}")
+    listed = ", ".join(levels)
     measured = f", {confirmed:,} of them measured again" if confirmed else ""
     compared = f"latency compared with the accepted levels: {listed}{measured}"
     return f"{compared}; `onnx-harness gate` decides"
@@ -262,7 +264,10 @@ def precision(cell: CellResult) -> str:
 def emulation(cells: Iterable[CellResult]) -> str:
     """Return ``float16 was simulated in 38 cells …``; empty where float32 computed no such type."""
     cells = list(cells)
-    emulated = [cell for cell in cells if cell.placement and cell.placement.precision in EMULATED]
+    emulated = []
+    for cell in cells:
+        if cell.placement and cell.placement.precision in EMULATED:
+            emulated.append(cell)
     without = sum(map(_is_not_simulated, emulated))
     parts = []
     if len(emulated) > without:

@@ -78,7 +78,10 @@ def _titled(title: str, report: GateReport) -> str:
 
 def issue(report: GateReport) -> str:
     """Write an issue about a run that didn't pass: a title, a blank line, the body."""
-    bad = [cell for cell in _by_gravity(report.cells) if cell.outcome is report.outcome]
+    bad = []
+    for cell in _by_gravity(report.cells):
+        if cell.outcome is report.outcome:
+            bad.append(cell)
     first = printable(bad[0].id) if bad else "the run"
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     # The notes on the run say what could be installed here: that is nothing for an issue.
@@ -101,9 +104,10 @@ def _accepting(cells: Sequence[GatedCell]) -> Iterator[str]:
 
 
 def _has_vanished(cell: GatedCell) -> bool:
-    return any(
-        finding.what == "cell" and finding.outcome is Outcome.FAIL for finding in cell.findings
-    )
+    for finding in cell.findings:
+        if finding.what == "cell" and finding.outcome is Outcome.FAIL:
+            return True
+    return False
 
 
 def _body(report: GateReport) -> Iterator[str]:
@@ -150,7 +154,11 @@ def _by_gravity(cells: Sequence[GatedCell]) -> list[GatedCell]:
 
 def _tally(report: GateReport) -> str:
     counts = Counter(cell.outcome for cell in report.cells)
-    listed = ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in SEVERITY if counts[outcome])
+    outcomes = []
+    for outcome in SEVERITY:
+        if counts[outcome]:
+            outcomes.append(f"{counts[outcome]:,} {outcome}")
+    listed = ", ".join(outcomes)
     gated = sum(cell.nights is not None for cell in report.cells)
     cells = counted(len(report.cells), "cell")
     return f"{cells}: {listed or 'none'}; latency gated in {gated:,}"

@@ -1,4 +1,4 @@
-"""What GitHub Actions reads from a job's output: annotations, as workflow commands."""
+"""Write what GitHub Actions reads from a job's output: annotations, as workflow commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_ANNOTATIONS = 10
 """GitHub shows ten errors of a step, and drops the others."""
 
 _COMMANDS = ("::", "##[")
-"""How a line begins that the runner acts upon, after white space."""
+"""The beginnings of a line that the runner acts upon, after white space."""
 
 
 def annotation_lines(
@@ -50,7 +50,11 @@ def _annotation(cause: Cause, models: Mapping[str, ModelHeader]) -> str:
         title += f" and {figures.counted(len(cause.cells) - 1, 'cell')} more"
     properties = {"file": models[cell.model].path} if cell.model in models else {}
     properties["title"] = title
-    listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    entries = []
+    for name, value in properties.items():
+        if value:
+            entries.append(f"{name}={_property(value)}")
+    listed = ",".join(entries)
     # The reason, and of what follows it the command that runs the cell alone.
     lines = figures.explanation(cell)
     message = "\n".join(map(printable, dict.fromkeys((*lines[:1], *lines[-1:]))))

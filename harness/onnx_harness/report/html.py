@@ -57,8 +57,10 @@ DIGITS = 5
 """Significant digits of the figures in the page, which shows at most four."""
 
 FAITHFUL_L2 = 4.0
-"""How many times what explains it an output may depart and be called faithful; the verdict's
-own."""
+"""The factor of what explains an output that it may depart by and be called faithful.
+
+It's the verdict's own.
+"""
 
 _SEPARATORS = re.compile(r"(?<=[_.+/-])(?=[^_.+/-])")
 """Behind these a name may be broken."""
@@ -252,7 +254,10 @@ def _data(
 
 def _explained(cell: CellResult) -> list[str]:
     """Return what is said of a cell beside its reason, which stands above."""
-    lines = [_cut(line) for line in figures.explanation(cell) if line != cell.reason]
+    lines = []
+    for line in figures.explanation(cell):
+        if line != cell.reason:
+            lines.append(_cut(line))
     if len(lines) <= MOST_LINES:
         return lines
     # The last line is the command that runs the cell alone.

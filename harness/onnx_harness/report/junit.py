@@ -13,18 +13,18 @@ def properties(cell: CellResult) -> list[tuple[str, str]]:
     the one it was judged by; ``speedup`` is against the untouched model, ``interval`` its 95%
     interval; ``placement`` is the share of nodes on the provider asked for.
     """
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     worst = figures.worst_output(cell)
     if worst is not None:
         _, output = worst
         error = output.minimum_tolerance
-        found.append(("error", "none would pass" if error is None else f"{error:.6g}"))
-        found.append(("tolerance", f"{output.rtol:.6g}"))
+        pairs.append(("error", "none would pass" if error is None else f"{error:.6g}"))
+        pairs.append(("tolerance", f"{output.rtol:.6g}"))
     if cell.latency is not None:
-        found.append(("speedup", f"{cell.latency.speedup:.6g}"))
+        pairs.append(("speedup", f"{cell.latency.speedup:.6g}"))
         if cell.latency.speedup_ci95 is not None:
             low, high = cell.latency.speedup_ci95
-            found.append(("interval", f"[{low:.6g}, {high:.6g}]"))
+            pairs.append(("interval", f"[{low:.6g}, {high:.6g}]"))
     if cell.placement is not None:
-        found.append(("placement", f"{cell.placement.share:.6g}"))
-    return found
+        pairs.append(("placement", f"{cell.placement.share:.6g}"))
+    return pairs

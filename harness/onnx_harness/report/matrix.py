@@ -139,8 +139,10 @@ MEASURES: Mapping[str, tuple[str, Callable[[CellResult], Heat]]] = {
     "placement": ("share on the provider", _placement),
     "sensitivity": ("sensitivity", _sensitivity),
 }
-"""What a cell of the heat map can show: its name in the address, its title, and where it comes
-from."""
+"""The figures that a cell of the heat map can show.
+
+Each has its name in the address, its title, and where it comes from.
+"""
 
 
 def heat(cell: CellResult) -> dict[str, Heat]:
@@ -152,4 +154,8 @@ def heat(cell: CellResult) -> dict[str, Heat]:
 
 def measures(heats: Sequence[Mapping[str, Heat]]) -> list[str]:
     """Return the measures that some cell has, in order; the first is shown first."""
-    return [name for name in MEASURES if any(figures_of[name].text for figures_of in heats)]
+    names: list[str] = []
+    for name in MEASURES:
+        if any(figures_of[name].text for figures_of in heats):
+            names.append(name)
+    return names

@@ -33,7 +33,10 @@ def merge(parts: Sequence[Results]) -> Results:
         The merged results, cells sorted by id.
     """
     head = min((part.run for part in parts), key=_run_order)
-    shards = {shard for part in parts for shard in part.run.shards}
+    shards = set()
+    for part in parts:
+        for shard in part.run.shards:
+            shards.add(shard)
     head = replace(head, shards=tuple(sorted(shards, key=_shard_order)))
     cells: dict[str, CellResult] = {}
     for part in parts:

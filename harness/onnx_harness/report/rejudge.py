@@ -65,9 +65,10 @@ def rejudge(cells: Sequence[CellResult], bounds: Bounds) -> Rejudged:
             undecided[cell.id] = outcome
             outcome = cell
         judged.append(outcome)
-    changed = [
-        new.id for new, old in zip(judged, cells, strict=True) if new.status is not old.status
-    ]
+    changed = []
+    for new, old in zip(judged, cells, strict=True):
+        if new.status is not old.status:
+            changed.append(new.id)
     return Rejudged(tuple(judged), tuple(changed), undecided)
 
 
@@ -78,10 +79,9 @@ def _cell(cell: CellResult, bounds: Bounds) -> CellResult | str:
     if cell.status is Status.FAIL and not _failed_by_values(cell):
         return cell
     one_set = cell.accuracy.input_sets == 1
-    verdicts = {
-        name: usable(output, bounds, one_set=one_set)
-        for name, output in cell.accuracy.outputs.items()
-    }
+    verdicts = {}
+    for name, output in cell.accuracy.outputs.items():
+        verdicts[name] = usable(output, bounds, one_set=one_set)
     if False in verdicts.values():
         return _failed(cell, bounds, verdicts)
     unknown = [name for name, verdict in verdicts.items() if verdict is None]
@@ -165,10 +165,9 @@ def _bounded(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None])
     """Return the cell with its outputs' bounds and usability."""
     if cell.accuracy is None:
         return cell
-    outputs = {
-        name: _with_bounds(output, bounds, verdicts[name])
-        for name, output in cell.accuracy.outputs.items()
-    }
+    outputs = {}
+    for name, output in cell.accuracy.outputs.items():
+        outputs[name] = _with_bounds(output, bounds, verdicts[name])
     return replace(cell, accuracy=AccuracyRecord(cell.accuracy.input_sets, outputs))
 
 

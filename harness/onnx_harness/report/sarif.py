@@ -55,7 +55,10 @@ def document(
 
 def _result(cell: CellResult, rule: int, models: Mapping[str, ModelHeader]) -> dict[str, Any]:
     [row] = rows([cell])
-    figures_of_cell = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    figures_of_cell = {}
+    for name, value in row.items():
+        if isinstance(value, int | float):
+            figures_of_cell[name] = value
     lines = [f"{cell.id}: {cell.status} at {cell.stage}", *figures.explanation(cell)]
     location: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": printable(cell.id)}]}
     header = models.get(cell.model)

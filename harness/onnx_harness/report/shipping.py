@@ -18,10 +18,10 @@ from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.run import RunInfo
 
 ALONE = "alone: "
-"""How the line of a failing cell begins that runs it by itself."""
+"""The beginning of the line of a failing cell that runs it by itself."""
 
 _SESSION = "ort."
-"""How the steps begin that are options of ONNX Runtime's session, and change no file."""
+"""The prefix of steps that are options of ONNX Runtime's session, and change no file."""
 
 SMALLER = 0.9
 """A variant whose file is at most this share of the original's is worth a line of its own."""
@@ -183,7 +183,10 @@ def _without_speedup(candidates: Sequence[CellResult]) -> CellResult:
 
 
 def _why_not_faster(candidates: Sequence[CellResult]) -> str:
-    timed = [cell for cell in candidates if cell.latency and cell.variant != ORIGINAL]
+    timed = []
+    for cell in candidates:
+        if cell.latency and cell.variant != ORIGINAL:
+            timed.append(cell)
     if timed:
         return "no variant that passes is shown to be faster"
     if len(candidates) == 1:
@@ -192,7 +195,10 @@ def _why_not_faster(candidates: Sequence[CellResult]) -> str:
 
 
 def _why_none(block: Block) -> str:
-    judged = [cell for cell in block.cells if cell.status is not Status.NOT_APPLICABLE]
+    judged = []
+    for cell in block.cells:
+        if cell.status is not Status.NOT_APPLICABLE:
+            judged.append(cell)
     if not judged:
         return "no variant is applicable"
     grouped: list[Cause] = causes([cell for cell in judged if cell.status in BAD])

@@ -46,6 +46,14 @@ def page(
     lines += _others(
         "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
     )
+    mended_cells = []
+    for cell in cells:
+        if cell.known is not None and cell.known.mended:
+            mended_cells.append(cell)
+    lines += _others(
+        "Known failures that are mended",
+        mended_cells,
+    )
     lines += _matrices(cells, models)
     lines += _others(
         "Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE]
@@ -166,7 +174,11 @@ def _matrices(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) ->
         return
     providers = list(dict.fromkeys(cell.provider for cell in cells))
     for provider in providers:
-        lines = list(_matrix([cell for cell in cells if cell.provider == provider], models))
+        matrices = []
+        for cell in cells:
+            if cell.provider == provider:
+                matrices.append(cell)
+        lines = list(_matrix(matrices, models))
         if len(providers) == 1 and len(lines) <= MOST_ROWS:
             yield from (f"## On {markdown(provider)}", "", *lines)
         else:
@@ -235,11 +247,17 @@ def _others(title: str, cells: Sequence[CellResult]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         stage = "" if cell.stage is Stage.DONE else f"{cell.stage}: "
-        reason = _cut(cell.reason or "no reason given", MOST_REASON)
+        reason = _cut(_reason(cell), MOST_REASON)
         reasons.setdefault(f"{stage}{reason}", []).append(cell.id)
     yield from _folded(
         f"{title}: {figures.counted(len(cells), 'cell')}", [*_by_reason(reasons), ""]
     )
+
+
+def _reason(cell: CellResult) -> str:
+    if cell.known is not None and cell.known.mended:
+        return f"{cell.known.reason}; mended by {cell.known.mended}"
+    return cell.reason or "no reason given"
 
 
 def _by_reason(reasons: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""What is kept of a run: the record of a cell, results.json, the history, the cache of artifacts."""
+"""The records of a run: of a cell, results.json, the history, the cache of artifacts."""

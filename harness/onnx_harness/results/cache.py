@@ -146,15 +146,16 @@ class Cache:
         Raises:
             ResultsError: the temporary folder can't be written.
         """
-        made = cls(Path(tempfile.gettempdir()))
-        made._scratch = made._new_scratch()
-        made._root = made._scratch / "artifacts"
-        return made
+        cache = cls(Path(tempfile.gettempdir()))
+        cache._scratch = cache._new_scratch()
+        cache._root = cache._scratch / "artifacts"
+        return cache
 
     @staticmethod
     def key(*parts: object) -> str:
-        """A key of everything that an artifact depends on: the SHA-256 of the parts' canonical
-        JSON.
+        """A key of everything that an artifact depends on.
+
+        The SHA-256 of the parts' canonical JSON.
 
         Raises:
             TypeError: a part has no JSON form.
@@ -277,8 +278,9 @@ class Cache:
         return value
 
     def prune_if_due(self) -> int:
-        """:meth:`prune`, unless some run did it within the hour: looking at every entry takes a
-        while.
+        """:meth:`prune`, unless some run did it within the hour.
+
+        Looking at every entry takes a while.
         """
         stamp = self._root / ".pruned"
         with contextlib.suppress(OSError):
@@ -333,7 +335,10 @@ class Cache:
 
     @contextlib.contextmanager
     def _unfinished_folder(self) -> Iterator[Path]:
-        """A new folder on the cache's file system, locked while its writer lives, gone afterwards."""
+        """Open a new folder on the cache's file system, locked while its writer lives.
+
+        It's gone afterwards.
+        """
         self._unfinished.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._unfinished))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -358,8 +363,9 @@ class Cache:
                 folder.rename(final)
 
     def _is_ours(self, error: OSError) -> bool:
-        """Whether the error is about the cache, rather than about something the writer read
-        elsewhere.
+        """Decide whether an error is about the cache.
+
+        It may be about something that the writer read elsewhere.
         """
         if not isinstance(error.filename, str | os.PathLike):
             return True
@@ -391,9 +397,11 @@ class Cache:
     def _new_scratch(self) -> Path:
         """A temporary folder that goes with this object, and those of killed processes removed."""
         parent = Path(tempfile.gettempdir())
-        _remove_stale(
-            folder for folder in _children(parent) if folder.name.startswith(_SCRATCH_PREFIX)
-        )
+        folders = []
+        for folder in _children(parent):
+            if folder.name.startswith(_SCRATCH_PREFIX):
+                folders.append(folder)
+        _remove_stale(folders)
         try:
             scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
             handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)

@@ -8,12 +8,14 @@ from enum import StrEnum
 from statistics import median
 
 from onnx_harness.results.diagnosis import Diagnosis
-from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.known import KnownRecord as KnownRecord
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.run import HostInfo
+from onnx_harness.results.timings import LatencyRecord, LevelVerdict
 
 
 class Status(StrEnum):
-    """How a cell ended.
+    """The end that a cell came to.
 
     ``error`` is the harness's own fault or the environment's; ``fail`` is the cell's.
     """
@@ -40,7 +42,7 @@ class Stage(StrEnum):
 
 
 class Symptom(StrEnum):
-    """What kind of thing went wrong, where a count of them says more than the stage."""
+    """The kind of thing that went wrong, where a count of them says more than the stage."""
 
     NOT_RUN = (
         "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
@@ -66,7 +68,7 @@ class Symptom(StrEnum):
 
 
 class Departure(StrEnum):
-    """What a difference from the reference is."""
+    """The kind of a difference from the reference."""
 
     EXACT = "exact"
     NOISE = "noise"
@@ -75,7 +77,7 @@ class Departure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GraphChange:
-    """What the transforms did to the graph. Bytes count external data."""
+    """The transforms' change to the graph. Bytes count external data."""
 
     nodes_before: int
     nodes_after: int
@@ -86,28 +88,34 @@ class GraphChange:
 
 NOT_SIMULATED = "float16 could not be simulated"
 BF16_SIMULATED = "bfloat16 was simulated, with sums in float32, and nothing is timed"
-"""How the note begins on a cell whose emulated float16 is judged as float32 computes it."""
+"""The beginning of the note on a cell whose emulated float16 is judged as float32 computes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """Which provider executes how many nodes, from ONNX Runtime's own record and its profile of a
-    run.
+    """The number of nodes that each provider executes.
+
+    It comes from ONNX Runtime's own record and its profile of a run.
 
     What the profile tells is None or empty where the cell ended before a run.
 
     Attributes:
         requested: ONNX Runtime's name of the provider asked for.
         nodes: node count by ONNX Runtime provider name; by the record, before fusion.
-        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the record.
-        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are none.
-        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left out.
+        off_provider_ops: op types executed elsewhere that aren't allowed to be, with counts; by the
+            record.
+        share: nodes on the provider, of the nodes that aren't allowed elsewhere; 1.0 when there are
+            none.
+        executed: nodes that ran by provider name; by the profile, after fusion, inserted ones left
+            out.
         time_share: time in the provider's kernels, of that in all kernels, as the host saw it.
         memcpy: nodes that copied between the provider's memory and the host's.
-        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the model asks for.
+        inserted_casts: Casts that ONNX Runtime put around kernels which lack the type that the
+            model asks for.
         arithmetic: nodes that computed floats, by the type that they computed in.
-        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed`` (some of each), or,
-            where the model asks for no float16, the type that it computed in; None where no float was computed.
+        precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed``
+            (some of each), or, where the model asks for no float16, the type that it computed in;
+            None where no float was computed.
     """
 
     requested: str
@@ -179,107 +187,6 @@ class AccuracyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class TransferRecord:
-    """Latency with the transfers to a device and back, paired with the baseline's.
-
-    Fields as in `LatencyRecord`.
-    """
-
-    median_ms: float
-    baseline_median_ms: float
-    speedup: float
-    speedup_ci95: tuple[float, float] | None
-    log_ratios: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionsRecord:
-    """What the machine was like during a measurement.
-
-    Attributes:
-        affinity: the cores that the runs were kept on; None where they weren't.
-        load: the load average over a minute, before; None where the system has none.
-        steal_share: of the machine's CPU time, what its host gave to others.
-        involuntary_switches: how often this process lost a core to another.
-    """
-
-    affinity: tuple[int, ...] | None
-    load: float | None
-    steal_share: float
-    involuntary_switches: int
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyRecord:
-    """Steady-state latency, paired with the baseline's. Times in milliseconds, ratios without unit.
-
-    Where a device has a memory of its own, inputs lie in it beforehand, and `end_to_end` has the
-    other figure.
-
-    Attributes:
-        samples: timed runs of the variant.
-        pairs: fresh pairs of sessions, the replicates of the interval.
-        speedup: baseline over variant, median over pairs; above 1 the variant is faster.
-        speedup_ci95: 95% interval over the pairs; None when there are too few of them.
-        session_ms: creating the variant's session, median over pairs.
-        first_run_ms: its first run, median over pairs.
-        threads: intra-op threads of both sessions.
-        spinning: whether idle threads of the sessions wait busily.
-        log_ratios: ln(baseline / variant) of each pair, the median over its iterations: what a
-            verdict rests on.
-        unsettled_pairs: pairs whose warm-up ended before two adjacent windows of runs agreed within
-            1%.
-        input_sets: sets of inputs that the runs took in turn.
-        end_to_end: with transfers to the device and back; None where it has no memory of its own.
-    """
-
-    median_ms: float
-    p90_ms: float | None
-    p99_ms: float | None
-    baseline_median_ms: float
-    speedup: float
-    speedup_ci95: tuple[float, float] | None
-    samples: int
-    pairs: int
-    session_ms: float
-    first_run_ms: float
-    threads: int = 1
-    spinning: bool = False
-    log_ratios: tuple[float, ...] = ()
-    unsettled_pairs: int = 0
-    input_sets: int = 1
-    end_to_end: TransferRecord | None = None
-    conditions: ConditionsRecord | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LevelVerdict:
-    """What the pairs of one night say of a cell's time beside its accepted level.
-
-    Above 1 is slower than accepted.
-
-    Attributes:
-        outcome: of both measurements where there were two.
-        accepted: the accepted ratio that the pairs were held against.
-        p: of the test that it isn't slower, adjusted for the other cells of the run in the first
-            measurement; None where INVALID.
-        ratio: time over the accepted level, the pseudomedian over pairs; of the second measurement
-            where there is one.
-        ratio_ci95: its 95% interval.
-        pairs: that it rests on.
-        reason: why it's INVALID, or how two measurements made the outcome; else None.
-    """
-
-    outcome: Outcome
-    accepted: float
-    p: float | None
-    ratio: float | None
-    ratio_ci95: tuple[float, float] | None
-    pairs: int
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PinnedRecord:
     """The same cell in the pinned reference environment, in lockstep with this one.
 
@@ -302,6 +209,7 @@ class PinnedRecord:
             is no level that they may be held against.
         confirming_log_ratios: as ``log_ratios``, of the second measurement, on fresh pairs; empty
             where the verdict didn't ask for one.
+        operators: those that got slower; None where nobody asked, since the cell isn't slower.
     """
 
     versions: dict[str, str]
@@ -319,11 +227,13 @@ class PinnedRecord:
     threads: int = 1
     verdict: LevelVerdict | None = None
     confirming_log_ratios: tuple[float, ...] = ()
+    operators: OperatorRecord | None = None
 
     @property
     def night_ratio(self) -> float | None:
-        """The night's figure: ``ratio``, or that of the second measurement, which has more pairs
-        and wasn't chosen.
+        """The night's figure: ``ratio``, or that of the second measurement.
+
+        The second has more pairs and wasn't chosen.
         """
         return (
             math.exp(median(self.confirming_log_ratios))
@@ -344,7 +254,7 @@ class PinnedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How many of a kind of thing the inputs reach, of all that the model has."""
+    """The number of things of a kind that the inputs reach, of all that the model has."""
 
     reached: int
     total: int
@@ -352,7 +262,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class CoverageRecord:
-    """What the input sets of a cell reach of what its model decides by.
+    """The places that the input sets of a cell reach, of those by which its model decides.
 
     Attributes:
         kinds: by kind: ``leaves`` of trees, ``thresholds`` of trees with rows next to them on
@@ -377,7 +287,7 @@ class FaultCount:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityRecord:
-    """What became of the faults that were planted in the transformed model.
+    """The fate of the faults that were planted in the transformed model.
 
     Attributes:
         planted: faults, each in a copy of its own.
@@ -430,6 +340,7 @@ class CellResult:
             gave. ``accuracy`` has those that decided.
         accuracy_simulated: the distances where float16 was simulated; None where it wasn't.
         diagnosis: the cause of its failure; None where it wasn't searched for.
+        known: the card's entry on it; None where it has none.
         peak_bytes: of resident memory, the most that the process was seen to hold while it judged
             the cell.
         machine: where it was judged and timed, if that isn't the run's own host.
@@ -460,11 +371,12 @@ class CellResult:
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
     diagnosis: Diagnosis | None = None
+    known: KnownRecord | None = None
     peak_bytes: int | None = None
     machine: HostInfo | None = None
 
     def processor(self, host: HostInfo) -> str:
-        """What computed it, as a key of history: times of two processors are never compared.
+        """Return what computed it, as a key of history: times of two processors are never compared.
 
         Args:
             host: of the cell's run.

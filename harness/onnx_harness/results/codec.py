@@ -37,8 +37,10 @@ class Codec(Generic[T]):
 
 
 def as_data(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record with arrays in it: a file of which nothing is run when it is
-    read, since a process that has opened an untrusted model may have written it.
+    """Return the codec for a record with arrays in it.
+
+    A file of which nothing is run when it is read, since a process that has opened an untrusted
+    model may have written it.
 
     The format is that of a worker's answers, `onnx_harness.isolate.answers`.
 
@@ -59,8 +61,9 @@ def as_data(kind: type[T]) -> Codec[T]:
 
 
 def as_json(kind: type[T]) -> Codec[T]:
-    """Return the codec for a record without infinities: JSON, by the types that its dataclass
-    declares.
+    """Return the codec for a record without infinities.
+
+    JSON, by the types that its dataclass declares.
     """
     return Codec(
         "json",
@@ -78,12 +81,12 @@ def encode(value: object) -> Any:
         TypeError: there is no JSON form.
     """
     # By the exact type first: a run of ten thousand cells has millions of plain values.
-    kind = type(value)
+    kind: Any = type(value)  # for mypy, type[object] has no hash
     if kind in _PLAIN:
         return value
     if kind is float:
         return value if math.isfinite(value) else None  # type: ignore[arg-type]
-    names = _field_names(kind)  # type: ignore[arg-type]
+    names = _field_names(kind)
     if names is not None:
         return {name: encode(getattr(value, name)) for name in names}
     if isinstance(value, dict):
@@ -131,16 +134,16 @@ def decode(kind: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise ResultsError(f"{where} should be an object, and is {_shown(value)}")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in value:
-            given[field.name] = _decode(
+            values[field.name] = _decode(
                 hints[field.name], value[field.name], f"{where}.{field.name}"
             )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ResultsError(f"{where}.{field.name} is missing")
-    return kind(**given)
+    return kind(**values)
 
 
 @functools.cache
@@ -161,13 +164,15 @@ def _decode(hint: Any, value: object, where: str) -> Any:
         kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(kinds) == len(value):
             items = zip(kinds, value, strict=True)
-            return tuple(
-                _decode(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(items)
-            )
+            values = []
+            for index, (kind, item) in enumerate(items):
+                values.append(_decode(kind, item, f"{where}[{index}]"))
+            return tuple(values)
     if origin is dict and isinstance(value, dict):
-        return {
-            key: _decode(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()
-        }
+        mapping = {}
+        for key, item in value.items():
+            mapping[key] = _decode(arguments[1], item, f"{where}[{key!r}]")
+        return mapping
     if hint is float and value is None:
         return math.nan  # What was written isn't a number that JSON can say.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,5 +1,6 @@
-"""The record of a diagnosis: what ``onnx-harness diagnose --json`` prints and results.json keeps of
-a failing cell.
+"""The record of a diagnosis.
+
+What ``onnx-harness diagnose --json`` prints and results.json keeps of a failing cell.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class NodeCause:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What makes a cell fail; None where it doesn't apply or wasn't found.
+    """The cause of a cell's failure; None where it doesn't apply or wasn't found.
 
     Attributes:
         transform: the step of the chain.

@@ -1,9 +1,10 @@
-"""What the gate says of a run, as it travels to the terminal, to the job's page and into JSON."""
+"""The gate's word on a run, as it travels to the terminal, to the job's page and into JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_harness.results.operators import OperatorRecord
 from onnx_harness.results.outcome import Outcome
 from onnx_harness.results.run import RunInfo
 
@@ -29,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """What the ratios of a cell's nights say.
+    """The summary of the ratios of a cell's nights.
 
     Ratios are time under test over time in the pinned reference.
 
@@ -57,12 +58,13 @@ class Nights:
 
 @dataclass(frozen=True, slots=True)
 class GatedCell:
-    """What the gate says of a cell.
+    """The gate's word on a cell.
 
     Attributes:
         findings: what isn't as accepted; none where it passes.
         notes: remarks that fail nothing: faster, smaller, another model.
         nights: the latency, where it is gated.
+        operators: those that got slower, where the latest night is slower than accepted.
     """
 
     id: str
@@ -70,11 +72,12 @@ class GatedCell:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     nights: Nights | None = None
+    operators: OperatorRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """What the gate says of a run.
+    """The gate's word on a run.
 
     Attributes:
         run: the run that was judged; None when there is none.

@@ -8,138 +8,36 @@ that gets lost. Writers wait for one another, which costs nothing at a cell or s
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.cells import CellResult, PinnedRecord, Status
-from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import decode
+from onnx_harness.results.history_rows import (
+    BUSY_SECONDS,
+    EXPLANATIONS,
+    INSERT_CELL,
+    Measured,
+    NightFigures,
+    PastCell,
+    as_json,
+    cell_row,
+    night_figures,
+    run_info,
+)
+from onnx_harness.results.history_rows import (
+    MIGRATIONS as MIGRATIONS,
+)
 from onnx_harness.results.levels import Level
-from onnx_harness.results.run import HostInfo, RunInfo
+from onnx_harness.results.run import RunInfo
 
 FILE_NAME = "history.sqlite"
 APPLICATION_ID = 0x6F6E7868
 """``onxh``: what tells this database from anybody else's."""
-
-BUSY_SECONDS = 20.0
-"""How long to wait for another run's write, which takes milliseconds."""
-
-MIGRATIONS = (
-    """
-    CREATE TABLE runs (
-        number   INTEGER PRIMARY KEY,  -- the order of runs, whatever the clock did
-        run_id   TEXT NOT NULL UNIQUE,
-        started  TEXT NOT NULL,
-        command  TEXT NOT NULL,
-        seed     INTEGER NOT NULL,
-        cpu      TEXT NOT NULL,
-        cores    INTEGER NOT NULL,
-        versions TEXT NOT NULL,  -- JSON: distribution name to version
-        json     TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE cells (
-        run_id            TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
-        cell_id           TEXT NOT NULL,
-        model             TEXT NOT NULL,
-        variant           TEXT NOT NULL,
-        provider          TEXT NOT NULL,
-        model_sha256      TEXT NOT NULL,
-        status            TEXT NOT NULL,
-        stage             TEXT NOT NULL,
-        minimum_tolerance REAL,  -- the worst output's; NULL when no tolerance would do or nothing was compared
-        nonfinite         INTEGER,
-        share             REAL,
-        nodes_after       INTEGER,
-        bytes_after       INTEGER,
-        threads           INTEGER,
-        median_ms         REAL,
-        baseline_median_ms REAL,
-        speedup           REAL,
-        speedup_low       REAL,
-        speedup_high      REAL,
-        json              TEXT NOT NULL,
-        PRIMARY KEY (run_id, cell_id)
-    ) STRICT;
-    CREATE INDEX cells_by_cell ON cells (cell_id, run_id);
-    """,
-    """
-    ALTER TABLE cells ADD COLUMN card_sha256 TEXT;
-    ALTER TABLE cells ADD COLUMN inputs_sha256 TEXT;
-    ALTER TABLE cells ADD COLUMN pinned_ratio REAL;
-    CREATE TABLE accepted (
-        number    INTEGER PRIMARY KEY,
-        cell_id   TEXT NOT NULL,  -- of the cell whose level was moved, or the name of a lock file
-        processor TEXT NOT NULL,
-        run_id    TEXT NOT NULL,
-        moment    TEXT NOT NULL,
-        who       TEXT NOT NULL,
-        why       TEXT NOT NULL,
-        json      TEXT NOT NULL
-    ) STRICT;
-    """,
-)
-"""Script k brings a history from ``user_version`` k to k + 1. They are added to, never changed."""
-
-_INSERT_CELL = """
-    INSERT OR REPLACE INTO cells (
-        run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance, nonfinite, share,
-        nodes_after, bytes_after, threads, median_ms, baseline_median_ms, speedup, speedup_low, speedup_high, json,
-        card_sha256, inputs_sha256, pinned_ratio
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What judging a cell took.
-
-    Attributes:
-        seconds: of all its stages.
-        peak_bytes: of memory; None where that isn't known.
-    """
-
-    seconds: float
-    peak_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PastCell:
-    """A cell as it ended in a run."""
-
-    run: RunInfo
-    cell: CellResult
-
-
-@dataclass(frozen=True, slots=True)
-class NightFigures:
-    """The figures of a cell in one run, without the rest of its verdict.
-
-    Attributes:
-        run: in which it was judged.
-        median_ms: steady latency in milliseconds; None where it wasn't timed.
-        speedup: of the baseline, with its 95% interval in `speedup_ci95`.
-        pinned: the comparison with the pinned reference; None where there was none.
-        machine: where it was judged, if that isn't the run's own host.
-    """
-
-    run: RunInfo
-    cell_id: str
-    status: Status
-    median_ms: float | None
-    speedup: float | None
-    speedup_ci95: tuple[float, float] | None
-    pinned: PinnedRecord | None
-    machine: HostInfo | None = None
-
-    def processor(self, provider: str) -> str:
-        """What computed it, as in `CellResult.processor`."""
-        return (self.machine or self.run.host).processor_of(provider)
 
 
 class History:
@@ -191,19 +89,21 @@ class History:
         self.put_all([cell])
 
     def put_all(self, cells: Iterable[CellResult]) -> None:
-        """Enter cells as :meth:`put` does, all of them or none: one commit, which takes the disk's
-        time, for many.
+        """Enter cells as :meth:`put` does, all of them or none.
+
+        One commit for many: it's that which takes the disk's time.
 
         Raises:
             ResultsError: as for :meth:`put`.
         """
-        rows = [_cell_row(self._run_id, cell) for cell in cells]
+        rows = [cell_row(self._run_id, cell) for cell in cells]
         with self._explained(), self._transaction():
-            self._database.executemany(_INSERT_CELL, rows)
+            self._database.executemany(INSERT_CELL, rows)
 
     def adopt(self, run: RunInfo, cells: Sequence[CellResult]) -> int:
-        """Enter those cells of another run that the history lacks, and the run itself where it
-        lacks that.
+        """Enter those cells of another run that the history lacks.
+
+        The run itself is entered where it lacks that.
 
         Returns:
             How many cells were entered.
@@ -219,8 +119,8 @@ class History:
             return 0
         with self._explained(), self._transaction():
             self._enter(run, "OR IGNORE")
-            rows = (_cell_row(run.id, cell) for cell in missing)
-            self._database.executemany(_INSERT_CELL.replace("REPLACE", "IGNORE"), rows)
+            rows = (cell_row(run.id, cell) for cell in missing)
+            self._database.executemany(INSERT_CELL.replace("REPLACE", "IGNORE"), rows)
         return len(missing)
 
     def runs(self) -> tuple[RunInfo, ...]:
@@ -234,7 +134,7 @@ class History:
         return tuple(decode(RunInfo, json.loads(text), "run") for (text,) in rows)
 
     def past(self, cell_id: str, *, last: int = 100) -> tuple[PastCell, ...]:
-        """How a cell ended in its ``last`` latest runs, oldest first.
+        """Return how a cell ended in its ``last`` latest runs, oldest first.
 
         Raises:
             ResultsError: it can't be read.
@@ -245,10 +145,10 @@ class History:
         """
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
-        return tuple(
-            PastCell(_run_info(run), decode(CellResult, json.loads(cell), "cell"))
-            for run, cell in reversed(rows)
-        )
+        past_cells = []
+        for run, cell in reversed(rows):
+            past_cells.append(PastCell(run_info(run), decode(CellResult, json.loads(cell), "cell")))
+        return tuple(past_cells)
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
         """The cells of a run, by id.
@@ -276,18 +176,21 @@ class History:
         """
         query = """
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
-                CASE WHEN pinned_ratio IS NULL THEN NULL ELSE json_extract(cells.json, '$.pinned') END,
-                CASE WHEN instr(cells.json, '"machine":{') THEN json_extract(cells.json, '$.machine') END
+                CASE WHEN pinned_ratio IS NULL THEN NULL
+                     ELSE json_extract(cells.json, '$.pinned') END,
+                CASE WHEN instr(cells.json, '"machine":{')
+                     THEN json_extract(cells.json, '$.machine') END
             FROM (SELECT * FROM runs
-                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?) ORDER BY number DESC LIMIT ?) AS runs
+                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
+                  ORDER BY number DESC LIMIT ?) AS runs
             JOIN cells USING (run_id) ORDER BY number, cell_id
         """
         with self._explained():
             rows = self._database.execute(query, (run_id, last)).fetchall()
-        return tuple(_night_figures(*row) for row in rows)
+        return tuple(night_figures(*row) for row in rows)
 
     def measured(self) -> dict[str, Measured]:
-        """What each cell took in the latest run that judged it, by cell id.
+        """Return what each cell took in the latest run that judged it, by cell id.
 
         Raises:
             ResultsError: it can't be read.
@@ -309,18 +212,19 @@ class History:
         Raises:
             ResultsError: it can't be written.
         """
-        rows = [
-            (
-                each.cell.id,
-                each.processor,
-                each.run_id,
-                each.accepted,
-                each.who,
-                each.why,
-                _json(each),
+        rows = []
+        for level in levels:
+            rows.append(
+                (
+                    level.cell.id,
+                    level.processor,
+                    level.run_id,
+                    level.accepted,
+                    level.who,
+                    level.why,
+                    as_json(level),
+                )
             )
-            for each in levels
-        ]
         with self._explained(), self._transaction():
             self._database.executemany(
                 "INSERT INTO accepted VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", rows
@@ -360,8 +264,8 @@ class History:
             run.seed,
             host.cpu,
             host.cores,
-            _json(run.versions),
-            _json(run),
+            as_json(run.versions),
+            as_json(run),
         )
         self._database.execute(
             f"INSERT {conflict} INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row
@@ -419,114 +323,10 @@ class History:
             yield
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT) & 0xFF
-            what, mend = _EXPLANATIONS.get(
+            what, mend = EXPLANATIONS.get(
                 code, ("can't be used", "move it away, and the next run starts a new one")
             )
             raise ResultsError(
                 f"the history {self._path} {what} ({error}). Mend: {mend}. The results of this "
                 f"run are in results.json."
             ) from error
-
-
-_EXPLANATIONS = {
-    sqlite3.SQLITE_BUSY: (
-        f"is locked by another process for more than {BUSY_SECONDS:.0f} s",
-        "wait for the other run or close the other program",
-    ),
-    sqlite3.SQLITE_LOCKED: ("is locked", "wait for the other run or close the other program"),
-    sqlite3.SQLITE_READONLY: (
-        "is read-only",
-        "mend its permissions, or name another folder with --report-dir",
-    ),
-    sqlite3.SQLITE_CANTOPEN: (
-        "can't be opened",
-        "mend the permissions of its folder, or name another with --report-dir",
-    ),
-    sqlite3.SQLITE_PERM: (
-        "can't be opened",
-        "mend its permissions, or name another folder with --report-dir",
-    ),
-    sqlite3.SQLITE_FULL: (
-        "doesn't fit on the disk",
-        "free some space, or name another folder with --report-dir",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "can't be read or written",
-        "see whether the disk is full or a file-size limit is set",
-    ),
-    sqlite3.SQLITE_CORRUPT: (
-        "is damaged",
-        "restore a copy, or move it away: the next run starts a new one",
-    ),
-    sqlite3.SQLITE_NOTADB: (
-        "isn't a database",
-        "restore a copy, or move it away: the next run starts a new one",
-    ),
-}
-
-
-def _night_figures(
-    run: str,
-    cell_id: str,
-    status: str,
-    median_ms: float | None,
-    speedup: float | None,
-    low: float | None,
-    high: float | None,
-    pinned: str | None,
-    machine: str | None,
-) -> NightFigures:
-    interval = None if low is None or high is None else (low, high)
-    record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
-    host = None if machine is None else decode(HostInfo, json.loads(machine), "machine")
-    return NightFigures(
-        _run_info(run), cell_id, Status(status), median_ms, speedup, interval, record, host
-    )
-
-
-@lru_cache(maxsize=1024)
-def _run_info(text: str) -> RunInfo:
-    """A run from its JSON; each is asked for once for every cell that it had."""
-    return decode(RunInfo, json.loads(text), "run")
-
-
-def _json(value: object) -> str:
-    return json.dumps(encode(value), ensure_ascii=True, separators=(",", ":"))
-
-
-def _figure(value: float | None) -> float | None:
-    """What SQLite would make of NaN, said openly."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
-    outputs = list(cell.accuracy.outputs.values()) if cell.accuracy else []
-    tolerances = [output.minimum_tolerance for output in outputs]
-    known = [tolerance for tolerance in tolerances if tolerance is not None]
-    graph, placement, latency = cell.graph, cell.placement, cell.latency
-    low, high = (latency.speedup_ci95 if latency else None) or (None, None)
-    return (
-        run_id,
-        cell.id,
-        cell.model,
-        cell.variant,
-        cell.provider,
-        cell.model_sha256,
-        cell.status.value,
-        cell.stage.value,
-        max(known) if known and len(known) == len(tolerances) else None,
-        sum(output.nonfinite for output in outputs) if outputs else None,
-        placement and placement.share,
-        graph and graph.nodes_after,
-        graph and graph.bytes_after,
-        latency and latency.threads,
-        latency and latency.median_ms,
-        latency and latency.baseline_median_ms,
-        latency and latency.speedup,
-        low,
-        high,
-        _json(cell),
-        cell.card_sha256,
-        cell.inputs_sha256,
-        cell.pinned and _figure(cell.pinned.night_ratio),
-    )

@@ -55,7 +55,7 @@ class Level:
 
     @property
     def key(self) -> Key:
-        """What it's looked up by."""
+        """Return what it's looked up by."""
         return self.cell.id, self.processor
 
 
@@ -75,6 +75,7 @@ def trimmed(cell: CellResult) -> CellResult:
         reason=None,
         verdict=None,
         confirming_log_ratios=(),
+        operators=None,
     )
     graph = cell.graph and replace(cell.graph, transform_seconds=0.0)
     return replace(cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned)
@@ -98,7 +99,7 @@ def read_levels(folder: Path) -> dict[Key, Level]:
         ) from error
     if text and not text.endswith("\n"):
         raise ResultsError(f"the accepted levels {path} are cut short: restore them from git")
-    found: dict[Key, Level] = {}
+    levels: dict[Key, Level] = {}
     for number, line in enumerate(text.splitlines(), 1):
         try:
             level = decode(Level, json.loads(line), "level")
@@ -107,13 +108,13 @@ def read_levels(folder: Path) -> dict[Key, Level]:
                 f"the accepted levels {path}, line {number}: {error}. Restore the file from git, "
                 f"or accept again."
             ) from error
-        if level.key in found:
+        if level.key in levels:
             raise ResultsError(
                 f"the accepted levels {path} have two of {level.cell.id} on {level.processor}: "
                 f"keep one of them"
             )
-        found[level.key] = level
-    return found
+        levels[level.key] = level
+    return levels
 
 
 def write_levels(folder: Path, levels: Mapping[Key, Level]) -> None:
@@ -122,10 +123,9 @@ def write_levels(folder: Path, levels: Mapping[Key, Level]) -> None:
     Raises:
         ResultsError: they can't be written; the older file is untouched.
     """
-    lines = (
-        json.dumps(encode(level), ensure_ascii=True, separators=(", ", ": "))
-        for _, level in sorted(levels.items())
-    )
+    lines = []
+    for _, level in sorted(levels.items()):
+        lines.append(json.dumps(encode(level), ensure_ascii=True, separators=(", ", ": ")))
     try:
         replace_text(folder / FILE_NAME, "".join(f"{line}\n" for line in lines))
     except OSError as error:

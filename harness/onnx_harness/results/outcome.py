@@ -1,4 +1,4 @@
-"""What a comparison over time says: one word for every room that says it."""
+"""The outcome of a comparison over time: one word for every room that says it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What is known about a change for the worse."""
+    """The knowledge about a change for the worse."""
 
     PASS = "pass"  # there is none of the size that counts
     FAIL = "fail"  # there is one

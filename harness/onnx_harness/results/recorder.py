@@ -17,7 +17,7 @@ from onnx_harness.results.verdicts import VerdictFiles, reusable
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the file of a verdict is called by.
+    """The key by which the file of a verdict is called.
 
     Attributes:
         key: of the content that the verdict depends on; empty where there is none.
@@ -37,22 +37,25 @@ MOST_PENDING = 500
 
 
 class Recorder:
-    """Puts each cell into a file of its own as it ends, and from there into results.json and the
-    history.
+    """Puts each cell into a file of its own as it ends.
 
-    What a killed run had put into its files and not yet into the history gets there when the next run starts.
+    From there it goes into results.json and the history.
+
+    What a killed run had put into its files and not yet into the history gets there when the next
+    run starts.
 
     Args:
         report_dir: where both are.
         run: the run that starts.
 
     Raises:
-        ResultsError: results.json can't be begun. (A history that can't be opened is only a warning.)
+        ResultsError: results.json can't be begun. (A history that can't be opened is only a
+            warning.)
 
     Attributes:
         warnings: what went wrong with the history; the verdicts of the run stand.
-        incomplete: why results.json lacks a cell at present; None when it has all of them. A run that ends with a
-            reason here mustn't end as a success.
+        incomplete: why results.json lacks a cell at present; None when it has all of them. A run
+            that ends with a reason here mustn't end as a success.
     """
 
     def __init__(self, report_dir: Path, run: RunInfo) -> None:
@@ -134,8 +137,9 @@ class Recorder:
             self._give_up_files(error)
 
     def _mend_history(self) -> None:
-        """Enter what the files of earlier runs have and the history lacks: a kill came between the
-        two.
+        """Enter what the files of earlier runs have and the history lacks.
+
+        A kill came between the two.
         """
         assert self._files is not None
         assert self._history is not None

@@ -1,4 +1,4 @@
-"""What is known about a run as a whole: when, where, with which versions, by which command."""
+"""The facts of a run as a whole: when, where, with which versions, by which command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DISTRIBUTIONS = (
     "pytest",
     "pytest-benchmark",
 )
-"""What a verdict may depend on. Those that aren't installed are left out of a run's versions."""
+"""The libraries a verdict may depend on. Absent ones are left out of a run's versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ class HostInfo:
     devices: dict[str, str] = field(default_factory=dict)
 
     def processor_of(self, provider: str) -> str:
-        """What computes on ``provider`` here, as a key of history: two machines of one name are
-        compared.
+        """Return what computes on ``provider`` here, as a key of history.
+
+        Two machines of one name are compared.
         """
         device = self.devices.get(provider)
         return f"{self.cpu}, {device}" if device else self.cpu
@@ -126,8 +127,9 @@ def this_host(devices: Mapping[str, str] | None = None) -> HostInfo:
 
 
 def versions() -> dict[str, str]:
-    """What is installed here that a verdict may depend on: ``python`` and distribution names to
-    versions.
+    """Return what is installed here that a verdict may depend on.
+
+    ``python`` and distribution names to versions.
     """
     installed = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
@@ -143,12 +145,12 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
-    names = (
-        line.partition(":")[2].strip()
-        for line in lines
-        if line.startswith(("model name", "Hardware"))
-    )
-    return next(names, "") or platform.processor() or platform.machine() or "unknown"
+    name = ""
+    for line in lines:
+        if line.startswith(("model name", "Hardware")):
+            name = line.partition(":")[2].strip()
+            break
+    return name or platform.processor() or platform.machine() or "unknown"
 
 
 def _cores() -> int:

@@ -33,7 +33,7 @@ _SPARE = 1200
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a results.json holds. Cells are in the order in which they first ended."""
+    """The content of a results.json. Cells are in the order in which they first ended."""
 
     run: RunInfo
     cells: tuple[CellResult, ...]
@@ -155,7 +155,10 @@ class ResultsWriter:
             self._lock = None
 
     def _publish(self) -> None:
-        """Bring the hidden twin up to date, give it the name, and let the other be the hidden one."""
+        """Bring the hidden twin up to date, and give it the name.
+
+        The other becomes the hidden one.
+        """
         hidden = self._twins[0]
         hidden.update(self._head, self._lines)
         hidden.take_name(self._path)
@@ -296,9 +299,10 @@ def read_results(path: Path) -> Results:
         raise ResultsError(f"{path}: cells should be a list")
     try:
         run = decode(RunInfo, value["run"], "run")
-        cells = tuple(
-            decode(CellResult, cell, f"cells[{index}]") for index, cell in enumerate(value["cells"])
-        )
+        records = []
+        for index, cell in enumerate(value["cells"]):
+            records.append(decode(CellResult, cell, f"cells[{index}]"))
+        cells = tuple(records)
     except ResultsError as error:
         raise ResultsError(f"{path}: {error}") from None
     return Results(run, cells)

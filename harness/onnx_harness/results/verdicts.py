@@ -33,7 +33,7 @@ _KEY_DIGITS = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a file holds.
+    """The content of a verdict's file.
 
     Attributes:
         key: of the content that the verdict depends on.
@@ -115,8 +115,9 @@ class VerdictFiles:
             ) from error
 
     def get(self, key: str) -> Verdict | None:
-        """The verdict of that key; None when there is none, or a damaged one, which is then made
-        anew.
+        """Return the verdict of that key.
+
+        None when there is none, or a damaged one, which is then made anew.
         """
         try:
             document = json.loads(self._path(key).read_bytes())
@@ -128,8 +129,9 @@ class VerdictFiles:
             return None
 
     def runs(self) -> list[str]:
-        """The ids of the runs that have a list here, in the order in which they began, whatever the
-        clock did.
+        """Return the ids of the runs that have a list here.
+
+        They come in the order in which they began, whatever the clock did.
         """
         numbered = []
         for path in (self._folder / RUNS).glob("*.jsonl"):
@@ -139,12 +141,15 @@ class VerdictFiles:
         return [run_id for _, run_id in sorted(numbered)]
 
     def unfinished(self) -> list[str]:
-        """The ids of the runs whose list has no end: they were killed, and may be in their files
-        alone.
+        """The ids of the runs whose list has no end.
+
+        They were killed, and may be in their files alone.
         """
-        return sorted(
-            path.stem for path in (self._folder / RUNS).glob("*.jsonl") if not _has_end(path)
-        )
+        stems = []
+        for path in (self._folder / RUNS).glob("*.jsonl"):
+            if not _has_end(path):
+                stems.append(path.stem)
+        return sorted(stems)
 
     def finish(self, run_id: str) -> None:
         """Note that all of a run's cells are in the history too.
@@ -162,8 +167,9 @@ class VerdictFiles:
             ) from error
 
     def read_run(self, run_id: str) -> tuple[RunInfo, tuple[CellResult, ...]]:
-        """A run from its list and the files of its verdicts, in the order in which the cells first
-        ended.
+        """Read a run from its list and the files of its verdicts.
+
+        Cells come in the order in which they first ended.
 
         A line that a kill cut short, and a verdict whose file is damaged, are left out.
 
@@ -217,7 +223,7 @@ class VerdictFiles:
 
 
 def reusable(cell: CellResult) -> bool:
-    """Whether a verdict was decided by the cell's content, and not by the state of the machine."""
+    """Decide whether a verdict came from the cell's content, not from the state of the machine."""
     return cell.symptom is not Symptom.ENVIRONMENT
 
 
@@ -243,8 +249,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_durably(path: Path, data: bytes) -> None:
-    """Put ``data`` into ``path``: on the disk before it has the name, so that a power cut leaves no
-    half of it.
+    """Put ``data`` into ``path``.
+
+    On the disk before it has the name, so that a power cut leaves no half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -1,5 +1,6 @@
-"""What one process keeps at hand from cell to cell: its cache, and the last thing of each kind that
-was made.
+"""The memory of one process from cell to cell.
+
+It has the cache, and the last thing of each kind that was made.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ T = TypeVar("T")
 
 
 class Workbench:
-    """The memory of one process: cells come model by model, so that the last thing of a kind is
-    what is asked for next.
+    """The memory of one process.
+
+    Cells come model by model, so that the last thing of a kind is what is asked for next.
 
     Attributes:
         cache: what outlives the process.
@@ -42,8 +44,9 @@ class Workbench:
         return value
 
     def passing_cache(self, key: object) -> Cache:
-        """Return a cache that goes with the next key: for what is quicker made again than kept by
-        the thousand.
+        """Return a cache that goes with the next key.
+
+        For what is quicker made again than kept by the thousand.
         """
         return self.last("passing cache", key, Cache.temporary)
 

@@ -21,7 +21,7 @@ from onnx_harness.run.background import background
 
 
 class Account:
-    """What a run has found, for reports/ and for the terminal.
+    """The findings of a run, for reports/ and for the terminal.
 
     Attributes:
         run: what is known of the run as a whole.
@@ -30,8 +30,9 @@ class Account:
     """
 
     def __init__(self, report_dir: Path | None, run: RunInfo) -> None:
-        """Begin to write at once, so that a run that can't be kept is known before it costs
-        anything.
+        """Begin to write at once.
+
+        So a run that can't be recorded is known before it costs anything.
 
         Raises:
             ResultsError: the folder can't be written.
@@ -97,11 +98,11 @@ class Account:
         for cell in self._cells.values():
             if cell.id not in self._cases:
                 by_model.setdefault(cell.model, []).append(cell)
-        return {
-            model: cells[0]
-            for model, cells in by_model.items()
-            if all(cell.status is Status.NOT_APPLICABLE for cell in cells)
-        }
+        cells_by_model: dict[str, CellResult] = {}
+        for model, cells in by_model.items():
+            if all(cell.status is Status.NOT_APPLICABLE for cell in cells):
+                cells_by_model[model] = cells[0]
+        return cells_by_model
 
     def lines(
         self, *, width: int, quiet: bool, details: bool = True, worst_first: bool = False
@@ -115,7 +116,10 @@ class Account:
             worst_first: the table begins with what failed.
         """
         where = os.path.relpath(self._dir / SUMMARY) if self._dir is not None else ""
-        cells = [cell for cell in self._cells.values() if cell.id not in self._cases]
+        cells = []
+        for cell in self._cells.values():
+            if cell.id not in self._cases:
+                cells.append(cell)
         if cells or not self._cases:
             yield from lines(
                 self.run,

@@ -1,6 +1,4 @@
-"""Which of a session's tests are this shard's, and in which order they run when several processes
-judge.
-"""
+"""Choose the tests of this shard, and their order when several processes judge."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.history import FILE_NAME, History, Measured
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
 
@@ -39,7 +38,7 @@ def cell_of(item: pytest.Item) -> Cell:
 
 
 def measured_in(report_dir: Path | None) -> dict[str, Measured]:
-    """What earlier runs took, by cell id.
+    """Return what earlier runs took, by cell id.
 
     Nothing where there is no history, or none that can be read.
     """
@@ -62,10 +61,12 @@ def shard_of(tests: Sequence[pytest.Item], part: int, count: int, report_dir: Pa
 
 
 def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> list[pytest.Item]:
-    """The tests of accuracy, the model that takes longest first, and then those of latency, in the
-    order that they had.
+    """Order the tests: those of accuracy, then those of latency in the order that they had.
 
-    That is the order in which processes begin them, so that a verdict is told about when it is there.
+    Of the first, the model that takes longest comes first.
+
+    That is the order in which processes begin them, so that a verdict is told about when it is
+    there.
     """
     groups = longest_first(grouped((cell_of(item) for item in tests), measured_in(report_dir)))
     rank = {group.cells[0].card.path: place for place, group in enumerate(groups)}
@@ -81,7 +82,7 @@ def groups_to_judge(
     *,
     by_provider: bool = False,
 ) -> list[Group]:
-    """What is left to judge of the tests' cells, in their order.
+    """Return what is left to judge of the tests' cells, in their order.
 
     Args:
         tests: of the run.
@@ -90,10 +91,10 @@ def groups_to_judge(
         by_provider: whether a group is a model on one provider, instead of a model.
     """
     cells = {cell_of(item).id: cell_of(item) for item in tests}
-    left = [cell for cell in cells.values() if past.verdict(cell) is None]
-    return grouped(left, measured_in(report_dir), by_provider=by_provider)
+    unjudged = [cell for cell in cells.values() if past.verdict(cell) is None]
+    return grouped(unjudged, measured_in(report_dir), by_provider=by_provider)
 
 
 def is_latency(item: pytest.Item) -> bool:
-    """Whether a test of the suite takes times."""
+    """Return whether a test of the suite takes times."""
     return getattr(item, "originalname", "") == LATENCY

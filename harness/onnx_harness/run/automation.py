@@ -1,4 +1,4 @@
-"""What a run leaves for machines: GitHub's annotations and job summary, and a SARIF file."""
+"""Write for machines: GitHub's annotations and job summary, and a SARIF file."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from onnx_harness.gate.trends import trends
 from onnx_harness.report.background import NOTHING, Background
 from onnx_harness.results import history
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.history import History, NightFigures
+from onnx_harness.results.history import History
+from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import FOLDER, read_levels
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
@@ -45,7 +46,10 @@ def _before(
     past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]
 ) -> Results | None:
     """Return the latest earlier run that has one of these cells."""
-    earlier = [night.run for night in nights if night.cell_id in names and night.run.id != run.id]
+    earlier = []
+    for night in nights:
+        if night.cell_id in names and night.run.id != run.id:
+            earlier.append(night.run)
     if not earlier:
         return None
     before = earlier[-1]

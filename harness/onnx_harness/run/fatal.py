@@ -1,12 +1,14 @@
-"""Unusual input sets that ONNX Runtime dies of: what they say about a cell beside the verdict of
-the other sets.
+"""Unusual input sets that ONNX Runtime dies of.
 
-A crash ends the process before the other sets have been judged. So the cell is judged again without the set, and the
-set is named:
+What they say about a cell beside the verdict of the other sets.
 
-- A variant of a narrower type isn't judged by its values on unusual sets, nor by this: the crash is a remark.
-- If the untouched model dies of the set too, on the same provider and at the same optimization level, the variant
-  has changed nothing: a remark as well.
+A crash ends the process before the other sets have been judged. So the cell is judged again without
+the set, and the set is named:
+
+- A variant of a narrower type isn't judged by its values on unusual sets, nor by this: the crash is
+  a remark.
+- If the untouched model dies of the set too, on the same provider and at the same optimization
+  level, the variant has changed nothing: a remark as well.
 - Otherwise the variant made a model that crashes where the untouched one ran: the cell fails.
 """
 
@@ -42,18 +44,20 @@ class FatalSet:
 
 
 def counts_against(variant: Variant) -> bool:
-    """Return whether a crash on an unusual set can be the variant's failure: its values are judged
-    there too.
+    """Return whether a crash on an unusual set can be the variant's failure.
+
+    Its values are judged there too.
     """
     return bind_variant(variant).precision is Precision.FP32
 
 
 def with_remarks(judged: Judged, fatal: Sequence[FatalSet], why: str) -> Judged:
-    """Return the verdict of the other sets, with a note for each fatal one and ``why`` it doesn't
-    count.
+    """Return the verdict of the other sets, with a note for each fatal one.
+
+    The note says ``why`` it doesn't count.
     """
     result: CellResult = judged.result
-    remarks = [f"judged without an unusual input set: {each}; {why}" for each in fatal]
+    remarks = [f"judged without an unusual input set: {fatal_set}; {why}" for fatal_set in fatal]
     return replace(judged, result=replace(result, notes=(*result.notes, *remarks)))
 
 
@@ -67,7 +71,7 @@ def with_crash(judged: Judged, fatal: Sequence[FatalSet]) -> Judged:
         judged = with_remarks(
             judged, fatal, "the untouched model survives it: that is a failure too"
         )
-        places = tuple(each.place for each in fatal)
+        places = tuple(fatal_set.place for fatal_set in fatal)
         return replace(judged, failing=(*judged.failing[:1], *places, *judged.failing[1:]))
     first, *others = fatal
     reason = (
@@ -80,7 +84,7 @@ def with_crash(judged: Judged, fatal: Sequence[FatalSet]) -> Judged:
         status=Status.FAIL,
         stage=Stage.RUN,
         reason=reason,
-        detail=tuple(f"also {each}" for each in others),
+        detail=tuple(f"also {fatal_set}" for fatal_set in others),
         symptom=Symptom.CRASH,
     )
-    return Judged(crash, failing=tuple(each.place for each in fatal))
+    return Judged(crash, failing=tuple(fatal_set.place for fatal_set in fatal))

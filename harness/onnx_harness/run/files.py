@@ -52,10 +52,9 @@ def _inputs_file(inputs: InputsLike, folder: Path) -> Path:
     groups = [inputs] if isinstance(inputs, Mapping) else list(inputs)
     sets = []
     for number, group in enumerate(groups):
-        values = {
-            name: value if _is_sequence(value) else np.asarray(value)
-            for name, value in group.items()
-        }
+        values = {}
+        for name, value in group.items():
+            values[name] = value if _is_sequence(value) else np.asarray(value)
         sets.append(InputSet(f"given {number}", values))
     file = folder / "inputs.npz"
     save_npz(file, sets)
@@ -63,7 +62,7 @@ def _inputs_file(inputs: InputsLike, folder: Path) -> Path:
 
 
 def _is_sequence(value: Any) -> bool:
-    """Whether a value is for an input that takes a sequence of tensors.
+    """Return whether a value is for an input that takes a sequence of tensors.
 
     A list of numbers is one tensor.
     """

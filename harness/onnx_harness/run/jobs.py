@@ -21,7 +21,7 @@ _LAST_SECONDS = 10.0
 
 
 class Judge(Protocol):
-    """What judges cells in a process of its own: a runner."""
+    """A runner, which judges cells in a process of its own."""
 
     def judge(self, cell: Cell) -> CellResult:
         """Return the verdict."""
@@ -30,14 +30,14 @@ class Judge(Protocol):
         """End the process, whatever it is doing."""
 
 
-def job_count(asked: int) -> int:
-    """How many processes judge at once.
+def job_count(requested: int) -> int:
+    """Return how many processes judge at once.
 
     Args:
-        asked: by ``--jobs``; 0 stands for as many as there are cores, and memory for.
+        requested: by ``--jobs``; 0 stands for as many as there are cores, and memory for.
     """
-    if asked:
-        return asked
+    if requested:
+        return requested
     available = min(default_memory_bytes(), int(psutil.virtual_memory().available))
     return max(1, min(this_host().cores, available // LEAST_BYTES))
 
@@ -73,22 +73,28 @@ class Jobs:
         self._judges: list[Judge] = []
         self._ended = False
         self._changed = threading.Condition()
-        self._verdicts: dict[str, Future[Judge]] = {
-            cell.id: Future() for group in groups for cell in group.cells
-        }
-        self._threads = [
-            threading.Thread(target=self._work, name=f"onnx-harness-job-{number + 1}", daemon=True)
-            for number in range(min(count, len(self._verdicts)))
-        ]
+        futures: dict[str, Future[Judge]] = {}
+        for group in groups:
+            for cell in group.cells:
+                futures[cell.id] = Future()
+        self._verdicts = futures
+        threads = []
+        for number in range(min(count, len(self._verdicts))):
+            threads.append(
+                threading.Thread(
+                    target=self._work, name=f"onnx-harness-job-{number + 1}", daemon=True
+                )
+            )
+        self._threads = threads
         for thread in self._threads:
             thread.start()
 
     def __contains__(self, cell: Cell) -> bool:
-        """Whether the cell is among those that are judged here."""
+        """Return whether the cell is among those that are judged here."""
         return cell.id in self._verdicts
 
     def judge_of(self, cell: Cell) -> Judge:
-        """What has judged the cell, as soon as it has.
+        """Return what has judged the cell, as soon as it has.
 
         Raises:
             CancelledError: it was closed before that.
@@ -97,8 +103,9 @@ class Jobs:
         return self._verdicts[cell.id].result()
 
     def join(self) -> None:
-        """Wait until every cell is judged, and end the processes: what follows is alone on the
-        machine.
+        """Wait until every cell is judged, and end the processes.
+
+        What follows is alone on the machine.
         """
         for thread in self._threads:
             thread.join()
@@ -162,13 +169,13 @@ class Jobs:
                 begun = self._share() if helps else self._begin()
                 if begun is not None:
                     return begun, helps
-                if not self._waiting and not any(each.cells for each in self._running):
+                if not self._waiting and not any(job.cells for job in self._running):
                     return None
                 self._changed.wait(1)
         return None
 
     def _begin(self) -> _Begun | None:
-        used = sum(each.group.peak_bytes * each.processes for each in self._running)
+        used = sum(job.group.peak_bytes * job.processes for job in self._running)
         for group in self._waiting:  # a smaller one may fit where the next doesn't
             if not self._running or used + group.peak_bytes <= self._memory:
                 self._waiting.remove(group)
@@ -178,16 +185,16 @@ class Jobs:
         return None
 
     def _share(self) -> _Begun | None:
-        used = sum(each.group.peak_bytes * each.processes for each in self._running)
+        used = sum(job.group.peak_bytes * job.processes for job in self._running)
         room = self._memory - used
         able = [
-            each
-            for each in self._running
-            if each.prepared and each.cells and each.group.peak_bytes <= room
+            job
+            for job in self._running
+            if job.prepared and job.cells and job.group.peak_bytes <= room
         ]
         if not able:
             return None
-        most = max(able, key=lambda each: len(each.cells))
+        most = max(able, key=lambda job: len(job.cells))
         most.processes += 1
         return most
 

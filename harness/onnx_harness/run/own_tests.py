@@ -1,5 +1,6 @@
-"""The fixtures for tests of one's own: a question about a model, answered and kept in the run's
-report.
+"""The fixtures for tests of one's own.
+
+A question about a model, answered and kept in the run's report.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SNAPSHOTS = "__onnx_snapshots__"
 
 
 class OwnTest:
-    """What a test of one's own needs: the run's runner, and where answers go.
+    """The needs of a test of one's own: the run's runner, and where answers go.
 
     Args:
         node: the test.
@@ -74,8 +75,9 @@ class OwnTest:
         return verdict_of(result)
 
     def name_of(self, model: ModelLike) -> str:
-        """Return the model's name in reports: with the test's, since each test may feed it
-        otherwise.
+        """Return the model's name in reports.
+
+        With the test's, since each test may feed it otherwise.
         """
         stem = named_card(Path(model)).name if isinstance(model, str | Path) else "model"
         return f"{stem}.{slug(self.node.name)}"
@@ -90,9 +92,7 @@ class OwnTest:
 
 
 class OnnxVerify:
-    """``onnx_verify``: judge what a variant makes of a model, or a model and a candidate by one
-    another.
-    """
+    """``onnx_verify``: judge a variant of a model, or a model and a candidate by one another."""
 
     def __init__(self, test: OwnTest) -> None:
         self._test = test
@@ -108,8 +108,9 @@ class OnnxVerify:
         inputs: InputsLike | None = None,
         **settings: Any,
     ) -> Verdict:
-        """Judge as :func:`onnx_harness.verify` does, record the verdict, and fail the test where it
-        isn't a pass.
+        """Judge as :func:`onnx_harness.verify` does, and record the verdict.
+
+        The test fails where it isn't a pass.
 
         Args:
             model: the untouched one: a ``.onnx``, a card, or a ModelProto.
@@ -118,7 +119,8 @@ class OnnxVerify:
             reference: what is right, where the model itself is to be judged.
             provider: None takes the marker's, else the first of ``--provider``.
             inputs: used instead of generated ones.
-            settings: ``rtol`` and ``atol`` (both), ``input_sets``, ``seed`` and others of ``verify``.
+            settings: ``rtol`` and ``atol`` (both), ``input_sets``, ``seed`` and others of
+                ``verify``.
 
         Returns:
             The verdict, which is a pass.
@@ -158,8 +160,9 @@ class OnnxSnapshot:
         name: str = "",
         **settings: Any,
     ) -> Verdict:
-        """Fail the test where an output departs from the golden one by more than the model's own
-        noise.
+        """Compare outputs with golden ones.
+
+        The test fails where one departs by more than the model's own noise.
 
         Args:
             model: a ``.onnx``, a card, or a ModelProto.
@@ -200,8 +203,9 @@ def settings_with(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
 
 
 def choices_of(marker: pytest.Mark) -> list[dict[str, str]]:
-    """Return what ``@pytest.mark.onnx(variant=…, provider=…)`` asks for: one choice, or one for
-    each of several.
+    """Return what ``@pytest.mark.onnx(variant=…, provider=…)`` asks for.
+
+    One choice, or one for each of several.
 
     Raises:
         UsageError: an argument is unknown, or isn't a string or a list of strings.

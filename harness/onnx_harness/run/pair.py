@@ -21,8 +21,11 @@ def compare_pair(pair: Pair) -> PairOutcome:
     provider = providers.get(pair.provider)
     worker = Worker(pair.settings.limits, provider.environment)
     try:
-        if provider.name != "cpu" and not (found := worker.call(probe, provider.name)).usable:
-            raise ProviderError(refusal(found))
+        if (
+            provider.name != "cpu"
+            and not (availability := worker.call(probe, provider.name)).usable
+        ):
+            raise ProviderError(refusal(availability))
         return worker.call(WithLibraries(pair.custom_ops, compare_models), pair)
     except WorkerDied as death:
         reason = f"{death.stage or 'starting'}: {death}"

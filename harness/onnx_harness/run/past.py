@@ -1,5 +1,6 @@
-"""What earlier runs have left in the report folder, and a run with ``--resume`` needn't find out
-again.
+"""Earlier runs in the report folder.
+
+A run with ``--resume`` needn't find out again what they have left.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ class Past:
         return self._keys[name]
 
     def judged_on(self, cell: Cell, machine: Machine) -> None:
-        """Note that a cell of this run was judged on another machine: its file is called by that."""
+        """Note that a cell of this run was judged on another machine.
+
+        Its file is called by that.
+        """
         self._judged_on[cell.id] = machine
 
     def verdict(self, cell: Cell) -> CellResult | None:
-        """What an earlier run found of the cell up to ``compare``.
+        """Return what an earlier run found of the cell up to ``compare``.
 
         None without ``--resume``, or where none did.
         """
@@ -67,7 +71,7 @@ class Past:
         return verdict.cell if verdict.timing == self._timing(machine) else None
 
     def entry(self, cell: Cell, *, reused: bool) -> Entry:
-        """What the file of the cell's verdict is called by."""
+        """Return what the file of the cell's verdict is called by."""
         stored = self._stored(cell) if reused else None
         machine = stored[1] if stored is not None else self._judged_on.get(cell.id)
         return Entry(self.key(cell, machine), self._timing(machine or this_machine()), reused)

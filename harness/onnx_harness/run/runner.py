@@ -43,8 +43,8 @@ from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
-    from onnx_harness.run.cluster.interface import Elsewhere
     from onnx_harness.run.cluster.messages import RemoteVerdict
+    from onnx_harness.run.remote import Remote
 
 Answer = TypeVar("Answer")
 
@@ -52,9 +52,11 @@ MACHINE_RETRIES = 2
 """So often is a cell judged again that failed for the machine's sake: no process, no room."""
 
 MOST_DEATHS = 8
-"""So often may what is tried on the untouched model end the process: feeds of sizes that nobody
-uses, levels that its
-noise is measured at. Then the model is what is wrong."""
+"""So often may what is tried on the untouched model end the process.
+
+Feeds of sizes that nobody uses, levels that its noise is measured at. Then the model is what is
+wrong.
+"""
 
 
 class Runner:
@@ -87,7 +89,7 @@ class Runner:
         self._recorded = recorded
         self._threads = threads
         self._jobs: Jobs | None = None
-        self._cluster: Elsewhere | None = None
+        self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
         self.past = Past(settings)
@@ -129,29 +131,31 @@ class Runner:
 
         self._jobs = Jobs(groups, count, other)
 
-    def join_cluster(self, cluster: Elsewhere) -> None:
-        """Have cells judged by a cluster, which is closed with this; its machines' verdicts count
-        as earlier ones.
-        """
+    def join_cluster(self, cluster: Remote) -> None:
+        """Have cells judged there; its machines' verdicts count as earlier ones."""
         self._cluster = cluster
         self.past.machines = cluster.machines()
 
     def start_cluster(
         self, groups: Sequence[Group], timed: Sequence[Cell], say: Callable[[str], None]
     ) -> None:
-        """Judge those cells on the cluster, and time some of them there; :meth:`judge` waits for
-        each.
+        """Judge those cells on the cluster, and time some of them there.
+
+        :meth:`judge` waits for each.
         """
         assert self._cluster is not None
         # The local worker belongs to this thread, and models are looked for in another one.
         self._cluster.start(groups, timed, _plain_file, say)
 
     def timed_elsewhere(self, cell: Cell) -> bool:
-        """Whether the cluster times the cell."""
+        """Return whether the cluster times the cell."""
         return self._cluster is not None and self._cluster.times(cell)
 
     def end_jobs(self) -> None:
-        """Wait for what is judged in the background: what is timed has to be alone on the machine."""
+        """Wait for what is judged in the background.
+
+        What is timed has to be alone on the machine.
+        """
         if self._jobs is not None:
             self._jobs.join()
 
@@ -160,17 +164,17 @@ class Runner:
         self._started_worker().call(noted)
 
     def probe(self, provider: str) -> Availability:
-        """Whether ``provider`` can be used here, found out by using it, in the worker."""
+        """Return whether ``provider`` can be used here, found out by using it, in the worker."""
         try:
             if self._cluster is not None:
-                found = self._cluster.probe(provider)
+                availability = self._cluster.probe(provider)
             else:
-                found = self._started_worker().call(probe, provider)
+                availability = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
             return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
-        if found.device:
-            self.devices[provider] = found.device
-        return found
+        if availability.device:
+            self.devices[provider] = availability.device
+        return availability
 
     def judge(self, cell: Cell) -> CellResult:
         """The verdict on ``cell`` up to ``compare``; found once per run.
@@ -198,8 +202,9 @@ class Runner:
         return self._judged[cell.id].result
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
-        """The verdict on a cell that :meth:`judge` passed, with its latency, or with the reason why
-        it has none.
+        """Return the verdict on a cell that :meth:`judge` passed, with its latency.
+
+        Where it has none, it has the reason.
         """
         self.end_jobs()
         result = self.judge(cell)
@@ -226,8 +231,9 @@ class Runner:
         return result
 
     def check_reference(self, cells: int) -> str | None:
-        """See that the pinned reference environment works, and settle how often a cell is timed
-        beside it.
+        """Try the pinned reference environment.
+
+        How often a cell is timed in pairs with it is settled too.
 
         Args:
             cells: how many are going to be timed.
@@ -252,8 +258,9 @@ class Runner:
     def beside(
         self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None
     ) -> CellResult:
-        """``result`` with what the pinned reference makes of the cell, timed on ``values`` where
-        there are any.
+        """Add to ``result`` what the pinned reference makes of the cell.
+
+        It's timed on ``values`` where there are any.
         """
         if self._pinned is None:
             return result
@@ -303,8 +310,9 @@ class Runner:
             yield replace(result, pinned=record)
 
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
-        """Return a runner of other settings on the same worker process, which it leaves to this one
-        to end.
+        """Return a runner of other settings on the same worker process.
+
+        Ending that is left to this one.
         """
         runner = Runner(settings, recorded=recorded)
         runner._worker = self._started_worker()
@@ -321,8 +329,9 @@ class Runner:
         return self._started_worker().call(WithLibraries(libraries, function), *args)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
-        """What ``function(task, judged, *args)`` says, in the worker, of a cell that :meth:`judge`
-        has judged.
+        """Ask ``function(task, judged, *args)`` in the worker, about a cell.
+
+        :meth:`judge` has judged it.
 
         Raises:
             WorkerDied: it crashed, hung or ate its memory.
@@ -331,8 +340,9 @@ class Runner:
         return self.call(function, self.task(cell), self._judged[cell.id], *args)
 
     def revise(self, result: CellResult) -> None:
-        """Keep what was found out about a cell beyond its verdict: it's part of the verdict from
-        now on.
+        """Keep what was found out about a cell beyond its verdict.
+
+        It's part of the verdict from now on.
         """
         self._judged[result.id] = replace(self._judged[result.id], result=result)
 
@@ -381,13 +391,13 @@ class Runner:
             recorded=self._recorded,
         )
 
-    def _adopt(self, cell: Cell, other: Runner) -> None:
+    def _adopt(self, cell: Cell, runner: Runner) -> None:
         """Take over what another runner found out about a cell, for whoever asks further."""
-        self._judged[cell.id] = other._judged[cell.id]
-        if cell.id in other._fatal:
-            self._fatal[cell.id] = other._fatal[cell.id]
-        if cell.card.path in other._without_unusual:
-            self._without_unusual[cell.card.path] = other._without_unusual[cell.card.path]
+        self._judged[cell.id] = runner._judged[cell.id]
+        if cell.id in runner._fatal:
+            self._fatal[cell.id] = runner._fatal[cell.id]
+        if cell.card.path in runner._without_unusual:
+            self._without_unusual[cell.card.path] = runner._without_unusual[cell.card.path]
 
     def told_elsewhere(self, cell: Cell) -> RemoteVerdict:
         """Return what was found of a cell that :meth:`judge` has judged, for another machine."""
@@ -404,34 +414,35 @@ class Runner:
             self._without_unusual.get(cell.card.path, ""),
         )
 
-    def _take(self, cell: Cell, told: RemoteVerdict) -> None:
+    def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
         """Take over what another machine found out about a cell."""
-        judged = told.judged
-        if told.machine.fingerprint == machine_of(this_host()).fingerprint:
+        judged = remote.judged
+        if remote.machine.fingerprint == machine_of(this_host()).fingerprint:
             judged = replace(judged, result=replace(judged.result, machine=None))
         self._judged[cell.id] = judged
-        self.past.judged_on(cell, told.machine)
-        if told.fatal:
-            self._fatal[cell.id] = list(told.fatal)
-        if told.died:
-            self._without_unusual[cell.card.path] = told.died
+        self.past.judged_on(cell, remote.machine)
+        if remote.fatal:
+            self._fatal[cell.id] = list(remote.fatal)
+        if remote.died:
+            self._without_unusual[cell.card.path] = remote.died
 
-    def _with_times(self, cell: Cell, accurate: CellResult, told: RemoteVerdict) -> CellResult:
+    def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:
         """Return the verdict on a cell with its latency as another machine took it."""
-        here = told.machine.fingerprint == machine_of(this_host()).fingerprint
-        self.past.judged_on(cell, told.machine)
+        here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
+        self.past.judged_on(cell, remote.machine)
         return replace(
             accurate,
-            status=told.result.status,
-            stage=told.result.stage,
-            reason=told.result.reason,
-            latency=told.result.latency,
-            machine=None if here else told.machine.host,
+            status=remote.result.status,
+            stage=remote.result.stage,
+            reason=remote.result.reason,
+            latency=remote.result.latency,
+            machine=None if here else remote.machine.host,
         )
 
     def _judge_persistently(self, cell: Cell) -> Judged:
-        """Judge again by the kind of failure: the machine's twice, a crash once, to tell whether it
-        stays; no verdict.
+        """Judge again by the kind of failure.
+
+        The machine's twice, a crash once, to tell whether it stays; no verdict.
 
         A crash that doesn't come back is a failure all the same, and says that it is flaky.
         """
@@ -516,8 +527,9 @@ class Runner:
             )
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
-        """Whether the worker remembers what it died of, and leaves it out when the cell is judged
-        again.
+        """Decide whether to judge a cell again after the worker's death.
+
+        It's worth it where the worker remembers what it died of, and leaves that out.
         """
         remembered = isinstance(death, WorkerCrashed) and death.stage.startswith(RISK)
         return remembered and self._deaths[cell.card.path] < MOST_DEATHS
@@ -525,8 +537,9 @@ class Runner:
     def _died_running(
         self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote
     ) -> Judged:
-        """The verdict on a cell whose worker died on an input set: on an unusual one, that of the
-        other sets.
+        """The verdict on a cell whose worker died on an input set.
+
+        On an unusual one, that of the other sets.
         """
         fatal = self._fatal.setdefault(cell.id, [])
         if note.unusual and isinstance(death, WorkerCrashed) and len(fatal) < MOST_DEATHS:
@@ -547,8 +560,11 @@ class Runner:
             return with_remarks(
                 judged, fatal, "a narrower type needn't be usable on unusual inputs"
             )
-        own = [each for each in fatal if self._survives_untouched(cell, each.place)]
-        others = [each for each in fatal if each not in own]
+        own = []
+        for fatal_set in fatal:
+            if self._survives_untouched(cell, fatal_set.place):
+                own.append(fatal_set)
+        others = [fatal_set for fatal_set in fatal if fatal_set not in own]
         judged = with_remarks(
             judged, others, "the untouched model dies of it too, at the same optimization level"
         )
@@ -570,7 +586,7 @@ def _plain_file(cell: Cell) -> Path:
 
 
 def _of_another_cell(judged: Judged, cell: Cell) -> Judged:
-    """Return the verdict on a model's load as that of one more of its cells, which it cost no time."""
+    """Return the verdict on a model's load as that of one more cell, which it cost no time."""
     result = replace(
         judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
     )

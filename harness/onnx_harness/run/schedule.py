@@ -1,5 +1,6 @@
-"""Which cells go together, in which order, and to which shard: by what earlier runs took, before a
-model is opened.
+"""Decide which cells go together, in which order, and to which shard.
+
+It goes by what earlier runs took, before a model is opened.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.results.history import Measured
+from onnx_harness.results.history_rows import Measured
 
 UNKNOWN = Measured(seconds=10.0, peak_bytes=None)
 """A cell that no run has had yet."""
@@ -22,13 +23,14 @@ CUT_SHARE = 0.3
 """The share of a run's time whose models, the shortest, may be cut."""
 
 LEAST_BYTES = 600_000_000
-"""What a worker takes that has imported its libraries and holds a small model."""
+"""The memory of a worker that has imported its libraries and holds a small model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The cells of a model: one process judges them, so that its reference, its noise and its
-    chains are made once.
+    """The cells of a model.
+
+    One process judges them, so that its reference, its noise and its chains are made once.
 
     Attributes:
         seconds: that they are expected to take.
@@ -58,8 +60,9 @@ def grouped(
 
 
 def longest_first(groups: Iterable[Group]) -> list[Group]:
-    """The groups by their time, the longest first: what is begun last is short, and no process
-    waits for it long.
+    """The groups by their time, the longest first.
+
+    What is begun last is short, and no process waits for it long.
     """
     return sorted(groups, key=lambda group: -group.seconds)
 
@@ -85,11 +88,11 @@ def shards(
     if max(loads) <= UNEVEN * min(loads):
         return parts
     units: list[Group] = []
-    rest = mean * count
+    remaining = mean * count
     for group in groups:
-        whole = group.seconds <= mean / 2 and rest > mean * count * CUT_SHARE
+        whole = group.seconds <= mean / 2 and remaining > mean * count * CUT_SHARE
         units += [group] if whole else [_group([cell], past) for cell in group.cells]
-        rest -= group.seconds
+        remaining -= group.seconds
     return _dealt(units, count)[0]
 
 
@@ -114,8 +117,13 @@ def _dealt(units: Iterable[Group], count: int) -> tuple[list[tuple[Cell, ...]], 
 
 
 def _group(cells: Sequence[Cell], past: Mapping[str, Measured]) -> Group:
-    known = [past.get(cell.id, UNKNOWN) for cell in cells]
-    peaks = [measured.peak_bytes for measured in known if measured.peak_bytes is not None]
+    measurements = [past.get(cell.id, UNKNOWN) for cell in cells]
+    peaks = []
+    for measured in measurements:
+        if measured.peak_bytes is not None:
+            peaks.append(measured.peak_bytes)
     return Group(
-        tuple(cells), sum(measured.seconds for measured in known), max(peaks, default=LEAST_BYTES)
+        tuple(cells),
+        sum(measured.seconds for measured in measurements),
+        max(peaks, default=LEAST_BYTES),
     )

@@ -1,4 +1,4 @@
-"""What chose a run's cells, in words that two runs can be compared by."""
+"""The selection of a run's cells, in words that two runs can be compared by."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ CHOICES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be judged: see :func:`onnx_harness.verify`.
+    """The question to be judged: see :func:`onnx_harness.verify`.
 
     Attributes:
         name: of the model in reports; empty takes the file's.
@@ -109,11 +109,11 @@ def answer(question: Question, runner: Runner) -> CellResult:
     provider = providers.get(question.provider).name
     if provider != "cpu" and not (availability := runner.probe(provider)).usable:
         raise ProviderError(refusal(availability))
-    other = question.candidate if question.reference is None else question.reference
-    if other is None:
+    counterpart = question.candidate if question.reference is None else question.reference
+    if counterpart is None:
         return _judge_variant(question, runner)
-    if callable(other):
-        return _judge_forward(question, other, runner)
+    if callable(counterpart):
+        return _judge_forward(question, counterpart, runner)
     return _judge_pair(question, runner)
 
 
@@ -163,8 +163,8 @@ def _judge_pair(question: Question, runner: Runner) -> CellResult:
     )
     with ExitStack() as stack:
         path, recorded = stack.enter_context(files_of(right, question.inputs))  # type: ignore[arg-type]
-        other, _ = stack.enter_context(files_of(judged, None))  # type: ignore[arg-type]
-        pair = _pair(path, other, question, recorded, runner)
+        counterpart, _ = stack.enter_context(files_of(judged, None))  # type: ignore[arg-type]
+        pair = _pair(path, counterpart, question, recorded, runner)
         outcome = compare_pair(pair)
         return _as_cell(
             pair, outcome, question, "candidate" if question.reference is None else "reference"
@@ -172,8 +172,9 @@ def _judge_pair(question: Question, runner: Runner) -> CellResult:
 
 
 def _judge_forward(question: Question, forward: Forward, runner: Runner) -> CellResult:
-    """Judge a model and a framework's forward by one another: the bound is the same either way
-    round.
+    """Judge a model and a framework's forward by one another.
+
+    The bound is the same either way round.
     """
     __tracebackhide__ = True
     with files_of(question.model, question.inputs) as (path, recorded):
@@ -214,9 +215,9 @@ def _by_name(returned: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _pair(
-    path: Path, other: Path, question: Question, recorded: Path | None, runner: Runner
+    path: Path, counterpart: Path, question: Question, recorded: Path | None, runner: Runner
 ) -> Pair:
-    card, second = named_card(path), named_card(other)
+    card, second = named_card(path), named_card(counterpart)
     return Pair(
         fetch.materialize(card),
         fetch.materialize(second),
@@ -247,10 +248,14 @@ def _as_cell(pair: Pair, outcome: PairOutcome, question: Question, variant: str)
 
 
 def _figures(output: OutputAccuracy) -> str:
-    known = {
+    figures = {
         "max abs": output.max_abs,
         "relative L2": output.rel_l2,
         "rtol": output.rtol,
         "atol": output.atol,
     }
-    return ", ".join(f"{name} {value:.2g}" for name, value in known.items() if value is not None)
+    entries = []
+    for name, value in figures.items():
+        if value is not None:
+            entries.append(f"{name} {value:.2g}")
+    return ", ".join(entries)

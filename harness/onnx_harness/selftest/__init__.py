@@ -1,3 +1,4 @@
-"""The experiment that measures how far verdicts can be trusted: what is called a failure, and what
-falsely so.
+"""The experiment that measures how far verdicts can be trusted.
+
+What is called a failure, and what falsely so.
 """

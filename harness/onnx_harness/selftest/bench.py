@@ -1,4 +1,4 @@
-"""What every row of the experiment works with: models, seeds, runners, and a cache of its own."""
+"""The bench of every row of the experiment: models, seeds, runners, and a cache of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnx_harness.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one step found.
+    """The findings of one step.
 
     Attributes:
         count: how many things were judged, such as cells or faults.
@@ -80,8 +80,9 @@ def at_hand(card: Card, model: Path) -> Card:
 
 @contextmanager
 def own_cache() -> Iterator[Path]:
-    """A cache for the block, empty at first: what the experiment makes is nobody else's, and goes
-    with it.
+    """A cache for the block, empty at first.
+
+    What the experiment makes is nobody else's, and goes with it.
     """
     before = os.environ.get(VARIABLE)
     with tempfile.TemporaryDirectory(prefix="onnx-harness-selftest-") as folder:
@@ -106,7 +107,7 @@ def falsely_failed(cell: Cell, result: CellResult) -> str | None:
     converted = any(output.ideal_rel_l2 is not None for output in outputs)
     if converted and all(output.faithful for output in outputs):
         return None
-    known = cell.known_failure
-    if known is not None and result.status is Status.FAIL and result.stage == known.stage:
+    expected = cell.known_failure
+    if expected is not None and result.status is Status.FAIL and result.stage == expected.stage:
         return None
     return f"{result.id}: {result.status} at {result.stage}: {result.reason}"

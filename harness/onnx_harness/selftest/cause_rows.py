@@ -1,5 +1,6 @@
-"""The rows of causes: faults whose cause is known, and how often that is what a diagnosis names
-first.
+"""The rows of causes.
+
+They plant faults whose cause is known, and count how often a diagnosis names it first.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def _steps(bench: Bench) -> Iterator[Step]:
 
 
 def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
-    """A network of a few nodes: what is planted is seen in its output, and no model has to be
-    fetched.
+    """A network of a few nodes.
+
+    What is planted is seen in its output, and no model has to be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-tiny-") as folder:
         file = Path(folder) / "tiny.onnx"
@@ -70,16 +72,16 @@ def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
 
 def tiny() -> onnx.ModelProto:
     """Return two layers of a perceptron, with weights that tell every element apart."""
-    made = onnx.parser.parse_model(
+    model = onnx.parser.parse_model(
         """<ir_version: 9, opset_import: ["" : 17]> tiny (float[n,4] x) => (float[n,3] y)
         { p = MatMul(x, w)  s = Add(p, b)  h = Tanh(s)  q = MatMul(h, v)  y = Add(q, c) }"""
     )
     generator = np.random.default_rng(5)
     for name, shape in {"w": (4, 5), "b": (5,), "v": (5, 3), "c": (3,)}.items():
-        made.graph.initializer.append(
+        model.graph.initializer.append(
             onnx.numpy_helper.from_array(generator.normal(size=shape).astype("f4"), name)
         )
-    return made
+    return model
 
 
 def _of_step(card: Card, fault: Planted) -> Outcome:
@@ -87,18 +89,18 @@ def _of_step(card: Card, fault: Planted) -> Outcome:
     bound = bind_variant(parse_variant("simplify"))
     bound = replace(bound, steps=(*bound.steps, fault.step))
     task = Task(Cell(card, parse_variant("simplify"), "cpu"), materialize(card), _SETTINGS)
-    found = diagnose(task, bound=bound)
-    if "StopIteration" in found.sentence:  # the model has no such place
+    diagnosis = diagnose(task, bound=bound)
+    if "StopIteration" in diagnosis.sentence:  # the model has no such place
         return Outcome(0, 0)
-    if found.sentence.startswith("Nothing to diagnose") and fault.kind in _OF_VALUES:
+    if diagnosis.sentence.startswith("Nothing to diagnose") and fault.kind in _OF_VALUES:
         # What follows takes it away again, as a normalization does; the words let a person see how
         # often.
         return Outcome(
             0, 0, (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",)
         )
-    parts = found.cause.passes if fault.passes else found.cause.rules
-    right = found.cause.transform == STEP and parts == fault.parts
-    return _outcome(found, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")
+    parts = diagnosis.cause.passes if fault.passes else diagnosis.cause.rules
+    right = diagnosis.cause.transform == STEP and parts == fault.parts
+    return _outcome(diagnosis, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")
 
 
 def _of_node(card: Card, number: int) -> Outcome:
@@ -114,14 +116,14 @@ def _of_node(card: Card, number: int) -> Outcome:
         candidate = Path(folder) / "candidate.onnx"
         onnx.save(planted(atlas, fault), str(candidate))
         task = Task(Cell(card, parse_variant(ORIGINAL), "cpu"), model, _SETTINGS)
-        found = diagnose(task, candidate=candidate)
-    if found.sentence.startswith(
+        diagnosis = diagnose(task, candidate=candidate)
+    if diagnosis.sentence.startswith(
         "Nothing to diagnose"
     ):  # the fault changes nothing that is compared
         return Outcome(0, 0)
-    named = found.cause.node.name if found.cause.node is not None else ""
-    right = found.found and named in (node.name, *node.output) and bool(named)
-    return _outcome(found, right, f"{card.name}: {fault.text}")
+    named = diagnosis.cause.node.name if diagnosis.cause.node is not None else ""
+    right = diagnosis.found and named in (node.name, *node.output) and bool(named)
+    return _outcome(diagnosis, right, f"{card.name}: {fault.text}")
 
 
 def _defects(bench: Bench) -> Iterator[Step]:
@@ -139,22 +141,22 @@ def _defects(bench: Bench) -> Iterator[Step]:
 def _of_defect(file: Path, variant: str) -> Outcome:
     """A defect of a released library: the step that calls it, or ONNX Runtime's own level."""
     card, chain = card_for(file), parse_variant(variant)
-    found = diagnose(Task(Cell(card, chain, "cpu"), materialize(card), _SETTINGS))
-    step, cause = chain.steps[-1].name, found.cause
+    diagnosis = diagnose(Task(Cell(card, chain, "cpu"), materialize(card), _SETTINGS))
+    step, cause = chain.steps[-1].name, diagnosis.cause
     right = cause.transform == step
     if step.startswith("ort."):
         right = cause.transform is None and cause.level is not None
     elif step.startswith("pass."):
         right = right and cause.passes == (step.removeprefix("pass."),)
-    return _outcome(found, found.found and right, file.stem)
+    return _outcome(diagnosis, diagnosis.found and right, file.stem)
 
 
-def _outcome(found: Diagnosis, right: bool, what: str) -> Outcome:
-    words = () if right else (f"{what}: {found.sentence}",)
+def _outcome(diagnosis: Diagnosis, right: bool, what: str) -> Outcome:
+    words = () if right else (f"{what}: {diagnosis.sentence}",)
     spent = {
-        "transforms": found.spent.transforms,
-        "sessions": found.spent.sessions,
-        "seconds": found.spent.seconds,
+        "transforms": diagnosis.spent.transforms,
+        "sessions": diagnosis.spent.sessions,
+        "seconds": diagnosis.spent.seconds,
     }
     return Outcome(1, 0 if right else 1, words, spent)
 

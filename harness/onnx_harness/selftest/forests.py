@@ -1,5 +1,6 @@
-"""Forests with seeds, grown as the libraries that export them do, and every mistake of one unit in
-them.
+"""Forests with seeds, grown as the libraries that export them do.
+
+Every mistake of one unit is made in them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LEAST, _MOST = -4.0, 4.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a forest is grown.
+    """The shape that a forest grows to.
 
     Attributes:
         name: of the forest.
@@ -92,7 +93,11 @@ class Trees:
     @property
     def branches(self) -> list[int]:
         """The positions of the branches."""
-        return [at for at, feature in enumerate(self.feature) if feature is not None]
+        splits_at: list[int] = []
+        for at, feature in enumerate(self.feature):
+            if feature is not None:
+                splits_at.append(at)
+        return splits_at
 
     @property
     def leaves(self) -> list[int]:
@@ -127,8 +132,9 @@ _TEN_THOUSANDTH = 1e-4
 
 
 def grown(shape: Shape) -> Trees:
-    """Return a forest in which every leaf can be reached: each threshold lies inside what comes to
-    its branch.
+    """Return a forest in which every leaf can be reached.
+
+    Each threshold lies inside what comes to its branch.
     """
     rng = np.random.default_rng([97, shape.seed])
     trees = Trees()
@@ -142,9 +148,10 @@ def grown(shape: Shape) -> Trees:
             split = _split(shape, low[feature], high[feature], rng)
             stops = depth > shape.depth // 3 and rng.random() < _STOPS
             if depth == shape.depth or stops or split is None:
-                trees.leaf[at] = tuple(
-                    float(np.float32(value)) for value in rng.normal(size=shape.targets)
-                )
+                weights = []
+                for value in rng.normal(size=shape.targets):
+                    weights.append(float(np.float32(value)))
+                trees.leaf[at] = tuple(weights)
                 continue
             trees.feature[at], trees.split[at] = feature, split
             trees.missing[at] = shape.missing and bool(rng.random() < 0.5)

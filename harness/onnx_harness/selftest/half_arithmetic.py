@@ -21,7 +21,8 @@ def _centring() -> Iterator[HalfCase]:
 
 def _variance_by_squares() -> Iterator[HalfCase]:
     body = """squares = Mul (x, x) of_squares = ReduceMean (squares, last)
-              mean = ReduceMean (x, last) squared = Mul (mean, mean) y = Sub (of_squares, squared)"""
+              mean = ReduceMean (x, last) squared = Mul (mean, mean)
+              y = Sub (of_squares, squared)"""
     for offset in (0.0, 0.3, 30.0, 100.0):
         bounds = (offset - 1, offset + 1)
         yield make_case("variance_by_squares", f"{offset:g}", body, bounds, LAST, y="float[2, 1] y")
@@ -36,7 +37,8 @@ def _sine_of_large_angles() -> Iterator[HalfCase]:
 
 
 def _masked_softmax() -> Iterator[HalfCase]:
-    body = """scaled = Mul (x, scale) shifted = Add (scaled, level) masked = Where (seen, shifted, hidden)
+    body = """scaled = Mul (x, scale) shifted = Add (scaled, level)
+              masked = Where (seen, shifted, hidden)
               y = Softmax <axis = -1> (masked)"""
     seen = np.arange(64) < 50
     for scale, level, hidden in [
@@ -65,7 +67,8 @@ def _rms_norm() -> Iterator[HalfCase]:
 
 def _layer_norm() -> Iterator[HalfCase]:
     body = """mean = ReduceMean (x, last) centred = Sub (x, mean) squares = Mul (centred, centred)
-              variance = ReduceMean (squares, last) safe = Add (variance, epsilon) root = Sqrt (safe)
+              variance = ReduceMean (squares, last) safe = Add (variance, epsilon)
+              root = Sqrt (safe)
               y = Div (centred, root)"""
     for offset, size in [(0.0, 2.0), (1.0, 3.0), (500.0, 1.0), (0.0, 800.0), (0.0, 2e-4)]:
         weights = LAST | {"epsilon": 1e-12 if size < 1e-3 else 1e-5}
@@ -97,19 +100,40 @@ def _long_sum() -> Iterator[HalfCase]:
         (512, 200.0, 300.0),
     ]:
         body = "total = ReduceSum (x, last) more = Add (total, x) y = Abs (more)"
-        yield make_case("long_sum", f"{count}", body, (low, high), LAST,
-                    x=f"float[2, {count}] x", y=f"float[2, {count}] y")  # fmt: skip
+        yield make_case(
+            "long_sum",
+            f"{count}",
+            body,
+            (low, high),
+            LAST,
+            x=f"float[2, {count}] x",
+            y=f"float[2, {count}] y",
+        )
 
 
 def _cumulative_sum() -> Iterator[HalfCase]:
     axis = {"axis": np.array(1, np.int64)}
     for count, low, high in [(8, 0.0, 1.0), (24, -1.0, 1.0), (3000, 0.0, 2.0)]:
-        yield make_case("cumulative_sum", f"{count}", "y = CumSum (x, axis)", (low, high), axis,
-                    x=f"float[1, {count}] x", y=f"float[1, {count}] y")  # fmt: skip
+        yield make_case(
+            "cumulative_sum",
+            f"{count}",
+            "y = CumSum (x, axis)",
+            (low, high),
+            axis,
+            x=f"float[1, {count}] x",
+            y=f"float[1, {count}] y",
+        )
     body = "phase = CumSum (x, axis) y = Sin (phase)"
     for count, high in [(6, 0.3), (1500, 0.9)]:
-        yield make_case("cumulative_sum", f"phase_{count}", body, (0.0, high), axis,
-                    x=f"float[1, {count}] x", y=f"float[1, {count}] y")  # fmt: skip
+        yield make_case(
+            "cumulative_sum",
+            f"phase_{count}",
+            body,
+            (0.0, high),
+            axis,
+            x=f"float[1, {count}] x",
+            y=f"float[1, {count}] y",
+        )
 
 
 def _exponential() -> Iterator[HalfCase]:
@@ -129,8 +153,10 @@ def _gelu() -> Iterator[HalfCase]:
     for most in (3.0, 30.0):
         weights = {"root": 2**0.5, "one": 1.0, "half": 0.5}
         yield make_case("gelu", f"erf_{most:g}", body, (-most, most), weights)
-    body = """cube = Pow (x, three) small = Mul (cube, part) sum = Add (x, small) scaled = Mul (sum, root)
-              bent = Tanh (scaled) more = Add (bent, one) half_x = Mul (x, half) y = Mul (half_x, more)"""
+    body = """cube = Pow (x, three) small = Mul (cube, part) sum = Add (x, small)
+              scaled = Mul (sum, root)
+              bent = Tanh (scaled) more = Add (bent, one) half_x = Mul (x, half)
+              y = Mul (half_x, more)"""
     weights = {"three": 3.0, "part": 0.044715, "root": (2 / np.pi) ** 0.5, "one": 1.0, "half": 0.5}
     for most in (3.0, 90.0):  # the cube overflows, and the tanh of it is 1 all the same
         yield make_case("gelu", f"tanh_{most:g}", body, (-most, most), weights)
@@ -140,7 +166,8 @@ def _gelu() -> Iterator[HalfCase]:
 
 
 def _attention() -> Iterator[HalfCase]:
-    body = """query = MatMul (x, wq) key = MatMul (x, wk) turned = Transpose <perm = [0, 2, 1]> (key)
+    body = """query = MatMul (x, wq) key = MatMul (x, wk)
+              turned = Transpose <perm = [0, 2, 1]> (key)
               scores = MatMul (query, turned) scaled = Mul (scores, scale)
               attention = Softmax <axis = -1> (scaled) y = MatMul (attention, x)"""
     for size, scale in [(0.5, 0.25), (1.0, 0.1), (400.0, 1e-5), (30.0, 0.25), (60.0, 4e-3)]:
@@ -149,8 +176,15 @@ def _attention() -> Iterator[HalfCase]:
             "wk": normal(16, 16, scale=0.25, seed=1),
             "scale": scale,
         }
-        yield make_case("attention", f"{size:g}", body, (-size, size), weights,
-                    x="float[1, 12, 16] x", y="float[1, 12, 16] y")  # fmt: skip
+        yield make_case(
+            "attention",
+            f"{size:g}",
+            body,
+            (-size, size),
+            weights,
+            x="float[1, 12, 16] x",
+            y="float[1, 12, 16] y",
+        )
 
 
 def _residual_outlier() -> Iterator[HalfCase]:

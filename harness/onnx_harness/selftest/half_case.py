@@ -1,4 +1,4 @@
-"""A model with something that float16 may be too coarse or too narrow for, and how one is written."""
+"""Write a model with something that float16 may be too coarse or too narrow for."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Small models, each with something that float16 may be too coarse or too narrow for: built with
-seeds, by kind.
+"""Small models, each with something that float16 may be too coarse or too narrow for.
+
+Built with seeds, by kind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ _QUICK_EVERY = 5
 
 
 def half_cases(*, quick: bool = False) -> Iterator[HalfCase]:
-    """Yield every case, kind by kind; ``quick``: the gentlest and the harshest of every fifth kind."""
+    """Yield every case, kind by kind.
+
+    ``quick``: the gentlest and the harshest of every fifth kind.
+    """
     for index, cases in enumerate(KINDS):
         of_kind = list(cases())
         if not quick:

@@ -1,7 +1,9 @@
-"""Cases of networks: positions, ids, recurrence, layers, loops, and overflows that nothing comes
-of.
+"""Cases of networks.
 
-Every kind has gentle parameters and harsh ones. Nothing here says which answer is right: `half_truth` finds out.
+They have positions, ids, recurrence, layers, loops, and overflows that nothing comes of.
+
+Every kind has gentle parameters and harsh ones. Nothing here says which answer is right:
+`half_truth` finds out.
 """
 
 from __future__ import annotations
@@ -15,19 +17,29 @@ from onnx_harness.selftest.half_case import LAST, HalfCase, make_case, normal
 
 def _rotary() -> Iterator[HalfCase]:
     rates = 10000.0 ** -(np.arange(8) / 8)
-    body = """single = Cast <to = 1> (ids) column = Unsqueeze (single, last) angles = Mul (column, rates)
+    body = """single = Cast <to = 1> (ids) column = Unsqueeze (single, last)
+              angles = Mul (column, rates)
               cosine = Cos (angles) sine = Sin (angles)
               first = Mul (cosine, left) second = Mul (sine, right) y = Sub (first, second)"""
     for most in (2, 6, 2000, 30000):
         weights = LAST | {"rates": rates, "left": normal(8), "right": normal(8, seed=1)}
-        yield make_case("rotary", f"{most}", body, (0, most), weights,
-                    x="int64[2, 12] ids", y="float[2, 12, 8] y")  # fmt: skip
+        yield make_case(
+            "rotary",
+            f"{most}",
+            body,
+            (0, most),
+            weights,
+            x="int64[2, 12] ids",
+            y="float[2, 12, 8] y",
+        )
 
 
 def _timestep() -> Iterator[HalfCase]:
     rates = np.exp(-np.log(10000.0) * np.arange(16) / 16)
-    body = """column = Unsqueeze (t, last) angles = Mul (column, rates) sine = Sin (angles) cosine = Cos (angles)
-              waves = Concat <axis = 1> (sine, cosine) mixed = MatMul (waves, weight) y = Tanh (mixed)"""
+    body = """column = Unsqueeze (t, last) angles = Mul (column, rates) sine = Sin (angles)
+              cosine = Cos (angles)
+              waves = Concat <axis = 1> (sine, cosine) mixed = MatMul (waves, weight)
+              y = Tanh (mixed)"""
     for most in (1.0, 3.0, 1000.0, 100000.0):
         weights = LAST | {"rates": rates, "weight": normal(32, 8, scale=0.18)}
         yield make_case(
@@ -46,8 +58,14 @@ def _large_ids() -> Iterator[HalfCase]:
         body = "whole = Cast <to = 7> (x) y = Gather <axis = 0> (table, whole)"
         rounded = "steps = Mul (x, count) spread = Floor (steps) " + body.replace("(x)", "(spread)")
         table = normal(count + 1, 2, seed=3)
-        yield make_case("large_ids", f"{count}", rounded, (0.0, 1.0), {"table": table, "count": float(count)},
-                    y="float[2, 64, 2] y")  # fmt: skip
+        yield make_case(
+            "large_ids",
+            f"{count}",
+            rounded,
+            (0.0, 1.0),
+            {"table": table, "count": float(count)},
+            y="float[2, 64, 2] y",
+        )
     for most, scale in [(1000, 1e-3), (2000, 5e-4), (200000, 1e-5), (90000, 1e-5)]:
         body = "single = Cast <to = 1> (ids) y = Mul (single, scale)"
         yield make_case(
@@ -97,18 +115,43 @@ def _recurrent() -> Iterator[HalfCase]:
     for size, gain in [(1.0, 0.3), (3.0, 0.3), (1.0, 300.0), (90000.0, 1e-5)]:
         body = """scaled = Mul (x, unit) steps, last = LSTM <hidden_size = 8> (scaled, w, r, b)
                   flat = Squeeze (steps, one) y = Mul (flat, two)"""
-        weights = {"w": normal(1, 32, 4, scale=gain, seed=1), "r": normal(1, 32, 8, scale=0.3, seed=2),
-                   "b": normal(1, 64, scale=0.1, seed=3), "one": np.array([1], np.int64), "two": 2.0,
-                   "unit": 1.0}  # fmt: skip
-        yield make_case("recurrent", f"{size:g}_{gain:g}", body, (-size, size), weights,
-                    x="float[10, 2, 4] x", y="float[10, 2, 8] y", opset=14)  # fmt: skip
+        weights = {
+            "w": normal(1, 32, 4, scale=gain, seed=1),
+            "r": normal(1, 32, 8, scale=0.3, seed=2),
+            "b": normal(1, 64, scale=0.1, seed=3),
+            "one": np.array([1], np.int64),
+            "two": 2.0,
+            "unit": 1.0,
+        }
+        yield make_case(
+            "recurrent",
+            f"{size:g}_{gain:g}",
+            body,
+            (-size, size),
+            weights,
+            x="float[10, 2, 4] x",
+            y="float[10, 2, 8] y",
+            opset=14,
+        )
     body = """centred = Sub (x, level) steps, last = GRU <hidden_size = 8> (centred, w, r)
               y = Squeeze (steps, one)"""
     for level in (0.5, 3000.0):
-        weights = {"w": normal(1, 24, 4, seed=4), "r": normal(1, 24, 8, scale=0.3, seed=5), "level": level,
-                   "one": np.array([1], np.int64)}  # fmt: skip
-        yield make_case("recurrent", f"centred_{level:g}", body, (level - 1, level + 1), weights,
-                    x="float[10, 2, 4] x", y="float[10, 2, 8] y", opset=14)  # fmt: skip
+        weights = {
+            "w": normal(1, 24, 4, seed=4),
+            "r": normal(1, 24, 8, scale=0.3, seed=5),
+            "level": level,
+            "one": np.array([1], np.int64),
+        }
+        yield make_case(
+            "recurrent",
+            f"centred_{level:g}",
+            body,
+            (level - 1, level + 1),
+            weights,
+            x="float[10, 2, 4] x",
+            y="float[10, 2, 8] y",
+            opset=14,
+        )
 
 
 def _product() -> Iterator[HalfCase]:
@@ -123,9 +166,15 @@ def _product() -> Iterator[HalfCase]:
         )
     for size in (1.0, 30000.0):
         weights = {"w": normal(4, 3, 3, 3, scale=1.0), "back": 1 / (5 * size)}
-        yield make_case("product", f"conv_{size:g}", ("wide = Conv (x, w) y = Mul (wide, "
-                                                     "back)"), (-size, size), weights,
-                    x="float[1, 3, 8, 8] x", y="float[1, 4, 6, 6] y")  # fmt: skip
+        yield make_case(
+            "product",
+            f"conv_{size:g}",
+            ("wide = Conv (x, w) y = Mul (wide, back)"),
+            (-size, size),
+            weights,
+            x="float[1, 3, 8, 8] x",
+            y="float[1, 4, 6, 6] y",
+        )
 
 
 def _batch_norm() -> Iterator[HalfCase]:
@@ -137,8 +186,15 @@ def _batch_norm() -> Iterator[HalfCase]:
             "mean": np.full(3, mean),
             "var": np.full(3, variance),
         }
-        yield make_case("batch_norm", f"{mean:g}", body, (mean - 2, mean + 2), weights,
-                    x="float[1, 3, 5, 5] x", y="float[1, 3, 5, 5] y")  # fmt: skip
+        yield make_case(
+            "batch_norm",
+            f"{mean:g}",
+            body,
+            (mean - 2, mean + 2),
+            weights,
+            x="float[1, 3, 5, 5] x",
+            y="float[1, 3, 5, 5] y",
+        )
 
 
 def _steep_gate() -> Iterator[HalfCase]:
@@ -201,22 +257,30 @@ def _pairwise_distance() -> Iterator[HalfCase]:
               y = Exp (nearness)"""
     places = {"one": np.array([1], np.int64), "zero": np.array([0], np.int64)}
     for offset in (0.0, 0.6, 90.0, 2000.0):
-        yield make_case("pairwise_distance", f"{offset:g}", body, (offset - 0.7, offset + 0.7), LAST | places,
-                    x="float[12, 3] x", y="float[12, 12, 1] y")  # fmt: skip
+        yield make_case(
+            "pairwise_distance",
+            f"{offset:g}",
+            body,
+            (offset - 0.7, offset + 0.7),
+            LAST | places,
+            x="float[12, 3] x",
+            y="float[12, 12, 1] y",
+        )
 
 
 def _harmless_overflow() -> Iterator[HalfCase]:
     """Values leave the range of float16, and nothing comes of it: the answer is right."""
     ones = {"one": 1.0, "most": 50.0}
     bodies = {
-        "sigmoid": ("turned = Neg (x) raised = Exp (turned) more = Add (raised, one) y = "
-                   "Reciprocal (more)"),
+        "sigmoid": (
+            "turned = Neg (x) raised = Exp (turned) more = Add (raised, one) y = Reciprocal (more)"
+        ),
         "clipped": "squares = Mul (x, x) cubes = Mul (squares, squares) y = Min (cubes, most)",
         "compared": "squares = Mul (x, x) big = Mul (squares, squares) seen = Greater (big, most) "
         "y = Where (seen, one, most)",
         "angle": "squares = Mul (x, x) big = Mul (squares, squares) y = Atan (big)",
         "unselected": "raised = Exp (x) low = Less (x, one) y = Where (low, raised, x)",
-    }  # fmt: skip
+    }
     for label, body in bodies.items():
         yield make_case("harmless_overflow", label, body, (-18.0, 18.0), ones)
 

@@ -51,8 +51,9 @@ def _judge_kind(bench: Bench, cases: Sequence[HalfCase]) -> Outcome:
 
 
 def _answer_and_verdict(bench: Bench, case: HalfCase) -> tuple[Truth, CellResult]:
-    """The answer by ONNX's reference implementation, and the verdict of the cell, on the same
-    inputs.
+    """Return the answer by ONNX's reference implementation, and the verdict of the cell.
+
+    Both are of the same inputs.
     """
     sets = inputs.generate(case.model, case.specs, count=4, seed=SEED)
     converted = onnx.ModelProto()

@@ -1,7 +1,9 @@
-"""Whether float16 answers a model right, by ONNX's reference implementation: nothing of the
-harness's own simulation.
+"""Decide by ONNX's reference implementation whether float16 answers a model right.
 
-The converted file is run operator by operator in numpy's float16, and compared with the original in float32.
+Nothing of the harness's own simulation takes part.
+
+The converted file is run operator by operator in numpy's float16, and compared with the original in
+float32.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from onnx_harness.accuracy.tolerance import choose
 from onnx_harness.transforms import Precision
 
 CLEARLY_RIGHT, CLEARLY_WRONG = 0.3, 3.0
-"""Shares of the documented bound: between them the answer is left open, since float16 differs
-between processors.
+"""Shares of the documented bound.
+
+Between them the answer is left open, since float16 differs between processors.
 """
 
 
@@ -46,11 +49,10 @@ def truth(
         warnings.simplefilter("ignore")
         expected = [ReferenceEvaluator(original).run(None, dict(feed)) for feed in feeds]
         actual = [ReferenceEvaluator(converted).run(None, dict(feed)) for feed in feeds]
-    shares = [
-        error_share(wide, half)
-        for wides, halves in zip(expected, actual, strict=True)
-        for wide, half in zip(wides, halves, strict=True)
-    ]
+    shares = []
+    for wides, halves in zip(expected, actual, strict=True):
+        for wide, half in zip(wides, halves, strict=True):
+            shares.append(error_share(wide, half))
     worst = max(shares)
     if worst < CLEARLY_RIGHT:
         return Truth.RIGHT

@@ -1,4 +1,4 @@
-"""What the experiment has found so far, a line a step: an interrupted run goes on where it was."""
+"""The experiment's findings so far, a line a step: an interrupted run goes on where it was."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Log:
             try:
                 entry = json.loads(line)
                 if entry["stamp"] == self._stamp:
-                    found = entry["outcome"]
+                    fields = entry["outcome"]
                     self._known[entry["row"], entry["step"]] = Outcome(
-                        **{**found, "words": tuple(found["words"])}
+                        **{**fields, "words": tuple(fields["words"])}
                     )
             except (ValueError, KeyError, TypeError):
                 continue
 
     def get(self, row: str, step: str) -> Outcome | None:
-        """What the step found, if it was done."""
+        """Return what the step found, if it was done."""
         return self._known.get((row, step))
 
     def put(self, row: str, step: str, outcome: Outcome) -> None:

@@ -1,8 +1,10 @@
-"""Networks with something built in that float16 can't hold, and the fewest nodes that have to stay
-float32 for it.
+"""Networks with something built in that float16 can't hold.
 
-A backbone of residual blocks that float16 is enough for, and hostile patterns in some of its blocks. Each pattern says
-which of its nodes need float32; that no fewer do is tried out where the cases are used.
+The fewest nodes that have to stay float32 for it are known.
+
+A backbone of residual blocks that float16 is enough for, and hostile patterns in some of its
+blocks. Each pattern says which of its nodes need float32; that no fewer do is tried out where the
+cases are used.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def _square(size: float) -> Pattern:
 
 
 def _overflow(size: float) -> Pattern:
-    body = """{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up) {0}back = Mul ({0}far, {0}dn)
+    body = """{0}wide = Mul ({0}in, {0}up) {0}far = Mul ({0}wide, {0}up)
+              {0}back = Mul ({0}far, {0}dn)
               {0}out = Tanh ({0}back)"""
     return Pattern("overflow", body, {"up": size, "dn": 1 / size**2}, ("far", "back"))
 
@@ -75,7 +78,8 @@ def _cancellation(size: float) -> Pattern:
 
 
 def _difference_of_squares(size: float) -> Pattern:
-    body = """{0}a = Add ({0}in, {0}c) {0}p = Mul ({0}a, {0}a) {0}d = Sub ({0}p, {0}cc) {0}s = Mul ({0}d, {0}dn)
+    body = """{0}a = Add ({0}in, {0}c) {0}p = Mul ({0}a, {0}a) {0}d = Sub ({0}p, {0}cc)
+              {0}s = Mul ({0}d, {0}dn)
               {0}out = Tanh ({0}s)"""
     weights = {"c": size, "cc": size**2, "dn": 0.5 / size}
     return Pattern("difference of squares", body, weights, ("a", "p", "d"))
@@ -83,7 +87,8 @@ def _difference_of_squares(size: float) -> Pattern:
 
 def _epsilon(size: float) -> Pattern:
     # What is squared is a normal number, and its square isn't.
-    body = """{0}n = Mul ({0}in, {0}dn) {0}q = Mul ({0}n, {0}n) {0}e = Add ({0}q, {0}eps) {0}r = Sqrt ({0}e)
+    body = """{0}n = Mul ({0}in, {0}dn) {0}q = Mul ({0}n, {0}n) {0}e = Add ({0}q, {0}eps)
+              {0}r = Sqrt ({0}e)
               {0}out = Mul ({0}r, {0}up)"""
     return Pattern("epsilon", body, {"dn": size, "eps": 1e-12, "up": 1 / size}, ("q", "e", "r"))
 
@@ -108,7 +113,8 @@ def _angle(size: float) -> Pattern:
 
 
 def _running_sum(size: float) -> Pattern:
-    body = """{0}s1 = Add ({0}in, {0}c) {0}s2 = Add ({0}s1, {0}c) {0}s3 = Add ({0}s2, {0}c) {0}s4 = Add ({0}s3, {0}k)
+    body = """{0}s1 = Add ({0}in, {0}c) {0}s2 = Add ({0}s1, {0}c) {0}s3 = Add ({0}s2, {0}c)
+              {0}s4 = Add ({0}s3, {0}k)
               {0}out = Tanh ({0}s4)"""
     return Pattern("running sum", body, {"c": size, "k": -3 * size}, ("s1", "s2", "s3", "s4"))
 
@@ -122,8 +128,10 @@ def _softmax(size: float) -> Pattern:
 
 
 def _attention(size: float) -> Pattern:
-    body = """{0}q = Mul ({0}in, {0}up) {0}k = Transpose <perm = [1, 0]> ({0}q) {0}score = MatMul ({0}q, {0}k)
-              {0}scaled = Mul ({0}score, {0}dn) {0}p = Softmax <axis = -1> ({0}scaled) {0}out = MatMul ({0}p, {0}in)"""
+    body = """{0}q = Mul ({0}in, {0}up) {0}k = Transpose <perm = [1, 0]> ({0}q)
+              {0}score = MatMul ({0}q, {0}k)
+              {0}scaled = Mul ({0}score, {0}dn) {0}p = Softmax <axis = -1> ({0}scaled)
+              {0}out = MatMul ({0}p, {0}in)"""
     return Pattern(
         "attention scores", body, {"up": size, "dn": 1 / (8 * size**2)}, ("score", "scaled")
     )
@@ -134,9 +142,15 @@ def _lstm(size: float) -> Pattern:
     bias = np.concatenate([-size * weight.sum(axis=2), np.zeros((1, 4 * _LSTM))], axis=1).astype(
         np.float32
     )
-    weights = {"w": weight, "r": normal(1, 4 * _LSTM, _LSTM, scale=0.3, seed=6), "b": bias, "c": size,
-               "zero": np.array([0], np.int64), "z2": np.array([0, 1], np.int64),
-               "m": normal(_LSTM, _WIDTH, scale=0.3, seed=7)}  # fmt: skip
+    weights = {
+        "w": weight,
+        "r": normal(1, 4 * _LSTM, _LSTM, scale=0.3, seed=6),
+        "b": bias,
+        "c": size,
+        "zero": np.array([0], np.int64),
+        "z2": np.array([0, 1], np.int64),
+        "m": normal(_LSTM, _WIDTH, scale=0.3, seed=7),
+    }
     body = """{0}lift = Add ({0}in, {0}c) {0}seq = Unsqueeze ({0}lift, {0}zero)
               {0}steps, {0}last = LSTM <hidden_size = 8> ({0}seq, {0}w, {0}r, {0}b)
               {0}flat = Squeeze ({0}steps, {0}z2) {0}out = MatMul ({0}flat, {0}m)"""
@@ -145,7 +159,8 @@ def _lstm(size: float) -> Pattern:
 
 def _loop(size: float) -> Pattern:
     body = """{0}lift = Add ({0}in, {0}c)
-              {0}sum = Loop ({0}trips, {0}on, {0}lift) <body = b (int64 {0}i, bool {0}go, float[2, 64] {0}state)
+              {0}sum = Loop ({0}trips, {0}on, {0}lift)
+              <body = b (int64 {0}i, bool {0}go, float[2, 64] {0}state)
               => (bool {0}more, float[2, 64] {0}next) {{
                   {0}next = Add ({0}state, {0}step) {0}more = Identity ({0}go) }}>
               {0}left = Add ({0}sum, {0}back) {0}out = Tanh ({0}left)"""
@@ -184,8 +199,10 @@ def mixed_cases(*, quick: bool = False) -> Iterator[MixedCase]:
         if quick:
             continue
         yield network(f"{_slug(first.cause)}_2", 8, {1: second, 6: third})
-        other = makers[(index + 1) % len(makers)]
-        yield network(f"{_slug(first.cause)}_3", 8, {3: third, 5: other(_STRENGTHS[other][0])})
+        neighbour = makers[(index + 1) % len(makers)]
+        yield network(
+            f"{_slug(first.cause)}_3", 8, {3: third, 5: neighbour(_STRENGTHS[neighbour][0])}
+        )
 
 
 def large_case() -> MixedCase:

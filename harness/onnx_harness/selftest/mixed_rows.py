@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -73,17 +73,17 @@ class Workplace:
         return mixes[0]
 
     def passes_with(self, names: Sequence[str]) -> bool:
-        """Whether the model passes, converted with those nodes in float32 and simulated."""
+        """Return whether the model passes, converted with those nodes in float32 and simulated."""
         step = transforms.bind(
             parse_variant(f"fp16.io32(node_block_list={list(names)!r})").steps[0]
         )
         with transforms.remarks(), tempfile.TemporaryDirectory() as folder:
             try:
-                made = step(self.model.load())
+                converted = step(self.model.load())
             except NotApplicable:  # nothing is left to convert
                 return False
             path = Path(folder) / "made.onnx"
-            onnx.save(made, path)
+            onnx.save(converted, path)
             return half_verdict(self.standard, Model(path)).passed
 
 
@@ -92,11 +92,11 @@ def workplace(case: HalfCase, folder: Path) -> Workplace:
     path = folder / f"{case.name}.onnx"
     onnx.save(case.model, path)
     card = replace(Card(path, case.name, source=PathSource(path)), inputs=case.specs)
-    model, settings, kept = Model(path, card.name), Settings(), workbench().cache
-    answers = reference(model, card, settings, kept, unusual=False)
+    model, settings, cache = Model(path, card.name), Settings(), workbench().cache
+    answers = reference(model, card, settings, cache, unusual=False)
     bound = bind_variant(parse_variant(VARIANT))
     return Workplace(
-        case, card, model, standard(model, answers, card, bound, "cpu", settings, kept)
+        case, card, model, standard(model, answers, card, bound, "cpu", settings, cache)
     )
 
 
@@ -116,8 +116,9 @@ def _in_folder(case: HalfCase, measure: Callable[[Workplace], Outcome]) -> Calla
 
 
 def _built(bench: Bench, built: MixedCase, place: Workplace) -> Outcome:
-    """A network that says which nodes it needs: all of them are, and with no more than these it
-    passes.
+    """A network that says which nodes it needs.
+
+    All of them are, and with no more than these it passes.
     """
     for left_out in built.smallest:
         if place.passes_with([name for name in built.smallest if name != left_out]):
@@ -129,9 +130,9 @@ def _built(bench: Bench, built: MixedCase, place: Workplace) -> Outcome:
     outcome = _found(bench, place, lambda _: built.nodes, built.causes)
     if len(place.case.model.graph.node) < LARGE:
         return outcome
-    figures = {
-        f"large_{name}": outcome.figures.get(name, 0) for name in ("sessions", "runs", "seconds")
-    }
+    figures = {}
+    for name in ("sessions", "runs", "seconds"):
+        figures[f"large_{name}"] = outcome.figures.get(name, 0)
     words = outcome.words
     if figures["large_sessions"] > MOST_SESSIONS or figures["large_runs"] > MOST_RUNS:
         words += (
@@ -152,9 +153,10 @@ def _small(bench: Bench, place: Workplace) -> Outcome:
 
 
 def _fewest(place: Workplace, labels: Sequence[str], mix: Mix) -> int:
-    choices: Iterable[tuple[str, ...]] = itertools.chain.from_iterable(
-        itertools.combinations(labels, size) for size in range(len(mix.names))
-    )
+    by_size = []
+    for size in range(len(mix.names)):
+        by_size.append(itertools.combinations(labels, size))
+    choices = itertools.chain.from_iterable(by_size)
     for names in itertools.islice(choices, _MOST_CHOICES):
         if place.passes_with(names):
             return len(names)
@@ -164,7 +166,7 @@ def _fewest(place: Workplace, labels: Sequence[str], mix: Mix) -> int:
 def _found(
     bench: Bench, place: Workplace, fewest: Callable[[Mix], int], causes: Sequence[str]
 ) -> Outcome:
-    """Search, judge what was found as any cell is, by the list that is said to make the same again."""
+    """Search, and judge the list that is said to make the same again, as any cell is."""
     name = place.case.name
     try:
         mix = place.mix()
@@ -176,22 +178,35 @@ def _found(
         )  # with all of it in float32 there is nothing left to convert
     variant = f"fp16.io32(node_block_list={list(mix.names)!r})"
     _, result = bench.judge("mixed", 0, place.card, variant)
-    known = fewest(mix)
+    fewest_nodes = fewest(mix)
     words = []
     if result.status is not Status.PASS:
         words.append(f"{name}: {variant}: {result.status} at {result.stage}: {result.reason}")
-    if mix.nodes > MOST_NODES * known:
-        words.append(f"{name}: {mix.keeps()}, and {known} are enough: {', '.join(mix.names)}")
-    figures = {"nodes": mix.nodes, "fewest": known, "runs": mix.runs, "sessions": mix.sessions, "seconds": mix.seconds,
-               "most_runs": mix.runs, **{f"cause {cause}": 1 for cause in causes}}  # fmt: skip
+    if mix.nodes > MOST_NODES * fewest_nodes:
+        words.append(
+            f"{name}: {mix.keeps()}, and {fewest_nodes} are enough: {', '.join(mix.names)}"
+        )
+    figures = {
+        "nodes": mix.nodes,
+        "fewest": fewest_nodes,
+        "runs": mix.runs,
+        "sessions": mix.sessions,
+        "seconds": mix.seconds,
+        "most_runs": mix.runs,
+        **{f"cause {cause}": 1 for cause in causes},
+    }
     return Outcome(1, int(result.status is not Status.PASS), tuple(words), figures)
 
 
 def figure(outcomes: Sequence[Outcome]) -> str:
     """Return the counts in words."""
     nodes, fewest = summed(outcomes, "nodes"), summed(outcomes, "fewest")
-    causes = {name for each in outcomes for name in each.figures if name.startswith("cause ")}
-    runs = max((round(each.figures.get("runs", 0)) for each in outcomes), default=0)
+    causes = set()
+    for outcome in outcomes:
+        for name in outcome.figures:
+            if name.startswith("cause "):
+                causes.add(name)
+    runs = max((round(outcome.figures.get("runs", 0)) for outcome in outcomes), default=0)
     large = [summed(outcomes, f"large_{name}") for name in ("sessions", "runs", "seconds")]
     refused = summed(outcomes, "refused")
     return (

@@ -1,5 +1,6 @@
-"""A model with its standard, and one mistake after another that is judged by it: what the rows of
-mistakes share.
+"""A model with its standard, and one mistake after another that is judged by it.
+
+What the rows of mistakes share.
 """
 
 from __future__ import annotations
@@ -64,18 +65,20 @@ class Bench:
         card = Card(path, name, source=PathSource(path), inputs=dict(specs or {}))
         cache, bound = workbench().cache, bind_variant(parse_variant(VARIANT))
         started = time.perf_counter()
-        made = reference(model, card, settings, cache)
+        answers = reference(model, card, settings, cache)
         seconds = time.perf_counter() - started
-        return cls(made, seconds, standard(model, made, card, bound, "cpu", settings, cache), model)
+        return cls(
+            answers, seconds, standard(model, answers, card, bound, "cpu", settings, cache), model
+        )
 
     def judge(self, candidate: onnx.ModelProto) -> Verdict:
         """Return the verdict on a model that a transform put in the place of the right one."""
         key = candidate.SerializeToString(deterministic=True)
         if key not in self._verdicts:
             session = open_cpu(candidate, "all")
-            outputs = [
-                run(session, feeds_for(session, chosen.values)) for chosen in self.reference.sets
-            ]
+            outputs = []
+            for chosen in self.reference.sets:
+                outputs.append(run(session, feeds_for(session, chosen.values)))
             self._verdicts[key] = judge_outputs(
                 self._standard, outputs, self._subject, emulated=False
             )

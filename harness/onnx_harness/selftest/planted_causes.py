@@ -1,5 +1,6 @@
-"""Faults whose cause is known: a planted step of the chain, with passes or rules of which some do
-harm.
+"""Faults whose cause is known.
+
+A planted step of the chain, with passes or rules of which some do harm.
 """
 
 from __future__ import annotations
@@ -128,11 +129,15 @@ def _behind(model: onnx.ModelProto, *operators: tuple[str, Mapping[str, Any]]) -
 
 
 def _weight(model: onnx.ModelProto) -> onnx.TensorProto:
-    weights: dict[str, onnx.TensorProto] = {
-        tensor.name: tensor for tensor in model.graph.initializer
-    }
+    weights: dict[str, onnx.TensorProto] = {}
+    for tensor in model.graph.initializer:
+        weights[tensor.name] = tensor
     products = (node for node in model.graph.node if node.op_type in _PRODUCTS)
-    names = [name for node in products for name in node.input[1:2] if name in weights]
+    names = []
+    for node in products:
+        for name in node.input[1:2]:
+            if name in weights:
+                names.append(name)
     return weights[next(iter(names))]
 
 

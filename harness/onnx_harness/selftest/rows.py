@@ -22,7 +22,9 @@ from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cach
 from onnx_harness.selftest.cause_rows import CAUSES, CAUSES_OF_DEFECTS
 from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.mixed_rows import MIXED
+from onnx_harness.selftest.observer_rows import OBSERVED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
+from onnx_harness.selftest.slower_rows import SLOWER
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.selftest.tree_rows import TREES
 from onnx_harness.selftest.vocabulary_rows import VOCABULARIES
@@ -55,7 +57,10 @@ def _invent(bench: Bench, card: Card) -> Outcome:
     if result.accuracy is None:
         return Outcome(1, 1, (f"{card.name}: {result.reason}",))
     outputs = result.accuracy.outputs
-    silent = {name: each.vacuous for name, each in outputs.items() if each.vacuous}
+    silent = {}
+    for name, output in outputs.items():
+        if output.vacuous:
+            silent[name] = output.vacuous
     words = tuple(f"{card.name}: {name} {why}" for name, why in silent.items())
     return Outcome(1, 0, words, {"outputs": len(outputs), "vacuous": len(silent)})
 
@@ -78,18 +83,21 @@ def _planted(bench: Bench, card: Card) -> Outcome:
     cell = Cell(card, parse_variant("simplify"), "cpu")
     # However long it takes: the experiment wants every model's faults, and not a minute's.
     result = sensitivity.examine(bench.runner("faults", 0), cell, seconds=math.inf)
-    found = result.sensitivity
-    if found is None:
+    measured = result.sensitivity
+    if measured is None:
         return Outcome(
             1,
             1,
             (f"{card.name}: {result.status} at {result.stage}: {result.reason}",),
             {"models": 1},
         )
-    to_catch = found.planted - found.equivalent
-    missed = tuple(f"{card.name}: missed: {each}" for each in found.missed)
+    to_catch = measured.planted - measured.equivalent
+    missed = tuple(f"{card.name}: missed: {fault}" for fault in measured.missed)
     return Outcome(
-        to_catch, to_catch - found.caught, missed, {"models": 1, "equivalent": found.equivalent}
+        to_catch,
+        to_catch - measured.caught,
+        missed,
+        {"models": 1, "equivalent": measured.equivalent},
     )
 
 
@@ -146,7 +154,7 @@ def _honest(row: str, variants: Sequence[str]) -> Callable[[Bench], Iterator[Ste
 
     def judged(bench: Bench, card: Card, seed: int) -> Outcome:
         words = [falsely_failed(*bench.judge(row, seed, card, variant)) for variant in variants]
-        false = tuple(f"seed {seed}: {each}" for each in words if each is not None)
+        false = tuple(f"seed {seed}: {word}" for word in words if word is not None)
         return Outcome(len(variants), len(false), false)
 
     return steps
@@ -196,13 +204,16 @@ def _taken(card: Card, *, plain: bool) -> float:
 
 
 def _ratio(outcomes: Sequence[Outcome]) -> float:
-    return sum(each.figures["with"] for each in outcomes) / sum(
-        each.figures["without"] for each in outcomes
+    return sum(outcome.figures["with"] for outcome in outcomes) / sum(
+        outcome.figures["without"] for outcome in outcomes
     )
 
 
 def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
-    spent, before = (sum(each.figures[key] for each in outcomes) for key in ("with", "without"))
+    keys = []
+    for key in ("with", "without"):
+        keys.append(sum(outcome.figures[key] for outcome in outcomes))
+    spent, before = keys
     return (
         f"{_ratio(outcomes):.2f}x over {total(outcomes)} models ({spent:.1f} s, {before:.1f} s "
         f"without)"
@@ -212,19 +223,46 @@ def _told_of_cost(outcomes: Sequence[Outcome]) -> str:
 ROWS = {
     row.name: row
     for row in (
-        Row("inputs", "models of the zoo, their cards ignored: valid inputs invented",
-            "all; each output reacts or is reported", _invented, _told_of_inputs, none_bad),
-        Row("faults", ("seeded faults caught, equivalent ones "
-                      "excluded"), "99%", _faults, _told_of_faults,
-            lambda found: bad(found) <= 0.01 * total(found)),
-        Row("defects", ("defects of released libraries without their inputs: called a "
-                       "failure"), "42 of 44", _defects,
+        Row(
+            "inputs",
+            "models of the zoo, their cards ignored: valid inputs invented",
+            "all; each output reacts or is reported",
+            _invented,
+            _told_of_inputs,
+            none_bad,
+        ),
+        Row(
+            "faults",
+            ("seeded faults caught, equivalent ones excluded"),
+            "99%",
+            _faults,
+            _told_of_faults,
+            lambda found: bad(found) <= 0.01 * total(found),
+        ),
+        Row(
+            "defects",
+            ("defects of released libraries without their inputs: called a failure"),
+            "42 of 44",
+            _defects,
             lambda found: f"{total(found) - bad(found)} of {total(found)}",
-            lambda found: total(found) - bad(found) >= SMALLEST_OF_DEFECTS * total(found)),
-        Row("honest", "honest variants (ort levels, simplify, optimize) falsely failed", "0",
-            _honest("honest", HONEST), _told_of_false, none_bad),
-        Row("fp16", "honest FP16 falsely called unfaithful", "0",
-            _honest("fp16", HONEST_FP16), _told_of_false, none_bad),
+            lambda found: total(found) - bad(found) >= SMALLEST_OF_DEFECTS * total(found),
+        ),
+        Row(
+            "honest",
+            "honest variants (ort levels, simplify, optimize) falsely failed",
+            "0",
+            _honest("honest", HONEST),
+            _told_of_false,
+            none_bad,
+        ),
+        Row(
+            "fp16",
+            "honest FP16 falsely called unfaithful",
+            "0",
+            _honest("fp16", HONEST_FP16),
+            _told_of_false,
+            none_bad,
+        ),
         HALF,
         QUANTIZED,
         MIXED,
@@ -232,8 +270,15 @@ ROWS = {
         VOCABULARIES,
         CAUSES,
         CAUSES_OF_DEFECTS,
-        Row("cost", ("the accuracy stage from a cold cache, beside itself without all "
-                    "this"), "at most 2x",
-            _cost, _told_of_cost, lambda found: _ratio(found) <= 2.0),
+        OBSERVED,
+        SLOWER,
+        Row(
+            "cost",
+            ("the accuracy stage from a cold cache, beside itself without all this"),
+            "at most 2x",
+            _cost,
+            _told_of_cost,
+            lambda found: _ratio(found) <= 2.0,
+        ),
     )
-}  # fmt: skip
+}

@@ -1,4 +1,4 @@
-"""What the table of the experiment is made of: rows, the steps of a row, and counts over outcomes."""
+"""The parts of the experiment's table: rows, the steps of a row, and counts over outcomes."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class Row:
 
 
 def total(outcomes: Sequence[Outcome]) -> int:
-    """How many things were judged."""
-    return sum(each.count for each in outcomes)
+    """Return how many things were judged."""
+    return sum(outcome.count for outcome in outcomes)
 
 
 def bad(outcomes: Sequence[Outcome]) -> int:
-    """How many of them are what they shouldn't be."""
-    return sum(each.bad for each in outcomes)
+    """Return how many of them are what they shouldn't be."""
+    return sum(outcome.bad for outcome in outcomes)
 
 
 def summed(outcomes: Sequence[Outcome], figure: str) -> int:
     """Return the sum of a further figure; an outcome that lacks it counts as 0."""
-    return round(sum(each.figures.get(figure, 0) for each in outcomes))
+    return round(sum(outcome.figures.get(figure, 0) for outcome in outcomes))
 
 
 def none_bad(outcomes: Sequence[Outcome]) -> bool:

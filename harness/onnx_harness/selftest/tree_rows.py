@@ -1,4 +1,4 @@
-"""The row of trees: every mistake of one unit in five forests, judged as a variant's outputs are."""
+"""The row of trees: every mistake of one unit in five forests, judged as outputs are."""
 
 from __future__ import annotations
 

@@ -64,8 +64,9 @@ class Lookup:
 
 
 def mistakes(model: Lookup) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yield each mistake, in words, and the model with it: neighbours swapped, one number 1% larger
-    or times -3.
+    """Yield each mistake, in words, and the model with it.
+
+    Neighbours swapped, one number 1% larger or times -3.
     """
     for name, table in model.tables.items():
         for at in range(len(table) - 1):
@@ -136,9 +137,10 @@ def lookups(*, quick: bool = False) -> list[Lookup]:
 
 
 def _weights(count: int) -> list[float]:
-    return [
-        float(value) for value in np.random.default_rng(11).normal(size=count).astype(np.float32)
-    ]
+    weights: list[float] = []
+    for value in np.random.default_rng(11).normal(size=count).astype(np.float32):
+        weights.append(float(value))
+    return weights
 
 
 def _positive(count: int) -> list[float]:
@@ -238,9 +240,14 @@ def _label_to_embedding(tables: Mapping[str, Table]) -> onnx.ModelProto:
 def _category_mapper(tables: Mapping[str, Table]) -> onnx.ModelProto:
     words = tables["words"]
     mapper = helper.make_node(
-        "CategoryMapper", ["x"], ["k"], domain=ML, cats_strings=words, cats_int64s=list(range(len(words))),
+        "CategoryMapper",
+        ["x"],
+        ["k"],
+        domain=ML,
+        cats_strings=words,
+        cats_int64s=list(range(len(words))),
         default_int64=0,
-    )  # fmt: skip
+    )
     gather = helper.make_node("Gather", ["w", "k"], ["y"])
     return _model(
         [mapper, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["weights"])
@@ -251,10 +258,17 @@ def _vectorizer(kind: int, pool: Table, weights: Table | None = None) -> onnx.No
     name = "pool_strings" if kind == TensorProto.STRING else "pool_int64s"
     more: dict[str, Any] = {name: pool} if weights is None else {name: pool, "weights": weights}
     return helper.make_node(
-        "TfIdfVectorizer", ["x"], ["counts"], mode="TF" if weights is None else "TFIDF", min_gram_length=1,
-        max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=list(range(len(pool))),
+        "TfIdfVectorizer",
+        ["x"],
+        ["counts"],
+        mode="TF" if weights is None else "TFIDF",
+        min_gram_length=1,
+        max_gram_length=1,
+        max_skip_count=0,
+        ngram_counts=[0],
+        ngram_indexes=list(range(len(pool))),
         **more,
-    )  # fmt: skip
+    )
 
 
 def _counts(kind: int) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
@@ -279,13 +293,24 @@ def _weighted_words(tables: Mapping[str, Table]) -> onnx.ModelProto:
 
 
 def _pairs(words: Sequence[str]) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
-    pairs = [word for pair in pairwise(words) for word in pair]
+    pairs = []
+    for pair in pairwise(words):
+        for word in pair:
+            pairs.append(word)
 
     def build(tables: Mapping[str, Table]) -> onnx.ModelProto:
         vectorizer = helper.make_node(
-            "TfIdfVectorizer", ["x"], ["counts"], mode="TF", min_gram_length=2, max_gram_length=2, max_skip_count=0,
-            ngram_counts=[0, 0], ngram_indexes=list(range(len(words) - 1)), pool_strings=pairs,
-        )  # fmt: skip
+            "TfIdfVectorizer",
+            ["x"],
+            ["counts"],
+            mode="TF",
+            min_gram_length=2,
+            max_gram_length=2,
+            max_skip_count=0,
+            ngram_counts=[0, 0],
+            ngram_indexes=list(range(len(words) - 1)),
+            pool_strings=pairs,
+        )
         nodes = [vectorizer, helper.make_node("MatMul", ["counts", "w"], ["y"])]
         return _model(
             nodes, {"x": (TensorProto.STRING, ["n", 8])}, ["n", 1], _column(tables["weights"])
@@ -299,14 +324,26 @@ def _classified_words(tables: Mapping[str, Table]) -> onnx.ModelProto:
     weights = tables["weights"]
     nodes = [
         # Of locales, "C" alone is on every machine.
-        helper.make_node("StringNormalizer", ["x"], ["lower"], case_change_action="LOWER", is_case_sensitive=1,
-                         locale="C"),
+        helper.make_node(
+            "StringNormalizer",
+            ["x"],
+            ["lower"],
+            case_change_action="LOWER",
+            is_case_sensitive=1,
+            locale="C",
+        ),
         _vectorizer(TensorProto.STRING, tables["pool"]),
         helper.make_node(
-            "LinearClassifier", ["counts"], ["label", "y"], domain=ML, classlabels_ints=[0, 1],
-            post_transform="SOFTMAX", coefficients=[*weights, *(-weight for weight in weights)], intercepts=[0.1, -0.1],
+            "LinearClassifier",
+            ["counts"],
+            ["label", "y"],
+            domain=ML,
+            classlabels_ints=[0, 1],
+            post_transform="SOFTMAX",
+            coefficients=[*weights, *(-weight for weight in weights)],
+            intercepts=[0.1, -0.1],
         ),
-    ]  # fmt: skip
+    ]
     nodes[1].input[0] = "lower"
     return _model(nodes, {"x": (TensorProto.STRING, [8])}, [1, 2])
 
@@ -317,9 +354,9 @@ def _model(
     shape: list[int | str],
     *weights: onnx.TensorProto,
 ) -> onnx.ModelProto:
-    declared = [
-        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()
-    ]
+    declared = []
+    for name, (kind, dims) in inputs.items():
+        declared.append(helper.make_tensor_value_info(name, kind, dims))
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
     graph = helper.make_graph(nodes, "lookup", declared, [y], weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]

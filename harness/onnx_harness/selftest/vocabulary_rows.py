@@ -1,5 +1,6 @@
-"""The row of vocabularies: entries swapped or scaled in what models look up, judged as a variant's
-outputs are.
+"""The row of vocabularies: entries swapped or scaled in what models look up.
+
+They're judged as a variant's outputs are.
 """
 
 from __future__ import annotations

@@ -62,26 +62,33 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What a transform file declares as ``TRANSFORM``: one, or a tuple where forms differ in more
-    than options.
+    """The declaration of a transform file, ``TRANSFORM``.
+
+    It's one, or a tuple where forms differ in more than options.
 
     Attributes:
         summary: one line for listings.
         apply: the function.
-        forms: step names, each with the options that it presets: ``{"fp16.io32": {"keep_io_types": True}}``.
+        forms: step names, each with the options that it presets: ``{"fp16.io32": {"keep_io_types":
+            True}}``.
         options: names and types of the options a user may write in parentheses.
         requires: distributions whose versions decide the result, and which must be installed.
         precision: of the result.
-        float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None: none may change.
-        keeps_values: on single operators every value is the original's, to 1e-6 or one unit in the last place.
-        input_shapes: the option, if any, in which the user fixes the shapes of inputs: ``"x:1,3,224,224"`` for each.
-        session: the step is an option of the session, not a change of the model: ``apply`` is never called.
+        float_io: the dtype that float32 inputs and outputs may change to (``"float16"``), or None:
+            none may change.
+        keeps_values: on single operators every value is the original's, to 1e-6 or one unit in the
+            last place.
+        input_shapes: the option, if any, in which the user fixes the shapes of inputs:
+            ``"x:1,3,224,224"`` for each.
+        session: the step is an option of the session, not a change of the model: ``apply`` is never
+            called.
         groups: the variant groups that all forms belong to.
         calibrated: ``apply`` also takes ``samples``: input sets, a value by input name in each.
-        chosen: ``apply`` also takes ``choose``, which chooses by verdicts the nodes that stay as they are. What it's
-            asked is the transform's own: see ``half.mixed`` and ``quantization.mixed``.
-        check: called with the options when a step is bound, so that a value that can't be honoured is refused before
-            anything runs: it raises ValueError.
+        chosen: ``apply`` also takes ``choose``, which chooses by verdicts the nodes that stay as
+            they are. What it's asked is the transform's own: see ``half.mixed`` and
+            ``quantization.mixed``.
+        check: called with the options when a step is bound, so that a value that can't be honoured
+            is refused before anything runs: it raises ValueError.
         parts: what it consists of, where that can be switched by name.
     """
 
@@ -187,8 +194,9 @@ def details() -> Iterator[list[str]]:
 
 
 def detail(text: str) -> None:
-    """Say, from inside a transform, what it did: for those who asked, as ``onnx-harness transform``
-    does.
+    """Say, from inside a transform, what it did.
+
+    For those who asked, as ``onnx-harness transform`` does.
     """
     collected = _detailing.get()
     if collected is not None:
@@ -197,8 +205,9 @@ def detail(text: str) -> None:
 
 @cache
 def registry() -> Mapping[str, Transform]:
-    """Every transform by step name, those of other packages (entry point
-    ``onnx_harness.transforms``) included.
+    """Return every transform by step name.
+
+    Those of other packages (entry point ``onnx_harness.transforms``) are included.
 
     What can't be loaded, or claims a name that is taken, is left out: see :func:`left_out`.
     """
@@ -212,16 +221,14 @@ def left_out() -> tuple[str, ...]:
 
 @cache
 def _registered() -> tuple[Mapping[str, Transform], tuple[str, ...]]:
-    modules = [
-        importlib.import_module(f"{__name__}.{info.name}")
-        for info in pkgutil.iter_modules(__path__)
-    ]
-    ours = {
-        form: transform
-        for module in modules
-        for forms, transform in _declared(module)
-        for form in forms
-    }
+    modules = []
+    for info in pkgutil.iter_modules(__path__):
+        modules.append(importlib.import_module(f"{__name__}.{info.name}"))
+    ours = {}
+    for module in modules:
+        for forms, transform in _declared(module):
+            for form in forms:
+                ours[form] = transform
     return registered(ours, extensions(ENTRY_POINTS), _declared, "transform")
 
 
@@ -248,15 +255,17 @@ def bind(step: Step) -> BoundStep:
         raise UsageError(" ".join(words))
     options = dict(transform.forms[step.name])
     for key, value in step.options:
-        wanted = transform.options.get(key)
-        if wanted is None:
-            known = did_you_mean(key, transform.options) if transform.options else "It has none."
-            raise UsageError(f"transform '{step.name}' has no option '{key}'. {known}")
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        option_type = transform.options.get(key)
+        if option_type is None:
+            suggestion = (
+                did_you_mean(key, transform.options) if transform.options else "It has none."
+            )
+            raise UsageError(f"transform '{step.name}' has no option '{key}'. {suggestion}")
+        if option_type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not wanted:
+        if type(value) is not option_type:
             raise UsageError(
-                f"option '{key}' of transform '{step.name}' is a {wanted.__name__}; {value!r} "
+                f"option '{key}' of transform '{step.name}' is a {option_type.__name__}; {value!r} "
                 f"isn't one"
             )
         options[key] = value

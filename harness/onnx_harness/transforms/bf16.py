@@ -1,10 +1,11 @@
-"""``bf16``, ``bf16.io32``, ``bf16.mixed``: weights and arithmetic in bfloat16, by the schema of
-each operator.
+"""``bf16``, ``bf16.io32``, ``bf16.mixed``.
 
-bfloat16 has the exponents of float32 and 8 bits of precision. So no weight is clamped to a range, as for float16: only
-what rounds to infinity, above 3.39e38, becomes the largest finite value. Below 4.6e-41, which is subnormal in float32
-already, a weight rounds to zero. The operators that float16 spares are spared here too: their reasons, counts,
-coordinates and ties, weigh more with fewer bits.
+Weights and arithmetic in bfloat16, by the schema of each operator.
+
+bfloat16 has the exponents of float32 and 8 bits of precision. So no weight is clamped to a range,
+as for float16: only what rounds to infinity, above 3.39e38, becomes the largest finite value. Below
+4.6e-41, which is subnormal in float32 already, a weight rounds to zero. The operators that float16
+spares are spared here too: their reasons, counts, coordinates and ties, weigh more with fewer bits.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ def convert_in_place(
     allow_missing: bool = False,
     refuse_vain: bool = True,
 ) -> onnx.ModelProto:
-    """Convert a model as `convert_float_to_bfloat16` does, for a cell: a conversion of next to
-    nothing doesn't apply.
+    """Convert a model as `convert_float_to_bfloat16` does, for a cell.
+
+    A conversion of next to nothing doesn't apply.
 
     Args:
         model: the model; it may be changed.
@@ -107,8 +109,9 @@ def convert_mixed(
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> onnx.ModelProto:
-    """Convert a model as ``bf16.io32`` does, but for the nodes that have to stay float32 for its
-    outputs to be right.
+    """Convert a model as ``bf16.io32`` does, but for some nodes.
+
+    Those have to stay float32 for its outputs to be right.
 
     The result is, bit for bit, that of ``bf16.io32`` with those nodes in its ``node_block_list``.
 
@@ -138,7 +141,7 @@ def convert_mixed(
 
 
 def _rounder(model: onnx.ModelProto) -> Rounder:
-    """What rounds weights to bfloat16, if the model's operators take it."""
+    """Return what rounds weights to bfloat16, if the model's operators take it."""
     from onnx_harness.transforms.half.schemas import BFLOAT16
     from onnx_harness.transforms.half.weights import Rounder
 

@@ -1,10 +1,12 @@
-"""Floats to float16 without losing a sign, a zero or an infinity: the clamp of the float16
-conversions.
+"""Floats to float16 without losing a sign, a zero or an infinity.
 
-The values are cast first and looked at afterwards, in float16, where that is cheap: rounding is monotone, so a value
-that needs the clamp lands on a limit or beyond. Only a chunk that holds such a value is clamped, on the bits of its
-values and without a branch, and cast again. Nothing here does arithmetic on subnormal numbers, so a library that
-makes the processor flush them to zero changes no result.
+The clamp of the float16 conversions.
+
+The values are cast first and looked at afterwards, in float16, where that is cheap: rounding is
+monotone, so a value that needs the clamp lands on a limit or beyond. Only a chunk that holds such a
+value is clamped, on the bits of its values and without a branch, and cast again. Nothing here does
+arithmetic on subnormal numbers, so a library that makes the processor flush them to zero changes no
+result.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _FEW = 16
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How an IEEE 754 binary interchange format lies in an unsigned integer of its size."""
+    """The layout of an IEEE 754 binary interchange format in an unsigned integer of its size."""
 
     unsigned: str
     sign: int
@@ -118,24 +120,28 @@ def clamp(
     max_finite_val: float = MAX_FINITE_VAL,
     places: list[npt.NDArray[np.intp]] | None = None,
 ) -> Clamped:
-    """Round to float16, bringing magnitudes into ``[min_positive_val, max_finite_val]`` first, and
-    say how many.
+    """Round to float16, and count the changed magnitudes.
 
-    0 < |x| < min becomes min and max < |x| < inf becomes max, each with the sign of x; NaN, 0, -0, inf and -inf stay.
-    The result is rounded to the nearest, ties to even, and is bit for bit what onnxconverter-common's
-    ``convert_np_to_float16`` gives, NaN payloads aside. That function compares and replaces in the dtype that numpy
-    gives array and limit together (float32 for a float32 array and a Python float, float64 for bfloat16): so does
-    this one, and a limit is rounded to that dtype before it is rounded to float16.
+    They're brought into ``[min_positive_val, max_finite_val]`` first.
+
+    0 < |x| < min becomes min and max < |x| < inf becomes max, each with the sign of x; NaN, 0, -0,
+    inf and -inf stay. The result is rounded to the nearest, ties to even, and is bit for bit what
+    onnxconverter-common's ``convert_np_to_float16`` gives, NaN payloads aside. That function
+    compares and replaces in the dtype that numpy gives array and limit together (float32 for a
+    float32 array and a Python float, float64 for bfloat16): so does this one, and a limit is
+    rounded to that dtype before it is rounded to float16.
 
     Args:
-        array: of any floating dtype (those of ml_dtypes included), byte order, shape and layout; not changed.
-            A longdouble is rounded to float32 first, as numpy's own cast does.
+        array: of any floating dtype (those of ml_dtypes included), byte order, shape and layout;
+            not changed. A longdouble is rounded to float32 first, as numpy's own cast does.
         min_positive_val: smallest non-zero magnitude kept.
         max_finite_val: largest finite magnitude kept.
-        places: if given, gets arrays of the places of what was raised or lowered, counted in the order of memory.
+        places: if given, gets arrays of the places of what was raised or lowered, counted in the
+            order of memory.
 
     Returns:
-        A new array in native byte order with the shape and the memory order of ``array``, and the account.
+        A new array in native byte order with the shape and the memory order of ``array``, and the
+        account.
 
     Raises:
         ValueError: the limits can't hold in float16.
@@ -179,8 +185,9 @@ def clamp(
 
 
 def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The native dtype that chunks are worked on in: it holds the values exactly, but for those of
-    a longdouble.
+    """The native dtype that chunks are worked on in.
+
+    It holds the values exactly, but for those of a longdouble.
     """
     import numpy as np
 
@@ -191,10 +198,10 @@ def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     try:
         ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     except (TypeError, ValueError):
-        known = False
+        is_supported = False
     else:
-        known = dtype.kind != "c"
-    if not known:
+        is_supported = dtype.kind != "c"
+    if not is_supported:
         raise TypeError(f"only floating dtypes are converted to float16, not {dtype}")
     return np.dtype(np.float32)
 
@@ -240,7 +247,7 @@ class _Limits:
 
 
 def _compared_in(dtype: np.dtype[Any], limit: float) -> np.dtype[Any]:
-    """What numpy compares an array of ``dtype`` and a limit in."""
+    """Return what numpy compares an array of ``dtype`` and a limit in."""
     import numpy as np
 
     try:
@@ -277,7 +284,7 @@ class _Tally:
         bits: Bits,
         layout: _Layout,
         limits: tuple[int, int],
-        found: npt.NDArray[np.intp] | None = None,
+        positions: npt.NDArray[np.intp] | None = None,
     ) -> None:
         """Count what of ``bits`` is beyond the limits, zeros, infinities and NaN aside.
 
@@ -285,7 +292,7 @@ class _Tally:
             bits: of the whole chunk, or of those values of it whose places in it are ``found``.
             layout: of the bits.
             limits: see `_Limits.counted`.
-            found: None for the whole chunk.
+            positions: None for the whole chunk.
         """
         import numpy as np
 
@@ -311,7 +318,7 @@ class _Tally:
             places = np.flatnonzero(
                 low | ((magnitudes > limits[1]) & (magnitudes < layout.infinity))
             )
-            self.places.append(self.start + (places if found is None else found[places]))
+            self.places.append(self.start + (places if positions is None else positions[places]))
 
     def account(self, dtype: np.dtype[Any]) -> tuple[int, int, float | None, float | None]:
         import numpy as np
@@ -325,8 +332,9 @@ class _Tally:
 def _convert(
     chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, tally: _Tally
 ) -> None:
-    """Write the float16 values of ``chunk`` to ``halves``, both contiguous, aligned and
-    one-dimensional.
+    """Write the float16 values of ``chunk`` to ``halves``.
+
+    Both are contiguous, aligned and one-dimensional.
     """
     import numpy as np
 
@@ -346,12 +354,12 @@ def _convert(
             chunk.view(layout.unsigned) & (layout.sign - 1)
         ) != 0  # zeros stay, and are often many
     if np.count_nonzero(suspects) * _FEW < chunk.size:
-        found = np.flatnonzero(suspects)
-        values = chunk[found]
+        positions = np.flatnonzero(suspects)
+        values = chunk[positions]
         if (values.view(layout.unsigned) & (layout.sign - 1)).any():
-            mended = np.empty(found.shape, np.float16)
-            _settle(values, singles[found], mended, limits, tally, found)
-            halves[found] = mended
+            mended = np.empty(positions.shape, np.float16)
+            _settle(values, singles[positions], mended, limits, tally, positions)
+            halves[positions] = mended
     else:
         _settle(chunk, singles, halves, limits, tally)
 
@@ -362,11 +370,14 @@ def _settle(
     halves: npt.NDArray[np.float16],
     limits: _Limits,
     tally: _Tally,
-    found: npt.NDArray[np.intp] | None = None,
+    positions: npt.NDArray[np.intp] | None = None,
 ) -> None:
-    """Count and clamp ``chunk``, of which ``singles`` are what is left to round; see `_Tally.add`."""
+    """Count and clamp ``chunk``, of which ``singles`` are what is left to round.
+
+    See `_Tally.add`.
+    """
     layout = _LAYOUTS[chunk.itemsize]
-    tally.add(chunk.view(layout.unsigned), layout, limits.counted, found)
+    tally.add(chunk.view(layout.unsigned), layout, limits.counted, positions)
     layout = _LAYOUTS[singles.itemsize]
     clamped = _clamp(
         singles.view(layout.unsigned),
@@ -397,11 +408,11 @@ def _from_longdouble(chunk: Floats) -> npt.NDArray[np.float32]:
 
     singles = chunk.astype(np.float32)
     limits = np.finfo(np.float32)
-    for lost, kept in (
+    for lost, signed in (
         ((singles == 0) & (chunk != 0), limits.smallest_subnormal),
         (np.isinf(singles) & np.isfinite(chunk), limits.max),
     ):
-        singles[lost] = np.copysign(kept, singles[lost])
+        singles[lost] = np.copysign(signed, singles[lost])
     return singles
 
 

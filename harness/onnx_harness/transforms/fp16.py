@@ -1,5 +1,6 @@
-"""``fp16``, ``fp16.io32``, ``fp16.mixed``: weights and arithmetic in float16, by the schema of each
-operator.
+"""``fp16``, ``fp16.io32``, ``fp16.mixed``.
+
+Weights and arithmetic in float16, by the schema of each operator.
 """
 
 from __future__ import annotations
@@ -148,8 +149,9 @@ def convert_in_place(
     allow_missing: bool = False,
     refuse_vain: bool = True,
 ) -> onnx.ModelProto:
-    """Convert a model as `convert_float_to_float16` does, for a cell: a conversion of next to
-    nothing doesn't apply.
+    """Convert a model as `convert_float_to_float16` does, for a cell.
+
+    A conversion of next to nothing doesn't apply.
 
     Args:
         model: the model; it may be changed.
@@ -184,8 +186,9 @@ def convert_mixed(
     node_block_list: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> onnx.ModelProto:
-    """Convert a model as ``fp16.io32`` does, but for the nodes that have to stay float32 for its
-    outputs to be right.
+    """Convert a model as ``fp16.io32`` does, but for some nodes.
+
+    Those have to stay float32 for its outputs to be right.
 
     The result is, bit for bit, that of ``fp16.io32`` with those nodes in its ``node_block_list``.
 
@@ -224,7 +227,7 @@ def convert_mixed(
 
 
 def _rounder(min_positive_val: float, max_finite_val: float, folder: Path | None = None) -> Rounder:
-    """What rounds weights to float16 and clamps them; external data lie in ``folder``."""
+    """Return what rounds weights to float16 and clamps them; external data lie in ``folder``."""
     check_limits(min_positive_val, max_finite_val)
 
     from onnx_harness.transforms.half.weights import Rounder

@@ -41,7 +41,7 @@ def convert_as_documented(model: onnx.ModelProto, **options: Any) -> onnx.ModelP
 
 
 def _is_float16(model: onnx.ModelProto) -> bool:
-    """Whether a model has weights, or else inputs, in float16 and none in float32."""
+    """Return whether a model has weights, or else inputs, in float16 and none in float32."""
     weights = {tensor.data_type for tensor in model.graph.initializer}
     inputs = {info.type.tensor_type.elem_type for info in model.graph.input}
     types = weights if weights & {_FLOAT, _FLOAT16} else inputs

@@ -1,5 +1,6 @@
-"""``int4``: constant factors of MatMul in 4 bits, in blocks (MatMulNBits), through
-onnxruntime.quantization.
+"""``int4``: constant factors of MatMul in 4 bits, in blocks (MatMulNBits).
+
+It goes through onnxruntime.quantization.
 """
 
 from __future__ import annotations

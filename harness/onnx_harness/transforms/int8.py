@@ -1,5 +1,6 @@
-"""``int8.dynamic``, ``int8.static``: weights and activations in 8 bits, through
-onnxruntime.quantization.
+"""``int8.dynamic``, ``int8.static``.
+
+Weights and activations in 8 bits, through onnxruntime.quantization.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.custom_ops import in_foreign_sessions
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.ops import imports_standard, is_standard, opset_of
 from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.parts import node_parts
@@ -138,9 +139,9 @@ def quantize_dynamic(
     _refuse(model, types, float16_since=None)
     _refuse_unknown_nodes(model, nodes_to_quantize, nodes_to_exclude)
     _prepare(model, _OPSET)
-    left = [*nodes_to_exclude, *_left_alone(model, dynamic=True)]
+    excluded = [*nodes_to_exclude, *_left_alone(model, dynamic=True)]
     if per_channel:
-        _refuse_stacked_weights(model, types, left, nodes_to_quantize)
+        _refuse_stacked_weights(model, types, excluded, nodes_to_quantize)
         _untie(model)
 
     def quantize(source: Path, target: Path) -> None:
@@ -154,8 +155,10 @@ def quantize_dynamic(
             reduce_range=reduce_range,
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=left,
-            extra_options=read_options(extra_options),
+            nodes_to_exclude=excluded,
+            # What onnx can't infer the type of, such as what a Scaler gives, is float: a model with
+            # float16 is refused.
+            extra_options={"DefaultTensorType": 1, **read_options(extra_options)},
         )
 
     return _through_files(model, quantize, types)
@@ -175,19 +178,24 @@ def quantize_static(
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
 ) -> onnx.ModelProto:
-    """Quantize weights and activations to 8 bits, with the ranges that activations have on
-    ``samples``.
+    """Quantize weights and activations to 8 bits.
 
-    QuantizeLinear and DequantizeLinear (QDQ) are put around operators, which a provider may then fuse. The bodies of
-    If, Loop and Scan stay as they are.
+    Activations get the ranges that they have on ``samples``.
+
+    QuantizeLinear and DequantizeLinear (QDQ) are put around operators, which a provider may then
+    fuse. The bodies of If, Loop and Scan stay as they are.
 
     Args:
         model: the model; it may be changed. Constant nodes of the main graph become initializers.
-        samples: input sets, a value by input name in each. float32 is cast where the model takes float16.
-        per_channel: a scale for each output channel of a weight. A model of an opset below 13 is converted to 13.
-        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and int8 saturate.
+        samples: input sets, a value by input name in each. float32 is cast where the model takes
+            float16.
+        per_channel: a scale for each output channel of a weight. A model of an opset below 13 is
+            converted to 13.
+        reduce_range: weights of 7 bits, for processors without VNNI, whose products of uint8 and
+            int8 saturate.
         weight_type: ``int8`` or ``uint8``.
-        activation_type: ``uint8``, or ``int8`` for ranges that are symmetric, as TensorRT wants them.
+        activation_type: ``uint8``, or ``int8`` for ranges that are symmetric, as TensorRT wants
+            them.
         calibration: how a range follows from what was seen: one of ``CALIBRATIONS``.
         op_types_to_quantize: operators of ``STATIC_OPS``; all of them when empty.
         op_types_to_exclude: operators to leave out of those.
@@ -199,8 +207,8 @@ def quantize_static(
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an opset below 19,
-            takes no inputs, or is over 2 GB.
+        NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an
+            opset below 19, takes no inputs, or is over 2 GB.
         ValueError: there are no samples, or no node has a name that was given.
     """
     if not samples:
@@ -209,7 +217,7 @@ def quantize_static(
     _refuse(model, types, float16_since=_OPSET_FLOAT16)
     _refuse_unknown_nodes(model, nodes_to_quantize, nodes_to_exclude)
     _prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
-    left = [*nodes_to_exclude, *_left_alone(model, dynamic=False)]
+    excluded = [*nodes_to_exclude, *_left_alone(model, dynamic=False)]
     if per_channel:
         _untie(model)
     feeds = _feeds(model, samples)
@@ -228,7 +236,7 @@ def quantize_static(
             activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=left,
+            nodes_to_exclude=excluded,
             calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
             calibration_providers=["CPUExecutionProvider"],
             # One set at a time: the library stacks those that it gets together, and their shapes
@@ -244,7 +252,7 @@ def quantize_static(
 
 
 class _Samples:
-    """What onnxruntime.quantization calls a CalibrationDataReader."""
+    """The samples as the CalibrationDataReader of onnxruntime.quantization."""
 
     def __init__(self, feeds: Sequence[Mapping[str, Any]]) -> None:
         self._feeds = feeds
@@ -315,21 +323,22 @@ def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     outputs = set(spared(model.graph))
     if dynamic:  # the library gives what these hand on another name, and looks into no body
         inside = captured(model.graph)
-        outputs |= {
-            name
-            for node in model.graph.node
-            if node.op_type in _HANDING_ON
-            for name in node.output
-            if name in inside
-        }
+        names = set()
+        for node in model.graph.node:
+            if node.op_type in _HANDING_ON:
+                for name in node.output:
+                    if name in inside:
+                        names.add(name)
+        outputs |= names
     return name_nodes(model.graph, outputs)
 
 
 def _refuse_stacked_weights(
     model: onnx.ModelProto, types: Sequence[str], excluded: Sequence[str], included: Sequence[str]
 ) -> None:
-    """Raise ValueError for a MatMul whose weight has more than two dimensions: ONNX Runtime has one
-    scale for it.
+    """Raise ValueError for a MatMul whose weight has more than two dimensions.
+
+    ONNX Runtime has one scale for it.
     """
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node if "MatMul" in types else ():
@@ -350,8 +359,9 @@ def _refuse_stacked_weights(
 
 
 def _untie(model: onnx.ModelProto) -> None:
-    """Give Gathers tables of their own where a product would have a scale for each channel of the
-    same matrix.
+    """Give Gathers tables of their own where they share them with products.
+
+    A product would have a scale for each channel of the same matrix.
     """
     from onnx_harness.transforms.quantization.nodes import tied_tables, untie
 
@@ -379,8 +389,11 @@ def _nothing(types: Sequence[str]) -> str:
 
 def _prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
+    from onnx_harness.model.inlining import inline_functions
     from onnx_harness.model.rewrite import lift_constants, unlist_constants
 
+    if model.functions:  # which the library would leave out
+        model.CopyFrom(inline_functions(model))
     _convert(model, opset)
     graph = model.graph
     if (
@@ -394,8 +407,32 @@ def _prepare(model: onnx.ModelProto, opset: int) -> None:
 def _convert(model: onnx.ModelProto, opset: int) -> None:
     import onnx
 
-    if imports_standard(model) and opset_of(model) < opset:
-        model.CopyFrom(onnx.version_converter.convert_version(model, opset))
+    before = opset_of(model)
+    if not imports_standard(model) or before >= opset:
+        return
+    _forget_unused_fillings(model)
+    converted = onnx.version_converter.convert_version(model, opset)
+    try:
+        onnx.checker.check_model(converted)
+    except onnx.checker.ValidationError as error:
+        # Graphs inside nodes stay as they were, of the older opset.
+        reason = str(error).strip().splitlines()[0]
+        raise NotApplicable(
+            f"onnx's version converter doesn't bring the model from opset {before} to {opset}: "
+            f"{reason}"
+        ) from None
+    model.CopyFrom(converted)
+
+
+def _forget_unused_fillings(model: onnx.ModelProto) -> None:
+    """Remove the value of a Pad that copies elements, which the converter would keep."""
+    for node in model.graph.node:
+        if node.op_type != "Pad" or not is_standard(node):
+            continue
+        copies = any(each.name == "mode" and each.s != b"constant" for each in node.attribute)
+        for index in reversed(range(len(node.attribute))):
+            if copies and node.attribute[index].name == "value":
+                del node.attribute[index]
 
 
 def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -403,16 +440,19 @@ def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list
     import numpy as np
     import onnx
 
-    taken = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
-    half = {name for name, kind in taken.items() if kind == onnx.TensorProto.FLOAT16}
-    feeds = [
-        {
-            name: value.astype(np.float16) if name in half and value.dtype == np.float32 else value
-            for name, value in sample.items()
-            if name in taken
-        }
-        for sample in samples
-    ]
+    types = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
+    half = set()
+    for name, kind in types.items():
+        if kind == onnx.TensorProto.FLOAT16:
+            half.add(name)
+    feeds = []
+    for sample in samples:
+        feed = {}
+        for name, value in sample.items():
+            if name in types:
+                is_narrowed = name in half and value.dtype == np.float32
+                feed[name] = value.astype(np.float16) if is_narrowed else value
+        feeds.append(feed)
     if not all(feeds):
         raise NotApplicable("the model takes no inputs: there is nothing to calibrate it on")
     return feeds
@@ -421,8 +461,9 @@ def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list
 def _through_files(
     model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
 ) -> onnx.ModelProto:
-    """Quantize from file to file, which is all that the library can do, in a folder that goes
-    afterwards.
+    """Quantize from file to file, in a folder that goes afterwards.
+
+    That is all that the library can do.
     """
     import onnx
 
@@ -441,20 +482,26 @@ def _through_files(
         raise NotApplicable(_nothing(types))
     _remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
-    quantized.graph.initializer.extend(tensor for tensor in floats if tensor.name not in present)
+    tensors = []
+    for tensor in floats:
+        if tensor.name not in present:
+            tensors.append(tensor)
+    quantized.graph.initializer.extend(tensors)
     sort_nodes(quantized.graph)
-    kept = [
-        entry for entry in quantized.metadata_props if entry.key != "onnx.infer"
-    ]  # the library's note to itself
+    entries = []
+    for entry in quantized.metadata_props:
+        if entry.key != "onnx.infer":  # the library's note to itself
+            entries.append(entry)
     quantized.ClearField("metadata_props")
-    quantized.metadata_props.extend(kept)
+    quantized.metadata_props.extend(entries)
     return quantized
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library from printing, and from logging and configuring the root logger, which it
-    does when imported.
+    """Keep the library from printing, and from configuring the root logger.
+
+    It logs and configures when it's imported.
     """
     root, silent = logging.getLogger(), logging.NullHandler()
     disabled = root.manager.disable
@@ -473,8 +520,10 @@ def quiet() -> Iterator[None]:
         root.removeHandler(silent)
 
 
-def _chosen(included: Sequence[str], excluded: Sequence[str], known: Sequence[str]) -> list[str]:
-    types = [name for name in included or known if name not in excluded]
+def _chosen(
+    included: Sequence[str], excluded: Sequence[str], candidates: Sequence[str]
+) -> list[str]:
+    types = [name for name in included or candidates if name not in excluded]
     if not types:  # the library would take an empty list for all of them
         raise NotApplicable("every operator that could be quantized is excluded")
     return types
@@ -492,10 +541,11 @@ def check_static(**options: Any) -> None:
 def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> None:
     """Raise ValueError for a value that can't be honoured."""
     allowed = {"weight_type": TYPES, "activation_type": TYPES, "calibration": CALIBRATIONS}
-    for option, known in allowed.items():
-        if option in options and str(options[option]).lower() not in known:
+    for option, choices in allowed.items():
+        if option in options and str(options[option]).lower() not in choices:
             raise ValueError(
-                f"{option} '{options[option]}' isn't known. {did_you_mean(options[option], known)}"
+                f"{option} '{options[option]}' isn't known. "
+                f"{did_you_mean(options[option], choices)}"
             )
     for option in ("op_types_to_quantize", "op_types_to_exclude"):
         for name in options.get(option, ()):

@@ -1,6 +1,4 @@
-"""``int8.mixed``: static quantization, but for the nodes that cost the outputs more than is
-allowed.
-"""
+"""``int8.mixed``: static quantization, but for the nodes that cost the outputs too much."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""``optimize``: the passes of onnxoptimizer that onnx-simplifier is built on, checked before and
-after.
+"""``optimize``: the passes of onnxoptimizer that onnx-simplifier is built on.
+
+The model is checked before and after.
 """
 
 from __future__ import annotations
@@ -88,8 +89,9 @@ def optimize(
 
 
 def _is_consistent(model: onnx.ModelProto) -> bool:
-    """Whether the full checker passes the model: where it doesn't, that isn't onnxoptimizer's
-    doing.
+    """Return whether the full checker passes the model.
+
+    Where it doesn't, that isn't onnxoptimizer's doing.
     """
     import onnx
 
@@ -111,11 +113,16 @@ def chosen_passes(
     passes = (*PASSES, *(() if skip_fuse_bn else (FUSE_BN,)))
     for name in skipped_optimizers or ():
         if name not in (*PASSES, FUSE_BN):
-            known = did_you_mean(name, (*PASSES, FUSE_BN), most=30)
+            suggestion = did_you_mean(name, (*PASSES, FUSE_BN), most=30)
             raise ValueError(
-                f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. {known}"
+                f"skipped_optimizers: '{name}' isn't one of the passes that optimize runs. "
+                f"{suggestion}"
             )
-    return tuple(name for name in passes if name not in (skipped_optimizers or ()))
+    names = []
+    for name in passes:
+        if name not in (skipped_optimizers or ()):
+            names.append(name)
+    return tuple(names)
 
 
 def strip_doc_strings(message: Message) -> None:

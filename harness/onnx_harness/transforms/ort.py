@@ -18,19 +18,20 @@ _PREFIX = "ort."
 
 
 def level_of(steps: Iterable[Step]) -> str:
-    """The graph optimization level that a chain asks for: one of ``LEVELS``, ``DEFAULT`` when it
-    asks for none.
+    """The graph optimization level that a chain asks for.
+
+    One of ``LEVELS``, ``DEFAULT`` when it asks for none.
 
     Raises:
         UsageError: it asks for two.
     """
-    asked = [step.name for step in steps if step.name.startswith(_PREFIX)]
-    if len(asked) > 1:
+    levels = [step.name for step in steps if step.name.startswith(_PREFIX)]
+    if len(levels) > 1:
         raise UsageError(
-            f"a session has one optimization level; this chain asks for {' and '.join(asked)}: "
+            f"a session has one optimization level; this chain asks for {' and '.join(levels)}: "
             f"leave one"
         )
-    return asked[0].removeprefix(_PREFIX) if asked else DEFAULT
+    return levels[0].removeprefix(_PREFIX) if levels else DEFAULT
 
 
 def _unchanged(model: onnx.ModelProto) -> onnx.ModelProto:

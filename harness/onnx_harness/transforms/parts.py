@@ -34,9 +34,9 @@ def _names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> S
 
 
 def _without(
-    option: str, further: Mapping[str, bool], options: Mapping[str, Any], left: Sequence[str]
+    option: str, further: Mapping[str, bool], options: Mapping[str, Any], excluded: Sequence[str]
 ) -> Mapping[str, Any]:
-    return {**options, **further, option: (*(options.get(option) or ()), *left)}
+    return {**options, **further, option: (*(options.get(option) or ()), *excluded)}
 
 
 def _is_part(node: onnx.NodeProto, counts: Mapping[str, int]) -> bool:

@@ -129,9 +129,10 @@ def _script_rules() -> dict[str, Any]:
     from onnxscript import rewriter
 
     rules: Sequence[Any] = getattr(rewriter, "_DEFAULT_REWRITE_RULES", ())
-    return {
-        getattr(rule, "name", None) or f"rewrite rule {at}": rule for at, rule in enumerate(rules)
-    }
+    entries: dict[str, Any] = {}
+    for at, rule in enumerate(rules):
+        entries[getattr(rule, "name", None) or f"rewrite rule {at}"] = rule
+    return entries
 
 
 def _named(names: Callable[[], Sequence[str]], *_: object) -> Sequence[str]:

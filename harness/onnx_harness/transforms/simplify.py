@@ -1,9 +1,10 @@
-"""``simplify``: what is known before a model runs is computed, and nodes that do nothing are
-removed.
+"""``simplify``: what is known before a model runs is computed.
 
-Values keep every bit, but where a normalization or a bias goes into the weights before it: those are rounded anew.
-Rewrites that would change more stay out, such as those of a MatMul whose bias is computed, of a Softmax and a Log, or
-of what only an ArgMax reads.
+Nodes that do nothing are removed.
+
+Values keep every bit, but where a normalization or a bias goes into the weights before it: those
+are rounded anew. Rewrites that would change more stay out, such as those of a MatMul whose bias is
+computed, of a Softmax and a Log, or of what only an ArgMax reads.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def simplify(
     model: onnx.ModelProto | str | Path,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,
+    inline_functions: bool = True,
     in_place: bool = False,
     *,
     skip_fuse_bn: bool = False,
@@ -146,7 +147,7 @@ def simplify_with_report(
     model: onnx.ModelProto,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,
+    inline_functions: bool = True,
     in_place: bool = False,
     *,
     skip_fuse_bn: bool = False,
@@ -166,7 +167,7 @@ def simplify_with_report(
         overwrite_input_shapes: ``"x:1,3,224,224"`` for each input that shall take this shape alone,
             or a shape by the name of the input.
         inline_functions: put the bodies of the model's functions where they are called, first, if
-            that fits the limit.
+            that fits the limit; not of those in a domain that ONNX Runtime has kernels for.
         in_place: let ``model`` become the result, so that no weight is held twice.
         skip_fuse_bn: keep batch normalization apart from the convolution before it.
         skipped_optimizers: rules to leave out, by the names that the report gives them, or passes
@@ -191,7 +192,10 @@ def simplify_with_report(
     from onnx_harness.transforms.simplification.rounds import FOLDING, FUSE_NORMALIZATIONS, rule_of
     from onnx_harness.transforms.simplification.shapes import overwritten
 
-    skipped = {rule for rule in map(rule_of, skipped_optimizers or ()) if rule is not None}
+    skipped = set()
+    for rule in map(rule_of, skipped_optimizers or ()):
+        if rule is not None:
+            skipped.add(rule)
     skipped |= {FUSE_NORMALIZATIONS} if skip_fuse_bn else set()
     skipped |= set(FOLDING) if skip_constant_folding else set()
     shapes = _parsed(overwrite_input_shapes)
@@ -215,7 +219,7 @@ def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
 def _check(
     max_growth_bytes: int = MAX_GROWTH_BYTES,
     overwrite_input_shapes: Shapes = (),
-    inline_functions: bool = False,  # noqa: ARG001 (either value can be honoured)
+    inline_functions: bool = True,  # noqa: ARG001 (either value can be honoured)
     skip_fuse_bn: bool = False,  # noqa: ARG001
     skipped_optimizers: Sequence[str] | None = None,
     skip_constant_folding: bool = False,  # noqa: ARG001
@@ -225,10 +229,10 @@ def _check(
             f"max_growth_bytes is {max_growth_bytes}; it says by how much a model may grow"
         )
     _parsed(overwrite_input_shapes)
-    known = (*RULES, *PASSES)
+    names = (*RULES, *PASSES)
     for name in skipped_optimizers or ():
-        if name not in known:
-            hint = did_you_mean(name, known, most=20)
+        if name not in names:
+            hint = did_you_mean(name, names, most=20)
             raise ValueError(
                 f"skipped_optimizers: '{name}' is no rule of simplify and no pass of "
                 f"onnxoptimizer. {hint}"

@@ -1,4 +1,7 @@
-"""A variant with its steps looked up: what it asks for and what it leaves behind, found out once."""
+"""A variant with its steps looked up.
+
+What it asks for and what it leaves behind, found out once.
+"""
 
 from __future__ import annotations
 

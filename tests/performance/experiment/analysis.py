@@ -282,8 +282,8 @@ def _peers(
     """Others on the same recordings, as they are used: a run that was saved, and one that comes
     later.
 
-    Theirs is the rate of false alarms that was seen; ours the one that isn't ruled out by ``ours``, the verdicts on
-    equals, resampled ones among them.
+    Theirs is the rate of false alarms that was seen; ours the one that isn't ruled out by ``ours``,
+    the verdicts on equals, resampled ones among them.
     """
     saved_by = {(first.model, first.trial // len(SUBJECTS)): first for first, _ in alike}
     later = [

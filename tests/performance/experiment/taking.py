@@ -198,8 +198,8 @@ def size_of(recordings: Recordings, row: str, name: str, effect: float) -> int:
     """The rows that ``effect`` takes in a model: from its sizing, and from the trials of the row
     that went before.
 
-    What the work costs beside the model isn't the same an hour later, and a tenth of a percent less than the minimum
-    effect is rightly passed. A trial has no say in its own size.
+    What the work costs beside the model isn't the same an hour later, and a tenth of a percent less
+    than the minimum effect is rightly passed. A trial has no say in its own size.
     """
     taken = [*recordings.of(f"size {effect:.0%}"), *recordings.of(row)]
     return _next_rows([each for each in taken if each.model == name], effect)

@@ -1,8 +1,8 @@
 """Put on PYTHONPATH: in every process, how long ONNX Runtime itself worked, kept in a file of
 ``$ORT_CLOCK``.
 
-Session creations and runs are timed where they enter ONNX Runtime's own Python layer. The file holds their seconds and
-their number as four doubles, and outlives the process, however it ends.
+Session creations and runs are timed where they enter ONNX Runtime's own Python layer. The file
+holds their seconds and their number as four doubles, and outlives the process, however it ends.
 """
 
 import importlib.abc

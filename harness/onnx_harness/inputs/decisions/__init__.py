@@ -1,3 +1,4 @@
-"""Inputs that reach what a model decides by: thresholds and leaves of trees, categories, words,
-compared constants.
+"""Inputs that reach what a model decides by.
+
+Thresholds and leaves of trees, categories, words, compared constants.
 """

@@ -1,5 +1,6 @@
-"""Sets of rows that were made on purpose: how many rows a set can have, and what the other inputs
-hold beside them.
+"""Sets of rows that were made on purpose.
+
+How many rows a set can have, and what the other inputs hold beside them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROWS_IN_MAPS = 256  # of a set, where each row becomes an output of its own: a 
 
 
 class Batch:
-    """How many rows a set can have, and sets of that many.
+    """The number of rows a set can have, and sets of that many.
 
     Args:
         model: its outputs count.
@@ -46,16 +47,23 @@ class Batch:
         pinned = recipe.pinned(0)
         self.names = [dim for dim in firsts if isinstance(dim, str)]
         fixed = [dim for dim in firsts if isinstance(dim, int)]
-        fixed += [base.sizes.get(name, 1) for name in self.names if not self._is_open(name, pinned)]
+        names = []
+        for name in self.names:
+            if not self._is_open(name, pinned):
+                names.append(base.sizes.get(name, 1))
+        fixed += names
         self.fixed = fixed[0] if fixed else None
-        width = sum(int(np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)]))
-                    for name in sources)  # fmt: skip
+        width = 0
+        for name in sources:
+            width += int(
+                np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)])
+            )
         most = max(1, min(_MOST_ROWS, _MOST_ELEMENTS // max(width, 1)))
         self.most = min(most, _ROWS_IN_MAPS) if _gives_sequences(model) else most
 
     def _is_open(self, name: str, pinned: Mapping[str, int]) -> bool:
-        known = self.recipe.dimensions.get(name)
-        return name not in pinned and known is not None and known.role is not Role.FIXED
+        dimension = self.recipe.dimensions.get(name)
+        return name not in pinned and dimension is not None and dimension.role is not Role.FIXED
 
     def parts(self, rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
         """The rows, as many in each part as a set can have.
@@ -85,11 +93,11 @@ class Batch:
             fill: puts them in the place of what the inputs hold.
             further: sizes of other dimensions.
         """
-        sizes, wanted = self.base.sizes, dict(further or {})
+        sizes, requested = self.base.sizes, dict(further or {})
         if self.fixed is None:
-            wanted |= dict.fromkeys(self.names, count)
-        if wanted:
-            sizes = self.recipe.fit(sizes | wanted, {*self.recipe.pinned(0), *wanted})
+            requested |= dict.fromkeys(self.names, count)
+        if requested:
+            sizes = self.recipe.fit(sizes | requested, {*self.recipe.pinned(0), *requested})
         values = self.recipe.values(INDEX, seed, replace(self.base, sizes=sizes))
         fill(values)
         return values

@@ -1,5 +1,6 @@
-"""The boxes of tree nodes: what leads to each is an interval of every column, or a part of its
-elements.
+"""The boxes of tree nodes.
+
+An interval of every column, or a part of its elements, leads to each node.
 """
 
 from __future__ import annotations

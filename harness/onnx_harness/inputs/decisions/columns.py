@@ -1,5 +1,6 @@
-"""Columns of a value traced back to the columns of the model's inputs, with what is done to each on
-the way.
+"""Trace columns of a value back to the columns of the model's inputs.
+
+What is done to each on the way is recorded.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class NotTraced(Exception):
 
 @dataclass(frozen=True)
 class Map:
-    """What a node does to the values of one column.
+    """The step that a node makes with the values of one column.
 
     Attributes:
         kind: ``cast``, ``scale``, ``add``, ``rsub``, ``mul``, ``div``, ``impute``, ``binarize``,
@@ -65,10 +66,10 @@ class Map:
                 case "binarize":
                     return np.asarray(values > kind.type(self.numbers[0])).astype(kind)
                 case _:
-                    known = dict(self.table)
+                    table = dict(self.table)
                     default = self.numbers[0]
                     return np.asarray(
-                        [known.get(value, default) for value in values.tolist()], kind
+                        [table.get(value, default) for value in values.tolist()], kind
                     )
 
 
@@ -104,7 +105,7 @@ class Column:
         return replace(self, maps=(*self.maps, step))
 
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
-        """What arrives for values of the input's column."""
+        """Return what arrives for values of the input's column."""
         for step in self.maps:
             values = step.apply(values)
         return values
@@ -144,10 +145,10 @@ class _Tracer:
         maker = _MAKERS.get((node.domain.replace("ai.onnx.ml", ML), node.op_type))
         if maker is None:
             raise NotTraced(f"{label(node)} can't be inverted")
-        found = list(maker(self, node, depth + 1))
-        if len(found) > _MOST_COLUMNS:
+        columns = list(maker(self, node, depth + 1))
+        if len(columns) > _MOST_COLUMNS:
             raise NotTraced(f"{label(node)} has more than {_MOST_COLUMNS:,} columns")
-        return found
+        return columns
 
     def _of_input(self, entry: Input) -> list[Column]:
         dims = entry.dims
@@ -161,10 +162,10 @@ class _Tracer:
         return [Column(entry.name, place) for place in range(width)]
 
     def constant(self, name: str, what: str) -> NDArray[Any]:
-        found = self.scope.constant(name)
-        if found is None:
+        value = self.scope.constant(name)
+        if value is None:
             raise NotTraced(f"{what} isn't a constant whose values are at hand")
-        return np.asarray(found)
+        return np.asarray(value)
 
     def kind(self, column: Column) -> np.dtype[Any]:
         """The type of a column's values."""
@@ -199,15 +200,20 @@ def _cast(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
     if kind.kind not in "iuf":
         raise NotTraced(f"{label(node)} makes no numbers")
-    return [
-        column.then(Map("cast", dtype=kind.name)) for column in tracer.columns(node.input[0], depth)
-    ]
+    columns = []
+    for column in tracer.columns(node.input[0], depth):
+        columns.append(column.then(Map("cast", dtype=kind.name)))
+    return columns
 
 
 def _concat(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     if node.op_type == "Concat" and int(attribute(node, "axis", 0)) not in (1, -1):
         raise NotTraced(f"{label(node)} joins rows")
-    return [column for name in node.input for column in tracer.columns(name, depth)]
+    columns = []
+    for name in node.input:
+        for column in tracer.columns(name, depth):
+            columns.append(column)
+    return columns
 
 
 def _picked(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
@@ -223,10 +229,9 @@ def _picked(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
 def _sliced(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     before = tracer.columns(node.input[0], depth)
     if len(node.input) > 1:
-        parts = [
-            tracer.constant(name, f"a bound of {label(node)}").reshape(-1)
-            for name in node.input[1:]
-        ]
+        parts = []
+        for name in node.input[1:]:
+            parts.append(tracer.constant(name, f"a bound of {label(node)}").reshape(-1))
     else:
         parts = [np.asarray(attribute(node, name, ())) for name in ("starts", "ends", "axes")]
     if (
@@ -241,14 +246,15 @@ def _sliced(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
 
 def _scaler(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     before = tracer.columns(node.input[0], depth)
-    offset, scale = (
-        _spread(attribute(node, name, ()), len(before), fill) for name, fill in _SCALER
-    )
+    entries = []
+    for name, fill in _SCALER:
+        entries.append(_spread(attribute(node, name, ()), len(before), fill))
+    offset, scale = entries
     pairs = zip(before, offset, scale, strict=True)
-    return [
-        column.then(Map("scale", (float(np.float32(o)), float(np.float32(s)))))
-        for column, o, s in pairs
-    ]
+    scaled = []
+    for column, o, s in pairs:
+        scaled.append(column.then(Map("scale", (float(np.float32(o)), float(np.float32(s))))))
+    return scaled
 
 
 _SCALER = (("offset", 0.0), ("scale", 1.0))
@@ -270,10 +276,10 @@ def _imputer(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     imputed = _spread(attribute(node, f"imputed_value_{kind}", ()), len(before), 0.0)
     dtype = "int64" if whole else "float32"
     pairs = zip(before, imputed, strict=True)
-    return [
-        column.then(Map("impute", (float(replaced), float(value)), dtype))
-        for column, value in pairs
-    ]
+    filled = []
+    for column, value in pairs:
+        filled.append(column.then(Map("impute", (float(replaced), float(value)), dtype)))
+    return filled
 
 
 def _binarizer(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
@@ -294,20 +300,22 @@ def _arithmetic(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     values = [float(number) for number in numbers.reshape(-1)]
     pairs = zip(before, _spread(values, len(before), 0.0), strict=True)
     sign = -1.0 if op == "Sub" and slot == 0 else 1.0
-    return [
-        column.then(Map(kind, (sign * number,), tracer.kind(column).name))
-        for column, number in pairs
-    ]
+    shifted = []
+    for column, number in pairs:
+        shifted.append(column.then(Map(kind, (sign * number,), tracer.kind(column).name)))
+    return shifted
 
 
 def _one_hot(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     keys = keys_of(node)
     open_ = is_open(node)
-    return [
-        column.then(Map("onehot", (0.0,), "float32", ((key, 1.0),), keys, open_))
-        for column in tracer.columns(node.input[0], depth)
-        for key in keys
-    ]
+    encoded = []
+    for column in tracer.columns(node.input[0], depth):
+        for key in keys:
+            encoded.append(
+                column.then(Map("onehot", (0.0,), "float32", ((key, 1.0),), keys, open_))
+            )
+    return encoded
 
 
 def _lookup(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:

@@ -11,14 +11,15 @@ from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import Array, InputSet, shape_text
 
 ON_CONSTANTS = "with elements on the constants that they are compared with"
-"""What such a set is called."""
+"""The name of such a set."""
 
 _MOST_SETS = 16  # where a set has fewer elements than there are constants
 
 
 def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> list[InputSet]:
-    """A set in which half of the elements lie on a constant, one unit in the last place above, or
-    one below.
+    """Make sets in which half of the elements lie on a constant or next to it.
+
+    That is one unit in the last place above, or one below.
 
     Args:
         recipe: of the model.
@@ -36,19 +37,19 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
     sets = []
     for turn in range(_MOST_SETS):
         values = recipe.values(INDEX, seed, base)
-        rest = 0
+        most_remaining = 0
         for name, constants in compared.items():
             value = values[name]
             if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
-                values[name], left = _on(value, constants, seeded(seed, INDEX + 1, name), turn)
-                rest = max(rest, left)
+                values[name], remaining = _on(value, constants, seeded(seed, INDEX + 1, name), turn)
+                most_remaining = max(most_remaining, remaining)
         if attempt(values) is not None:
             shape = shape_text(np.shape(values[next(iter(compared))]))
             name = (
                 f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
             )
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
-        if rest <= 0:
+        if most_remaining <= 0:
             break
     return sets
 
@@ -56,14 +57,15 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
 def _on(
     array: Array, constants: tuple[float, ...], rng: np.random.Generator, turn: int
 ) -> tuple[Array, int]:
-    """Return the array with elements on constants and next to them, and how many numbers are left
-    for further turns.
+    """Return the array with elements on constants and next to them.
+
+    The second item is how many numbers are left for further turns.
     """
     grid = Grid(array.dtype)
     exact = np.asarray(constants, np.float64).astype(array.dtype).astype(np.float64)
     near = np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])
-    made = np.array(array)
-    flat = made.reshape(-1)
+    changed = np.array(array)
+    flat = changed.reshape(-1)
     count = min(flat.size, max(len(near), flat.size // 2))
     flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -turn * count), count)
-    return made, len(near) - (turn + 1) * count
+    return changed, len(near) - (turn + 1) * count

@@ -1,4 +1,4 @@
-"""What input sets reach of what a model decides by, counted without running it."""
+"""Count, without running a model, what input sets reach of what it decides by."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOW = 0.9
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much is reached.
+    """The share that is reached.
 
     Attributes:
         kinds: by kind, how many are reached, and how many there are.
@@ -31,12 +31,11 @@ class Coverage:
     notes: tuple[str, ...] = ()
 
     def low(self) -> str:
-        """What is reached too little of, as a sentence; empty where nothing is."""
-        short = [
-            f"{reached:,} of {total:,} {kind}"
-            for kind, (reached, total) in self.kinds.items()
-            if reached < LOW * total
-        ]
+        """Return what is reached too little of, as a sentence; empty where nothing is."""
+        short = []
+        for kind, (reached, total) in self.kinds.items():
+            if reached < LOW * total:
+                short.append(f"{reached:,} of {total:,} {kind}")
         return f"the inputs reach {', '.join(short)}" if short else ""
 
 
@@ -59,33 +58,36 @@ def coverage(model: onnx.ModelProto, recipe: Recipe, sets: Sequence[InputSet]) -
     if words is not None:
         notes += words.notes
         if words.lookups:
-            found = [
-                len(_held(sets, each.source, each.place) & set(each.keys)) for each in words.lookups
-            ]
-            kinds["keys"] = (sum(found), sum(len(each.keys) for each in words.lookups))
+            reached = []
+            for lookup in words.lookups:
+                reached.append(len(_held(sets, lookup.source, lookup.place) & set(lookup.keys)))
+            kinds["keys"] = (sum(reached), sum(len(lookup.keys) for lookup in words.lookups))
         if words.vocabularies:
-            counts = [_spoken(sets, each) for each in words.vocabularies]
-            kinds["words"] = (sum(counts), sum(len(each.ngrams) for each in words.vocabularies))
+            counts = [_spoken(sets, vocabulary) for vocabulary in words.vocabularies]
+            kinds["words"] = (
+                sum(counts),
+                sum(len(vocabulary.ngrams) for vocabulary in words.vocabularies),
+            )
     return Coverage(kinds, tuple(notes))
 
 
 def _held(sets: Sequence[InputSet], source: str, place: int) -> set[Any]:
     """The values that an input's column holds in some set."""
-    found: set[Any] = set()
-    for each in sets:
-        array = each.values.get(source)
+    values: set[Any] = set()
+    for input_set in sets:
+        array = input_set.values.get(source)
         if isinstance(array, np.ndarray) and array.ndim and array.shape[0] and array.size:
-            found.update(array.reshape(array.shape[0], -1)[:, place].tolist())
-    return found
+            values.update(array.reshape(array.shape[0], -1)[:, place].tolist())
+    return values
 
 
 def _spoken(sets: Sequence[InputSet], vocabulary: Vocabulary) -> int:
-    """How many n-grams of a vocabulary stand in some row."""
-    wanted = set(vocabulary.ngrams)
-    sizes = {len(ngram) for ngram in wanted}
-    found: set[Any] = set()
-    for each in sets:
-        array = each.values.get(vocabulary.source)
+    """Return how many n-grams of a vocabulary stand in some row."""
+    vocabulary_ngrams = set(vocabulary.ngrams)
+    sizes = {len(ngram) for ngram in vocabulary_ngrams}
+    windows_seen: set[Any] = set()
+    for input_set in sets:
+        array = input_set.values.get(vocabulary.source)
         if isinstance(array, np.ndarray) and array.size:
             rows = (
                 array.reshape(-1, 1)
@@ -99,10 +101,11 @@ def _spoken(sets: Sequence[InputSet], vocabulary: Vocabulary) -> int:
                     else row
                 )
                 for size in sizes:
-                    found.update(
-                        tuple(words[at : at + size]) for at in range(len(words) - size + 1)
-                    )
-    return len(found & wanted)
+                    windows = []
+                    for at in range(len(words) - size + 1):
+                        windows.append(tuple(words[at : at + size]))
+                    windows_seen.update(windows)
+    return len(windows_seen & vocabulary_ngrams)
 
 
 def _taken_apart(text: Any, separator: str) -> list[str]:

@@ -1,5 +1,6 @@
-"""Where the values of an input's column are cut in two by a threshold behind it: to the unit in the
-last place.
+"""Where the values of an input's column are cut in two by a threshold behind it.
+
+To the unit in the last place.
 """
 
 from __future__ import annotations
@@ -78,7 +79,11 @@ class Grid:
 
 def direction(grid: Grid, apply: Apply) -> int:
     """1 where greater values give greater ones, -1 where lesser, 0 where neither is seen."""
-    probes = np.asarray([value for value in _PROBES if grid.least <= value <= grid.greatest])
+    values = []
+    for value in _PROBES:
+        if grid.least <= value <= grid.greatest:
+            values.append(value)
+    probes = np.asarray(values)
     if grid.dtype.kind in "iu":
         probes = np.unique(np.floor(probes))
     images = np.asarray(apply(probes.astype(grid.dtype)), np.float64)
@@ -89,8 +94,9 @@ def direction(grid: Grid, apply: Apply) -> int:
 def last_where(
     grid: Grid, predicate: Callable[[NDArray[Any]], NDArray[np.bool_]], count: int
 ) -> Floats:
-    """The greatest number for which each of ``count`` predicates holds that hold below some number
-    and not above.
+    """Return the greatest number for which each of ``count`` predicates holds.
+
+    Each holds below some number and not above.
 
     Args:
         grid: the numbers.

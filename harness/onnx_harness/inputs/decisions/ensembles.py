@@ -24,7 +24,7 @@ _MOST_PAYLOAD = 1 << 22  # elements of the leaf weights; beyond, targets are fol
 
 
 class Mode(IntEnum):
-    """How a branch compares its feature with its split; the numbers are those of ai.onnx.ml 5."""
+    """A branch's comparison of its feature with its split, numbered as in ai.onnx.ml 5."""
 
     LEQ = 0
     LT = 1
@@ -97,7 +97,7 @@ class Ensemble:
         return [kind for kind in _COMPARE if (self.mode == kind).any()]
 
     def holds(self, at: Ints, values: NDArray[Any]) -> Bools:
-        """Whether the comparison of each branch ``at`` holds for its value, both [n]."""
+        """Return whether the comparison of each branch ``at`` holds for its value, both [n]."""
         mode, split = self.mode[at], self.split[at]
         with np.errstate(invalid="ignore"):
             result = np.asarray(values <= split)
@@ -152,104 +152,118 @@ def read(node: onnx.NodeProto) -> Ensemble | None:
     if node.domain != ML or node.op_type not in TREE_OPS:
         return None
     try:
-        held = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-        return _version_5(node, held) if node.op_type == "TreeEnsemble" else _version_1(node, held)
+        attributes = {}
+        for entry in node.attribute:
+            attributes[entry.name] = onnx.helper.get_attribute_value(entry)
+        return (
+            _version_5(node, attributes)
+            if node.op_type == "TreeEnsemble"
+            else _version_1(node, attributes)
+        )
     except (KeyError, IndexError, ValueError, TypeError):
         return None  # a broken ensemble is ONNX Runtime's to refuse
 
 
-def _numbers(held: dict[str, Any], name: str) -> Floats:
-    tensor = held.get(f"{name}_as_tensor")
-    values = onnx.numpy_helper.to_array(tensor) if tensor is not None else held.get(name, ())
+def _numbers(attributes: dict[str, Any], name: str) -> Floats:
+    tensor = attributes.get(f"{name}_as_tensor")
+    values = onnx.numpy_helper.to_array(tensor) if tensor is not None else attributes.get(name, ())
     return np.asarray(values, np.float64).reshape(-1)
 
 
-def _version_1(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
+def _version_1(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
     trees, ids = (
-        np.asarray(held["nodes_treeids"], np.int64),
-        np.asarray(held["nodes_nodeids"], np.int64),
+        np.asarray(attributes["nodes_treeids"], np.int64),
+        np.asarray(attributes["nodes_nodeids"], np.int64),
     )
     most = int(ids.max()) + 1
     keys = trees * most + ids
     order = np.argsort(keys, kind="stable")
 
     def position(tree: Ints, number: Ints) -> Ints:
-        wanted = tree * most + number
-        found = order[np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)]
-        if not np.array_equal(keys[found], wanted):
+        keys_of_nodes = tree * most + number
+        positions = order[np.minimum(np.searchsorted(keys[order], keys_of_nodes), len(order) - 1)]
+        if not np.array_equal(keys[positions], keys_of_nodes):
             raise ValueError("a tree node is missing")
-        return np.asarray(found)
+        return np.asarray(positions)
 
     names = np.asarray(
-        [text.decode() if isinstance(text, bytes) else text for text in held["nodes_modes"]]
+        [text.decode() if isinstance(text, bytes) else text for text in attributes["nodes_modes"]]
     )
     mode = np.asarray([_MODE_NAMES[name] for name in names], np.int64)
     inner = mode != Mode.LEAF
     yes, no = np.arange(len(ids)), np.arange(len(ids))
-    yes[inner] = position(trees[inner], np.asarray(held["nodes_truenodeids"], np.int64)[inner])
-    no[inner] = position(trees[inner], np.asarray(held["nodes_falsenodeids"], np.int64)[inner])
+    yes[inner] = position(
+        trees[inner], np.asarray(attributes["nodes_truenodeids"], np.int64)[inner]
+    )
+    no[inner] = position(
+        trees[inner], np.asarray(attributes["nodes_falsenodeids"], np.int64)[inner]
+    )
     root = np.ones(len(ids), bool)
     root[yes[inner]] = root[no[inner]] = False
     kind = "target" if node.op_type == "TreeEnsembleRegressor" else "class"
     at = position(
-        np.asarray(held[f"{kind}_treeids"], np.int64), np.asarray(held[f"{kind}_nodeids"], np.int64)
+        np.asarray(attributes[f"{kind}_treeids"], np.int64),
+        np.asarray(attributes[f"{kind}_nodeids"], np.int64),
     )
-    weights = _weights(len(ids), at, held[f"{kind}_ids"], _numbers(held, f"{kind}_weights"))
+    weights = _weights(
+        len(ids), at, attributes[f"{kind}_ids"], _numbers(attributes, f"{kind}_weights")
+    )
     return Ensemble(
         label(node),
         node.input[0],
         np.flatnonzero(root),
-        np.asarray(held["nodes_featureids"], np.int64),
-        _numbers(held, "nodes_values"),
+        np.asarray(attributes["nodes_featureids"], np.int64),
+        _numbers(attributes, "nodes_values"),
         mode,
         yes,
         no,
-        _flags(held, len(ids)),
+        _flags(attributes, len(ids)),
         weights,
-        _base(_numbers(held, "base_values"), weights.shape[1]),
+        _base(_numbers(attributes, "base_values"), weights.shape[1]),
         {},
-        _text(held.get("post_transform", b"NONE")) != "NONE",
+        _text(attributes.get("post_transform", b"NONE")) != "NONE",
     )
 
 
-def _version_5(node: onnx.NodeProto, held: dict[str, Any]) -> Ensemble:
-    tensors = {
-        name: np.asarray(onnx.numpy_helper.to_array(held[name]))
-        for name in ("nodes_modes", "nodes_splits")
-    }
-    leaf_weights = np.asarray(onnx.numpy_helper.to_array(held["leaf_weights"]), np.float64)
+def _version_5(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
+    tensors = {}
+    for name in ("nodes_modes", "nodes_splits"):
+        tensors[name] = np.asarray(onnx.numpy_helper.to_array(attributes[name]))
+    leaf_weights = np.asarray(onnx.numpy_helper.to_array(attributes["leaf_weights"]), np.float64)
     inner, leaves = len(tensors["nodes_modes"]), len(leaf_weights)
 
     def children(side: str) -> Ints:
-        to = np.asarray(held[f"nodes_{side}nodeids"], np.int64)
-        leaf = np.asarray(held[f"nodes_{side}leafs"], bool)
+        to = np.asarray(attributes[f"nodes_{side}nodeids"], np.int64)
+        leaf = np.asarray(attributes[f"nodes_{side}leafs"], bool)
         return np.concatenate([np.where(leaf, to + inner, to), np.arange(inner, inner + leaves)])
 
     mode = np.concatenate([tensors["nodes_modes"].astype(np.int64), np.full(leaves, Mode.LEAF)])
     members: dict[int, Floats] = {}
-    if "membership_values" in held:
-        values = np.asarray(onnx.numpy_helper.to_array(held["membership_values"]), np.float64)
+    if "membership_values" in attributes:
+        values = np.asarray(onnx.numpy_helper.to_array(attributes["membership_values"]), np.float64)
         pieces = np.split(values, np.flatnonzero(np.isnan(values)))
         sets = [piece[~np.isnan(piece)] for piece in pieces]
         members = dict(zip(np.flatnonzero(mode == Mode.MEMBER).tolist(), sets, strict=False))
     padding = np.zeros(leaves)
     weights = _weights(
-        inner + leaves, np.arange(inner, inner + leaves), held["leaf_targetids"], leaf_weights
+        inner + leaves, np.arange(inner, inner + leaves), attributes["leaf_targetids"], leaf_weights
     )
     return Ensemble(
         label(node),
         node.input[0],
-        np.asarray(held["tree_roots"], np.int64),
-        np.concatenate([np.asarray(held["nodes_featureids"], np.int64), padding.astype(np.int64)]),
+        np.asarray(attributes["tree_roots"], np.int64),
+        np.concatenate(
+            [np.asarray(attributes["nodes_featureids"], np.int64), padding.astype(np.int64)]
+        ),
         np.concatenate([tensors["nodes_splits"].astype(np.float64), padding]),
         mode,
         children("true"),
         children("false"),
-        np.concatenate([_flags(held, inner), padding.astype(bool)]),
+        np.concatenate([_flags(attributes, inner), padding.astype(bool)]),
         weights,
         _base(np.zeros(0), weights.shape[1]),
         members,
-        bool(held.get("post_transform", 0)),
+        bool(attributes.get("post_transform", 0)),
     )
 
 
@@ -268,8 +282,8 @@ def _weights(count: int, at: Ints, targets: Sequence[int], values: Floats) -> Fl
     return weights
 
 
-def _flags(held: dict[str, Any], count: int) -> Bools:
-    flags = np.asarray(held.get("nodes_missing_value_tracks_true", ()), bool)
+def _flags(attributes: dict[str, Any], count: int) -> Bools:
+    flags = np.asarray(attributes.get("nodes_missing_value_tracks_true", ()), bool)
     return flags if len(flags) == count else np.zeros(count, bool)
 
 

@@ -47,7 +47,7 @@ def lookups_of(
         inputs: of the model.
         specs: what its card says of them.
     """
-    found: dict[tuple[str, int], Lookup] = {}
+    lookups_by_slot: dict[tuple[str, int], Lookup] = {}
     notes: list[str] = []
     for node in nodes:
         try:
@@ -58,10 +58,12 @@ def lookups_of(
         for column in columns:
             lookup = _lookup(column, node, inputs, specs)
             if lookup is not None:
-                known = found.get(column.slot, Lookup(*column.slot, (), True))
-                keys = tuple(dict.fromkeys((*known.keys, *lookup.keys)))
-                found[column.slot] = Lookup(*column.slot, keys, known.is_open and lookup.is_open)
-    return tuple(found.values()), notes
+                earlier = lookups_by_slot.get(column.slot, Lookup(*column.slot, (), True))
+                keys = tuple(dict.fromkeys((*earlier.keys, *lookup.keys)))
+                lookups_by_slot[column.slot] = Lookup(
+                    *column.slot, keys, earlier.is_open and lookup.is_open
+                )
+    return tuple(lookups_by_slot.values()), notes
 
 
 def keys_by_column(
@@ -72,13 +74,13 @@ def keys_by_column(
     if not nodes:
         return {}
     columns: dict[str, dict[int, tuple[Any, ...]]] = {}
-    for each in lookups_of(scope, nodes, inputs, specs)[0]:
-        columns.setdefault(each.source, {})[each.place] = each.keys
-    return {
-        name: tuple(known[place] for place in range(len(known)))
-        for name, known in columns.items()
-        if len(known) == inputs[name].row_size
-    }
+    for lookup in lookups_of(scope, nodes, inputs, specs)[0]:
+        columns.setdefault(lookup.source, {})[lookup.place] = lookup.keys
+    whole: dict[str, tuple[tuple[Any, ...], ...]] = {}
+    for name, column in columns.items():
+        if len(column) == inputs[name].row_size:
+            whole[name] = tuple(column[place] for place in range(len(column)))
+    return whole
 
 
 def _lookup(
@@ -95,7 +97,11 @@ def _lookup(
     spec = specs.get(column.source)
     if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):
         return None
-    keys = tuple(key for key in keys_of(node) or replaced_of(node) if _holds(entry, key))
+    lookups = []
+    for key in keys_of(node) or replaced_of(node):
+        if _holds(entry, key):
+            lookups.append(key)
+    keys = tuple(lookups)
     return Lookup(*column.slot, keys, is_open(node)) if keys else None
 
 

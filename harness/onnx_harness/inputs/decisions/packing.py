@@ -1,5 +1,6 @@
-"""Rows that serve many branches or leaves at once: boxes that have a point in common, put together
-first fit.
+"""Rows that serve many branches or leaves at once.
+
+Boxes that have a point in common, put together first fit.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class Pins:
-    """The slot that each box has on a threshold, with the numbers on both sides: three arrays, [n]."""
+    """The slot that each box has on a threshold, with the numbers on both sides.
+
+    Three arrays, [n].
+    """
 
     slot: Ints
     below: Floats

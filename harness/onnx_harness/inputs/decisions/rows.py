@@ -1,8 +1,9 @@
-"""Rows of input columns that visit every leaf of the trees, and that lie on every threshold and
-next to it.
+"""Make rows of input columns that visit every leaf of the trees.
 
-The box of a tree node, the values that lead to it, is known exactly: an interval of each column (or a part of its
-elements), cut in two at each branch above it. Every row is a point of such a box.
+Further ones lie on every threshold and next to it.
+
+The box of a tree node, the values that lead to it, is known exactly: an interval of each column (or
+a part of its elements), cut in two at each branch above it. Every row is a point of such a box.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _WIDE = 64  # units in the last place; what is moved by a few of them stays wher
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What was made.
+    """The rows that were made.
 
     Attributes:
         leaves: rows that visit every leaf that can be, [R, S].
@@ -50,18 +51,18 @@ class Rows:
     unreachable: int
 
 
-def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> Rows:
+def rows_of(questions: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> Rows:
     """Make the rows for some ensembles that look at ``slots``."""
-    maker = _Maker(asked, slots, rng)
+    maker = _Maker(questions, slots, rng)
     leaves: list[Floats] = []
     edges: tuple[list[Floats], list[Floats]] = ([], [])
     unreachable = 0
-    for each in asked:
-        visited = np.zeros(len(each.ensemble.mode), bool)
-        for boxes in maker.boxes(each):
+    for question in questions:
+        visited = np.zeros(len(question.ensemble.mode), bool)
+        for boxes in maker.boxes(question):
             unreachable += int((~boxes.open).sum())
-            leaves.append(maker.leaf_rows(each, boxes, visited))
-            for more, points in zip(edges, maker.edge_rows(each, boxes), strict=True):
+            leaves.append(maker.leaf_rows(question, boxes, visited))
+            for more, points in zip(edges, maker.edge_rows(question, boxes), strict=True):
                 more.append(points)
     empty = np.zeros((0, len(slots)))
     rows = np.concatenate([empty, *leaves, maker.missing_rows()])
@@ -69,21 +70,21 @@ def rows_of(asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Genera
     return Rows(rows, maker.is_steady(rows), np.concatenate([empty, *first, *others]), unreachable)
 
 
-def reachable(asked: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
-    """Which tree nodes of each ensemble some input reaches."""
-    maker = _Maker(asked, slots, np.random.default_rng(0))
-    found = []
-    for each in asked:
-        open_ = np.zeros(len(each.ensemble.mode), bool)
-        for boxes in maker.boxes(each):
+def reachable(questions: Sequence[Asked], slots: Sequence[Slot]) -> list[Bools]:
+    """Return which tree nodes of each ensemble some input reaches."""
+    maker = _Maker(questions, slots, np.random.default_rng(0))
+    reached = []
+    for question in questions:
+        open_ = np.zeros(len(question.ensemble.mode), bool)
+        for boxes in maker.boxes(question):
             open_[boxes.nodes] = boxes.open
-        found.append(open_)
-    return found
+        reached.append(open_)
+    return reached
 
 
 class _Maker:
     def __init__(
-        self, asked: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator
+        self, questions: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator
     ) -> None:
         self.slots = slots
         self.rng = rng
@@ -91,7 +92,7 @@ class _Maker:
         self.first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.finite = [number for number, size in enumerate(sizes) if size]
         self.numeric = [number for number, size in enumerate(sizes) if not size]
-        self.asked = asked
+        self.asked = questions
         self.low = np.asarray(
             [0.0 if slot.elements else max(slot.low, slot.grid.least) for slot in slots]
         )
@@ -106,11 +107,14 @@ class _Maker:
         slot = self.slots[number]
         if slot.elements:
             return np.zeros(0), np.zeros(0)
-        below = [each.below[(each.slot == number) & np.isfinite(each.below)] for each in self.asked]
-        spans = [
-            each.span[(each.slot == number) & np.isfinite(each.span[:, 1]), 1]
-            for each in self.asked
-        ]
+        below = []
+        for question in self.asked:
+            below.append(question.below[(question.slot == number) & np.isfinite(question.below)])
+        spans = []
+        for question in self.asked:
+            spans.append(
+                question.span[(question.slot == number) & np.isfinite(question.span[:, 1]), 1]
+            )
         ends = np.unique(np.concatenate([*below, *spans]))
         if ends.size == 0:
             return np.asarray([-1.0]), np.asarray([1.0])
@@ -128,8 +132,11 @@ class _Maker:
 
         Where a sigmoid follows, those that it doesn't saturate on.
         """
-        saturating = [each for each in self.asked if each.ensemble.saturating]
-        trees = sum(len(each.ensemble.roots) for each in saturating)
+        saturating = []
+        for question in self.asked:
+            if question.ensemble.saturating:
+                saturating.append(question)
+        trees = sum(len(question.ensemble.roots) for question in saturating)
         count = max(_BACKGROUNDS, min(_POOL, _WALKS // trees)) if trees else _BACKGROUNDS
         boxes = Boxes(
             np.arange(count),
@@ -140,24 +147,26 @@ class _Maker:
         )
         points = self._points(boxes, None)
         scores = np.zeros(count)
-        for each in saturating:
-            scores += self._margins(each, points)
+        for question in saturating:
+            scores += self._margins(question, points)
         return points[np.argsort(scores, kind="stable")[:_BACKGROUNDS]]
 
-    def _margins(self, each: Asked, points: Floats) -> Floats:
-        """How far the scores of points lie from where a sigmoid is steepest, [R]."""
-        leaves = each.ensemble.leaf_of(
-            each.features(self.slots, points), self._starts(each, len(points))
+    def _margins(self, question: Asked, points: Floats) -> Floats:
+        """Return how far the scores of points lie from where a sigmoid is steepest, [R]."""
+        leaves = question.ensemble.leaf_of(
+            question.features(self.slots, points), self._starts(question, len(points))
         )
-        sums = np.sort(each.ensemble.weights[leaves].sum(axis=1) + each.ensemble.base, axis=1)
+        sums = np.sort(
+            question.ensemble.weights[leaves].sum(axis=1) + question.ensemble.base, axis=1
+        )
         return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
 
-    def _starts(self, each: Asked, count: int) -> Ints:
-        return np.broadcast_to(each.ensemble.roots, (count, len(each.ensemble.roots)))
+    def _starts(self, question: Asked, count: int) -> Ints:
+        return np.broadcast_to(question.ensemble.roots, (count, len(question.ensemble.roots)))
 
-    def boxes(self, each: Asked) -> Iterator[Boxes]:
+    def boxes(self, question: Asked) -> Iterator[Boxes]:
         """The boxes of all tree nodes, some trees at a time."""
-        ensemble = each.ensemble
+        ensemble = question.ensemble
         width = len(self.slots) + int(self.first[-1]) // 8 + 1
         sizes = np.diff(np.append(np.sort(ensemble.roots), len(ensemble.mode)))
         order = np.argsort(ensemble.roots, kind="stable")
@@ -165,10 +174,10 @@ class _Maker:
         while start < len(order):
             total = np.cumsum(sizes[start:]) * width
             stop = start + max(1, int(np.searchsorted(total, _BATCH)))
-            yield self._descend(each, ensemble.roots[order[start:stop]])
+            yield self._descend(question, ensemble.roots[order[start:stop]])
             start = stop
 
-    def _descend(self, each: Asked, roots: Ints) -> Boxes:
+    def _descend(self, question: Asked, roots: Ints) -> Boxes:
         """The boxes of some trees' nodes, level by level."""
         count = len(roots)
         level = Boxes(
@@ -180,58 +189,60 @@ class _Maker:
         )
         levels = [level]
         # A cycle would make it go on for ever; ONNX Runtime refuses those.
-        for _ in range(len(each.ensemble.mode)):
-            inner = np.flatnonzero(each.ensemble.mode[level.nodes] != Mode.LEAF)
+        for _ in range(len(question.ensemble.mode)):
+            inner = np.flatnonzero(question.ensemble.mode[level.nodes] != Mode.LEAF)
             if not inner.size:
                 break
             parents = level.of(inner)
-            sides = [self._side(each, parents, holds=holds) for holds in (True, False)]
+            sides = [self._side(question, parents, holds=holds) for holds in (True, False)]
             level = joined(sides)
             levels.append(level)
         return joined(levels)
 
-    def _side(self, each: Asked, parents: Boxes, *, holds: bool) -> Boxes:
+    def _side(self, question: Asked, parents: Boxes, *, holds: bool) -> Boxes:
         """The boxes of the children on one side."""
         at = parents.nodes
         low, high, elements = parents.low.copy(), parents.high.copy(), parents.elements.copy()
-        slot, rows = each.slot[at], np.arange(len(at))
-        equal = np.isfinite(each.span[at, 1])
-        numeric = (slot >= 0) & ~np.isin(at, list(each.allowed)) & ~equal
-        lower = numeric & (each.low_holds[at] == holds)
+        slot, rows = question.slot[at], np.arange(len(at))
+        equal = np.isfinite(question.span[at, 1])
+        numeric = (slot >= 0) & ~np.isin(at, list(question.allowed)) & ~equal
+        lower = numeric & (question.low_holds[at] == holds)
         upper = numeric & ~lower
         high[rows[lower], slot[lower]] = np.minimum(
-            high[rows[lower], slot[lower]], each.below[at[lower]]
+            high[rows[lower], slot[lower]], question.below[at[lower]]
         )
         low[rows[upper], slot[upper]] = np.maximum(
-            low[rows[upper], slot[upper]], each.above[at[upper]]
+            low[rows[upper], slot[upper]], question.above[at[upper]]
         )
-        same = equal & ((each.ensemble.mode[at] == Mode.NEQ) != holds)
+        same = equal & ((question.ensemble.mode[at] == Mode.NEQ) != holds)
         low[rows[same], slot[same]] = np.maximum(
-            low[rows[same], slot[same]], each.span[at[same], 0]
+            low[rows[same], slot[same]], question.span[at[same], 0]
         )
         high[rows[same], slot[same]] = np.minimum(
-            high[rows[same], slot[same]], each.span[at[same], 1]
+            high[rows[same], slot[same]], question.span[at[same], 1]
         )
-        self._cut_out(each, at, np.flatnonzero(equal & ~same), low, high)
-        for row in rows[(slot >= 0) & np.isin(at, list(each.allowed))] if each.allowed else ():
+        self._cut_out(question, at, np.flatnonzero(equal & ~same), low, high)
+        for row in (
+            rows[(slot >= 0) & np.isin(at, list(question.allowed))] if question.allowed else ()
+        ):
             first, last = self.first[slot[row]], self.first[slot[row] + 1]
-            allowed = each.allowed[int(at[row])]
+            allowed = question.allowed[int(at[row])]
             elements[row, first:last] &= allowed if holds else ~allowed
         within = parents.open & (low <= high).all(axis=1)
         for number in self.finite:
             within &= elements[:, self.first[number] : self.first[number + 1]].any(axis=1)
-        children = (each.ensemble.yes if holds else each.ensemble.no)[at]
+        children = (question.ensemble.yes if holds else question.ensemble.no)[at]
         return Boxes(children, low, high, elements, within)
 
-    def _cut_out(self, each: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
+    def _cut_out(self, question: Asked, at: Ints, rows: Ints, low: Floats, high: Floats) -> None:
         """Take what equals the split from the ends of boxes.
 
         Within one it stays, and few points meet it.
         """
-        slot, span = each.slot[at], each.span[at]
+        slot, span = question.slot[at], question.span[at]
         after, before = (
-            self._stepped(each, at, span[:, 1], 1),
-            self._stepped(each, at, span[:, 0], -1),
+            self._stepped(question, at, span[:, 1], 1),
+            self._stepped(question, at, span[:, 0], -1),
         )
         for row in rows:
             first, last = low[row, slot[row]], high[row, slot[row]]
@@ -241,8 +252,9 @@ class _Maker:
                 high[row, slot[row]] = before[row]
 
     def _points(self, boxes: Boxes, backgrounds: Floats | None) -> Floats:
-        """A point of each box: a background's numbers where they lie in it, else the middle of a
-        stretch.
+        """Return a point of each box.
+
+        It's a background's numbers where they lie in it, else the middle of a stretch.
         """
         count = len(boxes.nodes)
         points = np.zeros((count, len(self.slots)))
@@ -284,12 +296,12 @@ class _Maker:
         middles = grid.between(np.maximum(starts[chosen], low), np.minimum(ends[chosen], high))
         return np.clip(middles, low, high)
 
-    def leaf_rows(self, each: Asked, boxes: Boxes, visited: Bools) -> Floats:
+    def leaf_rows(self, question: Asked, boxes: Boxes, visited: Bools) -> Floats:
         """Rows that visit the leaves which none has visited yet."""
-        ensemble = each.ensemble
+        ensemble = question.ensemble
         todo = np.flatnonzero((ensemble.mode[boxes.nodes] == Mode.LEAF) & boxes.open)
-        packed, todo = self._packed_leaves(each, boxes, todo)
-        made: list[Floats] = [packed]
+        packed, todo = self._packed_leaves(question, boxes, todo)
+        rows_of_leaves: list[Floats] = [packed]
         trees = len(ensemble.roots)
         step = max(64, min(2048, _STEPS_AT_ONCE // max(trees, 1)))
         while todo.size:
@@ -299,30 +311,31 @@ class _Maker:
                 continue
             points = self._points(boxes.of(batch), self.backgrounds)
             leaves = ensemble.leaf_of(
-                each.features(self.slots, points), self._starts(each, len(points))
+                question.features(self.slots, points), self._starts(question, len(points))
             )
             chosen = []
             for row, reached in enumerate(leaves):
                 if not visited[boxes.nodes[batch[row]]]:
                     chosen.append(row)
                     visited[reached] = True
-            made.append(points[chosen])
-        return np.concatenate([np.zeros((0, len(self.slots))), *made])
+            rows_of_leaves.append(points[chosen])
+        return np.concatenate([np.zeros((0, len(self.slots))), *rows_of_leaves])
 
     def _packs(self, ensemble: Ensemble) -> bool:
-        """Whether a row of its own for each branch would cost more runs than putting them together
-        does time.
+        """Decide whether a row of its own for each branch costs more than packing them.
+
+        Packing costs time, single rows cost runs.
         """
         return not self.finite and 3 * len(ensemble.branches) * len(ensemble.roots) > _FEW_WALKS
 
-    def _packed_leaves(self, each: Asked, boxes: Boxes, leaves: Ints) -> tuple[Floats, Ints]:
+    def _packed_leaves(self, question: Asked, boxes: Boxes, leaves: Ints) -> tuple[Floats, Ints]:
         """Rows that visit many leaves each, and the leaves that need rows of their own."""
-        if not self._packs(each.ensemble):
+        if not self._packs(question.ensemble):
             return np.zeros((0, len(self.slots))), leaves
         part = boxes.of(leaves)
         rows = pack(part.low, part.high, self.low, self.high)
         points = self._filled(rows)
-        return points, leaves[~self._shows(each, points)[rows.row]]
+        return points, leaves[~self._shows(question, points)[rows.row]]
 
     def _filled(self, rows: Packed) -> Floats:
         """A point of each packed row, pinned slots aside."""
@@ -333,22 +346,25 @@ class _Maker:
             self.backgrounds,
         )
 
-    def _shows(self, each: Asked, points: Floats) -> Bools:
-        """Whether no sigmoid hides what changes at the points."""
-        if not each.ensemble.saturating:
+    def _shows(self, question: Asked, points: Floats) -> Bools:
+        """Return whether no sigmoid hides what changes at the points."""
+        if not question.ensemble.saturating:
             return np.ones(len(points), bool)
-        return np.asarray(self._margins(each, points) <= _STEEP)
+        return np.asarray(self._margins(question, points) <= _STEEP)
 
-    def edge_rows(self, each: Asked, boxes: Boxes) -> tuple[Floats, Floats]:
-        """Rows on each threshold and next to it, whose two sides end in leaves that differ, where
-        there are such.
+    def edge_rows(self, question: Asked, boxes: Boxes) -> tuple[Floats, Floats]:
+        """Return rows on each threshold and next to it.
+
+        Where there are such, their two sides end in leaves that differ.
 
         Returns:
             The two rows between which a branch decides, of all branches; and further ones.
         """
-        ensemble = each.ensemble
+        ensemble = question.ensemble
         inner = np.flatnonzero(
-            (ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (each.slot[boxes.nodes] >= 0)
+            (ensemble.mode[boxes.nodes] != Mode.LEAF)
+            & boxes.open
+            & (question.slot[boxes.nodes] >= 0)
         )
         every, boxes = boxes, boxes.of(inner)
         nodes = boxes.nodes
@@ -364,15 +380,19 @@ class _Maker:
             points = self._points(part, self.backgrounds)
             sides = []
             for holds, children in ((True, ensemble.yes), (False, ensemble.no)):
-                moved = moved_to(points, each.slot[part.nodes], self._edge(each, part, holds=holds))
-                leaves = ensemble.leaf_of(each.features(self.slots, moved), children[part.nodes])
+                moved = moved_to(
+                    points, question.slot[part.nodes], self._edge(question, part, holds=holds)
+                )
+                leaves = ensemble.leaf_of(
+                    question.features(self.slots, moved), children[part.nodes]
+                )
                 sides.append(values[leaves])
             differs = np.abs(sides[0] - sides[1])
             if (
                 ensemble.saturating
                 and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0
             ):
-                differs *= np.exp(-self._margins(each, moved))
+                differs *= np.exp(-self._margins(question, moved))
             better = differs > gain[todo]
             best[todo[better]], gain[todo[better]] = points[better], differs[better]
             seen = gain[gain > 0]
@@ -380,8 +400,8 @@ class _Maker:
             todo = np.flatnonzero(gain < (_VISIBLE if ensemble.saturating else usual))
             if not todo.size:
                 break
-        packed, served = self._packed_edges(each, every, boxes, best)
-        first, others = self._on_edges(each, boxes, best, ~served)
+        packed, served = self._packed_edges(question, every, boxes, best)
+        first, others = self._on_edges(question, boxes, best, ~served)
         return np.concatenate([*packed[:2], first]), np.concatenate([*packed[2:], others])
 
     def _tries(self, ensemble: Ensemble) -> int:
@@ -390,92 +410,108 @@ class _Maker:
         return _TRIES if len(ensemble.branches) < _MANY else _TRIES_OF_MANY
 
     def _packed_edges(
-        self, each: Asked, every: Boxes, boxes: Boxes, points: Floats
+        self, question: Asked, every: Boxes, boxes: Boxes, points: Floats
     ) -> tuple[list[Floats], Bools]:
         """Rows that lie on many thresholds each: below, above, and further.
 
         And which branches they serve.
 
         Args:
-            each: the trees.
+            question: the trees.
             every: the boxes of all nodes of the branches' trees.
             boxes: of the branches.
             points: of each branch, one whose two sides end in leaves that differ.
         """
         at, count = boxes.nodes, len(boxes.nodes)
         served = np.zeros(count, bool)
-        if not self._packs(each.ensemble):
+        if not self._packs(question.ensemble):
             return [], served
-        slot, branches = each.slot[at], np.arange(count)
-        sides = [self._edge(each, boxes, holds=holds) for holds in (True, False)]
+        slot, branches = question.slot[at], np.arange(count)
+        sides = [self._edge(question, boxes, holds=holds) for holds in (True, False)]
         below, above = np.minimum(*sides), np.maximum(*sides)
         inside = (below >= boxes.low[branches, slot]) & (above <= boxes.high[branches, slot])
-        branches = branches[inside & ~np.isfinite(each.span[at, 1])]
-        place = np.zeros(len(each.ensemble.mode), np.int64)
+        branches = branches[inside & ~np.isfinite(question.span[at, 1])]
+        place = np.zeros(len(question.ensemble.mode), np.int64)
         place[every.nodes] = np.arange(len(every.nodes))
         low, high = boxes.low[branches], boxes.high[branches]
-        for values, children in zip(sides, (each.ensemble.yes, each.ensemble.no), strict=True):
+        for values, children in zip(
+            sides, (question.ensemble.yes, question.ensemble.no), strict=True
+        ):
             moved = moved_to(points[branches], slot[branches], values[branches])
             leaves = place[
-                each.ensemble.leaf_of(each.features(self.slots, moved), children[at[branches]])
+                question.ensemble.leaf_of(
+                    question.features(self.slots, moved), children[at[branches]]
+                )
             ]
             low, high = np.maximum(low, every.low[leaves]), np.minimum(high, every.high[leaves])
         rows = pack(
             low, high, self.low, self.high, Pins(slot[branches], below[branches], above[branches])
         )
         filled = self._filled(rows)
-        made = [np.where(rows.pinned, numbers, filled) for numbers in (rows.low, rows.high)]
-        served[branches] = (self._shows(each, made[0]) & self._shows(each, made[1]))[rows.row]
-        return [*made, np.where(rows.pinned, self._below(rows.low), filled)], served
+        ends = [np.where(rows.pinned, numbers, filled) for numbers in (rows.low, rows.high)]
+        served[branches] = (self._shows(question, ends[0]) & self._shows(question, ends[1]))[
+            rows.row
+        ]
+        return [*ends, np.where(rows.pinned, self._below(rows.low), filled)], served
 
     def _below(self, values: Floats) -> Floats:
         """The number before each, in its slot's type."""
         columns = [slot.grid.step(values[:, number], -1) for number, slot in enumerate(self.slots)]
         return np.stack(columns, axis=1)
 
-    def _edge(self, each: Asked, boxes: Boxes, *, holds: bool) -> Floats:
+    def _edge(self, question: Asked, boxes: Boxes, *, holds: bool) -> Floats:
         """The number next to the threshold on one side, or an element of that side, [n]."""
         at = boxes.nodes
-        found = np.where(each.low_holds[at] == holds, each.below[at], each.above[at])
-        equal = np.isfinite(each.span[at, 1])
-        same = (each.ensemble.mode[at] == Mode.NEQ) != holds
-        found = np.where(
+        numbers = np.where(question.low_holds[at] == holds, question.below[at], question.above[at])
+        equal = np.isfinite(question.span[at, 1])
+        same = (question.ensemble.mode[at] == Mode.NEQ) != holds
+        numbers = np.where(
             equal,
-            np.where(same, each.span[at, 1], self._stepped(each, at, each.span[at, 1], 1)),
-            found,
+            np.where(
+                same, question.span[at, 1], self._stepped(question, at, question.span[at, 1], 1)
+            ),
+            numbers,
         )
-        for row in np.flatnonzero(np.isin(at, list(each.allowed))) if each.allowed else ():
-            slot = each.slot[at[row]]
-            allowed = each.allowed[int(at[row])]
+        for row in np.flatnonzero(np.isin(at, list(question.allowed))) if question.allowed else ():
+            slot = question.slot[at[row]]
+            allowed = question.allowed[int(at[row])]
             mask = boxes.elements[row, self.first[slot] : self.first[slot + 1]] & (
                 allowed if holds else ~allowed
             )
-            found[row] = int(np.argmax(mask))
-        return np.where(np.isfinite(found), found, 0.0)
+            numbers[row] = int(np.argmax(mask))
+        return np.where(np.isfinite(numbers), numbers, 0.0)
 
-    def _stepped(self, each: Asked, at: Ints, values: Floats, count: int) -> Floats:
-        found = values.copy()
-        for number in np.unique(each.slot[at]):
-            mine = (each.slot[at] == number) & np.isfinite(values)
+    def _stepped(self, question: Asked, at: Ints, values: Floats, count: int) -> Floats:
+        stepped = values.copy()
+        for number in np.unique(question.slot[at]):
+            mine = (question.slot[at] == number) & np.isfinite(values)
             if number >= 0 and not self.slots[number].elements and mine.any():
-                found[mine] = self.slots[number].grid.step(values[mine], count)
-        return found
+                stepped[mine] = self.slots[number].grid.step(values[mine], count)
+        return stepped
 
     def _on_edges(
-        self, each: Asked, boxes: Boxes, points: Floats, alone: Bools
+        self, question: Asked, boxes: Boxes, points: Floats, alone: Bools
     ) -> tuple[Floats, Floats]:
-        """Rows of a branch each: those of its two sides for branches that are ``alone``, and
-        further ones.
+        """Return rows of a branch each.
+
+        They are those of its two sides for branches that are ``alone``, and further ones.
         """
         at = boxes.nodes
-        slot, rows = each.slot[at], np.arange(len(at))
-        below, above = self._edge(each, boxes, holds=True), self._edge(each, boxes, holds=False)
-        below, above = np.minimum(below, above), np.maximum(below, above)
-        finite = np.isin(at, list(each.allowed)) if each.allowed else np.zeros(len(at), bool)
-        third = np.where(
-            each.strict[at], self._stepped(each, at, above, 1), self._stepped(each, at, below, -1)
+        slot, rows = question.slot[at], np.arange(len(at))
+        below, above = (
+            self._edge(question, boxes, holds=True),
+            self._edge(question, boxes, holds=False),
         )
-        made: list[Floats] = []
+        below, above = np.minimum(below, above), np.maximum(below, above)
+        finite = (
+            np.isin(at, list(question.allowed)) if question.allowed else np.zeros(len(at), bool)
+        )
+        third = np.where(
+            question.strict[at],
+            self._stepped(question, at, above, 1),
+            self._stepped(question, at, below, -1),
+        )
+        edge_points: list[Floats] = []
         about: list[Ints] = []
         for values in (below, above, third):
             inside = finite | (
@@ -484,24 +520,27 @@ class _Maker:
             inside &= alone
             if values is third:
                 inside &= ~finite
-            made.append(moved_to(points[inside], slot[inside], values[inside]))
+            edge_points.append(moved_to(points[inside], slot[inside], values[inside]))
             about.append(rows[inside])
         looks = np.asarray(
-            [each_.missing is not None and np.isnan(each_.missing) for each_ in self.slots], bool
+            [slot_.missing is not None and np.isnan(slot_.missing) for slot_ in self.slots], bool
         )
         if looks.any():
             lacking = looks[slot] & ~finite
-            made.append(
+            edge_points.append(
                 moved_to(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan))
             )
         # Both rows of a branch stand together: where there is no room for all, neither says much by
         # itself.
         together = np.argsort(np.concatenate(about[:2]), kind="stable")
-        return np.concatenate(made[:2])[together], np.concatenate(made[2:])
+        return np.concatenate(edge_points[:2])[together], np.concatenate(edge_points[2:])
 
     def missing_rows(self) -> Floats:
         """A row for each slot of which a value is replaced, with that value."""
-        places = [number for number, slot in enumerate(self.slots) if slot.missing is not None]
+        places = []
+        for number, slot in enumerate(self.slots):
+            if slot.missing is not None:
+                places.append(number)
         points = self.backgrounds[self.rng.integers(0, len(self.backgrounds), len(places))]
         for row, number in enumerate(places):
             missing = self.slots[number].missing
@@ -509,7 +548,10 @@ class _Maker:
         return points
 
     def is_steady(self, rows: Floats) -> Bools:
-        """Whether no number of a row lies so close to a threshold that a few last bits decide, [R]."""
+        """Decide whether no number of a row lies next to a threshold, [R].
+
+        Next is so close that a few last bits decide.
+        """
         steady = np.ones(len(rows), bool)
         for number in self.numeric:
             starts, ends = self.cells[number]
@@ -517,7 +559,7 @@ class _Maker:
             if grid.dtype.kind in "iu" or not len(values):
                 continue
             at = np.clip(np.searchsorted(starts, values, "right") - 1, 0, len(starts) - 1)
-            keys, first, last = (grid.keys(each) for each in (values, starts[at], ends[at]))
+            keys, first, last = (grid.keys(points) for points in (values, starts[at], ends[at]))
             inner = (at > 0) & (keys - first < _WIDE)
             outer = (at < len(starts) - 1) & (last - keys < _WIDE)
             steady &= np.isnan(values) | ~(inner | outer)

@@ -53,7 +53,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What the branches of an ensemble ask of the slots.
+    """The questions that the branches of an ensemble ask of the slots.
 
     Arrays are by tree node, as the ensemble's.
 
@@ -87,68 +87,71 @@ class Asked:
         """
         place = {(slot.source, slot.place): number for number, slot in enumerate(slots)}
         width = int(self.ensemble.feature.max()) + 1 if self.ensemble.feature.size else 0
-        found = np.zeros((len(rows), max(width, len(self.columns))))
+        features = np.zeros((len(rows), max(width, len(self.columns))))
         for feature in np.unique(self.ensemble.feature[self.slot >= 0]):
             column = self.columns[feature]
             assert column is not None
             number = place[column.slot]
-            found[:, feature] = column.apply(values_of(slots[number], rows[:, number])).astype(
+            features[:, feature] = column.apply(values_of(slots[number], rows[:, number])).astype(
                 np.float64
             )
-        return found
+        return features
 
 
 def values_of(slot: Slot, numbers: Floats) -> NDArray[Any]:
-    """What an input holds for a slot's numbers: the elements that they count, or the numbers in the
-    input's type.
+    """Return what an input holds for a slot's numbers.
+
+    The elements that they count, or the numbers in the input's type.
     """
     if not slot.elements:
         return numbers.astype(slot.dtype)
-    found = np.empty(len(numbers), object)
-    found[:] = [slot.elements[int(number)] for number in numbers]
-    return found if slot.dtype == object else found.astype(slot.dtype)
+    values = np.empty(len(numbers), object)
+    values[:] = [slot.elements[int(number)] for number in numbers]
+    return values if slot.dtype == object else values.astype(slot.dtype)
 
 
 def slots_of(
-    asked: Sequence[tuple[Ensemble, Sequence[Column]]], inputs: Mapping[str, Input]
+    traced: Sequence[tuple[Ensemble, Sequence[Column]]], inputs: Mapping[str, Input]
 ) -> list[Slot]:
     """The slots that the branches of some ensembles look at, by their columns."""
     elements: dict[tuple[str, int], dict[Any, None]] = {}
     lacking: dict[tuple[str, int], float | None] = {}
-    for ensemble, columns in asked:
+    for ensemble, columns in traced:
         branches = ensemble.branches
         seen = np.unique(ensemble.feature[branches])
         looks = set(np.unique(ensemble.feature[branches][ensemble.missing[branches]]).tolist())
         for feature in seen[seen < len(columns)].tolist():
             column = columns[feature]
-            known = elements.setdefault(column.slot, {})
+            element_set = elements.setdefault(column.slot, {})
             lacking.setdefault(column.slot, None)
             first = next((step for step in column.maps if step.kind in ("onehot", "lookup")), None)
             if first is not None:
-                known.update(dict.fromkeys(first.keys))
+                element_set.update(dict.fromkeys(first.keys))
                 if first.is_open and inputs[column.source].is_string:
-                    known[UNKNOWN_TEXT] = None
+                    element_set[UNKNOWN_TEXT] = None
             imputer = next((step for step in column.maps if step.kind == "impute"), None)
             if imputer is not None:
                 lacking[column.slot] = imputer.numbers[0]
-            elif feature in looks and inputs[column.source].is_float and not known:
+            elif feature in looks and inputs[column.source].is_float and not element_set:
                 lacking[column.slot] = float("nan")
-    return [
-        Slot(
-            source,
-            place,
-            inputs[source].dtype,
-            tuple(known),
-            None if known else lacking[source, place],
+    slots: list[Slot] = []
+    for (source, place), element in elements.items():
+        slots.append(
+            Slot(
+                source,
+                place,
+                inputs[source].dtype,
+                tuple(element),
+                None if element else lacking[source, place],
+            )
         )
-        for (source, place), known in elements.items()
-    ]
+    return slots
 
 
 def asked_of(ensemble: Ensemble, columns: Sequence[Column], slots: Sequence[Slot]) -> Asked:
-    """What the branches of an ensemble ask of the slots."""
+    """Return what the branches of an ensemble ask of the slots."""
     count = len(ensemble.mode)
-    found = Asked(
+    question = Asked(
         ensemble,
         list(columns),
         np.full(count, -1),
@@ -168,45 +171,45 @@ def asked_of(ensemble: Ensemble, columns: Sequence[Column], slots: Sequence[Slot
             continue
         number = place[columns[feature].slot]
         if slots[number].elements:
-            _ask_elements(found, slots[number], columns[feature], group, number)
+            _ask_elements(question, slots[number], columns[feature], group, number)
         else:
-            _ask_numbers(found, slots[number], columns[feature], group, number)
-    return found
+            _ask_numbers(question, slots[number], columns[feature], group, number)
+    return question
 
 
-def _ask_elements(asked: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
+def _ask_elements(question: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
     images = column.apply(values_of(slot, np.arange(len(slot.elements), dtype=np.float64))).astype(
         np.float64
     )
     for at in group.tolist():
-        asked.allowed[at] = asked.ensemble.holds(np.full(len(images), at), images)
-        asked.slot[at] = number
+        question.allowed[at] = question.ensemble.holds(np.full(len(images), at), images)
+        question.slot[at] = number
 
 
-def _ask_numbers(asked: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
+def _ask_numbers(question: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
     grid, apply = slot.grid, _applied(column)
     rising = direction(grid, apply)
     if rising == 0:
         return  # nothing that the input holds moves it
-    ensemble = asked.ensemble
-    asked.slot[group] = number
-    strict = asked.strict[group]
+    ensemble = question.ensemble
+    question.slot[group] = number
+    strict = question.strict[group]
     equal = np.isin(ensemble.mode[group], (Mode.EQ, Mode.NEQ, Mode.MEMBER))
     for is_strict in (False, True):
         mine = group[(strict == is_strict) & ~equal]
         if mine.size:
-            asked.below[mine] = cut(grid, apply, rising, ensemble.split[mine], strict=is_strict)
-    asked.low_holds[group] = np.isin(ensemble.mode[group], _HOLDS_BELOW) == (rising > 0)
+            question.below[mine] = cut(grid, apply, rising, ensemble.split[mine], strict=is_strict)
+    question.low_holds[group] = np.isin(ensemble.mode[group], _HOLDS_BELOW) == (rising > 0)
     if equal.any():
         mine = group[equal]
-        wanted = np.asarray(
+        below = np.asarray(
             [ensemble.members.get(at, ensemble.split[[at]])[0] for at in mine.tolist()]
         )
-        ends = [cut(grid, apply, rising, wanted, strict=is_strict) for is_strict in (True, False)]
+        ends = [cut(grid, apply, rising, below, strict=is_strict) for is_strict in (True, False)]
         low, high = np.minimum(*ends), np.maximum(*ends)
-        asked.span[mine] = np.stack([grid.step(low, 1), high], axis=1)
-        asked.below[mine] = low
-    asked.above[group] = grid.step(asked.below[group], 1)
+        question.span[mine] = np.stack([grid.step(low, 1), high], axis=1)
+        question.below[mine] = low
+    question.above[group] = grid.step(question.below[group], 1)
 
 
 def _applied(column: Column) -> Any:

@@ -1,5 +1,6 @@
-"""Input sets for the trees of a model: what is fed to visit every leaf, and to tell one threshold
-from the next.
+"""Input sets for the trees of a model.
+
+What is fed to visit every leaf, and to tell one threshold from the next.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ MOST_BRANCHES = 200_000
 """Branches of a model's trees that rows are made for: a second for 10,000, three rows each."""
 
 MOST_WALKS = 1 << 24
-"""Rows times trees of the usual sets, and of those on thresholds: about a second a run, and a cell
-takes some ten.
+"""Rows times trees of the usual sets, and of those on thresholds.
+
+About a second a run, and a cell takes some ten.
 """
 _LEAST_ROWS = 1024
 
 ON_THRESHOLDS = "with features on the thresholds of its trees"
-"""What the sets are called that lie where a last bit decides."""
+"""The name of the sets that lie where a last bit decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,8 @@ class Forest:
 
     @property
     def branches(self) -> int:
-        """How many branches are asked for."""
-        return sum(len(each.ensemble.branches) for each in self.asked)
+        """Return how many branches are asked for."""
+        return sum(len(question.ensemble.branches) for question in self.asked)
 
 
 def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
@@ -65,14 +67,17 @@ def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
         model: large initializers may have lost their data.
         recipe: of the model.
     """
-    found = [ensemble for node in model.graph.node if (ensemble := read(node)) is not None]
-    if not found:
+    ensembles = []
+    for node in model.graph.node:
+        if (ensemble := read(node)) is not None:
+            ensembles.append(ensemble)
+    if not ensembles:
         return None
     scope = view(model).main
     traced: list[tuple[Ensemble, list[Column]]] = []
     notes: list[str] = []
     branches = 0
-    for ensemble in found:
+    for ensemble in ensembles:
         try:
             columns = trace(scope, recipe.inputs, ensemble.source)
             branches += len(ensemble.branches)
@@ -81,18 +86,17 @@ def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
             traced.append((ensemble, columns))
         except NotTraced as reason:
             notes.append(f"no rows are made for the thresholds of {ensemble.name}: {reason}")
-    slots = [
-        _bounded(slot, recipe)
-        for slot in slots_of(traced, recipe.inputs)
-        if _is_free(recipe, slot.source)
-    ]
+    slots = []
+    for slot in slots_of(traced, recipe.inputs):
+        if _is_free(recipe, slot.source):
+            slots.append(_bounded(slot, recipe))
     return Forest(
         slots, [asked_of(ensemble, columns, slots) for ensemble, columns in traced], tuple(notes)
     )
 
 
 def _is_free(recipe: Recipe, name: str) -> bool:
-    """Whether the card leaves an input's values open."""
+    """Return whether the card leaves an input's values open."""
     return name not in recipe.specs or not recipe.specs[name].values
 
 
@@ -109,8 +113,9 @@ def forest_rows(forest: Forest, seed: int) -> Rows:
 def forest_sets(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> tuple[list[InputSet], list[InputSet]]:
-    """The sets that visit every leaf, which are usual ones, and those on the thresholds, which
-    aren't.
+    """Make the sets that visit every leaf, and those on the thresholds.
+
+    The former are usual ones, the latter aren't.
 
     Args:
         model: large initializers may have lost their data.
@@ -125,7 +130,8 @@ def forest_sets(
     rows = forest_rows(forest, seed)
     batch = Batch(model, recipe, base, sorted({slot.source for slot in forest.slots}))
     most = max(
-        _LEAST_ROWS, MOST_WALKS // max(1, sum(len(each.ensemble.roots) for each in forest.asked))
+        _LEAST_ROWS,
+        MOST_WALKS // max(1, sum(len(question.ensemble.roots) for question in forest.asked)),
     )
     usual = rows.leaves[rows.steady][:most]
     # Rows for what is missing come last: of many trees they are the ones that are left out.
@@ -161,19 +167,20 @@ def _filled(values: dict[str, Value], slots: Sequence[Slot], rows: Floats) -> No
 
 
 def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, int]]:
-    """How many leaves the sets visit, and how many thresholds have a row on either side, next to
-    them; of how many.
+    """Count the leaves that the sets visit, and the thresholds with a row on either side.
+
+    The rows lie next to them. Each count comes with the number of all.
 
     What no input reaches isn't counted.
     """
     leaves = leaves_of = met = thresholds = 0
-    for each, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
-        ensemble = each.ensemble
-        seen = _Seen(each, open_)
-        for made in sets:
-            rows = _rows_in(made, forest.slots)
+    for question, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
+        ensemble = question.ensemble
+        seen = _Seen(question, open_)
+        for input_set in sets:
+            rows = _rows_in(input_set, forest.slots)
             if rows is not None:
-                seen.walk(rows, each.features(forest.slots, rows))
+                seen.walk(rows, question.features(forest.slots, rows))
         leaf = (ensemble.mode == Mode.LEAF) & open_
         leaves, leaves_of = leaves + int(seen.nodes[leaf].sum()), leaves_of + int(leaf.sum())
         # A threshold outside the box of its branch decides nothing: one of its sides can't be
@@ -185,32 +192,34 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
 
 
 class _Seen:
-    """The tree nodes that rows came by, and the branches of which one lay next to the threshold, by
-    side.
+    """The tree nodes that rows came by.
 
-    A tree whose nodes have all been seen isn't walked again: of hundreds of thousands of rows times a thousand trees,
-    that leaves few. A threshold is looked for in the rows that hold its number, in its own tree alone.
+    Branches of which one lay next to the threshold are counted by side.
+
+    A tree whose nodes have all been seen isn't walked again: of hundreds of thousands of rows times
+    a thousand trees, that leaves few. A threshold is looked for in the rows that hold its number,
+    in its own tree alone.
     """
 
-    def __init__(self, asked: Asked, open_: Bools) -> None:
-        self.asked, self.open = asked, open_
-        ensemble = asked.ensemble
+    def __init__(self, question: Asked, open_: Bools) -> None:
+        self.asked, self.open = question, open_
+        ensemble = question.ensemble
         count = len(ensemble.mode)
         self.nodes, self.below, self.above = (np.zeros(count, bool) for _ in range(3))
         self.root = _roots_of(ensemble)
         # Equalities and elements have no last place: there a row on each side is all there is.
-        loose = np.isfinite(asked.span[:, 1]) | ~np.isfinite(asked.below)
+        loose = np.isfinite(question.span[:, 1]) | ~np.isfinite(question.below)
         self.loose = loose & (ensemble.mode != Mode.LEAF)
         self.exact = np.flatnonzero(
-            ~loose & (ensemble.mode != Mode.LEAF) & (asked.slot >= 0) & open_
+            ~loose & (ensemble.mode != Mode.LEAF) & (question.slot >= 0) & open_
         )
 
     def walk(self, rows: Floats, features: Floats) -> None:
         """Note what the rows come by."""
         for part in np.array_split(np.arange(len(rows)), max(1, len(rows) >> _PART_BITS)):
-            left = self.open & ~self.nodes
-            left |= self.open & self.loose & ~(self.below & self.above)
-            roots = np.unique(self.root[left])
+            unseen = self.open & ~self.nodes
+            unseen |= self.open & self.loose & ~(self.below & self.above)
+            roots = np.unique(self.root[unseen])
             if not roots.size:
                 break
             self._walk(np.tile(roots, len(part)), np.repeat(part, len(roots)), features)
@@ -219,10 +228,10 @@ class _Seen:
 
     def _meet(self, rows: Floats, features: Floats, side: Bools, numbers: Floats) -> None:
         """Walk the tree of each branch that isn't met yet with the rows that hold its number."""
-        left = self.exact[~side[self.exact]]
-        slots = self.asked.slot[left]
+        unmet = self.exact[~side[self.exact]]
+        slots = self.asked.slot[unmet]
         for number in np.unique(slots):
-            branches = left[slots == number]
+            branches = unmet[slots == number]
             branches = branches[np.argsort(numbers[branches], kind="stable")]
             values, column = numbers[branches], rows[:, number]
             first, last = (np.searchsorted(values, column, where) for where in ("left", "right"))
@@ -233,21 +242,21 @@ class _Seen:
             branch = branches[first[row] + behind]
             for start in range(0, len(branch), _PAIRS):
                 part = slice(start, start + _PAIRS)
-                wanted = branch[part]
-                reached = self._walk(self.root[wanted], row[part], features, wanted)
-                side[wanted[reached]] = True
+                targets = branch[part]
+                reached = self._walk(self.root[targets], row[part], features, targets)
+                side[targets[reached]] = True
 
     def _walk(
-        self, current: Ints, row: Ints, features: Floats, wanted: Ints | None = None
+        self, current: Ints, row: Ints, features: Floats, targets: Ints | None = None
     ) -> Bools:
-        """Go down from tree nodes; return, for each, whether it comes by the node that is wanted."""
+        """Go down from tree nodes; return whether each comes by the node that is wanted."""
         ensemble = self.asked.ensemble
         number = np.arange(len(current))
         reached = np.zeros(len(current), bool)
         while current.size:
             self.nodes[current] = True
-            if wanted is not None:
-                reached[number[current == wanted[number]]] = True
+            if targets is not None:
+                reached[number[current == targets[number]]] = True
             active = ensemble.mode[current] != Mode.LEAF
             current, row, number = current[active], row[active], number[active]
             holds = ensemble.holds(current, features[row, ensemble.feature[current]])
@@ -274,19 +283,22 @@ def _roots_of(ensemble: Ensemble) -> Ints:
     return root
 
 
-def _rows_in(made: InputSet, slots: Sequence[Slot]) -> Floats | None:
-    """What a set holds in the slots, [R, S]; elements by their number, unknown ones as the last."""
+def _rows_in(input_set: InputSet, slots: Sequence[Slot]) -> Floats | None:
+    """Return what a set holds in the slots, [R, S].
+
+    Elements by their number, unknown ones as the last.
+    """
     columns = []
     for slot in slots:
-        array = made.values.get(slot.source)
+        array = input_set.values.get(slot.source)
         if not isinstance(array, np.ndarray) or not array.ndim or not array.shape[0]:
             return None
         column = array.reshape(array.shape[0], -1)[:, slot.place]
         if slot.elements:
-            known = {element: number for number, element in enumerate(slot.elements)}
+            numbers = {element: number for number, element in enumerate(slot.elements)}
             columns.append(
                 np.asarray(
-                    [known.get(value, len(known) - 1) for value in column.tolist()], np.float64
+                    [numbers.get(value, len(numbers) - 1) for value in column.tolist()], np.float64
                 )
             )
         else:

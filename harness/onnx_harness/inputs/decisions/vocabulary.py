@@ -1,5 +1,6 @@
-"""Input sets that hold each key, category and n-gram that a model looks its inputs up among, and
-others.
+"""Make input sets of what a model looks its inputs up among.
+
+They have each key, category and n-gram, and others.
 """
 
 from __future__ import annotations
@@ -66,13 +67,16 @@ class Words:
 
 
 def words_of(model: onnx.ModelProto, recipe: Recipe) -> Words | None:
-    """What a model looks its inputs up among; None where it does no such.
+    """Return what a model looks its inputs up among; None where it does no such.
 
     Args:
         model: large initializers may have lost their data.
         recipe: of the model.
     """
-    tables = [node for node in model.graph.node if keys_of(node) or replaced_of(node)]
+    tables = []
+    for node in model.graph.node:
+        if keys_of(node) or replaced_of(node):
+            tables.append(node)
     vectorizers = [node for node in model.graph.node if ngrams_of(node)]
     if not tables and not vectorizers:
         return None
@@ -90,8 +94,9 @@ def words_of(model: onnx.ModelProto, recipe: Recipe) -> Words | None:
 def word_sets(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> tuple[list[InputSet], list[InputSet]]:
-    """The sets that hold each key and n-gram: usual ones, and those of fractions, where a last bit
-    decides.
+    """The sets that hold each key and n-gram.
+
+    Usual ones, and those of fractions, where a last bit decides.
 
     Args:
         model: large initializers may have lost their data.
@@ -106,22 +111,24 @@ def word_sets(
     if words is None:
         return usual, poised
     if words.lookups:
-        fractions = any(_is_fraction(key) for each in words.lookups for key in each.keys)
+        fractions = any(_is_fraction(key) for lookup in words.lookups for key in lookup.keys)
         feeds = list(_lookup_feeds(model, recipe, words.lookups, seed, base, attempt))
         named = "every key"
         if fractions:
-            poised += [
-                InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True)
-                for values in feeds
-            ]
+            sets = []
+            for values in feeds:
+                sets.append(InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True))
+            poised += sets
         else:
             usual += [InputSet(f"{named} (seed {seed})", values) for values in feeds]
     for vocabulary in words.vocabularies:
         feeds = list(_vocabulary_feeds(model, recipe, vocabulary, seed, base, attempt))
-        usual += [
-            InputSet(f"every word of '{vocabulary.source}' (seed {seed})", values)
-            for values in feeds
-        ]
+        input_sets = []
+        for values in feeds:
+            input_sets.append(
+                InputSet(f"every word of '{vocabulary.source}' (seed {seed})", values)
+            )
+        usual += input_sets
     return usual, poised
 
 
@@ -133,28 +140,29 @@ def _lookup_feeds(
     base: Guess,
     attempt: Attempt,
 ) -> Iterator[dict[str, Value]]:
-    batch = Batch(model, recipe, base, sorted({each.source for each in lookups}))
+    batch = Batch(model, recipe, base, sorted({lookup.source for lookup in lookups}))
     for others in (True, False):
-        listed = [_with_others(each) if others else each.keys for each in lookups]
+        listed = [_with_others(lookup) if others else lookup.keys for lookup in lookups]
         # Lists of unlike length, each begun elsewhere: two columns don't go in step.
         count = max(map(len, listed)) + 1
+        entries = []
+        for at, keys in enumerate(listed):
+            entries.append((np.arange(count) * _stride(len(keys)) + at) % len(keys))
         rows = np.stack(
-            [
-                (np.arange(count) * _stride(len(keys)) + at) % len(keys)
-                for at, keys in enumerate(listed)
-            ],
+            entries,
             1,
         )
         feeds = []
         for part in batch.parts(rows):
 
             def fill(values: dict[str, Value], part: Any = part, listed: Any = listed) -> None:
-                for at, each in enumerate(lookups):
-                    array = values[each.source]
+                for at, lookup in enumerate(lookups):
+                    array = values[lookup.source]
                     assert isinstance(array, np.ndarray)
-                    array.reshape(len(part), -1)[:, each.place] = [
-                        listed[at][number] for number in part[:, at]
-                    ]
+                    entries = []
+                    for number in part[:, at]:
+                        entries.append(listed[at][number])
+                    array.reshape(len(part), -1)[:, lookup.place] = entries
 
             values = batch.values(seed, len(part), fill)
             if attempt(values) is not None:
@@ -210,10 +218,9 @@ def _vocabulary(scope: Scope, recipe: Recipe, node: onnx.NodeProto) -> Vocabular
 
 
 def _separator(node: onnx.NodeProto) -> str:
-    separators = [
-        text.decode() if isinstance(text, bytes) else text
-        for text in attribute(node, "separators", ())
-    ]
+    separators = []
+    for text in attribute(node, "separators", ()):
+        separators.append(text.decode() if isinstance(text, bytes) else text)
     expression = attribute(node, "tokenexp", b"")
     if separators:
         return separators[0]
@@ -265,18 +272,23 @@ def _vocabulary_feeds(
 def _mixed(
     order: NDArray[np.int64], rows: int
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """N-grams for each row, and two more that stand with them: where rows are normalized, one alone
-    has no weight.
+    """N-grams for each row, and two more that stand with them.
+
+    Where rows are normalized, one alone has no weight.
     """
     parts = np.array_split(order, rows)
-    others = [
-        np.roll(order, -shift)[:rows] for shift in (len(order) // 2 or 1, len(order) // 3 + 1)
-    ]
+    others = []
+    for shift in (len(order) // 2 or 1, len(order) // 3 + 1):
+        others.append(np.roll(order, -shift)[:rows])
     return parts, [np.asarray(pair) for pair in zip(*others, strict=True)]
 
 
 def _joined(ngrams: Sequence[tuple[Any, ...]], places: Sequence[int]) -> list[Any]:
-    return [word for at in places for word in ngrams[at]]
+    words: list[Any] = []
+    for at in places:
+        for word in ngrams[at]:
+            words.append(word)
+    return words
 
 
 def _single_rows(
@@ -308,8 +320,9 @@ def _single_rows(
 
 
 def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list[Any]]:
-    """Yield the words of each set: numbers of n-grams differ in some digit, and each digit has its
-    sets.
+    """Yield the words of each set.
+
+    Numbers of n-grams differ in some digit, and each digit has its sets.
 
     Args:
         ngrams: in any order.
@@ -320,7 +333,10 @@ def _apart(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[list
     unit = 1
     while unit < count:
         for digit in range(base):
-            members = [ngram for at, ngram in enumerate(ngrams) if at // unit % base == digit]
+            members = []
+            for at, ngram in enumerate(ngrams):
+                if at // unit % base == digit:
+                    members.append(ngram)
             yield from _filling(members, size)
         unit *= base
     if count == 1:
@@ -344,8 +360,10 @@ def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[li
 
 def _laid_out(words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]) -> Any:
     """One row: a text of the words, or the words and then what isn't one."""
-    other = UNKNOWN_TEXT if dtype.kind == "O" else -1 if dtype.kind == "i" else 0
+    filler: str | int = UNKNOWN_TEXT
+    if dtype.kind != "O":
+        filler = -1 if dtype.kind == "i" else 0
     if separator is not None:
-        return np.full(width, separator.join(map(str, words)) or str(other), object)
-    row = [*words, *[other] * width][:width]
+        return np.full(width, separator.join(map(str, words)) or str(filler), object)
+    row = [*words, *[filler] * width][:width]
     return np.asarray(row, dtype)

@@ -1,1 +1,1 @@
-"""What a graph demands of its inputs: values, sizes, shapes."""
+"""Find what a graph demands of its inputs: values, sizes, shapes."""

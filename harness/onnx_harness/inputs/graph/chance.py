@@ -23,20 +23,25 @@ _DRAW = frozenset(
 
 
 def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
-    """The random nodes that some of ``outputs`` depend on: ``RandomNormalLike 'sampler/noise'``, in
-    their order.
+    """The random nodes that some of ``outputs`` depend on.
+
+    ``RandomNormalLike 'sampler/noise'``, in their order.
 
     A Dropout draws in training mode alone, so it's named only where nothing else is.
     """
     needed = set(outputs)
-    found: list[str] = []
+    labels: list[str] = []
     for node in reversed(inline_functions(model).graph.node):
         if needed.isdisjoint(node.output):
             continue
         needed.update(reads(node))
-        found[:0] = [_named(each) for each in walk_node(node) if each.op_type in _DRAW]
-    certain = [name for name in found if not name.startswith("Dropout")]
-    return certain or found
+        drawing_nodes = []
+        for inner in walk_node(node):
+            if inner.op_type in _DRAW:
+                drawing_nodes.append(_named(inner))
+        labels[:0] = drawing_nodes
+    certain = [name for name in labels if not name.startswith("Dropout")]
+    return certain or labels
 
 
 def _named(node: onnx.NodeProto) -> str:

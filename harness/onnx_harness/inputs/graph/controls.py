@@ -1,8 +1,10 @@
-"""Control values: numbers that a graph compares with constants, and what makes each comparison go
-both ways.
+"""Find control values: numbers that a graph compares with constants.
 
-On the way to the comparison a number may be shifted, scaled, divided, taken modulo something, rounded or clipped. The
-steps are followed backwards to candidates, and each candidate forwards again, so that what is fed is known to do it.
+They make each comparison go both ways.
+
+On the way to the comparison a number may be shifted, scaled, divided, taken modulo something,
+rounded or clipped. The steps are followed backwards to candidates, and each candidate forwards
+again, so that what is fed is known to do it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from onnx_harness.inputs.graph.signature import Input
 
 
 class Act(StrEnum):
-    """What a step does to a value v, with its number k."""
+    """The action of a step on a value v, with its number k."""
 
     ADD = "add"
     FROM = "from"  # k - v
@@ -82,10 +84,8 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
     if op == "Cast":
         kind = int(attribute(node, "to", 0))
         whole = kind in _WHOLE
-        return (
-            *steps,
-            Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else Act.WHOLE if whole else Act.REAL),
-        )
+        act = Act.WHOLE if whole else Act.REAL
+        return (*steps, Step(Act.TRUTH if kind == onnx.TensorProto.BOOL else act))
     if op == "Clip" and slot == 0:
         ends = [_number(scope, name) if name else None for name in node.input[1:3]]
         acts = (Act.AT_LEAST, Act.AT_MOST)
@@ -126,15 +126,19 @@ def compared(
         after = forward(steps, value, whole=entry.is_integer)
         return compare(after, number) if slot == 0 else compare(number, after)
 
-    found = [value for value in _candidates(steps, number) if _fits(value, entry)]
-    yes = next((value for value in found if holds(value)), None)
+    candidates = [value for value in _candidates(steps, number) if _fits(value, entry)]
+    yes = next((value for value in candidates if holds(value)), None)
     halves = (
         []
         if yes is None or abs(yes) < 4
         else [value for value in (yes // 2,) if _fits(value, entry)]
     )
-    no = next((value for value in (*halves, *found) if not holds(value)), None)
-    behind = " and ".join(dict.fromkeys(step.act for step in steps if step.act in _TOLD))
+    no = next((value for value in (*halves, *candidates) if not holds(value)), None)
+    acts = []
+    for step in steps:
+        if step.act in _TOLD:
+            acts.append(step.act)
+    behind = " and ".join(dict.fromkeys(acts))
     text = f"{number:.16g}" if not number.is_integer() else f"{number:.0f}"
     why = (
         f"{f'what {behind} makes of it' if behind else 'it'} is compared with {text} in "
@@ -171,8 +175,9 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
 def among(
     steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input
 ) -> Iterator[Demand]:
-    """The values that elements of ``entry`` have to hold for a comparison to be decided by the
-    least that there is.
+    """Find the values that let a comparison be decided by the least that there is.
+
+    Elements of ``entry`` have to have them.
 
     Args:
         steps: from the input to the comparison.
@@ -187,14 +192,11 @@ def among(
     found: dict[float, None] = {}
     for number in numbers:
         for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
-            values = [value for value in _backward(steps, target) if _fits(value, entry)]
-            found.update(
-                dict.fromkeys(
-                    value
-                    for value in values
-                    if forward(steps, value, whole=entry.is_integer) == target
-                )
-            )
+            for value in _backward(steps, target):
+                if not _fits(value, entry):
+                    continue
+                if forward(steps, value, whole=entry.is_integer) == target:
+                    found[value] = None
     if found:
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"
@@ -204,7 +206,7 @@ def among(
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:
-    """What the steps make of a value.
+    """Return what the steps make of a value.
 
     Args:
         steps: in order.
@@ -246,7 +248,7 @@ def forward(steps: Steps, value: float, *, whole: bool) -> float:
 
 _WHOLE = tuple(
     getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
-)  # fmt: skip
+)
 # What a sentence mentions: shifts and scales are seen through.
 _TOLD = frozenset(
     {
@@ -266,7 +268,11 @@ def _candidates(steps: Steps, number: float) -> list[float]:
     """Values that may come to ``number``, or to something else, likeliest first."""
     near = [number, number / 2, number * 2] if not number.is_integer() else [number]
     targets = [*near, 1 - number if number in (0, 1) else number + 1, number - 1, 0.0, 1.0]
-    return list(dict.fromkeys(value for target in targets for value in _backward(steps, target)))
+    candidates = []
+    for target in targets:
+        for value in _backward(steps, target):
+            candidates.append(value)
+    return list(dict.fromkeys(candidates))
 
 
 def _backward(steps: Steps, target: float) -> Iterator[float]:

@@ -1,5 +1,6 @@
-"""What the operators that an input reaches demand of its values: exact bounds, choices, masks,
-lengths.
+"""Find what the operators that an input reaches demand of its values.
+
+Demands are exact bounds, choices, masks, lengths.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
 
 
 class Kind(StrEnum):
-    """What a demand is about."""
+    """The subject of a demand."""
 
     BOUND = "bound"  # low <= value <= high
     CHOICE = "choice"  # compared with constants: a control value
@@ -121,7 +122,7 @@ _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 def demands_of(
     scope: Scope, node: onnx.NodeProto, slot: int, *, integers: bool, scalar: bool
 ) -> Iterator[Demand]:
-    """What ``node`` demands of the value in ``slot``.
+    """Return what ``node`` demands of the value in ``slot``.
 
     Args:
         scope: whose constants and shapes ``node`` sees.
@@ -143,8 +144,8 @@ def demands_of(
     elif op in _ORDERS and scalar:
         # "x < s" bounds x from above by s, and so does "s > x".
         ceiling = op.startswith("Less") == (slot == 1)
-        other = scope.constant(node.input[1 - slot])
-        if other is None or other.size != 1:
+        second = scope.constant(node.input[1 - slot])
+        if second is None or second.size != 1:
             kind = Kind.UPPER if ceiling else Kind.LOWER
             why = (
                 f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} "
@@ -152,7 +153,9 @@ def demands_of(
             )
             # A table of numbers tells the scale that the threshold is on.
             ends = (
-                (float(other.min()), float(other.max())) if other is not None and other.size else ()
+                (float(second.min()), float(second.max()))
+                if second is not None and second.size
+                else ()
             )
             yield Demand(kind, why, values=ends)
     elif op in ("Div", "Mod") and slot == 1 and integers:
@@ -167,7 +170,11 @@ def demands_of(
         why = f"it is looked up among {len(keys)} keys {where}"
         yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
     elif ngrams := ngrams_of(node):
-        words = tuple(dict.fromkeys(word for ngram in ngrams for word in ngram))
+        words_found = []
+        for ngram in ngrams:
+            for word in ngram:
+                words_found.append(word)
+        words = tuple(dict.fromkeys(words_found))
         yield Demand(
             Kind.KEYS,
             f"it is looked up in a vocabulary of {len(words)} words {where}",
@@ -212,13 +219,11 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
         return
     # One range has to do for all columns: that of the shortest axis that is indexed.
     sizes = data[batch : batch + depth]
-    known = [size for size in sizes if isinstance(size, int)]
+    fixed = [size for size in sizes if isinstance(size, int)]
     named = [size for size in sizes if isinstance(size, str)]
-    size = (
-        min(known)
-        if known and len(known) == len(sizes)
-        else (named[0] if len(sizes) == 1 and named else None)
-    )
+    size: int | str | None = named[0] if len(sizes) == 1 and named else None
+    if fixed and len(fixed) == len(sizes):
+        size = min(fixed)
     yield _indexes(size, f"'{node.input[0]}'", where)
 
 
@@ -229,9 +234,9 @@ def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     elif slot == 1 and data is not None:
         # From one side alone where the other isn't known: the boxes have to lie within the picture.
         scale = float(attribute(node, "spatial_scale", 1.0))
-        known = [side for side in data[2:] if isinstance(side, int)]
+        fixed = [side for side in data[2:] if isinstance(side, int)]
         named = [side for side in data[2:] if isinstance(side, str)]
-        high = int(min(known) / scale) - 1 if known and scale else None
+        high = int(min(fixed) / scale) - 1 if fixed and scale else None
         why = f"it holds the corners of boxes {where}"
         yield Demand(
             Kind.BOXES, why, low=0, high=high, dim=named[0] if named and scale == 1 else None
@@ -283,8 +288,8 @@ def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iter
 
     Single numbers are a matter of :mod:`onnx_harness.inputs.graph.controls`.
     """
-    other = node.input[1 - slot]
-    constant, dims = scope.constant(other), scope.shape(other)
+    counterpart = node.input[1 - slot]
+    constant, dims = scope.constant(counterpart), scope.shape(counterpart)
     if constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer):
         low, high = int(constant.min()), int(constant.max())
         yield Demand(
@@ -293,7 +298,7 @@ def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iter
             low,
             high,
         )
-    elif constant is None and scope.is_constant(other) and dims is not None:
+    elif constant is None and scope.is_constant(counterpart) and dims is not None:
         # The values were stripped. A vector that ids are compared with is how a one-hot encoding is
         # spelled: 0..n-1.
         count = math.prod(size for size in dims if isinstance(size, int))

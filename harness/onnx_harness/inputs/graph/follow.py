@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
@@ -24,59 +25,59 @@ def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
         scope: the main graph.
         inputs: of the model.
     """
-    found = Shapes(scope)
+    result = Shapes(scope)
     for name, entry in inputs.items():
         if entry.dims is not None and entry.container is Container.TENSOR:
-            found.dims[name] = tuple(_term(dim) for dim in entry.dims)
+            result.dims[name] = tuple(_term(dim) for dim in entry.dims)
     for node in scope.nodes:
         if not is_standard(node):
             continue
         # A node that isn't what its operator asks for tells nothing; the reference will say what is
         # wrong with it.
         with contextlib.suppress(IndexError, TypeError, ValueError):
-            if (numbers := _computed(found, node)) is not None:
-                found.numbers[node.output[0]] = numbers
+            if (numbers := _computed(result, node)) is not None:
+                result.numbers[node.output[0]] = numbers
             if (rule := RULES.get(node.op_type)) is None:
                 continue
-            shapes = [found.shape(name) if name else None for name in node.input]
+            shapes = [result.shape(name) if name else None for name in node.input]
             for output, dims in zip(
-                node.output, rule(found, node, shapes, f"in {label(node)}"), strict=False
+                node.output, rule(result, node, shapes, f"in {label(node)}"), strict=False
             ):
                 if output and dims is not None:
-                    found.dims[output] = _refined(dims, scope.shape(output))
-    return found
+                    result.dims[output] = _refined(dims, scope.shape(output))
+    return result
 
 
 def _term(dim: Dim) -> Term:
     if isinstance(dim, int):
         return dim
     parts = addends(dim)
-    made = terms.total([int(part) if part.isdigit() else part for part in parts])
-    return dim if made is None else made
+    total = terms.total([int(part) if part.isdigit() else part for part in parts])
+    return dim if total is None else total
 
 
 def _refined(dims: Dims, inferred: Sequence[int | str | None] | None) -> Dims:
     """``dims``, and the numbers that shape inference found where nothing is known."""
     if inferred is None or len(inferred) != len(dims):
         return dims
-    return tuple(
-        known if dim is None and isinstance(known, int) else dim
-        for dim, known in zip(dims, inferred, strict=True)
-    )
+    refined = []
+    for dim, size in zip(dims, inferred, strict=True):
+        refined.append(size if dim is None and isinstance(size, int) else dim)
+    return tuple(refined)
 
 
-def _computed(found: Shapes, node: onnx.NodeProto) -> Dims | None:
+def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
     """The elements of a node's output where they are numbers computed from shapes."""
     op = node.op_type
     if op in ("Shape", "Size"):
-        dims = found.shape(node.input[0])
+        dims = shapes.shape(node.input[0])
         if dims is None:
             return None
         return (terms.product(dims),) if op == "Size" else dims[slice(*_ends(node))]
-    whole = found.shape(node.input[0]) if node.input else None
+    whole = shapes.shape(node.input[0]) if node.input else None
     if whole is not None and len(whole) > 1:  # a table, and no shape
         return None
-    numbers = [found.contents(name) if name else None for name in node.input]
+    numbers = [shapes.contents(name) if name else None for name in node.input]
     first = numbers[0] if numbers else None
     if first is None:
         return None
@@ -85,15 +86,17 @@ def _computed(found: Shapes, node: onnx.NodeProto) -> Dims | None:
     if op == "Cast":
         return first if attribute(node, "to", 0) in _NUMBERS else None
     if op == "Concat":
-        known = [each for each in numbers if each is not None]
-        return tuple(dim for each in known for dim in each) if len(known) == len(numbers) else None
-    if op == "Gather":
-        wanted = found.integers(node, 1, "")
-        if wanted is None or any(not -len(first) <= index < len(first) for index in wanted):
+        contents = [number for number in numbers if number is not None]
+        if len(contents) < len(numbers):
             return None
-        return tuple(first[index] for index in wanted)
+        return tuple(itertools.chain.from_iterable(contents))
+    if op == "Gather":
+        indices = shapes.integers(node, 1, "")
+        if indices is None or any(not -len(first) <= index < len(first) for index in indices):
+            return None
+        return tuple(first[index] for index in indices)
     if op == "Slice":
-        starts, ends = found.integers(node, 1, "starts"), found.integers(node, 2, "ends")
+        starts, ends = shapes.integers(node, 1, "starts"), shapes.integers(node, 2, "ends")
         if not starts or not ends or len(starts) != 1 or len(ends) != 1 or len(node.input) > 4:
             return None
         return first[starts[0] : ends[0]]
@@ -118,8 +121,8 @@ def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
     return attribute(node, "start", None), attribute(node, "end", None)
 
 
-def _elementwise(op: str, left: Dims, right: Dims) -> Iterator[Maybe]:
-    count = max(len(left), len(right))
-    if {len(left), len(right)} <= {1, count}:
+def _elementwise(op: str, first: Dims, second: Dims) -> Iterator[Maybe]:
+    count = max(len(first), len(second))
+    if {len(first), len(second)} <= {1, count}:
         for place in range(count):
-            yield _ARITHMETIC[op](left[place % len(left)], right[place % len(right)])
+            yield _ARITHMETIC[op](first[place % len(first)], second[place % len(second)])

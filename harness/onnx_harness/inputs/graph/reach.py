@@ -1,4 +1,4 @@
-"""Which outputs of a model can depend on what its inputs hold, and not merely on their shapes.
+"""Find the outputs that can depend on what a model's inputs hold, not merely on their shapes.
 
 Which hold nothing.
 """
@@ -40,18 +40,22 @@ def reached_outputs(model: onnx.ModelProto) -> frozenset[str]:
         if not reached.isdisjoint(reads(node)):
             outputs = node.output[:1] if node.op_type == "Dropout" else node.output
             reached.update(filter(None, outputs))
-    return frozenset(info.name for info in model.graph.output if info.name in reached)
+    names = set()
+    for info in model.graph.output:
+        if info.name in reached:
+            names.add(info.name)
+    return frozenset(names)
 
 
 def empty_outputs(model: onnx.ModelProto) -> frozenset[str]:
-    """The outputs that hold nothing, whatever goes in: by the shape that is declared for them, or
-    inferred.
+    """The outputs that hold nothing, whatever goes in.
+
+    By the shape that is declared for them, or inferred.
     """
     outputs = [*model.graph.output, *infer_types(model, follow_sizes=True).graph.output]
     return frozenset(info.name for info in outputs if _is_empty(info))
 
 
 def _is_empty(info: onnx.ValueInfoProto) -> bool:
-    return any(
-        dim.HasField("dim_value") and dim.dim_value == 0 for dim in info.type.tensor_type.shape.dim
-    )
+    dims = info.type.tensor_type.shape.dim
+    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in dims)

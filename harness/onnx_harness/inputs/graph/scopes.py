@@ -1,5 +1,6 @@
-"""A graph with its subgraphs and functions, seen from its values: who consumes them, which
-constants, which shapes.
+"""A graph with its subgraphs and functions, seen from its values.
+
+Who consumes them, which constants, which shapes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Scope:
             self.producers.update(dict.fromkeys(filter(None, node.output), node))
 
     def consumers(self, name: str) -> Iterator[tuple[Scope, onnx.NodeProto, int]]:
-        """Every node that takes ``name``, with the slot it takes it in; nodes of nested bodies too."""
+        """Every node that takes ``name``, with the slot it takes it in.
+
+        Nodes of nested bodies too.
+        """
         for node, slot in self.uses.get(name, ()):
             yield self, node, slot
         for child in self.children:
@@ -62,7 +66,7 @@ class Scope:
                 yield from child.consumers(name)
 
     def defines(self, name: str) -> bool:
-        """Whether the name is this body's own."""
+        """Return whether the name is this body's own."""
         return name in self.producers or name in self.inputs or name in self.initializers
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
@@ -90,7 +94,7 @@ class Scope:
         return None
 
     def counted(self, name: str) -> int | str | None:
-        """How many steps a value counts off, 0, 1, 2 …: a number, a dimension, or ``?``.
+        """Return how many steps a value counts off, 0, 1, 2 …: a number, a dimension, or ``?``.
 
         None where it doesn't.
         """
@@ -113,7 +117,10 @@ class Scope:
         return None
 
     def shape(self, name: str) -> KnownDims | None:
-        """What is known of a value's shape: sizes, names of dimensions, None for an unknown one."""
+        """Return what is known of a value's shape.
+
+        Sizes, names of dimensions, None for an unknown one.
+        """
         scope = self._home(name)
         if scope is None:
             return None
@@ -127,20 +134,19 @@ class Scope:
             return tuple(tensor.dims)
         return scope.dims.get(name)
 
-    def learn(self, found: Mapping[str, Sequence[object]]) -> None:
-        """Take over the sizes and the names of dimensions that ``found`` holds for values of this
-        body.
-        """
-        for name, dims in found.items():
-            known = self.dims.get(name, (None,) * len(dims))
-            if len(known) == len(dims):
-                pairs = zip(dims, known, strict=True)
-                self.dims[name] = tuple(
-                    new if isinstance(new, int | str) else old for new, old in pairs
-                )
+    def learn(self, dims_by_name: Mapping[str, Sequence[object]]) -> None:
+        """Take over sizes and names of dimensions for values of this body."""
+        for name, dims in dims_by_name.items():
+            earlier = self.dims.get(name, (None,) * len(dims))
+            if len(earlier) == len(dims):
+                pairs = zip(dims, earlier, strict=True)
+                joined = []
+                for new, old in pairs:
+                    joined.append(new if isinstance(new, int | str) else old)
+                self.dims[name] = tuple(joined)
 
     def is_constant(self, name: str) -> bool:
-        """Whether it is an initializer or a Constant's output, its value here or not."""
+        """Return whether it is an initializer or a Constant's output, its value here or not."""
         scope = self._home(name)
         if scope is None:
             return False
@@ -163,7 +169,10 @@ class GraphView:
     opset: int
 
     def called(self, scope: Scope, node: onnx.NodeProto) -> Scope | None:
-        """A fresh scope for the body of the function that ``node`` calls; None when it calls none."""
+        """A fresh scope for the body of the function that ``node`` calls.
+
+        None when it calls none.
+        """
         function = self.functions.get((node.domain, node.op_type))
         if function is None or scope.depth >= _MOST_DEPTH:
             return None
@@ -177,8 +186,8 @@ class GraphView:
         _add_children(body)
         # What is constant for the caller is constant in the body.
         for formal, actual in zip(function.input, node.input, strict=False):
-            if (known := scope.shape(actual)) is not None:
-                body.dims[formal] = known
+            if (dims := scope.shape(actual)) is not None:
+                body.dims[formal] = dims
         return body
 
 

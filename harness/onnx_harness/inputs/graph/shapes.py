@@ -1,5 +1,6 @@
-"""The shapes of a graph's values as terms of its inputs' dimensions, and what operators demand of
-those.
+"""Write the shapes of a graph's values as terms of its inputs' dimensions.
+
+The demands of operators on those are collected.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FAR = 2**31 - 1  # a Slice that ends there or beyond ends with the axis
 
 
 class Sort(StrEnum):
-    """How two sizes have to relate."""
+    """The relation of two sizes."""
 
     EQUAL = "equal"
     MULTIPLE = "multiple"  # the left one of the right one
@@ -32,7 +33,7 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """What an operator demands of the sizes that reach it.
+    """An operator's demand on the sizes that reach it.
 
     Attributes:
         sort: how the two relate.
@@ -49,7 +50,7 @@ class Relation:
 
 @dataclass
 class Shapes:
-    """What is known of a graph's shapes.
+    """The knowledge about a graph's shapes.
 
     Attributes:
         dims: by value name; None for a size of which nothing is known. Values of unknown rank are
@@ -68,11 +69,11 @@ class Shapes:
         """The dimensions of a value; what shape inference found, where nothing else is known."""
         if name in self.dims:
             return self.dims[name]
-        known = self.scope.shape(name)
+        dims = self.scope.shape(name)
         # A name is taken for the dimension only where it is an input's: exporters make up others.
-        return (
-            None if known is None else tuple(dim if isinstance(dim, int) else None for dim in known)
-        )
+        if dims is None:
+            return None
+        return tuple(dim if isinstance(dim, int) else None for dim in dims)
 
     def contents(self, name: str) -> Dims | None:
         """The elements of a small integer value; None where they aren't known."""
@@ -85,7 +86,7 @@ class Shapes:
             or not np.issubdtype(constant.dtype, np.integer)
         ):
             return None
-        return tuple(int(each) for each in constant.reshape(-1))
+        return tuple(int(element) for element in constant.reshape(-1))
 
     def integers(self, node: onnx.NodeProto, slot: int, name: str) -> list[int] | None:
         """An argument that became an input in some opset, and was an attribute before.
@@ -93,11 +94,18 @@ class Shapes:
         None where it isn't known.
         """
         if len(node.input) > slot and node.input[slot]:
-            found = self.contents(node.input[slot])
-            numbers = [each for each in found or () if isinstance(each, int)]
-            return numbers if found is not None and len(numbers) == len(found) else None
-        given = attribute(node, name, None)
-        return None if given is None else [int(each) for each in np.atleast_1d(given)]
+            contents = self.contents(node.input[slot])
+            numbers = []
+            for number in contents or ():
+                if isinstance(number, int):
+                    numbers.append(number)
+            return numbers if contents is not None and len(numbers) == len(contents) else None
+        attribute_value = attribute(node, name, None)
+        return (
+            None
+            if attribute_value is None
+            else [int(number) for number in np.atleast_1d(attribute_value)]
+        )
 
     def demand(self, sort: Sort, left: Maybe, right: Maybe, why: str) -> None:
         """Note a relation, unless it says nothing."""
@@ -111,13 +119,9 @@ class Shapes:
     def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
         """One size for two that have to be the same, the better known of them."""
         self.demand(Sort.EQUAL, left, right, why)
-        return (
-            left
-            if isinstance(left, int) or right is None
-            else right
-            if isinstance(right, int)
-            else left or right
-        )
+        if isinstance(left, int) or right is None:
+            return left
+        return right if isinstance(right, int) else left or right
 
     def broadcast(self, shapes: Sequence[Dims], why: str) -> Dims:
         """The shape that all of them are stretched to.
@@ -125,12 +129,16 @@ class Shapes:
         Two dynamic sizes are taken to be equal, and not to stretch.
         """
         rank = max(map(len, shapes), default=0)
-        made: list[Maybe] = [1] * rank
+        result_dims: list[Maybe] = [1] * rank
         for shape in shapes:
             for place, dim in enumerate(shape, rank - len(shape)):
                 if dim != 1:
-                    made[place] = dim if made[place] == 1 else self.joined(made[place], dim, why)
-        return tuple(made)
+                    result_dims[place] = (
+                        dim
+                        if result_dims[place] == 1
+                        else self.joined(result_dims[place], dim, why)
+                    )
+        return tuple(result_dims)
 
 
 def sliced(dim: Maybe, start: Maybe, end: Maybe, step: int) -> Maybe:

@@ -1,5 +1,6 @@
-"""What a graph declares about its inputs: names, types, dimensions, and which dimensions are one
-and the same.
+"""Read what a graph declares about its inputs: names, types, dimensions.
+
+Dimensions that are one and the same are told.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Dim = int | str
 
 
 class Container(StrEnum):
-    """What an input's value is made of."""
+    """The container of an input's values."""
 
     TENSOR = "tensor"
     SEQUENCE = "sequence"
@@ -74,22 +75,22 @@ class Input:
 
     @property
     def is_string(self) -> bool:
-        """Whether its elements are texts."""
+        """Return whether its elements are texts."""
         return self.elem_type == onnx.TensorProto.STRING
 
     @property
     def is_bool(self) -> bool:
-        """Whether its elements are truth values."""
+        """Return whether its elements are truth values."""
         return self.elem_type == onnx.TensorProto.BOOL
 
     @property
     def is_integer(self) -> bool:
-        """Whether its elements are integers."""
+        """Return whether its elements are integers."""
         return "int" in self.type_name
 
     @property
     def is_float(self) -> bool:
-        """Whether its elements are floating-point numbers of any width."""
+        """Return whether its elements are floating-point numbers of any width."""
         return not (self.is_string or self.is_bool or self.is_integer)
 
     @property
@@ -104,7 +105,10 @@ class Input:
 
     @property
     def row_size(self) -> int | None:
-        """How many elements each entry of the first axis has; None where that isn't fixed."""
+        """Return how many elements each entry of the first axis has.
+
+        None where that isn't fixed.
+        """
         size = 1
         for dim in self.dims[1:] if self.dims else ("?",):
             if isinstance(dim, str):
@@ -126,7 +130,11 @@ def read_inputs(model: onnx.ModelProto) -> dict[str, Input]:
         InputError: an input is a map, a sparse tensor, complex, or has no type.
     """
     defaults = default_names(model)
-    return {info.name: _read(info) for info in model.graph.input if info.name not in defaults}
+    inputs_by_name: dict[str, Input] = {}
+    for info in model.graph.input:
+        if info.name not in defaults:
+            inputs_by_name[info.name] = _read(info)
+    return inputs_by_name
 
 
 def default_names(model: onnx.ModelProto) -> set[str]:
@@ -162,7 +170,11 @@ def free_names(inputs: Mapping[str, Input]) -> list[str]:
     for entry in inputs.values():
         for dim in entry.dims or ():
             if isinstance(dim, str):
-                names.update(dict.fromkeys(part for part in addends(dim) if not part.isdigit()))
+                parts = []
+                for part in addends(dim):
+                    if not part.isdigit():
+                        parts.append(part)
+                names.update(dict.fromkeys(parts))
     return list(names)
 
 

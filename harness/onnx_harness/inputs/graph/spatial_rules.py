@@ -1,4 +1,4 @@
-"""What operators on the axes of pictures and signals make of shapes, and what they demand of them."""
+"""The shape rules of operators on the axes of pictures and signals, and their demands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Made = Sequence[Shape]
 Rule = Callable[[Shapes, onnx.NodeProto, list[Shape], str], Made]
 
 
-def _sliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
+def _sliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """Conv and the poolings: a kernel with strides, dilations and padding."""
-    data, weight = given[0], given[1] if len(given) > 1 else None
+    data, weight = inputs[0], inputs[1] if len(inputs) > 1 else None
     if data is None:
         return [None]
     pooling = node.op_type != "Conv"
@@ -28,15 +28,15 @@ def _sliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str
         return [None]
     if not pooling and weight is not None:
         channels = terms.multiply(weight[1], int(attribute(node, "group", 1)))
-        found.demand(Sort.EQUAL, data[1], channels, f"the weight takes that many channels {where}")
-    made: list[Maybe] = [data[0], data[1] if pooling or weight is None else weight[0]]
+        shapes.demand(Sort.EQUAL, data[1], channels, f"the weight takes that many channels {where}")
+    output_dims: list[Maybe] = [data[0], data[1] if pooling or weight is None else weight[0]]
     for axis, size in enumerate(kernel):
-        made.append(_slid(found, node, data[axis + 2], size, axis, len(kernel), where))
-    return [tuple(made)] * len(node.output)
+        output_dims.append(_slid(shapes, node, data[axis + 2], size, axis, len(kernel), where))
+    return [tuple(output_dims)] * len(node.output)
 
 
 def _slid(
-    found: Shapes,
+    shapes: Shapes,
     node: onnx.NodeProto,
     dim: Maybe,
     kernel: Maybe,
@@ -51,7 +51,7 @@ def _slid(
         return terms.divide(terms.add(dim, stride - 1), stride)
     reach = terms.add(terms.multiply(terms.add(kernel, -1), dilation), 1)
     room = terms.subtract(terms.add(dim, pads[axis] + pads[axis + count]), reach)
-    found.demand(Sort.AT_LEAST, room, 0, f"a kernel of {kernel} has to find room {where}")
+    shapes.demand(Sort.AT_LEAST, room, 0, f"a kernel of {kernel} has to find room {where}")
     if not attribute(node, "ceil_mode", 0):
         return terms.add(terms.divide(room, stride), 1)
     # Rounded up, but no window begins behind the data and the padding before it.
@@ -60,15 +60,15 @@ def _slid(
 
 
 def _kernel(node: onnx.NodeProto, weight: Shape, *, pooling: bool) -> Dims | None:
-    given = attribute(node, "kernel_shape", None)
-    if given is not None:
-        return tuple(int(size) for size in given)
+    kernel_attribute = attribute(node, "kernel_shape", None)
+    if kernel_attribute is not None:
+        return tuple(int(size) for size in kernel_attribute)
     return None if pooling or weight is None else weight[2:]
 
 
-def _unsliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
+def _unsliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """ConvTranspose."""
-    data, weight = given[0], given[1]
+    data, weight = inputs[0], inputs[1]
     if (
         data is None
         or weight is None
@@ -76,7 +76,7 @@ def _unsliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: s
         or attribute(node, "output_shape", None)
     ):
         return [None]
-    found.demand(Sort.EQUAL, data[1], weight[0], f"the weight takes that many channels {where}")
+    shapes.demand(Sort.EQUAL, data[1], weight[0], f"the weight takes that many channels {where}")
     count = len(data) - 2
     strides, dilations = (
         attribute(node, "strides", [1] * count),
@@ -87,53 +87,60 @@ def _unsliding(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: s
         attribute(node, "output_padding", [0] * count),
     )
     same = _text(attribute(node, "auto_pad", "NOTSET")) in ("SAME_UPPER", "SAME_LOWER")
-    made: list[Maybe] = [data[0], terms.multiply(weight[1], int(attribute(node, "group", 1)))]
+    output_dims: list[Maybe] = [
+        data[0],
+        terms.multiply(weight[1], int(attribute(node, "group", 1))),
+    ]
     for axis in range(count):
         if same:
-            made.append(terms.multiply(data[axis + 2], int(strides[axis])))
+            output_dims.append(terms.multiply(data[axis + 2], int(strides[axis])))
             continue
         reach = terms.multiply(terms.add(weight[axis + 2], -1), int(dilations[axis]))
         places = terms.multiply(terms.add(data[axis + 2], -1), int(strides[axis]))
-        rest = int(extra[axis]) + 1 - int(pads[axis]) - int(pads[axis + count])
-        made.append(terms.add(terms.add(places, reach), rest))
-    return [tuple(made)]
+        surplus = int(extra[axis]) + 1 - int(pads[axis]) - int(pads[axis + count])
+        output_dims.append(terms.add(terms.add(places, reach), surplus))
+    return [tuple(output_dims)]
 
 
-def _global_pool(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:  # noqa: ARG001
-    return [None if given[0] is None else (*given[0][:2], *[1] * (len(given[0]) - 2))]
+def _global_pool(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+    return [None if inputs[0] is None else (*inputs[0][:2], *[1] * (len(inputs[0]) - 2))]
 
 
-def _pad(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
-    data = given[0]
+def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+    data = inputs[0]
     if data is None:
         return [None]
-    pads = found.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "pads", None)
+    pads = shapes.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "pads", None)
     if pads is None or len(pads) != 2 * len(data) or (len(node.input) > 3 and node.input[3]):
         return [(None,) * len(data)]
-    made = []
+    output_dims = []
     for axis, dim in enumerate(data):
         before, after = pads[axis], pads[axis + len(data)]
-        made.append(terms.add(terms.add(dim, before), after))
-        longest = max((pad for pad in (before, after) if isinstance(pad, int)), default=0)
+        output_dims.append(terms.add(terms.add(dim, before), after))
+        entries = []
+        for pad in (before, after):
+            if isinstance(pad, int):
+                entries.append(pad)
+        longest = max(entries, default=0)
         if _text(attribute(node, "mode", "constant")) == "reflect" and longest > 0:
-            found.demand(
+            shapes.demand(
                 Sort.AT_LEAST, dim, longest + 1, f"{longest} are mirrored at its ends {where}"
             )
-    return [tuple(made)]
+    return [tuple(output_dims)]
 
 
-def _resize(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:  # noqa: ARG001
-    data = given[0]
+def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+    data = inputs[0]
     if data is None:
         return [None]
     unknown: Made = [(None,) * len(data)]
     if len(node.input) > 3 and node.input[3]:
-        sizes = found.contents(node.input[3])
+        sizes = shapes.contents(node.input[3])
         plain = attribute(node, "axes", None) is None
         return [sizes] if sizes is not None and plain and len(sizes) == len(data) else unknown
     slot = 1 if len(node.input) == 2 else 2
     scales = (
-        found.scope.constant(node.input[slot])
+        shapes.scope.constant(node.input[slot])
         if len(node.input) > slot and node.input[slot]
         else None
     )
@@ -154,12 +161,12 @@ def _scaled(dim: Maybe, scale: float) -> Maybe:
     return None
 
 
-def _space_to_depth(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
-    data, block = given[0], int(attribute(node, "blocksize", 1))
+def _space_to_depth(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+    data, block = inputs[0], int(attribute(node, "blocksize", 1))
     if data is None or len(data) != 4:
         return [None]
     for dim in data[2:]:
-        found.demand(Sort.MULTIPLE, dim, block, f"blocks of {block} are cut out of it {where}")
+        shapes.demand(Sort.MULTIPLE, dim, block, f"blocks of {block} are cut out of it {where}")
     return [
         (
             data[0],
@@ -169,11 +176,11 @@ def _space_to_depth(found: Shapes, node: onnx.NodeProto, given: list[Shape], whe
     ]
 
 
-def _depth_to_space(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
-    data, block = given[0], int(attribute(node, "blocksize", 1))
+def _depth_to_space(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+    data, block = inputs[0], int(attribute(node, "blocksize", 1))
     if data is None or len(data) != 4:
         return [None]
-    found.demand(Sort.MULTIPLE, data[1], block * block, f"blocks of {block} are laid out {where}")
+    shapes.demand(Sort.MULTIPLE, data[1], block * block, f"blocks of {block} are laid out {where}")
     return [
         (
             data[0],
@@ -183,17 +190,19 @@ def _depth_to_space(found: Shapes, node: onnx.NodeProto, given: list[Shape], whe
     ]
 
 
-def _recurrent(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
-    data, weight = given[0], given[1]
+def _recurrent(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+    data, weight = inputs[0], inputs[1]
     if data is None or len(data) != 3:
         return [None]
     first, second = (0, 1) if attribute(node, "layout", 0) else (1, 0)
     batch, steps = data[first], data[second]
     if weight is not None and len(weight) == 3:
-        found.demand(Sort.EQUAL, data[2], weight[2], f"the weight takes that many features {where}")
+        shapes.demand(
+            Sort.EQUAL, data[2], weight[2], f"the weight takes that many features {where}"
+        )
     for slot, at in ((4, 0), (5, first), (6, first)):
-        if slot < len(given) and (shape := given[slot]) is not None and at < len(shape):
-            found.demand(Sort.EQUAL, shape[at], batch, f"there is one for each sequence {where}")
+        if slot < len(inputs) and (shape := inputs[slot]) is not None and at < len(shape):
+            shapes.demand(Sort.EQUAL, shape[at], batch, f"there is one for each sequence {where}")
     wide = int(attribute(node, "hidden_size", 0)) or None
     both = 2 if _text(attribute(node, "direction", "forward")) == "bidirectional" else 1
     if first == 0:
@@ -201,45 +210,43 @@ def _recurrent(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: s
     return [(steps, both, batch, wide), *[(both, batch, wide)] * 2]
 
 
-def _short_transform(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
+def _short_transform(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """STFT: frames of a signal."""
-    data, step = given[0], found.contents(node.input[1])
-    window = (
-        given[2]
-        if len(given) > 2 and given[2]
-        else found.contents(node.input[3])
-        if len(node.input) > 3
-        else None
-    )
+    data, step = inputs[0], shapes.contents(node.input[1])
+    window = None
+    if len(inputs) > 2 and inputs[2]:
+        window = inputs[2]
+    elif len(node.input) > 3:
+        window = shapes.contents(node.input[3])
     if data is None or len(data) < 2 or not step or not window:
         return [None]
     room = terms.subtract(data[1], window[0])
-    found.demand(Sort.AT_LEAST, room, 0, f"a window of {window[0]} has to find room {where}")
+    shapes.demand(Sort.AT_LEAST, room, 0, f"a window of {window[0]} has to find room {where}")
     bins = terms.add(terms.divide(window[0], 2), 1) if attribute(node, "onesided", 1) else window[0]
     return [(data[0], terms.add(terms.divide(room, step[0]), 1), bins, 2)]
 
 
-def _suppression(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _suppression(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
     """NonMaxSuppression: a score for each box."""
-    boxes, scores = given[0], given[1]
+    boxes, scores = inputs[0], inputs[1]
     if boxes is not None and scores is not None and (len(boxes), len(scores)) == (3, 3):
-        found.demand(Sort.EQUAL, boxes[0], scores[0], f"boxes and scores belong together {where}")
-        found.demand(Sort.EQUAL, boxes[1], scores[2], f"boxes and scores belong together {where}")
+        shapes.demand(Sort.EQUAL, boxes[0], scores[0], f"boxes and scores belong together {where}")
+        shapes.demand(Sort.EQUAL, boxes[1], scores[2], f"boxes and scores belong together {where}")
     return [(None, 3)]
 
 
-def _regions(found: Shapes, node: onnx.NodeProto, given: list[Shape], where: str) -> Made:
+def _regions(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """RoiAlign: a picture for each box."""
-    data, boxes, pictures = given[0], given[1], given[2]
+    data, boxes, pictures = inputs[0], inputs[1], inputs[2]
     if data is None or boxes is None or pictures is None or len(data) != 4:
         return [None]
-    found.demand(Sort.EQUAL, boxes[0], pictures[0], f"there is one for each box {where}")
+    shapes.demand(Sort.EQUAL, boxes[0], pictures[0], f"there is one for each box {where}")
     sides = (int(attribute(node, f"output_{side}", 1)) for side in ("height", "width"))
     return [(boxes[0], data[1], *sides)]
 
 
-def _text(given: Any) -> str:
-    return given.decode() if isinstance(given, bytes) else str(given)
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 SPATIAL: dict[str, Rule] = {

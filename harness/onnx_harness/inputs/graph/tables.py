@@ -1,4 +1,4 @@
-"""What nodes look texts and numbers up in: keys, categories, vocabularies."""
+"""Read the tables that nodes look texts and numbers up in: keys, categories, vocabularies."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ def keys_of(node: onnx.NodeProto) -> tuple[Any, ...]:
         ),
     }
     for name in names.get(node.op_type, ()) if node.domain == ML else ():
-        if found := _listed(attribute(node, name, ())):
-            return found
+        if keys := _listed(attribute(node, name, ())):
+            return keys
     return ()
 
 
 def replaced_of(node: onnx.NodeProto) -> tuple[Any, ...]:
-    """Return the number that an Imputer replaces, which is often no number; empty for other nodes."""
+    """Return the number that an Imputer replaces, which is often no number.
+
+    Empty for other nodes.
+    """
     if node.op_type != "Imputer" or node.domain != ML:
         return ()
     whole = len(_listed(attribute(node, "imputed_value_int64s", ()))) > 0
@@ -47,16 +50,18 @@ def replaced_of(node: onnx.NodeProto) -> tuple[Any, ...]:
 
 
 def values_of(node: onnx.NodeProto) -> tuple[Any, ...]:
-    """What the keys of :func:`keys_of` are mapped to, in their order."""
+    """Return what the keys of :func:`keys_of` are mapped to, in their order."""
     if node.op_type == "CategoryMapper":
         return _listed(attribute(node, "cats_int64s", ()))
     names = ("values_int64s", "values_floats", "values_tensor", "values_strings")
-    found = next((values for name in names if (values := _listed(attribute(node, name, ())))), ())
-    return found or tuple(range(len(keys_of(node))))
+    values_listed = next(
+        (values for name in names if (values := _listed(attribute(node, name, ())))), ()
+    )
+    return values_listed or tuple(range(len(keys_of(node))))
 
 
 def default_of(node: onnx.NodeProto) -> float:
-    """What an unknown key is mapped to, where that is a number."""
+    """Return what an unknown key is mapped to, where that is a number."""
     if len(_listed(attribute(node, "values_floats", ()))):
         return float(attribute(node, "default_float", 0.0))
     tensor = _listed(attribute(node, "default_tensor", ()))
@@ -68,7 +73,7 @@ def default_of(node: onnx.NodeProto) -> float:
 
 
 def is_open(node: onnx.NodeProto) -> bool:
-    """Whether a node takes what isn't among its keys."""
+    """Return whether a node takes what isn't among its keys."""
     return node.op_type != "OneHotEncoder" or bool(attribute(node, "zeros", 1))
 
 
@@ -80,11 +85,11 @@ def ngrams_of(node: onnx.NodeProto) -> list[tuple[Any, ...]]:
         attribute(node, "pool_int64s", ())
     )
     starts = [int(start) for start in attribute(node, "ngram_counts", (0,))]
-    found: list[tuple[Any, ...]] = []
+    ngrams: list[tuple[Any, ...]] = []
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True)):
         size = number + 1
-        found += [tuple(pool[at : at + size]) for at in range(start, end - size + 1, size)]
-    return found
+        ngrams += [tuple(pool[at : at + size]) for at in range(start, end - size + 1, size)]
+    return ngrams
 
 
 def _listed(values: Any) -> tuple[Any, ...]:

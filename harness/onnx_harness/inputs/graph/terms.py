@@ -1,4 +1,7 @@
-"""Sizes that aren't numbers yet: sums, products and quotients of the names of dynamic dimensions."""
+"""Sizes that aren't numbers yet.
+
+Sums, products and quotients of the names of dynamic dimensions.
+"""
 
 from __future__ import annotations
 
@@ -88,14 +91,23 @@ def reduced(left: Term, right: Term) -> tuple[Term, Term]:
         if not isinstance(factor, int) and factor in above:
             above.remove(factor)
             below.remove(factor)
-    up, down = (
-        math.prod(factor for factor in each if isinstance(factor, int)) for each in (above, below)
-    )
+    shares = []
+    for factors in (above, below):
+        whole_factors = []
+        for factor in factors:
+            if isinstance(factor, int):
+                whole_factors.append(factor)
+        shares.append(math.prod(whole_factors))
+    up, down = shares
     shared = math.gcd(up, down) or 1
-    top, bottom = (
-        product([*(factor for factor in each if not isinstance(factor, int)), number // shared])
-        for each, number in ((above, up), (below, down))
-    )
+    sides = []
+    for factors, number in ((above, up), (below, down)):
+        sides.append(
+            product(
+                [*(factor for factor in factors if not isinstance(factor, int)), number // shared]
+            )
+        )
+    top, bottom = sides
     return (left, right) if top is None or bottom is None else (top, bottom)
 
 
@@ -106,35 +118,35 @@ def least(left: Maybe, right: Maybe) -> Maybe:
 
 def product(terms: Sequence[Maybe]) -> Maybe:
     """Of all; 1 of none."""
-    made: Maybe = 1
+    result: Maybe = 1
     for term in terms:
-        made = multiply(made, term)
-    return made
+        result = multiply(result, term)
+    return result
 
 
 def total(terms: Sequence[Maybe]) -> Maybe:
     """Of all; 0 of none."""
-    made: Maybe = 0
+    result: Maybe = 0
     for term in terms:
-        made = add(made, term)
-    return made
+        result = add(result, term)
+    return result
 
 
 def names(term: Term) -> frozenset[str]:
     """The dimensions that a term speaks of."""
-    found: set[str] = set()
+    seen: set[str] = set()
     waiting = [term]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, str):
-            found.add(each)
-        elif isinstance(each, Op):
-            waiting += [each.left, each.right]
-    return frozenset(found)
+        part = waiting.pop()
+        if isinstance(part, str):
+            seen.add(part)
+        elif isinstance(part, Op):
+            waiting += [part.left, part.right]
+    return frozenset(seen)
 
 
 def value(term: Term, sizes: Mapping[str, Any]) -> Any:
-    """What a term comes to.
+    """Return what a term comes to.
 
     Args:
         term: to evaluate.
@@ -166,7 +178,7 @@ def _made(sign: str, left: Maybe, right: Maybe) -> Maybe:
         return None
     if isinstance(left, int) and isinstance(right, int):
         return int(_apply(sign, left, right))
-    parts = 1 + sum(each.parts for each in (left, right) if isinstance(each, Op))
+    parts = 1 + sum(side.parts for side in (left, right) if isinstance(side, Op))
     return Op(sign, left, right, parts) if parts <= _MOST_PARTS else None
 
 

@@ -1,1 +1,1 @@
-"""What each input gets: rules, sizes, and the search for sets that run."""
+"""Plan each input: rules, sizes, and the search for sets that run."""

@@ -1,16 +1,18 @@
-"""Unusual input sets: magnitudes, signs, ties, infinities and sizes that usual signals leave
-untouched.
+"""Make unusual input sets.
 
-They reveal what noise can't: a maximum over padding that is wrong for negative values alone, a product that leaves
-float16's range, a reshape that fails on an empty batch. Each is derived from the first set, is fed to the reference
-first, and is kept only where the reference itself makes sense of it.
+They have magnitudes, signs, ties, infinities and sizes that usual signals leave untouched.
+
+They reveal what noise can't: a maximum over padding that is wrong for negative values alone, a
+product that leaves float16's range, a reshape that fails on an empty batch. Each is derived from
+the first set, is fed to the reference first, and is kept only where the reference itself makes
+sense of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -20,13 +22,12 @@ from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.demands import IS_DEFINED, Kind
 from onnx_harness.inputs.graph.signature import Input
+from onnx_harness.inputs.plan.float_edges import FLOAT_EDGES, Edge, scaled
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
 from onnx_harness.inputs.values.sets import (
-    MAGNIFIED,
-    RISING,
     Array,
     InputSet,
     Value,
@@ -36,8 +37,9 @@ from onnx_harness.inputs.values.sets import (
 from onnx_harness.isolate import noting
 
 UNUSUAL = "unusual inputs"
-"""How the worker's note begins while the untouched model is fed with them: dying there is no
-variant's fault.
+"""The beginning of the worker's note while the untouched model is fed with them.
+
+Dying there is no variant's fault.
 """
 
 Attempt = Callable[[dict[str, Value]], Any]
@@ -62,106 +64,6 @@ _SETTLING = (
     -1,
 )  # what stands in for doubtful integers where another size needs another number
 
-_Change = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """One way of being unusual.
-
-    Attributes:
-        words: how a failure tells of it: "only …".
-        change: from an input's usual values to the unusual ones, before they are brought into the
-            input's bounds.
-        always: whether models that take long to run get it too.
-        infinite: whether it holds infinities, which only inputs without bounds may, or what one
-            divides by to get them.
-        smooth: whether no value lies on purpose where a last bit decides.
-        undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN
-            inside a model is told from NaN elsewhere by what isn't floating-point alone, such as a
-            class.
-    """
-
-    words: str
-    change: _Change
-    always: bool = False
-    infinite: bool = False
-    smooth: bool = False
-    undefined: bool = False
-
-
-def _scaled(factor: float) -> _Change:
-    return lambda values, _: values * factor
-
-
-def _picked(*choices: float) -> _Change:
-    return lambda values, rng: np.asarray(rng.choice(np.asarray(choices), size=values.shape))
-
-
-def _in_turn(*numbers: float) -> _Change:
-    return lambda values, _: np.resize(np.asarray(numbers), values.shape)
-
-
-def _negative(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
-    return np.asarray(-np.abs(values) - 0.1)
-
-
-def _partly(number: float) -> _Change:
-    """The first half along the last axis: whole windows of a sliding kernel, and the edge between
-    them.
-    """
-
-    def change(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
-        changed = np.array(values)
-        if changed.ndim:
-            changed[..., : (changed.shape[-1] + 1) // 2] = number
-        return changed
-
-    return change
-
-
-def _rising(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
-    """What saturates ties here, and the first of equals isn't the greatest."""
-    return np.broadcast_to(
-        np.linspace(20.0, 200.0, values.shape[-1]) if values.ndim else 200.0, values.shape
-    )
-
-
-def _alternating(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
-    """Negative and positive in turns along every axis, the first negative, and none of them like
-    another.
-    """
-    turns = np.indices(values.shape).sum(axis=0) % 2
-    return np.asarray(
-        (2.0 + np.linspace(0.0, 1.0, values.size).reshape(values.shape))
-        * np.where(turns, 1.0, -1.0)
-    )
-
-
-def _throughout(number: float) -> _Change:
-    return lambda values, _: np.full_like(values, number)
-
-
-FLOAT_EDGES = (
-    Edge(f"at 100 {MAGNIFIED}", _scaled(100.0), always=True, smooth=True),
-    Edge(f"at 10 {MAGNIFIED}", _scaled(10.0), always=True, smooth=True),
-    Edge("at a hundredth of the usual magnitude", _scaled(0.01), smooth=True),
-    Edge("with negative values alone", _negative, smooth=True),
-    Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),
-    Edge("with zeros alone", _throughout(0.0)),
-    Edge(
-        "with magnitudes from 1e-6 to 1e5",
-        _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 1e-6, -1e-6),
-        smooth=True,
-    ),
-    Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
-    Edge("with inf in the first half", _partly(math.inf), infinite=True),
-    Edge("with -inf alone", _throughout(-math.inf), infinite=True),
-    Edge(RISING, _rising),
-    Edge("with zeros of either sign", _in_turn(-0.0, 1.0, 0.0, -2.0, 0.5), infinite=True),
-    Edge("with values that have no logarithm or root", _alternating, undefined=True),
-)
-
 
 def unusual_sets(
     recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool
@@ -180,26 +82,34 @@ def unusual_sets(
     for edge, values in _candidates(recipe, seed, base, light):
         if edge.words in settled:
             continue
-        made = InputSet(_name(edge.words, seed, values), values, edge.words, edge.smooth)
-        if (digest := made.digest()) in seen:
+        input_set = InputSet(_name(edge.words, seed, values), values, edge.words, edge.smooth)
+        if (digest := input_set.digest()) in seen:
             continue
         seen.add(digest)
         with noting(f"{UNUSUAL} {edge.words}"):
             outputs = attempt(values)
         if outputs is not None and _makes_sense(outputs, edge):
             settled.add(edge.words)
-            yield made
+            yield input_set
 
 
 def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
-    """Whether one run of the model costs next to nothing, by its size alone: the same on every
-    machine.
+    """Return whether one run of the model costs next to nothing, by its size alone.
+
+    The same on every machine.
     """
     graph = model.graph
-    constants = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    constants = []
+    for node in graph.node:
+        for a in node.attribute:
+            if a.HasField("t"):
+                constants.append(a.t)
     weights = sum(math.prod(tensor.dims) for tensor in (*graph.initializer, *constants))
     values = recipe.values(_INDEX, 0, base)
-    elements = sum(array.size for value in values.values() for array in arrays_of(value))
+    elements = 0
+    for value in values.values():
+        for array in arrays_of(value):
+            elements += array.size
     return (
         len(graph.node) <= _MOST_NODES and weights <= _MOST_WEIGHTS and elements <= _MOST_ELEMENTS
     )
@@ -211,11 +121,12 @@ def _candidates(
     usual = recipe.values(_INDEX, seed, base)
     for number, edge in enumerate(FLOAT_EDGES):
         if light or edge.always:
-            changed = {
-                name: made
-                for name, value in usual.items()
-                if (made := _float_edge(recipe, name, value, edge, seed, number)) is not None
-            }
+            changed = {}
+            for name, value in usual.items():
+                if (
+                    changed_value := _float_edge(recipe, name, value, edge, seed, number)
+                ) is not None:
+                    changed[name] = changed_value
             if changed:
                 yield edge, usual | changed
     if not light:
@@ -224,41 +135,43 @@ def _candidates(
         ("with large integers", _large_integers),
         ("with negative indices", _negative_indices),
     ):
-        changed = {
-            name: made
-            for name, value in usual.items()
-            if (made := maker(recipe, name, value, base, seed)) is not None
-        }
+        changed = {}
+        for name, value in usual.items():
+            if (changed_value := maker(recipe, name, value, base, seed)) is not None:
+                changed[name] = changed_value
         if changed:
-            yield Edge(words, _scaled(1)), usual | changed
+            yield Edge(words, scaled(1)), usual | changed
     yield from _other_sizes(recipe, seed, base)
 
 
 def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge, dict[str, Value]]]:
-    """Every free dimension 1 at once; each 0 by itself; and the numbers that those need elsewhere."""
+    """Every free dimension 1 at once.
+
+    Each 0 by itself; and the numbers that those need elsewhere.
+    """
     pinned = recipe.pinned(0)
-    free = [
-        name
-        for name, entry in recipe.dimensions.items()
-        if name not in pinned and entry.role is not Role.FIXED
-    ]
-    asked = [("with every free dimension 1", dict.fromkeys(free, 1))] if free else []
-    asked += [(f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]]
-    doubtful = [
-        name
-        for name, rule in recipe.rules.items()
-        if not rule.certain
-        and recipe.inputs[name].is_integer
-        and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
-    ]
-    for words, sizes in asked:
+    free = []
+    for name, entry in recipe.dimensions.items():
+        if name not in pinned and entry.role is not Role.FIXED:
+            free.append(name)
+    requests = [("with every free dimension 1", dict.fromkeys(free, 1))] if free else []
+    requests += [(f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]]
+    doubtful = []
+    for name, rule in recipe.rules.items():
+        if (
+            not rule.certain
+            and recipe.inputs[name].is_integer
+            and rule.make in (Make.CHOICES, Make.TARGET, Make.LENGTH)
+        ):
+            doubtful.append(name)
+    for words, sizes in requests:
         guess = replace(base, sizes=recipe.fit(base.sizes | sizes, {*pinned, *sizes}))
         for constants in (
             {},
             *(dict.fromkeys(doubtful, number) for number in _SETTLING if doubtful),
         ):
             trial = replace(guess, constants=guess.constants | constants)
-            yield Edge(words, _scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)
+            yield Edge(words, scaled(1), smooth=True), recipe.values(_INDEX, seed, trial)
 
 
 def _float_edge(
@@ -277,30 +190,34 @@ def _float_edge(
             return None
         low = high = None
     rng = seeded(seed, 100 + number, name)
-    arrays = [
-        _cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high)
-        for a in arrays_of(value)
-    ]
+    arrays = []
+    for a in arrays_of(value):
+        arrays.append(_cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high))
     if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
         return None
     return arrays if isinstance(value, list) else arrays[0]
 
 
 def _is_bounded_by_domains(recipe: Recipe, name: str) -> bool:
-    bounding = [demand.why for demand in recipe.findings[name].demands if demand.kind is Kind.BOUND]
+    bounding = []
+    for demand in recipe.findings[name].demands:
+        if demand.kind is Kind.BOUND:
+            bounding.append(demand.why)
     return all(IS_DEFINED in why for why in bounding)
 
 
 def is_swept(recipe: Recipe, name: str) -> bool:
-    """Whether unusual sets change what an input holds: a float signal, and no number that is
-    compared or counted.
+    """Return whether unusual sets change what an input holds.
+
+    A float signal, and no number that is compared or counted.
     """
     return recipe.inputs[name].is_float and recipe.rules[name].make is Make.SIGNAL
 
 
 def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:
-    """What an input's values must stay within: the graph's bounds, the card's, and the span of a
-    card's generator.
+    """Return what an input's values must stay within.
+
+    The graph's bounds, the card's, and the span of a card's generator.
     """
     rule, spec = recipe.rules[name], recipe.specs.get(name)
     low, high = rule.low, rule.high
@@ -335,8 +252,8 @@ def _large_integers(
     if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
         return None
     low, high = entry.integer_range
-    wanted = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
-    fitting = [number for number in wanted if low < number < high] + [high - 1]
+    numbers = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
+    fitting = [number for number in numbers if low < number < high] + [high - 1]
     picked = seeded(seed, 200, name).choice(np.asarray(fitting, dtype=object), size=value.shape)
     return np.asarray(picked, dtype=entry.dtype).reshape(value.shape)
 
@@ -346,11 +263,10 @@ def _negative_indices(
 ) -> Value | None:
     """Half of the indices counted from the end, as ONNX allows for whatever is gathered."""
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    indexing = [
-        d
-        for d in recipe.findings[name].demands
-        if d.kind is Kind.BOUND and d.why.startswith("it indexes")
-    ]
+    indexing = []
+    for d in recipe.findings[name].demands:
+        if d.kind is Kind.BOUND and d.why.startswith("it indexes"):
+            indexing.append(d)
     if (
         not indexing
         or name in recipe.specs
@@ -359,9 +275,9 @@ def _negative_indices(
         or rule.low != 0
     ):
         return None
-    size = (
-        base.sizes.get(rule.dim) if rule.dim else None if rule.high is None else int(rule.high) + 1
-    )
+    size = None if rule.high is None else int(rule.high) + 1
+    if rule.dim:
+        size = base.sizes.get(rule.dim)
     if not size:
         return None
     flipped = seeded(seed, 201, name).random(value.shape) < 0.5
@@ -371,7 +287,7 @@ def _negative_indices(
 
 
 def _makes_sense(outputs: Any, edge: Edge) -> bool:
-    """Whether a difference on these outputs would mean anything.
+    """Return whether a difference on these outputs would mean anything.
 
     A sum that overflows, or of infinities of both signs, depends on the order of its terms, which
     no rewriting has to

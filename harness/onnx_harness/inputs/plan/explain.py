@@ -15,7 +15,7 @@ from onnx_harness.inputs.graph.signature import Container, Input, addends
 from onnx_harness.inputs.graph.tables import keys_of, ngrams_of, replaced_of
 from onnx_harness.inputs.plan import edges, feedback
 from onnx_harness.inputs.plan.recipe import Recipe, recipe_for
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.sets import InputSet
 
@@ -37,7 +37,7 @@ class Explanation(NamedTuple):
 
 
 def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Explanation]:
-    """What :func:`onnx_harness.inputs.generate` would try first for each input, and why.
+    """Return what :func:`onnx_harness.inputs.generate` would try first for each input, and why.
 
     Raises:
         InputError: an input is of a type that no values are generated for.
@@ -71,7 +71,7 @@ def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Exp
 def reached(
     model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequence[InputSet] | None = None
 ) -> Coverage:
-    """What input sets reach of a model's trees, tables and vocabularies.
+    """Return what input sets reach of a model's trees, tables and vocabularies.
 
     Without sets: what is going to be made.
 
@@ -89,13 +89,13 @@ def reached(
         return Coverage()
     recipe = recipe_for(model, specs)
     if sets is None:
-        made = decisive_sets(model, recipe, 0, recipe.first_guess(0), lambda _: {})
-        sets = [*made[0], *made[1]]
+        sets_by_kind = decisive_sets(model, recipe, 0, recipe.first_guess(0), lambda _: {})
+        sets = [*sets_by_kind[0], *sets_by_kind[1]]
     return coverage(model, recipe, sets)
 
 
 def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
-    """What further sets do with an input."""
+    """Return what further sets do with an input."""
     said = ""
     if name in pairs:
         said += (
@@ -108,8 +108,8 @@ def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
         low, high = edges.bounds(recipe, name)
         named = (("at least", low), ("at most", high))
         ends = [f"{words} {end:g}" for words, end in named if end is not None]
-        kept = f", kept to {' and '.join(ends)}" if ends else ""
-        said += f" Unusual sets scale it by 10 and 100{kept}."
+        bounds = f", kept to {' and '.join(ends)}" if ends else ""
+        said += f" Unusual sets scale it by 10 and 100{bounds}."
     return said
 
 

@@ -37,17 +37,17 @@ _ENDS = frozenset((*_BEFORE, *_AFTER, "values"))
 
 
 def states(model: onnx.ModelProto, recipe: Recipe) -> dict[str, str]:
-    """The inputs that take an output of the run before, with that output: of one type and shape,
-    and alike by name.
+    """The inputs that take an output of the run before, with that output.
+
+    Of one type and shape, and alike by name.
 
     An input of which the card says something is left to the card.
     """
-    outputs = {
-        info.name: info.type.tensor_type
-        for info in model.graph.output
-        if info.type.HasField("tensor_type")
-    }
-    found: dict[str, str] = {}
+    outputs = {}
+    for info in model.graph.output:
+        if info.type.HasField("tensor_type"):
+            outputs[info.name] = info.type.tensor_type
+    pairs: dict[str, str] = {}
     for name, entry in recipe.inputs.items():
         if (
             entry.container is not Container.TENSOR
@@ -56,14 +56,13 @@ def states(model: onnx.ModelProto, recipe: Recipe) -> dict[str, str]:
             or name in recipe.specs
         ):
             continue
-        fitting = [
-            output
-            for output, kind in outputs.items()
-            if _fits(entry, kind) and _stem(output) == _stem(name)
-        ]
+        fitting = []
+        for output, kind in outputs.items():
+            if _fits(entry, kind) and _stem(output) == _stem(name):
+                fitting.append(output)
         if len(fitting) == 1 and fitting[0] != name:
-            found[name] = fitting[0]
-    return found
+            pairs[name] = fitting[0]
+    return pairs
 
 
 def fed_back(
@@ -86,12 +85,12 @@ def fed_back(
     """
     first = recipe.values(_FIRST, seed, base)
     first |= {name: np.zeros_like(first[name]) for name in pairs}
-    given = attempt(first)
-    if not isinstance(given, Mapping) or not all(
-        isinstance(given.get(output), np.ndarray) for output in pairs.values()
+    outputs = attempt(first)
+    if not isinstance(outputs, Mapping) or not all(
+        isinstance(outputs.get(output), np.ndarray) for output in pairs.values()
     ):
         return None
-    state: dict[str, Value] = {name: given[output] for name, output in pairs.items()}
+    state: dict[str, Value] = {name: outputs[output] for name, output in pairs.items()}
     sizes, pinned = dict(base.sizes), recipe.pinned(0)
     given_sizes = dict(pinned)
     for name, value in state.items():
@@ -103,11 +102,11 @@ def fed_back(
     values = recipe.values(_SECOND, seed, replace(base, sizes=sizes)) | state
     if attempt(values) is None:
         return None
-    told = ", ".join(
-        f"{name} from {output} {shape_text(np.shape(given[output]))}"
-        for name, output in pairs.items()
-    )
-    return InputSet(f"fed back (seed {seed}, {told})", values)
+    backs = []
+    for name, output in pairs.items():
+        backs.append(f"{name} from {output} {shape_text(np.shape(outputs[output]))}")
+    sentence = ", ".join(backs)
+    return InputSet(f"fed back (seed {seed}, {sentence})", values)
 
 
 def _fits(entry: Input, kind: onnx.TypeProto.Tensor) -> bool:
@@ -125,8 +124,9 @@ def _fits(entry: Input, kind: onnx.TypeProto.Tensor) -> bool:
 
 
 def _stem(name: str) -> frozenset[str]:
-    """What two names of one state share: ``h`` for h and hn, ``state`` for state and stateN,
-    nothing for past.
+    """Return what two names of one state share.
+
+    ``h`` for h and hn, ``state`` for state and stateN, nothing for past.
     """
     parts = [part.lower() for part in _PARTS.findall(name.replace("key_values", ""))]
     parts = [part[0] if part in ("hn", "cn") else part for part in parts]

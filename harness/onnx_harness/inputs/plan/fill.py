@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.signature import Input
-from onnx_harness.inputs.plan.rules import Make, Rule, in_turn
+from onnx_harness.inputs.plan.rule import Make, Rule, in_turn
 from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import Array
 
@@ -51,8 +51,8 @@ def fill(
         case Make.TEXTS | Make.AMONG if rule.columns:
             return _by_column(rule, entry, shape, rng)
         case Make.TEXTS:
-            known = tuple(str(choice) for choice in rule.choices)
-            return generators.texts(rng, shape, known, is_closed=rule.is_closed)
+            choices = tuple(str(choice) for choice in rule.choices)
+            return generators.texts(rng, shape, choices, is_closed=rule.is_closed)
         case Make.AMONG:
             raw = _among(rule, shape, rng)
         case Make.BOOLS:
@@ -86,20 +86,24 @@ def fill(
             raw = _boxes(shape, rng).reshape(shape) * max(high, 1)
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
+            if rule.around is not None and raw.ndim:
+                raw = rule.around.placed(raw, rng)
     # Not ascontiguousarray, which makes a vector of a scalar.
-    made = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
-    if rule.salient and made.size:
-        _sprinkle(made, rule.salient, rng)
+    filled = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
+    if rule.salient and filled.size:
+        _sprinkle(filled, rule.salient, rng)
     for lag, (place, values) in enumerate(rule.elements):
-        made[place] = in_turn(values, index, lag)
-    return made
+        filled[place] = in_turn(values, index, lag)
+    return filled
 
 
 def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return corners between 0 and 1 [..., n, 2, 2], each second box moved a little from the one
-    before.
+    """Return corners between 0 and 1 [..., n, 2, 2].
 
-    What overlaps of all degrees decide, as in NonMaxSuppression, isn't decided by boxes that are all apart.
+    Each second box is moved a little from the one before.
+
+    What overlaps of all degrees decide, as in NonMaxSuppression, isn't decided by boxes that are
+    all apart.
     """
     corners = np.sort(rng.random((*shape[:-1], 2, 2)), axis=-2)
     if corners.ndim > 2:
@@ -173,8 +177,8 @@ def _ends(rule: Rule, sizes: Mapping[str, int]) -> tuple[int, int]:
 def _signal(
     rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator, index: int
 ) -> NDArray[np.generic]:
-    made = generators.find(rule.generators[index % len(rule.generators)])
-    values = made.fill(rng, shape)
+    generator = generators.find(rule.generators[index % len(rule.generators)])
+    values = generator.fill(rng, shape)
     low, high = rule.low, rule.high
     if not entry.is_float and not entry.is_bool:
         least, greatest = entry.integer_range
@@ -183,10 +187,12 @@ def _signal(
         if entry.dtype.itemsize == 1:
             low, high = least if low is None else low, greatest if high is None else high
     if low is not None and high is not None:
-        values = _into(values, made.span, low, high)
+        values = _into(values, generator.span, low, high)
     elif low is not None:
         values = (
-            np.maximum(values, np.float32(low)) if made.span else np.abs(values) + np.float32(low)
+            np.maximum(values, np.float32(low))
+            if generator.span
+            else np.abs(values) + np.float32(low)
         )
     elif high is not None:
         values = np.minimum(values, np.float32(high))

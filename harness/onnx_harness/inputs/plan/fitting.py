@@ -1,5 +1,6 @@
-"""Sizes of dynamic dimensions that fit together: the nearest ones to those wanted that every
-operator can take.
+"""Sizes of dynamic dimensions that fit together.
+
+The nearest ones to those wanted that every operator can take.
 """
 
 from __future__ import annotations
@@ -28,45 +29,44 @@ _NEARBY = (
 
 def telling(relations: Sequence[Relation]) -> list[Relation]:
     """The relations that not all sizes fulfil, each once."""
-    found = []
+    telling_relations = []
     for relation in dict.fromkeys(relations):
         names = sorted(_names(relation))
         rng = np.random.default_rng(0)
-        sample = {
-            name: np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE])
-            for name in names
-        }
+        sample = {}
+        for name in names:
+            sample[name] = np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE])
         if not np.all(holds(relation, sample)):
-            found.append(relation)
-    return found
+            telling_relations.append(relation)
+    return telling_relations
 
 
 def holds(relation: Relation, sizes: Mapping[str, Any]) -> Any:
-    """Whether sizes, or arrays of sizes, fulfil a relation."""
-    left, right = terms.value(relation.left, sizes), terms.value(relation.right, sizes)
+    """Return whether sizes, or arrays of sizes, fulfil a relation."""
+    first, second = terms.value(relation.left, sizes), terms.value(relation.right, sizes)
     match relation.sort:
         case Sort.EQUAL:
-            return left == right
+            return first == second
         case Sort.AT_LEAST:
-            return left >= right
+            return first >= second
         case Sort.MULTIPLE:
-            return left % np.where(right == 0, 1, right) == 0
+            return first % np.where(second == 0, 1, second) == 0
 
 
-def fitted(relations: Sequence[Relation], wanted: Sizes, movable: Sequence[str]) -> Sizes:
-    """The sizes next to ``wanted`` that fulfil the relations, or as many of them as can be.
+def fitted(relations: Sequence[Relation], preferred: Sizes, movable: Sequence[str]) -> Sizes:
+    """The sizes next to ``preferred`` that fulfil the relations, or as many of them as can be.
 
     Args:
         relations: from :func:`telling`.
-        wanted: of every dimension.
+        preferred: of every dimension.
         movable: the dimensions that may take other sizes, the most willing first.
     """
-    sizes = dict(wanted)
+    sizes = dict(preferred)
     for _ in range(_MOST_MOVES):
         unmet = broken(relations, sizes)
-        moves = list(_single(relations, unmet, sizes, wanted, movable))
+        moves = list(_single(relations, unmet, sizes, preferred, movable))
         if not moves:
-            moves = list(_double(relations, unmet, sizes, wanted, movable))
+            moves = list(_double(relations, unmet, sizes, preferred, movable))
         if not moves:
             break
         sizes |= min(moves, key=lambda move: move[:3])[3]
@@ -79,9 +79,9 @@ def broken(relations: Sequence[Relation], sizes: Sizes) -> list[Relation]:
 
 
 def spoken(
-    name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], wanted: Sequence[Sizes]
+    name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], preferred: Sequence[Sizes]
 ) -> str:
-    """What the relations make of one dimension, for a sentence.
+    """Return what the relations make of one dimension, for a sentence.
 
     Empty where they change nothing about it.
 
@@ -89,19 +89,23 @@ def spoken(
         name: of the dimension.
         relations: from :func:`telling`.
         sizes: that were chosen; relations that they don't fulfil go unmentioned.
-        wanted: in their place, if it weren't for the relations.
+        preferred: in their place, if it weren't for the relations.
     """
-    kept = [r for r in relations if name in _names(r) and all(holds(r, each) for each in sizes)]
+    held_relations = []
+    for r in relations:
+        if name in _names(r) and all(holds(r, size) for size in sizes):
+            held_relations.append(r)
     said = ""
-    alone = [relation for relation in kept if len(_names(relation)) == 1]
-    if not all(holds(relation, each) for relation in alone for each in wanted):
+    alone = [relation for relation in held_relations if len(_names(relation)) == 1]
+    if not all(holds(relation, sizes_of_set) for relation in alone for sizes_of_set in preferred):
         numbers = np.arange(1, _LONGEST + 1)
-        each = [
-            np.broadcast_to(holds(relation, {name: numbers}), numbers.shape) for relation in alone
-        ]
-        tightest = min(range(len(alone)), key=lambda place: int(each[place].sum()))
-        said += f", {_pattern(numbers[np.logical_and.reduce(each)])}, since {alone[tightest].why}"
-    if shared := [relation for relation in kept if len(_names(relation)) > 1]:
+        fulfilled = []
+        for relation in alone:
+            fulfilled.append(np.broadcast_to(holds(relation, {name: numbers}), numbers.shape))
+        tightest = min(range(len(alone)), key=lambda place: int(fulfilled[place].sum()))
+        pattern = _pattern(numbers[np.logical_and.reduce(fulfilled)])
+        said += f", {pattern}, since {alone[tightest].why}"
+    if shared := [relation for relation in held_relations if len(_names(relation)) > 1]:
         others = sorted(set().union(*map(_names, shared)) - {name})
         said += f", chosen together with {' and '.join(others)}, since {shared[0].why}"
     return said
@@ -138,7 +142,7 @@ def _single(
     relations: Sequence[Relation],
     unmet: Sequence[Relation],
     sizes: Sizes,
-    wanted: Sizes,
+    preferred: Sizes,
     movable: Sequence[str],
 ) -> Iterator[_Move]:
     """The best change of each dimension by itself that mends more than it breaks."""
@@ -146,16 +150,16 @@ def _single(
     for reluctance, name in enumerate(movable):
         if any(name in _names(relation) for relation in unmet):
             tried = sizes | {name: numbers}
-            left = _left_broken(relations, {name}, tried, numbers.shape)
-            distance = np.abs(np.log(numbers / max(wanted[name], 1)))
-            yield from _improving(unmet, left, distance, reluctance, {name: numbers})
+            broken_counts = _left_broken(relations, {name}, tried, numbers.shape)
+            distance = np.abs(np.log(numbers / max(preferred[name], 1)))
+            yield from _improving(unmet, broken_counts, distance, reluctance, {name: numbers})
 
 
 def _double(
     relations: Sequence[Relation],
     unmet: Sequence[Relation],
     sizes: Sizes,
-    wanted: Sizes,
+    preferred: Sizes,
     movable: Sequence[str],
 ) -> Iterator[_Move]:
     """The best change of two dimensions at once, where one by itself doesn't do."""
@@ -167,48 +171,48 @@ def _double(
         willing = [name for name in movable if name in near]
         for first, second in list(combinations(willing, 2))[:_MOST_PAIRS]:
             grid = {first: numbers[:, None], second: numbers[None, :]}
-            left = _left_broken(relations, {first, second}, sizes | grid, (_SIDE, _SIDE))
-            distance = sum(
-                np.abs(np.log(each / max(wanted[name], 1))) for name, each in grid.items()
-            )
-            both = {
-                name: np.broadcast_to(each, left.shape).reshape(-1) for name, each in grid.items()
-            }
+            broken_counts = _left_broken(relations, {first, second}, sizes | grid, (_SIDE, _SIDE))
+            distance: NDArray[Any] = np.zeros(broken_counts.shape)
+            both = {}
+            for name, sizes_tried in grid.items():
+                distance = distance + np.abs(np.log(sizes_tried / max(preferred[name], 1)))
+                both[name] = np.broadcast_to(sizes_tried, broken_counts.shape).reshape(-1)
             reluctance = movable.index(first) + movable.index(second)
             yield from _improving(
-                unmet, left.reshape(-1), np.asarray(distance).reshape(-1), reluctance, both
+                unmet, broken_counts.reshape(-1), distance.reshape(-1), reluctance, both
             )
 
 
 def _left_broken(
     relations: Sequence[Relation], names: set[str], tried: Mapping[str, Any], shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """How many of the relations that speak of ``names`` each try leaves broken."""
-    left = np.zeros(shape, np.int64)
+    """Return how many of the relations that speak of ``names`` each try leaves broken."""
+    broken_counts = np.zeros(shape, np.int64)
     for relation in relations:
         if names & _names(relation):
-            left += ~np.broadcast_to(np.asarray(holds(relation, tried), bool), shape)
-    return left
+            broken_counts += ~np.broadcast_to(np.asarray(holds(relation, tried), bool), shape)
+    return broken_counts
 
 
 def _improving(
     unmet: Sequence[Relation],
-    left: NDArray[Any],
+    broken_counts: NDArray[Any],
     distance: NDArray[Any],
     reluctance: int,
     tried: Mapping[str, NDArray[Any]],
 ) -> Iterator[_Move]:
     before = sum(bool(tried.keys() & _names(relation)) for relation in unmet)
-    fewest = int(left.min())
+    fewest = int(broken_counts.min())
     if fewest < before:
-        best = _roundest(tried, np.where(left == fewest, distance, np.inf))
+        best = _roundest(tried, np.where(broken_counts == fewest, distance, np.inf))
         changed = {name: int(numbers[best]) for name, numbers in tried.items()}
         yield len(unmet) - before + fewest, reluctance, float(distance[best]), changed
 
 
 def _roundest(tried: Mapping[str, NDArray[Any]], distance: NDArray[Any]) -> int:
-    """Of the nearest, the sizes that can be halved most often: they leave the least over at the
-    edges of windows.
+    """Of the nearest, the sizes that can be halved most often.
+
+    They leave the least over at the edges of windows.
     """
     near = distance <= distance.min() + _NEARBY
     halved = sum(np.log2(numbers & -numbers) for numbers in tried.values())

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's error texts give away: sizes it expected, and bounds that an index broke."""
+"""Read ONNX Runtime's error texts: sizes it expected, and bounds that an index broke."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Hints:
 def read(message: str) -> Hints:
     """Read ``message``; what it doesn't say stays empty."""
     dims: dict[str, dict[int, int]] = {}
-    if (found := _DIMENSIONS.search(message)) is not None:
-        dims[found["name"]] = {int(axis): int(size) for axis, size in _ROW.findall(found["rows"])}
+    if (match := _DIMENSIONS.search(message)) is not None:
+        dims[match["name"]] = {int(axis): int(size) for axis, size in _ROW.findall(match["rows"])}
     bounds = _BOUNDS.search(message)
     # Paths and line numbers of ONNX Runtime's own sources come first; what matters stands behind
     # the last of them.
@@ -48,8 +48,9 @@ def read(message: str) -> Hints:
 
 
 def shortened(message: str, most: int = 400) -> str:
-    """The message on one line; of a long one the end, because ONNX Runtime puts the innermost cause
-    last.
+    """Return the message on one line.
+
+    Of a long one it's the end, because ONNX Runtime puts the innermost cause last.
     """
     line = " ".join(message.split())
     return line if len(line) <= most else f"…{line[-most + 1 :]}"

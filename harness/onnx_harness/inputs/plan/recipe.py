@@ -1,5 +1,6 @@
-"""A model's recipe for inputs: every input's rule, every dynamic dimension's candidates, and the
-sets made of them.
+"""A model's recipe for inputs.
+
+Every input's rule, every dynamic dimension's candidates, and the sets made of them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from onnx_harness.inputs.graph.signature import (
     evaluate,
     read_inputs,
 )
+from onnx_harness.inputs.graph.standardization import standardization
 from onnx_harness.inputs.graph.walk import Findings, follow
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan import specs as cards
 from onnx_harness.inputs.plan.fill import constant, fill, kind_of
 from onnx_harness.inputs.plan.fitting import Sizes, telling
-from onnx_harness.inputs.plan.rules import Make, Rule, rule_for
+from onnx_harness.inputs.plan.rule import Make, Rule, placed_around
+from onnx_harness.inputs.plan.rules import rule_for
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, set_name
@@ -41,7 +44,7 @@ _MOST_ELEMENTS = 1 << 24  # of one input with dynamic dimensions: 64 MiB of floa
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What one try assumes, beyond the rules.
+    """The assumptions of one try, beyond the rules.
 
     Attributes:
         sizes: of every dynamic dimension.
@@ -85,14 +88,14 @@ class Recipe:
 
     def controls(self, index: int) -> dict[str, Scalar]:
         """The inputs that hold one value throughout in set ``index``, with that value."""
-        return {
-            name: rule.choice(index)
-            for name, rule in self.rules.items()
-            if rule.make is Make.CHOICES
-        }
+        choices: dict[str, Scalar] = {}
+        for name, rule in self.rules.items():
+            if rule.make is Make.CHOICES:
+                choices[name] = rule.choice(index)
+        return choices
 
     def first_guess(self, index: int) -> Guess:
-        """What set ``index`` is made of if it runs."""
+        """Return what set ``index`` is made of if it runs."""
         pinned = self.pinned(index)
         sizes = self.fit(sizing.preferred(self.dimensions, index) | pinned, pinned)
         free = [name for name in sizes if name not in pinned]
@@ -105,23 +108,24 @@ class Recipe:
             sizes[largest] = (sizes[largest] + 1) // 2
         return Guess(sizes, index)
 
-    def fit(self, wanted: Sizes, pinned: Collection[str]) -> Sizes:
-        """The sizes next to ``wanted`` that fit together as far as the graph tells.
+    def fit(self, preferred: Sizes, pinned: Collection[str]) -> Sizes:
+        """The sizes next to ``preferred`` that fit together as far as the graph tells.
 
         ``pinned`` ones stay.
         """
-        return sizing.fit(self.relations, self.dimensions, wanted, pinned)
+        return sizing.fit(self.relations, self.dimensions, preferred, pinned)
 
     def too_large(self, sizes: Sizes) -> bool:
-        """Whether an input would hold more elements than a guess should.
+        """Return whether an input would hold more elements than a guess should.
 
         What the graph fixes isn't a guess.
         """
-        return any(
-            math.prod(evaluate(dim, sizes) for dim in entry.dims) > _MOST_ELEMENTS
-            for entry in self.inputs.values()
-            if entry.dims is not None and any(isinstance(dim, str) for dim in entry.dims)
-        )
+        for entry in self.inputs.values():
+            if entry.dims is None or all(isinstance(dim, int) for dim in entry.dims):
+                continue
+            if math.prod(evaluate(dim, sizes) for dim in entry.dims) > _MOST_ELEMENTS:
+                return True
+        return False
 
     def values(self, index: int, seed: int, guess: Guess) -> dict[str, Value]:
         """The values of set ``index`` under ``guess``."""
@@ -136,7 +140,7 @@ class Recipe:
         return InputSet(set_name(index, f"seed {seed}", values, main, kind), values)
 
     def _tells(self, name: str) -> bool:
-        """Whether an input says what the model is about: a picture, a sound, a text."""
+        """Return whether an input says what the model is about: a picture, a sound, a text."""
         rule = self.rules[name]
         return rule.make in (Make.IDS, Make.TEXTS) or bool({"page", "audio"} & {*rule.generators})
 
@@ -150,7 +154,7 @@ class Recipe:
             shape = tuple(evaluate(dim, guess.sizes) for dim in entry.dims or ())
         rng = seeded(seed, index, entry.name)
         if entry.name in guess.constants:
-            made: Value = constant(entry, shape, guess.constants[entry.name])
+            filled: Value = constant(entry, shape, guess.constants[entry.name])
         else:
             rule = self.rules[entry.name]
             # Only what takes turns goes by the control; noise and signals stay the set's own.
@@ -161,14 +165,16 @@ class Recipe:
                 "cap": guess.cap,
                 "far": guess.far,
             }
-            made = fill(rule, entry, shape, rng, **options)
+            filled = fill(rule, entry, shape, rng, **options)
             if entry.container is Container.SEQUENCE:
-                more = (
-                    fill(rule, entry, shape, rng, **options) for _ in range(_SEQUENCE_LENGTH - 1)
-                )
-                made = [made, *more]
+                more = []
+                for _ in range(_SEQUENCE_LENGTH - 1):
+                    more.append(fill(rule, entry, shape, rng, **options))
+                filled = [filled, *more]
         return (
-            [made] if entry.container is Container.SEQUENCE and not isinstance(made, list) else made
+            [filled]
+            if entry.container is Container.SEQUENCE and not isinstance(filled, list)
+            else filled
         )
 
 
@@ -206,6 +212,8 @@ def recipe_for(
     controls = 0
     for name, entry in inputs.items():
         rules[name] = rule_for(entry, findings[name], specs.get(name))
+        if name not in specs:
+            rules[name] = placed_around(rules[name], standardization(graph.main, entry))
         # What a card lists goes in step with what it lists elsewhere.
         if rules[name].make is Make.CHOICES and name not in specs:
             rules[name] = replace(rules[name], lag=controls)
@@ -219,8 +227,9 @@ def recipe_for(
 
 
 def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
-    """The main graph with the model's own functions in the place of their calls, where that can be
-    done.
+    """Return the main graph with the model's own functions in the place of their calls.
+
+    Where that can't be done, it stays as it is.
     """
     if not model.functions:
         return graph.main
@@ -235,8 +244,8 @@ def _elements(value: Value) -> int:
 
 
 def has_unknown_rank(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> bool:
-    """Whether an input's rank is given neither by the graph nor by the card."""
-    return any(
-        entry.dims is None and not (name in specs and specs[name].shapes)
-        for name, entry in read_inputs(model).items()
-    )
+    """Return whether an input's rank is given neither by the graph nor by the card."""
+    for name, entry in read_inputs(model).items():
+        if entry.dims is None and not (name in specs and specs[name].shapes):
+            return True
+    return False

@@ -1,5 +1,6 @@
-"""Makes input sets that run: the first guess, and where it fails, a bounded search that learns from
-the error.
+"""Makes input sets that run.
+
+The first guess, and where it fails, a bounded search that learns from the error.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import onnx
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
-from onnx_harness.inputs.plan import edges, feedback, hints, telling
+from onnx_harness.inputs.plan import edges, feedback, hints, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes, broken
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
-from onnx_harness.inputs.plan.rules import Make
+from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, number_text, shape_text
 from onnx_harness.isolate import noting
@@ -61,11 +62,12 @@ def generate(
         try_run: runs the reference on a feed and raises with its message when it fails. With it,
             every set is known to run; without it, the first guess is returned untried. What it
             returns is taken for the outputs by name, if it is a mapping.
-        unusual: add a set whose state is fed back, where there is such, and unusual sets, those
-            that the reference makes sense of; needs ``try_run``.
+        unusual: add a set with a dimension beyond 2,048 where the model is small, a set whose state
+            is fed back, where there is such, and unusual sets, those that the reference makes
+            sense of; needs ``try_run``.
 
     Returns:
-        ``count`` sets, then the unusual ones.
+        ``count`` sets, then the large one, then the unusual ones.
 
     Raises:
         CardError: a spec contradicts the graph.
@@ -80,20 +82,22 @@ def generate(
     if not recipe.inputs:
         return [recipe.named(0, seed, {})]
     if try_run is None:
-        return [
-            recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k)))
-            for k in range(count)
-        ]
+        input_sets: list[InputSet] = []
+        for k in range(count):
+            input_sets.append(recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k))))
+        return input_sets
     ranks: tuple[int | None, ...] = (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
     failures: list[_Search] = []
     for rank in ranks:
         search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
         if (first := search.first()) is not None:
-            rest = [search.further(k) for k in range(1, count)]
-            sets = [search.recipe.named(k, seed, values) for k, values in enumerate([first, *rest])]
-            if rest and (told := search.telling(sets)) is not None:
-                sets[-1] = told
-            return [*sets, *search.unusual(model)] if unusual else sets
+            further_values = [search.further(k) for k in range(1, count)]
+            sets = []
+            for k, values in enumerate([first, *further_values]):
+                sets.append(search.recipe.named(k, seed, values))
+            if further_values and (telling_set := search.telling(sets)) is not None:
+                sets[-1] = telling_set
+            return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
     raise InputError(_nothing_runs(failures))
 
@@ -126,45 +130,49 @@ class _Search:
     def first(self) -> dict[str, Value] | None:
         """Set 0, or None when nothing that was tried runs."""
         guess = self.recipe.first_guess(0)
-        found = self._climb(0, guess, _FIRST_BUDGET)
-        if found is None:
+        reached = self._climb(0, guess, _FIRST_BUDGET)
+        if reached is None:
             return None
-        self.base, values = found
+        self.base, values = reached
         self.bases[self._controls(0)] = self.base
         return values
 
     def further(self, index: int) -> dict[str, Value]:
-        """Set ``index``: its own sizes where they run, role by role; else those of a set that ran."""
+        """Set ``index``: its own sizes where they run, role by role.
+
+        Else those of a set that ran.
+        """
         assert self.base is not None
         key, pinned = self._controls(index), self.recipe.pinned(index)
         sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
-        wanted = replace(self.base, sizes=sizes, control=index)
+        guess_for_sizes = replace(self.base, sizes=sizes, control=index)
         has_far_positions = index % 2 and any(
             rule.make is Make.POSITIONS for rule in self.recipe.rules.values()
         )
         if (
             has_far_positions
-            and (values := self._run(index, replace(wanted, far=True))) is not None
+            and (values := self._run(index, replace(guess_for_sizes, far=True))) is not None
         ):
-            self.bases.setdefault(key, wanted)
+            self.bases.setdefault(key, guess_for_sizes)
             return values
-        if (values := self._run(index, wanted)) is not None:
-            self.bases.setdefault(key, wanted)
+        if (values := self._run(index, guess_for_sizes)) is not None:
+            self.bases.setdefault(key, guess_for_sizes)
             return values
         if key not in self.bases:
-            start = replace(wanted, sizes=self.base.sizes | pinned)
-            if (found := self._climb(index, start, _CONTROL_BUDGET)) is not None:
-                self.bases[key] = found[0]
-        known = self.bases.get(key)
+            start = replace(guess_for_sizes, sizes=self.base.sizes | pinned)
+            if (reached := self._climb(index, start, _CONTROL_BUDGET)) is not None:
+                self.bases[key] = reached[0]
+        base = self.bases.get(key)
         # Without sizes that suit this control value, the set keeps the first one's.
-        guess = replace(known, control=index) if known is not None else self.base
-        return self._vary(index, guess, wanted.sizes)
+        guess = replace(base, control=index) if base is not None else self.base
+        return self._vary(index, guess, guess_for_sizes.sizes)
 
     def telling(self, sets: Sequence[InputSet]) -> InputSet | None:
-        """Return a further set on which an output says something else than on ``sets``, where all
-        say one thing.
+        """Return a further set on which an output says something else than on ``sets``.
+
+        It's needed where all of those say one thing.
         """
-        seen = [self.extremes.get(id(each.values), []) for each in sets]
+        seen = [self.extremes.get(id(input_set.values), []) for input_set in sets]
         if not telling.says_one_thing(seen):
             return None
         for index in range(len(sets), len(sets) + telling.TRIES):
@@ -173,9 +181,16 @@ class _Search:
                 return self.recipe.named(index, self.seed, values)
         return None
 
+    def large(self, model: onnx.ModelProto) -> list[InputSet]:
+        """The set with a dimension beyond what float16 counts to, where the model is small."""
+        assert self.base is not None
+        entry = large.large_set(model, self.recipe, self.seed, self.base, self._attempt)
+        return [] if entry is None else [entry]
+
     def unusual(self, model: onnx.ModelProto) -> list[InputSet]:
-        """The set with state that is fed back, where there is such, and the unusual sets, derived
-        from set 0.
+        """Return the unusual sets, derived from set 0.
+
+        The set with state that is fed back comes first, where there is such.
         """
         assert self.base is not None
         pairs = feedback.states(model, self.recipe)
@@ -200,8 +215,9 @@ class _Search:
         return outputs if outputs is not None else {}
 
     def _wanted(self, index: int) -> Sizes:
-        """The sizes to try for set ``index``: the preferred ones, except where set 0 had to depart
-        from them.
+        """The sizes to try for set ``index``.
+
+        The preferred ones, except where set 0 had to depart from them.
         """
         assert self.base is not None
         sizes = sizing.preferred(self.recipe.dimensions, index)
@@ -213,28 +229,25 @@ class _Search:
             sizes[name] = near[index % len(near)]
         return sizes
 
-    def _vary(self, index: int, guess: Guess, wanted: Sizes) -> dict[str, Value]:
+    def _vary(self, index: int, guess: Guess, preferred: Sizes) -> dict[str, Value]:
         pinned = self.recipe.pinned(index)
         guess = replace(guess, sizes=guess.sizes | pinned)
-        best, left = self._run(index, guess), _VARIATION_BUDGET
+        best, budget = self._run(index, guess), _VARIATION_BUDGET
         dimensions = self.recipe.dimensions
         for group in self._groups(pinned):
             for number in range(_NEIGHBOURS):
-                if left <= 0:
+                if budget <= 0:
                     break
-                changed = {
-                    name: near[number % len(near)]
-                    for name in group
-                    if (
-                        near := [
-                            wanted[name],
-                            *sizing.neighbours(guess.sizes[name], dimensions[name])[:6],
-                        ]
-                    )
-                }
+                changed = {}
+                for name in group:
+                    if near := [
+                        preferred[name],
+                        *sizing.neighbours(guess.sizes[name], dimensions[name])[:6],
+                    ]:
+                        changed[name] = near[number % len(near)]
                 if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
                     continue
-                left -= 1
+                budget -= 1
                 trial = replace(guess, sizes=guess.sizes | changed)
                 if (values := self._run(index, trial)) is not None:
                     guess, best = trial, values
@@ -249,12 +262,14 @@ class _Search:
         return best
 
     def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
-        """Dimensions to change together: those of a role, and where a role has several, each alone."""
-        free = [
-            entry
-            for name, entry in self.recipe.dimensions.items()
-            if name not in pinned and entry.role != Role.FIXED
-        ]
+        """Dimensions to change together.
+
+        Those of a role, and where a role has several, each alone.
+        """
+        free = []
+        for name, entry in self.recipe.dimensions.items():
+            if name not in pinned and entry.role != Role.FIXED:
+                free.append(entry)
         roles = {role: [entry.name for entry in free if entry.role is role] for role in Role}
         together = [names for names in roles.values() if names]
         return together + [[name] for names in together if len(names) > 1 for name in names]
@@ -265,14 +280,18 @@ class _Search:
         """Try ``start``, then what its failure suggests, then the ladder."""
         spent = 0
         seen: set[str] = set()
-        asked: list[Guess] = [start]
+        suggested: list[Guess] = [start]
         queue: list[Guess] = []
-        rest = self._candidates(start, self.recipe.pinned(index))
+        candidates = self._candidates(start, self.recipe.pinned(index))
         learned = 0
         while spent < budget:
             # What a message asks for goes first. Its mere numbers take turns with the ladder: one
             # of them may be the cure, or lead to a size that nobody uses.
-            guess = asked.pop(0) if asked else next(rest, None) if spent % 2 or not queue else None
+            guess = None
+            if suggested:
+                guess = suggested.pop(0)
+            elif spent % 2 or not queue:
+                guess = next(candidates, None)
             if guess is None and not queue:
                 return None
             guess = guess or queue.pop(0)
@@ -284,9 +303,9 @@ class _Search:
                 return guess, values
             # Hints of hints are followed, but not for ever: a wrong one leads away from the ladder.
             if learned < budget // 3:
-                told, fresh = self._learned(guess, self.recipe.pinned(index))
-                learned += len(told) + len(fresh)
-                asked.extend(told)
+                certain, fresh = self._learned(guess, self.recipe.pinned(index))
+                learned += len(certain) + len(fresh)
+                suggested.extend(certain)
                 queue.extend(fresh)
         return None
 
@@ -294,7 +313,7 @@ class _Search:
         """Guesses that the latest complaint asks for, and those that its numbers suggest."""
         hint = hints.read(self.message)
         guesses: list[Guess] = []
-        told: Sizes = {}
+        sizes_told: Sizes = {}
         for name, axes in hint.dims.items():
             dims = self.recipe.inputs[name].dims if name in self.recipe.inputs else None
             for axis, size in axes.items():
@@ -304,32 +323,28 @@ class _Search:
                     and isinstance(dim := dims[axis], str)
                     and dim in guess.sizes
                 ):
-                    told[dim] = size
-        if told and told.items() - guess.sizes.items():
-            guesses.append(replace(guess, sizes=guess.sizes | told))
+                    sizes_told[dim] = size
+        if sizes_told and sizes_told.items() - guess.sizes.items():
+            guesses.append(replace(guess, sizes=guess.sizes | sizes_told))
         if hint.cap is not None and (guess.cap is None or hint.cap < guess.cap):
             guesses.append(replace(guess, cap=max(0, hint.cap)))
-        free = [
-            name
-            for name, entry in self.recipe.dimensions.items()
-            if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED)
-        ]
-        suggested = [
-            replace(guess, sizes=guess.sizes | {name: number})
-            for number in hint.numbers[:4]
-            for name in free[:3]
-            # Pictures and sounds of a few values run often enough, and mean nothing.
-            if number >= _LEAST.get(self.recipe.dimensions[name].role, 1)
-            and guess.sizes[name] != number
-        ]
-        return guesses, [] if told else suggested
+        free = []
+        for name, entry in self.recipe.dimensions.items():
+            if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED):
+                free.append(name)
+        suggested = []
+        for number in hint.numbers[:4]:
+            for name in free[:3]:
+                # Pictures and sounds of a few values run often enough, and mean nothing.
+                least = _LEAST.get(self.recipe.dimensions[name].role, 1)
+                if number >= least and guess.sizes[name] != number:
+                    suggested.append(replace(guess, sizes=guess.sizes | {name: number}))
+        return guesses, [] if sizes_told else suggested
 
     def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
         """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
-        sizes = (
-            replace(start, sizes=each)
-            for each in sizing.ladder(self.recipe.dimensions, start.sizes, pinned)
-        )
+        ladder = sizing.ladder(self.recipe.dimensions, start.sizes, pinned)
+        sizes = (replace(start, sizes=step) for step in ladder)
         constants = self._constants(start)
         running = [sizes, constants]
         while running:
@@ -341,13 +356,16 @@ class _Search:
                     yield guess
 
     def _constants(self, start: Guess) -> Iterator[Guess]:
-        """Plain numbers for the inputs that nothing settles: all alike first, then one at a time."""
-        doubtful = [
-            name
-            for name, rule in self.recipe.rules.items()
-            if not rule.certain
-            and not (self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES)
-        ]
+        """Plain numbers for the inputs that nothing settles.
+
+        All alike first, then one at a time.
+        """
+        doubtful = []
+        for name, rule in self.recipe.rules.items():
+            if not rule.certain and not (
+                self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES
+            ):
+                doubtful.append(name)
         if not doubtful:
             return
         numbers = list(dict.fromkeys([1, 0, *start.sizes.values(), 2, -1, 4, 3, 8]))
@@ -359,11 +377,10 @@ class _Search:
                     yield from self._constant(start, [name], number)
 
     def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
-        ranges = [
-            self.recipe.inputs[name].integer_range
-            for name in names
-            if self.recipe.inputs[name].is_integer
-        ]
+        ranges = []
+        for name in names:
+            if self.recipe.inputs[name].is_integer:
+                ranges.append(self.recipe.inputs[name].integer_range)
         low = max((least for least, _ in ranges), default=-1)
         high = min((greatest for _, greatest in ranges), default=number)
         if low <= number <= high:
@@ -401,19 +418,25 @@ def _shapes(values: Mapping[str, Value]) -> str:
 
 
 def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
-    """What was tried, what the reference said last, and what would settle it."""
+    """Return what was tried, what the reference said last, and what would settle it."""
     search, recipe = searches[-1], searches[-1].recipe
     pinned = recipe.pinned(index)
-    open_axes = {
-        name: any(isinstance(dim, str) and dim not in pinned for dim in entry.dims or ())
-        for name, entry in recipe.inputs.items()
-    }
-    doubtful = [name for name in recipe.inputs if open_axes[name] or not recipe.rules[name].certain]
-    described = "; ".join(
-        f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: "
-        f"{recipe.rules[name].why})"
-        for name in doubtful
-    )
+    open_axes = {}
+    for name, entry in recipe.inputs.items():
+        open_axes[name] = any(
+            isinstance(dim, str) and dim not in pinned for dim in entry.dims or ()
+        )
+    doubtful = []
+    for name in recipe.inputs:
+        if open_axes[name] or not recipe.rules[name].certain:
+            doubtful.append(name)
+    names = []
+    for name in doubtful:
+        names.append(
+            f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: "
+            f"{recipe.rules[name].why})"
+        )
+    described = "; ".join(names)
     named = ", ".join(f"'{name}'" for name in recipe.specs)
     said = f"the model doesn't run on what its card says of {named}" if named else ""
     unsure = (
@@ -421,14 +444,16 @@ def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
         if doubtful
         else "every input is settled by the graph or its card"
     )
-    tried = sum(each.tried for each in searches)
+    tried = sum(search.tried for search in searches)
     unmet = broken(recipe.relations, recipe.first_guess(index).sizes)
-    asked = f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
+    unmet_sentence = (
+        f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
+    )
     return (
         f"no inputs were found that the model runs on (set {index}): {said or unsure}"
         f"{f', and {unsure}' if said and doubtful else ''}. "
         f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
-        f"{asked}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
+        f"{unmet_sentence}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
         "Settle it in the model's card:\n"
         + "".join(
             f"  {line}\n"
@@ -443,9 +468,8 @@ def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
 def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:
     """The lines of a card that would settle one input, for a person to put the right numbers in."""
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    lines = [
-        f"[inputs.{name if name.replace('_', '').isalnum() and name.isascii() else json.dumps(name)}]"
-    ]
+    is_bare = name.replace("_", "").isalnum() and name.isascii()  # TOML quotes other keys
+    lines = [f"[inputs.{name if is_bare else json.dumps(name)}]"]
     if open_axes[name]:
         lines.append(
             f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # "

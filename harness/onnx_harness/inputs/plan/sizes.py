@@ -1,5 +1,6 @@
-"""Sizes for dynamic dimensions: a first choice by role, then a ladder of others to climb, then
-ORT's own hints.
+"""Sizes for dynamic dimensions.
+
+A first choice by role, then a ladder of others to climb, then ORT's own hints.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onnx_harness.inputs.plan.fitting import Sizes, broken, fitted, spoken
 
 
 class Role(StrEnum):
-    """What a dynamic dimension usually means; those of one role are changed together first."""
+    """The usual meaning of a dynamic dimension; those of one role are changed together first."""
 
     BATCH = "batch"
     HEIGHT = "height"
@@ -103,49 +104,56 @@ class Dimension:
 def plan(
     inputs: Mapping[str, Input], findings: Mapping[str, Findings], relations: Sequence[Relation]
 ) -> dict[str, Dimension]:
-    """Every dynamic dimension of the inputs, with its role and its candidates, which fit together
-    set by set.
+    """Plan every dynamic dimension of the inputs, with its role and its candidates.
+
+    Candidates fit together set by set.
 
     Args:
         inputs: of the model.
         findings: about each of them.
         relations: between their sizes.
     """
-    found = {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
-    wanted = [preferred(found, index) for index in range(_SETS)]
-    sets = [fit(relations, found, each, ()) for each in wanted]
-    alike = [name for name in found if len({each[name] for each in sets}) == 1]
+    dimensions = {name: _dimension(name, inputs, findings) for name in free_names(inputs)}
+    preferences = [preferred(dimensions, index) for index in range(_SETS)]
+    sets = [fit(relations, dimensions, preference, ()) for preference in preferences]
+    alike = []
+    for name in dimensions:
+        if len({input_set[name] for input_set in sets}) == 1:
+            alike.append(name)
     # Where all sets came to the same size, the second and the third are asked for twice and three
     # times that.
-    for index, known in enumerate(sets[1:] if relations else (), 1):
+    for index, fitted_sizes in enumerate(sets[1:] if relations else (), 1):
         more = fit(
-            relations, found, known | {name: known[name] * (index + 1) for name in alike}, ()
+            relations,
+            dimensions,
+            fitted_sizes | {name: fitted_sizes[name] * (index + 1) for name in alike},
+            (),
         )
-        if all(more[name] >= known[name] for name in alike) and len(broken(relations, more)) <= len(
-            broken(relations, known)
-        ):
+        if all(more[name] >= fitted_sizes[name] for name in alike) and len(
+            broken(relations, more)
+        ) <= len(broken(relations, fitted_sizes)):
             sets[index] = more
-    made = {}
-    for name, entry in found.items():
+    explained = {}
+    for name, entry in dimensions.items():
         if entry.role is Role.FIXED:
-            made[name] = replace(entry, why=f"{entry.preferred[0]}: {entry.why}")
+            explained[name] = replace(entry, why=f"{entry.preferred[0]}: {entry.why}")
             continue
-        sizes = tuple(each[name] for each in sets)
+        sizes = tuple(input_set[name] for input_set in sets)
         why = (
             f"{', '.join(map(str, dict.fromkeys(sizes)))}: "
-            f"{entry.why}{spoken(name, relations, sets, wanted)}"
+            f"{entry.why}{spoken(name, relations, sets, preferences)}"
         )
-        made[name] = replace(entry, preferred=sizes, why=why)
-    return made
+        explained[name] = replace(entry, preferred=sizes, why=why)
+    return explained
 
 
 def fit(
     relations: Sequence[Relation],
     dimensions: Mapping[str, Dimension],
-    wanted: Sizes,
+    preferred_sizes: Sizes,
     pinned: Collection[str],
 ) -> Sizes:
-    """The sizes next to ``wanted`` that fit together.
+    """The sizes next to ``preferred_sizes`` that fit together.
 
     ``pinned`` ones, and those that a weight fixes, stay.
     """
@@ -155,29 +163,35 @@ def fit(
         if name not in pinned and entry.role is not Role.FIXED
     ]
     return fitted(
-        relations, wanted, sorted(free, key=lambda name: _WILLING.index(dimensions[name].role))
+        relations,
+        preferred_sizes,
+        sorted(free, key=lambda name: _WILLING.index(dimensions[name].role)),
     )
 
 
 def preferred(dimensions: Mapping[str, Dimension], index: int) -> Sizes:
     """The sizes that set ``index`` takes if they run."""
-    return {
-        name: entry.preferred[index % len(entry.preferred)] for name, entry in dimensions.items()
-    }
+    sizes = {}
+    for name, entry in dimensions.items():
+        sizes[name] = entry.preferred[index % len(entry.preferred)]
+    return sizes
 
 
 def ladder(
     dimensions: Mapping[str, Dimension], base: Sizes, pinned: Mapping[str, int]
 ) -> Iterator[Sizes]:
-    """Other assignments, likeliest first: every role a rung at once, then each role alone, then
-    each name alone.
+    """Other assignments, likeliest first.
+
+    Every role a rung at once, then each role alone, then each name alone.
     """
-    free = {
-        name: entry
-        for name, entry in dimensions.items()
-        if name not in pinned and entry.role is not Role.FIXED
-    }
-    climbing = {name: entry for name, entry in free.items() if entry.role is not Role.BATCH}
+    free = {}
+    for name, entry in dimensions.items():
+        if name not in pinned and entry.role is not Role.FIXED:
+            free[name] = entry
+    climbing = {}
+    for name, entry in free.items():
+        if entry.role is not Role.BATCH:
+            climbing[name] = entry
     for rung in range(max((len(entry.ladder) for entry in climbing.values()), default=0)):
         yield base | {
             name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()
@@ -194,14 +208,16 @@ def ladder(
 
 
 def neighbours(size: int, entry: Dimension) -> list[int]:
-    """Sizes to try in place of one that runs: the other preferred ones if it is one, else what lies
-    near it.
+    """Sizes to try in place of one that runs.
+
+    The other preferred ones if it is one, else what lies near it.
     """
     if entry.role is Role.FIXED:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
     others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
-    return [other for other in dict.fromkeys(others) if other > 0 and other != size]
+    others = list(dict.fromkeys(others))
+    return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 
 
 def _dimension(
@@ -214,14 +230,16 @@ def _dimension(
         if isinstance(dim, str) and name in (dim, *addends(dim))
     ]
     entry, axis = places[0]
-    demands = [
-        demand for other, at in places for demand in findings[other.name].axes if demand.axis == at
-    ]
+    demands = []
+    for place, at in places:
+        for demand in findings[place.name].axes:
+            if demand.axis == at:
+                demands.append(demand)
     fixed = [demand for demand in demands if demand.size is not None]
     if fixed and fixed[0].size is not None:
         return Dimension(name, Role.FIXED, (fixed[0].size,), (fixed[0].size,), fixed[0].why)
     meant = [demand.meaning for demand in demands if demand.meaning is not None]
-    widest = max(len(other.dims or ()) for other, _ in places)
+    widest = max(len(place.dims or ()) for place, _ in places)
     role = (
         Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
     )
@@ -240,7 +258,7 @@ def _dimension(
 def _counts_things(
     name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]
 ) -> bool:
-    """Whether a first axis counts boxes, or what another input points at: nodes of a graph.
+    """Return whether a first axis counts boxes, or what another input points at: nodes of a graph.
 
     They are more than 3.
     """
@@ -252,9 +270,9 @@ def _counts_things(
     own = {entry.name for entry, _ in places}
     pointed = any(
         demand.kind is Kind.BOUND and demand.dim == name
-        for other, found in findings.items()
+        for other, finding in findings.items()
         if other not in own
-        for demand in found.demands
+        for demand in finding.demands
     )
     return boxes or pointed
 
@@ -300,8 +318,11 @@ def _role(
         return Role.BATCH
     # [2, ?, 128]: a state of layers x batch x width, beside an input whose first axis is the batch.
     if rank == 3 and axis == 1 and isinstance(dims[0], int) and isinstance(dims[2], int):
-        others = [other for other in inputs.values() if other is not entry and other.dims]
-        if any(isinstance((other.dims or (0,))[0], str) for other in others):
+        others = []
+        for input_entry in inputs.values():
+            if input_entry is not entry and input_entry.dims:
+                others.append(input_entry)
+        if any(isinstance((input_entry.dims or (0,))[0], str) for input_entry in others):
             return Role.BATCH
     if rank == 4 or (rank == 3 and (dims[-1] in (3, 4) or dims[0] == 3)):
         channels_last = dims[-1] in _CHANNELS and not (rank == 4 and dims[1] in _CHANNELS)
@@ -321,7 +342,7 @@ def _role(
 
 
 def _may_be_batch(axis: int, dims: Sequence[int | str], widest: int) -> bool:
-    """Whether a batch is usual there: first, or second behind the time or the layers."""
+    """Return whether a batch is usual there: first, or second behind the time or the layers."""
     return (axis == 0 and widest > 1) or (axis == 1 and len(dims) == 3 and dims[0] != 1)
 
 

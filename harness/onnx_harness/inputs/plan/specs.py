@@ -1,4 +1,4 @@
-"""What a card says about inputs, held against the graph, and the sizes that it pins for each set."""
+"""Compare a card's words on inputs with the graph, and read the sizes that it pins for each set."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def check(specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], defaults:
                     f"{spec.place()}[inputs.{name}]: '{name}' has a default (an initializer), "
                     "so no values are made for it"
                 )
-            known = did_you_mean(name, inputs) if inputs else "It has no inputs."
+            suggestion = did_you_mean(name, inputs) if inputs else "It has no inputs."
             raise CardError(
-                f"{spec.place()}[inputs.{name}]: the model has no input '{name}'. {known}"
+                f"{spec.place()}[inputs.{name}]: the model has no input '{name}'. {suggestion}"
             )
         _check_values(name, spec, inputs[name])
         _check_sizes(name, spec, inputs[name], inputs)
@@ -88,7 +88,7 @@ def pins(
 
 
 def shape_of_unranked(spec: InputSpec | None, index: int) -> Shape | None:
-    """The shape that a card gives in set ``index``, for an input whose rank the graph leaves open."""
+    """Return the shape that a card gives in set ``index``, for an input whose rank is open."""
     return spec.shapes[index % len(spec.shapes)] if spec is not None and spec.shapes else None
 
 
@@ -108,9 +108,9 @@ def _check_values(name: str, spec: InputSpec, entry: Input) -> None:
             )
     if spec.generator is not None:
         if spec.generator not in generators.GENERATORS:
-            known = did_you_mean(spec.generator, generators.GENERATORS)
+            suggestion = did_you_mean(spec.generator, generators.GENERATORS)
             raise CardError(
-                f"{at('generator')}{where} generator: '{spec.generator}' isn't one. {known}"
+                f"{at('generator')}{where} generator: '{spec.generator}' isn't one. {suggestion}"
             )
         if entry.is_string:
             raise CardError(
@@ -195,18 +195,17 @@ def _axis_of(key: str, entry: Input, place: str) -> int:
         return dims.index(key)
     if key.lstrip("-").isdigit() and -len(dims) <= int(key) < len(dims):
         return int(key) % len(dims)
-    names = [
-        dim
-        for dim, label in zip(dims, entry.labels or (), strict=True)
-        if isinstance(dim, str) and label != "?"
-    ]
-    known = (
+    names = []
+    for dim, label in zip(dims, entry.labels or (), strict=True):
+        if isinstance(dim, str) and label != "?":
+            names.append(dim)
+    names_listed = (
         ", ".join([*names, *map(str, range(len(dims)))])
         or "none (the graph declares no shape: use shapes)"
     )
     raise CardError(
         f"{place}[inputs.{entry.name}] sizes.{key}: neither a dimension of this input nor an "
-        f"axis. Known: {known}."
+        f"axis. Known: {names_listed}."
     )
 
 

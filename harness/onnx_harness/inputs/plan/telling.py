@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 TRIES = 16
-"""Further sets that are tried where all outputs hold one number: of a class that a token in 16 has,
-64 show it.
+"""Further sets that are tried where all outputs hold one number.
+
+Of a class that a token in 16 has, 64 show it.
 """
 
 Extremes = tuple[Any, Any]
@@ -28,14 +29,12 @@ def extremes(outputs: Any) -> list[Extremes | None]:
 
 
 def says_one_thing(seen: Sequence[list[Extremes | None]]) -> bool:
-    """Return whether each output holds a single number, the same on all of the sets that were
-    ``seen``.
-    """
+    """Return whether each output holds a single number, the same on all sets ``seen``."""
     if not seen or not seen[0]:
         return False
     first = seen[0]
     single = all(entry is not None and entry[0] == entry[1] for entry in first)
-    return single and all(other == first for other in seen[1:])
+    return single and all(later == first for later in seen[1:])
 
 
 def _extremes(value: Any) -> Extremes | None:

@@ -1,8 +1,9 @@
-"""Recorded input sets in ONNX's own layout: ``test_data_set_N/input_K.pb`` and ``output_K.pb``
-beside a model.
+"""Recorded input sets in ONNX's own layout.
 
-Each file is a serialized TensorProto, SequenceProto or OptionalProto. K counts the graph's inputs (outputs), unless the
-values carry the names of the graph's.
+``test_data_set_N/input_K.pb`` and ``output_K.pb`` beside a model.
+
+Each file is a serialized TensorProto, SequenceProto or OptionalProto. K counts the graph's inputs
+(outputs), unless the values carry the names of the graph's.
 """
 
 from __future__ import annotations
@@ -31,19 +32,24 @@ def data_set_folders(model: Path) -> list[Path]:
 
     They are said to be the model's where it's the only ``.onnx`` of its folder.
     """
-    folders = [
-        (int(match[1]), path)
-        for path in model.parent.glob("test_data_set_*")
-        if (match := _FOLDER.fullmatch(path.name)) is not None and path.is_dir()
-    ]
-    if not folders or any(other.name != model.name for other in model.parent.glob("*.onnx")):
+    folders = []
+    for path in model.parent.glob("test_data_set_*"):
+        if (match := _FOLDER.fullmatch(path.name)) is not None and path.is_dir():
+            folders.append((int(match[1]), path))
+    if not folders or any(
+        neighbour.name != model.name for neighbour in model.parent.glob("*.onnx")
+    ):
         return []
     return [path for _, path in sorted(folders)]
 
 
 def data_set_files(model: Path) -> list[Path]:
     """Every file of the model's data sets: what a cache key has to know of."""
-    return [file for folder in data_set_folders(model) for file in sorted(folder.glob("*.pb"))]
+    files: list[Path] = []
+    for folder in data_set_folders(model):
+        for file in sorted(folder.glob("*.pb")):
+            files.append(file)
+    return files
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -71,7 +77,7 @@ def load_data_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
         return []
     inputs, defaults = read_inputs(model), default_names(model)
     declared = {info.name: info.type for info in (*model.graph.input, *model.graph.output)}
-    fed, given = (
+    fed, outputs = (
         [info.name for info in model.graph.input],
         [info.name for info in model.graph.output],
     )
@@ -79,10 +85,11 @@ def load_data_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
     for folder in folders:
         raw = _read(folder, "input", [list(inputs), fed], declared)
         values = _checked(folder.name, raw, inputs, defaults)
-        expected = _read(folder, "output", [given], declared)
-        shapes = ", ".join(
-            shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values()
-        )
+        expected = _read(folder, "output", [outputs], declared)
+        entries = []
+        for value in values.values():
+            entries.append(shape_text(next(arrays_of(value), np.empty(0)).shape))
+        shapes = ", ".join(entries)
         name = f"recorded in {folder.name}{f' ({shapes})' if shapes else ''}"
         sets.append(DataSet(InputSet(name, values), expected))
     return sets
@@ -166,10 +173,9 @@ def _array(tensor: onnx.TensorProto) -> Any:
         raise ValueError("its data lies in another file, which isn't read")
     array = onnx.numpy_helper.to_array(tensor)
     if array.dtype.kind == "O":
-        texts = [
-            item.decode() if isinstance(item, bytes) else item
-            for item in array.reshape(-1).tolist()
-        ]
+        texts = []
+        for item in array.reshape(-1).tolist():
+            texts.append(item.decode() if isinstance(item, bytes) else item)
         array = np.array(texts, dtype=object).reshape(array.shape)
     return array
 
@@ -178,7 +184,10 @@ def _checked(
     where: str, raw: Mapping[str, Any], inputs: Mapping[str, Input], defaults: set[str]
 ) -> dict[str, Value]:
     missing = [name for name in inputs if name not in raw]
-    extra = [name for name in raw if name not in inputs and name not in defaults]
+    extra = []
+    for name in raw:
+        if name not in inputs and name not in defaults:
+            extra.append(name)
     if missing or extra:
         problems = [f"lacks {listed(missing)}"] * bool(missing) + [
             f"has {listed(extra)}, which the model has no input for"
@@ -206,6 +215,7 @@ def _checked(
         else:
             values[name] = typed(where, value, entry)
     check_equal_dims(where, values, inputs)
-    return {
-        name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))
-    }
+    ordered: dict[str, Value] = {}
+    for name in (*inputs, *(name for name in values if name not in inputs)):
+        ordered[name] = values[name]
+    return ordered

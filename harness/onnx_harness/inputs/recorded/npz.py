@@ -40,13 +40,14 @@ def save_npz(path: Path, sets: Sequence[InputSet]) -> None:
     if not sets:
         raise InputError(f"{path}: there is no input set to write")
     arrays: dict[str, Array] = {}
-    for number, each in enumerate(sets):
+    for number, input_set in enumerate(sets):
         prefix = f"{number}/" if len(sets) > 1 else ""
-        for name, value in each.values.items():
+        for name, value in input_set.values.items():
             if isinstance(value, list):
-                arrays |= {
-                    f"{prefix}{name}[{place}]": _stored(array) for place, array in enumerate(value)
-                }
+                members = {}
+                for place, array in enumerate(value):
+                    members[f"{prefix}{name}[{place}]"] = _stored(array)
+                arrays |= members
             else:
                 arrays[f"{prefix}{name}"] = _stored(value)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -68,7 +69,7 @@ def save_npz(path: Path, sets: Sequence[InputSet]) -> None:
 
 def load_npz(path: Path, model: onnx.ModelProto) -> list[InputSet]:
     """Read the inputs of the recorded sets in ``path``: see :func:`load_npz_sets`."""
-    return [each.inputs for each in load_npz_sets(path, model)]
+    return [data_set.inputs for data_set in load_npz_sets(path, model)]
 
 
 def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
@@ -85,12 +86,11 @@ def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
     outputs = {info.name: info.type for info in model.graph.output}
     inputs, defaults = read_inputs(model), default_names(model)
     raw = _read(path)
-    given = {info.name for info in model.graph.input}
-    numbered = {
-        key: match
-        for key in raw
-        if key not in given and (match := _NUMBERED.fullmatch(key)) is not None
-    }
+    input_names = {info.name for info in model.graph.input}
+    numbered = {}
+    for key in raw:
+        if key not in input_names and (match := _NUMBERED.fullmatch(key)) is not None:
+            numbered[key] = match
     if raw and len(numbered) == len(raw):
         parts: dict[int, dict[str, Array]] = {}
         for key, match in numbered.items():
@@ -108,9 +108,10 @@ def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
             inputs,
             defaults,
         )
-        shapes = ", ".join(
-            shape_text(next(arrays_of(value), np.empty(0)).shape) for value in values.values()
-        )
+        entries = []
+        for value in values.values():
+            entries.append(shape_text(next(arrays_of(value), np.empty(0)).shape))
+        shapes = ", ".join(entries)
         named = InputSet(
             f"recorded {number} ({path.name}{f', {shapes}' if shapes else ''})", values
         )
@@ -120,8 +121,9 @@ def load_npz_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """The recorded outputs of one set: the keys that they are stored under, and their values by
-    output name.
+    """The recorded outputs of one set.
+
+    The keys that they are stored under, and their values by output name.
     """
 
     keys: frozenset[str]
@@ -131,7 +133,10 @@ class _Expected:
 def _expected(
     arrays: Mapping[str, Array], outputs: Mapping[str, onnx.TypeProto], inputs: set[str]
 ) -> _Expected:
-    """Return what is recorded of the outputs; of a sequence every element under a key of its own."""
+    """Return what is recorded of the outputs.
+
+    Of a sequence every element under a key of its own.
+    """
     keys, values, elements = set(), {}, dict[str, dict[int, Array]]()
     for key, array in arrays.items():
         match = _ELEMENT.fullmatch(key)
@@ -143,15 +148,16 @@ def _expected(
         elif match is not None and match[1] in outputs and match[1] not in inputs:
             keys.add(key)
             elements.setdefault(match[1], {})[int(match[2])] = _as_given(array, outputs[match[1]])
-    sequences = {
-        name: [items[place] for place in sorted(items)] for name, items in elements.items()
-    }
+    sequences = {}
+    for name, items in elements.items():
+        sequences[name] = [items[place] for place in sorted(items)]
     return _Expected(frozenset(keys), {**values, **sequences})
 
 
 def _as_given(array: Array, declared: onnx.TypeProto) -> Array:
-    """Return a recorded output as ONNX Runtime gives it: texts are objects, and raw bytes what the
-    graph says.
+    """Return a recorded output as ONNX Runtime gives it.
+
+    Texts are objects, and raw bytes what the graph says.
     """
     if array.dtype.kind == "U":
         return array.astype(object)
@@ -217,9 +223,10 @@ def _checked(
             f"{listed(list(inputs)) or 'none'}"
         )
     check_equal_dims(where, values, inputs)
-    return {
-        name: values[name] for name in (*inputs, *(name for name in values if name not in inputs))
-    }
+    ordered: dict[str, Value] = {}
+    for name in (*inputs, *(name for name in values if name not in inputs)):
+        ordered[name] = values[name]
+    return ordered
 
 
 def typed(where: str, array: Array, entry: Input) -> Array:
@@ -254,27 +261,30 @@ def typed(where: str, array: Array, entry: Input) -> Array:
 
 
 def check_equal_dims(where: str, values: Mapping[str, Value], inputs: Mapping[str, Input]) -> None:
-    """Hold dimensions of one name against each other; raises InputError where their sizes differ."""
+    """Hold dimensions of one name against each other.
+
+    Raises InputError where their sizes differ.
+    """
     sizes: dict[str, tuple[int, str]] = {}
     for name, entry in inputs.items():
         for array in arrays_of(values[name]):
             for dim, size in zip(entry.dims or (), array.shape, strict=False):
                 if not isinstance(dim, str) or entry.container is Container.SEQUENCE:
                     continue
-                known, whose = sizes.setdefault(dim, (size, name))
-                if known != size:
+                earlier, whose = sizes.setdefault(dim, (size, name))
+                if earlier != size:
                     raise InputError(
-                        f"{where}: dimension '{dim}' is {known} in '{whose}' and {size} in '{name}'"
+                        f"{where}: dimension '{dim}' is {earlier} in '{whose}' and "
+                        f"{size} in '{name}'"
                     )
 
 
 def _stored(array: Array) -> Array:
     if array.dtype.kind != "O":
         return array
-    texts = [
-        item.decode() if isinstance(item, bytes) else str(item)
-        for item in array.reshape(-1).tolist()
-    ]
+    texts = []
+    for item in array.reshape(-1).tolist():
+        texts.append(item.decode() if isinstance(item, bytes) else str(item))
     if any(text.endswith("\0") for text in texts):
         raise InputError("a text that ends in a NUL character can't be stored: numpy would drop it")
     return np.array(texts, dtype=np.str_).reshape(array.shape)

@@ -68,8 +68,9 @@ def find(name: str) -> Generator:
 
 
 def seeded(seed: int, index: int, name: str) -> np.random.Generator:
-    """The random stream of one input in one set: no other input's, set's or count's change moves
-    it.
+    """The random stream of one input in one set.
+
+    No other input's, set's or count's change moves it.
 
     Args:
         seed: of the run, 0 or more.
@@ -93,8 +94,9 @@ def integers(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDA
 
 
 def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArray[np.int64]:
-    """Text-like ids in [low, high]: a start id, mostly frequent (small) ids, an end id, then
-    padding on some rows.
+    """Text-like ids in [low, high].
+
+    A start id, mostly frequent (small) ids, an end id, then padding on some rows.
 
     Args:
         rng: where the randomness comes from.
@@ -131,19 +133,24 @@ def mask(rng: np.random.Generator, shape: Shape, index: int) -> NDArray[np.int64
 
 
 def texts(
-    rng: np.random.Generator, shape: Shape, known: tuple[str, ...] = (), *, is_closed: bool = False
+    rng: np.random.Generator,
+    shape: Shape,
+    vocabulary: tuple[str, ...] = (),
+    *,
+    is_closed: bool = False,
 ) -> NDArray[Any]:
-    """An object array of strings: some of those that the graph knows, and words with blanks, digits
-    and non-ASCII.
+    """An object array of strings.
+
+    Some of those that the graph knows, and words with blanks, digits and non-ASCII.
 
     Args:
         rng: where the randomness comes from.
         shape: to fill.
-        known: to the graph.
+        vocabulary: to the graph.
         is_closed: whether it takes no others.
     """
-    words = [*known, *_WORDS[: max(2, len(known) // 2)]] if known else list(_WORDS)
-    words = list(known) if known and is_closed else words
+    words = [*vocabulary, *_WORDS[: max(2, len(vocabulary) // 2)]] if vocabulary else list(_WORDS)
+    words = list(vocabulary) if vocabulary and is_closed else words
     values = np.empty(shape, dtype=object)
     picked = rng.integers(0, len(words), size=values.size)
     values.reshape(-1)[:] = [words[item] for item in picked]
@@ -159,16 +166,17 @@ def _uniform(rng: np.random.Generator, shape: Shape) -> Floats:
 
 
 def _steps(rng: np.random.Generator, shape: Shape) -> Floats:
-    """Plateaus of random height in [-2, 2] and random length along the last axis: edges, ties and
-    both signs.
+    """Plateaus of random height in [-2, 2] and random length along the last axis.
+
+    Edges, ties and both signs.
     """
     values = rng.uniform(-2.0, 2.0, shape).astype(np.float32)
     if not shape or values.size == 0:
         return values
     starts = rng.random(shape) < 0.5
     starts[..., 0] = True
-    held = np.maximum.accumulate(np.where(starts, np.arange(shape[-1]), 0), axis=-1)
-    return np.asarray(np.take_along_axis(values, held, axis=-1), np.float32)
+    positions = np.maximum.accumulate(np.where(starts, np.arange(shape[-1]), 0), axis=-1)
+    return np.asarray(np.take_along_axis(values, positions, axis=-1), np.float32)
 
 
 def _audio(rng: np.random.Generator, shape: Shape) -> Floats:
@@ -201,9 +209,9 @@ def _page(rng: np.random.Generator, shape: Shape) -> Floats:
     grid = shape[:-1] if channels_last else shape
     height, width = grid[-2:]
     # The three colour planes of one image show the same drawing.
-    shared = (
-        1 if channels_last else (shape[-3] if len(shape) >= 3 and shape[-3] in _CHANNELS else 1)
-    )
+    shared = 1
+    if not channels_last and len(shape) >= 3 and shape[-3] in _CHANNELS:
+        shared = shape[-3]
     planes = int(np.prod(grid[:-2])) // shared
     pages = (
         np.stack([_draw(rng, height, width) for _ in range(planes)])
@@ -220,16 +228,16 @@ def _page(rng: np.random.Generator, shape: Shape) -> Floats:
 def _draw(rng: np.random.Generator, height: int, width: int) -> Floats:
     page = np.full((height, width), 0.9, np.float32)
     if height >= 64 and width >= 64:
-        top, left = int(rng.integers(0, height // 2)), int(rng.integers(0, width // 2))
-        page[top : top + height // 3, left : left + width // 3] = rng.uniform(0.4, 0.7)
+        top, column = int(rng.integers(0, height // 2)), int(rng.integers(0, width // 2))
+        page[top : top + height // 3, column : column + width // 3] = rng.uniform(0.4, 0.7)
     glyph = max(4, min(24, height // 4))
     stroke = max(1, glyph // 8)
     for top in range(max(1, glyph // 3), max(2, height - glyph), max(1, glyph * 7 // 4)):
-        left = int(rng.integers(1, glyph + 1))
-        while left + glyph // 2 < width:
+        column = int(rng.integers(1, glyph + 1))
+        while column + glyph // 2 < width:
             if rng.random() < 0.85:  # the rest are blanks between words
-                _glyph(rng, page[top : top + glyph, left : left + glyph * 2 // 3], stroke)
-            left += glyph * 2 // 3 + stroke
+                _glyph(rng, page[top : top + glyph, column : column + glyph * 2 // 3], stroke)
+            column += glyph * 2 // 3 + stroke
     return page
 
 
@@ -241,8 +249,8 @@ def _glyph(rng: np.random.Generator, box: Floats, stroke: int) -> None:
     ink = float(rng.uniform(-1.0, -0.7))
     for kind in rng.integers(0, 3, size=int(rng.integers(2, 5))):
         if kind == 0:
-            left = int(rng.integers(0, width))
-            box[:, left : left + stroke] = ink
+            column = int(rng.integers(0, width))
+            box[:, column : column + stroke] = ink
         elif kind == 1:
             top = int(rng.integers(0, height))
             box[top : top + stroke, :] = ink

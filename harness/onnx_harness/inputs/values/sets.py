@@ -15,7 +15,9 @@ Value = Array | list[Array]
 
 
 MAGNIFIED = "times the usual magnitude"
-"""What a set is that differs from a usual one by a factor above 1 alone: ``at 100``, and then this.
+"""The words for a set that differs from a usual one by a factor above 1 alone.
+
+They follow ``at 100``.
 """
 RISING = "with large values that rise along the last axis"
 
@@ -36,6 +38,8 @@ class InputSet:
         poised: of an unusual set: whether its values are ordinary, but for lying where a last bit
             decides, on the threshold of a tree or the like. What the model computes in float32 is
             the same there; its noise under changed last bits says nothing.
+        large: of a usual set: whether a dimension of it is beyond 2,048. No stranger's code is fed
+            with it, and nothing is timed on it.
     """
 
     name: str
@@ -43,15 +47,16 @@ class InputSet:
     unusual: str = ""
     smooth: bool = False
     poised: bool = False
+    large: bool = False
 
     @property
     def magnified(self) -> bool:
-        """Whether it's a usual set, but for its magnitude, which is a multiple of the usual."""
+        """It's a usual set, but for its magnitude, which is a multiple of the usual."""
         return self.unusual.endswith(MAGNIFIED)
 
     @property
     def saturates(self) -> bool:
-        """Whether gates saturate on it, since its values are large without being odd otherwise."""
+        """Gates saturate on it, since its values are large without being odd otherwise."""
         return self.magnified or self.unusual == RISING
 
     def digest(self) -> str:
@@ -73,7 +78,7 @@ class InputSet:
 
 def digest_of(sets: Iterable[InputSet]) -> str:
     """SHA-256 over the digests of several sets, in order, in hexadecimal."""
-    return hashlib.sha256("".join(each.digest() for each in sets).encode()).hexdigest()
+    return hashlib.sha256("".join(input_set.digest() for input_set in sets).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,9 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def set_name(index: int, origin: str, values: Mapping[str, Value], main: str, kind: str) -> str:
-    """The name of a generated set: its index and origin, what its main input looks like, its
-    scalars.
+    """The name of a generated set.
+
+    Its index and origin, what its main input looks like, its scalars.
 
     Args:
         index: the set's number, from 0.
@@ -129,9 +135,8 @@ def number_text(array: Array) -> str:
 def _contents(array: Array) -> bytes:
     if array.dtype.kind in "OUS":
         # A length before each text, so that ["ab", "c"] and ["a", "bc"] differ.
-        texts = [
-            item if isinstance(item, bytes) else str(item).encode()
-            for item in array.reshape(-1).tolist()
-        ]
+        texts = []
+        for item in array.reshape(-1).tolist():
+            texts.append(item if isinstance(item, bytes) else str(item).encode())
         return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
     return np.ascontiguousarray(array).tobytes()

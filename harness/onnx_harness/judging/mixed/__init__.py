@@ -1,3 +1,4 @@
-"""Which nodes of a conversion have to stay float32: surveyed, searched for in one session, verified
-by the judge.
+"""Choose the nodes of a conversion that stay float32.
+
+They're surveyed, searched for in one session, verified by the judge.
 """

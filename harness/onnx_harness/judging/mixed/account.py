@@ -1,4 +1,4 @@
-"""What a search for the nodes that stay as they are may cost, has cost, and ends with."""
+"""Count the cost of a search for the nodes that stay as they are: its limits, spending and end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESERVED = 2
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What a search may cost.
+    """The limits of a search's cost.
 
     Attributes:
         seconds: after these nothing more is tried to do with fewer nodes.
@@ -30,7 +30,7 @@ UNLIMITED = Effort()
 
 @dataclass(slots=True)
 class Account:
-    """What a search has cost."""
+    """The cost of a search so far."""
 
     sessions: int = 0
     runs: int = 0

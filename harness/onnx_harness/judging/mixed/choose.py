@@ -1,5 +1,6 @@
-"""The nodes that a conversion to a half type keeps in float32: surveyed, searched for, verified on
-the real model.
+"""The nodes that a conversion to a half type keeps in float32.
+
+Surveyed, searched for, verified on the real model.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def find_mix(
     conversion: MixedConversion | QuantizedConversion,
     effort: Effort = UNLIMITED,
 ) -> Mix:
-    """Find the nodes that a conversion keeps in float32, so that the converted model is faithful
-    and usable.
+    """Find the nodes that a conversion keeps in float32.
+
+    With them the converted model is faithful and usable.
 
     Args:
         standard: what the outputs are judged by.
@@ -130,7 +132,7 @@ class _Mixing:
         """Search, and verify."""
         self._open_switched()
         survey: tuple[NodeSurvey, ...] = ()
-        found = Found(frozenset(), frozenset(), minimal=True)
+        chosen_nodes = Found(frozenset(), frozenset(), minimal=True)
         names: tuple[str, ...] = ()
         plain = not self._graph.labels
         if self._graph.labels:
@@ -142,18 +144,20 @@ class _Mixing:
             plain = not self._fails(names)
         if not plain:
             survey = self._survey()
-            found = self._search(survey) if self._witnesses else self._suspects(survey)
-            names = self._verified(found)
-        nodes = self._graph.closed(
-            place for place, label in enumerate(self._graph.labels) if label in frozenset(names)
-        )
+            chosen_nodes = self._search(survey) if self._witnesses else self._suspects(survey)
+            names = self._verified(chosen_nodes)
+        places = []
+        for place, label in enumerate(self._graph.labels):
+            if label in frozenset(names):
+                places.append(place)
+        nodes = self._graph.closed(places)
         account = self._account
         return Mix(
             names,
             len(nodes),
             len(self._graph.labels),
             sum(survey[place].time_share for place in nodes) if survey else 0.0,
-            found.minimal and not self._corrections,
+            chosen_nodes.minimal and not self._corrections,
             self._exact,
             self._corrections,
             account.sessions,
@@ -196,14 +200,14 @@ class _Mixing:
     def _passes_on(self, float32: Collection[int], at: int) -> bool:
         return self._judged(self._outputs(float32, at), at)
 
-    def _judged(self, made: Mapping[str, Any], at: int) -> bool:
-        """Whether outputs on one input set pass, the original's own on the others."""
+    def _judged(self, outputs_made: Mapping[str, Any], at: int) -> bool:
+        """Return whether outputs on one input set pass, the original's own on the others."""
         outputs: list[Mapping[str, Any]] = list(self._expected)
-        outputs[at] = made
+        outputs[at] = outputs_made
         return verdict(self._standard, outputs).passed
 
     def _plain_passes(self) -> bool:
-        """Whether nothing in float32 passes.
+        """Return whether nothing in float32 passes.
 
         Of the input sets on which it fails, the worst is the first witness.
         """
@@ -216,7 +220,10 @@ class _Mixing:
         return not failing
 
     def _passes_everywhere(self, float32: Collection[int]) -> bool:
-        """Whether a mix passes on every usual input set; one on which it fails becomes a witness."""
+        """Return whether a mix passes on every usual input set.
+
+        One on which it fails becomes a witness.
+        """
         for at in sorted(range(len(self._sets)), key=lambda at: at not in self._witnesses):
             if not self._passes_on(float32, at):
                 if at not in self._witnesses:
@@ -225,7 +232,7 @@ class _Mixing:
         return True
 
     def _passes(self, float32: frozenset[int]) -> bool:
-        """Whether a mix passes on the input sets that have told something yet."""
+        """Return whether a mix passes on the input sets that have told something yet."""
         return all(self._passes_on(float32, at) for at in self._witnesses)
 
     def _control(self) -> None:
@@ -248,7 +255,10 @@ class _Mixing:
             )
 
     def _departs(self) -> str:
-        """Return why the outputs with everything in float32 are wrong; nothing where they aren't."""
+        """Return why the outputs with everything in float32 are wrong.
+
+        Nothing where they aren't.
+        """
         everything = range(len(self._graph.labels))
         outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
         self._exact = all(map(_all_same, outputs, self._expected))
@@ -264,31 +274,31 @@ class _Mixing:
             instrumented = surveyed(plan)
         finally:
             plan.close()
-        found: list[Any] = []
+        losses: list[Any] = []
         times: dict[str, float] = {}
         if instrumented.values:
             # No sum of no elements, for one; ONNX Runtime's errors have no common class. A search
             # goes without.
             with contextlib.suppress(Exception):
-                found, times = self._surveyed(instrumented.model)
+                losses, times = self._surveyed(instrumented.model)
         plan = self._plan()
         try:
-            return read(plan, instrumented.values, found, times, self._unit)
+            return read(plan, instrumented.values, losses, times, self._unit)
         finally:
             plan.close()
 
     def _surveyed(self, model: onnx.ModelProto) -> tuple[list[Any], dict[str, float]]:
         profile = self._source.folder / "profile"
         session = self._open(self._source.openable(model), profile)
-        found: list[Any] = []
+        losses: list[Any] = []
         times: dict[str, float] = {}
         for place in self._sets:
             self._account.runs += 1
             with noting(f"float32 search, survey {place + 1}"):
-                found.append(run(session, self._standard.reference.sets[place].values)[SURVEY])
+                losses.append(run(session, self._standard.reference.sets[place].values)[SURVEY])
             if not times:
                 times = node_times(Path(session.end_profiling()))
-        return found, times
+        return losses, times
 
     def _search(self, survey: Sequence[NodeSurvey]) -> Found:
         """Search on the input sets that fail, and confirm on all of them.
@@ -296,38 +306,42 @@ class _Mixing:
         Raises:
             NotApplicable: no set of nodes makes the outputs right.
         """
-        suspicion = [each.suspicion for each in survey]
+        suspicion = [node_suspicion.suspicion for node_suspicion in survey]
         prices = self._prices(survey)
         while True:
-            found = smallest_set(self._passes, suspicion, prices, self._spent)
-            if found is None:
+            smallest = smallest_set(self._passes, suspicion, prices, self._spent)
+            if smallest is None:
                 raise NotApplicable(
                     "no node in float32 makes its outputs right: they fail with all of them in it"
                 )
             witnesses = len(self._witnesses)
-            if self._passes_everywhere(found.nodes) or len(self._witnesses) == witnesses:
-                return found
+            if self._passes_everywhere(smallest.nodes) or len(self._witnesses) == witnesses:
+                return smallest
             # What was enough for the others is where the search goes on, and it takes a little
             # longer.
             self._most_runs = max(self._most_runs, self._account.runs + _MORE_RUNS)
             suspicion = [
-                each + 1e30 * (place in found.nodes) for place, each in enumerate(suspicion)
+                node_suspicion + 1e30 * (place in smallest.nodes)
+                for place, node_suspicion in enumerate(suspicion)
             ]
 
     def _suspects(self, survey: Sequence[NodeSurvey]) -> Found:
-        """Return what is suspect, where the converted model fails and its switches don't say why."""
-        chosen = [
-            frozenset(place for place, each in enumerate(survey) if each.suspicion >= cut)
-            for cut in _SUSPECT
-        ]
+        """Return the suspects, where the converted model fails and its switches don't say why."""
+        chosen = []
+        for cut in _SUSPECT:
+            places = set()
+            for place, node_survey in enumerate(survey):
+                if node_survey.suspicion >= cut:
+                    places.add(place)
+            chosen.append(frozenset(places))
         return Found(chosen[0], chosen[1], minimal=False)
 
     def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
         """Return what each node costs in float32: its time, that of all inside it, and a Cast's."""
-        prices = [each.time_share + _CAST_PRICE / len(survey) for each in survey]
-        inner = {
-            place: sum(prices[at] for at in inside) for place, inside in self._graph.inside.items()
-        }
+        prices = [node_survey.time_share + _CAST_PRICE / len(survey) for node_survey in survey]
+        inner = {}
+        for place, inside in self._graph.inside.items():
+            inner[place] = sum(prices[at] for at in inside)
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
@@ -335,14 +349,14 @@ class _Mixing:
 
     # The converted model.
 
-    def _verified(self, found: Found) -> tuple[str, ...]:
+    def _verified(self, searched: Found) -> tuple[str, ...]:
         """Return the names that the converted model passes with, corrected where the first don't.
 
         Raises:
             NotApplicable: none do.
         """
         reason = ""
-        for attempt, nodes in enumerate(self._attempts(found)):
+        for attempt, nodes in enumerate(self._attempts(searched)):
             self._corrections = attempt
             names = self._names(nodes)
             try:
@@ -359,27 +373,34 @@ class _Mixing:
             f"no choice of nodes in float32 was verified on the converted model: {reason}"
         )
 
-    def _attempts(self, found: Found) -> Iterator[frozenset[int]]:
-        """Yield what was found, that and its neighbours, and the larger set that the search began
+    def _attempts(self, searched: Found) -> Iterator[frozenset[int]]:
+        """Yield sets of nodes to try.
+
+        They are what was found, that and its neighbours, and the larger set that the search began
         with.
         """
-        yield found.nodes
-        wider = self._widened(found.nodes)
-        if wider != found.nodes:
+        yield searched.nodes
+        wider = self._widened(searched.nodes)
+        if wider != searched.nodes:
             yield wider
-        if found.wide not in (found.nodes, wider):
-            yield found.wide
+        if searched.wide not in (searched.nodes, wider):
+            yield searched.wide
 
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
-        """Return the names of nodes, and of those that only move a value from one of them to
-        another and elsewhere.
+        """Return the names of nodes, and of those that only move a value from one of them.
+
+        The value goes to another one of them and elsewhere.
         """
         plan = self._plan()
         try:
             moves = moves_between(plan, frozenset(self._graph.labels[place] for place in nodes))
         finally:
             plan.close()
-        inner = frozenset(place for at in nodes for place in self._graph.inside.get(at, ()))
+        places = set()
+        for at in nodes:
+            for place in self._graph.inside.get(at, ()):
+                places.add(place)
+        inner = frozenset(places)
         return (*(self._graph.labels[place] for place in sorted(nodes - inner)), *moves)
 
     def _widened(self, nodes: frozenset[int]) -> frozenset[int]:
@@ -398,8 +419,8 @@ class _Mixing:
         self._account.sessions += 1
         self._account.runs += len(self._sets)
         with noting("float32 search, verifying"):
-            made = Model(self._source.saved(self._conversion.converted(names)))
-            judged = half_verdict(self._standard, made)
+            candidate = Model(self._source.saved(self._conversion.converted(names)))
+            judged = half_verdict(self._standard, candidate)
         return "" if judged.passed else judged.reason or "the outputs differ"
 
     def _open(self, model: Path | bytes, profile: Path | None = None) -> ort.InferenceSession:
@@ -418,20 +439,21 @@ class _Mixing:
 def neighbours(plan: Plan, nodes: Collection[int]) -> frozenset[int]:
     """Return the places of the nodes that make what some nodes read, or read what they make."""
     atoms = atoms_of(plan)
-    found = set()
+    places_found = set()
     for step in plan.reading.floating:
         at = atoms.get(plan.label(step)) if plan.converted(step) else None
         for name in step.ins if at is not None else ():
             maker = plan.maker(through_moves(plan, name)) if name else None
             makes = atoms.get(plan.label(maker)) if isinstance(maker, Step) else None
             if at is not None and makes is not None and (at in nodes or makes in nodes):
-                found |= {at, makes}
-    return frozenset(found)
+                places_found |= {at, makes}
+    return frozenset(places_found)
 
 
 def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
-    """Return the names of nodes that move a float32 value to readers in float32 and in the half
-    type.
+    """Return the names of nodes that move a float32 value to readers of both types.
+
+    Those are float32 and the half type.
 
     Such a node would be of the half type for the latter's sake, and round for the former.
 
@@ -454,12 +476,18 @@ def moves_between(plan: Plan, labels: Collection[str]) -> tuple[str, ...]:
         if step.op in MOVES:
             continue
         stays = plan.label(step) in labels or not plan.converted(step)
-        (single if stays else double).update(f"{name} read" for name in step.ins if name in floats)
+        moves_found = []
+        for name in step.ins:
+            if name in floats:
+                moves_found.append(f"{name} read")
+        (single if stays else double).update(moves_found)
     single.update(f"{name} read" for name in plan.reading.scopes[0].outputs)
     names = []
     for step in reversed(moves):
-        reads = {kind for kind, readers in (("single", single), ("double", double))
-                 if any(f"{name} read" in readers for name in step.outs)}  # fmt: skip
+        reads = set()
+        for kind, readers in (("single", single), ("double", double)):
+            if any(f"{name} read" in readers for name in step.outs):
+                reads.add(kind)
         if "single" in reads:
             single.update(f"{name} read" for name in step.ins)
         if "double" in reads:
@@ -480,13 +508,13 @@ def _departure(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> float
     """
     gaps = [0.0]
     for name, value in expected.items():
-        made = outputs.get(name)
+        actual = outputs.get(name)
         if (
             isinstance(value, np.ndarray)
-            and isinstance(made, np.ndarray)
+            and isinstance(actual, np.ndarray)
             and value.dtype.kind == "f"
         ):
-            wide, half = value.astype(np.float64), made.astype(np.float64)
+            wide, half = value.astype(np.float64), actual.astype(np.float64)
             finite = np.isfinite(wide)
             if wide.shape != half.shape or not np.isfinite(half[finite]).all():
                 return math.inf

@@ -1,8 +1,10 @@
-"""The nodes that a static quantization leaves in float: every quantizer a switch, searched,
-verified on the real model.
+"""The nodes that a static quantization leaves in float.
 
-The quantizers are those that the library puts round the operators: their scales and zero points are read in the fully
-quantized model. A value is quantized for all its readers as soon as one quantized node gives or takes it.
+Every quantizer a switch, searched, verified on the real model.
+
+The quantizers are those that the library puts round the operators: their scales and zero points are
+read in the fully quantized model. A value is quantized for all its readers as soon as one quantized
+node gives or takes it.
 """
 
 from __future__ import annotations
@@ -105,17 +107,21 @@ def quantizers(
     """
     graph = model.graph
     outputs = {info.name for info in graph.output}
-    nodes = [
-        node for node in graph.node
-        if node.name and node.op_type in conversion.ops - _FOLLOW and node.name not in conversion.left_out
-    ]  # fmt: skip
+    nodes = []
+    for node in graph.node:
+        if (
+            node.name
+            and node.op_type in conversion.ops - _FOLLOW
+            and node.name not in conversion.left_out
+        ):
+            nodes.append(node)
     places = {node.name: place for place, node in enumerate(nodes)}
     claiming: dict[str, set[int]] = {}
     for node in nodes:
         for name in (*node.input, *node.output):
             claiming.setdefault(name, set()).add(places[node.name])
     names = {name for node in graph.node for name in (*node.input, *node.output)} | outputs
-    held = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    initializers = {tensor.name: tensor for tensor in quantized.graph.initializer}
     makers = {name: node for node in quantized.graph.node for name in node.output}
     claims: list[frozenset[int]] = []
     mixed: dict[str, str] = {}
@@ -125,13 +131,13 @@ def quantizers(
         name = node.output[0].removesuffix(_OF) if node.op_type == "DequantizeLinear" else ""
         if name not in names or name not in claiming or name in mixed:
             continue
-        chain = [node] if node.input[0] in held else [makers[node.input[0]], node]
-        nodes_here = _quantizer(chain, name, held, graph)
+        chain = [node] if node.input[0] in initializers else [makers[node.input[0]], node]
+        nodes_here = _quantizer(chain, name, initializers, graph)
         switch, choice = f"{_PREFIX}_switch_{len(claims)}", f"{_PREFIX}_mixed_{len(claims)}"
         raw = f"{_PREFIX}_raw_{len(claims)}" if name in outputs else name
         if raw != name:
-            for each in nodes_here:
-                each.input[:] = [raw if value == name else value for value in each.input]
+            for new_node in nodes_here:
+                new_node.input[:] = [raw if value == name else value for value in new_node.input]
             choice = name
         nodes_here.append(
             helper.make_node("Where", [switch, nodes_here[-1].output[0], raw], [choice])
@@ -148,24 +154,24 @@ def quantizers(
 def _quantizer(
     chain: Sequence[onnx.NodeProto],
     name: str,
-    held: Mapping[str, onnx.TensorProto],
+    initializers: Mapping[str, onnx.TensorProto],
     graph: onnx.GraphProto,
 ) -> list[onnx.NodeProto]:
     """Return copies of a quantizer's nodes that read ``name``; their constants go to the graph."""
-    known = {tensor.name for tensor in graph.initializer}
+    names = {tensor.name for tensor in graph.initializer}
     copies = []
     for node in chain:
         copied = onnx.NodeProto()
         copied.CopyFrom(node)
         copied.name = f"{_PREFIX}_{node.name}"
         for place, value in enumerate(node.input):
-            if value in held:
+            if value in initializers:
                 copied.input[place] = f"{_PREFIX}_{value}"
-                if copied.input[place] not in known:
+                if copied.input[place] not in names:
                     tensor = graph.initializer.add()
-                    tensor.CopyFrom(held[value])
+                    tensor.CopyFrom(initializers[value])
                     tensor.name = copied.input[place]
-                    known.add(tensor.name)
+                    names.add(tensor.name)
             elif place == 0:
                 copied.input[0] = name if node.op_type == "QuantizeLinear" else f"{_PREFIX}_{value}"
         copied.output[0] = f"{_PREFIX}_{node.output[0]}"
@@ -173,15 +179,16 @@ def _quantizer(
     return copies
 
 
-def _error(exact: str, other: str, place: int, parts: list[str]) -> list[onnx.NodeProto]:
-    """Return nodes that measure a value against its quantized form: the squares of their distance,
-    and its own.
+def _error(exact: str, rounded: str, place: int, parts: list[str]) -> list[onnx.NodeProto]:
+    """Return nodes that measure a value against its quantized form.
+
+    The squares of their distance, and its own.
     """
     stem = f"{_PREFIX}_error_{place}"
     flat = f"{_PREFIX}_flat"
     parts += [f"{stem}_moved", f"{stem}_whole"]
     return [
-        helper.make_node("Sub", [exact, other], [f"{stem}_apart"]),
+        helper.make_node("Sub", [exact, rounded], [f"{stem}_apart"]),
         helper.make_node("Reshape", [f"{stem}_apart", flat], [f"{stem}_flat"]),
         helper.make_node("Reshape", [exact, flat], [f"{stem}_exact"]),
         helper.make_node("ReduceSumSquare", [f"{stem}_flat"], [f"{stem}_moved"]),
@@ -202,7 +209,10 @@ def _write(
         index = f"{_PREFIX}_index_{place}"
         graph.initializer.append(numpy_helper.from_array(np.array(place, np.int64), index))
         written.append(helper.make_node("Gather", [MASK, index], [f"{_PREFIX}_switch_{place}"]))
-    made = {name for node in graph.node for name in node.output}
+    made = set()
+    for node in graph.node:
+        for name in node.output:
+            made.add(name)
     for name, nodes in after.items():
         if name not in made:
             written += nodes
@@ -211,7 +221,10 @@ def _write(
         copied.CopyFrom(node)
         for place, name in enumerate(node.input):
             copied.input[place] = mixed.get(name, name)
-        new = [each for name in node.output for each in after.get(name, ())]
+        new = []
+        for name in node.output:
+            for quantizer in after.get(name, ()):
+                new.append(quantizer)
         for place, name in enumerate(node.output):
             if name in outputs and name in after:
                 copied.output[place] = new[0].input[0]
@@ -253,20 +266,31 @@ class _Quantizing:
         self._session = self._open(self._source.openable(self._graph.model), "disable")
         everything = range(len(self._graph.labels))
         exact, errors = self._control(everything)
-        found = Found(frozenset(), frozenset(), minimal=True)
-        if self._fails(found.nodes):
+        chosen = Found(frozenset(), frozenset(), minimal=True)
+        if self._fails(chosen.nodes):
             suspicion = self._suspicion(errors)
             searched = smallest_set(self._passes, suspicion, [1.0] * len(suspicion), self._spent)
             if searched is None:
                 raise NotApplicable(
                     f"with every node in float its outputs don't reach {self._goal()}"
                 )
-            found = searched
-            self._verify(found)
-        names = tuple(self._graph.labels[place] for place in sorted(found.nodes))
+            chosen = searched
+            self._verify(chosen)
+        names = tuple(self._graph.labels[place] for place in sorted(chosen.nodes))
         account = self._account
-        return Mix(names, len(names), len(self._graph.labels), None, found.minimal, exact, 0,
-                   account.sessions, account.runs, account.seconds, kind="float")  # fmt: skip
+        return Mix(
+            names,
+            len(names),
+            len(self._graph.labels),
+            None,
+            chosen.minimal,
+            exact,
+            0,
+            account.sessions,
+            account.runs,
+            account.seconds,
+            kind="float",
+        )
 
     def _control(self, everything: Collection[int]) -> tuple[bool, npt.NDArray[np.float64]]:
         """Everything in float is the original.
@@ -274,7 +298,9 @@ class _Quantizing:
         Returns whether bit for bit, and the quantizers' errors.
         """
         outputs = [self._outputs(everything, at) for at in range(len(self._sets))]
-        errors = np.stack([each.pop(_ERRORS).astype(np.float64).reshape(-1, 2) for each in outputs])
+        errors = np.stack(
+            [output.pop(_ERRORS).astype(np.float64).reshape(-1, 2) for output in outputs]
+        )
         ratios = np.sqrt(errors[..., 0] / np.maximum(errors[..., 1], _TINY)).max(axis=0)
         if not self._good(outputs):
             raise NotApplicable(
@@ -282,8 +308,8 @@ class _Quantizing:
             )
         exact = all(
             np.array_equal(each[name], value, equal_nan=False)
-            for each, known in zip(outputs, self._expected, strict=True)
-            for name, value in known.items()
+            for each, expected in zip(outputs, self._expected, strict=True)
+            for name, value in expected.items()
             if isinstance(value, np.ndarray)
         )
         return exact, ratios
@@ -305,33 +331,33 @@ class _Quantizing:
 
     def _passes(self, floats: Collection[int]) -> bool:
         outputs = [self._outputs(floats, at) for at in range(len(self._sets))]
-        for each in outputs:
-            each.pop(_ERRORS, None)
+        for output in outputs:
+            output.pop(_ERRORS, None)
         return self._good(outputs)
 
     def _good(self, outputs: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether outputs reach what was asked for, and pass."""
+        """Return whether outputs reach what was asked for, and pass."""
         conversion = self._conversion
-        for each, expected in zip(outputs, self._expected, strict=True):
+        for output, expected in zip(outputs, self._expected, strict=True):
             for name, value in _floats(expected):
-                if sqnr_db(value, each[name]) < conversion.sqnr_db:
+                if sqnr_db(value, output[name]) < conversion.sqnr_db:
                     return False
-                if conversion.agreement and agreement(value, each[name]) < conversion.agreement:
+                if conversion.agreement and agreement(value, output[name]) < conversion.agreement:
                     return False
         return verdict(self._standard, outputs).passed
 
     def _goal(self) -> str:
-        wanted = f"{self._conversion.sqnr_db:g} dB"
+        goal = f"{self._conversion.sqnr_db:g} dB"
         share = self._conversion.agreement
-        return f"{wanted} and {share:.0%} of the first choices" if share else wanted
+        return f"{goal} and {share:.0%} of the first choices" if share else goal
 
-    def _verify(self, found: Found) -> None:
+    def _verify(self, searched: Found) -> None:
         """The quantized model with those nodes in float passes as it runs here.
 
         Raises:
             NotApplicable: it doesn't.
         """
-        if self._fails(found.nodes):
+        if self._fails(searched.nodes):
             raise NotApplicable(
                 f"no choice of nodes in float was verified on the quantized model: it doesn't "
                 f"reach {self._goal()}"
@@ -368,8 +394,9 @@ def _floats(outputs: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]
 
 
 def sqnr_db(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
-    """Return the ratio of signal to quantization noise, in dB: 20 log10(|expected| / |actual -
-    expected|).
+    """Return the ratio of signal to quantization noise, in dB.
+
+    20 log10(|expected| / |actual - expected|).
 
     Args:
         expected: float, of any shape.

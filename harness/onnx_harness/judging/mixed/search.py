@@ -1,5 +1,6 @@
-"""The smallest set of nodes that has to stay float32, by an oracle that costs a run: a ranking cut,
-then thinned.
+"""The smallest set of nodes that has to stay float32, by an oracle that costs a run.
+
+A ranking cut, then thinned.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Oracle = Callable[[frozenset[int]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search ends with.
+    """The end of a search.
 
     Attributes:
         nodes: the places of those that stay float32.
@@ -88,8 +89,9 @@ def _thinned(
     price: Sequence[float],
     spent: Callable[[], bool],
 ) -> tuple[frozenset[int], bool]:
-    """Give back nodes of a set that passes, the least suspect first, in pieces that grow while that
-    goes well.
+    """Give back nodes of a set that passes, the least suspect first.
+
+    They're given back in pieces that grow while that goes well.
     """
     nodes = frozenset(chosen)
     waiting = sorted(

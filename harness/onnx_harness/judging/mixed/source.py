@@ -1,5 +1,6 @@
-"""One model's weights for several graphs: written once where they're large, and never copied for a
-graph.
+"""One model's weights for several graphs.
+
+Written once where they're large, and never copied for a graph.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""What each node of a float32 model would lose in a half type by itself: one instrumented run an
-input set.
+"""Survey what each node of a float32 model would lose in a half type by itself.
 
-Beside every node of the main graph stands its twin, which reads the same values rounded. So a node's own error is told
-from the error that it inherits, in the one session that also tells the range of what it gives and the time it takes.
-Errors travel: what a subtraction that cancels reads has to be exact too. So each node is also given the factor by which
-what follows makes its error larger.
+It takes one instrumented run an input set.
+
+Beside every node of the main graph stands its twin, which reads the same values rounded. So a
+node's own error is told from the error that it inherits, in the one session that also tells the
+range of what it gives and the time it takes. Errors travel: what a subtraction that cancels reads
+has to be exact too. So each node is also given the factor by which what follows makes its error
+larger.
 """
 
 from __future__ import annotations
@@ -40,11 +42,12 @@ _UNMEASURED = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A model with one more output, ``FOUND``: four numbers for each value that a node would make
-    in the half type.
+    """A model with one more output, ``FOUND``.
 
-    They are the sums of squares of what rounding its inputs moves it by, of what rounding itself moves it by, and of
-    its elements; and its greatest magnitude.
+    Four numbers for each value that a node would make in the half type.
+
+    They are the sums of squares of what rounding its inputs moves it by, of what rounding itself
+    moves it by, and of its elements; and its greatest magnitude.
 
     Attributes:
         model: runs in float32.
@@ -57,7 +60,7 @@ class Surveyed:
 
 @dataclass(frozen=True, slots=True)
 class NodeSurvey:
-    """What is known of a node.
+    """The survey's knowledge of a node.
 
     Attributes:
         inherits: the relative L2 error of what it gives where its inputs are rounded; NaN where it
@@ -77,7 +80,7 @@ class NodeSurvey:
 
     @property
     def overflows(self) -> bool:
-        """Whether what it gives is beyond the half type."""
+        """Return whether what it gives is beyond the half type."""
         return math.isinf(self.rounds)
 
 
@@ -138,10 +141,10 @@ class _Instrument:
         after.append(twin)
         for place in self._plan.half_outputs(step):
             exact = self._node("Reshape", [step.node.output[place], self._flat], after)
-            other = self._node("Reshape", [twin.output[place], self._flat], after)
+            flat_twin = self._node("Reshape", [twin.output[place], self._flat], after)
             magnitudes = self._node("Abs", [exact], after)
             self._parts += [
-                self._apart(exact, other, after),
+                self._apart(exact, flat_twin, after),
                 self._apart(exact, self._rounded(exact, after), after),
                 self._node("ReduceSumSquare", [exact], after),
                 self._node("ReduceMax", [magnitudes], after),
@@ -157,9 +160,9 @@ class _Instrument:
             self._half[name] = self._rounded(name, target)
         return self._half[name]
 
-    def _apart(self, exact: str, other: str, after: list[onnx.NodeProto]) -> str:
+    def _apart(self, exact: str, rounded: str, after: list[onnx.NodeProto]) -> str:
         """Add the squared distance of two vectors."""
-        return self._node("ReduceSumSquare", [self._node("Sub", [other, exact], after)], after)
+        return self._node("ReduceSumSquare", [self._node("Sub", [rounded, exact], after)], after)
 
     def _rounded(self, name: str, target: list[onnx.NodeProto]) -> str:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
@@ -200,19 +203,26 @@ def read(
     inherits, rounds, greatest = worst
     suspicion = _suspicion(plan, atoms, inherits, rounds, unit)
     shares = _time_shares(plan, atoms, times)
-    return tuple(
-        NodeSurvey(inherits[place], rounds[place], greatest[place], suspicion[place], shares[place])
-        for place in range(len(atoms))
-    )
+    node_surveys = []
+    for place in range(len(atoms)):
+        node_surveys.append(
+            NodeSurvey(
+                inherits[place], rounds[place], greatest[place], suspicion[place], shares[place]
+            )
+        )
+    return tuple(node_surveys)
 
 
 def _worst(
     count: int, values: Sequence[int], runs: Sequence[npt.NDArray[np.float32]]
 ) -> tuple[list[float], list[float], list[float]]:
-    """The worst of each node over its values and the input sets; what isn't a number is infinite."""
+    """The worst of each node over its values and the input sets.
+
+    What isn't a number is infinite.
+    """
     columns = [[math.nan] * count for _ in range(3)]
-    for found in runs:
-        inputs, itself, whole, greatest = found.astype(np.float64).reshape(-1, 4).T
+    for run in runs:
+        inputs, itself, whole, greatest = run.astype(np.float64).reshape(-1, 4).T
         with np.errstate(all="ignore"):
             shares = [np.sqrt(moved / np.maximum(whole, _TINY)) for moved in (inputs, itself)]
         table = np.nan_to_num(np.stack([*shares, greatest], axis=1), nan=np.inf, posinf=np.inf)
@@ -229,7 +239,10 @@ def _suspicion(
     rounds: Sequence[float],
     unit: float,
 ) -> list[float]:
-    """How many roundings each node may be worth at the outputs; from the outputs backwards."""
+    """Return how many roundings each node may be worth at the outputs.
+
+    From the outputs backwards.
+    """
     factors = dict.fromkeys(plan.reading.scopes[0].outputs, 1.0)
     suspicion = [_UNMEASURED] * len(atoms)
     for step in reversed(plan.reading.floating):
@@ -237,18 +250,21 @@ def _suspicion(
         if label not in atoms or not plan.converted(step):
             # What only moves values, and what stays float32, hands on how exact its readers want
             # them.
-            wanted = _wanted(step.outs, factors)
+            factor = _wanted(step.outs, factors)
             for name in step.ins:
-                factors[name] = max(factors.get(name, 0.0), wanted)
+                factors[name] = max(factors.get(name, 0.0), factor)
             continue
         atom = atoms[label]
         after = _wanted(step.outs, factors)
-        own = [number for number in (inherits[atom], rounds[atom]) if not math.isnan(number)]
+        own = []
+        for number in (inherits[atom], rounds[atom]):
+            if not math.isnan(number):
+                own.append(number)
         if own:
             suspicion[atom] = min(_MOST**2, max(unit, *own) * after / unit)
-        read = [
-            (name, _rounding(plan, name, atoms, rounds, unit)) for name in _half_reads(plan, step)
-        ]
+        read = []
+        for name in _half_reads(plan, step):
+            read.append((name, _rounding(plan, name, atoms, rounds, unit)))
         grown = min(
             _MOST, after * _factor(inherits[atom], max((moved for _, moved in read), default=unit))
         )
@@ -271,8 +287,9 @@ def _half_reads(plan: Plan, step: Step) -> list[str]:
 def _rounding(
     plan: Plan, name: str, atoms: Mapping[str, int], rounds: Sequence[float], unit: float
 ) -> float:
-    """By what rounding moves a value that is read, relative to it: as measured, or as it does on
-    average.
+    """By what rounding moves a value that is read, relative to it.
+
+    As measured, or as it does on average.
     """
     maker = plan.maker(through_moves(plan, name))
     atom = atoms.get(plan.label(maker)) if isinstance(maker, Step) else None
@@ -305,11 +322,11 @@ def _time_shares(plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float
         if label in atoms:
             seconds[atoms[label]] += times.get(label, 0.0)
     whole = math.fsum(seconds)
-    return [each / whole if whole else 1 / len(atoms) for each in seconds]
+    return [second / whole if whole else 1 / len(atoms) for second in seconds]
 
 
 def node_times(profile: Path) -> dict[str, float]:
-    """Return the seconds that each named node took, over all runs of a profile of ONNX Runtime's."""
+    """Return the seconds that each named node took, over all runs of ONNX Runtime's profile."""
     times: dict[str, float] = {}
     for line in profile.read_text(encoding="utf-8").splitlines():
         if (

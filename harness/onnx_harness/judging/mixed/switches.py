@@ -1,11 +1,13 @@
-"""A float32 model in which every node's precision is a switch: one session answers every mix of
-precisions.
+"""A float32 model in which every node's precision is a switch.
 
-Each value that a node of the conversion would read or make in the half type passes
-``Where(switch, Cast32(Cast16(x)), x)``, and the switches are an input of the graph. So a search over thousands of mixes
-costs runs, and no conversion and no session. A value is rounded where its maker computes in the half type, or where the
-reader does, as in the converted model. Weights are rounded in the graph: none is copied, but for those that the
-conversion clamps. It has to run with ONNX Runtime's optimizations disabled, which leave such Casts out.
+One session answers every mix of precisions.
+
+Each value that a node of the conversion would read or make in the half type passes ``Where(switch,
+Cast32(Cast16(x)), x)``, and the switches are an input of the graph. So a search over thousands of
+mixes costs runs, and no conversion and no session. A value is rounded where its maker computes in
+the half type, or where the reader does, as in the converted model. Weights are rounded in the
+graph: none is copied, but for those that the conversion clamps. It has to run with ONNX Runtime's
+optimizations disabled, which leave such Casts out.
 """
 
 from __future__ import annotations
@@ -55,8 +57,9 @@ class Switched:
     conditions: tuple[Condition, ...]
 
     def closed(self, float32: Iterable[int]) -> frozenset[int]:
-        """Return the places of nodes in float32 with those that follow: all inside a Loop that
-        stays float32.
+        """Return the places of nodes in float32 with those that follow.
+
+        All inside a Loop that stays float32.
         """
         places = set(float32)
         for place, followers in self.inside.items():
@@ -128,11 +131,10 @@ class _Wiring:
         self._add_mask()
         labels = tuple(self._atoms)
         ops = {self._atoms[self.plan.label(step)]: step.node.op_type for step in steps}
-        inside = {
-            self._atoms[self.plan.label(step)]: frozenset(self._places_in(step))
-            for step in steps
-            if step.bodies
-        }
+        inside = {}
+        for step in steps:
+            if step.bodies:
+                inside[self._atoms[self.plan.label(step)]] = frozenset(self._places_in(step))
         return Switched(
             self.plan.model,
             labels,
@@ -172,8 +174,9 @@ class _Wiring:
             step.node.input[place] = self._as_read(step.ins[place], self._atom(step), step)
 
     def _as_read(self, name: str, atom: int, step: Step) -> str:
-        """Return what a node reads for a value: rounded where its maker or the node computes in the
-        half type.
+        """Return what a node reads for a value.
+
+        Rounded where its maker or the node computes in the half type.
         """
         maker = self.plan.maker(name)
         condition = frozenset({atom})
@@ -190,8 +193,9 @@ class _Wiring:
     def _half_of(
         self, name: str, maker: Step | Scope, reader: Step, before: list[onnx.NodeProto]
     ) -> str:
-        """Return the name of a value rounded to the half type, made once where every reader sees
-        it.
+        """Return the name of a value rounded to the half type.
+
+        It's made once where every reader sees it.
         """
         if name in self._halves:
             return self._halves[name]
@@ -217,8 +221,9 @@ class _Wiring:
         return self.plan.reading.initializers.get(name) or self.plan.reading.defaults.get(name)
 
     def _switch_results(self, step: Step) -> None:
-        """Let what comes out of a node's graphs, or goes round, be rounded where the node is of the
-        half type.
+        """Let the results of a node's graphs be rounded where the node is of the half type.
+
+        What goes round in a loop is rounded, too.
         """
         first = _FIRST_BODY_OUTPUT[step.op]
         atom = self._atom(step)

@@ -1,4 +1,4 @@
-"""What ``--cluster`` names, and the connection to it."""
+"""Read what ``--cluster`` names, and connect to it."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def _of_table(table: Any, file: Path) -> Address:
     for key in table:
         if key not in _KEYS:
             raise UsageError(f"{file}: [cluster] has no key '{key}'. {did_you_mean(key, _KEYS)}")
-    given = [key for key in _TLS if key in table]
-    if (given and len(given) < len(_TLS)) or (not given and table["address"].startswith("tls:")):
+    keys = [key for key in _TLS if key in table]
+    if (keys and len(keys) < len(_TLS)) or (not keys and table["address"].startswith("tls:")):
         raise UsageError(f"{file}: TLS needs {', '.join(_TLS)}: name all three in [cluster]")
     requires = table.get("requires", {})
     if not isinstance(requires, dict):
         raise UsageError(f'{file}: requires = {{ cuda = ["gpu:h200"] }} is what it takes')
     return Address(
         table["address"],
-        {key: file.parent / str(table[key]) for key in given},
+        {key: file.parent / str(table[key]) for key in keys},
         {name: tuple(map(str, tags)) for name, tags in requires.items()},
     )
 

@@ -44,7 +44,10 @@ from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
 MOST_ATTEMPTS = 3
-"""So often is a cell begun whose worker is lost or whose machine fails: once, and twice elsewhere."""
+"""So often is a cell begun whose worker is lost or whose machine fails.
+
+Once, and twice elsewhere.
+"""
 
 WORKERLESS_SECONDS = 120.0
 """So long is a worker waited for where none is left that offers what a cell needs."""
@@ -84,11 +87,11 @@ class Cluster:
         self._thread: threading.Thread | None = None
 
     def __contains__(self, cell: Cell) -> bool:
-        """Whether the cell is judged here."""
+        """Return whether the cell is judged here."""
         return cell.id in self._verdicts
 
     def times(self, cell: Cell) -> bool:
-        """Whether the cell is timed here, too."""
+        """Return whether the cell is timed here, too."""
         return cell.id in self._times
 
     def verdict(self, cell: Cell) -> RemoteVerdict:
@@ -105,11 +108,10 @@ class Cluster:
 
     def machines(self) -> list[Machine]:
         """The machines of the workers, each once."""
-        by_fingerprint = {
-            described.machine.fingerprint: described.machine
-            for place in self._places()
-            if (described := self._describe(place)) is not None
-        }
+        by_fingerprint = {}
+        for place in self._places():
+            if (described := self._describe(place)) is not None:
+                by_fingerprint[described.machine.fingerprint] = described.machine
         return list(by_fingerprint.values())
 
     def differing(self) -> list[str]:
@@ -118,33 +120,33 @@ class Cluster:
         for machine in self.machines():
             for name in sorted(here.keys() & machine.versions.keys()):
                 if machine.versions[name] != here[name]:
-                    other = machine.versions[name]
-                    remarks.add(f"{name} is {here[name]} here and {other} on a worker")
+                    version = machine.versions[name]
+                    remarks.add(f"{name} is {here[name]} here and {version} on a worker")
         return sorted(remarks)
 
     def probe(self, provider: str) -> Availability:
-        """Whether a worker can use the provider, found out by using it there."""
+        """Return whether a worker can use the provider, found out by using it there."""
         load = Load(provider, self._address.requires.get(provider, ()), 0)
         able = rank(self._places(), load, {}, ())
         if not able:
             tags = " and ".join(f"'{tag}'" for tag in load.tags)
             mend = f'start workers with --resources "{load.tags[0]}=1"'
             return Availability(provider, False, f"no worker of the cluster has {tags}", mend)
-        found = Availability(provider, False, "no worker answered", None)
+        availability = Availability(provider, False, "no worker answered", None)
         for place in able[:MOST_ATTEMPTS]:
             future = self._submit(worker.probe_provider, place, provider)
             try:
                 answer = unpack(future.result(timeout=_PROBE_SECONDS))
             except Exception as error:  # Dask's own have no common class; another worker is asked
-                found = Availability(
+                availability = Availability(
                     provider, False, f"on {place.address}, {first_line(error)}", None
                 )
                 continue
             if isinstance(answer, Availability):
-                found = answer
-            if found.usable:
+                availability = answer
+            if availability.usable:
                 break
-        return found
+        return availability
 
     def start(
         self,
@@ -268,8 +270,9 @@ class Cluster:
         return self._again(work) if self._left(work.share) else []
 
     def _again(self, work: Running) -> list[Share]:
-        """Return what is left of a share whose worker is lost, or that failed for its machine's
-        sake.
+        """Return what is left of a share whose worker is lost.
+
+        So is one that failed for its machine's sake.
         """
         share = work.share
         share.cells = self._left(share)
@@ -315,15 +318,21 @@ class Cluster:
         self._changed.set()
 
     def _take(self, text: str) -> None:
-        """Take a verdict, the first one of a cell: a worker that was thought lost may tell another."""
-        found = VERDICT.loads(text.encode())
-        timed = found.result.latency is not None or found.result.stage is Stage.LATENCY
-        future = (self._times if timed else self._verdicts).get(found.result.id)
+        """Take a verdict, the first one of a cell.
+
+        A worker that was thought lost may tell another.
+        """
+        verdict = VERDICT.loads(text.encode())
+        timed = verdict.result.latency is not None or verdict.result.stage is Stage.LATENCY
+        future = (self._times if timed else self._verdicts).get(verdict.result.id)
         if future is not None:
-            settle(future, found)
+            settle(future, verdict)
 
     def _send(self, share: Share, place: Place, places: Sequence[Place]) -> Any:
-        """Give a share to a worker; None where its model can't be had, which is its verdict then."""
+        """Give a share to a worker.
+
+        None where its model can't be had, which is its verdict then.
+        """
         try:
             cells, settings, parcel = self._parcels.of(share.cells)
         except (HarnessError, OSError) as error:
@@ -332,11 +341,10 @@ class Cluster:
             return None
         by_id = {cell.id: cell for cell in cells}
         boot = self._host(place)
-        inline = {
-            part.sha256: Path(part.origin).read_bytes()
-            for part in parcel.parts
-            if part.size <= INLINE_BYTES
-        }
+        inline = {}
+        for part in parcel.parts:
+            if part.size <= INLINE_BYTES:
+                inline[part.sha256] = Path(part.origin).read_bytes()
         request = Request(
             tuple(by_id[cell.id] for cell in share.cells),
             settings,
@@ -344,7 +352,7 @@ class Cluster:
             inline,
             source_digest(),
             self._topic,
-            sharing=sum(other.threads for other in places if self._host(other) == boot),
+            sharing=sum(neighbour.threads for neighbour in places if self._host(neighbour) == boot),
             results=tuple(self._accurate(cell) for cell in share.cells) if share.timed else (),
         )
         function = worker.time_group if share.timed else worker.judge_group
@@ -408,13 +416,13 @@ class Cluster:
         if place.address not in self._machines:
             self._machines[place.address] = None
             with contextlib.suppress(Exception):  # of Dask: a worker that leaves
-                told = self._client.run(worker.describe, workers=[place.address])
-                self._machines[place.address] = DESCRIBED.loads(told[place.address])
+                described = self._client.run(worker.describe, workers=[place.address])
+                self._machines[place.address] = DESCRIBED.loads(described[place.address])
         return self._machines[place.address]
 
     def _host(self, place: Place) -> str:
-        known = self._describe(place)
-        return known.boot if known is not None else place.host
+        machine = self._describe(place)
+        return machine.boot if machine is not None else place.host
 
     def _submit(
         self, function: Callable[..., Any], place: Place, *args: Any, load: Load | None = None

@@ -1,4 +1,4 @@
-"""What the coordinator and the workers of a cluster say to each other: data, never pickles of ours."""
+"""The messages of a cluster's coordinator and workers: data, never pickles of ours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RemoteVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a worker answers to a request.
+    """The answer of a worker to a request.
 
     Attributes:
         verdicts: JSON of a `RemoteVerdict` for each cell, in their order.
@@ -90,7 +90,8 @@ class Described:
 
     Attributes:
         machine: that it runs on.
-        boot: of the machine's kernel: workers of one boot share a machine, whatever their addresses.
+        boot: of the machine's kernel: workers of one boot share a machine, whatever their
+            addresses.
     """
 
     machine: Machine

@@ -92,8 +92,8 @@ def packed(
     model_place = add(f"model/{model.name}", model)
     for location in _external(model):
         add(f"model/{os.path.normpath(location)}", model.parent / location)
-    beside = card.path.parent.resolve() == model.parent.resolve()
-    card_place = Path("model" if beside else "card", card.path.name)
+    is_neighbour = card.path.parent.resolve() == model.parent.resolve()
+    card_place = Path("model" if is_neighbour else "card", card.path.name)
     if card.path.is_file():
         add(str(card_place), card.path)
     for recorded in recorded_files(card, model):
@@ -147,12 +147,15 @@ class Store:
         """Return the digests of what has to be sent before the parcel can be laid out."""
         if self._laid_out(parcel) is not None:
             return ()
-        needed = {part.sha256: part for part in parcel.parts if part.sha256 not in inline}
-        return tuple(
-            digest
-            for digest, part in needed.items()
-            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part)
-        )
+        needed = {}
+        for part in parcel.parts:
+            if part.sha256 not in inline:
+                needed[part.sha256] = part
+        digests = []
+        for digest, part in needed.items():
+            if not self._blob(digest).is_file() and not _is_content(Path(part.origin), part):
+                digests.append(digest)
+        return tuple(digests)
 
     def lay_out(self, parcel: Parcel, inline: Mapping[str, bytes]) -> Path:
         """Return the folder that has the parcel's files, each checked against its digest.
@@ -280,8 +283,9 @@ def _is_content(file: Path, part: Part) -> bool:
 
 
 def _external(model: Path) -> list[str]:
-    """Return the files of external data that are the model's own; the others are the verdict's to
-    tell.
+    """Return the files of external data that are the model's own.
+
+    The others are the verdict's to tell.
     """
     try:
         locations = external_locations(scan(model))

@@ -1,4 +1,4 @@
-"""What runs in a worker of Dask: it starts the ordinary cell process, and parses no model itself."""
+"""The program of a worker of Dask: it starts the ordinary cell process, and parses no model."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def _serve(message: bytes, *, timed: bool) -> bytes:
             if not _is_awaited():
                 break
             if timed:
-                found = _timed(runner, cell, request.results[place])
+                verdict = _timed(runner, cell, request.results[place])
             else:
                 runner.judge(cell)
-                found = runner.told_elsewhere(cell)
-            verdicts.append(VERDICT.dumps(replace(found, boot=_boot())).decode("ascii"))
+                verdict = runner.told_elsewhere(cell)
+            verdicts.append(VERDICT.dumps(replace(verdict, boot=_boot())).decode("ascii"))
             _tell(request.topic, verdicts[-1])
     return REPLY.dumps(Reply(tuple(verdicts)))
 
@@ -139,15 +139,15 @@ def _runner(settings: Settings, threads: int | None) -> Iterator[Runner]:
     """Lend a runner whose cell process is up already, where one is idle."""
     # Dask marks its workers as daemons, which may start no process; ours leaves with its parent.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-    wanted = (settings, threads)
+    key_wanted = (settings, threads)
     with _guard:
-        place = next((at for at, (key, _) in enumerate(_idle) if key == wanted), None)
+        place = next((at for at, (key, _) in enumerate(_idle) if key == key_wanted), None)
         runner = _idle.pop(place)[1] if place is not None else None
-        others = [] if runner is not None else [other for _, other in _idle]
+        others = [] if runner is not None else [idle_runner for _, idle_runner in _idle]
         if others:
             _idle.clear()
-    for other in others:  # of other settings: its process holds memory that this one needs
-        other.close()
+    for idle_runner in others:  # of other settings: its process holds memory that this one needs
+        idle_runner.close()
     runner = runner or Runner(settings, threads=threads)
     try:
         yield runner
@@ -155,12 +155,13 @@ def _runner(settings: Settings, threads: int | None) -> Iterator[Runner]:
         runner.close()
         raise
     with _guard:
-        _idle.append((wanted, runner))
+        _idle.append((key_wanted, runner))
 
 
 def _is_awaited() -> bool:
-    """Whether the coordinator still waits for this task: it may have been killed, or have given the
-    cells to another worker.
+    """Return whether the coordinator still waits for this task.
+
+    It may have been killed, or have given the cells to another worker.
     """
     try:
         from distributed import get_worker

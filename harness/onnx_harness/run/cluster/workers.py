@@ -28,7 +28,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a share of work needs of a worker.
+    """The needs of a share of work.
 
     Attributes:
         provider: the execution provider.
@@ -46,31 +46,36 @@ class Load:
         return (f"{PROVIDER}{self.provider}", *self.further)
 
     def fits(self, place: Place) -> bool:
-        """Whether a worker has the tags. One without any for providers is taken for a CPU's."""
+        """Return whether a worker has the tags.
+
+        One without any for providers is taken for a CPU's.
+        """
         untagged = not any(tag.startswith(PROVIDER) for tag in place.offers)
         needed = self.further if untagged and self.provider == "cpu" else self.tags
         return all(place.offers.get(tag, 0) > 0 for tag in needed)
 
     def resources(self, place: Place) -> dict[str, float]:
-        """What Dask is told that it takes of a worker: never more than that has."""
-        taken = {tag: 1.0 for tag in self.tags if tag in place.offers}
+        """Return what Dask is told that it takes of a worker: never more than that has."""
+        resources = {tag: 1.0 for tag in self.tags if tag in place.offers}
         if MEMORY in place.offers and self.memory_gb:
-            taken[MEMORY] = min(self.memory_gb, place.offers[MEMORY])
-        return taken
+            resources[MEMORY] = min(self.memory_gb, place.offers[MEMORY])
+        return resources
 
 
 def places_in(info: Mapping[str, Any]) -> list[Place]:
     """Read the workers from what a scheduler of Dask says about itself."""
-    return [
-        Place(
-            address,
-            str(worker.get("host", "")),
-            int(worker.get("nthreads", 1)),
-            dict(worker.get("resources", {})),
-        )
-        for address, worker in sorted(info["workers"].items())
-        if worker.get("status") in (None, "running")
-    ]
+    places: list[Place] = []
+    for address, worker in sorted(info["workers"].items()):
+        if worker.get("status") in (None, "running"):
+            places.append(
+                Place(
+                    address,
+                    str(worker.get("host", "")),
+                    int(worker.get("nthreads", 1)),
+                    dict(worker.get("resources", {})),
+                )
+            )
+    return places
 
 
 def rank(
@@ -98,8 +103,8 @@ def rank(
 def _has_room(place: Place, load: Load, running: Sequence[Load]) -> bool:
     if len(running) >= place.threads:
         return False
-    taken = [other.resources(place) for other in running]
-    return all(
-        sum(other.get(tag, 0.0) for other in taken) + amount <= place.offers[tag]
-        for tag, amount in load.resources(place).items()
-    )
+    loads = [other.resources(place) for other in running]
+    for tag, amount in load.resources(place).items():
+        if not (sum(other.get(tag, 0.0) for other in loads) + amount <= place.offers[tag]):
+            return False
+    return True

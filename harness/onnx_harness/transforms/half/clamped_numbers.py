@@ -1,4 +1,4 @@
-"""What stays float32 because the clamp would change a number that it computes with.
+"""Find the steps that stay float32 because the clamp would change a number they compute with.
 
 A weight that is clipped makes a small error. A factor, a divisor or a bound that is clipped changes
 what the model
@@ -34,35 +34,36 @@ Numbers = npt.NDArray[np.float32]
 
 
 def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
-    """Return the steps that compute element by element with a constant that the clamp would clip,
-    masks aside.
+    """Return the steps that compute element by element with a constant that the clamp would clip.
+
+    Masks are left aside.
 
     Args:
         reading: the graphs of the model.
         rounder: knows the limits of the clamp.
     """
-    candidates = [
-        (step, place, tensor)
-        for step in reading.floating
-        if step.op in _ARITHMETIC or step.op in _ORDERS
-        for place, tensor in _constants(reading, step)
-    ]
+    candidates = []
+    for step in reading.floating:
+        if step.op in _ARITHMETIC or step.op in _ORDERS:
+            for place, tensor in _constants(reading, step):
+                candidates.append((step, place, tensor))
     # Most models have none, which is seen at one glance.
     if not candidates or not rounder.clips(tensor for _, _, tensor in candidates):
         return set()
-    return {
-        step
-        for step, place, tensor in candidates
-        if rounder.clips([tensor]) and _matters(reading, step, place, rounder.clipped(tensor))
-    }
+    steps: set[Step] = set()
+    for step, place, tensor in candidates:
+        if rounder.clips([tensor]) and _matters(reading, step, place, rounder.clipped(tensor)):
+            steps.add(step)
+    return steps
 
 
 def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
-    """Return the steps that compute from small constants alone, or from ones that the clamp would
-    clip.
+    """Return the steps that compute from small constants alone.
 
-    They are computed once, as the normalization is whose scale is a weight over the root of a variance: on the way
-    numbers may lie outside float16 that the result doesn't.
+    Those of constants that the clamp would clip are included.
+
+    They are computed once, as the normalization is whose scale is a weight over the root of a
+    variance: on the way numbers may lie outside float16 that the result doesn't.
 
     Args:
         reading: the graphs of the model.
@@ -74,7 +75,11 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
         if step.rule is None or not step.op or not floats or not step.outs:
             continue
-        constants = _all_constant(reading, [name for name in floats if name not in computed])
+        names = []
+        for name in floats:
+            if name not in computed:
+                names.append(name)
+        constants = _all_constant(reading, names)
         if constants is None:
             continue
         small = all(math.prod(tensor.dims) <= _SMALL for tensor in constants)
@@ -133,8 +138,9 @@ def _matters(reading: Reading, step: Step, place: int, clipped: Numbers) -> bool
 
 
 def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
-    """Return whether a value is computed, element by element, from flags or from an input of the
-    graph.
+    """Return whether a value is computed, element by element, from flags.
+
+    It may come from an input of the graph, too.
     """
     maker = reading.makers.get(name)
     if isinstance(maker, Scope):

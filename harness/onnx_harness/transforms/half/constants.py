@@ -1,5 +1,6 @@
-"""Constants as their readers see them: through what only moves values, and as numbers where they
-are few.
+"""Constants as their readers see them.
+
+Through what only moves values, and as numbers where they are few.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _NUMBERS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT
 
 
 def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
-    """Return the constant whose elements a value has: exporters share equal weights through
-    Identity.
+    """Return the constant whose elements a value has.
+
+    Exporters share equal weights through Identity.
 
     Args:
         reading: the graphs of the model.
@@ -44,7 +46,10 @@ def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
 
 
 def few_numbers(reading: Reading, name: str) -> list[float]:
-    """Return the elements of a small constant of float32, int32 or int64; none for whatever else."""
+    """Return the elements of a small constant of float32, int32 or int64.
+
+    None for whatever else.
+    """
     tensor = constant_behind(reading, name)
     if tensor is None or math.prod(tensor.dims) > _FEW or tensor.data_type not in _NUMBERS:
         return []

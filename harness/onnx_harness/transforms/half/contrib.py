@@ -1,5 +1,6 @@
-"""The operators that ONNX Runtime adds to the standard's: their schemas, and which of them stay
-float32.
+"""The operators that ONNX Runtime adds to the standard's.
+
+Their schemas, and which of them stay float32.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ SCALES = 2
 
 
 def schema(op_type: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
-    """Return ONNX Runtime's own schema of an operator, which has the same attributes as onnx's
-    where it's read here.
+    """Return ONNX Runtime's own schema of an operator.
+
+    It has the same attributes as onnx's where it's read here.
 
     Args:
         op_type: the operator.
@@ -56,7 +58,8 @@ def schema(op_type: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
         domain: of the operator.
 
     Returns:
-        The newest schema up to the opset; None for an operator that ONNX Runtime doesn't have either, or without it.
+        The newest schema up to the opset; None for an operator that ONNX Runtime doesn't have
+        either, or without it.
     """
     if domain not in _DOMAINS:
         return None
@@ -72,7 +75,9 @@ def _schemas() -> Mapping[tuple[str, str], dict[int, onnx.defs.OpSchema]]:
     except ImportError:  # it comes with the extra of a provider
         return {}
     schemas: dict[tuple[str, str], dict[int, onnx.defs.OpSchema]] = {}
-    for each in get_all_operator_schema():
-        if each.domain in _DOMAINS:
-            schemas.setdefault((each.domain, each.name), {})[each.since_version] = each
+    for operator in get_all_operator_schema():
+        if operator.domain in _DOMAINS:
+            schemas.setdefault((operator.domain, operator.name), {})[operator.since_version] = (
+                operator
+            )
     return schemas

@@ -42,8 +42,9 @@ _CASTS_INFER = 6
 
 
 def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
-    """Convert the float32 tensors and operators of a model to the half type that ``rounder`` rounds
-    to.
+    """Convert the float32 tensors and operators of a model to the half type.
+
+    That is the type that ``rounder`` rounds to.
 
     Args:
         model: the model; it is changed.
@@ -54,8 +55,9 @@ def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) 
         The model, or a new one if it is large.
 
     Raises:
-        NotApplicable: the model's opset has no Cast to a type that can be inferred, or the request refuses a
-            conversion in vain and no node would compute in the half type, or nearly no weight would be converted.
+        NotApplicable: the model's opset has no Cast to a type that can be inferred, or the request
+            refuses a conversion in vain and no node would compute in the half type, or nearly no
+            weight would be converted.
         UsageError: the request names what the model doesn't have.
     """
     with collector_paused():
@@ -158,10 +160,14 @@ def _stays_whole(reading: Reading) -> str:
 
 
 def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
-    """Yield a sentence for each small constant that float16 can't hold: the tensor, the node and
-    the mend.
+    """Yield a sentence for each small constant that float16 can't hold.
+
+    The tensor, the node and the mend.
     """
-    raised = [(name, value) for name, value in rounder.raised() if _is_small(reading, name)]
+    raised = []
+    for name, value in rounder.raised():
+        if _is_small(reading, name):
+            raised.append((name, value))
     for name, value in raised[:_NAMED_READERS]:
         names = (name, f"{name}_float16")
         node = next(
@@ -198,10 +204,14 @@ def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> 
 
 
 def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
-    """Refuse a conversion that leaves nine tenths of the float32 weights as they are: a pass would
-    say nothing.
+    """Refuse a conversion that leaves nine tenths of the float32 weights as they are.
+
+    A pass would say nothing.
     """
-    tensors = [tensor for tensor in reading.initializers.values() if tensor.data_type == FLOAT]
+    tensors = []
+    for tensor in reading.initializers.values():
+        if tensor.data_type == FLOAT:
+            tensors.append(tensor)
     tensors += [step.tensor for step in reading.floating if step.tensor is not None]
     total = sum(math.prod(tensor.dims) for tensor in tensors)
     if total < _WEIGHTS:
@@ -220,18 +230,20 @@ def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
 def _reader_names(reading: Reading, rounder: Rounder) -> Iterator[str]:
     """The operators that read float32 weights which aren't converted."""
     rounded = rounder.sources
-    left = {
-        name: tensor for name, tensor in reading.initializers.items() if id(tensor) not in rounded
-    }
+    unread = {}
+    for name, tensor in reading.initializers.items():
+        if id(tensor) not in rounded:
+            unread[name] = tensor
     for step in reading.floating:
         for name in step.ins:
-            if name in left and left[name].data_type == FLOAT:
+            if name in unread and unread[name].data_type == FLOAT:
                 yield step.node.op_type
 
 
 def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
-    """A new model of the same, without the weights that are to be rounded: they will be written to
-    it.
+    """A new model of the same, without the weights that are to be rounded.
+
+    They will be written to it.
     """
     if rounder.stands_in:  # the weights are another model's, and this one holds none
         return model

@@ -1,4 +1,4 @@
-"""What becomes float16: every value gets one type, made once for all its readers."""
+"""Decide what becomes float16: every value gets one type, made once for all its readers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
 class Halving:
-    """Decides which float32 values of a model are made in a half type, and in which type each node
-    reads them.
+    """Decides which float32 values of a model are made in a half type.
+
+    It also decides in which type each node reads them.
 
     Attributes:
         half: the half type.
@@ -54,8 +55,9 @@ class Halving:
         blocked_ops: Collection[str],
         blocked_nodes: Collection[str],
     ) -> None:
-        """Take what was read; nothing is decided yet, and nothing will be changed but what steps
-        and scopes want.
+        """Take what was read.
+
+        Nothing is decided yet, and nothing will be changed but what steps and scopes want.
 
         Args:
             reading: the graphs of the model.
@@ -104,33 +106,34 @@ class Halving:
         for name in self._reading.scopes[0].inputs:
             if self.outside(name) != FLOAT:
                 self.halves.add(name)
-        held = (*self._reading.initializers, *self._reading.sparse)
-        self.flexible.update((name, None) for name in held if name in self.floats)
+        constants = (*self._reading.initializers, *self._reading.sparse)
+        self.flexible.update((name, None) for name in constants if name in self.floats)
         self._decide_nodes()
         self._keep_layer_norms()
-        wanted = self._outputs_wanted()
+        requested = self._outputs_wanted()
         self.halves &= self.floats
-        self._spare_detours({name for name, want in wanted if want != FLOAT})
-        read_exact = self._note_reads(wanted)
+        self._spare_detours({name for name, want in requested if want != FLOAT})
+        read_exact = self._note_reads(requested)
         # Where readers differ it will be made twice.
-        self.halves.update(
-            name
-            for name in self.flexible
-            if name in self.read_half and name not in self.read_float and name not in read_exact
-        )
+        names = []
+        for name in self.flexible:
+            if name in self.read_half and name not in self.read_float and name not in read_exact:
+                names.append(name)
+        self.halves.update(names)
         if self._request.force_initializers:
-            self.halves.update(name for name in held if name in self.floats)
+            self.halves.update(name for name in constants if name in self.floats)
 
     def computes_in_half(self) -> bool:
-        """Whether a node reads or makes what was float32 in the half type.
+        """Return whether a node reads or makes what was float32 in the half type.
 
         Casts and constants aside.
         """
-        return any(
-            self._reads_half(step) or not self.halves.isdisjoint(step.outs)
-            for step in self._reading.floating
-            if step.op not in _SOURCES
-        )
+        for step in self._reading.floating:
+            if step.op in _SOURCES:
+                continue
+            if self._reads_half(step) or not self.halves.isdisjoint(step.outs):
+                return True
+        return False
 
     def _reads_half(self, step: Step) -> bool:
         wants = step.want if isinstance(step.want, tuple) else (step.want,) * len(step.ins)
@@ -138,8 +141,9 @@ class Halving:
         return any(want == self.half and name in self.floats for name, want in places)
 
     def outside(self, name: str) -> int:
-        """The type in which the caller gives or takes an input or output of the model that was
-        float32.
+        """Return the type in which the caller gives or takes an input or output of the model.
+
+        It was float32.
         """
         keeps = (
             self._keep_io_types
@@ -157,8 +161,9 @@ class Halving:
         )
 
     def _means(self) -> set[Step]:
-        """Sums that are scaled to a mean at once, and what scales them: the sum overflows in
-        float16, not the mean.
+        """Sums that are scaled to a mean at once, and what scales them.
+
+        The sum overflows in float16, not the mean.
         """
         sums = {step.outs[0]: step for step in self._reading.floating if step.op == "ReduceSum"}
         readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
@@ -166,21 +171,21 @@ class Halving:
             for index, name in enumerate(step.ins):
                 if name in sums:
                     readers[name].append((step, index))
-        once = ((sums[name], *found[0]) for name, found in readers.items() if len(found) == 1)
-        return {
-            step
-            for made, reader, index in once
-            if self._scales(reader, index)
-            for step in (made, reader)
-        }
+        once = ((sums[name], *reader[0]) for name, reader in readers.items() if len(reader) == 1)
+        means: set[Step] = set()
+        for made, reader, index in once:
+            if self._scales(reader, index):
+                for step in (made, reader):
+                    means.add(step)
+        return means
 
     def _scales(self, step: Step, index: int) -> bool:
-        """Whether a node divides its input at ``index``, or multiplies it by a constant."""
+        """Return whether a node divides its input at ``index``, or multiplies it by a constant."""
         if step.op == "Div":
             return index == 0
-        other = step.ins[1 - index] if step.op == "Mul" else ""
-        return bool(other) and (
-            other in self._reading.defaults or constant_behind(self._reading, other) is not None
+        factor = step.ins[1 - index] if step.op == "Mul" else ""
+        return bool(factor) and (
+            factor in self._reading.defaults or constant_behind(self._reading, factor) is not None
         )
 
     def _decide_nodes(self) -> None:
@@ -225,19 +230,20 @@ class Halving:
         if step.op in self._request.force_inputs:
             step.want = self._with_forced(step)
         if isinstance(rule.outputs, tuple):
-            self.halves.update(
-                name
-                for name, want in zip(step.outs, rule.outputs, strict=True)
-                if want not in (FLOAT, EITHER)
-            )
+            names = []
+            for name, want in zip(step.outs, rule.outputs, strict=True):
+                if want not in (FLOAT, EITHER):
+                    names.append(name)
+            self.halves.update(names)
         elif rule.outputs != FLOAT:
             self.halves.update(step.outs)
         if step.op in MOVES:
             self._movers.append(step)
 
     def _keep_layer_norms(self) -> None:
-        """Let a layer normalization stay float32 where what it normalizes is float32: see
-        `layer_norms`.
+        """Let a layer normalization stay float32 where what it normalizes is float32.
+
+        See `layer_norms`.
         """
         for source, steps in layer_norms(self._reading):
             if source in self.floats and source not in self.halves:
@@ -245,8 +251,9 @@ class Halving:
                     self._stay(step)
 
     def _with_forced(self, step: Step) -> tuple[int, ...]:
-        """The types in which a node reads its inputs, some of them in the half type because the
-        caller wants it.
+        """Return the types in which a node reads its inputs.
+
+        Some of them are the half type because the caller wants it.
         """
         wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
         for place in self._request.force_inputs[step.op]:
@@ -255,8 +262,9 @@ class Halving:
         return tuple(wants)
 
     def _enter_source(self, step: Step) -> None:
-        """Enter what a Constant, a ConstantOfShape or a Cast makes, if it can be made in either
-        type.
+        """Enter what a Constant, a ConstantOfShape or a Cast makes.
+
+        It counts if it can be made in either type.
         """
         (result, *_) = step.outs
         if step.op == "Cast":
@@ -276,18 +284,27 @@ class Halving:
         them. And those that train: the statistics that they give stop moving once a step is less
         than float16 tells apart.
         """
-        found = [step for step in self._reading.floating if step.op == "BatchNormalization"]
-        training = {step for step in found if len(step.outs) > 1}
-        steps = [step for step in found if step not in training]
-        held = [[constant_behind(self._reading, name) for name in step.ins[1:]] for step in steps]
-        known = [tensor for tensors in held for tensor in tensors if tensor is not None]
+        normalizations = []
+        for step in self._reading.floating:
+            if step.op == "BatchNormalization":
+                normalizations.append(step)
+        training = {step for step in normalizations if len(step.outs) > 1}
+        steps = [step for step in normalizations if step not in training]
+        weights = []
+        for step in steps:
+            weights.append([constant_behind(self._reading, name) for name in step.ins[1:]])
+        known = []
+        for tensors in weights:
+            for tensor in tensors:
+                if tensor is not None:
+                    known.append(tensor)
         # Most models have none, which is seen at one glance.
         harmless = not (self._rounder.clips(known) or self._rounder.loses(known))
-        if len(known) == sum(map(len, held)) and harmless:
+        if len(known) == sum(map(len, weights)) and harmless:
             return training
         return training | {
             step
-            for step, tensors in zip(steps, held, strict=True)
+            for step, tensors in zip(steps, weights, strict=True)
             if not all(tensors)
             or self._rounder.clips(filter(None, tensors))
             or self._loses_variance(step)
@@ -300,30 +317,34 @@ class Halving:
         return variance is not None and self._rounder.loses_beside(variance, epsilon)
 
     def _exact_scales(self) -> set[Step]:
-        """The products with quantized weights that stay float32: their scales are below what
-        float16 holds well.
+        """The products with quantized weights that stay float32.
+
+        Their scales are below what float16 holds well.
         """
-        steps = [
-            step for step in self._reading.floating if not step.op and step.node.op_type in SCALED
-        ]
-        scales = {
-            step: constant_behind(self._reading, step.ins[SCALES])
-            for step in steps
-            if len(step.ins) > SCALES
-        }
-        return {
-            step
-            for step, tensor in scales.items()
-            if tensor is not None
-            and (self._rounder.loses([tensor]) or self._rounder.clips([tensor]))
-        }
+        steps = []
+        for step in self._reading.floating:
+            if not step.op and step.node.op_type in SCALED:
+                steps.append(step)
+        scales = {}
+        for step in steps:
+            if len(step.ins) > SCALES:
+                scales[step] = constant_behind(self._reading, step.ins[SCALES])
+        entries: set[Step] = set()
+        for step, tensor in scales.items():
+            if tensor is not None and (
+                self._rounder.loses([tensor]) or self._rounder.clips([tensor])
+            ):
+                entries.add(step)
+        return entries
 
     def _decide_with_bodies(self, step: Step) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8
         # counts differently.
-        known = step.op in ("If", "Loop") or (step.op == "Scan" and self._opset >= _SCAN_LIKE_LOOP)
-        known = known and takes(step.op, self._opset, self.half)
-        stays = self._blocks(step) or not known or not self._knows_alike(step)
+        is_convertible = step.op in ("If", "Loop") or (
+            step.op == "Scan" and self._opset >= _SCAN_LIKE_LOOP
+        )
+        is_convertible = is_convertible and takes(step.op, self._opset, self.half)
+        stays = self._blocks(step) or not is_convertible or not self._knows_alike(step)
         want = FLOAT if stays else self.half
         step.want = want
         for body in step.bodies:
@@ -339,20 +360,19 @@ class Halving:
         for body in step.bodies:
             body.exact = self._sums.body_outputs(step)
             first = FIRST_BODY_INPUT[step.op]
-            self.halves.update(
-                name
-                for place, name in enumerate(body.inputs)
-                if place >= first and place not in sums
-            )
+            names = []
+            for place, name in enumerate(body.inputs):
+                if place >= first and place not in sums:
+                    names.append(name)
+            self.halves.update(names)
 
     def _knows_alike(self, step: Step) -> bool:
-        """Whether each value has the same type inside the node as outside."""
+        """Return whether each value has the same type inside the node as outside."""
         skipped = 1 if step.op == "Loop" else 0
-        pairs = [
-            pair
-            for body in step.bodies
-            for pair in zip(step.outs, body.outputs[skipped:], strict=False)
-        ]
+        pairs = []
+        for body in step.bodies:
+            for pair in zip(step.outs, body.outputs[skipped:], strict=False):
+                pairs.append(pair)
         first = FIRST_BODY_INPUT[step.op]
         for body in step.bodies if step.op != "If" else ():
             pairs += zip(step.ins[first:], body.inputs[first:], strict=False)
@@ -361,22 +381,24 @@ class Halving:
     def _outputs_wanted(self) -> list[tuple[str, int]]:
         """Of each graph's float32 outputs, the names and the types in which they are wanted."""
         main, *inner = self._reading.scopes
-        wanted = [(name, self.outside(name)) for name in main.outputs]
-        wanted += [
-            (name, scope.wanted(place))
-            for scope in inner
-            for place, name in enumerate(scope.outputs)
-        ]
-        return [(name, want) for name, want in wanted if name in self.floats]
+        requested = [(name, self.outside(name)) for name in main.outputs]
+        requests = []
+        for scope in inner:
+            for place, name in enumerate(scope.outputs):
+                requests.append((name, scope.wanted(place)))
+        requested += requests
+        return [(name, want) for name, want in requested if name in self.floats]
 
-    def _spare_detours(self, wanted: set[str]) -> None:
-        """Let what only moves values stay float32 between float32 and float32, where float16 would
-        round for nothing.
+    def _spare_detours(self, names_wanted: set[str]) -> None:
+        """Let what only moves values stay float32 between float32 and float32.
 
-        A constant that is only moved is as its readers want it: between two, the one that mustn't lose decides.
+        Float16 would round there for nothing.
+
+        A constant that is only moved is as its readers want it: between two, the one that mustn't
+        lose decides.
 
         Args:
-            wanted: outputs of graphs that are wanted in the half type.
+            names_wanted: outputs of graphs that are wanted in the half type.
         """
         fixed = self._moves_of_constants()
         if not fixed and not any(self._reads_only_float(step) for step in self._movers):
@@ -386,21 +408,23 @@ class Halving:
             if step in self._kept or step in self._exact:
                 exact.update(step.ins)
             if isinstance(step.want, tuple):
-                wanted.update(
-                    name
-                    for name, want in zip(step.ins, step.want, strict=True)
-                    if want == self.half
-                )
+                names = []
+                for name, want in zip(step.ins, step.want, strict=True):
+                    if want == self.half:
+                        names.append(name)
+                names_wanted.update(names)
             elif step.want == self.half and step.op not in MOVES:
-                wanted.update(step.ins)
+                names_wanted.update(step.ins)
         for step in reversed(self._movers):
             if step in fixed and not exact.isdisjoint(step.outs):
                 exact.update(step.ins)
                 self._stay(step)
-            elif not wanted.isdisjoint(step.outs):
-                wanted.update(step.ins)
+            elif not names_wanted.isdisjoint(step.outs):
+                names_wanted.update(step.ins)
         for step in self._movers:
-            if wanted.isdisjoint(step.outs) and (step in fixed or self._reads_only_float(step)):
+            if names_wanted.isdisjoint(step.outs) and (
+                step in fixed or self._reads_only_float(step)
+            ):
                 self._stay(step)
 
     def _stay(self, step: Step) -> None:
@@ -423,7 +447,7 @@ class Halving:
         constants = self._reading.constants
         return any(name in self.floats and name not in constants for name in step.ins)
 
-    def _note_reads(self, wanted: list[tuple[str, int]]) -> set[str]:
+    def _note_reads(self, requested: list[tuple[str, int]]) -> set[str]:
         """Note what is read in which type.
 
         Returns what is read as it is, and mustn't be rounded for that.
@@ -441,10 +465,10 @@ class Halving:
             ):  # which may go on to double: a constant isn't rounded in between
                 read_exact.update(step.ins)
             elif isinstance(want, tuple):
-                for name, each in zip(step.ins, want, strict=True):
-                    (read_float if each == FLOAT else read_half).add(name)
-        for name, each in wanted:
-            (read_float if each == FLOAT else read_half).add(name)
+                for name, element_type in zip(step.ins, want, strict=True):
+                    (read_float if element_type == FLOAT else read_half).add(name)
+        for name, element_type in requested:
+            (read_float if element_type == FLOAT else read_half).add(name)
         return read_exact
 
 
@@ -453,6 +477,5 @@ def _is_sparse(step: Step) -> bool:
 
 
 def _reduces(node: onnx.NodeProto) -> bool:
-    return any(
-        attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute
-    )
+    reductions = (attribute.s for attribute in node.attribute if attribute.name == "reduction")
+    return any(reduction != b"none" for reduction in reductions)

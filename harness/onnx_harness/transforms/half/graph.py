@@ -1,8 +1,9 @@
-"""The nodes and values of a model read off its protobuf, each value with its element type, and
-nothing copied.
+"""Read the nodes and values of a model off its protobuf.
 
-It is written for speed: a message is asked once for each field, types follow from the schemas by a table, and only
-what no schema decides costs an inference, of that one node.
+Each value has its element type, and nothing is copied.
+
+It is written for speed: a message is asked once for each field, types follow from the schemas by a
+table, and only what no schema decides costs an inference, of that one node.
 """
 
 from __future__ import annotations
@@ -165,9 +166,11 @@ class Reading:
         functions = {(function.domain, function.name): function for function in model.functions}
         self._functions = functions
         # A function in the standard domain takes the place of an operator.
-        self._redefined = frozenset(
-            name for domain, name in functions if domain in STANDARD_DOMAINS
-        )
+        names = set()
+        for domain, name in functions:
+            if domain in STANDARD_DOMAINS:
+                names.add(name)
+        self._redefined = frozenset(names)
         self._unusual = self._redefined | _HOLD_GRAPHS
         self._imports = list(model.opset_import)
         self._sorted = False
@@ -203,8 +206,9 @@ class Reading:
         return name
 
     def close(self) -> None:
-        """Forget the nodes, which know their graphs: so all of it is freed without the collector of
-        cycles.
+        """Forget the nodes, which know their graphs.
+
+        So all of it is freed without the collector of cycles.
         """
         for scope in self.scopes:
             scope.steps.clear()
@@ -221,8 +225,8 @@ class Reading:
         tensor = self.initializers.get(name)
         if tensor is not None:
             return list(tensor.dims)
-        given = {value: info.type for info, value in self.scopes[0].given}
-        kind = given.get(name) or self._said(name)
+        types = {value: info.type for info, value in self.scopes[0].given}
+        kind = types.get(name) or self._said(name)
         if kind is None or not kind.tensor_type.HasField("shape"):
             return None
         dims = kind.tensor_type.shape.dim
@@ -257,8 +261,9 @@ class Reading:
     def _step_of_unusual(
         self, node: onnx.NodeProto, op: str, domain: str, index: int, scope: Scope
     ) -> Step:
-        """A node that isn't a standard operator, or may hold graphs: it gets no rule then, nor does
-        a function.
+        """A node that isn't a standard operator, or may hold graphs.
+
+        It gets no rule then, nor does a function.
         """
         ins, outs = node.input[:], node.output[:]
         standard = domain in STANDARD_DOMAINS and op not in self._redefined
@@ -282,40 +287,46 @@ class Reading:
         inner = len(self.scopes) > 1
         infos, results = graph.input[:], graph.output[:]
         inputs = [info.name for info in infos]
-        held = {tensor.name: tensor for tensor in graph.initializer}
+        tensors = {tensor.name: tensor for tensor in graph.initializer}
         sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
-        made = {name: step for step in scope.steps for name in step.outs if name}
+        makers_here = {}
+        for step in scope.steps:
+            for name in step.outs:
+                if name:
+                    makers_here[name] = step
         names = outer
         if inner and (
-            outer or not all(map(makers.keys().isdisjoint, (inputs, held, sparse, made)))
+            outer or not all(map(makers.keys().isdisjoint, (inputs, tensors, sparse, makers_here)))
         ):
-            names = self._rename(scope, outer, dict.fromkeys((*inputs, *held, *sparse, *made)))
+            names = self._rename(
+                scope, outer, dict.fromkeys((*inputs, *tensors, *sparse, *makers_here))
+            )
             inputs = [names.get(name, name) for name in inputs]
-            held = {names.get(name, name): tensor for name, tensor in held.items()}
+            tensors = {names.get(name, name): tensor for name, tensor in tensors.items()}
             sparse = {names.get(name, name): tensor for name, tensor in sparse.items()}
-            made = {names.get(name, name): step for name, step in made.items()}
+            makers_here = {names.get(name, name): step for name, step in makers_here.items()}
         free = inner or self._model.ir_version >= FREE_INITIALIZERS
         scope.given = list(zip(infos, inputs, strict=True))
         scope.results = results
-        scope.inputs = inputs if free else [name for name in inputs if name not in held]
+        scope.inputs = inputs if free else [name for name in inputs if name not in tensors]
         scope.outputs = [info.name for info in results]
         makers.update(dict.fromkeys(inputs, scope))
-        if held:
-            makers.update(dict.fromkeys(held, scope))
-            types.update({name: tensor.data_type for name, tensor in held.items()})
-            overridden = held.keys() & set(inputs) if free else frozenset()
-            for name, tensor in held.items() if overridden else ():
+        if tensors:
+            makers.update(dict.fromkeys(tensors, scope))
+            types.update({name: tensor.data_type for name, tensor in tensors.items()})
+            overridden = tensors.keys() & set(inputs) if free else frozenset()
+            for name, tensor in tensors.items() if overridden else ():
                 (self.defaults if name in overridden else self.initializers)[name] = tensor
             if not overridden:
-                self.initializers.update(held)
-            self.constants.update(held.keys() - overridden)
-        for name, each in sparse.items():
+                self.initializers.update(tensors)
+            self.constants.update(tensors.keys() - overridden)
+        for name, sparse_tensor in sparse.items():
             makers[name] = scope
-            types[name] = each.values.data_type
-            self.sparse[name] = each
+            types[name] = sparse_tensor.values.data_type
+            self.sparse[name] = sparse_tensor
             if not free or name not in inputs:
                 self.constants.add(name)
-        makers.update(made)
+        makers.update(makers_here)
         return names
 
     def _rename(
@@ -329,10 +340,10 @@ class Reading:
         if not names:
             return names
         for step in scope.steps:
-            for held, field in ((step.ins, step.node.input), (step.outs, step.node.output)):
-                for index, name in enumerate(held):
+            for values, field in ((step.ins, step.node.input), (step.outs, step.node.output)):
+                for index, name in enumerate(values):
                     if name in names:
-                        held[index] = field[index] = names[name]
+                        values[index] = field[index] = names[name]
         graph = scope.graph
         for info in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
             if info.name in names:
@@ -347,9 +358,9 @@ class Reading:
     def _infer(self, scope: Scope) -> None:
         types, sized, constants, floating = self.types, self.sized, self.constants, self.floating
         type_of = types.__getitem__
-        given = frozenset(scope.inputs)
+        inputs_given = frozenset(scope.inputs)
         for info, name in scope.given:
-            if name in given and (info.type.WhichOneof("value") or name not in types):
+            if name in inputs_given and (info.type.WhichOneof("value") or name not in types):
                 self._set(name, info.type)
         for step in scope.steps:
             ins, rule = step.ins, step.rule
@@ -361,23 +372,23 @@ class Reading:
                         floating.append(step)
                 continue
             try:
-                known = [*map(type_of, ins)]
+                types_known = [*map(type_of, ins)]
             except KeyError:
-                known = self._late(ins)
-            floats = FLOAT in known
+                types_known = self._late(ins)
+            floats = FLOAT in types_known
             if rule is None:
                 # Before what is inside it.
                 floating.append(step)
                 self._infer_other(step)
                 continue
-            unclear = UNKNOWN in known or OTHER in known
+            unclear = UNKNOWN in types_known or OTHER in types_known
             for name, source in zip(step.outs, rule.results, strict=True):
                 if not name:
                     continue
                 if source > 0 or source == NO_FLOAT:
                     types[name] = kind = source
-                elif source <= FIRST and known[FIRST - source] > 0:
-                    types[name] = kind = known[FIRST - source]
+                elif source <= FIRST and types_known[FIRST - source] > 0:
+                    types[name] = kind = types_known[FIRST - source]
                 else:
                     kind = self._ask(step, name)
                 if kind == FLOAT:
@@ -422,13 +433,13 @@ class Reading:
 
     def _constant(self, step: Step) -> int:
         """The type of a Constant."""
-        held = step.node.attribute[0]
-        kind = held.type
+        attribute = step.node.attribute[0]
+        kind = attribute.type
         if kind == _A.TENSOR:
-            step.tensor = tensor = held.t
+            step.tensor = tensor = attribute.t
             return int(tensor.data_type)
         if kind == _A.SPARSE_TENSOR:
-            return int(held.sparse_tensor.values.data_type)
+            return int(attribute.sparse_tensor.values.data_type)
         return _BY_ATTRIBUTE.get(kind, onnx.TensorProto.STRING)
 
     def _infer_node(self, step: Step, name: str) -> int:
@@ -437,15 +448,14 @@ class Reading:
         opset = self._opset
         if domain not in STANDARD_DOMAINS:
             opset = next((entry.version for entry in self._imports if entry.domain == domain), 1)
-        found: Mapping[str, onnx.TypeProto] = {}
+        inferred: Mapping[str, onnx.TypeProto] = {}
         try:
             schema = onnx.defs.get_schema(step.node.op_type, opset, domain)
-            kinds = {
-                each: self._kind(each)
-                for each in step.ins
-                if self.types[each] not in (UNKNOWN, ABSENT)
-            }
-            found = onnx.shape_inference.infer_node_outputs(
+            kinds = {}
+            for source in step.ins:
+                if self.types[source] not in (UNKNOWN, ABSENT):
+                    kinds[source] = self._kind(source)
+            inferred = onnx.shape_inference.infer_node_outputs(
                 schema,
                 step.node,
                 kinds,
@@ -453,12 +463,13 @@ class Reading:
                 ir_version=self._model.ir_version,
             )
         except Exception:  # inference isn't defined for every valid node, and what it raises varies
-            found = {}
-        return self._set(name, found.get(name) or self._said(name))
+            inferred = {}
+        return self._set(name, inferred.get(name) or self._said(name))
 
     def _infer_other(self, step: Step) -> None:
-        """The types of what graphs inside a node give, or a function, or an operator that isn't
-        standard.
+        """Infer the types of what graphs inside a node give, or a function.
+
+        Operators that aren't standard are inferred here, too.
         """
         inside: list[str] = []
         for body in step.bodies:
@@ -470,8 +481,8 @@ class Reading:
                 )
             if step.op == "Loop" or len(step.ins) == len(body.inputs):
                 first = 2 if step.op == "Loop" else 0
-                for name, given in zip(body.inputs[first:], step.ins[first:], strict=False):
-                    self._copy(given, name)
+                for name, argument in zip(body.inputs[first:], step.ins[first:], strict=False):
+                    self._copy(argument, name)
             self._infer(body)
             inside = body.outputs[1:] if step.op == "Loop" else body.outputs
         if step.op in ("If", "Loop", "Scan"):
@@ -496,10 +507,10 @@ class Reading:
         model = onnx.ModelProto(ir_version=self._model.ir_version, functions=self._model.functions)
         model.opset_import.extend(function.opset_import)
         model.graph.node.extend(function.node)
-        for name, given in zip(function.input, step.ins, strict=False):
+        for name, argument in zip(function.input, step.ins, strict=False):
             info = model.graph.input.add(name=name)
-            if self.types[given] not in (UNKNOWN, ABSENT):
-                info.type.CopyFrom(self._kind(given))
+            if self.types[argument] not in (UNKNOWN, ABSENT):
+                info.type.CopyFrom(self._kind(argument))
         kinds = {info.name: info.type for info in infer_types(model).graph.value_info}
         return (kinds.get(name) for name in function.output)
 
@@ -525,11 +536,11 @@ class Reading:
         return code
 
     def _said(self, name: str) -> onnx.TypeProto | None:
-        """What the model itself says of a value."""
+        """Return what the model itself says of a value."""
         if self._declared is None:
-            self._declared = {
-                info.name: info.type
-                for scope in self.scopes
-                for info in (*scope.graph.value_info, *scope.graph.output)
-            }
+            types = {}
+            for scope in self.scopes:
+                for info in (*scope.graph.value_info, *scope.graph.output):
+                    types[info.name] = info.type
+            self._declared = types
         return self._declared.get(name)

@@ -18,15 +18,16 @@ _KEEP_TOTALS = MOVES | {"Add", "Sub"}
 
 
 def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
-    """What brings products of integers back to floats: a Cast, the Mul by a scale, and the product
-    of two scales.
+    """Return what brings products of integers back to floats.
+
+    A Cast, the Mul by a scale, and the product of two scales.
 
     The second of the pair are the names of the integers that are such products, and sums of them.
 
-    A product of 8-bit integers is beyond 65504 after four terms or so, and the scale that brings it back is often too
-    small for float16. So dynamic quantization writes it.
+    A product of 8-bit integers is beyond 65504 after four terms or so, and the scale that brings it
+    back is often too small for float16. So dynamic quantization writes it.
     """
-    found: set[Step] = set()
+    steps: set[Step] = set()
     products: set[str] = set()
     for scope in reading.scopes:
         totals: set[str] = set()
@@ -37,51 +38,63 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
             elif not totals:
                 continue
             elif step.op in _KEEP_TOTALS and not totals.isdisjoint(step.ins):
-                totals.update(
-                    name for name in step.outs if reading.types[name] == onnx.TensorProto.INT32
-                )
+                names = []
+                for name in step.outs:
+                    if reading.types[name] == onnx.TensorProto.INT32:
+                        names.append(name)
+                totals.update(names)
             elif (
                 step.op == "Cast" and step.ins[0] in totals and reading.types[step.outs[0]] == FLOAT
             ):
                 casts[step.outs[0]] = step
             elif step.op == "Mul" and not casts.keys().isdisjoint(step.ins):
-                found.add(step)
+                steps.add(step)
                 for name in step.ins:
                     maker = casts.get(name) or reading.makers.get(name)
                     if isinstance(maker, Step) and maker.op in ("Cast", "Mul"):
-                        found.add(maker)
+                        steps.add(maker)
         products |= totals
-    return found, products
+    return steps, products
 
 
 def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None = None) -> None:
-    """Let a float16 product with a constant matrix come before the Transpose that moves its other
-    factor's first axis.
+    """Let a float16 product with a constant matrix come before a Transpose.
 
-    Rows are multiplied by a matrix, so it's all the same in what order they lie. ONNX Runtime 1.32 fuses the two once
-    it has put Casts around them, on its CPU provider, and dies of it while the session is made: so it does of a
-    recurrent network, sequence first, before a linear layer.
+    The Transpose moves the first axis of the other factor.
+
+    Rows are multiplied by a matrix, so it's all the same in what order they lie. ONNX Runtime 1.32
+    fuses the two once it has put Casts around them, on its CPU provider, and dies of it while the
+    session is made: so it does of a recurrent network, sequence first, before a linear layer.
 
     Args:
         graph: with the graphs inside it.
         root: the graph that it lies in, of the model; None where it's that.
     """
     root = root or graph
-    movers = {node.output[0]: node for node in graph.node if _moves_first_axis(node)}
+    movers = {}
+    for node in graph.node:
+        if _moves_first_axis(node):
+            movers[node.output[0]] = node
     if movers:
-        matrices = {tensor.name for tensor in graph.initializer if _is_matrix(tensor)}
+        matrices = set()
+        for tensor in graph.initializer:
+            if _is_matrix(tensor):
+                matrices.add(tensor.name)
         matrices.update(node.output[0] for node in graph.node if _is_matrix(node))
-        found = [
-            (at, node)
-            for at, node in enumerate(graph.node)
-            if is_standard(node, "MatMul") and node.input[0] in movers and node.input[1] in matrices
-        ]
-        taken = value_names(root) if found else set()
+        found = []
+        for at, node in enumerate(graph.node):
+            if (
+                is_standard(node, "MatMul")
+                and node.input[0] in movers
+                and node.input[1] in matrices
+            ):
+                found.append((at, node))
+        names = value_names(root) if found else set()
         for at, node in reversed(found):
             mover, last = movers[node.input[0]], onnx.NodeProto()
             last.CopyFrom(mover)
             last.ClearField("name")
-            between = fresh_name(f"{node.output[0]}_unmoved", taken)
+            between = fresh_name(f"{node.output[0]}_unmoved", names)
             last.input[0], last.output[0] = between, node.output[0]
             node.input[0], node.output[0] = mover.input[0], between
             graph.node.insert(at + 1, last)
@@ -103,19 +116,21 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
 
 
 def _moves_first_axis(node: onnx.NodeProto) -> bool:
-    """Whether a node is a Transpose that puts the first axis before the last, which stays."""
+    """Decide whether a Transpose puts the first axis before the last, which stays."""
     if not is_standard(node, "Transpose"):
         return False
-    perm = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
+    perm = next(
+        (list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), []
+    )
     return len(perm) > 2 and perm == [*range(1, len(perm) - 1), 0, len(perm) - 1]
 
 
-def _is_matrix(held: onnx.TensorProto | onnx.NodeProto) -> bool:
-    """Whether an initializer or a node is a constant matrix in float16."""
-    if isinstance(held, onnx.NodeProto):
-        tensor = constant_tensor(held) if is_standard(held, "Constant") else None
+def _is_matrix(constant: onnx.TensorProto | onnx.NodeProto) -> bool:
+    """Return whether an initializer or a node is a constant matrix in float16."""
+    if isinstance(constant, onnx.NodeProto):
+        tensor = constant_tensor(constant) if is_standard(constant, "Constant") else None
         return tensor is not None and _is_matrix(tensor)
-    return len(held.dims) == 2 and held.data_type == FLOAT16
+    return len(constant.dims) == 2 and constant.data_type == FLOAT16
 
 
 def _delete(field: Any, places: list[int]) -> None:

@@ -17,8 +17,9 @@ _FOLLOWS = (("Pow", "Mul"), ("ReduceMean",), ("Add",), ("Sqrt",), ("Div",), ("Mu
 
 
 class LayerNorm(NamedTuple):
-    """A layer normalization: the value that it normalizes, before what only moves it, and its
-    steps.
+    """A layer normalization: the value that it normalizes, and its steps.
+
+    The value is the one before what only moves it.
     """
 
     source: str
@@ -31,11 +32,10 @@ def layer_norms(reading: Reading) -> list[LayerNorm]:
     Args:
         reading: the graphs of the model.
     """
-    centred = [
-        (step, mean)
-        for step in reading.floating
-        if (mean := _mean_subtracted(reading, step)) is not None
-    ]
+    centred = []
+    for step in reading.floating:
+        if (mean := _mean_subtracted(reading, step)) is not None:
+            centred.append((step, mean))
     if not centred:
         return []
     readers: dict[str, list[Step]] = {}
@@ -51,7 +51,10 @@ def layer_norms(reading: Reading) -> list[LayerNorm]:
 
 
 def _mean_subtracted(reading: Reading, step: Step) -> Step | None:
-    """Return the step that makes the mean which a step subtracts from the same values, if it does."""
+    """Return the step that makes the mean which a step subtracts from the same values.
+
+    It's None where the step subtracts no such mean.
+    """
     if step.op != "Sub":
         return None
     maker = reading.makers.get(step.ins[1])
@@ -76,7 +79,10 @@ def _chain(centring: Step, readers: dict[str, list[Step]]) -> list[Step]:
     """
     chain = [centring]
     for ops in _FOLLOWS:
-        followers = [step for step in readers.get(chain[-1].outs[0], ()) if step.op in ops]
+        followers = []
+        for step in readers.get(chain[-1].outs[0], ()):
+            if step.op in ops:
+                followers.append(step)
         if not followers:
             return [centring]
         chain.append(followers[0])

@@ -1,8 +1,9 @@
-"""A conversion to a half type before it is written: which node would read and make which value in
-it.
+"""A conversion to a half type before it is written.
 
-Whoever looks for the nodes to keep in float32 asks this, so that the search knows of the conversion what the
-conversion itself decides, and spells none of its rules again.
+Which node would read and make which value in it.
+
+Whoever looks for the nodes to keep in float32 asks this, so that the search knows of the conversion
+what the conversion itself decides, and spells none of its rules again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LAST_WORDLESS_CAST = 6  # as the conversion assumes of a model without standard
 
 @dataclass(slots=True)
 class Plan:
-    """What a conversion decides about a model.
+    """The decisions of a conversion about a model.
 
     Attributes:
         model: as it was read: functions inlined, fused operators taken apart, names of inner values
@@ -48,8 +49,9 @@ class Plan:
         self.reading.close()
 
     def converted(self, step: Step) -> bool:
-        """Return whether keeping a node in float32 is a choice: it computes, and it would do so in
-        the half type.
+        """Return whether keeping a node in float32 is a choice.
+
+        It computes, and it would do so in the half type.
         """
         if step.op in MOVES or step.op in _MADE_IN_EITHER:
             return False
@@ -61,22 +63,24 @@ class Plan:
         """Return the places of the float32 inputs that a node would read in the half type."""
         first = FIRST_BODY_INPUT.get(step.op, 0) if step.bodies else 0
         wants = step.want
-        return [
-            place
-            for place, name in enumerate(step.ins)
-            if place >= first
-            and self.reading.types[name] == FLOAT
-            and (wants if isinstance(wants, int) else wants[place]) not in (FLOAT, EITHER)
-        ]
+        places: list[int] = []
+        for place, name in enumerate(step.ins):
+            if (
+                place >= first
+                and self.reading.types[name] == FLOAT
+                and (wants if isinstance(wants, int) else wants[place]) not in (FLOAT, EITHER)
+            ):
+                places.append(place)
+        return places
 
     def half_outputs(self, step: Step) -> list[int]:
         """Return the places of the float32 outputs that a node would make in the half type."""
         halves, types = self.halving.halves, self.reading.types
-        return [
-            place
-            for place, name in enumerate(step.outs)
-            if name and types[name] == FLOAT and name in halves
-        ]
+        places: list[int] = []
+        for place, name in enumerate(step.outs):
+            if name and types[name] == FLOAT and name in halves:
+                places.append(place)
+        return places
 
     def label(self, step: Step) -> str:
         """Return what a block list calls a node: see `requests.label`."""

@@ -1,10 +1,12 @@
-"""What stays float32 by where it comes from and where it goes: positions, timesteps, counts,
-angles, sizes, indices.
+"""Find what stays float32 by where it comes from and where it goes.
 
-An integer above 2048 isn't a float16, and an angle of 300 is off by 0.1 there: what the cosine makes of it is wrong,
-however many digits its readers need. So what is computed from integers stays float32 up to the operator that bounds it
-or that brings it together with activations, and so does what a size, an index or an angle is computed from. All of it
-is small beside the weights and activations of a model.
+It's positions, timesteps, counts, angles, sizes, indices.
+
+An integer above 2048 isn't a float16, and an angle of 300 is off by 0.1 there: what the cosine
+makes of it is wrong, however many digits its readers need. So what is computed from integers stays
+float32 up to the operator that bounds it or that brings it together with activations, and so does
+what a size, an index or an angle is computed from. All of it is small beside the weights and
+activations of a model.
 """
 
 from __future__ import annotations
@@ -177,17 +179,22 @@ class _Exact:
         return not self._masks(step)
 
     def _masks(self, step: Step) -> bool:
-        """Whether a step makes a mask of the lowest numbers, or moves one."""
+        """Return whether a step makes a mask of the lowest numbers, or moves one."""
         return not self._masked.isdisjoint(step.ins) or masks(self._reading, step)
 
     # Back from angles, sizes and indices.
 
     def _keep_angles(self, angles: list[Step]) -> None:
-        """Keep sines and cosines of what no weights but a frequency's have touched: inputs,
-        integers and constants.
+        """Keep sines and cosines of what no weights but a frequency's have touched.
+
+        Inputs, integers and constants.
         """
         near = self.counted | self.fixed
-        near.update(name for name in self._reading.scopes[0].inputs if self._types[name] == FLOAT)
+        names = []
+        for name in self._reading.scopes[0].inputs:
+            if self._types[name] == FLOAT:
+                names.append(name)
+        near.update(names)
         for step in self._reading.floating:
             if step.rule is None:
                 continue
@@ -218,12 +225,15 @@ class _Exact:
                 todo += self._floats(maker)
 
     def _keep_ends(self, ends: list[Step], logarithms: list[Step]) -> None:
-        """Keep what coordinates, indices and logarithms come from, back to the operators that weigh
-        activations.
+        """Keep what coordinates, indices and logarithms come from.
+
+        It's kept back to the operators that weigh activations.
         """
-        weighed = {
-            name for step in self._reading.floating if step.op in _WEIGHS for name in step.ins
-        }
+        weighed = set()
+        for step in self._reading.floating:
+            if step.op in _WEIGHS:
+                for name in step.ins:
+                    weighed.add(name)
         indices = (
             self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
         )
@@ -232,7 +242,10 @@ class _Exact:
                 self._keep_elementwise(step.ins, weighed, chosen=False)
             elif step.op in _COORDINATES:
                 places = _COORDINATES[step.op]
-                names = [name for place, name in enumerate(step.ins) if place in places]
+                names = []
+                for place, name in enumerate(step.ins):
+                    if place in places:
+                        names.append(name)
                 self._keep_elementwise(names, weighed, chosen=False)
             elif step.op == "TopK":
                 self._keep_elementwise(step.ins[:1], weighed, chosen=True)
@@ -283,26 +296,30 @@ class _Exact:
         return some
 
     def _is_floored(self, name: str, depth: int = 3) -> bool:
-        """Whether a value is kept above zero by a number that float16 holds badly or not at all."""
+        """Decide whether a number that float16 holds badly keeps a value above zero."""
         maker = self._reading.makers.get(name)
         if not isinstance(maker, Step) or not depth:
             return False
         if maker.op in ("Add", "Clip", "Max"):
-            floors = [
-                number for each in maker.ins[-2:] for number in few_numbers(self._reading, each)
-            ]
-            floors += [each.f for each in maker.node.attribute if each.name == "min"]
+            floors = []
+            for source in maker.ins[-2:]:
+                for number in few_numbers(self._reading, source):
+                    floors.append(number)
+            sources = []
+            for source in maker.node.attribute:
+                if source.name == "min":
+                    sources.append(source.f)
+            floors += sources
             if any(0 < floor < _SMALLEST_NORMAL for floor in floors):
                 return True
         if maker.op not in _FLOORED_THROUGH and maker.op not in MOVES:
             return False
-        return any(self._is_floored(each, depth - 1) for each in self._floats(maker))
+        return any(self._is_floored(source, depth - 1) for source in self._floats(maker))
 
     def _is_small(self, step: Step) -> bool:
         tensors = [constant_behind(self._reading, name) for name in step.ins[:2]]
-        return any(
-            tensor is not None and math.prod(tensor.dims) <= SMALL_MATRIX for tensor in tensors
-        )
+        constants = (tensor for tensor in tensors if tensor is not None)
+        return any(math.prod(tensor.dims) <= SMALL_MATRIX for tensor in constants)
 
     def _indices(self) -> set[str]:
         """Return the names of integers that are used as indices."""
@@ -318,8 +335,9 @@ class _Exact:
     # What they read.
 
     def _keep_sources(self) -> None:
-        """Keep what computes the constants and counts that are read by what stays, and what moves
-        them.
+        """Keep what computes the constants and counts that are read by what stays.
+
+        What moves them is kept, too.
         """
         reads, exact = self.exact_reads, self._made_exactly()
         for step in reversed(self._reading.floating):
@@ -334,8 +352,10 @@ class _Exact:
                 self.stays.add(step)
 
     def _made_exactly(self) -> set[str]:
-        """Return the names of constants, counts, inputs, what the steps that stay give, and what is
-        moved of these.
+        """Return the names of values that are made exactly.
+
+        They're constants, counts, inputs, what the steps that stay give, and what is moved of
+        these.
         """
         exact = self.counted | self.fixed | set(self._reading.scopes[0].inputs)
         for step in self._reading.floating:
@@ -360,7 +380,10 @@ def masks(reading: Reading, step: Step) -> bool:
         )
     elif step.op in ("Mul", "Where"):
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
-        numbers = [number for name in floats for number in few_numbers(reading, name)]
+        numbers = []
+        for name in floats:
+            for number in few_numbers(reading, name):
+                numbers.append(number)
     else:
         return False
     if step.op != "Mul":

@@ -1,9 +1,11 @@
-"""What stays float32 for the range of its numbers: squares, their roots, floors below float16, and
-long sums.
+"""Find what stays float32 for the range of its numbers.
 
-A square overflows above 255 and vanishes below 2.4e-4, though the root of it, or what is divided by the root, is as
-large as what was squared. So a norm and what it normalizes stay float32. A layer normalization as it's spelt, over
-centred values, doesn't: ONNX Runtime fuses it to one operator, which computes in float32 inside.
+It's squares, their roots, floors below float16, and long sums.
+
+A square overflows above 255 and vanishes below 2.4e-4, though the root of it, or what is divided by
+the root, is as large as what was squared. So a norm and what it normalizes stay float32. A layer
+normalization as it's spelt, over centred values, doesn't: ONNX Runtime fuses it to one operator,
+which computes in float32 inside.
 """
 
 from __future__ import annotations
@@ -152,17 +154,20 @@ class Squares:
 
 
 def long_sums(reading: Reading) -> set[Step]:
-    """Return the sums of more than 4,096 terms, as far as the model says how many terms they have."""
+    """Return the sums of more than 4,096 terms, as far as the model says how many they have."""
     sums = [step for step in reading.floating if step.op in _SUMS]
     return {step for step in sums if _terms(reading, step) > _MANY_TERMS}
 
 
 def _terms(reading: Reading, step: Step) -> int:
-    """How many terms a reduction adds up to one; 0 where the model doesn't say."""
+    """Return how many terms a reduction adds up to one; 0 where the model doesn't say."""
     dims = reading.stated_dims(step.ins[0])
     if dims is None:
         return 0
-    axes = [list(each.ints) for each in step.node.attribute if each.name == "axes"]
+    axes = []
+    for attribute in step.node.attribute:
+        if attribute.name == "axes":
+            axes.append(list(attribute.ints))
     if not axes and len(step.ins) > 1 and step.ins[1]:
         axes = [[int(axis) for axis in few_numbers(reading, step.ins[1])]]
         if not axes[0]:
@@ -172,8 +177,9 @@ def _terms(reading: Reading, step: Step) -> int:
 
 
 def variance_notes(steps: list[Step]) -> Iterator[str]:
-    """Yield a sentence for each variance that is the difference of squares: the tensor, the node
-    and the mend.
+    """Yield a sentence for each variance that is the difference of squares.
+
+    The tensor, the node and the mend.
     """
     for step in steps:
         node: onnx.NodeProto = step.node

@@ -1,6 +1,4 @@
-"""What a caller asks of a conversion, held against the model: names that it doesn't have are
-refused.
-"""
+"""Compare a caller's request with the model: names that it doesn't have are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from onnx_harness.model.walk import walk
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How a model is to be converted.
+    """The request of a conversion.
 
     Attributes:
         keep_io_types: leave the inputs and outputs of the model float32: all, or those of these
@@ -75,7 +73,11 @@ class Request:
         if not self.node_block_list:
             return []
         names = {label(node) for node in walk(model.graph)}.union(functions)
-        return [name for name in self.node_block_list if name and name not in names]
+        nodes: list[str] = []
+        for name in self.node_block_list:
+            if name and name not in names:
+                nodes.append(name)
+        return nodes
 
 
 def label(node: onnx.NodeProto) -> str:
@@ -83,8 +85,13 @@ def label(node: onnx.NodeProto) -> str:
     return node.name or next(filter(None, node.output), "")
 
 
-def _refuse_missing(option: str, kind: str, names: Collection[str], known: Collection[str]) -> None:
-    missing = [name for name in names if name and name not in known]
+def _refuse_missing(
+    option: str, kind: str, names: Collection[str], existing: Collection[str]
+) -> None:
+    missing = []
+    for name in names:
+        if name and name not in existing:
+            missing.append(name)
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing)
         mend = (
@@ -93,7 +100,8 @@ def _refuse_missing(option: str, kind: str, names: Collection[str], known: Colle
             else " allow_missing=True lets names be that a model doesn't have."
         )
         raise UsageError(
-            f"{option}: the model has no {kind} {listed}. {did_you_mean(missing[0], known)}{mend}"
+            f"{option}: the model has no {kind} {listed}. "
+            f"{did_you_mean(missing[0], existing)}{mend}"
         )
 
 

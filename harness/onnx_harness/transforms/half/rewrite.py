@@ -1,9 +1,11 @@
-"""The decisions of `halving` written to the protobuf: weights, Casts where types meet, and who
-reads what.
+"""The decisions of `halving` written to the protobuf.
 
-On the protobuf itself: an editable graph of onnx-ir costs 0.1 to 0.2 ms a node to make and to write back, several times
-what the whole conversion takes. Most nodes aren't touched: their values change type, and no message says so. What is
-made in the half type under its own name: weights, Constants, ConstantOfShapes and Casts of the model.
+Weights, Casts where types meet, and who reads what.
+
+On the protobuf itself: an editable graph of onnx-ir costs 0.1 to 0.2 ms a node to make and to write
+back, several times what the whole conversion takes. Most nodes aren't touched: their values change
+type, and no message says so. What is made in the half type under its own name: weights, Constants,
+ConstantOfShapes and Casts of the model.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ class Rewiring:
 
     def _retype(self, node: onnx.NodeProto, name: str, at_once: bool = False) -> None:
         if node.op_type == "Cast":
-            next(each for each in node.attribute if each.name == "to").CopyFrom(_to(self._half))
+            next(attribute for attribute in node.attribute if attribute.name == "to").CopyFrom(
+                _to(self._half)
+            )
             return
         if node.op_type == "Constant":
             tensor = constant_tensor(node)
@@ -110,8 +114,9 @@ class Rewiring:
         self._rounder.add(tensor, tensor, name, at_once)
 
     def _find_same(self) -> None:
-        """Find what the model's own Casts between float32 and the half type make: the same again,
-        by now.
+        """Find what the model's own Casts between float32 and the half type make.
+
+        The same again, by now.
         """
         for step in self._casts:
             source, result = step.ins[0], step.outs[0]
@@ -132,11 +137,10 @@ class Rewiring:
         The copy gets their name.
         """
         main = self._reading.scopes[0]
-        outputs = {
-            name
-            for name in main.outputs
-            if name in self._floats and self._native(name) != self._outside(name)
-        }
+        outputs = set()
+        for name in main.outputs:
+            if name in self._floats and self._native(name) != self._outside(name):
+                outputs.add(name)
         # In the order of definition: the copy of a Cast's result looks for the copy of what it
         # read, which may be an output too and has to have got its name by then.
         moved = [name for name in self._reading.makers if name in outputs]
@@ -155,8 +159,9 @@ class Rewiring:
         return self._half if name in self._halves else FLOAT
 
     def _view(self, name: str, as_output: str = "") -> str:
-        """What to read for a value in the type that it isn't made in: a copy made once for all
-        readers, if need be.
+        """Return what to read for a value in the type that it isn't made in.
+
+        A copy made once for all readers, if need be.
 
         Args:
             name: of the value.
@@ -216,7 +221,7 @@ class Rewiring:
         return name
 
     def _current(self, name: str) -> str:
-        """What the value is called by now, in the type in which it is made."""
+        """Return what the value is called by now, in the type in which it is made."""
         while name in self._same:
             name = self._same[name]
         return self._inside.get(name, name)
@@ -233,9 +238,11 @@ class Rewiring:
 
     def _insert(self, scope: Scope, index: int, node: onnx.NodeProto) -> None:
         if self._node_names is None:
-            self._node_names = {
-                step.node.name for each in self._reading.scopes for step in each.steps
-            }
+            names = set()
+            for scope_ in self._reading.scopes:
+                for step in scope_.steps:
+                    names.add(step.node.name)
+            self._node_names = names
         node.name = fresh_name(node.output[0], self._node_names)
         self._inserted.append((scope, index, node))
 
@@ -258,7 +265,7 @@ class Rewiring:
                             step.ins[index] = step.node.input[index] = new
 
     def _as_wanted(self, name: str, want: int) -> str:
-        """What to read for a value in a type."""
+        """Return what to read for a value in a type."""
         if name in self._floats:
             if want == EITHER:
                 name = self._widened.get(name, name)
@@ -273,7 +280,7 @@ class Rewiring:
             # An output's name may be that of a copy by now.
             if (name in self._halves) != (name in self._inside):
                 self._state(info, self._half)
-        given: set[str] = set()
+        written: set[str] = set()
         for place, (info, name) in enumerate(zip(scope.results, scope.outputs, strict=True)):
             if name not in self._floats:
                 continue
@@ -282,24 +289,24 @@ class Rewiring:
             if main:
                 continue
             view = self._as_wanted(name, want)
-            if view != name and (view in given or not self._is_of(view, scope)):
+            if view != name and (view in written or not self._is_of(view, scope)):
                 source, view = view, self._name(f"{name}_output", scope)
                 self._append_identity(scope, source, view)
-            given.add(view)
+            written.add(view)
             if view != name:
                 info.name = view
         if main and self._model.ir_version < FREE_INITIALIZERS:
             self._list_initializers(scope)
 
     def _state_contributed(self) -> None:
-        """State the types of what other operators than the standard's give: onnx can't infer them,
-        nor what follows.
+        """State the types of what other operators than the standard's give.
+
+        Onnx can't infer them, nor what follows.
         """
-        steps = [
-            step
-            for step in self._reading.floating
-            if step.rule is not None and not step.rule.inferred
-        ]
+        steps = []
+        for step in self._reading.floating:
+            if step.rule is not None and not step.rule.inferred:
+                steps.append(step)
         if not steps:
             return
         graphs = {step.scope for step in steps}
@@ -340,34 +347,43 @@ class Rewiring:
 
     def _casts_of_nobody(self) -> list[Step]:
         """The model's own Casts whose readers have all found what they want elsewhere."""
-        left = {*self._same, *self._widened, *self._inside.values()}
-        found: list[Step] = []
-        casts = [step for step in self._casts if not left.isdisjoint(step.outs)]
+        views = {*self._same, *self._widened, *self._inside.values()}
+        unused: list[Step] = []
+        casts = [step for step in self._casts if not views.isdisjoint(step.outs)]
         while casts:
             read: set[str] = set()
             for step in (step for scope in self._reading.scopes for step in scope.steps):
-                if not left.isdisjoint(step.ins):
+                if not views.isdisjoint(step.ins):
                     read.update(step.ins)
-            read.update(name for _, _, node in self._inserted for name in node.input)
-            read.update(info.name for scope in self._reading.scopes for info in scope.graph.output)
+            unread = []
+            for _, _, node in self._inserted:
+                for name in node.input:
+                    unread.append(name)
+            read.update(unread)
+            names = []
+            for scope in self._reading.scopes:
+                for info in scope.graph.output:
+                    names.append(info.name)
+            read.update(names)
             dead = [step for step in casts if step.outs[0] not in read]
             if not dead:
                 break
-            found += dead
+            unused += dead
             for step in dead:
                 step.ins = []
             casts = [step for step in casts if step.ins]
-        return found
+        return unused
 
     def _write_nodes(self, removed: list[Step]) -> None:
-        """Insert what was made before the node that had its place, and remove nodes: from the end,
-        so places hold.
+        """Insert what was made before the node that had its place, and remove nodes.
+
+        From the end, so places hold.
         """
-        edits: list[tuple[Scope, int, onnx.NodeProto | None]] = [
-            (step.scope, step.index, None) for step in removed
-        ]
+        edits: list[tuple[Scope, int, onnx.NodeProto | None]] = []
+        for step in removed:
+            edits.append((step.scope, step.index, None))
         edits += reversed(self._inserted)  # of two in one place, the later may read the earlier
-        for scope, index, node in sorted(edits, key=lambda each: -each[1]):
+        for scope, index, node in sorted(edits, key=lambda edit: -edit[1]):
             if node is None:
                 del scope.graph.node[index]
             else:

@@ -51,7 +51,10 @@ NO_SUMS = RunningSums({}, frozenset())
 
 
 def running_sums(reading: Reading) -> RunningSums:
-    """Return the float32 states of Loops and Scans that are sums of themselves and something else."""
+    """Return the states of Loops and Scans that are sums of themselves and something else.
+
+    They're float32.
+    """
     states: dict[Step, frozenset[int]] = {}
     steps: set[Step] = set()
     for step in reading.floating:
@@ -72,7 +75,10 @@ def running_sums(reading: Reading) -> RunningSums:
 def _count_of_states(step: Step) -> int:
     if step.op == "Loop":
         return len(step.ins) - FIRST_BODY_INPUT["Loop"]
-    scanned = [each.i for each in step.node.attribute if each.name == "num_scan_inputs"]
+    scanned = []
+    for attribute in step.node.attribute:
+        if attribute.name == "num_scan_inputs":
+            scanned.append(attribute.i)
     return len(step.ins) - (scanned[0] if scanned else 0)
 
 

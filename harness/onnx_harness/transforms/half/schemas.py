@@ -1,5 +1,6 @@
-"""Which inputs and outputs of a node can be float16 or bfloat16: from its schema, not from a list
-of operators.
+"""Read from schemas the inputs and outputs of a node that can be float16 or bfloat16.
+
+No list of operators is needed.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ ASK, NO_FLOAT, FIRST = 0, -1, -2
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the schema says about a node with so many inputs and outputs.
+    """The schema's rule for a node with so many inputs and outputs.
 
     Attributes:
         results: where each output gets its type.
@@ -124,8 +125,9 @@ class Rule:
 
 
 class Rules(dict[tuple[str, int, int], Rule]):
-    """The rules of a domain's operators at an opset, by operator and how many inputs and outputs a
-    node has.
+    """The rules of a domain's operators at an opset.
+
+    The key is the operator and how many inputs and outputs a node has.
     """
 
     def __init__(self, opset: int, half: int, domain: str) -> None:
@@ -150,41 +152,45 @@ class Rules(dict[tuple[str, int, int], Rule]):
         if formal is None:
             return Rule((ASK,) * outputs)
         read = [_variable(formal.inputs, index) for index in range(inputs)]
-        given = [_variable(formal.outputs, index) for index in range(outputs)]
+        variables = [_variable(formal.outputs, index) for index in range(outputs)]
         first = {variable: FIRST - index for index, variable in reversed(list(enumerate(read)))}
-        results = tuple(
-            _ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK)
-            for name in given
-        )
+        names = []
+        for name in variables:
+            names.append(
+                _ELEMENT_TYPES.get(name) or formal.single.get(name) or first.get(name, ASK)
+            )
+        results = tuple(names)
         if self._domain and self._domain != contrib.DOMAIN:
             # Nobody but operators of its own domain is likely to read these, and asking costs a
             # copy of the node.
-            floats = (name in formal.float32 for name in given)
-            return Rule(
-                tuple(
-                    each if float32 else NO_FLOAT
-                    for each, float32 in zip(results, floats, strict=True)
-                )
-            )
+            floats = (name in formal.float32 for name in variables)
+            rules = []
+            for result, float32 in zip(results, floats, strict=True):
+                rules.append(result if float32 else NO_FLOAT)
+            return Rule(tuple(rules))
         if self._domain and op_type in contrib.STAYS_FLOAT32:
             return Rule(results)
         if op_type in _READS_EITHER:
             return Rule(results, inputs=EITHER, measures=op_type in ("Shape", "Size"))
         if op_type == _READS_BITS:
             return Rule(results)
-        unbound = tuple(
-            index
-            for index, name in enumerate(given)
-            if name not in first and name in formal.float32
-        )
+        indexes = []
+        for index, name in enumerate(variables):
+            if name not in first and name in formal.float32:
+                indexes.append(index)
+        unbound = tuple(indexes)
         if self._domain:  # what is float32 whatever the inputs are binds nobody
-            unbound = tuple(index for index in unbound if given[index] not in formal.single)
-        free = {given[index] for index in unbound}
+            entries = []
+            for index in unbound:
+                if variables[index] not in formal.single:
+                    entries.append(index)
+            unbound = tuple(entries)
+        free = {variables[index] for index in unbound}
         stays = {
             name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())
         } | free
         inputs_want = _together([self._want(name, formal, stays) for name in read])
-        outputs_want = _together([self._want(name, formal, stays) for name in given])
+        outputs_want = _together([self._want(name, formal, stays) for name in variables])
         return Rule(
             results,
             inputs_want,
@@ -210,17 +216,22 @@ def rules_of(opset: int, half: int, domain: str = "") -> Rules:
 
 @cache
 def takes(op_type: str, opset: int, half: int) -> bool:
-    """Whether whatever may be float32 of a standard operator may be of the half type: of If, since
-    which opset.
+    """Return whether whatever may be float32 of a standard operator may be of the half type.
+
+    Of If, since which opset.
     """
     schema = onnx.defs.get_schema(op_type, opset, "")
     allowed = [constraint.allowed_type_strs for constraint in schema.type_constraints]
-    return all(_HALF_NAMES[half] in each for each in allowed if "tensor(float)" in each)
+    floats = []
+    for type_strings in allowed:
+        if "tensor(float)" in type_strings:
+            floats.append(type_strings)
+    return all(_HALF_NAMES[half] in type_strings for type_strings in floats)
 
 
 @cache
 def takes_at(op_type: str, opset: int, half: int, place: int) -> bool:
-    """Whether the input of a standard operator at a place may be of the half type."""
+    """Return whether the input of a standard operator at a place may be of the half type."""
     formal = _formal(op_type, opset, "")
     return formal is not None and half in formal.float32.get(_variable(formal.inputs, place), ())
 
@@ -302,9 +313,9 @@ def _known_to_onnx(op_type: str, opset: int, domain: str) -> bool:
     return True
 
 
-def _attribute(parameter: onnx.defs.OpSchema.FormalParameter, name: str, other: str) -> Any:
+def _attribute(parameter: onnx.defs.OpSchema.FormalParameter, name: str, fallback: str) -> Any:
     """An attribute of a parameter that ONNX Runtime's schemas spell otherwise."""
-    return getattr(parameter, name) if hasattr(parameter, name) else getattr(parameter, other)
+    return getattr(parameter, name) if hasattr(parameter, name) else getattr(parameter, fallback)
 
 
 def _variable(types: tuple[tuple[str, ...], bool], index: int) -> str:

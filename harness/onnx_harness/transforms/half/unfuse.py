@@ -1,5 +1,6 @@
-"""FusedConv and FusedGemm as the operators that they were fused from: only those have float16
-kernels on a GPU.
+"""FusedConv and FusedGemm as the operators that they were fused from.
+
+Only those have float16 kernels on a GPU.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def unfuse(graph: onnx.GraphProto, opset: int, root: onnx.GraphProto | None = No
     """
     root = root or graph
     if any(_is_fused(node) for node in graph.node):
-        taken = value_names(root)
+        names = value_names(root)
         nodes = list(graph.node)
         del graph.node[:]
         for node in nodes:
-            graph.node.extend(_parts(node, opset, taken) if _is_fused(node) else [node])
+            graph.node.extend(_parts(node, opset, names) if _is_fused(node) else [node])
     for node in graph.node:
         for body in subgraphs(node):
             unfuse(body, opset, root)
@@ -56,42 +57,52 @@ def _is_fused(node: onnx.NodeProto) -> bool:
 
 
 def _text(node: onnx.NodeProto, name: str) -> str:
-    return next((each.s.decode() for each in node.attribute if each.name == name), "")
+    return next(
+        (attribute.s.decode() for attribute in node.attribute if attribute.name == name), ""
+    )
 
 
-def _parts(node: onnx.NodeProto, opset: int, taken: set[str]) -> Iterator[onnx.NodeProto]:
+def _parts(node: onnx.NodeProto, opset: int, names: set[str]) -> Iterator[onnx.NodeProto]:
     activation, (result,) = _text(node, "activation"), node.output
     addend = node.input[3] if node.op_type == "FusedConv" and len(node.input) > 3 else ""
-    left = [each for each in node.attribute if not each.name.startswith("activation")]
+    attributes = []
+    for attribute in node.attribute:
+        if not attribute.name.startswith("activation"):
+            attributes.append(attribute)
     product = onnx.NodeProto(
         op_type=_FUSED[node.op_type], name=node.name, doc_string=node.doc_string
     )
     product.input.extend(node.input[:3])
-    product.attribute.extend(left)
-    current = result if not addend and not activation else fresh_name(f"{result}_product", taken)
+    product.attribute.extend(attributes)
+    current = result if not addend and not activation else fresh_name(f"{result}_product", names)
     product.output.append(current)
     yield product
     if addend:
-        total = fresh_name(f"{result}_sum", taken) if activation else result
+        total = fresh_name(f"{result}_sum", names) if activation else result
         yield onnx.NodeProto(op_type="Add", input=[current, addend], output=[total])
         current = total
     if activation:
-        yield from _activation(node, activation, current, opset, taken)
+        yield from _activation(node, activation, current, opset, names)
 
 
 def _activation(
     node: onnx.NodeProto, activation: str, source: str, opset: int, taken: set[str]
 ) -> Iterator[onnx.NodeProto]:
     numbers = next(
-        (list(each.floats) for each in node.attribute if each.name == "activation_params"), []
+        (
+            list(attribute.floats)
+            for attribute in node.attribute
+            if attribute.name == "activation_params"
+        ),
+        [],
     )
     names = _ACTIVATIONS[activation]
     # FusedGemm has an attribute for each.
     parameters = dict(zip(names, numbers, strict=False)) or {
-        name: each.f
+        name: attribute.f
         for name in names
-        for each in node.attribute
-        if each.name == f"activation_{name}"
+        for attribute in node.attribute
+        if attribute.name == f"activation_{name}"
     }
     if activation == "Clip" and opset >= _CLIP_TAKES_INPUTS:
         inputs = [source]

@@ -1,5 +1,6 @@
-"""Weights rounded to float16 or bfloat16, many small ones at a time, and the account of what the
-clamp did to them.
+"""Round weights to float16 or bfloat16, many small ones at a time.
+
+What the clamp did to them is accounted for.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ _Job = tuple[onnx.TensorProto, onnx.TensorProto, str]
 
 
 class _Lost(NamedTuple):
-    """What the clamp did to a tensor: see `onnx_harness.transforms.float16.Clamped`, without the
-    array.
+    """The clamp's effect on a tensor.
+
+    See `onnx_harness.transforms.float16.Clamped`, without the array.
     """
 
     raised: int
@@ -85,7 +87,7 @@ class Rounder:
 
     @property
     def stands_in(self) -> bool:
-        """Whether values of some tensors are taken from others."""
+        """Return whether values of some tensors are taken from others."""
         return bool(self._origins)
 
     def fill(self) -> None:
@@ -117,7 +119,7 @@ class Rounder:
             self._jobs[id(target)] = source, target, name
 
     def clips(self, tensors: Iterable[onnx.TensorProto]) -> bool:
-        """Whether magnitudes of some of the tensors are above the limit."""
+        """Return whether magnitudes of some of the tensors are above the limit."""
         values = self._values(tensors)
         return bool((np.abs(values) > self._limits[1]).any())
 
@@ -127,8 +129,9 @@ class Rounder:
         return values[(np.abs(values) > self._limits[1]) & np.isfinite(values)]
 
     def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
-        """Whether the half type holds non-zero magnitudes of some float32 tensors with fewer digits
-        than others.
+        """Decide whether the half type has fewer digits for some magnitudes than for others.
+
+        The magnitudes are those of some float32 tensors, zeros left out.
         """
         magnitudes = np.abs(self._values(tensors))
         return self.half == FLOAT16 and bool(
@@ -136,8 +139,7 @@ class Rounder:
         )
 
     def loses_beside(self, tensor: onnx.TensorProto, epsilon: float) -> bool:
-        """Whether rounding changes some of the numbers by more than 0.4% of what they are with
-        ``epsilon``.
+        """Decide whether rounding changes numbers by over 0.4% of what they are with ``epsilon``.
 
         Args:
             tensor: float32 numbers of at least 0.
@@ -152,12 +154,13 @@ class Rounder:
     def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
         origins = map(self._origin, tensors)
         return np.frombuffer(
-            b"".join(each.raw_data or self._elsewhere(each) for each in origins), "<f4"
+            b"".join(origin.raw_data or self._elsewhere(origin) for origin in origins), "<f4"
         )
 
     def clamped(self) -> Iterator[tuple[float, float]]:
-        """Yield what was clamped and what to: the greatest of each tensor that was clipped, the
-        least of each raised.
+        """Yield what was clamped and what to.
+
+        The greatest of each tensor that was clipped, the least of each raised.
 
         Magnitudes, without their signs.
         """
@@ -180,27 +183,30 @@ class Rounder:
 
     @property
     def waiting(self) -> int:
-        """How many weights are waiting to be rounded."""
+        """Return how many weights are waiting to be rounded."""
         return sum(math.prod(source.dims[:]) for source, _, _ in self._jobs.values())
 
-    def redirect(self, target: onnx.TensorProto, other: onnx.TensorProto) -> bool:
+    def redirect(self, target: onnx.TensorProto, target_copy: onnx.TensorProto) -> bool:
         """Have what is to be written to a tensor written to another one; False when nothing is."""
         job = self._jobs.pop(id(target), None)
         if job is None:
             return False
         source, _, name = job
-        self._jobs[id(other)] = source, other, name
+        self._jobs[id(target_copy)] = source, target_copy, name
         return True
 
     def flush(self, but: Sequence[onnx.TensorProto] = ()) -> None:
         """Round everything that was added, except what goes to the tensors ``but``."""
-        later = {key: self._jobs.pop(key) for key in map(id, but) if key in self._jobs}
+        later = {}
+        for key in map(id, but):
+            if key in self._jobs:
+                later[key] = self._jobs.pop(key)
         self._round_all(self._jobs.values())
         self._jobs = later
 
     def _round_all(self, jobs: Iterable[_Job]) -> None:
         batch: list[_Job] = []
-        held: list[bytes] = []
+        buffers: list[bytes] = []
         size = 0
         for job in jobs:
             source, target, _ = job
@@ -216,19 +222,19 @@ class Rounder:
                 self._round([job], alone)
                 continue
             batch.append(job)
-            held.append(values)
+            buffers.append(values)
             size += len(values)
             if size >= _BATCH:
-                self._round(batch, held)
-                batch, held, size = [], [], 0
+                self._round(batch, buffers)
+                batch, buffers, size = [], [], 0
         if batch:
-            self._round(batch, held)
+            self._round(batch, buffers)
 
-    def _round(self, jobs: Sequence[_Job], held: list[bytes]) -> None:
+    def _round(self, jobs: Sequence[_Job], buffers: list[bytes]) -> None:
         """Round tensors whose values are ``held``, which is empty afterwards."""
-        ends = list(accumulate(map(len, held)))
-        values = np.frombuffer(held[0] if len(held) == 1 else b"".join(held), "<f4")
-        held.clear()
+        ends = list(accumulate(map(len, buffers)))
+        values = np.frombuffer(buffers[0] if len(buffers) == 1 else b"".join(buffers), "<f4")
+        buffers.clear()
         places: list[npt.NDArray[np.intp]] = []
         clamped = self._clamp(values, places)
         if clamped.raised or clamped.lowered:
@@ -259,10 +265,10 @@ class Rounder:
     def _external(self, tensor: onnx.TensorProto) -> bytes:
         import onnx_ir
 
-        held = onnx_ir.serde.deserialize_tensor(tensor, str(self._folder or ""))
-        assert isinstance(held, onnx_ir.ExternalTensor)
-        values: bytes = held.numpy().astype("<f4", copy=False).tobytes()
-        held.release()  # its pages would count as ours
+        external = onnx_ir.serde.deserialize_tensor(tensor, str(self._folder or ""))
+        assert isinstance(external, onnx_ir.ExternalTensor)
+        values: bytes = external.numpy().astype("<f4", copy=False).tobytes()
+        external.release()  # its pages would count as ours
         return values
 
     def _account(
@@ -279,11 +285,11 @@ class Rounder:
                 clamped.raised, clamped.lowered, clamped.smallest, clamped.largest
             )
             return
-        found = np.concatenate(places)
-        of = np.searchsorted(ends, found, side="right")
+        positions = np.concatenate(places)
+        of = np.searchsorted(ends, positions, side="right")
         starts = np.flatnonzero(np.diff(of, prepend=-1))
         # As bits, whose order is that of magnitudes, so that no subnormal number is computed with.
-        bits = values.view("<u4")[found] & 0x7FFFFFFF
+        bits = values.view("<u4")[positions] & 0x7FFFFFFF
         low = bits < np.float32(self._limits[0]).view(np.uint32)
         raised = np.add.reduceat(low, starts, dtype=np.intp)
         counts = np.diff(starts, append=len(of))
@@ -291,16 +297,19 @@ class Rounder:
             np.float32
         )
         largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
-        columns = (
-            each.tolist() for each in (of[starts], raised, counts - raised, smallest, largest)
-        )
+        columns = []
+        for column in (of[starts], raised, counts - raised, smallest, largest):
+            columns.append(column.tolist())
         for index, below, above, least, greatest in zip(*columns, strict=True):
             self._lost[jobs[index][2]] = _Lost(
                 below, above, least if below else None, greatest if above else None
             )
 
     def remarks(self) -> Iterator[str]:
-        """What was clamped, a sentence each: the tensors that lost most, the others summed up."""
+        """Return what was clamped, a sentence each.
+
+        The tensors that lost most, the others summed up.
+        """
         low, high = self._limits
         clipped = sorted(
             (
@@ -315,11 +324,11 @@ class Rounder:
                 f"{_weights(count)} of '{name}' {_were(count)} clipped at {high:g}; the largest "
                 f"was {largest:.4g}"
             )
-        rest = clipped[_NAMED:]
-        if rest:
-            count, largest = sum(each[0] for each in rest), max(each[2] for each in rest)
+        unnamed = clipped[_NAMED:]
+        if unnamed:
+            count, largest = sum(each[0] for each in unnamed), max(each[2] for each in unnamed)
             yield (
-                f"{_weights(count)} of {len(rest)} more tensors {_were(count)} clipped at "
+                f"{_weights(count)} of {len(unnamed)} more tensors {_were(count)} clipped at "
                 f"{high:g}; "
                 f"the largest was {largest:.4g}"
             )

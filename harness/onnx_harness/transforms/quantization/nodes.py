@@ -1,5 +1,6 @@
-"""Nodes that aren't to be quantized, whatever the library would do: it goes by their operator's
-name alone.
+"""Nodes that aren't to be quantized, whatever the library would do.
+
+It goes by their operator's name alone.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ _ARITHMETIC = frozenset(
 
 
 def is_quantized(node: onnx.NodeProto) -> bool:
-    """Whether an operator takes or gives quantized values: QLinearConv, MatMulInteger,
-    DequantizeLinear and more.
+    """Return whether an operator takes or gives quantized values.
+
+    QLinearConv, MatMulInteger, DequantizeLinear and more.
     """
     if node.domain not in STANDARD_DOMAINS | _CONTRIB:
         return False
@@ -90,7 +92,7 @@ def is_quantized(node: onnx.NodeProto) -> bool:
 
 
 def is_of_its_domain(node: onnx.NodeProto) -> bool:
-    """Whether the node is the operator that the library takes it for by its name."""
+    """Return whether the node is the operator that the library takes it for by its name."""
     return node.domain in (_CONTRIB if node.op_type in _OF_CONTRIB else STANDARD_DOMAINS)
 
 
@@ -101,7 +103,7 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
     scales and places.
     """
     producers = {name: node for node in graph.node for name in node.output if name}
-    found = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
+    names = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
     waiting = [name for node in graph.node for name in _size_inputs(node)]
     seen: set[str] = set()
     while waiting:
@@ -115,9 +117,9 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
         ):
             continue
         seen.add(name)
-        found.update(node.output)
+        names.update(node.output)
         waiting += [source for source in node.input if source]
-    return frozenset(found - {""})
+    return frozenset(names - {""})
 
 
 def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
@@ -128,18 +130,23 @@ def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def is_size(node: onnx.NodeProto, index: int) -> bool:
-    """Whether an input of the node is a size, a scale, a place or a count."""
+    """Return whether an input of the node is a size, a scale, a place or a count."""
     return node.domain in STANDARD_DOMAINS and index in _SIZES.get(node.op_type, ())
 
 
 def captured(graph: onnx.GraphProto) -> frozenset[str]:
     """The values of the main graph that bodies of If, Loop and Scan read."""
-    return frozenset(name for node in graph.node for name in body_reads(node))
+    names = set()
+    for node in graph.node:
+        for name in body_reads(node):
+            names.add(name)
+    return frozenset(names)
 
 
 def name_nodes(graph: onnx.GraphProto, outputs: Set[str]) -> list[str]:
-    """Give the nodes with these outputs names of their own, where they have none, and return their
-    names.
+    """Give the nodes with these outputs names of their own, and return them.
+
+    Nodes that have a name keep it.
     """
     counts = Counter(node.name for node in graph.node)
     taken = set(counts)
@@ -163,14 +170,19 @@ def refuse_unknown_nodes(graph: onnx.GraphProto, option: str, names: Sequence[st
 
 
 def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
-    """The tables of Gathers that are factors of products too, and the operators of those products."""
+    """Return the tables of Gathers that are factors of products too.
+
+    Each comes with the operators of those products.
+    """
     constants = {tensor.name for tensor in graph.initializer}
-    tables = {
-        node.input[0]
-        for node in graph.node
-        if node.op_type == "Gather" and node.input[0] in constants
-    }
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    tables = set()
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in constants:
+            tables.add(node.input[0])
+    turned = {}
+    for node in graph.node:
+        if node.op_type == "Transpose":
+            turned[node.output[0]] = node.input[0]
     tied: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
         if node.op_type in ("Gemm", "MatMul"):
@@ -182,8 +194,9 @@ def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:
 
 
 def untie(graph: onnx.GraphProto, tables: Collection[str]) -> None:
-    """Give the Gathers of these tables one of their own: with a scale for each channel of a product
-    they can't work.
+    """Give the Gathers of these tables one of their own.
+
+    With a scale for each channel of a product they can't work.
     """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for name in tables:

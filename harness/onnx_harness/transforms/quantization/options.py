@@ -31,8 +31,9 @@ KNOWN = (*_BOOLS, *_FLOATS, *_INTS, _TENSOR_TYPE)
 
 
 def extra_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that ``("ActivationSymmetric=true", "DefaultTensorType=FLOAT")`` say, or a
-    mapping's.
+    """Return the options that words such as ``"ActivationSymmetric=true"`` say, or a mapping's.
+
+    Another one is ``"DefaultTensorType=FLOAT"``.
 
     Raises:
         ValueError: one isn't known, or its value isn't of its type.

@@ -1,5 +1,6 @@
-"""``simplify`` tried in steps that ask for less and less, until its result is valid and no larger
-than allowed.
+"""Try ``simplify`` in steps that ask for less and less.
+
+They end where its result is valid and no larger than allowed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from onnx_harness.model.graph import (
     tensor_names,
 )
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleton_of
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.simplification.dimensions import hiding_shapes
@@ -28,6 +30,10 @@ from onnx_harness.transforms.simplification.shapes import forget_shapes
 
 # A model that grows by more than this share of its size says so.
 _REMARKED_GROWTH = 0.01
+
+# Functions of these stand for operators that a runtime has kernels of: a call is more than its
+# body.
+_RUNTIME_DOMAINS = (*STANDARD_DOMAINS, "ai.onnx.ml", "com.microsoft")
 
 _ATTEMPTS = ("know all", "hide shapes", "know less")
 
@@ -75,7 +81,13 @@ class Attempts:
 
     def _simplified(self, skipped: set[str], inlines: bool) -> Result:
         model = self._model
-        sources = [inline_functions(model), model] if inlines and model.functions else [model]
+        sources = [model]
+        if inlines and model.functions:
+            kept = set()
+            for function in model.functions:
+                if function.domain in _RUNTIME_DOMAINS:
+                    kept.add(function.name)
+            sources = [inline_functions(model, kept), model]
         first: tuple[Editing, Mapping[str, int]] | None = None
         size = footprint(self._opened(model), model.graph.node)
         limit = size + self._growth

@@ -37,12 +37,14 @@ class Affine:
 def fuse_affine(
     editing: Editing, facts: Facts, budget: int, normalizes: bool = True
 ) -> tuple[int, int]:
-    """Carry BatchNormalization and constant Mul, Add and Sub into the Conv, ConvTranspose, Gemm or
-    the like before.
+    """Carry BatchNormalization and constant Mul, Add and Sub into the operator before.
 
-    Precondition: the first node's output has no other reader and is no output of a graph; all weights are float32 or
-    float64 constants that no caller can override, but that a mere bias may go beside weights that are computed; the
-    constant varies along axis 1 alone. Weights that another node reads are copied, if that fits the budget.
+    That is a Conv, ConvTranspose, Gemm or the like.
+
+    Precondition: the first node's output has no other reader and is no output of a graph; all
+    weights are float32 or float64 constants that no caller can override, but that a mere bias may
+    go beside weights that are computed; the constant varies along axis 1 alone. Weights that
+    another node reads are copied, if that fits the budget.
 
     Args:
         editing: the graph.
@@ -122,13 +124,15 @@ def _is_matrix_product(
     ):
         return False
     factors = [fact_of(value, facts) for value in first.inputs]
-    return all(
-        fact is not None
-        and fact.dtype in _DTYPES
-        and fact.shape is not None
-        and len(fact.shape) == 2
-        for fact in factors
-    )
+    for fact in factors:
+        if not (
+            fact is not None
+            and fact.dtype in _DTYPES
+            and fact.shape is not None
+            and len(fact.shape) == 2
+        ):
+            return False
+    return True
 
 
 def _is_row(row: ir.Value | None, product: ir.Value | None, facts: Facts) -> bool:
@@ -145,30 +149,33 @@ def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
         return None if terms is None or node.inputs[0] is None else Affine(node.inputs[0], *terms)
     if not editing.is_standard(node, "Mul", "Add", "Sub") or len(node.inputs) != 2:
         return None
-    left, right = node.inputs
-    for source, other in ((left, right), (right, left)):
-        constant = constant_array(other)
+    first, second = node.inputs
+    for source, factor in ((first, second), (second, first)):
+        constant = constant_array(factor)
         if source is None or constant is None or constant.dtype not in (np.float32, np.float64):
             continue
         channels = _along_channels(constant, _rank(editing, source, facts))
         if channels is None:
             continue
-        one, zero = np.ones(1), np.zeros(1)
+        unit, zero = np.ones(1), np.zeros(1)
         if node.op_type == "Mul":
             return Affine(source, channels, zero)
         if node.op_type == "Add":  # adding -0 to a sum that is 0 leaves it
-            shifted = Affine(source, one, channels + zero)
+            shifted = Affine(source, unit, channels + zero)
         else:
             shifted = (
-                Affine(source, one, -channels) if source is left else Affine(source, -one, channels)
+                Affine(source, unit, -channels)
+                if source is first
+                else Affine(source, -unit, channels)
             )
         return _with_scale_before(editing, node, shifted, facts)
     return None
 
 
 def _with_scale_before(editing: Editing, node: ir.Node, shifted: Affine, facts: Facts) -> Affine:
-    """Take the product before a sum along, as a normalization is spelt: alone it may change the
-    sign of a zero.
+    """Take the product before a sum along, as a normalization is spelt.
+
+    Alone it may change the sign of a zero.
     """
     first = shifted.source.producer()
     if (
@@ -225,7 +232,11 @@ def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] |
         part is None or part.dtype not in (np.float32, np.float64) for part in parts
     ):
         return None
-    gamma, beta, mean, variance = (part.astype(np.float64) for part in parts if part is not None)
+    normalizations = []
+    for part in parts:
+        if part is not None:
+            normalizations.append(part.astype(np.float64))
+    gamma, beta, mean, variance = normalizations
     epsilon = node.attributes.get("epsilon")
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(
@@ -260,7 +271,10 @@ def _absorb(
         or not _keeps_zeros(affine, new[2])
     ):
         return None
-    copied = sum(array.nbytes for index, array in new.items() if _is_shared(first, index))
+    copied = 0
+    for index, array in new.items():
+        if _is_shared(first, index):
+            copied += array.nbytes
     if copied > budget:
         return None
     for index, array in new.items():
@@ -274,13 +288,13 @@ def _absorb(
 
 
 def _is_shared(node: ir.Node, index: int) -> bool:
-    """Whether the old weight stays beside the new one."""
+    """Return whether the old weight stays beside the new one."""
     value = node.inputs[index] if index < len(node.inputs) else None
     return value is not None and (len(value.uses()) > 1 or value.is_graph_output())
 
 
 def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
-    """Whether infinities stay infinite and zeros keep their sign.
+    """Return whether infinities stay infinite and zeros keep their sign.
 
     A scale of 0 makes a NaN of infinity, wherever it is met. A negative one makes -0 of a sum that
     is 0, which the sum of the scaled products isn't, unless something is added afterwards; nor is 0
@@ -313,9 +327,9 @@ def _into_weights(
     first: ir.Node, affine: Affine, facts: Facts
 ) -> dict[int, npt.NDArray[np.generic]] | None:
     weight = constant_array(first.inputs[1])
-    given = first.inputs[2] if len(first.inputs) > 2 else None
-    bias = constant_array(given)
-    if given is not None and bias is None:
+    bias_value = first.inputs[2] if len(first.inputs) > 2 else None
+    bias = constant_array(bias_value)
+    if bias_value is not None and bias is None:
         return None
     if weight is None:
         return _into_bias(first, bias, affine, facts)
@@ -348,8 +362,9 @@ def _into_weights(
 def _into_bias(
     first: ir.Node, bias: npt.NDArray[np.generic] | None, affine: Affine, facts: Facts
 ) -> dict[int, npt.NDArray[np.generic]] | None:
-    """The bias of a node whose weights are computed: it takes a shift alone, and the channels have
-    to be known.
+    """The bias of a node whose weights are computed.
+
+    It takes a shift alone, and the channels have to be known.
     """
     fact = fact_of(affine.source, facts)
     channels = (

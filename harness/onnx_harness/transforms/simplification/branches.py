@@ -1,5 +1,6 @@
-"""Graphs inside nodes: their constants moved out, and a branch that is always taken put in place of
-its If.
+"""Graphs inside nodes: their constants are moved out.
+
+A branch that is always taken is put in place of its If.
 """
 
 from __future__ import annotations
@@ -48,29 +49,30 @@ def inline_branches(editing: Editing) -> int:
             condition = constant_array(node.inputs[0])
             if condition is None or condition.size != 1:
                 continue
-            taken = node.attributes.get(
+            branch = node.attributes.get(
                 "then_branch" if condition.reshape(-1)[0] else "else_branch"
             )
             if (
-                taken is None
-                or taken.is_ref()
-                or len(taken.as_graph().outputs) != len(node.outputs)
+                branch is None
+                or branch.is_ref()
+                or len(branch.as_graph().outputs) != len(node.outputs)
             ):
                 continue  # an invalid model that the checker lets pass
-            _inline(editing, graph, node, taken.as_graph())
+            put_branch(editing, graph, node, branch.as_graph())
             inlined += 1
     return inlined
 
 
-def _inline(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
+def put_branch(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
+    """Put ``branch`` of the If ``node`` of ``graph`` in its place."""
     results = list(branch.outputs)
     branch.outputs.clear()
     for name, value in list(branch.initializers.items()):
         assert value.const_value is not None
         del branch.initializers[name]
-        held = value.const_value
+        constant = value.const_value
         places = [index for index, result in enumerate(results) if result is value]
-        replace_by_initializer(editing, value, held)
+        replace_by_initializer(editing, value, constant)
         for index in places:
             results[index] = editing.graph.initializers[name]
     for moved in list(branch):

@@ -21,6 +21,9 @@ from onnx_harness.transforms.simplification.no_ops import (
 _AXES_ARE_INPUTS = 13
 _SHAPE_IS_INPUT = 5
 _RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+# Exporters say so for "to the end"; no dimension is longer.
+_TO_THE_END = (1 << 31) - 1
+_BEFORE_ALL = -(1 << 63)
 _IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 _LOSSLESS = {
     ir.DataType.BOOL: frozenset(
@@ -66,9 +69,23 @@ def _merge(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> b
         rule = _RULES.get(second.op_type)
         if rule is not None and rule(editing, first, second, facts):
             return True
-    if first.op_type in _RESHAPES and second.op_type in _RESHAPES:
+    if _keeps_order(first, facts) and _keeps_order(second, facts):
         return _reshapes(editing, first, second, facts)
     return False
+
+
+def _keeps_order(node: ir.Node, facts: Facts) -> bool:
+    """Return whether a node leaves the elements in their order.
+
+    A reshape does, and a Transpose that moves dimensions of 1 alone.
+    """
+    if node.op_type != "Transpose":
+        return node.op_type in _RESHAPES
+    perm, fact = permutation(node, facts), fact_of(node.inputs[0], facts)
+    if perm is None or fact is None or fact.shape is None or len(perm) != len(fact.shape):
+        return False
+    longer = [axis for axis in perm if fact.shape[axis] != 1]
+    return longer == sorted(longer)
 
 
 def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
@@ -81,10 +98,12 @@ def _transposes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts)
 
 
 def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """The second is a Reshape to a constant shape without a 0, which copies a dimension of what the
-    first gives.
+    """Merge two Reshapes; the second has a constant shape without a 0.
 
-    Or the result's dimensions are known, or those of what the first reads, but for one, and none is a constant 0.
+    A 0 would copy a dimension of what the first gives.
+
+    Or the result's dimensions are known, or those of what the first reads, but for one, and none is
+    a constant 0.
     """
     if editing.opset < _SHAPE_IS_INPUT:
         return False
@@ -151,7 +170,10 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
             axis = _axis(node, facts) if editing.is_standard(node, "Concat") else None
             if axis is None:
                 continue
-            full = [value for value in node.inputs if not _is_empty(value, axis, facts)]
+            full = []
+            for value in node.inputs:
+                if not _is_empty(value, axis, facts):
+                    full.append(value)
             parts = full or list(node.inputs[:1])
             dropped += len(node.inputs) - len(parts)
             _set_inputs(node, parts)
@@ -267,15 +289,26 @@ def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
 
 
 def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
-    """All bounds are constant, and no axis is cut by both: each axis is cut on its own, so that the
-    order is free.
+    """All bounds are constant. An axis that one alone cuts is cut as it was.
+
+    Each is cut on its own, so that the order is free. For one that both cut, its size or the bounds
+    tell.
     """
     fact = fact_of(first.outputs[0], facts)
     rank = None if fact is None or fact.shape is None else len(fact.shape)
     cuts = [_cuts(node, rank) for node in (first, second)]
-    if cuts[0] is None or cuts[1] is None or cuts[0].keys() & cuts[1].keys():
+    if cuts[0] is None or cuts[1] is None:
         return False
-    merged = sorted({**cuts[0], **cuts[1]}.items())
+    before = fact_of(first.inputs[0], facts)
+    both: dict[int, tuple[int, int, int]] = {}
+    for axis in cuts[0].keys() & cuts[1].keys():
+        known = before is not None and before.shape is not None and 0 <= axis < len(before.shape)
+        size = before.shape[axis] if known and before is not None and before.shape else None
+        cut = _cut_twice(cuts[0][axis], cuts[1][axis], size)
+        if cut is None:
+            return False
+        both[axis] = cut
+    merged = sorted({**cuts[0], **cuts[1], **both}.items())
     columns = {
         "starts": [start for _, (start, _, _) in merged],
         "ends": [end for _, (_, end, _) in merged],
@@ -291,6 +324,31 @@ def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> 
     return True
 
 
+def _cut_twice(
+    inner: tuple[int, int, int], outer: tuple[int, int, int], size: int | None
+) -> tuple[int, int, int] | None:
+    """One cut of an axis of that size, None where it isn't static, that does what two do in a row.
+
+    None where that hangs on the size.
+    """
+    if size is not None:
+        # Python starts before the first element where ONNX starts at it.
+        if any(step == 0 or (step < 0 and start < -size) for start, _, step in (inner, outer)):
+            return None
+        left = range(size)[slice(*inner)][slice(*outer)]
+        if not left:
+            return 0, 0, 1
+        return left.start, left.stop if left.stop >= 0 else _BEFORE_ALL, left.step
+    (start, end, step), (skipped, count, next_step) = inner, outer
+    if step != 1 or next_step != 1 or start < 0 or skipped < 0 or count < 0:
+        return None
+    # A negative end counts from a size that isn't known: the second has to take all that is left.
+    if end < 0 and count < _TO_THE_END:
+        return None
+    last = end if count >= _TO_THE_END else min(end, start + count)
+    return min(start + skipped, _TO_THE_END), last, 1
+
+
 def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | None:
     """Start, end and step by axis.
 
@@ -303,19 +361,18 @@ def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | 
         return None
     defaults = (np.arange(starts.size), np.ones(starts.size, np.int64))
     given = [*node.inputs[3:5], None, None][:2]
-    axes, steps = (
-        default if value is None else constant_array(value)
-        for value, default in zip(given, defaults, strict=True)
-    )
+    entries = []
+    for value, default in zip(given, defaults, strict=True):
+        entries.append(default if value is None else constant_array(value))
+    axes, steps = entries
     if axes is None or steps is None or axes.shape != starts.shape or steps.shape != starts.shape:
         return None
     bounds = zip(starts.tolist(), ends.tolist(), steps.tolist(), strict=True)
     if any(axis < 0 for axis in axes) and not rank:
         return None
-    cuts = {
-        int(axis) % rank if rank else int(axis): bound
-        for axis, bound in zip(axes, bounds, strict=True)
-    }
+    cuts = {}
+    for axis, bound in zip(axes, bounds, strict=True):
+        cuts[int(axis) % rank if rank else int(axis)] = bound
     return cuts if len(cuts) == starts.size else None
 
 

@@ -6,6 +6,7 @@ and a bound of +0 tell apart. All four hand a NaN on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ Number = Any
 
 @dataclass(frozen=True, slots=True)
 class _Clamp:
-    """What a node keeps: ``low <= x <= high``, None where a side is open."""
+    """The interval that a node clamps to: ``low <= x <= high``, None where a side is open."""
 
     source: ir.Value
     low: Number | None
@@ -75,7 +76,8 @@ def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     inner = _clamp_of(first, facts, dtype)
     if inner is None or not _overlap(inner, outer):
         return False
-    if _gives_signed_zero(first, inner, dtype) or _gives_signed_zero(node, outer, dtype):
+    unsure = _gives_signed_zero(first, inner, dtype) or _gives_signed_zero(node, outer, dtype)
+    if unsure and not _is_never_negative_zero(editing, inner.source, (inner, outer)):
         return False
     low = outer.low if inner.low is None else outer.of(inner.low)
     high = outer.high if inner.high is None else outer.of(inner.high)
@@ -153,10 +155,30 @@ def _overlap(inner: _Clamp, outer: _Clamp) -> bool:
 
 
 def _gives_signed_zero(node: ir.Node, clamp: _Clamp, dtype: np.dtype) -> bool:
-    """Whether it's a Min or Max that may change the sign of a zero: which, depends on the order and
-    the place.
+    """Return whether it's a Min or Max that may change the sign of a zero.
+
+    Which, depends on the order and the place.
     """
     return dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
+
+
+def _is_never_negative_zero(editing: Editing, source: ir.Value, clamps: Sequence[_Clamp]) -> bool:
+    """Return whether neither the source nor a bound is -0.
+
+    A sum with a constant that isn't 0 rounds to +0 where it is 0.
+    """
+    node = source.producer()
+    if node is None or not editing.is_standard(node, "Add", "Sub"):
+        return False
+    if any(
+        bound == 0 and np.signbit(bound)
+        for clamp in clamps
+        for bound in (clamp.low, clamp.high)
+        if bound is not None
+    ):
+        return False
+    constants = [constant_array(value) for value in node.inputs]
+    return any(array is not None and array.size and (array != 0).all() for array in constants)
 
 
 def _rewrite(editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype: np.dtype) -> None:

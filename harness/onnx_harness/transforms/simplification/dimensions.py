@@ -1,5 +1,6 @@
-"""Shapes that a graph computes at run time although they're known before, wholly or but for equal
-dimensions.
+"""Shapes that a graph computes at run time although they're known before.
+
+They're known wholly or but for equal dimensions.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Tracer:
                 or constant.size > _LONGEST
             ):
                 return None
-            return [int(each) for each in constant.reshape(-1)], constant.ndim == 0
+            return [int(number) for number in constant.reshape(-1)], constant.ndim == 0
         return self._followed(value) or self._counted(value)
 
     def _counted(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
@@ -134,22 +135,27 @@ class Tracer:
             return None
         if any(bound is None or bound.size != 1 for bound in bounds):
             return None
-        first, last = (int(bound.reshape(-1)[0]) for bound in bounds if bound is not None)
+        slices = []
+        for bound in bounds:
+            if bound is not None:
+                slices.append(int(bound.reshape(-1)[0]))
+        first, last = slices
         return source[0][first : last : int(step.reshape(-1)[0])], False
 
     def _gather(self, node: ir.Node) -> tuple[list[Entry], bool] | None:
         source, indices = self.trace(node.inputs[0]), constant_array(node.inputs[1])
         if source is None or source[1] or indices is None or indices.ndim > 1:
             return None
-        wanted = [int(index) for index in indices.reshape(-1)]
-        if any(not -len(source[0]) <= index < len(source[0]) for index in wanted):
+        places = [int(index) for index in indices.reshape(-1)]
+        if any(not -len(source[0]) <= index < len(source[0]) for index in places):
             return None
-        return [source[0][index] for index in wanted], indices.ndim == 0
+        return [source[0][index] for index in places], indices.ndim == 0
 
 
 def hiding_shapes(editing: Editing, outputs: Sequence[str]) -> frozenset[str]:
-    """The computed shapes, a name for each, behind which the true shapes of these outputs of the
-    model are hidden.
+    """Return the computed shapes that hide the true shapes of these outputs of the model.
+
+    There's a name for each.
     """
     hiding = set()
     for output in editing.graph.outputs:
@@ -246,9 +252,9 @@ def reshape_numbers(entries: Sequence[Entry], dims: Sequence[Entry]) -> list[int
             shape.append(0)
         else:
             shape.append(None)
-    known = [size for size in shape if size is not None]
-    if len(known) == len(shape):
-        return known
-    if len(shape) - len(known) == 1 and all(size > 0 for size in known):
+    sizes = [size for size in shape if size is not None]
+    if len(sizes) == len(shape):
+        return sizes
+    if len(shape) - len(sizes) == 1 and all(size > 0 for size in sizes):
         return [-1 if size is None else size for size in shape]
     return None

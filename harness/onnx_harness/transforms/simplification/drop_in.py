@@ -1,5 +1,6 @@
-"""What ``onnxsim.simplify`` takes and this one's rules don't need: a path, outputs to leave out, a
-check by running.
+"""Arguments of ``onnxsim.simplify`` that this one's rules don't need.
+
+They're a path, outputs to leave out, a check by running.
 """
 
 from __future__ import annotations
@@ -62,11 +63,13 @@ def differences(
     times: int,
     shapes: Sequence[tuple[str, tuple[int, ...]]] = (),
 ) -> list[str]:
-    """Run both models on drawn inputs, ``times`` times, and return a sentence for each output that
-    differs.
+    """Run both models on drawn inputs, ``times`` times.
 
-    Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static are 1. Outputs agree
-    within onnxsim's bounds, rtol 1e-4 and atol 1e-5. Graph optimizations are off.
+    The result has a sentence for each output that differs.
+
+    Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static
+    are 1. Outputs agree within onnxsim's bounds, rtol 1e-4 and atol 1e-5. Graph optimizations are
+    off.
 
     Args:
         before: the original.
@@ -81,7 +84,7 @@ def differences(
     with overwritten(before, shapes):
         first = _session(before)
     second = _session(after)
-    found: list[str] = []
+    sentences: list[str] = []
     for _ in range(times):
         feeds = {info.name: _drawn(rng, info) for info in first.get_inputs()}
         try:
@@ -91,10 +94,12 @@ def differences(
                 f"check_n: the original doesn't run on drawn inputs: {error}"
             ) from None
         got = second.run(None, feeds)
-        for info, one, other in zip(first.get_outputs(), expected, got, strict=True):
-            if not _agree(one, other):
-                found.append(f"output '{info.name}' differs from the original's")
-    return list(dict.fromkeys(found))
+        for info, first_output, second_output in zip(
+            first.get_outputs(), expected, got, strict=True
+        ):
+            if not _agree(first_output, second_output):
+                sentences.append(f"output '{info.name}' differs from the original's")
+    return list(dict.fromkeys(sentences))
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -118,11 +123,11 @@ def _drawn(rng: np.random.Generator, info: Any) -> Array:
     return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
 
 
-def _agree(one: Any, other: Any) -> bool:
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_agree, one, other))
-    if not isinstance(one, np.ndarray) or one.dtype.kind not in "fc":
-        return bool(np.array_equal(one, other))
-    return one.shape == other.shape and bool(
-        np.allclose(other, one, rtol=RTOL, atol=ATOL, equal_nan=True)
+def _agree(first: Any, second: Any) -> bool:
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(_agree, first, second))
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in "fc":
+        return bool(np.array_equal(first, second))
+    return first.shape == second.shape and bool(
+        np.allclose(second, first, rtol=RTOL, atol=ATOL, equal_nan=True)
     )

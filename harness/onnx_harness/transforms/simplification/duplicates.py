@@ -1,5 +1,6 @@
-"""What is there twice, kept once: constants that are equal to the bit, and nodes that compute the
-same of the same.
+"""Merge what is there twice.
+
+It's constants that are equal to the bit, and nodes that compute the same of the same.
 """
 
 from __future__ import annotations
@@ -80,15 +81,17 @@ def _hash(data: bytes) -> Hashable:
 
 
 def merge_nodes(editing: Editing, weighted: bool) -> int:
-    """Let a node read the outputs of an earlier one that is the same, in its own graph or in one
-    around it.
+    """Let a node read the outputs of an earlier one that is the same.
 
-    Precondition: standard operators that aren't random and hold no graph; the same inputs, attributes and named
-    outputs; no output of the second is an output of its graph.
+    That is in its own graph or in one around it.
+
+    Precondition: standard operators that aren't random and hold no graph; the same inputs,
+    attributes and named outputs; no output of the second is an output of its graph.
 
     Args:
         editing: the graph.
-        weighted: merge also what has weights that may take in what comes after: once two are one, they can't.
+        weighted: merge also what has weights that may take in what comes after: once two are one,
+            they can't.
     """
     return _merge_nodes(editing, editing.graph, {}, weighted)
 
@@ -110,10 +113,10 @@ def _merge_nodes(
             continue
         if node.op_type in _WEIGHTED and not weighted:
             continue
-        kept = seen.setdefault(_key(node), node)
-        if kept is node or any(value.is_graph_output() for value in node.outputs):
+        original = seen.setdefault(_key(node), node)
+        if original is node or any(value.is_graph_output() for value in node.outputs):
             continue
-        for value, same in zip(node.outputs, kept.outputs, strict=True):
+        for value, same in zip(node.outputs, original.outputs, strict=True):
             ir.convenience.replace_all_uses_with(value, same)
         graph.remove(node, safe=True)
         merged += 1
@@ -121,9 +124,11 @@ def _merge_nodes(
 
 
 def _key(node: ir.Node) -> Hashable:
-    attributes = sorted(
-        (name, ir.serde.serialize_attribute(attribute).SerializeToString(deterministic=True))
-        for name, attribute in node.attributes.items()
-    )
+    keys = []
+    for name, attribute in node.attributes.items():
+        keys.append(
+            (name, ir.serde.serialize_attribute(attribute).SerializeToString(deterministic=True))
+        )
+    attributes = sorted(keys)
     named = tuple(bool(value.name) for value in node.outputs)
     return node.op_type, tuple(node.inputs), tuple(attributes), named

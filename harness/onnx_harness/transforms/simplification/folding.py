@@ -1,5 +1,6 @@
-"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime, and kept as
-a constant.
+"""Constant folding: what depends on constants alone is computed once, by ONNX Runtime.
+
+The result becomes a constant.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from onnx_harness.model.constants import ir_constant
-from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
+from onnx_harness.model.graph import Editing, all_nodes, inner_graphs, ir_constant
 from onnx_harness.model.ops import MOVES
 from onnx_harness.model.types import Fact
 from onnx_harness.transforms.simplification.no_ops import (
@@ -63,7 +63,7 @@ _SMALL_COST = 512
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to fold.
+    """The nodes to fold.
 
     Attributes:
         nodes: constant nodes that go, in order.
@@ -93,23 +93,26 @@ class ConstantFolder:
             (negative: shrank).
         """
         constant = self._constant_nodes()
-        kept: set[ir.Node] = set()
+        unfolded: set[ir.Node] = set()
         computed: dict[ir.Value, Array] = {}
         while True:
-            plan = _plan(self._editing, constant, kept, facts)
+            plan = _plan(self._editing, constant, unfolded, facts)
             if not plan.results:
                 return 0, 0
             costs = {value: _cost(value, facts, computed) for value in plan.results}
             unsized = [value for value, cost in costs.items() if cost is None]
-            sized = {value: cost for value, cost in costs.items() if cost is not None}
-            wanted = unsized or [value for value in plan.results if value not in computed]
+            sized = {}
+            for value, cost in costs.items():
+                if cost is not None:
+                    sized[value] = cost
+            targets = unsized or [value for value in plan.results if value not in computed]
             freed = _freed(plan)
             growth = sum(sized.values()) - sum(freed.values())
             if growth > budget:
-                kept |= _outgrowing(sized, growth - budget, freed)
-            elif not wanted:
+                unfolded |= _outgrowing(sized, growth - budget, freed)
+            elif not targets:
                 break
-            elif not self._compute(constant, _first(wanted, costs), facts, computed):
+            elif not self._compute(constant, _first(targets, costs), facts, computed):
                 constant = [node for node in constant if node not in self._refused]
         for value in plan.results:
             replace_by_constant(self._editing, value, ir.tensor(computed.pop(value)))
@@ -118,18 +121,20 @@ class ConstantFolder:
         return len(plan.nodes), growth
 
     def _constant_nodes(self) -> list[ir.Node]:
-        """The nodes of all graphs that depend on constants alone, without the ``Constant`` nodes
-        themselves.
+        """Return the nodes of all graphs that depend on constants alone.
+
+        The ``Constant`` nodes themselves are left out.
         """
         editing = self._editing
-        constants = {
-            value for value in editing.graph.initializers.values() if not value.is_graph_input()
-        }
-        found: list[ir.Node] = []
-        self._collect(editing.graph, constants, found)
-        return [node for node in found if not _hands_on_a_constant(node)]
+        constants = set()
+        for value in editing.graph.initializers.values():
+            if not value.is_graph_input():
+                constants.add(value)
+        nodes: list[ir.Node] = []
+        self._collect(editing.graph, constants, nodes)
+        return [node for node in nodes if not _hands_on_a_constant(node)]
 
-    def _collect(self, graph: ir.Graph, constants: set[ir.Value], found: list[ir.Node]) -> None:
+    def _collect(self, graph: ir.Graph, constants: set[ir.Value], nodes: list[ir.Node]) -> None:
         for node in graph:
             if self._editing.is_standard(node, "Constant"):
                 constants.update(node.outputs)
@@ -141,14 +146,15 @@ class ConstantFolder:
                 and node not in self._refused
             ):
                 constants.update(node.outputs)
-                found.append(node)
+                nodes.append(node)
             else:
                 for inner in inner_graphs(node):
-                    self._collect(inner, constants, found)
+                    self._collect(inner, constants, nodes)
 
     def _is_repeatable(self, node: ir.Node) -> bool:
-        """Whether the node, and each inside it, is a standard operator that gives the same result
-        every time.
+        """Decide whether the node, and each inside it, gives the same result every time.
+
+        All are standard operators then.
         """
         return not keeps_integers(node.op_type) and all(
             self._editing.is_standard(inner)
@@ -159,14 +165,14 @@ class ConstantFolder:
     def _compute(
         self,
         constant: Sequence[ir.Node],
-        wanted: Sequence[ir.Value],
+        targets: Sequence[ir.Value],
         facts: Mapping[str, Fact],
         computed: dict[ir.Value, Array],
     ) -> bool:
         """Compute the wanted values in one run; False when some nodes had to be refused instead."""
-        nodes = _leading_to(wanted, constant)
+        nodes = _leading_to(targets, constant)
         try:
-            computed.update(self._run(nodes, wanted, facts, {}))
+            computed.update(self._run(nodes, targets, facts, {}))
         except Exception:  # any of ONNX Runtime's, which have no base class of their own
             refused = self._refusals(nodes, facts)
             # Each node runs, and all together don't: no telling which one to leave out.
@@ -177,11 +183,11 @@ class ConstantFolder:
     def _refusals(self, nodes: Sequence[ir.Node], facts: Mapping[str, Fact]) -> set[ir.Node]:
         """The nodes that ONNX Runtime can't compute, found by running each alone."""
         refused: set[ir.Node] = set()
-        known: dict[ir.Value, Array] = {}
+        values: dict[ir.Value, Array] = {}
         for node in nodes:
             outputs = [value for value in node.outputs if value.name]
             ready = all(
-                value in known or value.producer() is None or _is_constant(value.producer())
+                value in values or value.producer() is None or _is_constant(value.producer())
                 for value in _reads(node)
             )
             try:
@@ -189,7 +195,7 @@ class ConstantFolder:
                     _foldable(self._editing, value, facts) for value in outputs
                 ):
                     raise LookupError(node.op_type)
-                known.update(self._run([node], outputs, facts, known))
+                values.update(self._run([node], outputs, facts, values))
             except Exception:  # as above
                 refused.add(node)
         return refused
@@ -197,26 +203,29 @@ class ConstantFolder:
     def _run(
         self,
         nodes: Sequence[ir.Node],
-        wanted: Sequence[ir.Value],
+        targets: Sequence[ir.Value],
         facts: Mapping[str, Fact],
-        known: Mapping[ir.Value, Array],
+        values: Mapping[ir.Value, Array],
     ) -> dict[ir.Value, Array]:
-        """Run ``nodes`` in ONNX Runtime, unoptimized, on the CPU, and return the ``wanted`` values."""
+        """Run ``nodes`` in ONNX Runtime, unoptimized, on the CPU, and return the values."""
         model = onnx.ModelProto()
         model.ir_version = max(self._editing.model.ir_version, 4)
         model.opset_import.extend(self._editing.model.opset_import)
         graph = model.graph
         graph.name = "constants"
         feeds: dict[str, Array] = {}
-        inside = {value for node in nodes for value in node.outputs}
+        inside = set()
+        for node in nodes:
+            for value in node.outputs:
+                inside.add(value)
         for value in dict.fromkeys(
             value for node in nodes for value in _reads(node) if value not in inside
         ):
             assert value.name is not None
             tensor = _tensor_of(value)
-            if value in known:
+            if value in values:
                 graph.initializer.append(
-                    onnx.numpy_helper.from_array(np.asarray(known[value]), value.name)
+                    onnx.numpy_helper.from_array(np.asarray(values[value]), value.name)
                 )
             elif tensor is None:
                 producer = value.producer()
@@ -232,7 +241,7 @@ class ConstantFolder:
                 ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
                 graph.initializer[-1].name = value.name
         graph.node.extend(ir.serde.serialize_node(node) for node in nodes)
-        for value in wanted:
+        for value in targets:
             assert value.name is not None
             graph.output.append(
                 onnx.helper.make_tensor_value_info(value.name, facts[value.name].dtype, None)
@@ -240,12 +249,12 @@ class ConstantFolder:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
         )
-        results = session.run([value.name for value in wanted], feeds)
-        for value, result in zip(wanted, results, strict=True):
+        results = session.run([value.name for value in targets], feeds)
+        for value, result in zip(targets, results, strict=True):
             expected = onnx.helper.tensor_dtype_to_np_dtype(facts[str(value.name)].dtype)
             if not isinstance(result, np.ndarray) or result.dtype != expected:
                 raise TypeError(f"{value.name} should be {expected}")
-        return dict(zip(wanted, results, strict=True))
+        return dict(zip(targets, results, strict=True))
 
 
 def _session_options() -> onnxruntime.SessionOptions:
@@ -257,24 +266,27 @@ def _session_options() -> onnxruntime.SessionOptions:
 
 @cache
 def is_deterministic(op_type: str, opset: int) -> bool:
-    """Whether it's a standard operator of that opset that gives the same result every time."""
+    """Decide whether a standard operator of that opset gives the same result every time."""
     return op_type not in _RANDOM and onnx.defs.has(op_type, opset)
 
 
 def keeps_integers(op_type: str) -> bool:
-    """Whether an operator stays although all that it reads is constant."""
+    """Return whether an operator stays although all that it reads is constant."""
     return op_type in _KEEPS_INTEGERS
 
 
 def _reads(node: ir.Node) -> Iterator[ir.Value]:
     """The values from outside that a node reads, the nodes inside it included."""
-    held = list(all_nodes(node))
-    inside = {value for inner in held[1:] for value in inner.outputs}
-    for graph in {inner.graph for inner in held[1:] if inner.graph is not None}:
+    nodes = list(all_nodes(node))
+    inside = set()
+    for inner in nodes[1:]:
+        for value in inner.outputs:
+            inside.add(value)
+    for graph in {inner.graph for inner in nodes[1:] if inner.graph is not None}:
         assert isinstance(graph, ir.Graph)
         inside.update(graph.inputs)
         inside.update(graph.initializers.values())
-    for inner in held:
+    for inner in nodes:
         yield from (value for value in inner.inputs if value is not None and value not in inside)
 
 
@@ -291,7 +303,10 @@ def _tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
 
 
 def _hands_on_a_constant(node: ir.Node) -> bool:
-    """Whether it's the identity of a constant: an output of the model, then, and as good as can be."""
+    """Return whether it's the identity of a constant.
+
+    An output of the model, then, and as good as can be.
+    """
     source = node.inputs[0] if node.op_type == "Identity" else None
     return source is not None and (source.producer() is None or _is_constant(source.producer()))
 
@@ -310,7 +325,7 @@ def _foldable(editing: Editing, value: ir.Value, facts: Mapping[str, Fact]) -> b
 
 
 def _rounds_nothing(node: ir.Node) -> bool:
-    """Whether it's a Cast of a constant whose every element float16 holds as it is."""
+    """Return whether it's a Cast of a constant whose every element float16 holds as it is."""
     source = constant_array(node.inputs[0]) if node.op_type == "Cast" else None
     if source is None or source.dtype != np.float32:
         return False
@@ -319,35 +334,46 @@ def _rounds_nothing(node: ir.Node) -> bool:
 
 
 def _plan(
-    editing: Editing, constant: Sequence[ir.Node], kept: set[ir.Node], facts: Mapping[str, Fact]
+    editing: Editing, constant: Sequence[ir.Node], unfolded: set[ir.Node], facts: Mapping[str, Fact]
 ) -> _Plan:
-    """Choose the nodes that go, readers first: all but the ``kept`` ones and those whose results
-    can't be constants.
+    """Choose the nodes that go, readers first.
+
+    All but the ``kept`` ones and those whose results can't be constants.
     """
-    going = set(constant) - kept
-    owner = {held: node for node in constant for held in all_nodes(node)}
+    going = set(constant) - unfolded
+    owner = {}
+    for node in constant:
+        for inner in all_nodes(node):
+            owner[inner] = node
     results: list[ir.Value] = []
     for node in reversed(constant):
         if node not in going:
             continue
-        read = [
-            value
-            for value in node.outputs
-            if value.is_graph_output()
-            or any(owner.get(use.node) not in going for use in value.uses())
-        ]
+        read = []
+        for value in node.outputs:
+            if value.is_graph_output() or any(
+                owner.get(use.node) not in going for use in value.uses()
+            ):
+                read.append(value)
         if all(_foldable(editing, value, facts) for value in read):
             results += read
         else:
             going.discard(node)
-    return _Plan(tuple(node for node in constant if node in going), tuple(reversed(results)))
+    nodes = []
+    for node in constant:
+        if node in going:
+            nodes.append(node)
+    return _Plan(tuple(nodes), tuple(reversed(results)))
 
 
-def _first(wanted: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:
-    """The wanted values that one run computes: all of them, unless that would take a lot of memory."""
+def _first(targets: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:
+    """The wanted values that one run computes.
+
+    All of them, unless that would take a lot of memory.
+    """
     chosen: list[ir.Value] = []
     room = _BYTES_OF_A_RUN
-    for value in wanted:
+    for value in targets:
         room -= costs[value] or 0
         if room < 0 and chosen:
             break
@@ -355,9 +381,9 @@ def _first(wanted: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> 
     return chosen
 
 
-def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list[ir.Node]:
+def _leading_to(targets: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list[ir.Node]:
     """The constant nodes that the wanted values depend on, in order."""
-    needed = set(wanted)
+    needed = set(targets)
     leading: list[ir.Node] = []
     for node in reversed(constant):
         if not needed.isdisjoint(node.outputs):
@@ -368,15 +394,20 @@ def _leading_to(wanted: Sequence[ir.Value], constant: Sequence[ir.Node]) -> list
 
 def _freed(plan: _Plan) -> dict[ir.Value, int]:
     """The initializers that nobody reads any more when the plan is carried out, and their bytes."""
-    going = {held for node in plan.nodes for held in all_nodes(node)}
-    return {
-        value: value.const_value.nbytes
-        for value in {value for node in plan.nodes for value in _reads(node)}
-        if value.const_value is not None
-        and value.is_initializer()
-        and not value.is_graph_output()
-        and all(use.node in going for use in value.uses())
-    }
+    going = set()
+    for node in plan.nodes:
+        for inner in all_nodes(node):
+            going.add(inner)
+    nbytes: dict[ir.Value, int] = {}
+    for value in {value for node in plan.nodes for value in _reads(node)}:
+        if (
+            value.const_value is not None
+            and value.is_initializer()
+            and not value.is_graph_output()
+            and all(use.node in going for use in value.uses())
+        ):
+            nbytes[value] = value.const_value.nbytes
+    return nbytes
 
 
 def _cost(
@@ -402,24 +433,25 @@ def _cost(
 def _outgrowing(
     costs: Mapping[ir.Value, int], excess: int, freed: Mapping[ir.Value, int]
 ) -> set[ir.Node]:
-    """The nodes to keep so that the model grows by ``excess`` bytes less: those that outgrow what
-    they read by most.
+    """The nodes to keep so that the model grows by ``excess`` bytes less.
+
+    Those that outgrow what they read by most.
     """
-    taken: dict[ir.Node, int] = {}
+    costs_by_node: dict[ir.Node, int] = {}
     for value, cost in costs.items():
         producer = value.producer()
         assert producer is not None
-        taken[producer] = taken.get(producer, 0) + cost
+        costs_by_node[producer] = costs_by_node.get(producer, 0) + cost
     outgrown = {
         node: cost - sum(freed.get(read, 0) for read in set(_reads(node)))
-        for node, cost in taken.items()
+        for node, cost in costs_by_node.items()
     }
-    kept: set[ir.Node] = set()
+    unfolded: set[ir.Node] = set()
     for node, more in sorted(outgrown.items(), key=lambda item: item[1], reverse=True):
         if excess <= 0 or more <= _SMALL_COST:
             break
-        kept.add(node)
+        unfolded.add(node)
         excess -= more
     # What they free together is more than any takes: then the largest, never what costs next to
     # nothing.
-    return kept or {max(taken, key=lambda node: taken[node])}
+    return unfolded or {max(costs_by_node, key=lambda node: costs_by_node[node])}

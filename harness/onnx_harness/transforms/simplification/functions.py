@@ -1,5 +1,6 @@
-"""Constants inside the functions of a model: what a body computes of constants alone, computed
-once.
+"""Constants inside the functions of a model.
+
+What a body computes of constants alone, computed once.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
     Returns:
         The number of nodes that the bodies have less.
     """
-    redefined = {
-        function.name for function in model.functions if function.domain in STANDARD_DOMAINS
-    }
+    redefined = set()
+    for function in model.functions:
+        if function.domain in STANDARD_DOMAINS:
+            redefined.add(function.name)
     folded = 0
     for function in model.functions:
         part = _constant_part(function, redefined)
@@ -42,8 +44,15 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
         if nodes is None:
             continue
         size = function.ByteSize()
-        gone = {name for node in part for name in node.output}
-        nodes += [node for node in function.node if not gone.intersection(node.output)]
+        gone = set()
+        for node in part:
+            for name in node.output:
+                gone.add(name)
+        functions = []
+        for node in function.node:
+            if not gone.intersection(node.output):
+                functions.append(node)
+        nodes += functions
         folded += len(function.node) - len(nodes)
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         function.ClearField("node")
@@ -79,12 +88,19 @@ def _folded(
 
     None where there would be no fewer.
     """
-    made = {name for node in part for name in node.output if name}
-    others = [node for node in function.node if not made.intersection(node.output)]
+    constants_made = set()
+    for node in part:
+        for name in node.output:
+            if name:
+                constants_made.add(name)
+    others = []
+    for node in function.node:
+        if not constants_made.intersection(node.output):
+            others.append(node)
     read = {name for node in others for name in reads(node)} | set(function.output)
     graph = onnx.GraphProto(name=function.name)
     graph.node.extend(part)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(made & read))
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(constants_made & read))
     model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=function.opset_import)
     inferred = infer_types(model)
     if not all(info.type.tensor_type.elem_type for info in inferred.graph.output):
@@ -94,9 +110,9 @@ def _folded(
         onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
         for tensor in result.initializer
     ] + list(result.node)
-    taken = {name for node in others for name in (*node.output, *reads(node))} - made | set(
-        function.input
-    )
-    if len(nodes) >= len(part) or any(taken.intersection(node.output) for node in nodes):
+    names = {
+        name for node in others for name in (*node.output, *reads(node))
+    } - constants_made | set(function.input)
+    if len(nodes) >= len(part) or any(names.intersection(node.output) for node in nodes):
         return None
     return nodes

@@ -1,7 +1,9 @@
-"""Nodes that hand on one of their inputs because of what the others are: a condition that is always
-true and the like.
+"""Nodes that hand on one of their inputs because of what the others are.
 
-No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0 that it chooses.
+A condition that is always true and the like.
+
+No value is changed. A Where is exact as ONNX defines it: ONNX Runtime's kernel makes +0 of a -0
+that it chooses.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from onnx_harness.transforms.simplification.no_ops import (
 # Exporters write "to the end" as the greatest number of either width.
 _TO_THE_END = 2**31 - 1
 _FILLS_IN = -1
+_INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
+# Since this version a Resize may name sizes, and scales come after a region.
+_RESIZES_TO_SIZES = 11
 
 
 def remove_idle(editing: Editing, facts: Facts) -> int:
@@ -96,7 +101,10 @@ def _unwraps(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None: 
 
 
 def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a Reshape reads that keeps every dimension but one, which is then kept as well."""
+    """Return what a Reshape reads that keeps every dimension but one.
+
+    That one is then kept as well.
+    """
     shape, fact = constant_array(node.inputs[1]), fact_of(node.inputs[0], facts)
     if (
         shape is None
@@ -107,20 +115,44 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
     ):
         return None
     entries = shape.tolist()
-    kept = [
-        entry == 0 or entry == dim
-        for entry, dim in zip(entries, fact.shape, strict=True)
-        if entry != _FILLS_IN
-    ]
+    kept = []
+    for entry, dim in zip(entries, fact.shape, strict=True):
+        if entry != _FILLS_IN:
+            kept.append(entry == 0 or entry == dim)
     return node.inputs[0] if all(kept) and len(kept) == len(entries) - 1 else None
 
 
 def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
-    """Return what a reduction without axes reads where it then reduces nothing."""
+    """Return what a reduction reads that reduces nothing.
+
+    It has no axes and then reduces nothing, or it reduces dimensions of 1 and keeps them: a sum of
+    integers, since one of floats begins with +0.
+    """
+    if _reduces_ones(node, facts):
+        return node.inputs[0]
     idle = node.attributes.get("noop_with_empty_axes")
     if idle is None or idle.is_ref() or not idle.as_int() or "axes" in node.attributes:
         return None
     return node.inputs[0] if len(node.inputs) < 2 or node.inputs[1] is None else None
+
+
+def _reduces_ones(node: ir.Node, facts: Facts) -> bool:
+    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    if before is None or after is None or not before.shape or after.shape is None:
+        return False
+    if before.dtype not in _INTEGERS and node.op_type not in ("ReduceMax", "ReduceMin"):
+        return False
+    attribute = node.attributes.get("axes")
+    if attribute is not None and not attribute.is_ref():
+        axes = list(attribute.as_ints())
+    elif len(node.inputs) > 1 and node.inputs[1] is not None:
+        constant = constant_array(node.inputs[1])
+        axes = [] if constant is None else constant.reshape(-1).tolist()
+    else:
+        return False
+    if not axes or len(before.shape) != len(after.shape):
+        return False
+    return all(before.shape[axis] == 1 for axis in axes)
 
 
 def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
@@ -136,6 +168,62 @@ def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | No
         return None
     size = fact.shape[attribute.as_int() if attribute is not None else 0]
     return node.inputs[0] if size == indices.size and (indices == np.arange(size)).all() else None
+
+
+def _pools_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a pool of single elements reads. Precondition: it pads and skips nothing."""
+    ones = [node.attributes.get(name) for name in ("kernel_shape", "strides")]
+    pads = node.attributes.get("pads")
+    if ones[0] is None or any(attribute is not None and attribute.is_ref() for attribute in ones):
+        return None
+    if any(set(attribute.as_ints()) != {1} for attribute in ones if attribute is not None):
+        return None
+    if pads is not None and (pads.is_ref() or any(pads.as_ints())):
+        return None
+    return node.inputs[0]
+
+
+def _moves_no_blocks(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a DepthToSpace or SpaceToDepth reads whose blocks are single elements."""
+    size = node.attributes.get("blocksize")
+    return node.inputs[0] if size is not None and not size.is_ref() and size.as_int() == 1 else None
+
+
+def _resizes_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
+    """Return what a Resize by 1 reads, whatever it would interpolate.
+
+    Precondition: it doesn't cut a region out.
+    """
+    mode = node.attributes.get("coordinate_transformation_mode")
+    if mode is not None and (mode.is_ref() or mode.as_string() == "tf_crop_and_resize"):
+        return None
+    place = 2 if node.op_type == "Resize" and editing.opset >= _RESIZES_TO_SIZES else 1
+    scales = constant_array(node.inputs[place]) if len(node.inputs) > place else None
+    if scales is not None and scales.size:
+        return node.inputs[0] if bool((scales == 1).all()) else None
+    fact = fact_of(node.inputs[0], facts)
+    sizes = constant_array(node.inputs[3]) if len(node.inputs) > 3 else None
+    axes = node.attributes.get("axes")
+    if sizes is None or axes is not None or fact is None or fact.static_shape is None:
+        return None
+    return node.inputs[0] if sizes.tolist() == list(fact.static_shape) else None
+
+
+def _joins_what_was_split(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
+    """Return what a Split cut into the pieces that a Concat puts together again, in their order."""
+    split = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if split is None or not editing.is_standard(split, "Split"):
+        return None
+    if list(node.inputs) != list(split.outputs):
+        return None
+    fact = fact_of(split.inputs[0], facts)
+    axes = [node.attributes.get("axis"), split.attributes.get("axis")]
+    if fact is None or fact.shape is None or axes[0] is None:
+        return None
+    if any(axis is not None and axis.is_ref() for axis in axes):
+        return None
+    first, second = (0 if axis is None else axis.as_int() % len(fact.shape) for axis in axes)
+    return split.inputs[0] if first == second else None
 
 
 def _read_by_producer(editing: Editing, node: ir.Node, op_type: str) -> ir.Value | None:
@@ -157,14 +245,21 @@ def _has_shape_of(result: ir.Value, source: ir.Value | None, facts: Facts) -> bo
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
     "And": _is_neutral,
+    "AveragePool": _pools_nothing,
+    "Concat": _joins_what_was_split,
+    "DepthToSpace": _moves_no_blocks,
     "Gather": _gathers_all,
+    "MaxPool": _pools_nothing,
     "Neg": _undoes,
     "Not": _undoes,
     "OptionalGetElement": _unwraps,
     "Or": _is_neutral,
     "Pow": _is_neutral,
     "Reshape": _fills_in_itself,
+    "Resize": _resizes_nothing,
     "Slice": _cuts_to_the_end,
+    "SpaceToDepth": _moves_no_blocks,
+    "Upsample": _resizes_nothing,
     "Where": _chooses_one,
     "Xor": _is_neutral,
     **dict.fromkeys(_REDUCTIONS, _reduces_nothing),

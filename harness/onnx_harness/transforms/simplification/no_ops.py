@@ -10,25 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnx_harness.model.constants import ir_constant
-from onnx_harness.model.graph import Editing, all_graphs, all_nodes
+from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.graph import Editing, all_graphs, all_nodes, ir_constant
 from onnx_harness.model.types import Fact
 
 Facts = Mapping[str, Fact]
 _DROPOUT_INFERS = 7
 _CONSTANTS_OF_ANY_TYPE = 9
+# No more than the node that would hand a constant on takes in a file, with its names.
+_COPIED_BYTES = 128
 _CONSTANTS_BEFORE = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def lift_constants(editing: Editing) -> int:
     """Turn ``Constant`` nodes into initializers of the main graph.
 
-    One that is an output of its graph stays a node.
+    One that is an output of its graph stays a node, unless an initializer may be that output.
     """
     lifted = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            if not editing.is_standard(node, "Constant") or node.outputs[0].is_graph_output():
+            if not editing.is_standard(node, "Constant"):
+                continue
+            if node.outputs[0].is_graph_output() and not can_be_output(editing, graph):
                 continue
             tensor = ir_constant(node)
             if tensor is not None:
@@ -55,8 +59,9 @@ def new_constant(editing: Editing, stem: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
-    """Let an initializer of the same name take the place of ``value``, whose node the caller
-    removes.
+    """Let an initializer of the same name take the place of ``value``.
+
+    The caller removes its node.
     """
     name = value.name
     assert name is not None
@@ -69,27 +74,44 @@ def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorP
     )
     tensor.name = name
     editing.graph.register_initializer(initializer)
-    ir.convenience.replace_all_uses_with(value, initializer)
+    ir.convenience.replace_all_uses_with(value, initializer, replace_graph_outputs=True)
+
+
+def can_be_output(editing: Editing, graph: ir.Graph) -> bool:
+    """Return whether an initializer may be an output of ``graph``.
+
+    Of the main one, where no caller can override it. What a branch or a body gives has to be
+    computed in it.
+    """
+    return graph is editing.graph and editing.model.ir_version >= FREE_INITIALIZERS
 
 
 def can_be_constant(editing: Editing, value: ir.Value, dtype: int) -> bool:
-    """Whether a constant of that type can take the place of ``value``: an output needs a
-    ``Constant`` node for it.
+    """Return whether a constant of that type can take the place of ``value``.
+
+    An output needs a ``Constant`` node for it.
     """
     return (
         editing.opset >= _CONSTANTS_OF_ANY_TYPE
         or not value.is_graph_output()
         or dtype in _CONSTANTS_BEFORE
+        or _is_free_output(editing, value)
     )
+
+
+def _is_free_output(editing: Editing, value: ir.Value) -> bool:
+    producer = value.producer()
+    graph = producer.graph if producer is not None else None
+    return isinstance(graph, ir.Graph) and can_be_output(editing, graph)
 
 
 def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
-    It is an initializer of the main graph, or a ``Constant`` node where that is an output of its
-    graph.
+    It is an initializer of the main graph, or a ``Constant`` node where that can't be an output of
+    its graph.
     """
-    if not value.is_graph_output():
+    if not value.is_graph_output() or _is_free_output(editing, value):
         replace_by_initializer(editing, value, tensor)
         return
     producer = value.producer()
@@ -114,15 +136,16 @@ def remove_whole(node: ir.Node) -> None:
 
     What the graphs inside it captured has these readers no more.
     """
-    for held in list(all_nodes(node))[1:]:
-        held.resize_inputs(0)
+    for inner in list(all_nodes(node))[1:]:
+        inner.resize_inputs(0)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
 
 
 def remove_dead(editing: Editing) -> int:
-    """Remove nodes that nobody reads from, in every graph, and initializers of the main graph that
-    nobody reads.
+    """Remove nodes that nobody reads from, in every graph.
+
+    Initializers of the main graph that nobody reads go, too.
     """
     removed = 0
     for graph in reversed(list(all_graphs(editing.graph))):
@@ -173,6 +196,8 @@ def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | 
         # The name and place of an output of the model can only go to a value that is free to take
         # them.
         producer = source.producer()
+        if producer is None and _give_constant(editing, graph, node, source):
+            return True
         if producer is None or producer.graph is not graph or source.is_graph_output():
             return _become_identity(node, source)
         name, kind, shape = result.name, result.type, result.shape
@@ -183,8 +208,32 @@ def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | 
     return True
 
 
+def _give_constant(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
+    """Let a constant itself be the output that ``node`` hands it on to, and remove the node.
+
+    One that something else reads is copied if it's small: each output has a name of its own.
+    """
+    tensor = source.const_value
+    if tensor is None or source.is_graph_input() or source.is_graph_output():
+        return False
+    if not can_be_output(editing, graph) or not source.is_initializer():
+        return False
+    if len(source.uses()) == 1:
+        del editing.graph.initializers[str(source.name)]
+    elif tensor.nbytes <= _COPIED_BYTES and tensor.numpy().dtype.kind in "biuf":
+        tensor = ir.tensor(tensor.numpy())
+    else:
+        return False
+    replace_by_initializer(editing, node.outputs[0], tensor)
+    graph.remove(node, safe=True)
+    return True
+
+
 def _become_identity(node: ir.Node, source: ir.Value) -> bool:
-    """Let a node that must stay read nothing but what it hands on: its other operands may then go."""
+    """Let a node that must stay read nothing but what it hands on.
+
+    Its other operands may then go.
+    """
     if node.op_type == "Identity" or len(node.outputs) != 1:
         return False
     node.op_type = "Identity"
@@ -195,12 +244,12 @@ def _become_identity(node: ir.Node, source: ir.Value) -> bool:
 
 
 def fact_of(value: ir.Value | None, facts: Facts) -> Fact | None:
-    """What is certain about the value, if anything is."""
+    """Return what is certain about the value, if anything is."""
     return None if value is None or value.name is None else facts.get(value.name)
 
 
 def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
-    """Whether one node in the same graph reads the value, once, and nothing else does."""
+    """Return whether one node in the same graph reads the value, once, and nothing else does."""
     producer = value.producer() if value is not None else None
     return (
         value is not None
@@ -208,7 +257,7 @@ def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
         and producer.graph is reader.graph
         and len(value.uses()) == 1
         and not value.is_graph_output()
-        and not any(other.uses() or other.is_graph_output() for other in producer.outputs[1:])
+        and not any(output.uses() or output.is_graph_output() for output in producer.outputs[1:])
     )
 
 
@@ -258,7 +307,7 @@ def _is_undivided(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
 
 
 def _cuts_nothing(node: ir.Node, facts: Facts) -> bool:
-    """Whether a Slice gives all of its input: equal shapes, and no axis backwards."""
+    """Return whether a Slice gives all of its input: equal shapes, and no axis backwards."""
     if len(node.inputs) > 4 and node.inputs[4] is not None:
         steps = constant_array(node.inputs[4])
         if steps is None or (steps != 1).any():
@@ -292,8 +341,9 @@ def _drops_nothing(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
 
 
 def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
-    """Whether nothing happens: x - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers:
-    -0.0 + 0.0 is 0.0.
+    """Return whether nothing happens.
+
+    X - 0, x * 1, x / 1 are x in every dtype, x + 0 only in integers: -0.0 + 0.0 is 0.0.
     """
     if len(node.inputs) != 2 or "axis" in node.attributes:
         return False
@@ -315,7 +365,7 @@ def _holds_only(constant: np.ndarray, number: float) -> bool:
 
 
 def widens_nothing(constant: np.ndarray, fact: Fact | None) -> bool:
-    """Whether a tensor keeps its shape when the constant broadcasts with it."""
+    """Return whether a tensor keeps its shape when the constant broadcasts with it."""
     if fact is None or fact.shape is None or len(fact.shape) < constant.ndim:
         return False
     dims = fact.shape[len(fact.shape) - constant.ndim :]

@@ -99,7 +99,7 @@ def _is_bounded_below(editing: Editing, value: ir.Value | None) -> bool:
 
 
 def _value(pad: ir.Node) -> np.float64 | None:
-    """What is padded with; None when it isn't constant, or copied from the tensor."""
+    """Return what is padded with; None when it isn't constant, or copied from the tensor."""
     mode = pad.attributes.get("mode")
     if mode is not None and (mode.is_ref() or mode.as_string() != "constant"):
         return None
@@ -108,8 +108,8 @@ def _value(pad: ir.Node) -> np.float64 | None:
         return np.float64(value.as_float() if value is not None else 0)
     if len(pad.inputs) < 3 or pad.inputs[2] is None:
         return np.float64(0)
-    given = constant_array(pad.inputs[2])
-    return None if given is None or given.size != 1 else np.float64(given.reshape(-1)[0])
+    constant = constant_array(pad.inputs[2])
+    return None if constant is None or constant.size != 1 else np.float64(constant.reshape(-1)[0])
 
 
 def _padded(pad: ir.Node, rank: int) -> list[int] | None:
@@ -118,10 +118,10 @@ def _padded(pad: ir.Node, rank: int) -> list[int] | None:
         attribute = pad.attributes.get("pads")
         amounts = None if attribute is None or attribute.is_ref() else list(attribute.as_ints())
         return amounts if amounts is not None and len(amounts) == 2 * rank else None
-    given = constant_array(pad.inputs[1])
-    if given is None:
+    constant = constant_array(pad.inputs[1])
+    if constant is None:
         return None
-    amounts, axes = [int(each) for each in given.reshape(-1)], list(range(rank))
+    amounts, axes = [int(number) for number in constant.reshape(-1)], list(range(rank))
     if len(pad.inputs) > 3 and pad.inputs[3] is not None:
         chosen = constant_array(pad.inputs[3])
         if chosen is None:
@@ -136,7 +136,7 @@ def _padded(pad: ir.Node, rank: int) -> list[int] | None:
 
 
 def _own(node: ir.Node, spatial: int) -> list[int] | None:
-    """What the operator pads already; None where that depends on the size of its input."""
+    """Return what the operator pads already; None where that depends on the size of its input."""
     auto = node.attributes.get("auto_pad")
     way = "NOTSET" if auto is None else auto.as_string()
     if spatial < 1 or way not in ("NOTSET", "VALID"):

@@ -46,8 +46,9 @@ def merge_pairs(editing: Editing, facts: Facts) -> int:
 
 
 def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
-    """Let a reduction keep the axes that an Unsqueeze after it puts back, or drop those that a
-    Squeeze takes out.
+    """Let a reduction keep the axes that an Unsqueeze after it puts back.
+
+    It drops those that a Squeeze takes out.
 
     Precondition: the axes of both are constant and the same, and nothing else reads the reduction.
     """
@@ -56,10 +57,10 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     if value is None or first is None or not editing.is_standard(first, *_REDUCTIONS, *_ARGS):
         return False
     keeps = first.attributes.get("keepdims")
-    kept = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
+    keeps_dims = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
     fact = fact_of(first.inputs[0], facts)
     if (
-        kept is not (node.op_type == "Squeeze")
+        keeps_dims is not (node.op_type == "Squeeze")
         or (keeps is not None and keeps.is_ref())
         or not is_private(value, node)
     ):
@@ -69,7 +70,7 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     reduced, placed = _reduced_axes(first, len(fact.shape)), _axes_of(node, len(fact.shape))
     if reduced is None or reduced != placed:
         return False
-    first.attributes["keepdims"] = ir.AttrInt64("keepdims", 0 if kept else 1)
+    first.attributes["keepdims"] = ir.AttrInt64("keepdims", 0 if keeps_dims else 1)
     take_over(node.outputs[0], value)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
@@ -77,7 +78,10 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
 
 
 def _reduced_axes(node: ir.Node, rank: int) -> set[int] | None:
-    """The axes that a reduction of a tensor of that rank goes over; None where they aren't certain."""
+    """The axes that a reduction of a tensor of that rank goes over.
+
+    None where they aren't certain.
+    """
     if node.op_type in _ARGS:
         axis = node.attributes.get("axis")
         if axis is not None and axis.is_ref():
@@ -101,8 +105,8 @@ def _axes_of(node: ir.Node, rank: int) -> set[int] | None:
     if attribute is not None:
         numbers = None if attribute.is_ref() else list(attribute.as_ints())
     else:
-        given = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-        numbers = None if given is None or given.ndim != 1 else given.tolist()
+        constant = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+        numbers = None if constant is None or constant.ndim != 1 else constant.tolist()
     if not numbers or any(not -rank <= axis < rank for axis in numbers):
         return None
     axes = {int(axis) % rank for axis in numbers}

@@ -18,6 +18,9 @@ from onnx_harness.transforms.simplification import (
     no_ops,
     padding,
     pairs,
+    products,
+    ranks,
+    scale_before,
     sequences,
 )
 from onnx_harness.transforms.simplification.folding import ConstantFolder
@@ -29,6 +32,8 @@ _THRIFTY_BYTES = 1 << 13
 FUSE_NORMALIZATIONS = "fuse normalizations"
 FOLDING = ("fold constants", "fold dimensions")
 INLINING = ("inline branches", "fold dimensions")
+# Rules that are tried again once nothing else applies.
+_LAST = ("merge initializers", "merge nodes", "merge products")
 # What a pass of onnxoptimizer does here. Those that aren't listed do what no rule does.
 _RULE_OF_PASS = {
     "eliminate_common_subexpression": "merge nodes",
@@ -54,6 +59,7 @@ _RULE_OF_PASS = {
     "fuse_matmul_add_bias_into_gemm": "fuse matmul",
     "fuse_pad_into_conv": "fuse pads",
     "fuse_pad_into_pool": "fuse pads",
+    "fuse_qkv": "merge products",
     "fuse_transpose_into_gemm": "fuse transposes",
     "rewrite_where": "merge pairs",
 }
@@ -125,8 +131,14 @@ class Rounds:
                     "merge nodes",
                     lambda: duplicates.merge_nodes(self._editing, weighted=True),
                 )
+                # Each alone may take in what comes after, which is fewer nodes still.
+                self._apply(
+                    done,
+                    "merge products",
+                    lambda: self._spend(*products.merge_products(self._editing, self._room())),
+                )
             total.update(done)
-            if settled and not done["merge initializers"] and not done["merge nodes"]:
+            if settled and not any(done[rule] for rule in _LAST):
                 return {rule: times for rule, times in total.items() if times}
 
     def _round(self) -> Counter[str]:
@@ -147,6 +159,7 @@ class Rounds:
         apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
         apply("merge nodes", lambda: duplicates.merge_nodes(editing, weighted=False))
         known = types.infer(editing)
+        apply("inline branches", lambda: ranks.drop_impossible_branches(editing, known))
         apply(
             "remove nops",
             lambda: no_ops.remove_nops(editing, known),
@@ -179,6 +192,7 @@ class Rounds:
             lambda: self._spend(
                 *bias_and_scale.fuse_affine(editing, known, self._room(), normalizes)
             ),
+            lambda: scale_before.fuse_scales_before(editing, known),
         )
         apply("fuse matmul", lambda: bias_and_scale.fuse_matmul_add(editing, known))
         return done

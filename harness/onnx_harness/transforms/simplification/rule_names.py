@@ -1,5 +1,6 @@
-"""The names of the rules of ``simplify``, in their order: options are checked by them before any
-rule is imported.
+"""The names of the rules of ``simplify``, in their order.
+
+Options are checked by them before any rule is imported.
 """
 
 RULES = (
@@ -20,4 +21,5 @@ RULES = (
         "fuse pads",
     ),
     *("fuse transposes", "fuse affine", "fuse normalizations", "fuse matmul"),
+    "merge products",
 )

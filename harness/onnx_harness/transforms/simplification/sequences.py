@@ -1,5 +1,6 @@
-"""Sequences that a graph puts together only to take them apart: their tensors are handed on without
-them.
+"""Sequences that a graph puts together only to take them apart.
+
+Their tensors are handed on without them.
 """
 
 from __future__ import annotations
@@ -137,7 +138,10 @@ def _split(editing: Editing, node: ir.Node, facts: Facts) -> bool:
 
 
 def _lengths(node: ir.Node, facts: Facts) -> tuple[int, list[int]] | None:
-    """The axis of a SplitToSequence and the lengths of its parts; None where they aren't certain."""
+    """The axis of a SplitToSequence and the lengths of its parts.
+
+    None where they aren't certain.
+    """
     fact, axis = fact_of(node.inputs[0], facts), node.attributes.get("axis")
     if fact is None or fact.shape is None or (axis is not None and axis.is_ref()):
         return None
@@ -147,14 +151,14 @@ def _lengths(node: ir.Node, facts: Facts) -> tuple[int, list[int]] | None:
         return None
     if len(node.inputs) < 2 or node.inputs[1] is None:
         keeps = node.attributes.get("keepdims")
-        kept = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
-        return (number, [1] * size) if kept else None
-    given = constant_array(node.inputs[1])
-    if given is None or given.ndim > 1 or (given < 0).any():
+        keeps_dims = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
+        return (number, [1] * size) if keeps_dims else None
+    constant = constant_array(node.inputs[1])
+    if constant is None or constant.ndim > 1 or (constant < 0).any():
         return None
-    if given.ndim == 1:
-        return (number, given.tolist()) if int(given.sum()) == size else None
-    chunk = int(given)
+    if constant.ndim == 1:
+        return (number, constant.tolist()) if int(constant.sum()) == size else None
+    chunk = int(constant)
     return (
         (number, [min(chunk, size - start) for start in range(0, size, chunk)])
         if chunk > 0

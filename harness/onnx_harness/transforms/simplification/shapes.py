@@ -16,8 +16,9 @@ from onnx_harness.model.types import Fact, infer
 def overwritten(
     model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, ...]]], for_good: bool = False
 ) -> Iterator[None]:
-    """Let inputs of the model have these shapes: until the end of the block, or, if nothing is
-    raised in it, for good.
+    """Let inputs of the model have these shapes.
+
+    Until the end of the block, or, if nothing is raised in it, for good.
 
     Its outputs are declared with what follows from them.
 
@@ -46,7 +47,10 @@ def overwritten(
 def forget_shapes(editing: Editing) -> None:
     """Drop the declared shapes of what is computed: they belong to the inputs' old ones."""
     for graph in all_graphs(editing.graph):
-        values = [value for node in graph for value in node.outputs]
+        values = []
+        for node in graph:
+            for value in node.outputs:
+                values.append(value)
         for value in values if graph is editing.graph else [*values, *graph.inputs]:
             value.shape = None
 

@@ -1,8 +1,8 @@
-"""What a runner asks of a cluster: the coordinator is above it, since its workers have runners."""
+"""What a runner asks of other machines that judge and time its cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,35 +13,35 @@ from onnx_harness.run.cluster.messages import RemoteVerdict
 from onnx_harness.run.schedule import Group
 
 
-class Elsewhere(Protocol):
-    """Judges and times cells on other machines."""
+class Remote(Protocol):
+    """A cluster, as the runner of this machine knows it."""
 
     def __contains__(self, cell: Cell) -> bool:
-        """Whether the cell is judged there."""
+        """Tell if the cluster judges a cell."""
 
     def times(self, cell: Cell) -> bool:
-        """Whether the cell is timed there, too."""
+        """Tell if the cluster times a cell."""
 
     def verdict(self, cell: Cell) -> RemoteVerdict:
-        """The verdict on a cell, as soon as there is one."""
+        """Wait for what was found of a cell."""
 
     def timed(self, cell: Cell) -> RemoteVerdict:
-        """The verdict on a cell with its latency, as soon as there is one."""
+        """Wait for the latency of a cell."""
 
     def machines(self) -> list[Machine]:
-        """The machines of the workers, each once."""
+        """Return the machines of its workers."""
 
     def probe(self, provider: str) -> Availability:
-        """Whether a worker can use the provider."""
+        """Find out if a provider can be used on one of them."""
 
     def start(
         self,
-        groups: Iterable[Group],
+        groups: Sequence[Group],
         timed: Sequence[Cell],
         locate: Callable[[Cell], Path],
         progress: Callable[[str], None],
     ) -> None:
-        """Begin to judge in the background."""
+        """Begin to judge and to time."""
 
     def close(self) -> None:
-        """Give up what isn't judged, and leave."""
+        """Let go of the cluster."""

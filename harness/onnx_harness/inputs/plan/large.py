@@ -1,0 +1,114 @@
+"""An input set with a dimension beyond 2,048: above that float16 can't count by ones.
+
+Positions, lengths and counts of terms are exact in float16 up to there, whatever a conversion does
+to them, and usual sizes are smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx
+
+from onnx_harness.inputs.plan.edges import Attempt, is_light
+from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, shape_text
+from onnx_harness.isolate import noting
+from onnx_harness.model.inference import infer_types
+
+EXACT = 2048
+"""The greatest number up to which float16 holds every whole one."""
+
+# Odd, so that float16 can't hold the size itself; far enough above for sums of positions to differ.
+_SIZE = 3001
+_INDEX = 41  # as of unusual sets: normal noise
+# A batch is no length: its elements don't meet in one sum as a rule.
+_LENGTHS = (Role.SEQUENCE, Role.OTHER, Role.PAST, Role.WIDTH, Role.HEIGHT, Role.SAMPLES)
+# Of all values of a run together: about what a run of a usual set of a small model computes.
+_MOST_ELEMENTS = 1 << 22
+
+
+def large_set(
+    model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
+) -> InputSet | None:
+    """Return a set with one free dimension at 3,001.
+
+    Args:
+        model: large initializers may have lost their data.
+        recipe: of the model.
+        seed: of the run.
+        base: what the first set ran with.
+        attempt: runs the reference.
+
+    Returns:
+        None where no length is free, where the usual sizes are that large already, where a run
+        would not cost next to nothing, or where the reference doesn't run at that size.
+    """
+    pinned = recipe.pinned(0)
+    free = {
+        name: entry.role
+        for name, entry in recipe.dimensions.items()
+        if name not in pinned and entry.role in _LENGTHS
+    }
+    if any(base.sizes[name] > EXACT for name in free):
+        return None
+    for name in sorted(free, key=lambda name: _LENGTHS.index(free[name])):
+        sizes = recipe.fit(base.sizes | {name: _SIZE}, {*pinned, name})
+        guess = replace(base, sizes=sizes)
+        if recipe.too_large(sizes) or not is_light(model, recipe, guess):
+            continue
+        values = recipe.values(_INDEX, seed, guess)
+        if not _is_small(model, values):
+            continue
+        with noting(f"inputs at a size of {_SIZE}"):
+            if attempt(values) is not None:
+                return InputSet(_name(seed, values), values, large=True)
+    return None
+
+
+def _is_small(model: onnx.ModelProto, values: Mapping[str, Value]) -> bool:
+    """Tell if all values of a run are few.
+
+    By the shapes that onnx infers, not by the clock: the sets are the same on every machine. A
+    dimension that it doesn't know is taken for the large one, and a value without a rank for many.
+    """
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    for info in sized.graph.input:
+        if info.name in values and info.type.HasField("tensor_type"):
+            shape = next(arrays_of(values[info.name])).shape
+            kind = info.type.tensor_type.elem_type
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, kind, shape))
+    # What the model states of the values between is of other sizes.
+    del sized.graph.value_info[:]
+    for info in sized.graph.output:
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
+    graph = infer_types(sized, follow_sizes=True).graph
+    infos = {info.name: info for info in (*graph.value_info, *graph.output)}
+    total = 0
+    for node in graph.node:
+        for output in filter(None, node.output):
+            elements = _elements(infos.get(output))
+            if elements is None:
+                return False
+            total += elements
+    return total <= _MOST_ELEMENTS
+
+
+def _elements(info: onnx.ValueInfoProto | None) -> int | None:
+    """Count the elements of a tensor; None where its rank isn't known."""
+    if info is None or not info.type.HasField("tensor_type"):
+        return None
+    if not info.type.tensor_type.HasField("shape"):
+        return None
+    dims = info.type.tensor_type.shape.dim
+    return math.prod(dim.dim_value if dim.HasField("dim_value") else _SIZE for dim in dims)
+
+
+def _name(seed: int, values: Mapping[str, Value]) -> str:
+    largest = max(values.values(), key=lambda value: sum(array.size for array in arrays_of(value)))
+    return f"large (seed {seed}, {shape_text(next(arrays_of(largest)).shape)})"

@@ -1,0 +1,1 @@
+"""The public scoreboard: official operator cases and known defects, by released library."""
