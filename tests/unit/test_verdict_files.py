@@ -97,6 +97,29 @@ def test_the_history_gets_what_a_killed_run_had_only_in_its_files(tmp_path: Path
         assert [run.id for run in past.runs()].count(RUN.id) == 1
 
 
+def test_what_is_taken_over_is_entered_in_one_commit_and_lost_by_no_kill(tmp_path: Path) -> None:
+    VerdictFiles(tmp_path).put(cell(), KEY)
+    recorder = Recorder(tmp_path, RUN)
+    commits: list[int] = []
+    assert recorder._history is not None
+    recorder._history.put_all = lambda cells: commits.append(len(list(cells)))  # type: ignore[method-assign]
+    for _ in range(3):
+        recorder.put(cell(), Entry(KEY, reused=True))
+    assert commits == []
+    recorder.put(cell("simplify"), Entry("cd" * 32))  # what is judged now is kept at once
+    assert commits == [4]
+    recorder.put(cell(), Entry(KEY, reused=True))
+    if recorder._files is not None:
+        recorder._files.close()  # as a kill leaves it: the last one is in its file alone
+    recorder._writer.close()
+    Recorder(tmp_path, LATER).finish()
+    with History(tmp_path / FILE_NAME) as past:
+        assert {entry.id for entry in past.cells(RUN.id)} == {
+            "net-original-cpu",
+            "net-simplify-cpu",
+        }
+
+
 def test_lost_results_are_made_again_by_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from onnx_harness.run.cluster.messages import (
     Reply,
     Request,
 )
-from onnx_harness.run.cluster.parcels import INLINE_BYTES, Parcel, packed, pieces
+from onnx_harness.run.cluster.parcels import INLINE_BYTES, pieces
+from onnx_harness.run.cluster.shares import Parcels, Running, Share, ended, settle
 from onnx_harness.run.cluster.workers import Load, Place, places_in, rank
 from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
@@ -54,34 +55,6 @@ WORKERLESS_SECONDS = 120.0
 _TICK_SECONDS = 0.5
 _PROBE_SECONDS = 180.0
 _LAST_SECONDS = 10.0
-
-
-@dataclass(slots=True)
-class _Share:
-    """Cells of a model on a provider that are yet to be judged, or timed.
-
-    Attributes:
-        load: what they need of a worker.
-        attempts: how often a worker was given them.
-        avoided: workers that were lost or failed with them.
-        host: the machine that they should go to; empty: any.
-        since: when no worker was found for them, on the monotonic clock; 0: one was.
-    """
-
-    cells: list[Cell]
-    load: Load
-    timed: bool = False
-    attempts: int = 0
-    avoided: set[str] = field(default_factory=set)
-    host: str = ""
-    since: float = 0.0
-
-
-@dataclass(slots=True)
-class _Running:
-    share: _Share
-    place: Place
-    future: Any
 
 
 class Cluster:
@@ -107,12 +80,11 @@ class Cluster:
         self._verdicts: dict[str, Future[RemoteVerdict]] = {}
         self._times: dict[str, Future[RemoteVerdict]] = {}
         self._machines: dict[str, Described | None] = {}
-        self._packed: dict[Path, tuple[tuple[Cell, ...], Settings, Parcel]] = {}
+        self._parcels = Parcels(settings, lambda cell: cell.card.path)
         self._topic = f"onnx-harness-{secrets.token_hex(8)}"
         self._ended = threading.Event()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._locate: Callable[[Cell], Path] = lambda cell: cell.card.path
 
     def __contains__(self, cell: Cell) -> bool:
         """Return whether the cell is judged here."""
@@ -194,9 +166,9 @@ class Cluster:
         shares = []
         for group in groups:
             self._verdicts |= {cell.id: Future() for cell in group.cells}
-            shares.append(_Share(list(group.cells), self._load(group)))
+            shares.append(Share(list(group.cells), self._load(group)))
         self._times = {cell.id: Future() for cell in timed}
-        self._locate = locate
+        self._parcels = Parcels(self._settings, locate)
         self._client.subscribe_topic(self._topic, self._hear)
         self._thread = threading.Thread(
             target=self._work,
@@ -218,7 +190,7 @@ class Cluster:
             self._open.close()
 
     def _work(
-        self, shares: list[_Share], timed: list[Cell], progress: Callable[[str], None]
+        self, shares: list[Share], timed: list[Cell], progress: Callable[[str], None]
     ) -> None:
         try:
             self._drive(shares, progress)
@@ -229,10 +201,10 @@ class Cluster:
                 if not future.done():
                     future.set_exception(error)
 
-    def _drive(self, shares: list[_Share], progress: Callable[[str], None]) -> None:
+    def _drive(self, shares: list[Share], progress: Callable[[str], None]) -> None:
         """Give each share to a worker that is free, until none is left."""
         waiting = deque(share for share in shares if share.cells)
-        running: list[_Running] = []
+        running: list[Running] = []
         while (waiting or running) and not self._ended.is_set():
             places = self._places()
             for work in [work for work in running if work.future.done()]:
@@ -251,7 +223,7 @@ class Cluster:
             work.future.cancel()
 
     def _begin(
-        self, waiting: deque[_Share], running: list[_Running], places: Sequence[Place]
+        self, waiting: deque[Share], running: list[Running], places: Sequence[Place]
     ) -> None:
         for share in list(waiting):
             used = {work.place.address: [] for work in running}  # type: dict[str, list[Load]]
@@ -267,7 +239,7 @@ class Cluster:
                 share.since = 0.0
                 future = self._send(share, able[0], places)
                 if future is not None:
-                    running.append(_Running(share, able[0], future))
+                    running.append(Running(share, able[0], future))
             elif not rank(places, share.load, {}, ()):
                 share.since = share.since or time.monotonic()
                 if time.monotonic() - share.since > WORKERLESS_SECONDS:
@@ -275,7 +247,7 @@ class Cluster:
                     tags = " and ".join(share.load.tags)
                     self._give_up(share, f"the cluster has had no worker with {tags}")
 
-    def _end(self, work: _Running, progress: Callable[[str], None]) -> list[_Share]:
+    def _end(self, work: Running, progress: Callable[[str], None]) -> list[Share]:
         """Take what a worker answered; return what is left to do of the share."""
         try:
             reply = REPLY.loads(work.future.result())
@@ -297,7 +269,7 @@ class Cluster:
             self._take(verdict)
         return self._again(work) if self._left(work.share) else []
 
-    def _again(self, work: _Running) -> list[_Share]:
+    def _again(self, work: Running) -> list[Share]:
         """Return what is left of a share whose worker is lost.
 
         So is one that failed for its machine's sake.
@@ -313,13 +285,13 @@ class Cluster:
             return []
         return [share]
 
-    def _left(self, share: _Share) -> list[Cell]:
+    def _left(self, share: Share) -> list[Cell]:
         futures = self._times if share.timed else self._verdicts
         return [cell for cell in share.cells if not futures[cell.id].done()]
 
-    def _give_up(self, share: _Share, why: str) -> None:
+    def _give_up(self, share: Share, why: str) -> None:
         for cell in self._left(share):
-            lost = _ended(
+            lost = ended(
                 cell,
                 f"not judged: {why}. Mend: see that the workers live, and run again with --resume",
                 Symptom.ENVIRONMENT,
@@ -337,7 +309,7 @@ class Cluster:
                         symptom=Symptom.ENVIRONMENT,
                     ),
                 )
-            _settle((self._times if share.timed else self._verdicts)[cell.id], lost)
+            settle((self._times if share.timed else self._verdicts)[cell.id], lost)
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """Take a verdict that a worker tells before its share is done."""
@@ -354,18 +326,18 @@ class Cluster:
         timed = verdict.result.latency is not None or verdict.result.stage is Stage.LATENCY
         future = (self._times if timed else self._verdicts).get(verdict.result.id)
         if future is not None:
-            _settle(future, verdict)
+            settle(future, verdict)
 
-    def _send(self, share: _Share, place: Place, places: Sequence[Place]) -> Any:
+    def _send(self, share: Share, place: Place, places: Sequence[Place]) -> Any:
         """Give a share to a worker.
 
         None where its model can't be had, which is its verdict then.
         """
         try:
-            cells, settings, parcel = self._parcel(share.cells)
+            cells, settings, parcel = self._parcels.of(share.cells)
         except (HarnessError, OSError) as error:
             for cell in share.cells:
-                _settle(self._verdicts[cell.id], _ended(cell, str(error)))
+                settle(self._verdicts[cell.id], ended(cell, str(error)))
             return None
         by_id = {cell.id: cell for cell in cells}
         boot = self._host(place)
@@ -388,17 +360,9 @@ class Cluster:
         future.add_done_callback(lambda _: self._changed.set())
         return future
 
-    def _parcel(self, cells: Sequence[Cell]) -> tuple[tuple[Cell, ...], Settings, Parcel]:
-        """Return the cells of a share as they travel; a model's files are read once."""
-        card = cells[0].card
-        if card.path not in self._packed:
-            self._packed[card.path] = packed(cells, self._locate(cells[0]), self._settings)
-        moved, settings, parcel = self._packed[card.path]
-        return tuple(replace(cell, card=moved[0].card) for cell in cells), settings, parcel
-
-    def _deliver(self, work: _Running, reply: Reply) -> None:
+    def _deliver(self, work: Running, reply: Reply) -> None:
         """Send a worker the files that it lacks."""
-        *_, parcel = self._parcel(work.share.cells)
+        *_, parcel = self._parcels.of(work.share.cells)
         for part in parcel.parts:
             if part.sha256 not in reply.missing:
                 continue
@@ -413,7 +377,7 @@ class Cluster:
     def _accurate(self, cell: Cell) -> CellResult:
         return self._verdicts[cell.id].result().result
 
-    def _shares_to_time(self, timed: Sequence[Cell]) -> list[_Share]:
+    def _shares_to_time(self, timed: Sequence[Cell]) -> list[Share]:
         """Group what passed by model and provider, for the machine that judged it."""
         groups: dict[tuple[Path, str], list[Cell]] = {}
         for cell in timed:
@@ -426,7 +390,7 @@ class Cluster:
         for cells in groups.values():
             host = self._verdicts[cells[0].id].result().boot
             load = Load(cells[0].provider, self._address.requires.get(cells[0].provider, ()), 0)
-            shares.append(_Share(cells, load, timed=True, host=host))
+            shares.append(Share(cells, load, timed=True, host=host))
         return shares
 
     def _load(self, group: Group) -> Load:
@@ -472,26 +436,3 @@ class Cluster:
             resources=None if load is None else load.resources(place),
             pure=False,
         )
-
-
-def _settle(future: Future[RemoteVerdict], verdict: RemoteVerdict) -> None:
-    with contextlib.suppress(InvalidStateError, CancelledError):
-        if not future.done():
-            future.set_result(verdict)
-
-
-def _ended(cell: Cell, reason: str, symptom: Symptom | None = None) -> RemoteVerdict:
-    """The outcome of a cell that no worker has judged."""
-    ended = CellResult(
-        id=cell.id,
-        model=cell.card.name,
-        model_sha256="",
-        variant=cell.variant.id,
-        provider=cell.provider,
-        status=Status.ERROR,
-        stage=Stage.LOAD,
-        reason=reason,
-        card_sha256=cell.card.digest(),
-        symptom=symptom,
-    )
-    return RemoteVerdict(ended, this_machine())
